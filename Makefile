@@ -1,0 +1,109 @@
+# Everything a developer or CI runs. Recipes call the environments' Python by a relative path and tools as
+# modules, so a checkout works in a folder with spaces, after a move, and whatever is active in the shell.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON_VERSION := 3.13
+UV_VERSION := 0.13.9
+PY := .venv/bin/python
+SAM := $(PY) -m samcli
+PYTEST := $(PY) -m pytest
+
+# What is active in the user's shell must not decide what is built or whose account is asked.
+unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
+unexport PIP_USER PIP_TARGET PIP_PREFIX UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT
+unexport $(filter-out AWS_CA_BUNDLE,$(filter AWS_% SAM_%,$(.VARIABLES)))
+export SAM_CLI_TELEMETRY := 0
+
+# uv from the PATH, or our own in .venv-boot. (A shim of pyenv may be there and not work: so ask it something.)
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-boot/bin/uv)
+UV_FILE := $(filter .venv-boot/%,$(UV))
+
+# An environment whose Python is gone is made again.
+$(shell for env in .venv .venv-aws; do $$env/bin/python -c "" 2>/dev/null || rm -f $$env/.stamp; done)
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+# ---- Environments -------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local AWS (.venv-aws)
+
+# Whichever Python 3 there is can install uv; uv then finds or fetches the one this project runs on.
+.venv-boot/bin/uv:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do \
+		"$$python" -c "" 2>/dev/null || continue; \
+		found=1; \
+		"$$python" -c "import ensurepip, venv" 2>/dev/null || continue; \
+		rm -rf .venv-boot; \
+		"$$python" -m venv .venv-boot || exit 1; \
+		exec .venv-boot/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	done; \
+	if [ -n "$$found" ]; then \
+		echo "make setup: Python has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; \
+	else \
+		echo "make setup: no python3 here: install Python 3.10 or newer, or uv" >&2; \
+	fi; exit 1
+
+.venv/.stamp: requirements-dev.txt | $(UV_FILE)
+.venv-aws/.stamp: local/requirements.txt | $(UV_FILE)
+.venv/.stamp .venv-aws/.stamp: .python-version
+	@echo "Installing $(@D) from $(filter %.txt,$^)"
+	@[ -x $(@D)/bin/python$(PYTHON_VERSION) ] || rm -rf $(@D)
+	@[ -d $(@D) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) $(@D)
+	@$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $(filter %.txt,$^)
+	@touch $@
+
+.PHONY: lock
+lock: $(UV_FILE) ## Compile the requirements again, at the newest versions that fit
+	@for name in layers/waterhook/requirements local/requirements requirements-dev; do \
+		UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal \
+			--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url $$name.in -o $$name.txt \
+			|| exit 1; \
+	done
+
+# ---- Checks -------------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: .venv/.stamp ## Format, lint, types, template and state machine: reads only
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(SAM) validate --lint --region us-east-1
+	$(PY) -m local.runner lint
+
+.PHONY: lint-fix
+lint-fix: .venv/.stamp ## Let ruff mend what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+.PHONY: unit
+unit: .venv/.stamp ## The fast tests: nothing is deployed
+	$(PYTEST) -n auto -m "not e2e"
+
+.PHONY: test
+test: setup check ## Everything CI runs: checks and all tests, end to end on the local AWS
+	$(PYTEST) -n 4
+
+# ---- The laptop ---------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: setup ## Start the local AWS with the application in it (ARGS=--auth: permissions enforced)
+	@$(PY) -m local.runner up $(ARGS)
+
+.PHONY: down
+down: .venv/.stamp ## Stop it; nothing stays behind
+	@$(PY) -m local.runner down
+
+.PHONY: demo
+demo: setup ## One execution from the request to the notification
+	@$(PY) -m local.runner demo $(ARGS)
+
+.PHONY: clean
+clean: ## Stop everything and remove what the other targets made
+	@if [ -x $(PY) ]; then $(PY) -m local.runner down; fi
+	rm -rf .venv .venv-aws .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
