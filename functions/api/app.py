@@ -1,0 +1,142 @@
+"""API: the front door. Same paths and shapes as the upstream's own API, answered without holding the caller."""
+
+import hashlib
+import json
+import os
+import time
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from waterhook.errors import InvalidRequest, RecordUnavailable
+from waterhook.front_door import FrontDoor, Problem
+from waterhook.records import Records
+from waterhook.request import MAX_REQUEST_BYTES, compact
+from waterhook.results import Results
+from waterhook.settings import Settings
+
+logger = Logger()
+app = APIGatewayRestResolver()
+
+
+def caller_of(event: APIGatewayProxyEvent) -> str:
+    """Return who asks: the IAM principal, else the API key by its id (or, where that is not told, its fingerprint)."""
+    identity = event.raw_event.get("requestContext", {}).get("identity") or {}
+    if identity.get("userArn"):
+        return str(identity["userArn"])
+    if identity.get("apiKeyId"):
+        return f"key/{identity['apiKeyId']}"
+    return "key/" + hashlib.sha256((event.headers.get("x-api-key") or "").encode()).hexdigest()[:16]
+
+
+def request_of(event: APIGatewayProxyEvent, chatbot_id: str) -> dict[str, Any]:
+    """Return the request that path, header and body make together. Raises Problem or InvalidRequest."""
+    try:
+        body = (event.decoded_body or "").encode()
+        if len(body) > MAX_REQUEST_BYTES:
+            detail = f"body: {len(body)} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        message = "body: expected a JSON object with input_data"
+        raise InvalidRequest(message) from error
+    if not isinstance(given, dict):
+        message = f"body: expected object, got {type(given).__name__}"
+        raise InvalidRequest(message)
+    named = {"chatbot_id": chatbot_id, "idempotency_key": event.headers.get("Idempotency-Key")}
+    for name, value in named.items():
+        if value is not None and given.setdefault(name, value) != value:
+            message = f"{name}: the body and the request around it name two different ones"
+            raise InvalidRequest(message)
+    return given
+
+
+@cache
+def _wiring() -> FrontDoor:
+    settings = Settings.from_env(os.environ)
+    return FrontDoor(
+        Records(settings.table), boto3.client("stepfunctions"), Results(settings.bucket), settings, time.time
+    )
+
+
+def _json(status: int, body: str, headers: dict[str, str] | None = None) -> Response[str]:
+    return Response(status, "application/json", body, dict(headers or {}))
+
+
+def _detail(status: int, detail: str) -> Response[str]:
+    return _json(status, compact({"detail": detail}))
+
+
+@app.post("/v1/executions/<chatbot_id>/async")
+def accept(chatbot_id: str) -> Response[str]:
+    """Take a request in: 202 with where to look and how to cancel."""
+    event = app.current_event
+    record = _wiring().accept(request_of(event, unquote(chatbot_id)), caller_of(event))
+    logger.info("accepted", execution_id=record.execution_id, status=record.status)
+    url = _base_url(event) + f"/v1/executions/{record.execution_id}"
+    said = {
+        "execution_id": record.execution_id,
+        "status": record.status,
+        "status_url": url,
+        "cancel_url": url,
+    }
+    return _json(HTTPStatus.ACCEPTED, compact(said))
+
+
+@app.get("/v1/executions/<execution_id>")
+def read(execution_id: str) -> Response[str]:
+    """Show where an execution stands: 200 with its status document."""
+    door = _wiring()
+    record = door.find(unquote(execution_id), caller_of(app.current_event))
+    retry_after_s = door.retry_after_s(record)
+    return _json(
+        HTTPStatus.OK, door.document(record), {"Retry-After": str(retry_after_s)} if retry_after_s else {}
+    )
+
+
+@app.exception_handler(Problem)  # type: ignore[untyped-decorator]  # Powertools leaves it untyped
+def _problem(problem: Problem) -> Response[str]:
+    return _detail(problem.status, problem.detail)
+
+
+@app.exception_handler(InvalidRequest)  # type: ignore[untyped-decorator]
+def _invalid(error: InvalidRequest) -> Response[str]:
+    return _detail(HTTPStatus.BAD_REQUEST, str(error))
+
+
+@app.exception_handler(RecordUnavailable)  # type: ignore[untyped-decorator]
+def _unavailable(error: RecordUnavailable) -> Response[str]:
+    logger.error("the table is unavailable", reason=str(error))
+    return _detail(HTTPStatus.SERVICE_UNAVAILABLE, "try again in a moment")
+
+
+@app.not_found
+def _not_found(_error: NotFoundError) -> Response[str]:
+    return _detail(HTTPStatus.NOT_FOUND, "no such path; see POST /v1/executions/{chatbot_id}/async")
+
+
+def _base_url(event: APIGatewayProxyEvent) -> str:
+    """Return the URL the caller reached us by, without the path: stage and custom domain included."""
+    raw = event.raw_event
+    context = raw.get("requestContext", {})
+    prefix = str(context.get("path") or raw["path"]).removesuffix(raw["path"])
+    domain = context.get("domainName")
+    return f"https://{domain}{prefix}" if domain else prefix
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one HTTP request."""
+    return app.resolve(event, context)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    _wiring()

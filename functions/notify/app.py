@@ -1,0 +1,75 @@
+"""Notify: write the verdict (the first one wins) and publish what the record says."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from waterhook.intake import Intake
+from waterhook.models import History, Job, Status
+from waterhook.records import Records
+from waterhook.request import Defaults
+from waterhook.settings import Settings
+from waterhook.verdict import Notifier
+
+logger = Logger()
+
+
+class Reporter:
+    """Turns what a Catch caught into a job, so that a fault of ours is notified like any other outcome."""
+
+    def __init__(self, records: Records, defaults: Defaults, clock: Callable[[], float]) -> None:
+        """Keep what it works with."""
+        self._records = records
+        self._defaults = defaults
+        self._clock = clock
+
+    def job(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> Job:
+        """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
+        fault = state.get("fault")
+        if "history" in state:
+            job = Job.from_dict(state)
+        else:
+            now = self._clock()
+            given = state.get("input")
+            intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=self._defaults)
+            record = intake.claim(self._records, owner=owner, now=now, defaults=self._defaults)
+            job = Job(record.execution_id, record.deadline, History(now), record.waterflai_execution_id)
+        if fault is None:
+            return job
+        message = f"Waterhook itself failed ({fault}); the history of {owner} says where"
+        return job.ended(Status.ERROR, code="fault", message=message)
+
+
+@cache
+def _wiring() -> tuple[Reporter, Notifier]:
+    settings = Settings.from_env(os.environ)
+    records = Records(settings.table)
+    notifier = Notifier(
+        records,
+        boto3.client("sns"),
+        topic_arn=settings.topic_arn,
+        source=settings.source,
+        retention_s=settings.retention_days * 24 * 3600,
+        clock=time.time,
+    )
+    return Reporter(records, settings.defaults, time.time), notifier
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Conclude the execution; return what the state machine ends with."""
+    reporter, notifier = _wiring()
+    owner, started_at = event["execution"]["arn"], event["execution"]["started_at"]
+    ending = notifier.notify(reporter.job(event["state"], owner=owner, started_at=started_at), owner)
+    logger.info("notify", execution_id=ending["execution_id"], outcome=ending["outcome"])
+    return ending
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    _wiring()

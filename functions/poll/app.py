@@ -1,0 +1,79 @@
+"""Poll: one question to the upstream, then say what to do next."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from waterhook.client import WaterflaiClient
+from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.models import Job
+from waterhook.polling import Poller
+from waterhook.records import Records
+from waterhook.results import Results
+from waterhook.secrets import ApiKey
+from waterhook.settings import Settings
+
+logger = Logger()
+
+
+class LateSaver:
+    """Saves the upstream id that start could not save; polling itself writes no record."""
+
+    def __init__(self, records: Callable[[], Records], clock: Callable[[], float]) -> None:
+        """Take a way to the table rather than the table: hardly any poll opens it."""
+        self._records = records
+        self._clock = clock
+
+    def save(self, job: Job, owner: str) -> Job:
+        """Return the job with its upstream id saved, or as it was for another try at the next poll."""
+        now = self._clock()
+        records = self._records()
+        record = records.get(job.execution_id, now)
+        if record is None or record.owner_execution_arn != owner:
+            return job
+        try:
+            records.save_start(record, job.waterflai_execution_id or "", now)
+        except RecordConflict:
+            # Saved or concluded meanwhile: notify finds out.
+            return replace(job, unsaved=False)
+        except RecordUnavailable:
+            return job
+        return replace(job, unsaved=False)
+
+
+@cache
+def _wiring() -> tuple[Poller, LateSaver]:
+    settings = Settings.from_env(os.environ)
+    key = ApiKey(settings.api_key_secret_arn)
+    key.get()
+    client = WaterflaiClient(settings.base_url, key)
+    poller = Poller(client, Results(settings.bucket), settings, time.time)
+    return poller, LateSaver(lambda: Records(settings.table), time.time)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Ask for the execution's status; return the state of the loop."""
+    poller, saver = _wiring()
+    job = Job.from_dict(event["state"])
+    if job.unsaved:
+        job = saver.save(job, event["execution"]["arn"])
+    state = poller.poll(job).to_dict()
+    logger.info(
+        "poll",
+        execution_id=job.execution_id,
+        outcome=state["outcome"],
+        next=state["next"],
+        wait=state["wait_seconds"],
+    )
+    return state
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    _wiring()

@@ -1,0 +1,177 @@
+"""Start: claim the execution's record, POST once, save the upstream's id."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any, Protocol
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from waterhook import envelope, policy
+from waterhook.client import WaterflaiClient
+from waterhook.errors import NotAccepted, RecordConflict, RecordUnavailable, Unavailable, UpstreamError
+from waterhook.intake import Intake
+from waterhook.models import History, Job, Next, Status, epoch
+from waterhook.records import Record, Records
+from waterhook.request import Request
+from waterhook.secrets import ApiKey
+from waterhook.settings import Settings
+
+logger = Logger()
+_SERVICE_UNAVAILABLE = 503
+
+
+class Upstream(Protocol):
+    """What a start needs of the client."""
+
+    def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
+        """Start an execution and return its id."""
+
+    def cancel(self, execution_id: str) -> object:
+        """Cancel it."""
+
+
+class Starter:
+    """One key, one remote job: every edge between ACCEPTED, STARTING and RUNNING is a conditional write."""
+
+    def __init__(
+        self, records: Records, upstream: Upstream, settings: Settings, clock: Callable[[], float]
+    ) -> None:
+        """Keep what it works with."""
+        self._records = records
+        self._upstream = upstream
+        self._settings = settings
+        self._clock = clock
+
+    def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
+        """Return the state of the loop, or how this execution ends where the request is another's.
+
+        Safe to call again after any crash: the record says how far the last call came.
+        """
+        now = self._clock()
+        defaults = self._settings.defaults
+        intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
+        request = intake.request
+        if record.owner_execution_arn != owner:
+            same = record.request_sha256 == (request.sha256 if request else None)
+            return envelope.duplicate(record) if same else envelope.idempotency_conflict(record)
+        job = Job(record.execution_id, record.deadline, History(round(now, 3)), record.waterflai_execution_id)
+        if request is None:
+            problem = intake.problem or ""
+            return job.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
+        return self._go_on(job, record, request).to_dict()
+
+    def _go_on(self, job: Job, record: Record, request: Request) -> Job:
+        if record.status.is_final:
+            return job.ended(record.status)
+        if record.status is Status.RUNNING:
+            return self._running(job)
+        if record.status is Status.STARTING:
+            # The last call ended between its POST and its save, or before the POST. Nobody knows.
+            return self._perhaps_accepted(job, record, "the start was interrupted")
+        if record.cancel_requested:
+            return job.ended(Status.CANCELLED, code="cancelled", message="cancelled before it was started")
+        if self._clock() >= record.deadline:
+            return job.ended(
+                Status.TIMED_OUT, code="deadline", message="the deadline passed before the start"
+            )
+        return self._post(job, record, request)
+
+    def _post(self, job: Job, record: Record, request: Request) -> Job:
+        try:
+            self._records.begin_start(record)
+        except RecordConflict:
+            return self._overtaken(job)
+        try:
+            upstream_id = self._upstream.start(request.chatbot_id, request.input_data)
+        except UpstreamError as error:
+            return self._not_started(job, record, error)
+        job = replace(job, waterflai_execution_id=upstream_id)
+        try:
+            self._records.save_start(record, upstream_id, self._clock())
+        except RecordConflict:
+            # A verdict came while we were starting: nobody will wait for this job.
+            self._cancel_quietly(upstream_id)
+            return self._overtaken(job)
+        except RecordUnavailable:
+            logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
+            job = replace(job, unsaved=True)
+        return self._running(job)
+
+    def _not_started(self, job: Job, record: Record, error: UpstreamError) -> Job:
+        ambiguous_503 = error.status == _SERVICE_UNAVAILABLE and self._settings.uncertain_on_503
+        if not isinstance(error, NotAccepted) or ambiguous_503:
+            return self._perhaps_accepted(job, record, error.message)
+        if not isinstance(error, Unavailable):
+            return job.ended(
+                Status.REJECTED, code=error.code, message=f"Waterflai refused the start: {error.message}"
+            )
+        return self._again(job, record, error.message, error.retry_after_s)
+
+    def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:
+        if self._settings.at_least_once:
+            return self._again(job, record, why)
+        message = f"{why}; Waterflai may be running this job, and it was not started a second time"
+        return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
+
+    def _again(self, job: Job, record: Record, why: str, retry_after_s: float | None = None) -> Job:
+        """Return the job on its way to another start, or rejected when the start deadline has passed."""
+        try:
+            self._records.undo_start(record)
+        except RecordConflict:
+            return self._overtaken(job)
+        accepted_at = epoch(record.created_at) or 0.0
+        limits = self._settings.limits(min(accepted_at + self._settings.start_deadline_s, record.deadline))
+        decision = policy.start_again(record.start_attempts + 1, retry_after_s, self._clock(), limits)
+        if decision.next is Next.NOTIFY:
+            message = f"Waterflai could not take the job until the start deadline; at last: {why}"
+            outcome = Status.UNCERTAIN if self._settings.at_least_once else Status.REJECTED
+            return job.ended(outcome, code="start_deadline", message=message)
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def _running(self, job: Job) -> Job:
+        decision = policy.next_step(job.history, self._clock(), self._settings.limits(job.deadline))
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def _overtaken(self, job: Job) -> Job:
+        """Return the job as the record has it: final, or cancelled before it was started."""
+        record = self._records.get(job.execution_id, self._clock())
+        if record is not None and record.status.is_final:
+            return job.ended(record.status)
+        if record is not None and record.cancel_requested:
+            return job.ended(Status.CANCELLED, code="cancelled", message="cancelled before it was started")
+        message = f"{job.execution_id}: the record is neither final nor cancelled"
+        raise RecordConflict(message)
+
+    def _cancel_quietly(self, upstream_id: str) -> None:
+        try:
+            self._upstream.cancel(upstream_id)
+        except UpstreamError as error:
+            logger.warning(
+                "a job nobody waits for was not cancelled", code=error.code, http_status=error.status
+            )
+
+
+@cache
+def _wiring() -> Starter:
+    settings = Settings.from_env(os.environ)
+    key = ApiKey(settings.api_key_secret_arn)
+    key.get()
+    return Starter(Records(settings.table), WaterflaiClient(settings.base_url, key), settings, time.time)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Start the execution that the state machine was handed; return the state of its loop."""
+    execution = event["execution"]
+    state = _wiring().start(event["input"], owner=execution["arn"], started_at=execution["started_at"])
+    logger.info("start", execution_id=state.get("execution_id"), outcome=state["outcome"], next=state["next"])
+    return state
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    _wiring()

@@ -1,0 +1,125 @@
+"""What Waterhook says of a finished execution, always read from its record: the same words each time."""
+
+from typing import Any
+
+from waterhook.models import Next, Status
+from waterhook.records import Record
+from waterhook.request import compact
+
+DUPLICATE = "Waterhook.Duplicate"
+IDEMPOTENCY_CONFLICT = "Waterhook.IdempotencyConflict"
+
+
+def event(record: Record, source: str) -> str:
+    """Return the CloudEvents 1.0 notification of a final record as JSON text.
+
+    `final_output` goes in as the text it came as, so no number in it changes. Two calls give the same bytes.
+    """
+    data = {
+        "execution_id": compact(record.execution_id),
+        "waterflai_execution_id": compact(record.waterflai_execution_id),
+        "chatbot_id": compact(record.chatbot_id),
+        "status": compact(record.status),
+        "final_output": record.final_output_json or "null",
+        "error": compact(record.error),
+        "metadata": record.metadata_json,
+        "timing": compact(_timing(record)),
+        "usage": compact(record.usage or {}),
+    }
+    if record.output_error:
+        data["output_error"] = compact(record.output_error)
+    attributes = {
+        "specversion": compact("1.0"),
+        "id": compact(f"{record.execution_id}/{record.status}"),
+        "source": compact(source),
+        "type": compact(event_type(record.status)),
+        "subject": compact(record.execution_id),
+        "time": compact(record.finished_at),
+        "datacontenttype": compact("application/json"),
+    }
+    if record.output_ref:
+        # The claim check extension of CloudEvents: where the part of the data is that did not fit.
+        attributes["dataref"] = compact(record.output_ref)
+    return joined(attributes | {"data": joined(data)})
+
+
+def event_type(status: Status) -> str:
+    """Return the CloudEvents type of a status: `waterhook.execution.timed_out`."""
+    return f"waterhook.execution.{status.lower()}"
+
+
+def message_attributes(record: Record) -> dict[str, Any]:
+    """Return the SNS attributes that filter policies see; one without a value is left out, as SNS demands."""
+    values = {
+        "type": event_type(record.status),
+        "status": str(record.status),
+        "chatbot_id": record.chatbot_id,
+    }
+    return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """Return what the state machine ends with: its output when COMPLETED, else also the error it fails with."""
+    said = {
+        "execution_id": record.execution_id,
+        "waterflai_execution_id": record.waterflai_execution_id,
+        "chatbot_id": record.chatbot_id,
+        "status": record.status,
+        "final_output_json": record.final_output_json,
+        "output_ref": record.output_ref,
+        "output_error": record.output_error,
+        "error": record.error,
+        "metadata": record.metadata,
+        "timing": _timing(record),
+        "usage": record.usage,
+    }
+    result = {name: value for name, value in said.items() if value is not None}
+    if record.status is Status.COMPLETED:
+        return result | {"outcome": record.status, "next": Next.DONE}
+    reason = (record.error or {}).get("message") or "no reason was given"
+    message = f"execution {record.execution_id} ended {record.status}: {reason}"
+    return failure(record.status.error_name, message, result, record.status)
+
+
+def failure(
+    name: str, message: str, result: dict[str, Any], outcome: Status = Status.ERROR
+) -> dict[str, Any]:
+    """Return what the state machine fails with; the cause is JSON that begins with a sentence."""
+    cause = compact({"message": message, **{key: value for key, value in result.items() if key != "error"}})
+    return result | {"outcome": outcome, "next": Next.DONE, "error_name": name, "cause": cause}
+
+
+def duplicate(record: Record) -> dict[str, Any]:
+    """Return how an execution ends that found the request to be another's: as that one did, or naming it."""
+    if record.status.is_final:
+        return summary(record)
+    owner = record.owner_execution_arn
+    return failure(
+        DUPLICATE,
+        f"the same request is already being run as {record.execution_id} by {owner}",
+        {"execution_id": record.execution_id, "owner_execution_arn": owner},
+    )
+
+
+def idempotency_conflict(record: Record) -> dict[str, Any]:
+    """Return how an execution ends whose key belongs to a different request."""
+    return failure(
+        IDEMPOTENCY_CONFLICT,
+        f"the idempotency key was used for another request, {record.execution_id}; use a new key for a new request",
+        {"execution_id": record.execution_id},
+    )
+
+
+def joined(members: dict[str, str]) -> str:
+    """Return a JSON object from names and values that are JSON text already."""
+    return "{" + ",".join(f"{compact(name)}:{value}" for name, value in members.items()) + "}"
+
+
+def _timing(record: Record) -> dict[str, Any]:
+    """Return the four moments a subscriber asks for; `completed_at` is by the upstream's clock."""
+    return {
+        "accepted_at": record.created_at,
+        "started_at": record.started_at,
+        "completed_at": (record.timing or {}).get("completed_at"),
+        "finished_at": record.finished_at,
+    }

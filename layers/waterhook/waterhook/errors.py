@@ -1,0 +1,71 @@
+"""Every fault Waterhook raises, in one tree. Outcomes of an execution are data and are not here.
+
+    WaterhookError
+    ├── SettingsError            the deployment is misconfigured: environment, secret, key
+    ├── InvalidRequest           the caller's request is wrong; says where and what was expected
+    ├── RecordConflict           a conditional write lost its race, or the record is another execution's
+    ├── RecordUnavailable        the table did not take a write; whether it was written is not known
+    └── UpstreamError            one question to Waterflai was not answered as hoped
+        ├── NotAccepted          surely not carried out: never sent, or refused
+        │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503
+        │   └── Refused          ... for good: 3xx, 4xx
+        └── PerhapsAccepted      sent, and nobody can say what became of it: timeout, reset, 5xx, garbage
+
+The line that matters is drawn between `NotAccepted` and `PerhapsAccepted`: a start of the first kind may
+be repeated, a start of the second kind may already be a running job.
+"""
+
+
+class WaterhookError(Exception):
+    """Root of the tree, never raised itself."""
+
+
+class SettingsError(WaterhookError):
+    """The deployment can't work as configured; the message lists every problem found."""
+
+
+class InvalidRequest(WaterhookError):
+    """The request breaks the contract; the message names the field: `input_data: expected object, got list`."""
+
+
+class RecordConflict(WaterhookError):
+    """A conditional write found the record in another state, or owned by another execution."""
+
+
+class RecordUnavailable(WaterhookError):
+    """The table failed for another reason than a condition: throttled, denied, out of reach."""
+
+
+class UpstreamError(WaterhookError):
+    """A call to Waterflai failed. Never carries a header, a key or more than a clipped line of the body."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Keep a stable `code` for machines, a readable `message`, and what the answer said, if there was one."""
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class NotAccepted(UpstreamError):
+    """The upstream surely did not carry out the call."""
+
+
+class Unavailable(NotAccepted):
+    """Not carried out and worth repeating: refused connection, DNS, TLS, 429 or 503."""
+
+
+class Refused(NotAccepted):
+    """Not carried out and not worth repeating as it is: a redirect or a 4xx other than 408 and 429."""
+
+
+class PerhapsAccepted(UpstreamError):
+    """The call may have been carried out: it was sent, and no usable answer came back."""

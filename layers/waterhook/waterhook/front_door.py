@@ -1,0 +1,155 @@
+"""Taking requests in and showing where they stand; everything in between is the state machine's."""
+
+import json
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from waterhook import policy
+from waterhook.envelope import joined
+from waterhook.errors import RecordConflict, RecordUnavailable, WaterhookError
+from waterhook.intake import derived_id
+from waterhook.models import History, epoch
+from waterhook.records import Record, Records
+from waterhook.request import Request, compact
+from waterhook.results import Results
+from waterhook.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+
+class Problem(WaterhookError):
+    """An answer that is no success: its HTTP status, and what the caller can do about it."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        """Keep both."""
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class FrontDoor:
+    """Takes requests in and shows where they stand; everything in between is the state machine's."""
+
+    def __init__(
+        self,
+        records: Records,
+        states: "SFNClient",
+        results: Results,
+        settings: Settings,
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep what it works with."""
+        self._records = records
+        self._states = states
+        self._results = results
+        self._settings = settings
+        self._clock = clock
+
+    def accept(self, raw: object, caller: str) -> Record:
+        """Return the record of a request that is on its way, its own or that of the same request before it.
+
+        The record is written before the execution is started, so a GET right after finds it; an accepted
+        request whose execution is missing is started by whoever repeats it with the same key.
+        Raises InvalidRequest, or Problem for a conflict or a fault on our side.
+        """
+        request = Request.from_dict(raw, self._settings.defaults)
+        key, now = request.idempotency_key, self._clock()
+        execution_id = derived_id(f"api/{caller}", key) if key else uuid.uuid4().hex
+        record = Record.accepted(
+            execution_id,
+            request,
+            now,
+            owner=self._owner(f"{execution_id}-{int(now * 1000)}"),
+            source="api",
+            deliver_to=request.deliver_to,
+            caller=caller,
+        )
+        try:
+            self._records.accept(record, now)
+        except RecordConflict as error:
+            record = self._same(record, now, error)
+        if record.waterflai_execution_id is None and not record.status.is_final:
+            self._start(record, raw)
+        return record
+
+    def find(self, execution_id: str, caller: str) -> Record:
+        """Return the caller's record. Raises Problem 404 for any other, as if it did not exist."""
+        record = self._records.get(execution_id, self._clock())
+        if record is None or record.caller != caller:
+            raise Problem(HTTPStatus.NOT_FOUND, f"execution_id: no execution {execution_id!r}"[:200])
+        return record
+
+    def document(self, record: Record) -> str:
+        """Return the status document as JSON text: the upstream's fields, then our own."""
+        timing = record.timing or {}
+        said = {
+            "execution_id": record.execution_id,
+            "status": record.status,
+            "error_message": (record.error or {}).get("message"),
+            "created_at": record.created_at,
+            "started_at": record.started_at,
+            "completed_at": timing.get("completed_at") or record.finished_at,
+            "chatbot_id": record.chatbot_id,
+            "waterflai_execution_id": record.waterflai_execution_id,
+            "error": record.error,
+            "output_error": record.output_error,
+            "final_output_url": self._results.link(record.output_ref) if record.output_ref else None,
+            "notified_at": record.notified_at,
+            "usage": record.usage,
+        }
+        members = {name: compact(value) for name, value in said.items()}
+        members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
+        return joined(members)
+
+    def retry_after_s(self, record: Record) -> int | None:
+        """Return in how many seconds another look is worthwhile, or None when nothing will change."""
+        if record.status.is_final:
+            return None
+        now = self._clock()
+        history = History(started_at=epoch(record.created_at) or now)
+        return max(policy.next_step(history, now, self._settings.limits(record.deadline)).wait_seconds, 1)
+
+    def _same(self, record: Record, now: float, conflict: RecordConflict) -> Record:
+        first = self._records.get(record.execution_id, now)
+        if first is None:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "try again: the record is being changed"
+            ) from conflict
+        if first.request_sha256 != record.request_sha256:
+            detail = "idempotency_key: already used for another request; use a new key for a new request"
+            raise Problem(HTTPStatus.CONFLICT, detail)
+        return first
+
+    def _start(self, record: Record, raw: object) -> None:
+        """Start the execution that the record names as its owner; repeating it does no harm."""
+        name = record.owner_execution_arn.rpartition(":")[2]
+        given = json.dumps({"execution_id": record.execution_id, "request": raw}, ensure_ascii=False)
+        try:
+            self._states.start_execution(
+                stateMachineArn=self._settings.state_machine_arn, name=name, input=given
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ExecutionAlreadyExists":
+                return
+            self._withdraw(record)
+            detail = "the execution could not be started; try again with the same Idempotency-Key"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+        except BotoCoreError as error:
+            # It may have been started all the same, so the record stays.
+            detail = "the execution may not have been started; try again with the same Idempotency-Key"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+
+    def _withdraw(self, record: Record) -> None:
+        # If that fails too, a record without an execution stays: the same key starts it, else it expires.
+        with suppress(RecordConflict, RecordUnavailable):
+            self._records.withdraw(record)
+
+    def _owner(self, name: str) -> str:
+        machine = self._settings.state_machine_arn
+        return machine.replace(":stateMachine:", ":execution:") + f":{name}"

@@ -1,0 +1,78 @@
+"""How an execution gets its name and its record, whichever door it came through."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from waterhook.errors import InvalidRequest, RecordConflict
+from waterhook.records import Record, Records
+from waterhook.request import Defaults, Request
+
+
+def derived_id(source: str, key: str) -> str:
+    """Return the execution id that one key from one source always gets: 32 hexadecimal digits."""
+    return hashlib.sha256(f"{len(source)}:{source}:{key}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """An execution's input, whichever door it came through: who it is, and the request or what is wrong with it.
+
+    `accepted_id` is what the API calls it, and no more than a claim until that record names this very
+    execution as its owner; whoever may start executions could write it.
+    """
+
+    execution_id: str
+    source: str
+    request: Request | None
+    problem: str | None = None
+    accepted_id: str | None = None
+
+    @classmethod
+    def read(cls, given: object, *, execution_arn: str, started_at: str, defaults: Defaults) -> Self:
+        """Read the input of a state machine execution. Never raises: what is wrong is in `problem`.
+
+        The default key is the EventBridge event id, else the execution itself, so that a function that
+        is called again finds the record of its first call. An invalid request gets the default key too:
+        its corrected successor must be able to use the caller's.
+        """
+        source, raw, key, accepted_id = "states", given, f"{execution_arn}@{started_at}", None
+        if isinstance(given, Mapping) and "request" in given and "chatbot_id" not in given:
+            raw = given["request"]
+            if isinstance(given.get("execution_id"), str):
+                accepted_id = given["execution_id"]
+            elif isinstance(given.get("event_id"), str):
+                source, key = "events", given["event_id"]
+        try:
+            request = Request.from_dict(raw, defaults)
+        except InvalidRequest as error:
+            return cls(derived_id(source, key), source, None, str(error), accepted_id)
+        execution_id = derived_id(source, request.idempotency_key or key)
+        return cls(execution_id, source, request, accepted_id=accepted_id)
+
+    def claim(self, records: Records, *, owner: str, now: float, defaults: Defaults) -> Record:
+        """Return the record of this request: `owner`'s own, or that of the execution that was here first.
+
+        Raises RecordConflict when the record vanished between two looks; the caller is called again then.
+        """
+        if self.accepted_id is not None:
+            accepted = records.get(self.accepted_id, now)
+            if accepted is not None and accepted.owner_execution_arn == owner:
+                return accepted
+        record = Record.accepted(
+            self.execution_id,
+            self.request,
+            now,
+            owner=owner,
+            source=self.source,
+            deliver_to=defaults.deliver_to,
+        )
+        try:
+            records.accept(record, now)
+        except RecordConflict:
+            first = records.get(self.execution_id, now)
+            if first is None:
+                raise
+            return first
+        return record

@@ -1,0 +1,162 @@
+"""What travels: the statuses, and the state of the loop."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+STATE_VERSION = 1
+# An identifier longer than this is garbage, not a name; every id we saw upstream is a UUID.
+MAX_ID_CHARS = 200
+# Room for a stack trace's essence, far from what SNS or an item can hold.
+MAX_MESSAGE_CHARS = 2_000
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+class Status(StrEnum):
+    """Where an execution stands: three ways of being alive, eight of having ended."""
+
+    ACCEPTED = "ACCEPTED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+    REJECTED = "REJECTED"
+    UNCERTAIN = "UNCERTAIN"
+    ERROR = "ERROR"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow this status."""
+        return self not in {Status.ACCEPTED, Status.STARTING, Status.RUNNING}
+
+    @property
+    def error_name(self) -> str:
+        """The name under which the state machine fails: `Waterhook.TimedOut`."""
+        return "Waterhook." + "".join(word.capitalize() for word in self.split("_"))
+
+
+# The upstream's own last words. Any other value it may use is "not final yet".
+UPSTREAM_FINAL = {
+    "COMPLETED": Status.COMPLETED,
+    "FAILED": Status.FAILED,
+    "CANCELLED": Status.CANCELLED,
+}
+
+
+class Next(StrEnum):
+    """What the state machine does next; it obeys and decides nothing itself."""
+
+    START = "start"
+    WAIT = "wait"
+    POLL = "poll"
+    CANCEL = "cancel"
+    NOTIFY = "notify"
+    DONE = "done"
+
+
+def clip(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
+    """Return `text` on one line, without control characters or lone surrogates, at most `limit` characters."""
+    plain = _UNPRINTABLE.sub(" ", text[: limit * 2]).strip()
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def iso(epoch_s: float | None) -> str | None:
+    """Return RFC 3339 in UTC with milliseconds, or None."""
+    if epoch_s is None:
+        return None
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch(text: object) -> float | None:
+    """Return seconds since 1970 of an RFC 3339 time, or None for anything else. A time without zone is UTC."""
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the loop has seen of one execution: all that the policy decides from. Times are epoch seconds."""
+
+    started_at: float
+    turns: int = 0
+    errors: int = 0
+    retry_after_s: float | None = None
+    not_found: int = 0
+    not_found_since: float | None = None
+    progress: float | None = None
+    progress_at: float | None = None
+    first_progress: float | None = None
+    first_progress_at: float | None = None
+    cleanup_after: float | None = None
+    cancels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The state of the loop: small, versioned, and the only thing that travels between its steps."""
+
+    execution_id: str
+    deadline: float
+    history: History
+    waterflai_execution_id: str | None = None
+    unsaved: bool = False
+    """The upstream id is known here but not in the record yet; a later step saves it."""
+    outcome: Status = Status.RUNNING
+    next: Next = Next.POLL
+    wait_seconds: int = 0
+    error: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    v: int = STATE_VERSION
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Read the state a step was handed; fields of a newer version are passed over."""
+        known = {name: state[name] for name in cls.__dataclass_fields__ if name in state}
+        past = {
+            name: value
+            for name, value in known.pop("history").items()
+            if name in History.__dataclass_fields__
+        }
+        return cls(
+            **known
+            | {
+                "history": History(**past),
+                "outcome": Status(known.get("outcome", Status.RUNNING)),
+                "next": Next(known.get("next", Next.POLL)),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON: always `v`, `outcome`, `next` and `wait_seconds`, the rest where it says something."""
+        always = {"v": self.v, "outcome": self.outcome, "next": self.next, "wait_seconds": self.wait_seconds}
+        return _telling(self) | {"history": _telling(self.history)} | always
+
+    def ended(self, outcome: Status, *, code: str | None = None, message: str = "", **result: Any) -> Self:
+        """Return the job with its outcome, on its way to notify."""
+        error = {"code": code, "message": clip(message)} if code else None
+        return replace(
+            self,
+            outcome=outcome,
+            next=Next.NOTIFY,
+            wait_seconds=0,
+            error=error,
+            result={name: value for name, value in result.items() if value is not None},
+        )
+
+
+def _telling(record: History | Job) -> dict[str, Any]:
+    """Return the fields that differ from their default, so that the state stays small."""
+    values = ((entry, getattr(record, entry.name)) for entry in fields(record))
+    return {entry.name: value for entry, value in values if value not in (entry.default, {})}

@@ -1,0 +1,167 @@
+"""When to ask again: pure functions from what was seen to what to do next. No clock, no randomness, no I/O.
+
+A wait grows with the age of the job (a quarter of it, so the delay stays in proportion to the job), shrinks
+toward the finish that its progress predicts, and is stretched by trouble: errors in a row, `Retry-After`,
+and the budget of turns that keeps an execution far from the limit of its history.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from waterhook.errors import UpstreamError
+from waterhook.models import History, Next
+from waterhook.status import StatusDocument
+
+# Step Functions ends an execution at 25,000 history events; a turn of wait, poll and choice writes about nine.
+TURN_BUDGET = 2_000
+# The state machine's own guard on the wait branch; see "What next?" in the ASL.
+WAIT_LIMIT_S = 3_600
+# An upstream that asks for more patience than this is asked again all the same.
+RETRY_AFTER_LIMIT_S = 900
+WAIT_PER_AGE = 0.25
+# Waiting less than the predicted rest leaves room for a job that is faster than it looked.
+WAIT_PER_REST = 0.6
+# A status asked for this long before `cleanup_after` still finds its job.
+CLEANUP_MARGIN_S = 5.0
+# 404 is "gone" only after this many in a row over this long: right after a start it may be replication delay.
+LOST_AFTER_COUNT = 3
+LOST_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a decision must stay within: waits in seconds, the deadline in epoch seconds."""
+
+    shortest_wait_s: float
+    longest_wait_s: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do next, and after how many whole seconds."""
+
+    next: Next
+    wait_seconds: int = 0
+
+
+def next_step(history: History, now: float, limits: Limits) -> Decision:
+    """Return CANCEL once the deadline has passed, else WAIT with whole seconds in 1..WAIT_LIMIT_S.
+
+    Upper bounds win over lower ones, with one exception: the turn budget. An upstream that keeps
+    moving `cleanup_after` must not lead an execution into the history limit.
+    """
+    rest_s = limits.deadline - now
+    if rest_s <= 0:
+        return Decision(Next.CANCEL)
+    wait_s = _by_age_and_progress(history, now, limits)
+    if history.errors:
+        slower_s = limits.shortest_wait_s * 2.0 ** min(history.errors, 16)
+        wait_s = max(wait_s, min(slower_s, limits.longest_wait_s))
+    if history.retry_after_s is not None:
+        wait_s = max(wait_s, min(history.retry_after_s, RETRY_AFTER_LIMIT_S))
+    if history.cleanup_after is not None and history.cleanup_after > now:
+        wait_s = min(wait_s, max(history.cleanup_after - now - CLEANUP_MARGIN_S, limits.shortest_wait_s))
+    wait_s = min(max(wait_s, _by_turn_budget(history.turns, rest_s)), rest_s)
+    return Decision(Next.WAIT, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
+
+
+def start_again(attempts: int, retry_after_s: float | None, now: float, limits: Limits) -> Decision:
+    """Return START after a wait that doubles with the attempts and honours `Retry-After`.
+
+    `limits.deadline` is the start deadline: past it the answer is NOTIFY, since no job was started.
+    """
+    if now >= limits.deadline:
+        return Decision(Next.NOTIFY)
+    wait_s = min(limits.shortest_wait_s * 2.0 ** min(attempts, 16), limits.longest_wait_s)
+    wait_s = max(wait_s, min(retry_after_s or 0.0, RETRY_AFTER_LIMIT_S))
+    wait_s = min(wait_s, limits.deadline - now)
+    return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
+
+
+def answered(history: History, document: StatusDocument, now: float) -> History:
+    """Return the history after a status document: one turn more, no errors, and what it says of progress."""
+    history = replace(
+        history,
+        turns=history.turns + 1,
+        errors=0,
+        retry_after_s=None,
+        not_found=0,
+        not_found_since=None,
+        cleanup_after=document.cleanup_after,
+    )
+    progress = _progress_of(document)
+    if progress is None or progress == history.progress:
+        return history
+    restarted = history.progress is None or progress < history.progress
+    return replace(
+        history,
+        progress=progress,
+        progress_at=now,
+        # After an upstream retry the progress begins anew, and so does the rate it is measured by.
+        first_progress=progress if restarted else history.first_progress,
+        first_progress_at=now if restarted else history.first_progress_at,
+    )
+
+
+def not_answered(history: History, error: UpstreamError, now: float) -> History:
+    """Return the history after a failed question. Only an unbroken row of 404 counts toward LOST."""
+    missing = error.status == 404  # noqa: PLR2004 - Not Found
+    return replace(
+        history,
+        turns=history.turns + 1,
+        errors=history.errors + 1,
+        retry_after_s=error.retry_after_s,
+        not_found=history.not_found + 1 if missing else 0,
+        not_found_since=(history.not_found_since or now) if missing else None,
+    )
+
+
+def is_lost(history: History, now: float) -> bool:
+    """Whether the upstream has denied knowing the job often and long enough to believe it."""
+    since = history.not_found_since
+    return since is not None and history.not_found >= LOST_AFTER_COUNT and now - since >= LOST_AFTER_S
+
+
+def _progress_of(document: StatusDocument) -> float | None:
+    """Return percent, from `progress` or else from the nodes, or None."""
+    if document.progress is not None:
+        return min(max(document.progress, 0.0), 100.0)
+    if document.completed_nodes is not None and document.total_nodes:
+        return min(100.0 * document.completed_nodes / document.total_nodes, 100.0)
+    return None
+
+
+def _by_age_and_progress(history: History, now: float, limits: Limits) -> float:
+    wait_s = WAIT_PER_AGE * max(now - history.started_at, 0.0)
+    finish = _predicted_finish(history)
+    if finish is not None and finish > now:
+        wait_s = min(wait_s, WAIT_PER_REST * (finish - now))
+    elif finish is not None and history.progress_at is not None:
+        # It should be done: ask often at first, then as for a job that just began to stand still.
+        wait_s = min(wait_s, WAIT_PER_AGE * (now - history.progress_at))
+    return min(max(wait_s, limits.shortest_wait_s), max(limits.longest_wait_s, limits.shortest_wait_s))
+
+
+def _predicted_finish(history: History) -> float | None:
+    """Return when the job reaches 100 % at the rate seen so far, or None where there is no rate."""
+    if history.progress is None or history.progress_at is None:
+        return None
+    base, base_at = history.first_progress, history.first_progress_at
+    if base is None or base_at is None or history.progress <= base:
+        # One reading: the only other point known is 0 % at the start.
+        base, base_at = 0.0, history.started_at
+    if history.progress <= base or history.progress_at <= base_at:
+        return None
+    rate = (history.progress - base) / (history.progress_at - base_at)
+    return history.progress_at + (100.0 - history.progress) / rate
+
+
+def _by_turn_budget(turns: int, rest_s: float) -> float:
+    """Return the shortest wait that the turns left allow, in seconds.
+
+    It starts at nothing and approaches rest/turns left as the budget is used up, so a young job with a
+    far deadline is asked as often as any other, and none can spend more than the budget before its deadline.
+    """
+    used = min(turns, TURN_BUDGET - 1)
+    return rest_s / (TURN_BUDGET - used) * (used / TURN_BUDGET)

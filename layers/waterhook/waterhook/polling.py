@@ -1,0 +1,74 @@
+"""One question to the upstream and what follows from its answer: the step that poll, cancel and follow share."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from waterhook import policy
+from waterhook.errors import UpstreamError
+from waterhook.models import Job, Status, iso
+from waterhook.results import Results
+from waterhook.settings import Settings
+from waterhook.status import StatusDocument
+
+
+class StatusSource(Protocol):
+    """Whoever knows the status of an execution."""
+
+    def status(self, execution_id: str) -> StatusDocument:
+        """Return it, or raise UpstreamError."""
+
+
+class Poller:
+    """Asks once and never raises because the upstream had a bad minute: a failed question is not a failed job."""
+
+    def __init__(
+        self, source: StatusSource, results: Results, settings: Settings, clock: Callable[[], float]
+    ) -> None:
+        """Keep what it works with."""
+        self._source = source
+        self._results = results
+        self._settings = settings
+        self._clock = clock
+
+    def poll(self, job: Job) -> Job:
+        """Return the job with an outcome, or with what to do next."""
+        try:
+            document = self._source.status(job.waterflai_execution_id or "")
+        except UpstreamError as error:
+            return self.unanswered(job, error)
+        now = self._clock()
+        job = replace(job, history=policy.answered(job.history, document, now))
+        if document.outcome is None:
+            # Running, or larger than we read and saying no outcome in what we read: later it may.
+            return self.decide(job)
+        return self._ended(job, document, document.outcome)
+
+    def unanswered(self, job: Job, error: UpstreamError) -> Job:
+        """Return the job after a question that failed: asked again later, unless it has been denied for long."""
+        now = self._clock()
+        job = replace(job, history=policy.not_answered(job.history, error, now))
+        if policy.is_lost(job.history, now):
+            return job.ended(
+                Status.LOST, code="not_found", message="Waterflai no longer knows this execution"
+            )
+        return self.decide(job)
+
+    def decide(self, job: Job) -> Job:
+        """Return the job with the policy's decision."""
+        decision = policy.next_step(job.history, self._clock(), self._settings.limits(job.deadline))
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:
+        completed_at = iso(document.completed_at)
+        if outcome is Status.FAILED:
+            reason = document.error_message or "Waterflai gave no reason"
+            return job.ended(outcome, code="failed", message=reason, completed_at=completed_at)
+        if outcome is Status.CANCELLED:
+            reason = document.error_message or "cancelled at Waterflai"
+            return job.ended(outcome, code="cancelled", message=reason, completed_at=completed_at)
+        if document.final_output_json is None:
+            why = "too_large" if document.too_large else "missing"
+            return job.ended(outcome, output_error=why, completed_at=completed_at)
+        kept = self._results.keep(job.execution_id, document.final_output_json)
+        return job.ended(outcome, completed_at=completed_at, **kept)

@@ -1,0 +1,193 @@
+"""What a caller may ask for, checked the same way at every door."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from waterhook.errors import InvalidRequest
+from waterhook.models import MAX_ID_CHARS, clip
+
+# Step Functions carries 256 KiB per payload; the rest is room for the loop's own fields around the request.
+MAX_REQUEST_BYTES = 240 * 1024
+MAX_METADATA_BYTES = 4 * 1024
+# The state machine's own TimeoutSeconds is two days longer, so the loop's deadline is always the first to pass.
+MAX_TIMEOUT_S = 30 * 24 * 3600
+DELIVERIES = ("sns", "dynamodb")
+
+_FIELDS = {
+    "chatbot_id",
+    "input_data",
+    "idempotency_key",
+    "timeout_seconds",
+    "metadata",
+    "deliver_to",
+    "progress_events",
+}
+# Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
+_FOREIGN_PREFIX = "AWS_"
+_UNFIT_IN_ID = re.compile(r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]")
+_UNFIT_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the deployment decides where a request is silent: seconds, and `sns` and/or `dynamodb`."""
+
+    timeout_s: int
+    deliver_to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A valid request. `timeout_seconds` counts from the moment it was accepted."""
+
+    chatbot_id: str
+    input_data: Mapping[str, Any]
+    timeout_seconds: int
+    deliver_to: tuple[str, ...]
+    idempotency_key: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    progress_events: bool = False
+
+    @classmethod
+    def from_dict(cls, raw: object, defaults: Defaults) -> Self:
+        """Return the request, or raise InvalidRequest naming every field that is wrong."""
+        if not isinstance(raw, Mapping):
+            message = f"request: expected object, got {_kind(raw)}"
+            raise InvalidRequest(message)
+        problems = [
+            f"{name}: unknown field; known are {', '.join(sorted(_FIELDS))}"
+            for name in raw
+            if name not in _FIELDS and not str(name).startswith(_FOREIGN_PREFIX)
+        ]
+        problems += [problem for check in _CHECKS if (problem := check(raw))]
+        problems = problems or [problem for problem in [_size_problem(raw)] if problem]
+        if problems:
+            raise InvalidRequest("; ".join(clip(problem, 300) for problem in problems[:10]))
+        return cls(
+            chatbot_id=raw["chatbot_id"],
+            input_data=raw["input_data"],
+            timeout_seconds=int(_given(raw, "timeout_seconds", defaults.timeout_s)),
+            deliver_to=tuple(dict.fromkeys(_given(raw, "deliver_to", defaults.deliver_to))),
+            idempotency_key=raw.get("idempotency_key"),
+            metadata=_given(raw, "metadata", {}),
+            progress_events=raw.get("progress_events") or False,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint that tells a repeated request from a different one under the same key."""
+        return hashlib.sha256(
+            compact({"chatbot_id": self.chatbot_id, "input_data": self.input_data}, sort_keys=True).encode()
+        ).hexdigest()
+
+
+def compact(value: object, *, sort_keys: bool = False) -> str:
+    """Return JSON as ASCII without spaces, the same text for the same value. Raises ValueError for NaN."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
+
+
+def _given(raw: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return a field, or its default where it is missing or null."""
+    return default if raw.get(name) is None else raw[name]
+
+
+def _kind(value: object) -> str:
+    """Return the JSON name of a value's type."""
+    names = {bool: "boolean", int: "number", float: "number", str: "string", dict: "object"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _size_problem(raw: Mapping[str, Any]) -> str | None:
+    try:
+        size_bytes = len(json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode())
+    except RecursionError:
+        return "input_data: nested too deeply"
+    except UnicodeEncodeError:
+        return "input_data: contains half of a surrogate pair, which no text can carry"
+    if size_bytes > MAX_REQUEST_BYTES:
+        return f"request: {size_bytes} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+    return None
+
+
+def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("chatbot_id")
+    if not isinstance(value, str):
+        return f"chatbot_id: expected string, got {_kind(value)}"
+    # A dot segment would be resolved away on its way to the upstream, percent-encoded or not.
+    if not 1 <= len(value) <= MAX_ID_CHARS or value in {".", ".."} or _UNFIT_IN_ID.search(value):
+        return f"chatbot_id: expected 1 to {MAX_ID_CHARS} characters without spaces or control characters"
+    return None
+
+
+def _input_data(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("input_data")
+    return None if isinstance(value, dict) else f"input_data: expected object, got {_kind(value)}"
+
+
+def _idempotency_key(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("idempotency_key")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return f"idempotency_key: expected string, got {_kind(value)}"
+    if not 1 <= len(value) <= MAX_ID_CHARS or _UNFIT_IN_KEY.search(value):
+        return f"idempotency_key: expected 1 to {MAX_ID_CHARS} characters without control characters"
+    return None
+
+
+def _timeout_seconds(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("timeout_seconds")
+    if value is None:
+        return None
+    # An engine on the way may have turned 60 into 60.0.
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return f"timeout_seconds: expected whole number, got {_kind(value)}"
+    if not 1 <= value <= MAX_TIMEOUT_S:
+        return f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got {value:.0f}"[:200]
+    return None
+
+
+def _metadata(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("metadata")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        return f"metadata: expected object, got {_kind(value)}"
+    try:
+        size_bytes = len(json.dumps(value))
+    except RecursionError:
+        return "metadata: nested too deeply"
+    too_large = size_bytes > MAX_METADATA_BYTES
+    return f"metadata: {size_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed" if too_large else None
+
+
+def _deliver_to(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("deliver_to")
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        return f"deliver_to: expected list, got {_kind(value)}"
+    if not value or any(entry not in DELIVERIES for entry in value):
+        return f"deliver_to: expected one or both of {', '.join(DELIVERIES)}"
+    return None
+
+
+def _progress_events(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("progress_events")
+    fits = value is None or isinstance(value, bool)
+    return None if fits else f"progress_events: expected boolean, got {_kind(value)}"
+
+
+_CHECKS = (
+    _chatbot_id,
+    _input_data,
+    _idempotency_key,
+    _timeout_seconds,
+    _metadata,
+    _deliver_to,
+    _progress_events,
+)

@@ -1,0 +1,43 @@
+"""The claim check: outputs too large to travel inline wait in S3."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# A DynamoDB write unit is 1 KB, so past this size S3 is cheaper; far below it every hop's limit is kept.
+INLINE_BYTES = 32 * 1024
+LINK_SECONDS = 3600
+
+
+class Results:
+    """The results bucket. It is opened only when an output needs it, which few do."""
+
+    def __init__(self, bucket: str, client: "S3Client | None" = None) -> None:
+        """Open nothing yet."""
+        self._bucket = bucket
+        self._given = client
+
+    @property
+    def _client(self) -> "S3Client":
+        self._given = self._given or boto3.client("s3")
+        return self._given
+
+    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+        """Return `final_output_json` for a small output, `output_ref` (an S3 URI) for one that was stored."""
+        body = output_json.encode("utf-8", "replace")
+        if len(body) <= INLINE_BYTES:
+            return {"final_output_json": output_json}
+        key = f"executions/{execution_id}/final_output.json"
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
+        return {"output_ref": f"s3://{self._bucket}/{key}"}
+
+    def link(self, output_ref: str) -> str:
+        """Return an https link to a stored output that works for LINK_SECONDS, or until the signer's session ends."""
+        place = urlsplit(output_ref)
+        return self._client.generate_presigned_url(
+            "get_object", Params={"Bucket": place.netloc, "Key": place.path[1:]}, ExpiresIn=LINK_SECONDS
+        )

@@ -1,0 +1,53 @@
+"""The upstream's API key, from Secrets Manager into memory and nowhere else."""
+
+import json
+from typing import TYPE_CHECKING
+
+import boto3
+
+from waterhook.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_JSON_FIELD = "api_key"
+
+
+class ApiKey:
+    """The key of one secret: read once per container, read again when the upstream says it is wrong."""
+
+    def __init__(self, secret_arn: str, client: "SecretsManagerClient | None" = None) -> None:
+        """Read nothing yet."""
+        self._secret_arn = secret_arn
+        self._client = client or boto3.client("secretsmanager")
+        self._value: str | None = None
+
+    def get(self) -> str:
+        """Return the key. Raises SettingsError when the secret holds none that fits in a header."""
+        if self._value is None:
+            self._value = self._read()
+        return self._value
+
+    def refresh(self) -> bool:
+        """Read the secret again and return whether it has changed: a rotated key is worth another attempt."""
+        before, self._value = self._value, self._read()
+        return self._value != before
+
+    def _read(self) -> str:
+        text = self._client.get_secret_value(SecretId=self._secret_arn).get("SecretString", "").strip()
+        # The console's default is a JSON object of key/value pairs.
+        if text.startswith("{"):
+            try:
+                text = str(json.loads(text).get(_JSON_FIELD) or "").strip()
+            except ValueError:
+                text = ""
+        if not text or not (text.isascii() and text.isprintable()):
+            message = (
+                f"{self._secret_arn}: expected the API key as plain text or as {{{_JSON_FIELD!r}: …}} in JSON"
+            )
+            raise SettingsError(message)
+        return text
+
+    def __repr__(self) -> str:
+        """Return a text without the key: a repr ends up in logs."""
+        return f"ApiKey({self._secret_arn!r})"

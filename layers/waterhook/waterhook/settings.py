@@ -1,0 +1,98 @@
+"""The deployment's configuration, read from the environment once."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from waterhook.errors import SettingsError
+from waterhook.policy import Limits
+from waterhook.request import DELIVERIES, MAX_TIMEOUT_S, Defaults
+
+# https anywhere, plain http only where nobody can listen in: the loopback interface.
+_BASE_URL = re.compile(
+    r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
+)
+_DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERIES}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the template decides. Seconds and days as named; ARNs and names as AWS gives them."""
+
+    base_url: str
+    api_key_secret_arn: str
+    table: str
+    topic_arn: str
+    bucket: str
+    source: str
+    default_timeout_s: int
+    start_deadline_s: int
+    shortest_wait_s: int
+    longest_wait_s: int
+    at_least_once: bool
+    uncertain_on_503: bool
+    deliver_to: tuple[str, ...]
+    retention_days: int
+    state_machine_arn: str
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Return the settings, or raise SettingsError listing everything that is missing or wrong."""
+        problems: list[str] = []
+
+        def text(name: str, pattern: re.Pattern[str] | None = None) -> str:
+            value = env.get(name, "")
+            if not value:
+                problems.append(f"{name}: missing")
+            elif pattern and not pattern.fullmatch(value):
+                problems.append(f"{name}: does not match {pattern.pattern}")
+            return value
+
+        def number(name: str, least: int, most: int) -> int:
+            value = env.get(name, "")
+            if value.isascii() and value.isdigit() and least <= int(value) <= most:
+                return int(value)
+            problems.append(f"{name}: expected {least} to {most}, got {value[:40]!r}")
+            return least
+
+        def choice(name: str, *allowed: str) -> str:
+            value = env.get(name, "")
+            if value in allowed:
+                return value
+            problems.append(f"{name}: expected one of {', '.join(allowed)}, got {value[:40]!r}")
+            return allowed[0]
+
+        settings = cls(
+            base_url=text("WATERFLAI_BASE_URL", _BASE_URL),
+            api_key_secret_arn=text("WATERFLAI_API_KEY_SECRET_ARN"),
+            table=text("WATERHOOK_TABLE"),
+            topic_arn=text("WATERHOOK_TOPIC_ARN"),
+            bucket=text("WATERHOOK_BUCKET"),
+            source=text("WATERHOOK_SOURCE"),
+            default_timeout_s=number("WATERHOOK_DEFAULT_TIMEOUT_S", 1, MAX_TIMEOUT_S),
+            start_deadline_s=number("WATERHOOK_START_DEADLINE_S", 1, MAX_TIMEOUT_S),
+            shortest_wait_s=number("WATERHOOK_SHORTEST_WAIT_S", 1, 3600),
+            longest_wait_s=number("WATERHOOK_LONGEST_WAIT_S", 1, 3600),
+            at_least_once=choice("WATERHOOK_START_SEMANTICS", "AT_MOST_ONCE", "AT_LEAST_ONCE")
+            == "AT_LEAST_ONCE",
+            uncertain_on_503=choice("WATERHOOK_ON_503_AT_START", "RETRY", "UNCERTAIN") == "UNCERTAIN",
+            deliver_to=_DELIVERY[choice("WATERHOOK_DELIVERY", *_DELIVERY)],
+            retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
+            # Only the API has it: the machine refers to the other functions and can't be referred to by them.
+            state_machine_arn=env.get("WATERHOOK_STATE_MACHINE_ARN", ""),
+        )
+        if settings.shortest_wait_s > settings.longest_wait_s:
+            problems.append("WATERHOOK_SHORTEST_WAIT_S: must not be longer than WATERHOOK_LONGEST_WAIT_S")
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return settings
+
+    @property
+    def defaults(self) -> Defaults:
+        """What a request gets where it is silent."""
+        return Defaults(timeout_s=self.default_timeout_s, deliver_to=self.deliver_to)
+
+    def limits(self, deadline: float) -> Limits:
+        """Return what the policy must stay within for a deadline in epoch seconds."""
+        return Limits(self.shortest_wait_s, self.longest_wait_s, deadline)

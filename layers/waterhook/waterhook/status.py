@@ -1,0 +1,148 @@
+"""The upstream's status document, read as a stranger's."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, UPSTREAM_FINAL, Status, clip, epoch
+
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
+_INT_DIGITS = 18
+
+
+def _lenient_int(digits: str) -> int | None:
+    # CPython refuses to convert integers of thousands of digits; no field we read is that long.
+    return int(digits) if len(digits) <= _INT_DIGITS else None
+
+
+def _no_constant(name: str) -> None:
+    message = f"{name} is not JSON"
+    raise ValueError(message)
+
+
+_DECODER = json.JSONDecoder(parse_int=_lenient_int, parse_constant=_no_constant)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _WHITESPACE.match(text, at)
+    return match.end() if match else at
+
+
+def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
+    """Yield name, value and source text of each member of a JSON object.
+
+    The source text is what makes `final_output` leave as it came: no float is rounded, no integer
+    shortened. A text that breaks off (the body was capped) ends with the name it broke off in and
+    no source text. Raises ValueError when the text is not a JSON object, or is nested too deeply.
+    """
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        message = "expected a JSON object"
+        raise ValueError(message)
+    at = _skip(text, at + 1)
+    while at < len(text) and text[at] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, at)
+        if not isinstance(name, str) or text[at : at + 1] != ":":
+            message = "expected a member of a JSON object"
+            raise ValueError(message)
+        start = _skip(text, at + 1)
+        try:
+            value, at = _DECODER.raw_decode(text, start)
+        except RecursionError as error:
+            message = f"{name}: nested too deeply"
+            raise ValueError(message) from error
+        except ValueError:
+            yield name, None, None
+            raise
+        yield name, value, text[start:at]
+        at = _skip(text, at)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif text[at : at + 1] != "}":
+            message = "the JSON object breaks off"
+            raise ValueError(message)
+    if _skip(text, at + 1) != len(text) or at >= len(text):
+        message = "the JSON object breaks off or goes on after its end"
+        raise ValueError(message)
+
+
+def _text(value: object, limit: int = MAX_MESSAGE_CHARS) -> str | None:
+    return clip(value, limit) if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusDocument:
+    """What the upstream says of an execution. Every field may be missing; unknown ones are passed over."""
+
+    status: str | None = None
+    progress: float | None = None
+    current_node: str | None = None
+    completed_nodes: int | None = None
+    total_nodes: int | None = None
+    final_output_json: str | None = None
+    error_message: str | None = None
+    created_at: float | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    retry_count: int | None = None
+    cleanup_after: float | None = None
+    too_large: bool = False
+
+    @property
+    def outcome(self) -> Status | None:
+        """The terminal outcome this document declares, or None while there is none."""
+        return UPSTREAM_FINAL.get(self.status or "")
+
+    @classmethod
+    def from_text(cls, text: str, *, capped: bool = False) -> Self:
+        """Read a body. `capped` says that it was cut off at our limit, so it may end anywhere.
+
+        An oversized document is told apart by what came before the cut; one that was cut inside
+        `final_output` is COMPLETED, since the upstream fills that field only then.
+        Raises ValueError when a whole body is not a JSON object.
+        """
+        found: dict[str, Any] = {}
+        output: str | None = None
+        broke_in_output = False
+        try:
+            for name, value, source in members(text):
+                if name == "final_output":
+                    output = None if value is None else source
+                    broke_in_output = source is None
+                else:
+                    found[name] = value
+        except ValueError:
+            if not capped:
+                raise
+        status = found.get("status")
+        if capped and broke_in_output and status is None:
+            status = Status.COMPLETED.value
+        return cls(
+            status=_text(status, MAX_ID_CHARS),
+            progress=_number(found.get("progress")),
+            current_node=_text(found.get("current_node"), MAX_ID_CHARS),
+            completed_nodes=_count(found.get("completed_nodes")),
+            total_nodes=_count(found.get("total_nodes")),
+            final_output_json=None if capped else output,
+            error_message=_text(found.get("error_message")),
+            created_at=epoch(found.get("created_at")),
+            started_at=epoch(found.get("started_at")),
+            completed_at=epoch(found.get("completed_at")),
+            retry_count=_count(found.get("retry_count")),
+            cleanup_after=epoch(found.get("cleanup_after")),
+            too_large=capped,
+        )

@@ -1,0 +1,99 @@
+"""The end of an execution: the first verdict is written, and what the record says is published."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from waterhook import envelope
+from waterhook.errors import RecordConflict
+from waterhook.models import Job, Status, clip, iso
+from waterhook.records import Record, Records
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+
+class Notifier:
+    """Writes verdicts and publishes them. Killed at any point and called again, it says the same thing."""
+
+    def __init__(
+        self,
+        records: Records,
+        sns: "SNSClient",
+        *,
+        topic_arn: str,
+        source: str,
+        retention_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep what it works with; `retention_s` is how long a record stays after its verdict."""
+        self._records = records
+        self._sns = sns
+        self._topic_arn = topic_arn
+        self._source = source
+        self._retention_s = retention_s
+        self._clock = clock
+
+    def notify(self, job: Job, owner: str) -> dict[str, Any]:
+        """Conclude the job and return what the state machine ends with.
+
+        Only the record's owner concludes it. Raises RecordConflict when the record says neither one nor the other.
+        """
+        record = self._records.get(job.execution_id, self._clock())
+        if record is None:
+            message = f"the record of {job.execution_id} is gone; it was erased or has expired"
+            return envelope.failure(Status.ERROR.error_name, message, {"execution_id": job.execution_id})
+        if record.owner_execution_arn != owner:
+            return envelope.duplicate(record)
+        return self.conclude(record, self._verdict(job))
+
+    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a verdict unless there is one, deliver what the record then says and return its summary."""
+        if not record.status.is_final:
+            # On a conflict somebody was first. Whoever it was, their verdict is what counts from here on.
+            with suppress(RecordConflict):
+                self._records.conclude(record, verdict)
+            record = self._reread(record)
+        said = envelope.summary(record)
+        self._deliver(record)
+        return said
+
+    def _deliver(self, record: Record) -> None:
+        """Publish, then remember it. A crash in between publishes the same event again: at least once."""
+        if record.notified_at is not None:
+            return
+        if "sns" in record.deliver_to:
+            self._sns.publish(
+                TopicArn=self._topic_arn,
+                Message=envelope.event(record, self._source),
+                MessageAttributes=envelope.message_attributes(record),
+            )
+        # On a conflict two of us published the same event, and one of us remembers it.
+        with suppress(RecordConflict):
+            self._records.mark_notified(record, self._clock())
+
+    def _reread(self, record: Record) -> Record:
+        current = self._records.get(record.execution_id, self._clock())
+        if current is None or not current.status.is_final:
+            message = f"{record.execution_id}: not concluded, and by nobody else"
+            raise RecordConflict(message)
+        return current
+
+    def _verdict(self, job: Job) -> dict[str, Any]:
+        """Return the attributes a verdict sets. A job without an outcome is our own fault."""
+        now = self._clock()
+        outcome, error = job.outcome, job.error
+        if not outcome.is_final:
+            outcome = Status.ERROR
+            error = {"code": "no_outcome", "message": f"the loop ended with {clip(job.outcome)}"}
+        result = dict(job.result)
+        completed_at = result.pop("completed_at", None)
+        return result | {
+            "status": outcome,
+            "finished_at": iso(now),
+            "expires_at": int(now + self._retention_s),
+            "error": error,
+            "waterflai_execution_id": job.waterflai_execution_id,
+            "timing": {"completed_at": completed_at} if completed_at else None,
+            "usage": {"polls": job.history.turns},
+        }
