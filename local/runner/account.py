@@ -1,0 +1,55 @@
+"""What the runner asks of the account behind the local AWS."""
+
+import boto3
+
+from . import environment
+from .outputs import Outputs
+from .sam import ARTIFACTS_BUCKET, STACK_NAME
+
+_SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
+
+
+def session() -> boto3.Session:
+    """A session of the local account's root; give its clients the local endpoint."""
+    return boto3.Session(
+        aws_access_key_id=environment.CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment.CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment.REGION,
+    )
+
+
+def prepare(endpoint_url: str, waterflai_api_key: str) -> str:
+    """Create the bucket `sam deploy` uploads to and the secret with Waterflai's key; the secret's ARN."""
+    aws = session()
+    aws.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
+    secrets = aws.client("secretsmanager", endpoint_url=endpoint_url)
+    return secrets.create_secret(Name=_SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
+
+
+def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:
+    """Where the deployed stack answers, as seen from this machine."""
+    aws = session()
+    stacks = aws.client("cloudformation", endpoint_url=endpoint_url).describe_stacks(StackName=STACK_NAME)
+    named = {output["OutputKey"]: output["OutputValue"] for output in stacks["Stacks"][0]["Outputs"]}
+    key_id = named.get("ApiKeyId")
+    api_key = ""
+    if key_id:
+        keys = aws.client("apigateway", endpoint_url=endpoint_url)
+        api_key = keys.get_api_key(apiKey=key_id, includeValue=True)["value"]
+    return Outputs(
+        endpoint_url=endpoint_url,
+        region=environment.REGION,
+        api_url=_reachable_api_url(endpoint_url, named["ApiUrl"]),
+        api_key=api_key,
+        state_machine_arn=named["StateMachineArn"],
+        topic_arn=named["TopicArn"],
+        results_queue_url=named.get("ResultsQueueUrl", ""),
+        table_name=named["TableName"],
+        waterflai_base_url=waterflai_base_url,
+    )
+
+
+def _reachable_api_url(endpoint_url: str, api_url: str) -> str:
+    """The API by path: `https://{api}.execute-api…/{stage}` is a name that only AWS resolves."""
+    host, stage = api_url.removeprefix("https://").split("/", 1)
+    return f"{endpoint_url}/_aws/execute-api/{host.split('.', 1)[0]}/{stage}"

@@ -1,0 +1,82 @@
+"""The processes of one stack, written down from the moment each of them exists."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+from .errors import RunnerError
+from .files import read_document, write_document
+from .interrupts import shielded
+from .processes import Child, Identity, end
+
+
+@dataclass(slots=True)
+class Crew:
+    """Who works for a stack, in this process's memory and in a file for the next one."""
+
+    path: Path
+    owner: Identity | None = None  # the process whose end makes the rest stale; None: up until `down`
+    members: list[Identity] = field(default_factory=list)
+    _children: list[Child] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The crew in this file; an empty one where there is none or it can't be read."""
+        document = read_document(path)
+        try:
+            owner = document.get("owner")
+            members = [Identity(**member) for member in document.get("members", [])]
+            return cls(path, Identity(**owner) if owner else None, members)
+        except TypeError:
+            return cls(path)
+
+    def is_alive(self) -> bool:
+        """True while there are members and none has ended."""
+        return bool(self.members) and all(member.is_alive() for member in self.members)
+
+    def is_abandoned(self) -> bool:
+        """True when the process they were started for is gone."""
+        return self.owner is not None and not self.owner.is_alive()
+
+    def launch(self, start: Callable[[], Child]) -> Child:
+        """Start a process and note it, with no interrupt in between."""
+        with shielded():
+            child = start()
+            self._children.append(child)
+            self.members.append(child.identity)
+            self._save()
+        return child
+
+    def finish(self, child: Child, timeout_s: float) -> None:
+        """Wait for a process that ends by itself; raises RunnerError, with its last words, if it fails."""
+        try:
+            code = child.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise RunnerError(
+                f"{child.identity.name} took longer than {timeout_s:.0f} s\n{child.trail()}"
+            ) from None
+        if code:
+            raise RunnerError(f"{child.identity.name} failed\n{child.trail()}")
+        with shielded():
+            self.members.remove(child.identity)
+            self._save()
+
+    def end(self) -> bool:
+        """End them all; False when none was left. Call it shielded."""
+        alive = any(member.is_alive() for member in self.members)
+        end(self.members)
+        for child in self._children:
+            child.popen.wait()
+        self.members.clear()
+        self._children.clear()
+        self._save()
+        return alive
+
+    def _save(self) -> None:
+        if not self.members:
+            self.path.unlink(missing_ok=True)
+            return
+        owner = asdict(self.owner) if self.owner else None
+        write_document(self.path, {"owner": owner, "members": [asdict(member) for member in self.members]})

@@ -1,0 +1,61 @@
+"""What the runner's processes may see of the user's environment."""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION = "us-east-1"
+# To the local AWS this key is the account's root, also where it enforces permissions.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+_LOOPBACK = "127.0.0.1,localhost"
+_FOREIGN_PREFIXES = ("AWS_", "SAM_", "PYTHON", "VIRTUAL_ENV", "CONDA_")
+_TRUST_STORES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def isolate(environ: MutableMapping[str, str]) -> None:
+    """Make sure that no client in this process can reach an account of the user's, whatever is set.
+
+    Profiles and endpoints go, and so do the files they are read from; loopback is never sent to a proxy.
+    """
+    for name in [name for name in environ if name.startswith(("AWS_", "SAM_")) and name != "AWS_CA_BUNDLE"]:
+        del environ[name]
+    environ.update(CREDENTIALS)
+    environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION, AWS_EC2_METADATA_DISABLED="true")
+    environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    for name in ("NO_PROXY", "no_proxy"):
+        environ[name] = ",".join(filter(None, [environ.get(name), _LOOPBACK]))
+
+
+def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
+    """MiniStack's environment, from nothing: its handlers inherit all of it."""
+    return {
+        **{name: os.environ[name] for name in _TRUST_STORES if name in os.environ},
+        **CREDENTIALS,
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(temporary),
+        "TMPDIR": str(temporary),
+        "PYTHONUNBUFFERED": "1",
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",  # in queue addresses; localhost may be ::1
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "false",
+        # Without a cap a burst of executions starts a process each until memory is gone.
+        "LAMBDA_ACCOUNT_CONCURRENCY": "16",
+        "AUTH": "true" if auth else "false",
+    }
+
+
+def for_tools(endpoint_url: str | None = None) -> dict[str, str]:
+    """The environment of the SAM CLI and the simulator: the user's, less what would lead them elsewhere."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)}
+    isolate(env)
+    if endpoint_url:
+        env["AWS_ENDPOINT_URL"] = endpoint_url
+    # `sam build` takes the Python of the template's runtime, and its pip, from the PATH.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+    env["PYTHONUNBUFFERED"] = "1"
+    return env

@@ -1,0 +1,60 @@
+"""`sam build` and `sam deploy`, as a user would type them, into the local AWS."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import environment
+from .definition import write_inlined
+from .processes import Child, start
+
+STACK_NAME = "waterhook-local"
+ARTIFACTS_BUCKET = "waterhook-local-artifacts"
+
+# What the SAM CLI keeps between two runs: all stacks of this checkout share it, one at a time.
+WORKSHOP = environment.ROOT / ".local" / "sam"
+_BUILD = WORKSHOP / "build"
+
+
+def start_build(log: Path) -> Child:
+    """`sam build` of the checkout's template."""
+    options = {
+        "--template-file": str(environment.ROOT / "template.yaml"),
+        "--build-dir": str(_BUILD),
+        "--cache-dir": str(WORKSHOP / "cache"),
+    }
+    return _start("build", options, ["--cached", "--parallel"], environment.for_tools(), log)
+
+
+def start_deploy(endpoint_url: str, parameters: Mapping[str, str], log: Path) -> Child:
+    """`sam deploy` of what was built."""
+    template = _BUILD / "template-for-ministack.json"
+    write_inlined(_BUILD / "template.yaml", template)
+    options = {
+        "--template-file": str(template),
+        "--stack-name": STACK_NAME,
+        "--s3-bucket": ARTIFACTS_BUCKET,
+        "--region": environment.REGION,
+        "--capabilities": "CAPABILITY_IAM",
+    }
+    flags = ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    flags += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+    return _start("deploy", options, flags, environment.for_tools(endpoint_url), log)
+
+
+def _start(
+    command: str, options: Mapping[str, str], flags: list[str], env: dict[str, str], log: Path
+) -> Child:
+    # A samconfig of our own, since the checkout's is for the cloud.
+    config = WORKSHOP / "samconfig.toml"
+    config.write_text("version = 0.1\n", encoding="utf-8")
+    # And a note that no update check is due: there is no option for that.
+    note = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
+    (WORKSHOP / "metadata.json").write_text(json.dumps(note), encoding="utf-8")
+    words = [word for option in {**options, "--config-file": str(config)}.items() for word in option]
+    argv = [sys.executable, "-m", "samcli", command, *words, *flags]
+    own = {"SAM_CLI_TELEMETRY": "0", "SAM_CLI_POLL_DELAY": "0.2", "__SAM_CLI_APP_DIR": str(WORKSHOP)}
+    # What it downloads for a build goes to its working folder.
+    return start(f"sam {command}", argv, env=env | own, cwd=WORKSHOP, log=log)
