@@ -1,0 +1,167 @@
+"""The executions of one simulated upstream: their scripts, set against its clock."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from local.waterflai.clock import SimulatedClock
+from local.waterflai.jobs import Script, Snapshot, Status, finished_event, snapshot, timeline
+from local.waterflai.wire import Object
+
+MOST_EXECUTIONS = 10_000
+
+# Events that fall due within this time are sent together: it bounds the wake-ups of a stream at any speed.
+_SHORTEST_SLEEP_S = 0.01
+
+
+class TooManyExecutions(Exception):
+    """As many executions as the simulator keeps are still unfinished."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many executions are running")
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """One run of a chatbot. Moments are simulated seconds, `cancelled_s` counted from `accepted_s`."""
+
+    execution_id: str
+    chatbot_id: str
+    script: Script
+    accepted_s: float
+    cancelled_s: float | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake_followers(self) -> None:
+        """Make every stream look again at when its next event is due."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return after `delay_s` real seconds, or as soon as something changed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._changed.wait()
+
+
+class Executions:
+    """Executions by their id, forgotten some time after they were accepted."""
+
+    def __init__(self, clock: SimulatedClock, most: int = MOST_EXECUTIONS) -> None:
+        self._clock = clock
+        self._most = most
+        self._by_id: dict[str, Execution] = {}
+
+    def start(self, chatbot_id: str, script: Script) -> Execution:
+        """Accept and return a new execution. Raises `TooManyExecutions`."""
+        if len(self._by_id) >= self._most:
+            self._make_room()
+        execution = Execution(str(uuid.uuid4()), chatbot_id, script, self._clock.now_s())
+        self._by_id[execution.execution_id] = execution
+        return execution
+
+    def find(self, execution_id: str) -> Execution | None:
+        """Return the execution, or None if there never was one or its time to be cleaned up has come."""
+        execution = self._by_id.get(execution_id)
+        if execution is not None and self._is_past_cleanup(execution):
+            del self._by_id[execution_id]
+            return None
+        return execution
+
+    def all(self) -> list[Execution]:
+        """Return every execution still known, oldest first."""
+        return [execution for execution_id in list(self._by_id) if (execution := self.find(execution_id))]
+
+    def snapshot(self, execution: Execution) -> Snapshot:
+        """Return the execution as it is now."""
+        return snapshot(execution.script, self._elapsed_s(execution), execution.cancelled_s)
+
+    def cancel(self, execution: Execution) -> tuple[bool, Status]:
+        """Cancel what is not final yet. Return whether it was cancelled, and its status before that."""
+        previous = self.snapshot(execution).status
+        if previous.is_final:
+            return False, previous
+        execution.cancelled_s = self._elapsed_s(execution)
+        execution.wake_followers()
+        return True, previous
+
+    def document(self, execution: Execution) -> Object:
+        """Return the status document. Only that of a completed execution has a `final_output`."""
+        document = self.progress_document(execution)
+        if document["status"] is Status.COMPLETED:
+            document["final_output"] = execution.script.final_output()
+        return document
+
+    def progress_document(self, execution: Execution) -> Object:
+        """Return the status document without the output, which may be large."""
+        now = self.snapshot(execution)
+        script = execution.script
+        return {
+            "execution_id": execution.execution_id,
+            "status": now.status,
+            "progress": now.progress,
+            "current_node": now.current_node,
+            "completed_nodes": now.completed_nodes,
+            "total_nodes": script.nodes,
+            "error_message": script.error_message if now.status is Status.FAILED else None,
+            "created_at": self._timestamp(execution, 0.0),
+            "started_at": self._timestamp(execution, now.started_s),
+            "completed_at": self._timestamp(execution, now.finished_s),
+            "retry_count": 0,
+            "execution_source": "CHATBOT",
+            "is_temporary": True,
+            "cleanup_after": self._timestamp(execution, script.cleanup_seconds),
+        }
+
+    async def follow(self, execution: Execution) -> AsyncIterator[Object]:
+        """Yield each event from now on as it falls due. Ends when the execution does, or is forgotten."""
+        for event in timeline(execution.script, after_s=self._elapsed_s(execution)):
+            while True:
+                if self.find(execution.execution_id) is None:
+                    return
+                if execution.cancelled_s is not None and event.at_s >= execution.cancelled_s:
+                    yield finished_event(Status.CANCELLED)
+                    return
+                wait_s = event.at_s - self._elapsed_s(execution)
+                if wait_s <= 0:
+                    break
+                await execution.sleep(max(self._clock.real_delay_s(wait_s), _SHORTEST_SLEEP_S))
+            yield event.body
+
+    def set_speed(self, factor: float) -> None:
+        """Let time go on `factor` times as fast as the wall clock."""
+        self._clock.set_factor(factor)
+        for execution in self._by_id.values():
+            execution.wake_followers()
+
+    def reset(self) -> int:
+        """Forget every execution, which ends its streams, and return how many there were."""
+        forgotten = list(self._by_id.values())
+        self._by_id.clear()
+        for execution in forgotten:
+            execution.wake_followers()
+        return len(forgotten)
+
+    def _make_room(self) -> None:
+        known = self.all()
+        if len(known) < self._most:
+            return
+        oldest = next((each for each in known if self.snapshot(each).status.is_final), None)
+        if oldest is None:
+            raise TooManyExecutions
+        del self._by_id[oldest.execution_id]
+
+    def _elapsed_s(self, execution: Execution) -> float:
+        return self._clock.now_s() - execution.accepted_s
+
+    def _is_past_cleanup(self, execution: Execution) -> bool:
+        return self._elapsed_s(execution) >= execution.script.cleanup_seconds
+
+    def _timestamp(self, execution: Execution, after_s: float | None) -> str | None:
+        """Return a moment as RFC 3339 in UTC with milliseconds: `2025-09-14T04:33:48.102Z`."""
+        if after_s is None:
+            return None
+        moment = self._clock.wall_time(execution.accepted_s + after_s)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
