@@ -13,6 +13,9 @@ MAX_ID_CHARS = 200
 # Room for a stack trace's essence, far from what SNS or an item can hold.
 MAX_MESSAGE_CHARS = 2_000
 
+# The years 1 to 9999: what lies outside can be read, with a zone, but not be written again.
+_FIRST_MOMENT, _END_OF_TIME = -62_135_596_800.0, 253_402_300_800.0
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -80,9 +83,10 @@ def epoch(text: object) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+    return seconds if _FIRST_MOMENT <= seconds < _END_OF_TIME else None
 
 
 @dataclass(frozen=True, slots=True)
