@@ -1,0 +1,29 @@
+"""The fixtures of the simulated AWS, for every test in this folder."""
+
+from tests.support.aws import (
+    aws,
+    bucket,
+    dynamodb,
+    machine,
+    messaging,
+    s3,
+    secret,
+    secretsmanager,
+    stepfunctions,
+    table,
+    topic,
+)
+
+__all__ = [
+    "aws",
+    "bucket",
+    "dynamodb",
+    "machine",
+    "messaging",
+    "s3",
+    "secret",
+    "secretsmanager",
+    "stepfunctions",
+    "table",
+    "topic",
+]

@@ -1,0 +1,101 @@
+"""Valid things to start from: a test changes what it is about and nothing else."""
+
+from dataclasses import replace
+from typing import Any
+
+from tests.support.clock import NOW
+from waterhook.models import History, Job, Status, iso
+from waterhook.policy import Limits
+from waterhook.records import Record
+from waterhook.request import Defaults, Request
+from waterhook.settings import Settings
+
+REGION = "us-east-1"
+MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:waterhook"
+OWNER = f"arn:aws:states:{REGION}:123456789012:execution:waterhook:first"
+OTHER = f"arn:aws:states:{REGION}:123456789012:execution:waterhook:second"
+STARTED_AT = "2026-01-01T00:00:00.000Z"
+CALLER = "arn:aws:iam::123456789012:user/ada"
+SOURCE = "/waterhook/tests"
+KEY = "wf-0123456789-the-key"
+ID = "0f" * 16
+UPSTREAM_ID = "11111111-2222-4333-8444-555555555555"
+DEFAULTS = Defaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """Return the environment the template gives a function; None takes a variable out."""
+    env: dict[str, str | None] = {
+        "WATERFLAI_BASE_URL": "https://api.waterflai.test",
+        "WATERFLAI_API_KEY_SECRET_ARN": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:waterflai",
+        "WATERHOOK_TABLE": "executions",
+        "WATERHOOK_TOPIC_ARN": f"arn:aws:sns:{REGION}:123456789012:notifications",
+        "WATERHOOK_BUCKET": "results",
+        "WATERHOOK_SOURCE": SOURCE,
+        "WATERHOOK_DEFAULT_TIMEOUT_S": "3600",
+        "WATERHOOK_START_DEADLINE_S": "900",
+        "WATERHOOK_SHORTEST_WAIT_S": "2",
+        "WATERHOOK_LONGEST_WAIT_S": "60",
+        "WATERHOOK_START_SEMANTICS": "AT_MOST_ONCE",
+        "WATERHOOK_ON_503_AT_START": "RETRY",
+        "WATERHOOK_DELIVERY": "BOTH",
+        "WATERHOOK_RETENTION_DAYS": "30",
+        "WATERHOOK_STATE_MACHINE_ARN": MACHINE,
+    }
+    return {name: value for name, value in (env | changes).items() if value is not None}
+
+
+def settings(**changes: Any) -> Settings:
+    return replace(Settings.from_env(environment()), **changes)
+
+
+def limits(*, shortest_s: float = 2, longest_s: float = 60, deadline: float = NOW + 3600) -> Limits:
+    return Limits(shortest_s, longest_s, deadline)
+
+
+def request_dict(**changes: Any) -> dict[str, Any]:
+    return {"chatbot_id": "support-chat", "input_data": {"question": "why?"}} | changes
+
+
+def request(**changes: Any) -> Request:
+    return Request.from_dict(request_dict(**changes), DEFAULTS)
+
+
+def history(**changes: Any) -> History:
+    return replace(History(started_at=NOW), **changes)
+
+
+def job(**changes: Any) -> Job:
+    """A job that runs upstream and whose deadline is an hour away."""
+    running = Job(ID, NOW + 3600, History(started_at=NOW), UPSTREAM_ID)
+    return replace(running, **changes)
+
+
+def record(given: Request | None = None, **changes: Any) -> Record:
+    """A record as it is right after its request was accepted."""
+    accepted = Record.accepted(
+        ID, given or request(), NOW, owner=OWNER, source="states", deliver_to=DEFAULTS.deliver_to
+    )
+    return replace(accepted, **changes)
+
+
+def running_record(**changes: Any) -> Record:
+    """A record as it is while its job runs upstream."""
+    running = record(
+        status=Status.RUNNING,
+        start_attempts=1,
+        waterflai_execution_id=UPSTREAM_ID,
+        started_at=iso(NOW + 1),
+    )
+    return replace(running, **changes)
+
+
+def verdict(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]:
+    """The attributes a verdict sets, as notify would."""
+    error = None if status is Status.COMPLETED else {"code": "why", "message": f"it {status.lower()}"}
+    return {
+        "status": status,
+        "finished_at": iso(NOW + 60),
+        "expires_at": int(NOW) + 30 * 24 * 3600,
+        "error": error,
+    } | changes

@@ -1,0 +1,34 @@
+"""Any JSON there is, as `json.loads` gives it: half surrogates, infinities (1e400) and endless integers included."""
+
+from hypothesis import strategies as st
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=30)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**300, 10**400)
+    | st.floats(allow_nan=True, allow_infinity=True)
+    | any_text
+)
+any_json = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
+    max_leaves=12,
+)
+any_object = st.dictionaries(any_text, any_json, max_size=5)
+
+# Objects that look like a request at first sight, so that every check is reached.
+any_request = st.fixed_dictionaries(
+    {},
+    optional={
+        "chatbot_id": st.just("support-chat") | any_json,
+        "input_data": any_object | any_json,
+        "idempotency_key": any_text | any_json,
+        "timeout_seconds": st.integers() | st.floats() | any_json,
+        "metadata": any_object | any_json,
+        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb"])) | any_json,
+        "progress_events": st.booleans() | any_json,
+        "extra": any_json,
+    },
+)

@@ -1,0 +1,192 @@
+"""A loopback upstream that does to each request what its script says, down to the bytes."""
+
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came in; `connection` counts from 1."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Hangup(Exception):
+    """The script wants this connection gone."""
+
+
+type Step = Callable[[socket.socket], None]
+
+
+def raw(content: bytes, *, close: bool = True) -> Step:
+    """Send exactly these bytes; then, unless told otherwise, hang up."""
+
+    def step(connection: socket.socket) -> None:
+        connection.sendall(content)
+        if close:
+            raise Hangup
+
+    return step
+
+
+def reply(
+    status: int = 200,
+    body: bytes | str | dict[str, Any] | list[Any] = b"{}",
+    headers: dict[str, str] | None = None,
+    *,
+    length: int | None = None,
+    close: bool = False,
+) -> Step:
+    """Answer properly, except for a Content-Length that may be a lie."""
+    content = (
+        body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+    )
+    given = {"Content-Type": "application/json", "Content-Length": str(len(content))} | (headers or {})
+    if length is not None:
+        given["Content-Length"] = str(length)
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Whatever"
+    head = f"HTTP/1.1 {status} {phrase}\r\n" + "".join(
+        f"{name}: {value}\r\n" for name, value in given.items()
+    )
+    return raw(head.encode() + b"\r\n" + content, close=close)
+
+
+def chunked(*chunks: bytes, finish: bool = True) -> Step:
+    content = b"".join(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in chunks)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return raw(head + content + (b"0\r\n\r\n" if finish else b""), close=not finish)
+
+
+def drip(content: bytes, delay_s: float, *, head: bytes = b"") -> Step:
+    """Send `head` at once and the content byte by byte, until it ends or nobody listens."""
+
+    def step(connection: socket.socket) -> None:
+        connection.sendall(head)
+        for value in content:
+            connection.sendall(bytes([value]))
+            time.sleep(delay_s)
+        raise Hangup
+
+    return step
+
+
+def stall(seconds: float = 5.0) -> Step:
+    """Say nothing until the other side gives up."""
+
+    def step(connection: socket.socket) -> None:
+        connection.settimeout(seconds)
+        with suppress(OSError):
+            connection.recv(1)
+        raise Hangup
+
+    return step
+
+
+def hang_up(_connection: socket.socket) -> None:
+    """End the connection in an orderly way without an answer."""
+    raise Hangup
+
+
+def reset(connection: socket.socket) -> None:
+    """End the connection with a RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raise Hangup
+
+
+@dataclass
+class Server:
+    """Answers each request with the next step of the script; the last step is repeated."""
+
+    steps: list[Step]
+    before_reading: Step | None = None
+    """What happens to every connection before its request is read, instead of reading it."""
+    context: ssl.SSLContext | None = None
+    received: list[Received] = field(default_factory=list)
+    connections: int = 0
+    _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    _open: set[socket.socket] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with self._lock:
+                    self.connections += 1
+                    self._open.add(connection)
+                    number = self.connections
+                threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        with connection, suppress(OSError, Hangup, ValueError):
+            if self.before_reading:
+                self.before_reading(connection)
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as stream:
+                while request := self._read(stream, number):
+                    with self._lock:
+                        self.received.append(request)
+                        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+                    step(connection)
+                    if request.headers.get("connection") == "close":
+                        return
+
+    @staticmethod
+    def _read(stream: Any, number: int) -> Received | None:
+        line = stream.readline().decode("latin-1").split()
+        if not line:
+            return None
+        headers: dict[str, str] = {}
+        while (header := stream.readline().decode("latin-1").strip()) != "":
+            name, _, value = header.partition(":")
+            headers[name.lower()] = value.strip()
+        body = stream.read(int(headers.get("content-length", "0")))
+        return Received(line[0], line[1], headers, body, number)
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Yield a port of this machine that refuses connections: it is bound, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
