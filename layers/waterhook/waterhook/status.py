@@ -35,18 +35,22 @@ def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
     """Yield name, value and source text of each member of a JSON object.
 
     The source text is what makes `final_output` leave as it came: no float is rounded, no integer
-    shortened. A text that breaks off (the body was capped) ends with the name it broke off in and
-    no source text. Raises ValueError when the text is not a JSON object, or is nested too deeply.
+    shortened. A text that breaks off in a value (the body was capped) ends with the name of that value
+    and no source text. Raises ValueError when the text is not a JSON object, or is nested too deeply.
     """
     at = _skip(text, 0)
     if text[at : at + 1] != "{":
         message = "expected a JSON object"
         raise ValueError(message)
     at = _skip(text, at + 1)
-    while at < len(text) and text[at] != "}":
+    more = text[at : at + 1] != "}"
+    while more:
+        if text[at : at + 1] != '"':
+            message = "expected the name of a member"
+            raise ValueError(message)
         name, at = _DECODER.raw_decode(text, at)
         at = _skip(text, at)
-        if not isinstance(name, str) or text[at : at + 1] != ":":
+        if text[at : at + 1] != ":":
             message = "expected a member of a JSON object"
             raise ValueError(message)
         start = _skip(text, at + 1)
@@ -56,16 +60,16 @@ def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
             message = f"{name}: nested too deeply"
             raise ValueError(message) from error
         except ValueError:
-            yield name, None, None
+            # Cut off here or in the middle of `null` there may have been no value at all.
+            if text[start : start + 1] not in {"", "n"}:
+                yield name, None, None
             raise
         yield name, value, text[start:at]
         at = _skip(text, at)
-        if text[at : at + 1] == ",":
+        more = text[at : at + 1] == ","
+        if more:
             at = _skip(text, at + 1)
-        elif text[at : at + 1] != "}":
-            message = "the JSON object breaks off"
-            raise ValueError(message)
-    if _skip(text, at + 1) != len(text) or at >= len(text):
+    if text[at : at + 1] != "}" or _skip(text, at + 1) != len(text):
         message = "the JSON object breaks off or goes on after its end"
         raise ValueError(message)
 
