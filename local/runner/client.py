@@ -10,6 +10,7 @@ import httpx
 from boto3.dynamodb.types import TypeDeserializer
 
 from . import account
+from .interrupts import pause
 from .outputs import Outputs
 
 if TYPE_CHECKING:
@@ -189,5 +190,5 @@ def _await[Answer](ask: Callable[[], Answer | None], timeout_s: float, otherwise
     while not (answer := ask()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{otherwise} after {timeout_s:.0f} s")
-        time.sleep(_POLL_S)
+        pause(_POLL_S)
     return answer

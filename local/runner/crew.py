@@ -1,14 +1,13 @@
 """The processes of one stack, written down from the moment each of them exists."""
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
+from . import interrupts
 from .errors import RunnerError
 from .files import read_document, write_document
-from .interrupts import shielded
 from .processes import Child, Identity, end
 
 
@@ -41,34 +40,31 @@ class Crew:
         return self.owner is not None and not self.owner.is_alive()
 
     def launch(self, start: Callable[[], Child]) -> Child:
-        """Start a process and note it, with no interrupt in between."""
-        with shielded():
-            child = start()
-            self._children.append(child)
-            self.members.append(child.identity)
-            self._save()
+        """Start a process and note it."""
+        interrupts.check()
+        child = start()
+        self._children.append(child)
+        self.members.append(child.identity)
+        self._save()
         return child
 
     def finish(self, child: Child, timeout_s: float) -> None:
         """Wait for a process that ends by itself; raises RunnerError, with its last words, if it fails."""
         try:
-            code = child.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise RunnerError(
-                f"{child.identity.name} took longer than {timeout_s:.0f} s\n{child.trail()}"
-            ) from None
+            code = child.wait(timeout_s)
+        except TimeoutError as error:
+            raise RunnerError(f"{error}\n{child.trail()}") from None
         if code:
             raise RunnerError(f"{child.identity.name} failed\n{child.trail()}")
-        with shielded():
-            self.members.remove(child.identity)
-            self._save()
+        self.members.remove(child.identity)
+        self._save()
 
     def end(self) -> bool:
-        """End them all; False when none was left. Call it shielded."""
+        """End them all; False when none was left."""
         alive = any(member.is_alive() for member in self.members)
         end(self.members)
         for child in self._children:
-            child.popen.wait()
+            child.exit_code()  # so that no zombie stays as long as we do
         self.members.clear()
         self._children.clear()
         self._save()

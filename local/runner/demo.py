@@ -6,6 +6,7 @@ from typing import Any
 
 from .client import StackClient, execution_id_of, notification
 from .errors import RunnerError
+from .interrupts import pause
 from .screen import Screen
 from .stack import LocalStack
 
@@ -19,17 +20,15 @@ _PACE_S = 0.2
 _ON_ITS_WAY_S = 5.0
 
 
-def run(stack: LocalStack, screen: Screen) -> int:
-    """Exit code 0 once the notification has arrived; raises RunnerError when it does not."""
-    was_up = stack.running() is not None
+def run(stack: LocalStack, screen: Screen) -> None:
+    """Return once the notification has arrived and been shown; raises RunnerError when it does not come."""
     try:
         with StackClient(stack.up()) as client:
             _Demo(client, screen).tell()
     finally:
-        if not was_up:
+        if stack.started_here:
             with screen.step("Stop everything"):
                 stack.down()
-    return 0
 
 
 class _Demo:
@@ -84,7 +83,7 @@ class _Demo:
                 return event
             if arn:
                 self._give_up_when_ended(arn)
-            time.sleep(_PACE_S)
+            pause(_PACE_S)
         raise RunnerError(f"No notification of {execution_id} after {_LIMIT_S:.0f} s. See .local/log/.")
 
     def _give_up_when_ended(self, arn: str) -> None:

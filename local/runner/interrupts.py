@@ -1,22 +1,35 @@
-"""SIGINT, SIGTERM and SIGHUP as one KeyboardInterrupt, held back where it would leave something behind."""
+"""SIGINT, SIGTERM and SIGHUP, noted when they come and raised where it is safe.
+
+An exception out of nowhere can leave a lock taken, a process unnoted or a client library in pieces. So
+the first signal is only written down, and `pause` and `check` turn it into one KeyboardInterrupt. All
+that this program waits for, it waits for in `pause`.
+"""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from types import FrameType
 
 EXIT_CODE = 130
 
+_SLICE_S = 0.05
+# Whoever asks a second time after this long is not answered: we hang in a call, and leave it the hard way.
+_INSISTS_AFTER_S = 1.0
+
 
 class _Interrupts:
     def __init__(self) -> None:
-        self.shields = 0
-        self.pending = False
+        self.noted_at: float | None = None
+        self.raised = False  # on the way out already: what comes now is ignored
 
-    def handle(self, _signum: int, _frame: FrameType | None) -> None:
-        if self.shields:
-            self.pending = True
-        else:
+    def note(self, _signum: int, _frame: FrameType | None) -> None:
+        if self.noted_at is None:
+            self.noted_at = time.monotonic()
+        elif time.monotonic() - self.noted_at > _INSISTS_AFTER_S:
+            self.check()
+
+    def check(self) -> None:
+        if self.noted_at is not None and not self.raised:
+            self.raised = True
             raise KeyboardInterrupt
 
 
@@ -25,24 +38,22 @@ _interrupts = _Interrupts()
 
 def install() -> None:
     """Take the three signals over, for the rest of this process."""
-    signal.signal(signal.SIGINT, _interrupts.handle)
-    signal.signal(signal.SIGTERM, _interrupts.handle)
+    signal.signal(signal.SIGINT, _interrupts.note)
+    signal.signal(signal.SIGTERM, _interrupts.note)
     # Under nohup the hang-up is ignored on purpose.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _interrupts.handle)
+        signal.signal(signal.SIGHUP, _interrupts.note)
 
 
-@contextmanager
-def shielded() -> Iterator[None]:
-    """A section that is finished first: an interrupt in it is raised at its end.
+def check() -> None:
+    """Raise KeyboardInterrupt if a signal has come, once."""
+    _interrupts.check()
 
-    For starting a process and writing down its id, and for stopping what was started. Keep it short.
-    """
-    _interrupts.shields += 1
-    try:
-        yield
-    finally:
-        _interrupts.shields -= 1
-    if _interrupts.pending and not _interrupts.shields:
-        _interrupts.pending = False
-        raise KeyboardInterrupt
+
+def pause(seconds: float) -> None:
+    """Sleep; raise KeyboardInterrupt soon after a signal comes."""
+    until = time.monotonic() + seconds
+    check()
+    while (rest := until - time.monotonic()) > 0:
+        time.sleep(min(rest, _SLICE_S))
+        check()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from .interrupts import pause
+
 TERM_PATIENCE_S = 4.0
 KILL_PATIENCE_S = 4.0
 _POLL_S = 0.02
@@ -103,6 +105,19 @@ class Child:
     popen: subprocess.Popen[bytes]
     identity: Identity
     log: Path
+
+    def exit_code(self) -> int | None:
+        """The exit code (negative: the signal that ended it), or None while it runs."""
+        return self.popen.poll()
+
+    def wait(self, timeout_s: float) -> int:
+        """The exit code; raises TimeoutError when it runs on after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while (code := self.exit_code()) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.identity.name} took longer than {timeout_s:.0f} s")
+            pause(_POLL_S)
+        return code
 
     def trail(self, count: int = 15) -> str:
         """The end of its log and where the rest is, for an error message."""

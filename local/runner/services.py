@@ -12,6 +12,7 @@ from pathlib import Path
 from . import environment
 from .errors import RunnerError
 from .files import read_document
+from .interrupts import pause
 from .processes import Child, start
 
 SIMULATOR_API_KEY = "local-simulator-key"
@@ -81,9 +82,9 @@ def wait_until(ready: Callable[[], bool], child: Child) -> None:
     """Return once `ready` says so; raises RunnerError, with the child's last words, when it never will."""
     deadline = time.monotonic() + _READY_S
     while not ready():
-        if child.popen.poll() is not None or time.monotonic() > deadline:
+        if child.exit_code() is not None or time.monotonic() > deadline:
             raise RunnerError(f"{child.identity.name} did not start\n{child.trail()}")
-        time.sleep(_POLL_S)
+        pause(_POLL_S)
 
 
 def free_port() -> int:

@@ -8,7 +8,6 @@ from typing import Self
 from . import account, environment, sam, services
 from .crew import Crew
 from .files import locked
-from .interrupts import shielded
 from .outputs import Outputs
 from .processes import Identity
 from .screen import Screen
@@ -55,6 +54,8 @@ class LocalStack:
         self._screen = screen or Screen(silent=True)
         self._outputs_file = home / "outputs.json"
         self._crew = Crew.load(home / "state.json")
+        self.started_here = False
+        """Whether it is this object that has brought it up."""
 
     def __enter__(self) -> Self:
         """Up; should this process be killed, the next `end_abandoned` ends what it leaves."""
@@ -79,25 +80,26 @@ class LocalStack:
             if outputs is None:
                 try:
                     self._end()  # what a crash may have left
+                    self.started_here = True
                     self._crew.owner = owner
                     # Stacks of this checkout share what `sam build` makes: one deploys after the other.
                     with locked(sam.WORKSHOP / "lock"):
                         outputs = self._start()
+                    outputs.save(self._outputs_file)
                 except BaseException:
-                    with shielded():
-                        self._end()
+                    self._end()
                     raise
-                outputs.save(self._outputs_file)
             return outputs
 
     def down(self) -> bool:
         """End it with all its processes and temporary files; False when nothing was running."""
-        with locked(self._home / "lock"), shielded():
+        with locked(self._home / "lock"):
             return self._end()
 
     def _end(self) -> bool:
         if not self._crew.members:
             self._crew = Crew.load(self._crew.path)
+        self.started_here = False
         ended = self._crew.end()
         self._outputs_file.unlink(missing_ok=True)
         shutil.rmtree(self._home / "tmp", ignore_errors=True)

@@ -1,0 +1,104 @@
+"""The commands: what each does, and what it prints."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from . import environment, interrupts
+from .errors import RunnerError
+from .outputs import Outputs
+from .screen import Screen
+from .services import Upstream
+from .stack import HOME, LocalStack, end_abandoned
+
+
+def run(words: Sequence[str]) -> int:
+    """Carry out one command line; the exit code. An error the user can act on is printed."""
+    interrupts.check()
+    arguments = _parser().parse_args(words)
+    environment.isolate(os.environ)
+    try:
+        match arguments.command:
+            case "up":
+                _up(auth=arguments.auth)
+            case "down":
+                _down()
+            case "demo":
+                _demo(auth=arguments.auth)
+            case "status":
+                return _status()
+            case _:
+                return _lint()
+    except RunnerError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone: say nothing, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local.runner", description="Waterhook on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, does in {
+        "up": "start the local AWS and deploy the application into it",
+        "demo": "show one execution from the request to the notification",
+    }.items():
+        command = commands.add_parser(name, help=does, description=does)
+        command.add_argument("--auth", action="store_true", help="the local AWS enforces roles and policies")
+    commands.add_parser("down", help="end what `up` started")
+    commands.add_parser("status", help="say what is running and where")
+    commands.add_parser("lint", help="check the template and the state machine")
+    return parser
+
+
+def _up(*, auth: bool) -> None:
+    screen = Screen()
+    stack = LocalStack(auth=auth, upstream=Upstream.from_env(os.environ), screen=screen)
+    outputs = stack.up()
+    if not stack.started_here:
+        screen.line("Already up. (After a change: make down up)")
+    _tell(screen, outputs)
+
+
+def _down() -> None:
+    end_abandoned()
+    ended = LocalStack().down()
+    Screen().line("Down: nothing is left running." if ended else "Nothing was running.")
+
+
+def _status() -> int:
+    screen = Screen()
+    outputs = LocalStack().running()
+    if outputs is None:
+        screen.line("Down. `make up` starts it.")
+        return 1
+    _tell(screen, outputs)
+    return 0
+
+
+def _demo(*, auth: bool) -> None:
+    from .demo import run as run_demo  # noqa: PLC0415  # an HTTP client that the other commands don't need
+
+    screen = Screen()
+    run_demo(LocalStack(auth=auth, upstream=Upstream.from_env(os.environ), screen=screen), screen)
+
+
+def _lint() -> int:
+    from .definition import lint  # noqa: PLC0415  # the template's parser, for this command alone
+
+    return lint()
+
+
+def _tell(screen: Screen, outputs: Outputs) -> None:
+    screen.line()
+    screen.line(f"API        {outputs.api_url}")
+    screen.line(f"x-api-key  {outputs.api_key}")
+    screen.line(f"AWS        {outputs.endpoint_url} (region {outputs.region}, any credentials)")
+    screen.line(f"Waterflai  {outputs.waterflai_base_url}")
+    screen.line(f"All of it is in {os.path.relpath(HOME / 'outputs.json')}. Try:")
+    screen.line()
+    screen.line(f"  curl -H 'x-api-key: {outputs.api_key}' -d '{{\"input_data\": {{}}}}' \\")
+    screen.line(f"    {outputs.api_url}/v1/executions/support-chat/async")
