@@ -1,0 +1,161 @@
+"""The template as a whole: its file, its functions, its state machine, its logs, its outputs."""
+
+import re
+import tomllib
+from typing import Any
+
+from tests.infra import template
+from tests.infra.template import EVERYTHING, FUNCTIONS, ROOT, deployed, of_type, one
+from waterhook.request import MAX_TIMEOUT_S
+
+NAMING_PROPERTIES = {
+    "BucketName",
+    "FunctionName",
+    "LayerName",
+    "LogGroupName",
+    "ManagedPolicyName",
+    "Name",
+    "QueueName",
+    "RoleName",
+    "StateMachineName",
+    "TableName",
+    "TopicName",
+}
+
+
+def test_it_is_short_enough_to_be_read_in_one_sitting() -> None:
+    assert len(template.PATH.read_text(encoding="utf-8").splitlines()) < 450
+
+
+def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group() -> None:
+    named = {
+        (name, key)
+        for name, resource in template.source()["Resources"].items()
+        for key in NAMING_PROPERTIES & resource.get("Properties", {}).keys()
+        # A permission says which function it is for; it doesn't name it.
+        if resource["Type"] != "AWS::Lambda::Permission"
+    }
+    assert named == {("ExecutionLogs", "LogGroupName")}
+    name = deployed()["ExecutionLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/states/${AWS::StackName}")
+
+
+def test_every_condition_is_a_question_and_is_asked() -> None:
+    document = template.source()
+    text = template.PATH.read_text(encoding="utf-8")
+    for name in document["Conditions"]:
+        assert re.match(r"(Has|Is)[A-Z]", name)
+        assert len(re.findall(rf"\b{name}\b", text)) > 1
+
+
+def test_every_function_has_a_folder_and_every_folder_a_function() -> None:
+    functions = {
+        resource["Properties"]["CodeUri"]
+        for resource in template.source()["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    assert functions == {f"functions/{app.parent.name}" for app in (ROOT / "functions").glob("*/app.py")}
+    assert set(of_type(deployed(), "AWS::Lambda::Function")) == set(FUNCTIONS)
+
+
+def test_every_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
+    resources = deployed()
+    (layer,) = of_type(resources, "AWS::Lambda::LayerVersion")
+    for function in of_type(resources, "AWS::Lambda::Function").values():
+        properties = function["Properties"]
+        assert properties["Runtime"] == "python3.13"
+        assert properties["Architectures"] == ["arm64"]
+        assert properties["Layers"] == [{"Ref": layer}]
+        assert properties["Handler"] == "app.handler"
+        assert properties["MemorySize"] == 512
+    build = template.source()["Resources"]["WaterhookLayer"]["Metadata"]
+    assert build == {"BuildMethod": "python3.13", "BuildArchitecture": "arm64"}
+
+
+def test_the_api_answers_before_api_gateway_hangs_up() -> None:
+    assert deployed()["ApiFunction"]["Properties"]["Timeout"] < 29
+
+
+def test_the_outputs_are_what_a_caller_needs() -> None:
+    outputs = template.source()["Outputs"]
+    assert {name: output.get("Condition") for name, output in outputs.items()} == {
+        "ApiUrl": None,
+        "ApiInvokeArn": None,
+        "ApiKeyId": "IsApiKeyAuth",
+        "StateMachineArn": None,
+        "TopicArn": None,
+        "TableName": None,
+        "BucketName": None,
+        "ResultsQueueUrl": "HasResultsQueue",
+        "ResultsQueueArn": "HasResultsQueue",
+        "LayerArn": None,
+    }
+    assert all(output["Description"] for output in outputs.values())
+    assert not any("Export" in output for output in outputs.values())
+    assert outputs["ApiUrl"]["Value"]["Fn::Sub"].endswith("/live")
+
+
+def test_a_guided_deployment_on_a_real_account_asks_before_it_changes_anything() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))["default"]
+    deploy = config["deploy"]["parameters"]
+    assert config["global"]["parameters"]["stack_name"] == "waterhook"
+    assert deploy["capabilities"] == "CAPABILITY_IAM"
+    assert deploy["confirm_changeset"]
+    assert deploy["resolve_s3"]
+    assert config["validate"]["parameters"]["lint"]
+
+
+def placeholders(node: Any) -> set[str]:
+    """Every ${Name} in a definition."""
+    if isinstance(node, dict):
+        return set().union(*map(placeholders, node.values()))
+    if isinstance(node, list):
+        return set().union(*map(placeholders, node))
+    return set(re.findall(r"\$\{(\w+)\}", node)) if isinstance(node, str) else set()
+
+
+def test_the_definition_gets_every_value_it_asks_for_and_no_other() -> None:
+    machine = one("AWS::StepFunctions::StateMachine")
+    assert placeholders(template.definition()) == machine["DefinitionSubstitutions"].keys()
+
+
+def test_a_function_s_value_is_that_function() -> None:
+    machine = one("AWS::StepFunctions::StateMachine")
+    functions = {
+        name: value
+        for name, value in machine["DefinitionSubstitutions"].items()
+        if name.endswith("FunctionArn")
+    }
+    assert functions == {
+        f"{name}Arn": {"Fn::GetAtt": [name, "Arn"]} for name in FUNCTIONS if name != "ApiFunction"
+    }
+
+
+def test_the_machine_is_a_standard_one_that_outlives_every_deadline() -> None:
+    assert one("AWS::StepFunctions::StateMachine")["StateMachineType"] == "STANDARD"
+    assert template.definition()["TimeoutSeconds"] > MAX_TIMEOUT_S
+
+
+def test_every_function_has_a_log_group_of_its_own() -> None:
+    functions = of_type(deployed(), "AWS::Lambda::Function")
+    groups = {
+        name: entry["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for name, entry in functions.items()
+    }
+    assert groups == {name: name.replace("Function", "Logs") for name in FUNCTIONS}
+
+
+def test_every_log_expires_and_is_under_the_customer_s_key() -> None:
+    for group in of_type(deployed(LogRetentionDays="7", **EVERYTHING), "AWS::Logs::LogGroup").values():
+        assert group["Properties"]["RetentionInDays"] == "7"
+        assert group["Properties"]["KmsKeyId"] == template.KMS_KEY_ARN
+        assert group["DeletionPolicy"] == group["UpdateReplacePolicy"] == "Delete"
+    for group in of_type(deployed(), "AWS::Logs::LogGroup").values():
+        assert "KmsKeyId" not in group["Properties"]
+
+
+def test_the_machine_logs_every_event_and_none_of_the_customer_s_data() -> None:
+    logging = one("AWS::StepFunctions::StateMachine")["LoggingConfiguration"]
+    assert logging["Level"] == "ALL"
+    assert logging["IncludeExecutionData"] is False
+    (destination,) = logging["Destinations"]
+    assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"] == {"Fn::GetAtt": ["ExecutionLogs", "Arn"]}

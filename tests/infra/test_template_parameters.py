@@ -1,0 +1,167 @@
+"""The template's parameters; and that template, environment and settings draw the same lines."""
+
+import ast
+import re
+from typing import Any
+
+import pytest
+
+from tests.infra import template
+from tests.infra.template import FUNCTIONS, ROOT, deployed
+from waterhook.errors import SettingsError
+from waterhook.settings import Settings
+
+SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
+# Read by Powertools, not by us.
+POWERTOOLS_VARIABLES = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+API_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
+PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
+
+
+def refers_to(node: Any) -> set[str]:
+    """Every name that a Ref or a Fn::Sub in here mentions."""
+    if isinstance(node, list):
+        return set().union(*map(refers_to, node))
+    if not isinstance(node, dict):
+        return set()
+    names = {node["Ref"]} if "Ref" in node else set()
+    if isinstance(node.get("Fn::Sub"), str):
+        names |= {name.split(".")[0] for name in re.findall(r"\$\{([^!}]+)\}", node["Fn::Sub"])}
+    return names.union(*map(refers_to, node.values()))
+
+
+def environment(name: str, **parameters: str) -> dict[str, str]:
+    """A function's variables as a container would see them; a reference to a resource is its name."""
+    variables = deployed(**parameters)[name]["Properties"]["Environment"]["Variables"]
+    return {
+        key: value if isinstance(value, str) else next(iter(value.values()))
+        for key, value in variables.items()
+    }
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_is_described_constrained_and_used(name: str) -> None:
+    parameter = PARAMETERS[name]
+    assert len(parameter["Description"]) > 20
+    bounded = "AllowedValues" in parameter or {"MinValue", "MaxValue"} <= parameter.keys()
+    assert bounded or "AllowedPattern" in parameter
+    if "AllowedValues" not in parameter:
+        assert parameter["ConstraintDescription"]
+    document = template.source()
+    assert name in refers_to([document[section] for section in ("Conditions", "Globals", "Resources")])
+
+
+def test_every_parameter_is_shown_once_in_a_group_with_a_label() -> None:
+    groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert all(group["Label"]["default"] for group in groups)
+    shown = [name for group in groups for name in group["Parameters"]]
+    assert sorted(shown) == sorted(PARAMETERS)
+
+
+def test_only_the_secret_has_no_default() -> None:
+    assert {name for name, entry in PARAMETERS.items() if "Default" not in entry} == {
+        "WaterflaiApiKeySecretArn"
+    }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.waterflai.ai",
+        "https://api.example.com:8443",
+        "http://127.0.0.1:8080",
+        "http://localhost",
+        "http://[::1]:9000",
+    ],
+)
+def test_a_base_url_is_https_or_loopback_for_template_and_settings_alike(url: str) -> None:
+    assert re.search(PARAMETERS["WaterflaiBaseUrl"]["AllowedPattern"], url)
+    assert Settings.from_env(environment("PollFunction", WaterflaiBaseUrl=url)).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.waterflai.ai",
+        "http://api.waterflai.ai",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "https://api.waterflai.ai/",
+        "https://api.waterflai.ai/v1",
+        "https://api.waterflai.ai?x=1",
+        "https://user:pass@api.waterflai.ai",
+        "https://api.waterflai.ai#x",
+        "https://api.waterflai.ai:port",
+        "https://",
+        "ftp://api.waterflai.ai",
+        "https://api.waterflai.ai https://evil.example",
+    ],
+)
+def test_any_other_base_url_is_refused_by_template_and_settings_alike(url: str) -> None:
+    assert not re.search(PARAMETERS["WaterflaiBaseUrl"]["AllowedPattern"], url)
+    with pytest.raises(SettingsError, match="WATERFLAI_BASE_URL"):
+        Settings.from_env(environment("PollFunction", WaterflaiBaseUrl=url))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("WaterflaiApiKeySecretArn", template.SECRET_ARN, True),
+        ("WaterflaiApiKeySecretArn", template.SECRET_ARN.replace("aws", "aws-us-gov", 1), True),
+        ("WaterflaiApiKeySecretArn", "waterflai", False),
+        ("WaterflaiApiKeySecretArn", template.SECRET_ARN.removesuffix("-AbCdEf"), False),
+        ("WaterflaiApiKeySecretArn", "", False),
+        ("KmsKeyArn", "", True),
+        ("KmsKeyArn", template.KMS_KEY_ARN, True),
+        ("KmsKeyArn", template.KMS_KEY_ARN.replace("key/", "alias/"), False),
+        ("KmsKeyArn", "*", False),
+        ("PermissionsBoundaryArn", "", True),
+        ("PermissionsBoundaryArn", template.BOUNDARY_ARN, True),
+        ("PermissionsBoundaryArn", "arn:aws:iam::aws:policy/PowerUserAccess", True),
+        ("PermissionsBoundaryArn", "boundary", False),
+    ],
+)
+def test_an_arn_is_a_whole_one(name: str, value: str, fits: bool) -> None:  # noqa: FBT001  # a table's column
+    assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is fits
+
+
+def test_the_functions_are_told_exactly_what_settings_reads() -> None:
+    tree = ast.parse(SETTINGS.read_text(encoding="utf-8"))
+    read = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"(WATERFLAI|WATERHOOK)_[A-Z0-9_]+", node.value)
+    }
+    for name in FUNCTIONS:
+        told = environment(name).keys() - POWERTOOLS_VARIABLES
+        assert told == read - (API_VARIABLES if name != "ApiFunction" else set())
+        assert environment(name).keys() >= POWERTOOLS_VARIABLES
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_default_deployment_has_valid_settings(name: str) -> None:
+    settings = Settings.from_env(environment(name))
+    assert settings.retention_days == 30
+    assert bool(settings.state_machine_arn) is (name == "ApiFunction")
+
+
+@pytest.mark.parametrize("name", [name for name, entry in PARAMETERS.items() if "MinValue" in entry])
+def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
+    least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
+    others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
+    for value in (least, most):
+        Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+    for value in (least - 1, most + 1):
+        with pytest.raises(SettingsError):
+            Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+
+
+@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])
+def test_settings_know_every_choice_the_template_offers(name: str) -> None:
+    for value in PARAMETERS[name]["AllowedValues"]:
+        Settings.from_env(environment("PollFunction", **{name: value}))
+    with pytest.raises(SettingsError):
+        Settings.from_env(environment("PollFunction", **{name: "SOMETHING_ELSE"}))
