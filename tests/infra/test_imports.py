@@ -1,0 +1,208 @@
+"""Imports point one way, and what is deployed needs nothing but the layer and what Lambda's runtime brings."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+from tests.infra.template import ROOT
+
+LAYER = ROOT / "layers" / "waterhook"
+PACKAGE = LAYER / "waterhook"
+FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+# From the bottom up. A module may import from the rows below its own, never from its own or above.
+FLOORS = [
+    {"errors"},
+    {"models", "sse"},
+    {"request", "status"},
+    {"policy", "client", "records", "results", "secrets"},
+    {"envelope", "intake", "settings"},
+    {"polling", "verdict"},
+    {"front_door"},
+]
+# What each module may take from outside the standard library.
+OUTSIDE = {
+    "client": {"urllib3"},
+    "records": {"boto3", "botocore"},
+    "results": {"boto3"},
+    "secrets": {"boto3"},
+    "front_door": {"botocore"},  # only to tell a refusal of StartExecution from a doubt
+}
+FUNCTIONS_OUTSIDE = {"waterhook", "aws_lambda_powertools", "boto3", "botocore"}
+# Who publishes or starts executions opens that client itself; the others leave AWS to the package.
+AWS_IN_FUNCTIONS = {"api", "notify"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports at run time, wherever in the file it does."""
+    return set(_imports(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+        for statement in node.orelse:
+            yield from _imports(statement)
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports name their module in full"
+        module = node.module or ""
+        # `from waterhook import policy` takes a module, `from waterhook.policy import Limits` a name.
+        yield from (f"waterhook.{alias.name}" for alias in node.names) if module == "waterhook" else [module]
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child)
+
+
+def outside(names: set[str]) -> set[str]:
+    """The packages among modules that the standard library doesn't have."""
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def test_every_module_has_its_floor() -> None:
+    assert set(MODULES) <= set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    floor = next(index for index, modules in enumerate(FLOORS) if module in modules)
+    below = set().union(*FLOORS[:floor])
+    imported = {
+        name.split(".")[1] for name in imports(PACKAGE / f"{module}.py") if name.startswith("waterhook.")
+    }
+    assert imported <= below
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_takes_from_outside_what_is_its_business(module: str) -> None:
+    assert outside(imports(PACKAGE / f"{module}.py")) - {"waterhook"} == OUTSIDE.get(module, set())
+
+
+def test_the_errors_lean_on_nothing() -> None:
+    assert imports(PACKAGE / "errors.py") <= sys.stdlib_module_names
+
+
+def test_the_package_is_imported_for_nothing() -> None:
+    assert imports(PACKAGE / "__init__.py") == set()
+
+
+def test_the_way_imports_point_is_noticed_in_every_form(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import waterhook.a\n"
+        "from waterhook import b\n"
+        "from waterhook.c import thing\n"
+        "def late():\n"
+        "    import boto3.session\n"
+        "if TYPE_CHECKING:\n"
+        "    import only_for_types\n"
+    )
+    assert imports(file) == {"waterhook.a", "waterhook.b", "waterhook.c", "boto3.session"}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_imports_the_package_and_its_few_tools(function: str) -> None:
+    taken = outside(imports(ROOT / "functions" / function / "app.py"))
+    allowed = FUNCTIONS_OUTSIDE if function in AWS_IN_FUNCTIONS else FUNCTIONS_OUTSIDE - {"boto3", "botocore"}
+    assert taken <= allowed
+
+
+def test_the_layer_asks_for_powertools_and_urllib3_only() -> None:
+    lines = (LAYER / "requirements.in").read_text(encoding="utf-8").splitlines()
+    asked = {re.split(r"[\[<>=~!; ]", line)[0] for line in lines if line and not line.startswith("#")}
+    assert asked == {"aws-lambda-powertools", "urllib3"}
+
+
+def pinned() -> dict[str, str]:
+    """What the layer is built from: distribution → version."""
+    text = (LAYER / "requirements.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\]+)", text, re.MULTILINE))
+
+
+def closure(name: str) -> set[str]:
+    """A distribution and all it requires, extras aside."""
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            required = (rule for rule in distribution(name).requires or [] if "extra ==" not in rule)
+            ahead += [re.split(r"[\[(<>=~!; ]", rule)[0] for rule in required]
+    return found
+
+
+def lay_out(folder: Path, distributions: set[str]) -> Path:
+    """A folder with these distributions and nothing else, as `pip install --target` would leave it."""
+    folder.mkdir()
+    for name in distributions:
+        files = distribution(name).files or []
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            (folder / top).symlink_to(str(distribution(name).locate_file(top)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layer's content, made of the installed distributions: they are the ones it is built from."""
+    folder = lay_out(tmp_path_factory.mktemp("layer") / "python", set(pinned()))
+    (folder / "waterhook").symlink_to(PACKAGE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Lambda's Python brings along."""
+    return lay_out(tmp_path_factory.mktemp("runtime") / "python", closure("boto3"))
+
+
+@pytest.mark.parametrize("name", pinned())
+def test_the_tests_run_on_what_the_layer_is_built_from(name: str) -> None:
+    assert distribution(name).version == pinned()[name]
+
+
+def test_the_layer_s_requirements_are_complete() -> None:
+    asked = closure("aws-lambda-powertools") | closure("urllib3")
+    assert {name.lower().replace("_", "-") for name in asked} == pinned().keys()
+
+
+# -I and -S leave only the standard library on the path; what is put before it is what Lambda would put there.
+IMPORT = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+import app
+assert callable(app.handler)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def import_app(*path: Path) -> subprocess.CompletedProcess[str]:
+    """Import `app` with these folders and the standard library; standard output lists the packages it took."""
+    command = [sys.executable, "-I", "-S", "-c", IMPORT, *map(str, path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={})
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_imports_with_only_the_layer_and_boto3(function: str, layer: Path, runtime: Path) -> None:
+    run = import_app(ROOT / "functions" / function, layer, runtime)
+    assert run.returncode == 0, run.stderr
+    assert "waterhook" in json.loads(run.stdout)
+
+
+def test_a_function_that_needs_more_is_noticed(tmp_path: Path, layer: Path, runtime: Path) -> None:
+    (tmp_path / "app.py").write_text("import yaml\n\nhandler = yaml.dump\n")
+    assert "No module named 'yaml'" in import_app(tmp_path, layer, runtime).stderr
+
+
+def test_what_is_deployed_imports_nothing_of_the_laptop() -> None:
+    deployed = [*PACKAGE.glob("*.py"), *(ROOT / "functions").glob("*/app.py")]
+    for path in deployed:
+        assert not outside(imports(path)) & {"local", "tests", "benchmarks", "moto"}
