@@ -13,10 +13,10 @@ scalars = (
 )
 any_json = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=6,
 )
-any_object = st.dictionaries(any_text, any_json, max_size=5)
+any_object = st.dictionaries(any_text, any_json, max_size=3)
 
 # Objects that look like a request at first sight, so that every check is reached.
 any_request = st.fixed_dictionaries(

@@ -100,7 +100,7 @@ def test_only_the_three_words_of_the_vendor_are_final(status: object, outcome: S
     assert StatusDocument.from_text(text_of(status=status)).outcome is outcome
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(KNOWN, any_json)), any_object)
+@given(st.dictionaries(st.sampled_from(list(KNOWN)), any_json, max_size=3), any_object)
 def test_no_json_object_raises_whatever_its_fields_hold(known: dict[str, Any], extra: dict[str, Any]) -> None:
     text = json.dumps(extra | known, allow_nan=True)
     try:

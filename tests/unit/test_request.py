@@ -1,0 +1,288 @@
+"""What a caller may ask for, and the words in which everything else is refused."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.builders import DEFAULTS, request, request_dict
+from tests.support.json_values import any_json, any_request, any_text
+from waterhook.errors import InvalidRequest
+from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Defaults, Request, compact
+
+
+def problem(raw: object) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        Request.from_dict(raw, DEFAULTS)
+    return str(caught.value)
+
+
+def test_a_request_that_is_silent_gets_the_defaults_of_the_deployment() -> None:
+    got = Request.from_dict(request_dict(), Defaults(timeout_s=77, deliver_to=("dynamodb",)))
+    assert (got.timeout_seconds, got.deliver_to, got.metadata, got.progress_events, got.idempotency_key) == (
+        77,
+        ("dynamodb",),
+        {},
+        False,
+        None,
+    )
+
+
+def test_null_is_the_same_as_silence_in_every_optional_field() -> None:
+    optional = ("timeout_seconds", "deliver_to", "metadata", "progress_events", "idempotency_key")
+    assert request(**dict.fromkeys(optional)) == request()
+
+
+def test_what_a_request_says_wins_over_the_defaults() -> None:
+    got = request(
+        timeout_seconds=5,
+        deliver_to=["sns"],
+        metadata={"order": 7},
+        progress_events=True,
+        idempotency_key="order 7/ß",
+    )
+    assert (got.timeout_seconds, got.deliver_to, got.metadata, got.progress_events, got.idempotency_key) == (
+        5,
+        ("sns",),
+        {"order": 7},
+        True,
+        "order 7/ß",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ([], "list"),
+        (None, "null"),
+        ("x", "string"),
+        (1, "number"),
+        (1.5, "number"),
+        (True, "boolean"),
+    ],
+)
+def test_input_data_of_another_type_is_named_as_json_names_it(value: object, kind: str) -> None:
+    assert problem(request_dict(input_data=value)) == f"input_data: expected object, got {kind}"
+
+
+@pytest.mark.parametrize("raw", [None, [], "x", 1, True, 1.5])
+def test_a_request_that_is_no_object_is_refused(raw: object) -> None:
+    assert problem(raw).startswith("request: expected object, got ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("chatbot_id", None, "chatbot_id: expected string, got null"),
+        ("chatbot_id", 5, "chatbot_id: expected string, got number"),
+        ("chatbot_id", "", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "x" * 201, "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "a b", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", ".", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "..", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "a\nb", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "a\u2028b", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "a\u200bb", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "a\ud800b", "chatbot_id: expected 1 to 200"),
+        ("chatbot_id", "a\ufdd0b", "chatbot_id: expected 1 to 200"),
+        ("idempotency_key", "", "idempotency_key: expected 1 to 200"),
+        ("idempotency_key", "x" * 201, "idempotency_key: expected 1 to 200"),
+        ("idempotency_key", "a\x00", "idempotency_key: expected 1 to 200"),
+        ("idempotency_key", "\udfff", "idempotency_key: expected 1 to 200"),
+        ("idempotency_key", 7, "idempotency_key: expected string, got number"),
+        ("timeout_seconds", 0, f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got 0"),
+        ("timeout_seconds", -1, f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got -1"),
+        ("timeout_seconds", MAX_TIMEOUT_S + 1, "timeout_seconds: expected 1 to"),
+        ("timeout_seconds", 1.5, "timeout_seconds: expected whole number"),
+        ("timeout_seconds", "60", "timeout_seconds: expected whole number, got string"),
+        ("timeout_seconds", True, "timeout_seconds: expected whole number, got boolean"),
+        ("timeout_seconds", math.inf, "timeout_seconds: expected"),
+        ("timeout_seconds", math.nan, "timeout_seconds: expected"),
+        ("timeout_seconds", 10**400, "timeout_seconds: expected 1 to"),
+        ("timeout_seconds", -(10**400), "timeout_seconds: expected 1 to"),
+        ("metadata", [], "metadata: expected object, got list"),
+        ("metadata", {"a": "x" * MAX_METADATA_BYTES}, "metadata: "),
+        ("deliver_to", "sns", "deliver_to: expected list, got string"),
+        ("deliver_to", [], "deliver_to: expected one or both of sns, dynamodb"),
+        ("deliver_to", ["sqs"], "deliver_to: expected one or both"),
+        ("deliver_to", [["sns"]], "deliver_to: expected one or both"),
+        ("deliver_to", ["sns", None], "deliver_to: expected one or both"),
+        ("progress_events", 1, "progress_events: expected boolean, got number"),
+        ("progress_events", "yes", "progress_events: expected boolean, got string"),
+        ("callback_url", "https://x", "callback_url: unknown field; known are chatbot_id"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name_with_what_was_expected(
+    field: str, value: object, said: str
+) -> None:
+    assert problem(request_dict(**{field: value})).startswith(said)
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    said = problem({"chatbot_id": 1, "input_data": [], "timeout_seconds": "x", "other": 1})
+    assert [part.split(":")[0] for part in said.split("; ") if ":" in part] == [
+        "other",
+        "chatbot_id",
+        "input_data",
+        "timeout_seconds",
+    ]
+
+
+def test_the_words_of_a_refusal_stay_short_however_wrong_the_request() -> None:
+    raw = {f"{index}" + "x" * 10_000: 1 for index in range(1000)}
+    assert len(problem(raw)) < 4000
+
+
+def test_a_whole_number_that_an_engine_turned_into_a_float_is_still_whole() -> None:
+    got = request(timeout_seconds=60.0)
+    assert got.timeout_seconds == 60
+    assert isinstance(got.timeout_seconds, int)
+
+
+def test_a_delivery_named_twice_is_one() -> None:
+    assert request(deliver_to=["sns", "dynamodb", "sns"]).deliver_to == ("sns", "dynamodb")
+
+
+def test_what_step_functions_adds_to_a_nested_input_is_passed_over() -> None:
+    Request.from_dict(request_dict(AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID="arn:aws:x"), DEFAULTS)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("field", ["input_data", "metadata"])
+def test_a_number_that_json_cannot_carry_is_refused_at_the_door(field: str, value: float) -> None:
+    # json.loads makes an infinity of 1e400; found out later it would be a fault of ours.
+    assert "number" in problem(request_dict(**{field: {"a": [value]}}))
+
+
+@pytest.mark.parametrize("text", ['{"a":1e400}', '{"a":NaN}'])
+def test_a_number_beyond_every_double_is_refused_as_it_is_read(text: str) -> None:
+    assert "number" in problem(request_dict(input_data=json.loads(text)))
+
+
+@pytest.mark.parametrize("field", ["input_data", "metadata"])
+def test_half_a_surrogate_pair_is_refused(field: str) -> None:
+    assert "surrogate" in problem(request_dict(**{field: {"a": "\ud83d"}}))
+
+
+@pytest.mark.parametrize("field", ["input_data", "metadata"])
+def test_a_bottomless_value_is_refused_and_not_a_crash(field: str) -> None:
+    value: dict[str, Any] = {}
+    for _ in range(100_000):
+        value = {"d": value}
+    assert "nested too deeply" in problem(request_dict(**{field: value}))
+
+
+def test_whatever_depth_is_let_in_can_be_wrapped_and_written_again() -> None:
+    """As the deepest event of a function does: notify's, after a fault. The wrapping must not be what breaks."""
+
+    def accepted(depth: int) -> bool:
+        value: dict[str, Any] = {}
+        for _ in range(depth):
+            value = {"d": value}
+        try:
+            got = Request.from_dict(request_dict(input_data=value), DEFAULTS)
+        except InvalidRequest:
+            return False
+        assert got.sha256
+        compact({"state": {"input": {"request": {"chatbot_id": "c", "input_data": got.input_data}}}})
+        return True
+
+    low, high = 1, 100_000
+    assert accepted(low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if accepted(middle) else (low, middle)
+    for depth in range(low - 3, low + 4):
+        accepted(depth)
+
+
+def test_a_request_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not() -> None:
+    empty = len(json.dumps(request_dict(input_data={"t": ""}), separators=(",", ":")))
+    request(input_data={"t": "x" * (MAX_REQUEST_BYTES - empty)})
+    said = problem(request_dict(input_data={"t": "x" * (MAX_REQUEST_BYTES - empty + 1)}))
+    assert said == f"request: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+
+
+def test_the_size_is_counted_in_bytes_and_not_in_characters() -> None:
+    assert "bytes" in problem(request_dict(input_data={"t": "ß" * (MAX_REQUEST_BYTES // 2)}))
+
+
+@given(any_json | any_request)
+def test_nothing_but_invalid_request_ever_comes_of_any_json(raw: Any) -> None:
+    try:
+        got = Request.from_dict(raw, DEFAULTS)
+    except InvalidRequest as error:
+        str(error).encode()
+        return
+    # What was let in can be fingerprinted, stored and sent: nothing further on has to refuse it.
+    assert len(got.sha256) == 64
+    compact(got.metadata)
+    compact(got.input_data)
+    assert 1 <= got.timeout_seconds <= MAX_TIMEOUT_S
+    assert set(got.deliver_to) <= {"sns", "dynamodb"}
+    assert got.deliver_to
+
+
+@given(any_text)
+def test_a_chatbot_id_that_is_let_in_is_one_the_client_can_send(chatbot_id: str) -> None:
+    try:
+        request(chatbot_id=chatbot_id)
+    except InvalidRequest:
+        return
+    assert chatbot_id.isprintable()
+    assert " " not in chatbot_id
+
+
+@pytest.mark.parametrize(
+    "chatbot_id", ["support-chat", "a/b", "a%2Fb", "a?b#c", "größe", "🙂", "...", "x" * 200]
+)
+def test_a_peculiar_chatbot_id_is_still_an_id(chatbot_id: str) -> None:
+    assert request(chatbot_id=chatbot_id).chatbot_id == chatbot_id
+
+
+def test_the_fingerprint_is_blind_to_the_order_of_members() -> None:
+    assert request(input_data={"a": 1, "b": {"c": 1, "d": 2}}).sha256 == (
+        request(input_data={"b": {"d": 2, "c": 1}, "a": 1}).sha256
+    )
+
+
+def test_the_fingerprint_is_of_the_job_and_not_of_how_it_is_delivered() -> None:
+    assert request(metadata={"a": 1}, timeout_seconds=5, idempotency_key="k").sha256 == request().sha256
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chatbot_id": "other"},
+        {"input_data": {}},
+        {"input_data": {"question": "why? "}},
+        {"input_data": {"question": ["why?"]}},
+        {"input_data": {"question": "why?", "more": None}},
+    ],
+)
+def test_the_fingerprint_of_another_job_is_another(changes: dict[str, Any]) -> None:
+    assert request(**changes).sha256 != request().sha256
+
+
+def test_the_fingerprint_stays_what_it_was_in_earlier_versions() -> None:
+    # Records live on across deployments: another formula would turn every repeated request into a conflict.
+    assert request().sha256 == "4414102f281f7545d628ddf81675a1c18596eeaf605e7999a7631b4e6636758d"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
+    )
+)
+def test_compact_json_says_the_same_in_ascii(value: Any) -> None:
+    text = compact(value)
+    assert text.isascii()
+    assert json.loads(text) == value
+
+
+def test_compact_json_has_no_word_for_infinity() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        compact([math.inf])
