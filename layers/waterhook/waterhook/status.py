@@ -125,7 +125,7 @@ class StatusDocument:
         try:
             for name, value, source in members(text):
                 if name == "final_output":
-                    output = None if value is None else source
+                    output = None if source == "null" else source
                     broke_in_output = source is None
                 else:
                     found[name] = value
