@@ -1,5 +1,6 @@
 """The fixtures of the simulated AWS, for every test in this folder."""
 
+from tests.support import properties
 from tests.support.aws import (
     aws,
     bucket,
@@ -27,3 +28,5 @@ __all__ = [
     "table",
     "topic",
 ]
+
+properties.load()

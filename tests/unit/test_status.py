@@ -51,6 +51,7 @@ OUTPUTS = {
     "a list, though an object was announced": "[1, 2]",
     "a text, though an object was announced": '"done"',
     "a lonely number": "0.10",
+    "a lonely integer of twenty digits": "-12345678901234567890",
     "false": "false",
 }
 
