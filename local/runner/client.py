@@ -66,7 +66,7 @@ class StackClient:
     def post(self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None) -> httpx.Response:
         """The answer to a start; `body` is sent as JSON, or as it is when it is text."""
         headers = self._headers | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})
-        content = body if isinstance(body, str) else json.dumps(body)
+        content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         url = f"{self.outputs.api_url}/v1/executions/{chatbot_id}/async"
         return self.http.post(url, content=content, headers=headers | {"Content-Type": "application/json"})
 

@@ -35,10 +35,6 @@ class Crew:
         """True while there are members and none has ended."""
         return bool(self.members) and all(member.is_alive() for member in self.members)
 
-    def is_abandoned(self) -> bool:
-        """True when the process they were started for is gone."""
-        return self.owner is not None and not self.owner.is_alive()
-
     def launch(self, start: Callable[[], Child]) -> Child:
         """Start a process and note it."""
         interrupts.check()

@@ -17,7 +17,7 @@ from .processes import Child, start
 
 SIMULATOR_API_KEY = "local-simulator-key"
 
-_READY_S = 30.0
+_READY_S = 60.0
 _POLL_S = 0.05
 _MINISTACK_PYTHON = environment.ROOT / ".venv-aws" / "bin" / "python"
 

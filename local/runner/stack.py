@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 from . import account, environment, sam, services
 from .crew import Crew
@@ -57,10 +56,9 @@ class LocalStack:
         self.started_here = False
         """Whether it is this object that has brought it up."""
 
-    def __enter__(self) -> Self:
-        """Up; should this process be killed, the next `end_abandoned` ends what it leaves."""
-        self.up(owner=Identity.own())
-        return self
+    def __enter__(self) -> Outputs:
+        """Where it answers. Should this process be killed, the next `end_abandoned` ends what it leaves."""
+        return self.up(owner=Identity.own())
 
     def __exit__(self, *_: object) -> None:
         """Down, whatever happened in the block."""
@@ -143,9 +141,16 @@ class LocalStack:
         return services.simulator_address(ready_file)
 
 
+def home_of_tests(pid: int) -> Path:
+    """Where the stack of the test run in that process is kept."""
+    return TEST_HOMES / str(pid)
+
+
 def end_abandoned() -> None:
-    """End the test stacks whose tests were killed, and remove what they left."""
+    """End the stacks of test runs that were killed, and remove what any run before has left: its logs."""
     for home in TEST_HOMES.glob("*"):
-        if Crew.load(home / "state.json").is_abandoned():
+        crew = Crew.load(home / "state.json")
+        owner = crew.owner or Identity.of("pytest", int(home.name))
+        if not owner.is_alive():
             LocalStack(home).down()
             shutil.rmtree(home, ignore_errors=True)
