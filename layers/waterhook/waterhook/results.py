@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,7 +24,8 @@ class Results:
 
     @property
     def _client(self) -> "S3Client":
-        self._given = self._given or boto3.client("s3")
+        # S3 refuses links of the older signature, boto3's default for them, to objects under a KMS key.
+        self._given = self._given or boto3.client("s3", config=Config(signature_version="s3v4"))
         return self._given
 
     def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
