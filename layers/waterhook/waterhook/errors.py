@@ -5,6 +5,7 @@
     ├── InvalidRequest           the caller's request is wrong; says where and what was expected
     ├── RecordConflict           a conditional write lost its race, or the record is another execution's
     ├── RecordUnavailable        the table did not take a write; whether it was written is not known
+    ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
     └── UpstreamError            one question to Waterflai was not answered as hoped
         ├── NotAccepted          surely not carried out: never sent, or refused
         │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503
@@ -34,6 +35,10 @@ class RecordConflict(WaterhookError):
 
 class RecordUnavailable(WaterhookError):
     """The table failed for another reason than a condition: throttled, denied, out of reach."""
+
+
+class StreamOverflow(WaterhookError):
+    """An event stream sent a line or an event beyond the decoder's limits; to its reader, an unusable answer."""
 
 
 class UpstreamError(WaterhookError):

@@ -1,0 +1,127 @@
+"""Server-sent events out of bytes, with no socket in sight.
+
+The rules are those of the event stream format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+(sections 9.2.5 and 9.2.6), but for the reconnecting, which is the business of whoever holds the connection.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from waterhook.errors import StreamOverflow
+
+# As much as a function of 128 MB can hold as bytes, as text and as parsed JSON at once.
+MAX_LINE_BYTES = 256 * 1024
+MAX_EVENT_BYTES = 256 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+# Digits only, and no more than make sense: nobody waits for longer than 999,999,999 ms, eleven days.
+_RETRY_MS = re.compile(rb"0*([0-9]{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dispatched event.
+
+    `id` is the last one the stream named, maybe events ago, or empty; so is `retry_ms`, milliseconds or None.
+    """
+
+    type: str
+    data: str
+    id: str = ""
+    retry_ms: int | None = None
+
+
+class Decoder:
+    """Turns the chunks of one stream, cut anywhere, into events. An event cut off by its end is not one.
+
+    Holds at most a line and the data, type and id of one event, as bytes: UTF-8 has no line end and no colon
+    inside a character, so text is made of whole values only, and bytes that are no UTF-8 become U+FFFD.
+    """
+
+    def __init__(
+        self, *, max_line_bytes: int = MAX_LINE_BYTES, max_event_bytes: int = MAX_EVENT_BYTES
+    ) -> None:
+        """Begin a stream. A line counts without its end, an event by its data with one byte for each line."""
+        self._max_line_bytes = max_line_bytes
+        self._max_event_bytes = max_event_bytes
+        self._line = bytearray()
+        self._is_first_line = True
+        self._was_cr = False
+        self._data = bytearray()
+        self._type = b""
+        self._id = b""
+        self._retry_ms: int | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that `chunk` completes; exhaust it before the next chunk.
+
+        Raises StreamOverflow at a line or an event beyond the limits, after the events before it. The stream
+        can't be read on from there: begin a new one.
+        """
+        # A CR ends its line at once, without waiting for an LF that may never come.
+        start = 1 if self._was_cr and chunk.startswith(b"\n") else 0
+        self._was_cr = chunk.endswith(b"\r") if chunk else self._was_cr
+        for end in _LINE_END.finditer(chunk, start):
+            if self._line:
+                self._hold(chunk[start : end.start()])
+                line = bytes(self._line)
+                self._line.clear()
+            else:
+                line = chunk[start : end.start()]
+                self._check_line(len(line))
+            start = end.end()
+            if self._is_first_line:
+                line = line.removeprefix(_BOM)
+                self._is_first_line = False
+            if line:
+                self._take(line)
+            elif (event := self._dispatch()) is not None:
+                yield event
+        self._hold(chunk[start:])
+
+    def _hold(self, piece: bytes) -> None:
+        self._check_line(len(self._line) + len(piece))
+        self._line += piece
+
+    def _check_line(self, size_bytes: int) -> None:
+        if size_bytes > self._max_line_bytes:
+            raise StreamOverflow(f"line: more than {self._max_line_bytes} bytes")
+
+    def _take(self, line: bytes) -> None:
+        """Remember what the line says. A comment is the field without a name, ignored like any unknown one."""
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            if len(self._data) + len(value) + 1 > self._max_event_bytes:
+                raise StreamOverflow(f"event: more than {self._max_event_bytes} bytes of data")
+            self._data += value
+            self._data += b"\n"
+        elif name == b"event":
+            self._type = value
+        elif name == b"id" and b"\0" not in value:
+            self._id = value
+        elif name == b"retry" and (digits := _RETRY_MS.fullmatch(value)):
+            self._retry_ms = int(digits[1])
+
+    def _dispatch(self) -> Event | None:
+        """Return the event that a blank line ends, or None where no data came before it: a keep-alive.
+
+        A lone `data` line is data, if empty: the standard has it as an example.
+        """
+        event = None
+        if self._data:
+            event = Event(
+                type=_text(self._type) or "message",
+                data=_text(self._data[:-1]),
+                id=_text(self._id),
+                retry_ms=self._retry_ms,
+            )
+        self._data.clear()
+        self._type = b""
+        return event
+
+
+def _text(value: bytes | bytearray) -> str:
+    return value.decode("utf-8", "replace")

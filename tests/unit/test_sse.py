@@ -1,0 +1,356 @@
+"""The decoder of server-sent events: bytes cut anywhere in, the same events out."""
+
+import tracemalloc
+from dataclasses import FrozenInstanceError
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waterhook.errors import StreamOverflow, UpstreamError, WaterhookError
+from waterhook.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES, Decoder, Event
+
+
+def message(data: str, *, id: str = "", retry_ms: int | None = None) -> Event:  # noqa: A002 - the field's name
+    return Event("message", data, id, retry_ms)
+
+
+# What it shows: the stream, its events.
+STREAMS: dict[str, tuple[bytes, list[Event]]] = {
+    "nothing": (b"", []),
+    "the upstream's own kind": (
+        b'data: {"type": "progress_update", "progress": 50.0}\n\ndata: {"type": "execution_completed"}\n\n',
+        [
+            message('{"type": "progress_update", "progress": 50.0}'),
+            message('{"type": "execution_completed"}'),
+        ],
+    ),
+    "LF": (b"data: a\n\ndata: b\n\n", [message("a"), message("b")]),
+    "CRLF": (b"data: a\r\n\r\ndata: b\r\n\r\n", [message("a"), message("b")]),
+    "CR": (b"data: a\r\rdata: b\r\r", [message("a"), message("b")]),
+    "line ends mixed": (b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\r", [message("a\nb\nc"), message("d")]),
+    "CR LF CR LF is two line ends, CR CR LF too": (
+        b"data: a\r\r\ndata: b\r\n\n",
+        [message("a"), message("b")],
+    ),
+    "LF CR is two line ends": (b"data: a\n\rdata: b\n\r", [message("a"), message("b")]),
+    "other separators are text": (
+        "data: a\u2028b\u0085c\x0bd\x0ce\x1cf\n\n".encode(),
+        [message("a\u2028b\u0085c\x0bd\x0ce\x1cf")],
+    ),
+    "BOM at the start": (b"\xef\xbb\xbfdata: a\n\n", [message("a")]),
+    "BOM before a blank line": (b"\xef\xbb\xbf\ndata: a\n\n", [message("a")]),
+    "only one BOM": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [message("b")]),
+    "BOM later is part of the name": (b"data: a\n\xef\xbb\xbfdata: b\n\n", [message("a")]),
+    "BOM in data is text": (b"data: \xef\xbb\xbfa\n\n", [message("\ufeffa")]),
+    "part of a BOM is a part of the name": (b"\xef\xbbdata: a\n\ndata: b\n\n", [message("b")]),
+    "comments": (b": ping\n\n:\n\ndata: a\n: b\ndata: c\n\n", [message("a\nc")]),
+    "comments only": (b": ping\n\n: ping\n\n: ping\n\n", []),
+    "a comment may look like a field": (b":data: a\n\n", []),
+    "data on several lines": (b"data: a\ndata: b\ndata: c\n\n", [message("a\nb\nc")]),
+    "empty lines of data": (b"data: a\ndata:\ndata\ndata: b\n\n", [message("a\n\n\nb")]),
+    "one empty line of data is data": (b"data\n\ndata\ndata\n\ndata:", [message(""), message("\n")]),
+    "one space after the colon is left out": (
+        b"data:a\n\ndata: a\n\ndata:  a\n\ndata:\ta\n\n",
+        [message("a"), message("a"), message(" a"), message("\ta")],
+    ),
+    "a space before the colon belongs to the name": (b"data : a\n\n data: b\n\n", []),
+    "a space alone is a line": (b"data: a\n \ndata: b\n\n", [message("a\nb")]),
+    "the value keeps its colons": (b"data: a:b: c\n\ndata::\n\n", [message("a:b: c"), message(":")]),
+    "names in another case are unknown": (b"Data: a\nDATA: b\nEVENT: c\n\n", []),
+    "unknown fields": (b"type: x\nfoo\ndata: a\nbar: y\n\n", [message("a")]),
+    "event": (
+        b"event: add\ndata: 1\n\nevent: remove\ndata: 2\n\n",
+        [Event("add", "1"), Event("remove", "2")],
+    ),
+    "event holds for one event": (b"event: add\ndata: 1\n\ndata: 2\n\n", [Event("add", "1"), message("2")]),
+    "event without data is forgotten": (b"event: add\n\ndata: 1\n\n", [message("1")]),
+    "the last event field holds": (b"event: a\ndata: 1\nevent: b\n\n", [Event("b", "1")]),
+    "empty event field": (b"event: a\nevent\ndata: 1\n\n", [message("1")]),
+    "id persists": (
+        b"id: 7\ndata: a\n\ndata: b\n\nid: 8\ndata: c\n\n",
+        [message("a", id="7"), message("b", id="7"), message("c", id="8")],
+    ),
+    "id without data persists too": (b"id: 7\n\n: ping\n\ndata: a\n\n", [message("a", id="7")]),
+    "id alone dispatches nothing": (b"id: 7\n\n\n\n", []),
+    "id is taken back": (b"id: 7\ndata: a\n\nid\ndata: b\n\n", [message("a", id="7"), message("b")]),
+    "id with NUL is ignored": (b"id: 7\nid: 8\x009\ndata: a\n\n", [message("a", id="7")]),
+    "NUL elsewhere is text": (b"event: \x00\ndata: \x00\n\n", [Event("\x00", "\x00")]),
+    "retry": (
+        b"retry: 1500\ndata: a\n\ndata: b\n\n",
+        [message("a", retry_ms=1500), message("b", retry_ms=1500)],
+    ),
+    "retry alone dispatches nothing": (b"retry: 10\n\ndata: a\n\n", [message("a", retry_ms=10)]),
+    "retry is digits only": (
+        b"retry: 1.5\nretry: -1\nretry: +1\nretry: 1_0\nretry: 0x1\n"
+        + "retry:  1\nretry: \u0661\nretry\ndata: a\n\n".encode(),
+        [message("a")],
+    ),
+    "retry with noughts": (
+        b"retry: 0007\ndata: a\n\nretry: 000\ndata: b\n\n",
+        [message("a", retry_ms=7), message("b", retry_ms=0)],
+    ),
+    "retry beyond reason is ignored": (
+        b"retry: 5\nretry: " + b"9" * 5000 + b"\ndata: a\n\n",
+        [message("a", retry_ms=5)],
+    ),
+    "no blank line at the end": (b"data: a\n\ndata: b\n", [message("a")]),
+    "no line end at the end": (b"data: a\n\ndata: b", [message("a")]),
+    "blank lines": (b"\n\n\r\n\r\r\ndata: a\n\n\n\n", [message("a")]),
+    "umlauts and an emoji": ("event: grün\ndata: Zürich 🌊\n\n".encode(), [Event("grün", "Zürich 🌊")]),
+    "bad bytes": (
+        b"data: a\xffb\xc3\ndata: \xe2\x82\nid: \x80\nevent: \xf0\x9f\n\n",
+        [Event("\ufffd", "a\ufffdb\ufffd\n\ufffd", "\ufffd")],
+    ),
+    "a character cut by a line end is two": (
+        b"data: \xe2\ndata: \x82\xac\n\n",
+        [message("\ufffd\n\ufffd\ufffd")],
+    ),
+    "surrogates are bad bytes": (b"data: \xed\xa0\x80\n\n", [message("\ufffd" * 3)]),
+    "bad bytes in a name": (b"data\xff: a\n\n", []),
+    "the standard's stock ticker": (b"data: YHOO\ndata: +2\ndata: 10\n\n", [message("YHOO\n+2\n10")]),
+    "the standard's four blocks": (
+        b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
+        [message("first event", id="1"), message("second event")],
+    ),
+}
+tables = pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS.keys())
+
+
+def decoded(*chunks: bytes) -> list[Event]:
+    decoder = Decoder()
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    return [stream[start:end] for start, end in pairwise(edges)]
+
+
+cuts = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)
+
+
+@tables
+def test_a_stream_fed_whole_gives_its_events(stream: bytes, events: list[Event]) -> None:
+    assert decoded(stream) == events
+
+
+@tables
+def test_a_stream_fed_byte_by_byte_gives_the_same_events(stream: bytes, events: list[Event]) -> None:
+    assert decoded(*(bytes([byte]) for byte in stream)) == events
+
+
+@tables
+def test_a_stream_cut_in_two_anywhere_gives_the_same_events(stream: bytes, events: list[Event]) -> None:
+    for place in range(min(len(stream), 200)):
+        assert decoded(stream[:place], b"", stream[place:]) == events
+
+
+@given(st.sampled_from(sorted(STREAMS)), cuts)
+def test_a_stream_cut_into_any_pieces_gives_the_same_events(name: str, places: list[int]) -> None:
+    stream, events = STREAMS[name]
+
+    assert decoded(*cut(stream, places)) == events
+
+
+@given(st.lists(st.sampled_from(sorted(STREAMS)), max_size=6), cuts)
+def test_streams_in_a_row_end_as_they_end_alone_wherever_they_are_cut(
+    names: list[str], places: list[int]
+) -> None:
+    stream = b"".join(STREAMS[name][0] for name in names)
+
+    assert decoded(*cut(stream, places)) == decoded(stream)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_an_event_is_out_with_the_byte_that_ends_it(end: bytes) -> None:
+    decoder = Decoder()
+
+    assert list(decoder.feed(b"data: a" + end)) == []
+    assert list(decoder.feed(end[:1])) == [message("a")]
+
+
+def test_an_event_is_a_value() -> None:
+    event = message("a")
+
+    with pytest.raises(FrozenInstanceError):
+        event.data = "b"  # type: ignore[misc]
+    assert not hasattr(event, "__dict__")
+
+
+# ---- Limits ---------------------------------------------------------------------------------------------------
+
+
+def small() -> Decoder:
+    return Decoder(max_line_bytes=16, max_event_bytes=24)
+
+
+def until_overflow(decoder: Decoder, chunks: list[bytes]) -> tuple[list[Event], bool]:
+    events: list[Event] = []
+    try:
+        for chunk in chunks:
+            events.extend(decoder.feed(chunk))
+    except StreamOverflow:
+        return events, True
+    return events, False
+
+
+LIMITS: dict[str, tuple[bytes, list[str], bool]] = {
+    "a line at its limit": (b"data: 789.123456\n\n", ["789.123456"], False),
+    "a line beyond it": (b"data: 789.1234567\n\n", [], True),
+    "a line beyond it, never ended": (b"data: 789.1234567", [], True),
+    "a comment beyond it": (b":" + b"x" * 16 + b"\n", [], True),
+    "CRLF does not count": (b"data: 789.123456\r\n\r\n", ["789.123456"], False),
+    "an event at its limit": (b"data:12345678901\n" * 2 + b"\n", ["12345678901\n12345678901"], False),
+    "an event beyond it": (b"data:12345678901\n" * 2 + b"data\n\n", [], True),
+    "an event of empty lines beyond it": (b"data\n" * 25, [], True),
+    "events before it are out": (b"data: a\n\ndata: b\n\n" + b"x" * 17, ["a", "b"], True),
+    "many small events": (b"data: a\n\n" * 100, ["a"] * 100, False),
+    "many comments": (b": ping\n" * 100, [], False),
+    "many ids, types and unknowns": (b"id: 1\nevent: b\nx: y\n" * 100, [], False),
+}
+limits = pytest.mark.parametrize(("stream", "data", "overflows"), LIMITS.values(), ids=LIMITS.keys())
+
+
+@limits
+def test_a_line_or_event_beyond_its_limit_raises_after_the_events_before_it(
+    stream: bytes, data: list[str], *, overflows: bool
+) -> None:
+    events, overflown = until_overflow(small(), [stream])
+
+    assert ([event.data for event in events], overflown) == (data, overflows)
+
+
+@limits
+def test_limits_do_not_depend_on_the_cuts(stream: bytes, data: list[str], *, overflows: bool) -> None:
+    events, overflown = until_overflow(small(), [bytes([byte]) for byte in stream])
+
+    assert ([event.data for event in events], overflown) == (data, overflows)
+
+
+def test_an_overflow_is_a_fault_of_its_own_kind() -> None:
+    assert issubclass(StreamOverflow, WaterhookError)
+    assert not issubclass(StreamOverflow, UpstreamError)
+
+
+def test_the_limits_hold_where_none_are_given() -> None:
+    assert [len(event.data) for event in decoded(b"data:" + b"x" * (MAX_LINE_BYTES - 5) + b"\n\n")] == [
+        MAX_LINE_BYTES - 5
+    ]
+    with pytest.raises(StreamOverflow):
+        decoded(b"x" * (MAX_LINE_BYTES + 1))
+    with pytest.raises(StreamOverflow):
+        decoded(*[b"data\n"] * (MAX_EVENT_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    "piece", [b"x", b"data\n", b"data: x\n", b"id: 12345678\n", b"event: 1234567\n", b": ping\n\n"]
+)
+def test_however_long_a_stream_is_it_costs_no_more_memory_than_a_line_and_an_event(piece: bytes) -> None:
+    decoder = Decoder(max_line_bytes=4096, max_event_bytes=4096)
+    chunks = [piece * (64 * 1024 // len(piece))] * 32
+    tracemalloc.start()
+    try:
+        until_overflow(decoder, chunks)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # A bytearray grows ahead of its need, and the last line is there as line, name and value at once.
+    assert peak < 10 * 4096
+
+
+# ---- Garbage --------------------------------------------------------------------------------------------------
+
+# Bytes that mean something to the decoder come up often enough to meet each other.
+noise = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                b"\r",
+                b"\n",
+                b"\r\n",
+                b":",
+                b" ",
+                b"data",
+                b"data:",
+                b"id:",
+                b"event:",
+                b"retry:",
+                b"\xef\xbb\xbf",
+                b"\x00",
+            ]
+        ),
+        st.binary(max_size=12),
+    ),
+    max_size=40,
+).map(b"".join)
+
+
+def held(decoder: Decoder) -> dict[str, int]:
+    """Return the size of everything the decoder keeps between two chunks."""
+    return {name: len(value) for name, value in vars(decoder).items() if isinstance(value, bytes | bytearray)}
+
+
+@given(noise, cuts)
+def test_garbage_raises_nothing_but_overflow_and_is_never_held_beyond_the_limits(
+    stream: bytes, places: list[int]
+) -> None:
+    decoder = small()
+    for chunk in cut(stream, places):
+        try:
+            events = list(decoder.feed(chunk))
+        except StreamOverflow:
+            break
+        finally:
+            assert max(held(decoder).values()) <= 24
+            assert held(decoder).keys() == {"_line", "_data", "_type", "_id"}
+            assert held(decoder)["_line"] <= 16
+        for event in events:
+            assert len(event.data) < 24
+            assert event.type
+            assert "\0" not in event.id
+            event.data.encode()
+
+
+@given(noise, cuts)
+def test_garbage_gives_the_same_events_wherever_it_is_cut(stream: bytes, places: list[int]) -> None:
+    whole = until_overflow(small(), [stream])
+
+    assert until_overflow(small(), cut(stream, places)) == whole
+    assert until_overflow(small(), [bytes([byte]) for byte in stream]) == whole
+
+
+@given(noise)
+def test_garbage_is_read_as_the_standard_words_it(stream: bytes) -> None:
+    assert decoded(stream) == by_the_book(stream)
+
+
+def by_the_book(stream: bytes) -> list[Event]:
+    """Decode a whole stream in memory, step by step as the standard says: slow, unbounded and easy to compare."""
+    text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")[:-1]
+    events: list[Event] = []
+    data = kind = last_id = ""
+    retry_ms: int | None = None
+    for line in lines:
+        if not line:
+            if data:
+                events.append(Event(kind or "message", data.removesuffix("\n"), last_id, retry_ms))
+            data = kind = ""
+            continue
+        name, colon, value = line.partition(":")
+        if colon and not name:
+            continue
+        value = value.removeprefix(" ")
+        match name:
+            case "data":
+                data += value + "\n"
+            case "event":
+                kind = value
+            case "id" if "\0" not in value:
+                last_id = value
+            case "retry" if value.isascii() and value.isdigit() and len(value.lstrip("0")) <= 9:
+                retry_ms = int(value)
+    return events
