@@ -14,6 +14,8 @@ from waterhook.status import StatusDocument
 
 # Step Functions ends an execution at 25,000 history events; a turn of wait, poll and choice writes about nine.
 TURN_BUDGET = 2_000
+# A refused start and the wait before the next write as many, and come on top.
+START_BUDGET = 300
 # The state machine's own guard on the wait branch; see "What next?" in the ASL.
 WAIT_LIMIT_S = 3_600
 # An upstream that asks for more patience than this is asked again all the same.
@@ -61,8 +63,10 @@ def next_step(history: History, now: float, limits: Limits) -> Decision:
     if history.retry_after_s is not None:
         wait_s = max(wait_s, min(history.retry_after_s, RETRY_AFTER_LIMIT_S))
     if history.cleanup_after is not None and history.cleanup_after > now:
-        wait_s = min(wait_s, max(history.cleanup_after - now - CLEANUP_MARGIN_S, limits.shortest_wait_s))
-    wait_s = min(max(wait_s, _by_turn_budget(history.turns, rest_s)), rest_s)
+        left_s = history.cleanup_after - now
+        # Within the margin the shortest wait keeps us from hammering, but must not outlast what is left.
+        wait_s = min(wait_s, max(left_s - CLEANUP_MARGIN_S, min(limits.shortest_wait_s, left_s / 2)))
+    wait_s = min(max(wait_s, _by_budget(TURN_BUDGET, history.turns, rest_s)), rest_s)
     return Decision(Next.WAIT, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
 
 
@@ -75,7 +79,8 @@ def start_again(attempts: int, retry_after_s: float | None, now: float, limits: 
         return Decision(Next.NOTIFY)
     wait_s = min(limits.shortest_wait_s * 2.0 ** min(attempts, 16), limits.longest_wait_s)
     wait_s = max(wait_s, min(retry_after_s or 0.0, RETRY_AFTER_LIMIT_S))
-    wait_s = min(wait_s, limits.deadline - now)
+    rest_s = limits.deadline - now
+    wait_s = min(max(wait_s, _by_budget(START_BUDGET, attempts, rest_s)), rest_s)
     return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
 
 
@@ -153,15 +158,17 @@ def _predicted_finish(history: History) -> float | None:
         base, base_at = 0.0, history.started_at
     if history.progress <= base or history.progress_at <= base_at:
         return None
-    rate = (history.progress - base) / (history.progress_at - base_at)
-    return history.progress_at + (100.0 - history.progress) / rate
+    # In this order nothing is divided by zero, however small the progress: at worst it never finishes.
+    return history.progress_at + (100.0 - history.progress) * (history.progress_at - base_at) / (
+        history.progress - base
+    )
 
 
-def _by_turn_budget(turns: int, rest_s: float) -> float:
+def _by_budget(budget: int, spent: int, rest_s: float) -> float:
     """Return the shortest wait that the turns left allow, in seconds.
 
     It starts at nothing and approaches rest/turns left as the budget is used up, so a young job with a
     far deadline is asked as often as any other, and none can spend more than the budget before its deadline.
     """
-    used = min(turns, TURN_BUDGET - 1)
-    return rest_s / (TURN_BUDGET - used) * (used / TURN_BUDGET)
+    spent = min(spent, budget - 1)
+    return rest_s / (budget - spent) * (spent / budget)
