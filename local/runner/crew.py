@@ -31,6 +31,11 @@ class Crew:
         except TypeError:
             return cls(path)
 
+    def reload(self, owner: Identity | None = None) -> None:
+        """Take over whoever is in the file: another process may have been at work since."""
+        self.members = self.load(self.path).members
+        self.owner = owner
+
     def is_alive(self) -> bool:
         """True while there are members and none has ended."""
         return bool(self.members) and all(member.is_alive() for member in self.members)

@@ -12,8 +12,6 @@ from typing import Self
 
 from .interrupts import pause
 
-TERM_PATIENCE_S = 4.0
-KILL_PATIENCE_S = 4.0
 _POLL_S = 0.02
 
 
@@ -125,11 +123,11 @@ class Child:
         return "\n".join([*(line for line in lines[-count:] if line.strip()), f"The whole log: {self.log}"])
 
 
-def end(processes: Iterable[Identity]) -> None:
+def end(processes: Iterable[Identity], patience_s: float = 4.0) -> None:
     """End these processes and their groups, politely, then not; an id that is another's by now is let be."""
     table = _table()
     groups = {p.pid for p in processes if p.pid in table and table[p.pid].started == p.started}
-    for signum, patience_s in ((signal.SIGTERM, TERM_PATIENCE_S), (signal.SIGKILL, KILL_PATIENCE_S)):
+    for signum in (signal.SIGTERM, signal.SIGKILL):
         for group in groups:
             with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, only zombies left
                 os.killpg(group, signum)

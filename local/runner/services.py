@@ -1,9 +1,9 @@
 """The servers behind the local stack: MiniStack and the simulated Waterflai."""
 
+import json
 import socket
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from .processes import Child, start
 SIMULATOR_API_KEY = "local-simulator-key"
 
 _READY_S = 60.0
+_ANSWER_S = 2.0
 _POLL_S = 0.05
 _MINISTACK_PYTHON = environment.ROOT / ".venv-aws" / "bin" / "python"
 
@@ -37,22 +38,28 @@ class Upstream:
         if bool(base_url) != bool(api_key):
             missing = "WATERFLAI_API_KEY" if base_url else "WATERFLAI_BASE_URL"
             raise RunnerError(f"{missing} is not set: another Waterflai needs both its address and its key")
-        return cls(base_url, api_key) if base_url else None
+        return cls(base_url.rstrip("/"), api_key) if base_url else None
 
 
-def is_answering(url: str) -> bool:
-    """True when a GET of this loopback address answers 200 at once."""
+def is_ready(endpoint_url: str) -> bool:
+    """True when MiniStack takes requests there."""
+    return _answer(f"{endpoint_url}/_ministack/ready") is not None
+
+
+def enforces_permissions(endpoint_url: str) -> bool:
+    """True when MiniStack was started to enforce roles and policies."""
+    health = json.loads(_answer(f"{endpoint_url}/_ministack/health") or b"{}")
+    return bool(health.get("auth") == "enabled")
+
+
+def _answer(url: str) -> bytes | None:
+    """The body of a GET on loopback; None for anything but a success at once."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=2) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004  # HTTP's own number
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def ready_url(endpoint_url: str) -> str:
-    """The address that answers 200 once MiniStack takes requests."""
-    return f"{endpoint_url}/_ministack/ready"
+        with opener.open(url, timeout=_ANSWER_S) as answer:
+            return bytes(answer.read())
+    except OSError:  # refusals, timeouts and error statuses alike
+        return None
 
 
 def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> Child:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import account, environment, sam, services
 from .crew import Crew
+from .errors import RunnerError
 from .files import locked
 from .outputs import Outputs
 from .processes import Identity
@@ -52,7 +53,7 @@ class LocalStack:
         self._parameters = {**_PARAMETERS, **(parameters or {})}
         self._screen = screen or Screen(silent=True)
         self._outputs_file = home / "outputs.json"
-        self._crew = Crew.load(home / "state.json")
+        self._crew = Crew(home / "state.json")
         self.started_here = False
         """Whether it is this object that has brought it up."""
 
@@ -69,17 +70,19 @@ class LocalStack:
         outputs = Outputs.load(self._outputs_file)
         if outputs is None or not Crew.load(self._crew.path).is_alive():
             return None
-        return outputs if services.is_answering(services.ready_url(outputs.endpoint_url)) else None
+        return outputs if services.is_ready(outputs.endpoint_url) else None
 
     def up(self, owner: Identity | None = None) -> Outputs:
         """Where it answers, once it does: the one that is running, or a new one."""
         with locked(self._home / "lock"):
             outputs = self.running()
-            if outputs is None:
+            if outputs is not None:
+                self._require_as_asked(outputs)
+            else:
                 try:
+                    self._crew.reload(owner)
                     self._end()  # what a crash may have left
                     self.started_here = True
-                    self._crew.owner = owner
                     # Stacks of this checkout share what `sam build` makes: one deploys after the other.
                     with locked(sam.WORKSHOP / "lock"):
                         outputs = self._start()
@@ -89,14 +92,21 @@ class LocalStack:
                     raise
             return outputs
 
+    def _require_as_asked(self, outputs: Outputs) -> None:
+        if self._upstream is not None and outputs.waterflai_base_url != self._upstream.base_url:
+            raise RunnerError(
+                f"It is up with another Waterflai, {outputs.waterflai_base_url}: `make down` first."
+            )
+        if self._auth and not services.enforces_permissions(outputs.endpoint_url):
+            raise RunnerError("It is up without --auth: `make down` first.")
+
     def down(self) -> bool:
         """End it with all its processes and temporary files; False when nothing was running."""
         with locked(self._home / "lock"):
+            self._crew.reload()
             return self._end()
 
     def _end(self) -> bool:
-        if not self._crew.members:
-            self._crew = Crew.load(self._crew.path)
         self.started_here = False
         ended = self._crew.end()
         self._outputs_file.unlink(missing_ok=True)
@@ -114,7 +124,7 @@ class LocalStack:
             ministack = launch(
                 lambda: services.start_ministack(port, self._home / "tmp", log, auth=self._auth)
             )
-            services.wait_until(lambda: services.is_answering(services.ready_url(endpoint_url)), ministack)
+            services.wait_until(lambda: services.is_ready(endpoint_url), ministack)
         upstream = self._upstream
         if upstream is None:
             with self._screen.step("Start the simulated Waterflai"):
@@ -148,7 +158,7 @@ def home_of_tests(pid: int) -> Path:
 
 def end_abandoned() -> None:
     """End the stacks of test runs that were killed, and remove what any run before has left: its logs."""
-    for home in TEST_HOMES.glob("*"):
+    for home in TEST_HOMES.glob("[0-9]*"):
         crew = Crew.load(home / "state.json")
         owner = crew.owner or Identity.of("pytest", int(home.name))
         if not owner.is_alive():
