@@ -34,10 +34,10 @@ class LateSaver:
         """Return the job with its upstream id saved, or as it was for another try at the next poll."""
         now = self._clock()
         records = self._records()
-        record = records.get(job.execution_id, now)
-        if record is None or record.owner_execution_arn != owner:
-            return job
         try:
+            record = records.get(job.execution_id, now)
+            if record is None or record.owner_execution_arn != owner:
+                return job
             records.save_start(record, job.waterflai_execution_id or "", now)
         except RecordConflict:
             # Saved or concluded meanwhile: notify finds out.

@@ -12,7 +12,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.errors import RecordConflict, RecordUnavailable
-from waterhook.models import Status, iso
+from waterhook.models import MAX_ID_CHARS, Status, iso
 from waterhook.request import Request, compact
 
 if TYPE_CHECKING:
@@ -127,15 +127,18 @@ class Records:
 
     def get(self, execution_id: str, now: float) -> Record | None:
         """Return the record as last written, or None where there is none or it has expired."""
-        answer = self._client.get_item(
-            TableName=self._table, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
-        )
+        if not (execution_id.isascii() and 1 <= len(execution_id) <= MAX_ID_CHARS):
+            return None  # none of ours, and DynamoDB would refuse an empty or endless key
+        with _racing(execution_id):
+            answer = self._client.get_item(
+                TableName=self._table, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
+            )
         record = Record.from_item(answer["Item"]) if "Item" in answer else None
-        return None if record is None or record.expires_at < now else record
+        return None if record is None or record.expires_at < int(now) else record
 
     def accept(self, record: Record, now: float) -> None:
         """Write a new record; the id is free if it was never used or has expired."""
-        with _racing(record):
+        with _racing(record.execution_id):
             self._client.put_item(
                 TableName=self._table,
                 Item=record.to_item(),
@@ -145,7 +148,7 @@ class Records:
 
     def withdraw(self, record: Record) -> None:
         """Delete a record that was accepted but whose execution could surely not be started."""
-        with _racing(record):
+        with _racing(record.execution_id):
             self._client.delete_item(
                 TableName=self._table,
                 Key={"execution_id": {"S": record.execution_id}},
@@ -203,7 +206,7 @@ class Records:
         if drop:
             update += " REMOVE " + ", ".join(drop)
         used = f"{update} {condition}"
-        with _racing(record):
+        with _racing(record.execution_id):
             self._client.update_item(
                 TableName=self._table,
                 Key={"execution_id": {"S": record.execution_id}},
@@ -216,16 +219,16 @@ class Records:
 
 
 @contextmanager
-def _racing(record: Record) -> Iterator[None]:
-    """Turn a lost race into RecordConflict and any other failure of a write into RecordUnavailable."""
+def _racing(execution_id: str) -> Iterator[None]:
+    """Turn a lost race into RecordConflict and any other failure into RecordUnavailable."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         if code == "ConditionalCheckFailedException":
-            message = f"{record.execution_id}: the record was changed in between, or is another execution's"
+            message = f"{execution_id}: the record was changed in between, or is another execution's"
             raise RecordConflict(message) from error
-        message = f"{record.execution_id}: the record could not be written: {code}"
+        message = f"{execution_id}: the table failed: {code}"
         raise RecordUnavailable(message) from error
 
 
