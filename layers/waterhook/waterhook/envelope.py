@@ -1,5 +1,6 @@
 """What Waterhook says of a finished execution, always read from its record: the same words each time."""
 
+import json
 from typing import Any
 
 from waterhook.models import Next, Status
@@ -84,8 +85,13 @@ def summary(record: Record) -> dict[str, Any]:
 def failure(
     name: str, message: str, result: dict[str, Any], outcome: Status = Status.ERROR
 ) -> dict[str, Any]:
-    """Return what the state machine fails with; the cause is JSON that begins with a sentence."""
-    cause = compact({"message": message, **{key: value for key, value in result.items() if key != "error"}})
+    """Return what the state machine fails with; the cause is JSON that begins with a sentence.
+
+    Step Functions takes 32,768 characters of it. Escaped like the rest, a message in another script than
+    Latin would be six to twelve times as long, and nobody could read it.
+    """
+    said = {"message": message, **{key: value for key, value in result.items() if key != "error"}}
+    cause = json.dumps(said, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return result | {"outcome": outcome, "next": Next.DONE, "error_name": name, "cause": cause}
 
 
