@@ -1,0 +1,203 @@
+"""Faults of our own: every task is tried again as often as it says, and no fault ends without a notification."""
+
+import pytest
+
+from tests.workflow.functions_in_process import Fault
+from tests.workflow.waterflai import completed
+from tests.workflow.world import World, request
+from waterhook.records import Records
+from waterhook.verdict import Notifier
+
+HOUR_S = 3600
+STATE = {"start": "Start execution", "poll": "Poll", "cancel": "Cancel", "notify": "Notify"}
+# What the service does to us is waited out for hours. What may be our own doing is not: the job has a deadline.
+RETRIES = {
+    "Lambda.TooManyRequestsException": 60,
+    "Lambda.ServiceException": 60,
+    "Lambda.AWSLambdaException": 60,
+    "Lambda.SdkClientException": 60,
+    "Lambda.Unknown": 8,
+    "States.Timeout": 2,
+    "Sandbox.Timedout": 2,
+    "Runtime.ExitError": 2,
+    "RuntimeError": 2,
+}
+ONE_OF_EACH_KIND = ["Lambda.TooManyRequestsException", "Lambda.Unknown", "States.Timeout", "RuntimeError"]
+each_task = pytest.mark.parametrize("task", ["start", "poll", "cancel"])
+each_fault = pytest.mark.parametrize("fault", RETRIES)
+OVERDUE = request(timeout_seconds=5)
+
+
+@each_task
+@each_fault
+def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
+    world: World, task: str, fault: str
+) -> None:
+    world.functions.fail(task, fault)
+    run = world.run(OVERDUE)
+    assert world.functions.count(task) == 1 + RETRIES[fault]
+    assert run.path[-5:] == [
+        STATE[task],
+        "Report the fault",
+        "Notify",
+        "Completed?",
+        "Fail with the outcome",
+    ]
+    assert run.error == "Waterhook.Error"
+    [said] = world.notifications()
+    execution_id, data = said.event["subject"], said.event["data"]
+    assert (data["status"], data["error"]["code"]) == ("ERROR", "fault")
+    assert f"({fault})" in data["error"]["message"]
+    assert run.result["execution_id"] == execution_id
+    assert (run.cause or "").startswith(
+        f'{{"message":"execution {execution_id} ended ERROR: Waterhook itself'
+    )
+    assert world.record(execution_id).status == "ERROR"
+
+
+@each_task
+@pytest.mark.parametrize("fault", ONE_OF_EACH_KIND)
+def test_a_task_that_works_at_its_last_attempt_goes_on_as_if_nothing_had_been(
+    world: World, task: str, fault: str
+) -> None:
+    if task != "cancel":
+        world.upstream.says("status", completed("{}"))
+    world.functions.fail(task, fault, times=RETRIES[fault])
+    run = world.run(OVERDUE)
+    assert run.error == ("Waterhook.TimedOut" if task == "cancel" else None)
+    assert "Report the fault" not in run.path
+    assert world.functions.count(task) == 1 + RETRIES[fault]
+
+
+@each_task
+def test_a_throttle_does_not_use_up_the_attempts_of_a_crash(world: World, task: str) -> None:
+    for fault in RETRIES:
+        if fault.startswith("Lambda."):
+            world.functions.fail(task, fault, times=2)
+    world.functions.fail(task, "RuntimeError", times=2)
+    run = world.run(OVERDUE)
+    assert run.error == "Waterhook.TimedOut"
+    assert world.functions.count(task) == 1 + 5 * 2 + 2
+
+
+@pytest.mark.parametrize("task", ["start", "poll", "cancel", "notify"])
+def test_throttles_are_waited_out_for_hours(world: World, task: str) -> None:
+    world.functions.fail(task, "Lambda.TooManyRequestsException")
+    world.run(OVERDUE)
+    delays = world.clock.pauses if task == "notify" else world.clock.pauses[:60]
+    assert sum(delays) > 4 * HOUR_S
+    assert delays == sorted(delays)
+    assert delays[:3] == ([2, 4, 8] if task == "notify" else [1, 2, 4])
+    assert delays[-1] == (900 if task == "notify" else 300)
+
+
+@each_task
+def test_a_crash_is_reported_within_seconds(world: World, task: str) -> None:
+    world.functions.fail(task, "RuntimeError")
+    world.run(OVERDUE)
+    assert world.clock.pauses == [2, 4]
+
+
+@pytest.mark.parametrize("fault", ["Lambda.TooManyRequestsException", "States.Timeout", "RuntimeError"])
+def test_a_notify_that_fails_39_times_still_publishes(world: World, fault: str) -> None:
+    world.upstream.says("status", completed("{}"))
+    world.functions.fail("notify", fault, times=39)
+    run = world.run(request())
+    assert run.status == "SUCCEEDED"
+    assert world.functions.count("notify") == 40
+    assert len(world.notifications()) == 1
+
+
+def test_a_notify_that_never_works_leaves_the_execution_failed_where_a_redrive_enters_it_again(
+    world: World,
+) -> None:
+    world.upstream.says("status", completed("{}"))
+    world.functions.fail("notify", "RuntimeError")
+    run = world.run(request(), "redriven")
+    assert (run.status, run.error, run.path[-1]) == ("FAILED", "RuntimeError", "Notify")
+    assert world.functions.count("notify") == 41
+    assert not world.notifications()
+
+
+def test_an_answer_of_notify_that_is_lost_publishes_nothing_twice(world: World) -> None:
+    world.upstream.says("status", completed("{}"))
+    world.functions.fail("notify", Fault("States.Timeout", after=True), times=3)
+    run = world.run(request())
+    assert run.status == "SUCCEEDED"
+    assert world.functions.count("notify") == 4
+    assert len(world.notifications()) == 1
+
+
+def test_a_notify_that_dies_after_its_publish_repeats_the_same_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(Records, "mark_notified", die)
+    world.upstream.says("status", completed('{"a": 1.0}'))
+    run = world.run(request())
+    assert run.status == "SUCCEEDED"
+    first, second = world.notifications()
+    assert first == second
+
+
+def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(Notifier, "_deliver", die)
+    world.upstream.says("status", completed("{}"))
+    run = world.run(request())
+    [said] = world.notifications()
+    assert said.event["time"] == "2026-01-01T00:00:02.000Z"
+    assert world.clock.elapsed_s == 4
+    assert run.result["timing"]["finished_at"] == said.event["time"]
+
+
+def test_a_poll_whose_answer_is_lost_asks_again_and_loses_nothing(world: World) -> None:
+    world.upstream.says("status", completed('{"answer": 42}'))
+    world.functions.fail("poll", Fault("States.Timeout", after=True), times=2)
+    run = world.run(request())
+    assert run.result["final_output_json"] == '{"answer": 42}'
+
+
+def test_a_cancel_whose_answer_is_lost_is_still_a_timeout(world: World) -> None:
+    world.functions.fail("cancel", Fault("States.Timeout", after=True), times=2)
+    assert world.run(OVERDUE).error == "Waterhook.TimedOut"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        request(idempotency_key="start-fails"),
+        {"event_id": "start-fails", "request": request()},
+        {"event_id": "no-good", "request": {"chatbot_id": 7}},
+        None,
+        ["not", "an", "object"],
+    ],
+)
+def test_a_start_that_never_works_is_notified_under_the_id_its_request_would_have_had(
+    world: World, given: object
+) -> None:
+    world.functions.fail("start", "RuntimeError", times=3)
+    run = world.run(given)
+    assert run.error == "Waterhook.Error"
+    again = world.run(given)
+    keyed = isinstance(given, dict)
+    assert (again.result["execution_id"] == run.result["execution_id"]) == keyed
+    assert world.notifications()[0].event["subject"] == run.result["execution_id"]
+
+
+def test_a_fault_after_the_verdict_changes_nothing(world: World) -> None:
+    world.upstream.says("status", completed("{}"))
+    first = world.run(request(idempotency_key="ended-well"))
+    world.functions.fail("start", "RuntimeError")
+    second = world.run(request(idempotency_key="ended-well"))
+    assert second.status == "SUCCEEDED"
+    assert second.result == first.result
+    assert len(world.notifications()) == 1

@@ -1,0 +1,118 @@
+"""How long a history gets: Step Functions ends an execution at 25,000 events."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from tests.workflow.clock import MIDNIGHT
+from tests.workflow.waterflai import Answer, completed, refused, status
+from tests.workflow.world import Run, World, request
+from waterhook import policy
+from waterhook.models import History, Next
+from waterhook.policy import Limits
+from waterhook.status import StatusDocument
+
+EVENTS_LIMIT = 20_000
+# Entered, exited: a Wait and a Choice. A Task is scheduled, started and succeeds in between.
+TURN = ["Wait", "Poll", "What next?"]
+EVENTS_PER_TURN = 2 + 5 + 2
+# Started, start, choice, ..., notify, choice, succeed, succeeded.
+EVENTS_AROUND = 1 + 5 + 2 + 5 + 2 + 2 + 1
+THIRTY_DAYS_S = 30 * 24 * 3600
+
+
+def turns(run: Run) -> int:
+    """Return how often the loop went round."""
+    return run.path.count("Poll")
+
+
+@pytest.mark.parametrize("polls", [1, 2, 3, 10])
+def test_each_turn_adds_nine_events_to_the_eighteen_around_it(world: World, polls: int) -> None:
+    world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
+    run = world.run(request())
+    assert turns(run) == polls
+    assert len(run.events) == EVENTS_AROUND + polls * EVENTS_PER_TURN
+    assert run.path == ["Start execution", "What next?", *TURN * polls, "Notify", "Completed?", "Completed"]
+
+
+def test_two_polls_make_36_events_and_11_transitions(world: World) -> None:
+    world.upstream.says("status", status("RUNNING"), completed("{}"))
+    run = world.run(request())
+    assert (len(run.events), len(run.path)) == (36, 11)
+
+
+def test_a_retry_adds_three_events(world: World) -> None:
+    world.upstream.says("status", completed("{}"))
+    world.functions.fail("poll", "Lambda.TooManyRequestsException", times=4)
+    run = world.run(request())
+    assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 4 * 3
+
+
+def test_a_turn_before_the_start_costs_as_much_as_one_after_it(world: World) -> None:
+    world.upstream.says("start", *[refused(429)] * 3, Answer(202, '{"execution_id": "job"}'))
+    world.upstream.says("status", completed("{}"))
+    run = world.run(request())
+    assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 3 * EVENTS_PER_TURN
+
+
+def endless(limits: Limits, document: StatusDocument) -> int:
+    """Return how often a job that never ends is asked for until its deadline."""
+    history, now = History(MIDNIGHT), MIDNIGHT
+    for turn in itertools.count():
+        decision = policy.next_step(history, now, limits)
+        if decision.next is not Next.WAIT:
+            return turn
+        now += decision.wait_seconds
+        moved = replace(document, cleanup_after=now + 6) if document.cleanup_after else document
+        history = policy.answered(history, moved, now)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("longest_s", [1, 2, 60, 3600])
+@pytest.mark.parametrize("deadline_s", [3600, 24 * 3600, THIRTY_DAYS_S])
+@pytest.mark.parametrize(
+    "document",
+    [StatusDocument("RUNNING"), StatusDocument("RUNNING", progress=99.9), StatusDocument(cleanup_after=1.0)],
+    ids=["silent", "almost there", "about to be cleaned up"],
+)
+def test_a_job_that_never_ends_stays_far_below_the_limit_of_events(
+    longest_s: int, deadline_s: int, document: StatusDocument
+) -> None:
+    limits = Limits(shortest_wait_s=1, longest_wait_s=longest_s, deadline=MIDNIGHT + deadline_s)
+    assert EVENTS_AROUND + endless(limits, document) * EVENTS_PER_TURN < EVENTS_LIMIT
+
+
+def test_a_job_that_never_ends_takes_as_many_turns_in_the_machine_as_the_policy_says(world: World) -> None:
+    limits = Limits(shortest_wait_s=2, longest_wait_s=60, deadline=MIDNIGHT + 3600)
+    run = world.run(request(timeout_seconds=3600))
+    assert run.error == "Waterhook.TimedOut"
+    assert turns(run) == endless(limits, StatusDocument("RUNNING"))
+
+
+def test_a_job_that_may_take_thirty_days_is_asked_for_thirty_days(world: World) -> None:
+    with world.deployed_with(SHORTEST_WAIT_S="3600", LONGEST_WAIT_S="3600"):
+        run = world.run(request(timeout_seconds=THIRTY_DAYS_S))
+    assert run.error == "Waterhook.TimedOut"
+    assert world.clock.elapsed_s == THIRTY_DAYS_S
+    assert len(run.events) < EVENTS_LIMIT / 2
+
+
+def starts(limits: Limits) -> int:
+    """Return how often a start that is always refused is tried until the start deadline."""
+    now = MIDNIGHT
+    for attempts in itertools.count(1):
+        decision = policy.start_again(attempts, None, now, limits)
+        if decision.next is not Next.START:
+            return attempts
+        now += decision.wait_seconds
+    raise AssertionError
+
+
+@pytest.mark.parametrize("longest_s", [1, 60, 3600])
+@pytest.mark.parametrize("deadline_s", [900, 24 * 3600, THIRTY_DAYS_S])
+def test_a_start_that_is_always_refused_stays_far_below_the_limit_of_events(
+    longest_s: int, deadline_s: int
+) -> None:
+    limits = Limits(shortest_wait_s=1, longest_wait_s=longest_s, deadline=MIDNIGHT + deadline_s)
+    assert EVENTS_AROUND + starts(limits) * EVENTS_PER_TURN < EVENTS_LIMIT

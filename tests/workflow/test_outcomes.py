@@ -1,0 +1,144 @@
+"""The eight ways an execution ends, from the request to what a subscriber receives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.workflow.waterflai import NO_ANSWER, completed, refused, status
+from tests.workflow.world import SOURCE, World, request
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What leads to an outcome, and what is then said."""
+
+    outcome: str
+    error: str | None
+    prepare: Callable[[World], object]
+    code: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+WAYS = [
+    Way("COMPLETED", None, lambda world: world.upstream.says("status", completed('{"answer": 42}'))),
+    Way(
+        "FAILED",
+        "Waterhook.Failed",
+        lambda world: world.upstream.says("status", status("FAILED", error_message="node 3 broke")),
+        "failed",
+    ),
+    Way(
+        "CANCELLED",
+        "Waterhook.Cancelled",
+        lambda world: world.upstream.says("status", status("CANCELLED")),
+        "cancelled",
+    ),
+    Way("TIMED_OUT", "Waterhook.TimedOut", lambda world: None, "deadline", {"timeout_seconds": 10}),
+    Way("LOST", "Waterhook.Lost", lambda world: world.upstream.says("status", refused(404)), "not_found"),
+    Way(
+        "REJECTED", "Waterhook.Rejected", lambda world: world.upstream.says("start", refused(422)), "refused"
+    ),
+    Way(
+        "UNCERTAIN",
+        "Waterhook.Uncertain",
+        lambda world: world.upstream.says("start", NO_ANSWER),
+        "start_uncertain",
+    ),
+    Way("ERROR", "Waterhook.Error", lambda world: world.functions.fail("poll", "RuntimeError"), "fault"),
+]
+each_way = pytest.mark.parametrize("way", WAYS, ids=[way.outcome for way in WAYS])
+each_failure = pytest.mark.parametrize("way", WAYS[1:], ids=[way.outcome for way in WAYS[1:]])
+
+
+@each_way
+def test_each_outcome_is_notified_exactly_once_with_an_id_of_its_own(world: World, way: Way) -> None:
+    way.prepare(world)
+    run = world.run(request(**way.fields))
+    [said] = world.notifications()
+    assert said.event["id"] == f"{run.result['execution_id']}/{way.outcome}"
+    assert said.event["type"] == f"waterhook.execution.{way.outcome.lower()}"
+    assert said.event["subject"] == said.event["data"]["execution_id"] == run.result["execution_id"]
+    assert said.event["source"] == SOURCE
+    assert said.event["data"]["status"] == way.outcome
+    assert said.attributes == {
+        "type": f"waterhook.execution.{way.outcome.lower()}",
+        "status": way.outcome,
+        "chatbot_id": "support-chat",
+    }
+
+
+def test_only_a_completed_job_ends_green(world: World) -> None:
+    world.upstream.says("status", completed('{"answer": 42}'))
+    run = world.run(request(metadata={"order": 4711}))
+    assert (run.status, run.path[-1]) == ("SUCCEEDED", "Completed")
+    assert run.result["final_output_json"] == '{"answer": 42}'
+    assert run.result["metadata"] == {"order": 4711}
+
+
+@each_failure
+def test_any_other_outcome_fails_under_its_own_name_and_says_why_in_a_sentence(
+    world: World, way: Way
+) -> None:
+    way.prepare(world)
+    run = world.run(request(metadata={"order": 4711}, **way.fields))
+    assert (run.status, run.error, run.path[-1]) == ("FAILED", way.error, "Fail with the outcome")
+    execution_id = run.result["execution_id"]
+    assert (run.cause or "").startswith(f'{{"message":"execution {execution_id} ended {way.outcome}: ')
+    assert run.result["status"] == way.outcome
+    assert run.result["metadata"] == {"order": 4711}
+
+
+@each_way
+def test_the_record_says_the_same_as_the_notification(world: World, way: Way) -> None:
+    way.prepare(world)
+    run = world.run(request(**way.fields))
+    record = world.record(run.result["execution_id"])
+    [said] = world.notifications()
+    data = said.event["data"]
+    assert (record.status, record.owner_execution_arn) == (way.outcome, run.arn)
+    assert record.notified_at is not None
+    assert record.finished_at == said.event["time"] == data["timing"]["finished_at"]
+    assert data["error"] == record.error
+    assert (record.error or {}).get("code") == way.code
+
+
+@each_way
+def test_every_outcome_passes_through_notify_once(world: World, way: Way) -> None:
+    way.prepare(world)
+    run = world.run(request(**way.fields))
+    assert run.path.count("Notify") == 1
+    assert run.path[-3:-1] == ["Notify", "Completed?"]
+
+
+def test_a_job_that_ends_well_while_nobody_can_ask_is_not_lost(world: World) -> None:
+    world.upstream.says("status", refused(404), refused(404), refused(500), refused(404), completed("{}"))
+    assert world.run(request()).status == "SUCCEEDED"
+
+
+def test_what_the_upstream_said_of_a_failure_is_passed_on(world: World) -> None:
+    world.upstream.says("status", status("FAILED", error_message="node 3 broke"))
+    run = world.run(request())
+    assert run.result["message"].endswith("ended FAILED: node 3 broke")
+    assert world.notifications()[0].event["data"]["error"] == {"code": "failed", "message": "node 3 broke"}
+
+
+def test_a_status_nobody_knows_is_asked_again_until_it_means_something(world: World) -> None:
+    world.upstream.says("status", status("HIBERNATING"), status(""), completed("{}"))
+    run = world.run(request())
+    assert run.status == "SUCCEEDED"
+    assert run.path.count("Poll") == 3
+
+
+def test_a_key_rotated_while_a_job_runs_does_not_end_it(world: World) -> None:
+    def rotate() -> None:
+        if len(world.clock.waits) == 2:
+            world.rotate_key("a-new-key")
+
+    world.clock.while_waiting = rotate
+    world.upstream.says("status", status("RUNNING"), completed("{}"))
+    run = world.run(request())
+    world.rotate_key("a-key-of-the-scripted-upstream")
+    assert run.status == "SUCCEEDED"
+    assert run.path.count("Poll") == 2

@@ -1,0 +1,247 @@
+"""All that a request meets, in one process: state machine, functions, tables and topic, and a scripted upstream."""
+
+import importlib
+import json
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto.awslambda_simple.models import LambdaSimpleBackend
+
+from tests.workflow import interpreter
+from tests.workflow.clock import Clock
+from tests.workflow.functions_in_process import STEPS, Functions
+from tests.workflow.waterflai import API_KEY, Waterflai
+from waterhook.records import Record, Records
+
+ASL = Path(__file__).parents[2] / "statemachine" / "execution.asl.yaml"
+REGION = "us-east-1"
+SOURCE = "/waterhook/workflow"
+_ROLE = "arn:aws:iam::123456789012:role/machine"
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How an execution of the state machine ended, and its history."""
+
+    arn: str
+    status: str
+    error: str | None
+    cause: str | None
+    output: dict[str, Any] | None
+
+    @cached_property
+    def events(self) -> list[Any]:
+        """The history; read when a test asks for it, since it takes longer than to run."""
+        pages = _states().get_paginator("get_execution_history").paginate(executionArn=self.arn)
+        return [event for page in pages for event in page["events"]]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it says in the end: the output of a success, the cause of a failure."""
+        said: dict[str, Any] = self.output if self.output is not None else json.loads(self.cause or "{}")
+        return said
+
+    @property
+    def path(self) -> list[str]:
+        """The names of the states it entered, in order."""
+        return [event["stateEnteredEventDetails"]["name"] for event in self.events if _entered(event)]
+
+    def inputs(self, state: str) -> list[Any]:
+        """Return what a state was handed each time it was entered."""
+        details = [event["stateEnteredEventDetails"] for event in self.events if _entered(event)]
+        return [json.loads(detail["input"]) for detail in details if detail["name"] == state]
+
+    def count(self, event_type: str) -> int:
+        """Return how many events of a type the history holds."""
+        return sum(event["type"] == event_type for event in self.events)
+
+
+@cache
+def _states() -> Any:
+    return boto3.client("stepfunctions")
+
+
+def _entered(event: Mapping[str, Any]) -> bool:
+    return "stateEnteredEventDetails" in event
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message as a subscriber receives it."""
+
+    text: str
+    attributes: dict[str, str]
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The CloudEvent."""
+        event: dict[str, Any] = json.loads(self.text)
+        return event
+
+
+def definition() -> dict[str, Any]:
+    """Return the state machine's definition as it is deployed, with the functions filled in."""
+    text = ASL.read_text().replace("${Partition}", "aws")
+    for step in STEPS:
+        arn = f"arn:aws:lambda:{REGION}:123456789012:function:{step}"
+        text = text.replace(f"${{{step.capitalize()}FunctionArn}}", arn)
+    parsed: dict[str, Any] = yaml.safe_load(text)
+    return parsed
+
+
+class World:
+    """Everything around one state machine. `run` is all that most tests need."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.functions = Functions()
+        self.upstream = Waterflai()
+        self.upstream.open()
+        self._ended: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+        interpreter.install(patch, self.clock, lambda arn: self._ended[arn].set())
+        patch.setattr(LambdaSimpleBackend, "invoke", self.functions.invoke)
+        self.states = boto3.client("stepfunctions")
+        self._sqs, self._s3 = boto3.client("sqs"), boto3.client("s3")
+        self._secrets = boto3.client("secretsmanager")
+        self._inbox: list[Notification] = []
+        self._make_resources(patch)
+        for step in (*STEPS, "api"):
+            app = importlib.import_module(f"functions.{step}.app")
+            patch.setattr(app, "time", self.clock)
+        self.rewire()
+
+    def _make_resources(self, patch: pytest.MonkeyPatch) -> None:
+        machine = self.states.create_state_machine(
+            name="waterhook", definition=json.dumps(definition()), roleArn=_ROLE
+        )
+        self.machine_arn = machine["stateMachineArn"]
+        self.secret_arn = self._secrets.create_secret(Name="key", SecretString=API_KEY)["ARN"]
+        self._s3.create_bucket(Bucket="results")
+        boto3.client("dynamodb").create_table(
+            TableName="executions",
+            AttributeDefinitions=[{"AttributeName": "execution_id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "execution_id", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        sns = boto3.client("sns")
+        topic_arn = sns.create_topic(Name="notifications")["TopicArn"]
+        self._queue = self._sqs.create_queue(QueueName="results")["QueueUrl"]
+        sns.subscribe(
+            TopicArn=topic_arn,
+            Protocol="sqs",
+            Endpoint=f"arn:aws:sqs:{REGION}:123456789012:results",
+            Attributes={"RawMessageDelivery": "true"},
+        )
+        environment = {
+            "WATERFLAI_BASE_URL": f"http://127.0.0.1:{self.upstream.port}",
+            "WATERFLAI_API_KEY_SECRET_ARN": self.secret_arn,
+            "WATERHOOK_TABLE": "executions",
+            "WATERHOOK_TOPIC_ARN": topic_arn,
+            "WATERHOOK_BUCKET": "results",
+            "WATERHOOK_SOURCE": SOURCE,
+            "WATERHOOK_DEFAULT_TIMEOUT_S": "3600",
+            "WATERHOOK_START_DEADLINE_S": "900",
+            "WATERHOOK_SHORTEST_WAIT_S": "2",
+            "WATERHOOK_LONGEST_WAIT_S": "60",
+            "WATERHOOK_START_SEMANTICS": "AT_MOST_ONCE",
+            "WATERHOOK_ON_503_AT_START": "RETRY",
+            "WATERHOOK_DELIVERY": "BOTH",
+            "WATERHOOK_RETENTION_DAYS": "30",
+            "WATERHOOK_STATE_MACHINE_ARN": self.machine_arn,
+            "POWERTOOLS_SERVICE_NAME": "waterhook",
+        }
+        for name, value in environment.items():
+            patch.setenv(name, value)
+
+    def rewire(self) -> None:
+        """Let the functions read their settings anew, as a new deployment would."""
+        for step in (*STEPS, "api"):
+            importlib.import_module(f"functions.{step}.app")._wiring.cache_clear()  # noqa: SLF001 - built once a container
+
+    @contextmanager
+    def deployed_with(self, **settings: str) -> Iterator[None]:
+        """Run with other settings: `START_SEMANTICS="AT_LEAST_ONCE"`."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in settings.items():
+                patch.setenv(f"WATERHOOK_{name}", value)
+            self.rewire()
+            yield
+        self.rewire()
+
+    def reset(self) -> None:
+        """Make it midnight again, forget all plans, and empty the inbox."""
+        self.clock.reset()
+        self.functions.reset()
+        self.upstream.reset()
+        self.notifications()
+        self._inbox.clear()
+
+    def start(self, given: object, name: str | None = None) -> str:
+        """Start an execution and return its ARN; unnamed, moto would call it None."""
+        answer = self.states.start_execution(
+            stateMachineArn=self.machine_arn,
+            name=name or f"run-{uuid.uuid4()}",
+            input=json.dumps(given, ensure_ascii=False),
+        )
+        return answer["executionArn"]
+
+    def run(self, given: object, name: str | None = None) -> Run:
+        """Run an execution to its end."""
+        return self.finished(self.start(given, name))
+
+    def finished(self, arn: str) -> Run:
+        """Return how an execution ended, once it has."""
+        assert self._ended[arn].wait(_PATIENCE_S), f"{arn} has not ended"
+        now = self.states.describe_execution(executionArn=arn)
+        output = now.get("output")
+        return Run(
+            arn,
+            now["status"],
+            now.get("error"),
+            now.get("cause"),
+            json.loads(output) if output is not None else None,
+        )
+
+    def notifications(self) -> list[Notification]:
+        """Return everything that was published since the test began."""
+        while messages := self._sqs.receive_message(
+            QueueUrl=self._queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            for message in messages:
+                given = message.get("MessageAttributes", {})
+                values = {name: value["StringValue"] for name, value in given.items()}
+                self._inbox.append(Notification(message["Body"], values))
+                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+        return self._inbox
+
+    def record(self, execution_id: str) -> Record:
+        """Return the record of an execution."""
+        record = Records("executions").get(execution_id, self.clock.now)
+        assert record is not None
+        return record
+
+    def stored(self, output_ref: str) -> str:
+        """Return an output that waits in the bucket."""
+        bucket, _, key = output_ref.removeprefix("s3://").partition("/")
+        return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+
+    def rotate_key(self, key: str) -> None:
+        """Change the key at the upstream and in the secret."""
+        self.upstream.key = key
+        self._secrets.put_secret_value(SecretId=self.secret_arn, SecretString=key)
+
+
+def request(**fields: object) -> dict[str, Any]:
+    """Return a valid request."""
+    return {"chatbot_id": "support-chat", "input_data": {"question": "why?"}} | fields
