@@ -1,8 +1,8 @@
 """The simulated API over HTTP, as its documentation describes it: four calls, one key, errors as `detail`."""
 
+import hashlib
+import json
 import logging
-import secrets
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
@@ -10,12 +10,18 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from local.waterflai.acts import answer
 from local.waterflai.chatbots import CHATBOTS, script_for
 from local.waterflai.clock import SimulatedClock
 from local.waterflai.control import PREFIX, Control, Ledger
-from local.waterflai.exchange import JsonResponse, Operation, body_of, distorted
+from local.waterflai.events import told
+from local.waterflai.exchange import JsonResponse, body_of
 from local.waterflai.executions import Execution, Executions, TooManyExecutions
-from local.waterflai.wire import InvalidJson, InvalidValue, Object, as_object, write_json
+from local.waterflai.faults import Met, Operation
+from local.waterflai.key import ApiKey
+from local.waterflai.kinds import CleanupSoon, StreamKind
+from local.waterflai.standing import Faults
+from local.waterflai.wire import InvalidJson, InvalidValue, Object, as_object
 
 _log = logging.getLogger(__name__)
 
@@ -25,47 +31,61 @@ class Simulator:
 
     def __init__(self, api_key: str, base_url: str, clock: SimulatedClock | None = None) -> None:
         self._executions = Executions(clock or SimulatedClock())
+        self._faults = Faults()
         self._ledger = Ledger()
+        key = ApiKey(api_key)
         self._app: ASGIApp = _application(
-            Api(self._executions, self._ledger, api_key, base_url).router(),
-            Control(self._executions, self._ledger).router(),
+            Api(self._executions, self._faults, self._ledger, key, base_url).router(),
+            Control(self._executions, self._faults, self._ledger, key).router(),
         )
 
     def close(self) -> None:
-        """Forget every execution, so that open streams end."""
+        """Forget every execution and fault, so that open streams and answers that are held up end."""
         self._executions.reset()
+        self._faults.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or reset its connection."""
+        is_answered = False
 
         async def send_recorded(message: Message) -> None:
+            nonlocal is_answered
             if message["type"] == "http.response.start":
+                is_answered = True
                 self._record(scope, message["status"])
             await send(message)
 
         await self._app(scope, receive, send_recorded)
+        if not is_answered:  # reset, or its client did not wait for it
+            self._record(scope, None)
 
-    def _record(self, scope: Scope, status_code: int) -> None:
+    def _record(self, scope: Scope, status_code: int | None) -> None:
         # The path as it was sent: still percent-encoded, so that it can't forge a line of the log.
         path = scope["raw_path"].decode("ascii", "replace")
-        _log.info("%s %s %d", scope["method"], path, status_code)
+        _log.info("%s %s %s", scope["method"], path, status_code or "unanswered")
         if not path.startswith(PREFIX):
-            self._ledger.answered(getattr(scope.get("route"), "name", "unknown"), status_code)
+            self._ledger.answered(_operation(scope), status_code)
+        if start := scope["state"].get("start"):
+            start.status_code = status_code
 
 
 class Api:
     """The four calls of Waterflai's asynchronous execution API."""
 
-    def __init__(self, executions: Executions, ledger: Ledger, api_key: str, base_url: str) -> None:
+    def __init__(
+        self, executions: Executions, faults: Faults, ledger: Ledger, key: ApiKey, base_url: str
+    ) -> None:
         self._executions = executions
+        self._faults = faults
         self._ledger = ledger
-        self._api_key = api_key.encode()
+        self._key = key
         # Not taken from a Host header: a client may send anything there.
         self._base_url = base_url
 
     def router(self) -> APIRouter:
         """Return the routes. The key is checked before anything else of a request is looked at."""
-        routes = APIRouter(prefix="/v1/executions", dependencies=[Depends(self._check_key)])
+        first = [Depends(self._count), Depends(self._check_key)]
+        routes = APIRouter(prefix="/v1/executions", dependencies=first)
         routes.add_api_route(
             "/{chatbot_id}/async", self._start, methods=["POST"], name=Operation.START, status_code=202
         )
@@ -74,10 +94,13 @@ class Api:
         routes.add_api_route("/{execution_id}/stream", self._stream, methods=["GET"], name=Operation.STREAM)
         return routes
 
+    async def _count(self, request: Request) -> None:
+        self._ledger.asked(_operation(request.scope))
+
     async def _check_key(self, x_api_key: Annotated[str | None, Header()] = None) -> None:
         if x_api_key is None:
             raise HTTPException(401, "API key is missing")
-        if not secrets.compare_digest(x_api_key.encode(), self._api_key):
+        if not self._key.matches(x_api_key):
             raise HTTPException(401, "API key is invalid")
 
     async def _start(self, chatbot_id: str, request: Request) -> Response:
@@ -85,46 +108,69 @@ class Api:
         base = CHATBOTS.get(chatbot_id)
         if base is None:
             raise HTTPException(404, "Chatbot not found")
-        execution = self._executions.start(chatbot_id, script_for(base, input_data))
-        url = f"{self._base_url}/v1/executions/{execution.execution_id}"
-        accepted = {
-            "execution_id": execution.execution_id,
-            "status_url": url,
-            "stream_url": f"{url}/stream",
-            "cancel_url": url,
-        }
-        response = distorted(Operation.START, execution.script, JsonResponse(accepted, status_code=202))
-        self._ledger.started(execution, input_data, response.status_code)
-        return response
+        script = script_for(base, input_data)
+        met = self._faults.meet(Operation.START, _fingerprint(chatbot_id, input_data), script.faults)
+        start = request.state.start = self._ledger.start(chatbot_id, input_data, met)
 
-    async def _status(self, execution_id: str) -> Response:
+        def process() -> Response:
+            execution = self._executions.start(chatbot_id, script)
+            start.execution_id = execution.execution_id
+            url = f"{self._base_url}/v1/executions/{execution.execution_id}"
+            accepted = {
+                "execution_id": execution.execution_id,
+                "status_url": url,
+                "stream_url": f"{url}/stream",
+                "cancel_url": url,
+            }
+            return JsonResponse(accepted, status_code=202)
+
+        return answer(request, met, process, self._faults.over)
+
+    async def _status(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
-        return distorted(
-            Operation.STATUS, execution.script, JsonResponse(self._executions.document(execution))
+        met = self._meet(Operation.STATUS, execution)
+
+        def process() -> Response:
+            if met and isinstance(met.kind, CleanupSoon):
+                self._executions.clean_up_soon(execution, met.kind.seconds)
+            return JsonResponse(self._executions.document(execution))
+
+        return answer(request, met, process, self._faults.over)
+
+    async def _cancel(self, execution_id: str, request: Request) -> Response:
+        execution = self._find(execution_id)
+
+        def process() -> Response:
+            cancelled, previous = self._executions.cancel(execution)
+            verdict = {
+                "execution_id": execution_id,
+                "cancelled": cancelled,
+                "message": "Execution cancelled" if cancelled else f"Execution is already {previous}",
+                "previous_status": previous,
+            }
+            return JsonResponse(verdict)
+
+        return answer(request, self._meet(Operation.CANCEL, execution), process, self._faults.over)
+
+    async def _stream(self, execution_id: str, request: Request) -> Response:
+        execution = self._find(execution_id)
+        met = self._meet(Operation.STREAM, execution)
+        kind = met.kind if met and isinstance(met.kind, StreamKind) else None
+
+        def process() -> Response:
+            return StreamingResponse(
+                told(kind, self._executions.follow(execution)),
+                media_type="text/event-stream",
+                headers={"Cache-Control": "no-cache"},
+            )
+
+        return answer(request, met, process, self._faults.over)
+
+    def _meet(self, operation: Operation, execution: Execution) -> Met | None:
+        is_final = self._executions.snapshot(execution).status.is_final
+        return self._faults.meet(
+            operation, execution.execution_id, execution.script.faults, is_final=is_final
         )
-
-    async def _cancel(self, execution_id: str) -> Response:
-        execution = self._find(execution_id)
-        cancelled, previous = self._executions.cancel(execution)
-        message = "Execution cancelled" if cancelled else f"Execution is already {previous}"
-        verdict = {
-            "execution_id": execution_id,
-            "cancelled": cancelled,
-            "message": message,
-            "previous_status": previous,
-        }
-        return distorted(Operation.CANCEL, execution.script, JsonResponse(verdict))
-
-    async def _stream(self, execution_id: str) -> Response:
-        execution = self._find(execution_id)
-        stream = StreamingResponse(
-            self._events(execution), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-        )
-        return distorted(Operation.STREAM, execution.script, stream)
-
-    async def _events(self, execution: Execution) -> AsyncIterator[bytes]:
-        async for event in self._executions.follow(execution):
-            yield b"data: " + write_json(event) + b"\n\n"
 
     def _find(self, execution_id: str) -> Execution:
         execution = self._executions.find(execution_id)
@@ -168,3 +214,12 @@ async def _input_data(request: Request) -> Object:
         raise HTTPException(415, "Content-Type: expected application/json")
     body = await body_of(request)
     return as_object("input_data", body.get("input_data"))
+
+
+def _operation(scope: Scope) -> str:
+    return getattr(scope.get("route"), "name", "unknown")
+
+
+def _fingerprint(chatbot_id: str, input_data: Object) -> str:
+    """Return what two starts of the same thing have in common: there is no id yet to know them by."""
+    return hashlib.sha256(json.dumps([chatbot_id, input_data], sort_keys=True).encode()).hexdigest()

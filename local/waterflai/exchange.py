@@ -1,29 +1,14 @@
-"""Bodies in and answers out: JSON both ways, and in an answer's place what a script's faults make of it."""
+"""Bodies in and answers out: JSON both ways."""
 
-from enum import StrEnum
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from local.waterflai.jobs import Fault, Script
 from local.waterflai.wire import Object, read_object, write_json
 
 MAX_BODY_BYTES = 1024 * 1024
-
-_GATEWAY_PAGE = (
-    "<html><head><title>504 Gateway Time-out</title></head><body>504 Gateway Time-out</body></html>\n"
-)
-
-
-class Operation(StrEnum):
-    """The four calls of the API, by which routes are named, requests counted and faults placed."""
-
-    START = "start"
-    STATUS = "status"
-    CANCEL = "cancel"
-    STREAM = "stream"
 
 
 class JsonResponse(Response):
@@ -46,10 +31,3 @@ async def body_of(request: Request) -> Object:
     if len(kept) > MAX_BODY_BYTES:
         raise HTTPException(413, f"body: larger than {MAX_BODY_BYTES} bytes")
     return read_object(bytes(kept))
-
-
-def distorted(operation: Operation, script: Script, honest: Response) -> Response:
-    """Return what the client gets: the honest answer, unless the script has a fault for this operation."""
-    if operation is Operation.START and Fault.ANSWER_LOST in script.faults:
-        return HTMLResponse(_GATEWAY_PAGE, status_code=504)
-    return honest

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -25,14 +26,20 @@ class TooManyExecutions(Exception):
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """One run of a chatbot. Moments are simulated seconds, `cancelled_s` counted from `accepted_s`."""
+    """One run of a chatbot. Moments are simulated seconds, all but the first counted from `accepted_s`."""
 
     execution_id: str
     chatbot_id: str
     script: Script
     accepted_s: float
     cancelled_s: float | None = None
+    cleaned_up_early_s: float = math.inf
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def cleanup_s(self) -> float:
+        """When it is forgotten."""
+        return min(self.script.cleanup_seconds, self.cleaned_up_early_s)
 
     def wake_followers(self) -> None:
         """Make every stream look again at when its next event is due."""
@@ -87,6 +94,11 @@ class Executions:
         execution.wake_followers()
         return True, previous
 
+    def clean_up_soon(self, execution: Execution, seconds: float) -> None:
+        """Forget the execution `seconds` from now. Saying so again moves nothing."""
+        if math.isinf(execution.cleaned_up_early_s):
+            execution.cleaned_up_early_s = self._elapsed_s(execution) + seconds
+
     def document(self, execution: Execution) -> Object:
         """Return the status document. Only that of a completed execution has a `final_output`."""
         document = self.progress_document(execution)
@@ -112,7 +124,7 @@ class Executions:
             "retry_count": 0,
             "execution_source": "CHATBOT",
             "is_temporary": True,
-            "cleanup_after": self._timestamp(execution, script.cleanup_seconds),
+            "cleanup_after": self._timestamp(execution, execution.cleanup_s),
         }
 
     async def follow(self, execution: Execution) -> AsyncIterator[Object]:
@@ -157,7 +169,7 @@ class Executions:
         return self._clock.now_s() - execution.accepted_s
 
     def _is_past_cleanup(self, execution: Execution) -> bool:
-        return self._elapsed_s(execution) >= execution.script.cleanup_seconds
+        return self._elapsed_s(execution) >= execution.cleanup_s
 
     def _timestamp(self, execution: Execution, after_s: float | None) -> str | None:
         """Return a moment as RFC 3339 in UTC with milliseconds: `2025-09-14T04:33:48.102Z`."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from local.waterflai.faults import Fault
 from local.waterflai.wire import Object, write_json
 
 DAY_S = 86_400.0
@@ -45,12 +46,6 @@ class Outcome(StrEnum):
     ENDLESS = "ENDLESS"
 
 
-class Fault(StrEnum):
-    """What goes wrong between the job and the client, whatever becomes of the job."""
-
-    ANSWER_LOST = "answer-lost"  # the job is created, but a gateway answers the start with a 504
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """All there is to know about a job before it starts. Times are in simulated seconds."""
@@ -63,7 +58,7 @@ class Script:
     output_kib: int = 0
     error_message: str | None = None
     cleanup_seconds: float = 7 * DAY_S
-    faults: frozenset[Fault] = frozenset()
+    faults: tuple[Fault, ...] = ()  # between the job and its client, whatever becomes of the job
 
     @property
     def finish_s(self) -> float:

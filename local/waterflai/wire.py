@@ -33,20 +33,21 @@ def write_json(value: Any) -> bytes:
 def as_object(where: str, value: Any) -> Object:
     """Return `value`. Raises `InvalidValue` unless it is an object."""
     if not isinstance(value, dict):
-        raise InvalidValue(f"{where}: expected object, got {_json_type(value)}")
+        raise InvalidValue(f"{where}: expected object, got {json_type(value)}")
     return value
 
 
 def as_number(where: str, value: Any, low: float, high: float) -> float:
     """Return `value` as a float. Raises `InvalidValue` unless it is a number in `low`..`high`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidValue(f"{where}: expected number, got {_json_type(value)}")
+        raise InvalidValue(f"{where}: expected number, got {json_type(value)}")
     if not low <= value <= high:
         raise InvalidValue(f"{where}: expected {low:g} to {high:g}")
     return float(value)
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """Return what JSON calls the type of `value`."""
     names = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
