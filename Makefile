@@ -54,7 +54,9 @@ setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local 
 .venv/.stamp .venv-aws/.stamp: .python-version
 	@echo "Installing $(@D) from $(filter %.txt,$^)"
 	@[ -x $(@D)/bin/python$(PYTHON_VERSION) ] || rm -rf $(@D)
-	@[ -d $(@D) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) $(@D)
+	@[ -d $(@D) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) $(@D) || { \
+		echo "make setup: no Python $(PYTHON_VERSION) found here or downloaded: install it, with pyenv for one" >&2; \
+		exit 1; }
 	@$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $(filter %.txt,$^)
 	@touch $@
 

@@ -96,7 +96,7 @@ def _tell(screen: Screen, outputs: Outputs) -> None:
     screen.line()
     screen.line(f"API        {outputs.api_url}")
     screen.line(f"x-api-key  {outputs.api_key}")
-    screen.line(f"AWS        {outputs.endpoint_url} (region {outputs.region}, any credentials)")
+    screen.line(f"AWS        {outputs.endpoint_url} (region {outputs.region}, credentials test, test)")
     screen.line(f"Waterflai  {outputs.waterflai_base_url}")
     screen.line(f"All of it is in {os.path.relpath(HOME / 'outputs.json')}. Try:")
     screen.line()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from .client import StackClient, execution_id_of, notification
@@ -65,7 +66,7 @@ class _Demo:
         if answer.status_code != 202:  # noqa: PLR2004  # HTTP's own number
             raise RunnerError(f"The API answered {answer.status_code}: {answer.text}")
         execution_id = str(answer.json()["execution_id"])
-        self._say("API", f"202 Accepted: execution {execution_id}")
+        self._say("POST", f"202 Accepted: execution {execution_id}")
         return execution_id
 
     def _follow(self, execution_id: str) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class _Demo:
             if event:
                 if arn:
                     self._tell_states(arn)
-                self._say("Notification", str(event.get("type", "")))
+                self._say("Notification", f"{event.get('type')}{_delay(event)}")
                 return event
             if arn:
                 self._give_up_when_ended(arn)
@@ -110,7 +111,7 @@ class _Demo:
         else:
             told = f"{answer.status_code} {answer.text}"
         if told != self._status_told:
-            self._say("API", told)
+            self._say("GET", told)
             self._status_told = told
 
     def _receive(self, execution_id: str) -> dict[str, Any] | None:
@@ -129,6 +130,15 @@ class _Demo:
 
     def _say(self, who: str, what: str) -> None:
         self._screen.line(f"{time.monotonic() - self._began:6.1f} s  {who:12}  {what}")
+
+
+def _delay(event: dict[str, Any]) -> str:
+    """How long after the job's end the notification is here; nothing where it doesn't say when that was."""
+    try:
+        ended = datetime.fromisoformat(event["data"]["timing"]["completed_at"])
+        return f", {(datetime.now(UTC) - ended).total_seconds():.1f} s after the job's end"
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _details(document: dict[str, Any]) -> Iterator[str]:
