@@ -32,7 +32,7 @@ FLOORS = [
 OUTSIDE = {
     "client": {"urllib3"},
     "records": {"boto3", "botocore"},
-    "results": {"boto3"},
+    "results": {"boto3", "botocore"},
     "secrets": {"boto3"},
     "front_door": {"botocore"},  # only to tell a refusal of StartExecution from a doubt
 }

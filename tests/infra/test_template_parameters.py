@@ -122,7 +122,7 @@ def test_any_other_base_url_is_refused_by_template_and_settings_alike(url: str) 
         ("PermissionsBoundaryArn", "boundary", False),
     ],
 )
-def test_an_arn_is_a_whole_one(name: str, value: str, fits: bool) -> None:  # noqa: FBT001  # a table's column
+def test_an_arn_is_a_whole_one(name: str, value: str, fits: bool) -> None:  # a table's column
     assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is fits
 
 
