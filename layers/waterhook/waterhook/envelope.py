@@ -22,10 +22,11 @@ def event(record: Record, source: str) -> str:
         "chatbot_id": compact(record.chatbot_id),
         "status": compact(record.status),
         "final_output": record.final_output_json or "null",
-        "error": compact(record.error),
+        # A map comes out of DynamoDB in any order.
+        "error": compact(record.error, sort_keys=True),
         "metadata": record.metadata_json,
         "timing": compact(_timing(record)),
-        "usage": compact(record.usage or {}),
+        "usage": compact(record.usage or {}, sort_keys=True),
     }
     if record.output_error:
         data["output_error"] = compact(record.output_error)

@@ -12,7 +12,8 @@ from waterhook.request import Defaults, Request
 
 def derived_id(source: str, key: str) -> str:
     """Return the execution id that one key from one source always gets: 32 hexadecimal digits."""
-    return hashlib.sha256(f"{len(source)}:{source}:{key}".encode()).hexdigest()[:32]
+    # An event id may be anything, half a surrogate pair included.
+    return hashlib.sha256(f"{len(source)}:{source}:{key}".encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
