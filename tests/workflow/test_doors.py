@@ -64,6 +64,24 @@ def test_a_request_through_the_api_is_found_at_once_and_read_when_it_has_ended(w
     assert world.upstream.count("start") == 1
 
 
+def test_a_request_repeated_at_the_api_while_it_starts_is_the_same_execution(world: World) -> None:
+    event = sample("api-start.json")
+    event["headers"]["Idempotency-Key"] = "impatient"
+    repeated: list[tuple[int, dict[str, Any]]] = []
+
+    def meanwhile() -> Answer:
+        repeated.append(call(event))
+        return Answer(202, '{"execution_id": "job"}')
+
+    world.upstream.says("start", meanwhile)
+    world.upstream.says("status", completed("{}"))
+    code, accepted = call(event)
+    run = world.finished(world.record(accepted["execution_id"]).owner_execution_arn)
+    assert run.status == "SUCCEEDED"
+    assert repeated == [(code, accepted | {"status": "STARTING"})]
+    assert world.upstream.count("start") == len(world.notifications()) == 1
+
+
 def test_a_duplicate_of_a_running_execution_fails_and_names_its_owner(world: World) -> None:
     given = request(idempotency_key="twice-at-once")
     seen: list[Run] = []

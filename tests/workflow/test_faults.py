@@ -3,7 +3,7 @@
 import pytest
 
 from tests.workflow.functions_in_process import Fault
-from tests.workflow.waterflai import completed
+from tests.workflow.waterflai import Answer, completed
 from tests.workflow.world import World, request
 from waterhook.records import Records
 from waterhook.verdict import Notifier
@@ -201,3 +201,19 @@ def test_a_fault_after_the_verdict_changes_nothing(world: World) -> None:
     assert second.status == "SUCCEEDED"
     assert second.result == first.result
     assert len(world.notifications()) == 1
+
+
+def test_a_record_erased_while_its_job_runs_fails_the_execution_and_is_not_notified(world: World) -> None:
+    given = request(idempotency_key="erase-me")
+    accepted: list[str] = []
+
+    def erase() -> Answer:
+        accepted.append(world.functions.calls[-1][1]["state"]["execution_id"])
+        world.erase(accepted[0])
+        return completed("{}")
+
+    world.upstream.says("status", erase)
+    run = world.run(given)
+    assert run.error == "Waterhook.Error"
+    assert run.result["message"] == f"the record of {accepted[0]} is gone; it was erased or has expired"
+    assert not world.notifications()

@@ -231,6 +231,12 @@ class World:
         assert record is not None
         return record
 
+    def erase(self, execution_id: str) -> None:
+        """Delete the record of an execution."""
+        boto3.client("dynamodb").delete_item(
+            TableName="executions", Key={"execution_id": {"S": execution_id}}
+        )
+
     def stored(self, output_ref: str) -> str:
         """Return an output that waits in the bucket."""
         bucket, _, key = output_ref.removeprefix("s3://").partition("/")
