@@ -76,9 +76,8 @@ class Starter:
         if record.cancel_requested:
             return job.ended(Status.CANCELLED, code="cancelled", message="cancelled before it was started")
         if self._clock() >= record.deadline:
-            return job.ended(
-                Status.TIMED_OUT, code="deadline", message="the deadline passed before the start"
-            )
+            tried = record.start_attempts > 0
+            return self._never_started(job, "the deadline passed before the start", tried=tried)
         return self._post(job, record, request)
 
     def _post(self, job: Job, record: Record, request: Request) -> Job:
@@ -129,9 +128,13 @@ class Starter:
         decision = policy.start_again(record.start_attempts + 1, retry_after_s, self._clock(), limits)
         if decision.next is Next.NOTIFY:
             message = f"Waterflai could not take the job until the start deadline; at last: {why}"
-            outcome = Status.UNCERTAIN if self._settings.at_least_once else Status.REJECTED
-            return job.ended(outcome, code="start_deadline", message=message)
+            return self._never_started(job, message, tried=True)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def _never_started(self, job: Job, message: str, *, tried: bool) -> Job:
+        """Return the job as rejected: TIMED_OUT would say that one ran. Among several attempts one may have."""
+        outcome = Status.UNCERTAIN if tried and self._settings.at_least_once else Status.REJECTED
+        return job.ended(outcome, code="start_deadline", message=message)
 
     def _running(self, job: Job) -> Job:
         decision = policy.next_step(job.history, self._clock(), self._settings.limits(job.deadline))

@@ -59,12 +59,29 @@ def test_no_wait_for_a_start_outlasts_its_deadline(world: World) -> None:
     assert world.clock.waits == [800, 100]
 
 
-def test_a_request_whose_own_deadline_comes_first_is_not_started_after_it(world: World) -> None:
+def test_a_request_whose_own_deadline_comes_first_is_rejected_by_then(world: World) -> None:
     world.upstream.says("start", refused(503))
     run = world.run(request(timeout_seconds=20))
-    assert run.status == "FAILED"
+    assert run.error == "Waterhook.Rejected"
     assert world.clock.elapsed_s == 20
-    assert len(world.notifications()) == 1
+    [said] = world.notifications()
+    assert said.event["data"]["error"]["code"] == "start_deadline"
+
+
+def test_where_a_lost_answer_is_posted_again_the_deadline_leaves_it_open(world: World) -> None:
+    world.upstream.says("start", refused(504))
+    with world.deployed_with(START_SEMANTICS="AT_LEAST_ONCE"):
+        assert world.run(request(timeout_seconds=20)).error == "Waterhook.Uncertain"
+
+
+def test_a_start_throttled_until_its_deadline_never_posts(world: World) -> None:
+    # Through the API the request was accepted, and its deadline set, before the machine came to run.
+    world.functions.fail("start", "Lambda.TooManyRequestsException", times=60)
+    execution_id = world.accept(request(timeout_seconds=60))
+    run = world.finished(world.record(execution_id).owner_execution_arn)
+    assert run.error == "Waterhook.Rejected"
+    assert run.result["execution_id"] == execution_id
+    assert not world.upstream.requests
 
 
 @pytest.mark.parametrize(
