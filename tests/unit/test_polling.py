@@ -1,0 +1,181 @@
+"""One question and what follows: a failed question is not a failed job."""
+
+import json
+
+import pytest
+
+from tests.support.aws import Bucket
+from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
+from tests.support.clock import NOW, Clock
+from tests.support.fakes import Answer, FakeUpstream
+from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.models import Job, Next, Status
+from waterhook.polling import Poller
+from waterhook.results import INLINE_BYTES, Results
+from waterhook.status import StatusDocument
+
+MISSING = Refused("refused", "HTTP 404", status=404)
+
+FAULTS: dict[str, UpstreamError] = {
+    "unreachable": Unavailable("unreachable", "no connection"),
+    "429": Unavailable("unavailable", "HTTP 429", status=429, retry_after_s=30.0),
+    "503": Unavailable("unavailable", "HTTP 503", status=503),
+    "timeout": PerhapsAccepted("no_answer", "no answer: ReadTimeoutError"),
+    "500": PerhapsAccepted("server_error", "HTTP 500", status=500),
+    "504": PerhapsAccepted("server_error", "HTTP 504", status=504),
+    "garbage": PerhapsAccepted("unusable_answer", "HTTP 200, but not JSON", status=200),
+    "401": Refused("refused", "HTTP 401", status=401),
+    "403": Refused("refused", "HTTP 403", status=403),
+    "404": MISSING,
+    "a redirect": Refused("redirected", "HTTP 302", status=302),
+}
+
+
+class Polling:
+    """A poller, the clock it reads and the upstream it asks."""
+
+    def __init__(self, *statuses: Answer[StatusDocument], results: Results | None = None) -> None:
+        self.clock = Clock()
+        self.upstream = FakeUpstream(statuses=list(statuses))
+        self.poller = Poller(self.upstream, results or Results("none"), settings(), self.clock)
+
+    def poll(self, given: Job | None = None) -> Job:
+        return self.poller.poll(given or job())
+
+
+def test_a_running_job_is_asked_again_after_a_wait() -> None:
+    polling = Polling(StatusDocument(status="RUNNING"))
+    got = polling.poll()
+    assert (got.outcome, got.next, got.wait_seconds, got.history.turns) == (Status.RUNNING, Next.WAIT, 2, 1)
+    assert polling.upstream.asked == [UPSTREAM_ID]
+
+
+@pytest.mark.parametrize("status", [None, "PENDING", "QUEUED", "PAUSED", "TIMED_OUT", "completed", ""])
+def test_a_status_that_is_not_final_is_waited_for_whatever_it_is_called(status: str | None) -> None:
+    got = Polling(StatusDocument(status=status)).poll()
+    assert (got.outcome, got.next) == (Status.RUNNING, Next.WAIT)
+
+
+def test_progress_of_a_hundred_is_not_a_verdict() -> None:
+    got = Polling(StatusDocument(status="RUNNING", progress=100.0, completed_nodes=3, total_nodes=3)).poll()
+    assert got.outcome is Status.RUNNING
+
+
+def test_a_completed_job_takes_its_small_output_along() -> None:
+    document = StatusDocument(status="COMPLETED", final_output_json='{"n":1.0}', completed_at=NOW)
+    got = Polling(document).poll()
+    assert (got.outcome, got.next, got.error) == (Status.COMPLETED, Next.NOTIFY, None)
+    assert got.result == {"final_output_json": '{"n":1.0}', "completed_at": "2026-01-01T00:00:00.000Z"}
+
+
+def test_a_completed_job_leaves_its_large_output_in_the_bucket(bucket: Bucket) -> None:
+    text = '"' + "x" * INLINE_BYTES + '"'
+    polling = Polling(
+        StatusDocument(status="COMPLETED", final_output_json=text),
+        results=Results(bucket.name, bucket.client),
+    )
+    got = polling.poll()
+    assert set(got.result) == {"output_ref"}
+    assert bucket.text(got.result["output_ref"]) == text
+    assert len(json.dumps(got.to_dict())) < 8 * 1024
+
+
+@pytest.mark.parametrize(("too_large", "why"), [(True, "too_large"), (False, "missing")])
+def test_a_completed_job_without_an_output_is_still_completed(*, too_large: bool, why: str) -> None:
+    got = Polling(StatusDocument(status="COMPLETED", too_large=too_large)).poll()
+    assert (got.outcome, got.result) == (Status.COMPLETED, {"output_error": why})
+
+
+def test_a_failed_job_says_why() -> None:
+    got = Polling(StatusDocument(status="FAILED", error_message="node 3: no credit")).poll()
+    assert (got.outcome, got.next) == (Status.FAILED, Next.NOTIFY)
+    assert got.error == {"code": "failed", "message": "node 3: no credit"}
+
+
+@pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
+def test_a_job_that_ended_without_a_reason_has_words_all_the_same(status: str) -> None:
+    got = Polling(StatusDocument(status=status)).poll()
+    assert got.outcome == status
+    assert got.error is not None
+    assert got.error["message"]
+
+
+def test_a_job_that_was_cancelled_at_waterflai_is_cancelled() -> None:
+    got = Polling(StatusDocument(status="CANCELLED", completed_at=NOW)).poll()
+    assert (got.outcome, got.result) == (Status.CANCELLED, {"completed_at": "2026-01-01T00:00:00.000Z"})
+
+
+def test_a_growing_retry_count_is_not_a_failure() -> None:
+    assert Polling(StatusDocument(status="RUNNING", retry_count=7)).poll().outcome is Status.RUNNING
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_failed_question_is_asked_again_and_never_raises(fault: UpstreamError) -> None:
+    got = Polling(fault).poll()
+    assert (got.outcome, got.next, got.history.errors) == (Status.RUNNING, Next.WAIT, 1)
+    assert got.wait_seconds >= (fault.retry_after_s or 1)
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "404"])
+def test_no_row_of_failures_ends_a_job_before_its_deadline(name: str) -> None:
+    polling = Polling(FAULTS[name])
+    got = job()
+    while got.next is not Next.CANCEL:
+        got = polling.poll(got)
+        assert got.outcome is Status.RUNNING
+        polling.clock.advance(got.wait_seconds)
+    assert polling.clock.now >= got.deadline
+    assert got.history.errors == got.history.turns
+
+
+def test_a_row_of_404_over_a_minute_is_a_lost_job() -> None:
+    polling = Polling(MISSING)
+    got = job()
+    while not got.outcome.is_final:
+        got = polling.poll(got)
+        polling.clock.advance(got.wait_seconds)
+    assert (got.outcome, got.next) == (Status.LOST, Next.NOTIFY)
+    assert got.error == {"code": "not_found", "message": "Waterflai no longer knows this execution"}
+    assert 60 <= polling.clock.now - NOW < 200
+
+
+def test_a_job_that_turns_up_after_some_404_is_not_lost() -> None:
+    polling = Polling(MISSING, MISSING, StatusDocument(status="RUNNING"), MISSING)
+    got = job()
+    for _ in range(4):
+        got = polling.poll(got)
+        polling.clock.advance(40)
+    assert got.outcome is Status.RUNNING
+
+
+def test_at_its_deadline_a_job_is_cancelled_next() -> None:
+    got = Polling(StatusDocument(status="RUNNING")).poll(job(deadline=NOW))
+    assert (got.outcome, got.next) == (Status.RUNNING, Next.CANCEL)
+
+
+def test_a_job_that_is_done_at_its_deadline_is_done() -> None:
+    got = Polling(StatusDocument(status="COMPLETED", final_output_json="{}")).poll(job(deadline=NOW - 99))
+    assert got.outcome is Status.COMPLETED
+
+
+def test_a_failed_question_after_the_deadline_leads_to_the_cancel_too() -> None:
+    got = Polling(FAULTS["timeout"]).poll(job(deadline=NOW - 1))
+    assert got.next is Next.CANCEL
+
+
+def test_a_document_cut_before_it_says_how_it_stands_is_asked_for_again() -> None:
+    got = Polling(StatusDocument(too_large=True)).poll()
+    assert (got.outcome, got.next) == (Status.RUNNING, Next.WAIT)
+
+
+def test_asking_leaves_alone_what_it_is_not_about() -> None:
+    given = job(unsaved=True, history=history(cancels=2))
+    got = Polling(StatusDocument()).poll(given)
+    assert (got.unsaved, got.history.cancels, got.execution_id, got.deadline) == (True, 2, ID, given.deadline)
+
+
+def test_the_time_a_question_takes_counts_as_waited() -> None:
+    polling = Polling(StatusDocument(status="RUNNING"))
+    polling.clock.step_s = 25
+    got = polling.poll(job(deadline=NOW + 49))
+    assert got.next is Next.CANCEL

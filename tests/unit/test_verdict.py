@@ -1,0 +1,292 @@
+"""The end of an execution: the first verdict is written, and what the record says is published."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.support.builders import (
+    ID,
+    OTHER,
+    OWNER,
+    SOURCE,
+    UPSTREAM_ID,
+    history,
+    job,
+    record,
+    request,
+    running_record,
+    verdict,
+)
+from tests.support.clock import NOW, Clock
+from waterhook import envelope
+from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.models import Job, Status, iso
+from waterhook.records import Records
+from waterhook.verdict import Notifier
+
+FINAL = [status for status in Status if status.is_final]
+RETENTION_S = 30 * 24 * 3600
+
+
+def notifier(
+    table: Table, topic: Topic, *, clock: Clock | None = None, records: Records | None = None, sns: Any = None
+) -> Notifier:
+    return Notifier(
+        records or table.records,
+        sns or topic.sns,
+        topic_arn=topic.arn,
+        source=SOURCE,
+        retention_s=RETENTION_S,
+        clock=clock or Clock(NOW + 60),
+    )
+
+
+def completed(**result: Any) -> Job:
+    return job(history=history(turns=3)).ended(
+        Status.COMPLETED, **({"final_output_json": '{"n":1.0}', "completed_at": iso(NOW + 59)} | result)
+    )
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_every_outcome_is_recorded_published_and_remembered(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    table.put(running_record())
+    ending = notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
+    (message,) = topic.messages()
+    got = table.get(ID)
+    assert (got.status, got.finished_at, got.notified_at) == (status, iso(NOW + 60), iso(NOW + 60))
+    assert message == envelope.event(got, SOURCE)
+    assert ending == envelope.summary(got)
+
+
+def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    notifier(table, topic).notify(completed(), OWNER)
+    assert table.get(ID).expires_at == int(NOW + 60) + RETENTION_S
+
+
+def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    notifier(table, topic).notify(completed(), OWNER)
+    data = json.loads(topic.messages()[0])["data"]
+    assert data["usage"] == {"polls": 3}
+    assert data["timing"] == {
+        "accepted_at": iso(NOW),
+        "started_at": iso(NOW + 1),
+        "completed_at": iso(NOW + 59),
+        "finished_at": iso(NOW + 60),
+    }
+
+
+def test_an_upstream_id_that_was_never_saved_is_saved_with_the_verdict(table: Table, topic: Topic) -> None:
+    table.put(record(status=Status.STARTING))
+    notifier(table, topic).notify(completed(), OWNER)
+    assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
+
+
+def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    notifier(table, topic).notify(completed(), OWNER)
+    (heard,) = topic.envelopes()
+    assert {name: given["Value"] for name, given in heard["MessageAttributes"].items()} == {
+        "type": "waterhook.execution.completed",
+        "status": "COMPLETED",
+        "chatbot_id": "support-chat",
+    }
+
+
+def test_called_twice_it_publishes_once_and_ends_the_same(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    first = notifier(table, topic).notify(completed(), OWNER)
+    second = notifier(table, topic, clock=Clock(NOW + 999)).notify(completed(), OWNER)
+    assert first == second
+    assert len(topic.messages()) == 1
+
+
+def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    first = notifier(table, topic).notify(completed(), OWNER)
+    second = notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
+    assert first == second
+    assert len(topic.messages()) == 1
+
+
+@pytest.mark.parametrize("first", FINAL)
+def test_somebody_elses_verdict_is_what_is_published(table: Table, topic: Topic, first: Status) -> None:
+    table.put(running_record(**verdict(first)))
+    ending = notifier(table, topic).notify(completed(), OWNER)
+    (message,) = topic.messages()
+    assert json.loads(message)["data"]["status"] == first
+    assert ending["outcome"] == first
+    assert table.get(ID).final_output_json is None
+
+
+def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, topic: Topic) -> None:
+    class Overtaken(Records):
+        def conclude(self, record: Any, verdict: Any) -> None:
+            table.put(running_record(status=Status.CANCELLED, finished_at=iso(NOW + 5)))
+            super().conclude(record, verdict)
+
+    table.put(running_record())
+    ending = notifier(table, topic, records=Overtaken(table.name, table.client)).notify(completed(), OWNER)
+    assert ending["outcome"] == Status.CANCELLED
+    assert json.loads(topic.messages()[0])["time"] == iso(NOW + 5)
+
+
+def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_once(
+    table: Table, topic: Topic
+) -> None:
+    rehearsal = Tape()
+    _run(table, topic, rehearsal, NOW + 60)
+    topic.messages()
+    steps = list(rehearsal.steps)
+    assert steps.count("before publish") == 1
+    for at, step in enumerate(steps):
+        table.put(running_record())
+        with pytest.raises(Killed):
+            _run(table, topic, Tape(kill_at=at), NOW + 60)
+        # Lambda calls again, minutes later.
+        _notify(table, topic, Tape(), NOW + 600)
+        messages = topic.messages()
+        got = table.get(ID)
+        assert set(messages) == {envelope.event(got, SOURCE)}, step
+        assert len(messages) <= 2, step
+        assert got.notified_at is not None
+
+
+def _run(table: Table, topic: Topic, tape: Tape, now: float) -> None:
+    table.put(running_record())
+    _notify(table, topic, tape, now)
+
+
+def _notify(table: Table, topic: Topic, tape: Tape, now: float) -> None:
+    records = table.records_over(Taped(table.client, tape))
+    notifier(table, topic, records=records, sns=Taped(topic.sns, tape), clock=Clock(now)).notify(
+        completed(), OWNER
+    )
+
+
+def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdict(
+    table: Table, topic: Topic
+) -> None:
+    table.put(running_record())
+    with pytest.raises(Killed):
+        notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=0))).notify(completed(), OWNER)
+    assert topic.messages() == []
+    notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
+    assert json.loads(topic.messages()[0])["time"] == iso(NOW + 60)
+
+
+def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    failing = Failing(topic.sns, {"publish": client_error("Throttling")})
+    for _ in range(3):
+        with pytest.raises(type(client_error("x"))):
+            notifier(table, topic, sns=failing).notify(completed(), OWNER)
+        assert table.get(ID).notified_at is None
+    notifier(table, topic).notify(completed(), OWNER)
+    assert len(topic.messages()) == 1
+
+
+def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    failing = table.records_over(Failing(table.client, {"update_item": client_error("ThrottlingException")}))
+    with pytest.raises(RecordUnavailable):
+        notifier(table, topic, records=failing).notify(completed(), OWNER)
+    assert topic.messages() == []
+    assert table.status(ID) is Status.RUNNING
+
+
+def test_a_verdict_whose_answer_was_lost_is_published_all_the_same(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
+    with pytest.raises(RecordUnavailable):
+        notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
+    assert table.status(ID) is Status.COMPLETED
+    notifier(table, topic).notify(completed(), OWNER)
+    assert len(topic.messages()) == 1
+
+
+def test_without_sns_nothing_is_published_and_the_outcome_is_on_record(table: Table, topic: Topic) -> None:
+    table.put(running_record(deliver_to=("dynamodb",)))
+    notifier(table, topic).notify(completed(), OWNER)
+    got = table.get(ID)
+    assert topic.messages() == []
+    assert (got.status, got.final_output_json) == (Status.COMPLETED, '{"n":1.0}')
+    assert got.notified_at is not None
+
+
+def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
+    table: Table, topic: Topic
+) -> None:
+    table.put(running_record(deliver_to=("sns",)))
+    with pytest.raises(Killed):
+        notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=1))).notify(completed(), OWNER)
+    assert table.get(ID).final_output_json == '{"n":1.0}'
+    ending = notifier(table, topic).notify(completed(), OWNER)
+    assert table.get(ID).final_output_json is None
+    assert table.get(ID).status is Status.COMPLETED
+    # Who waits for the state machine still gets it.
+    assert ending["final_output_json"] == '{"n":1.0}'
+    first, second = topic.messages()
+    assert first == second
+
+
+def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: Topic) -> None:
+    there = table.put(running_record())
+    ending = notifier(table, topic).notify(completed(), OTHER)
+    assert ending["error_name"] == "Waterhook.Duplicate"
+    assert table.get(ID) == there
+    assert topic.messages() == []
+
+
+def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
+    there = table.put(running_record(**verdict(Status.FAILED)))
+    ending = notifier(table, topic).notify(completed(), OTHER)
+    assert ending == envelope.summary(there)
+    assert topic.messages() == []
+
+
+def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
+    ending = notifier(table, topic).notify(completed(), OWNER)
+    assert (ending["error_name"], ending["outcome"], ending["next"]) == (
+        "Waterhook.Error",
+        Status.ERROR,
+        "done",
+    )
+    assert "gone" in json.loads(ending["cause"])["message"]
+    assert (table.all(), topic.messages()) == ([], [])
+
+
+def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Table, topic: Topic) -> None:
+    class Erased(Records):
+        def conclude(self, record: Any, verdict: Any) -> None:
+            table.delete(record)
+            super().conclude(record, verdict)
+
+    table.put(running_record())
+    with pytest.raises(RecordConflict):
+        notifier(table, topic, records=Erased(table.name, table.client)).notify(completed(), OWNER)
+    assert (table.all(), topic.messages()) == ([], [])
+
+
+def test_a_loop_that_ends_without_an_outcome_is_a_fault_of_ours(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    ending = notifier(table, topic).notify(job(), OWNER)
+    assert (ending["outcome"], ending["error"]["code"]) == (Status.ERROR, "no_outcome")
+    assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
+
+
+def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: Topic) -> None:
+    table.put(record(request(metadata={"order": 7})))
+    rejected = job(waterflai_execution_id=None).ended(Status.REJECTED, code="refused", message="HTTP 404")
+    notifier(table, topic).notify(rejected, OWNER)
+    data = json.loads(topic.messages()[0])["data"]
+    assert (data["status"], data["waterflai_execution_id"], data["metadata"]) == (
+        "REJECTED",
+        None,
+        {"order": 7},
+    )
