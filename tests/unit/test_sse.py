@@ -30,7 +30,7 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
     "CRLF": (b"data: a\r\n\r\ndata: b\r\n\r\n", [message("a"), message("b")]),
     "CR": (b"data: a\r\rdata: b\r\r", [message("a"), message("b")]),
     "line ends mixed": (b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\r", [message("a\nb\nc"), message("d")]),
-    "CR LF CR LF is two line ends, CR CR LF too": (
+    "CR CR LF is two line ends, CR LF LF too": (
         b"data: a\r\r\ndata: b\r\n\n",
         [message("a"), message("b")],
     ),
