@@ -53,6 +53,7 @@ class LocalStack:
         self._parameters = {**_PARAMETERS, **(parameters or {})}
         self._screen = screen or Screen(silent=True)
         self._outputs_file = home / "outputs.json"
+        self._ready_file = home / "waterflai.json"
         self._crew = Crew(home / "state.json")
         self.started_here = False
         """Whether it is this object that has brought it up."""
@@ -109,7 +110,8 @@ class LocalStack:
     def _end(self) -> bool:
         self.started_here = False
         ended = self._crew.end()
-        self._outputs_file.unlink(missing_ok=True)
+        for file in (self._outputs_file, self._ready_file):
+            file.unlink(missing_ok=True)
         shutil.rmtree(self._home / "tmp", ignore_errors=True)
         return ended
 
@@ -144,11 +146,10 @@ class LocalStack:
         return account.outputs(endpoint_url, upstream.base_url)
 
     def _start_simulator(self) -> Upstream:
-        ready_file = self._home / "waterflai.json"
         log = self._home / "log" / "waterflai.log"
-        simulator = self._crew.launch(lambda: services.start_simulator(ready_file, log))
-        services.wait_until(ready_file.exists, simulator)
-        return services.simulator_address(ready_file)
+        simulator = self._crew.launch(lambda: services.start_simulator(self._ready_file, log))
+        services.wait_until(self._ready_file.exists, simulator)
+        return services.simulator_address(self._ready_file)
 
 
 def home_of_tests(pid: int) -> Path:
