@@ -249,7 +249,7 @@ def test_an_event_is_yielded_as_it_comes_and_not_with_the_next(serve: Serve) -> 
     with closing(client.stream("exec-1", ends_at=time.monotonic() + 10, idle_timeout_s=5)) as events:
         elapsed = Elapsed()
         assert next(events) == {"type": "node_started"}
-        assert elapsed() < 2
+        assert elapsed() < 4
 
 
 # ---- When it ends ---------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_it_ends_in_time_whatever_it_waits_for(serve: Serve, script: list[Step])
 
     assert listen(upstream, Keys([KEY, NEW_KEY]), for_s=0.4) == []
 
-    assert 0.4 <= elapsed() < 2
+    assert 0.4 <= elapsed() < 4
     assert upstream.hung_up.wait(5)
 
 
@@ -286,9 +286,9 @@ def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
     upstream = serve([CHUNKED, forever(chunk(event(type="progress_update")), 0.02)])
     elapsed = Elapsed()
 
-    events = listen(upstream, for_s=0.4)
+    events = listen(upstream, for_s=1)
 
-    assert elapsed() < 2
+    assert elapsed() < 4
     assert events[0] == {"type": "progress_update"}
     assert upstream.hung_up.wait(5)
 
@@ -367,11 +367,11 @@ def test_silence_and_broken_answers_are_no_answer(
 ) -> None:
     elapsed = Elapsed()
 
-    error = failure(serve(script), idle_timeout_s=0.4)
+    error = failure(serve(script), idle_timeout_s=0.8)
 
     assert isinstance(error, PerhapsAccepted)
     assert (error.code, error.status) == ("no_answer", status)
-    assert elapsed() < 2
+    assert elapsed() < 4
 
 
 def test_events_before_a_failure_are_yielded(serve: Serve) -> None:
