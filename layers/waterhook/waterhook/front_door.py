@@ -22,6 +22,8 @@ from waterhook.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
+_NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
+
 
 class Problem(WaterhookError):
     """An answer that is no success: its HTTP status, and what the caller can do about it."""
@@ -137,13 +139,13 @@ class FrontDoor:
         except ClientError as error:
             if error.response["Error"]["Code"] == "ExecutionAlreadyExists":
                 return
-            self._withdraw(record)
-            detail = "the execution could not be started; try again with the same Idempotency-Key"
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if 400 <= status < 500:  # noqa: PLR2004 - refused, and surely not started
+                self._withdraw(record)
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from error
         except BotoCoreError as error:
-            # It may have been started all the same, so the record stays.
-            detail = "the execution may not have been started; try again with the same Idempotency-Key"
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+            # As after a 5xx: it may have been started all the same, so the record stays.
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from error
 
     def _withdraw(self, record: Record) -> None:
         # If that fails too, a record without an execution stays: the same key starts it, else it expires.
