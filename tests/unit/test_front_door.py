@@ -1,0 +1,399 @@
+"""Taking requests in: what was answered 202 is found by a GET, and one key starts one execution."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+
+from tests.support.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, client_error
+from tests.support.builders import (
+    CALLER,
+    ID,
+    UPSTREAM_ID,
+    record,
+    request,
+    request_dict,
+    running_record,
+    settings,
+    verdict,
+)
+from tests.support.clock import NOW, Clock
+from waterhook.errors import InvalidRequest, RecordUnavailable
+from waterhook.front_door import FrontDoor, Problem
+from waterhook.models import Status, iso
+from waterhook.records import Record
+from waterhook.results import INLINE_BYTES, Results
+
+KEYED = request_dict(idempotency_key="order-7")
+THROTTLED = client_error("ThrottlingException")
+
+
+def door(
+    table: Table,
+    machine: Machine,
+    *,
+    states: Any = None,
+    client: Any = None,
+    clock: Clock | None = None,
+    results: Results | None = None,
+) -> FrontDoor:
+    return FrontDoor(
+        table.records_over(client or table.client),
+        states or machine.client,
+        results or Results("none"),
+        settings(state_machine_arn=machine.arn),
+        clock or Clock(),
+    )
+
+
+def problem(caught: "pytest.ExceptionInfo[Problem]") -> tuple[int, str]:
+    return caught.value.status, caught.value.detail
+
+
+def test_an_accepted_request_is_on_record_and_on_its_way(table: Table, machine: Machine) -> None:
+    got = door(table, machine).accept(request_dict(metadata={"order": 7}), CALLER)
+    assert table.only() == got
+    assert (got.status, got.source, got.caller, got.metadata) == (
+        Status.ACCEPTED,
+        "api",
+        CALLER,
+        {"order": 7},
+    )
+    ((name, given),) = machine.executions().items()
+    assert given == {"execution_id": got.execution_id, "request": request_dict(metadata={"order": 7})}
+    assert got.owner_execution_arn.endswith(f":{name}")
+
+
+def test_the_owner_on_record_is_the_execution_that_was_started(table: Table, machine: Machine) -> None:
+    got = door(table, machine).accept(request_dict(), CALLER)
+    listed = machine.client.list_executions(stateMachineArn=machine.arn)["executions"]
+    assert [one["executionArn"] for one in listed] == [got.owner_execution_arn]
+
+
+def test_the_name_of_the_execution_is_one_step_functions_takes(table: Table, machine: Machine) -> None:
+    door(table, machine, clock=Clock(NOW + 0.9996)).accept(
+        request_dict(idempotency_key="a/b c:🙂" + "x" * 190), 'arn:aws:iam::1:user/"<>'
+    )
+    (name,) = machine.executions()
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", name)
+
+
+def test_two_requests_without_a_key_are_two_executions(table: Table, machine: Machine) -> None:
+    one = door(table, machine).accept(request_dict(), CALLER)
+    other = door(table, machine).accept(request_dict(), CALLER)
+    assert one.execution_id != other.execution_id
+    assert len(machine.executions()) == 2
+
+
+def test_the_same_request_under_the_same_key_is_the_same_execution(table: Table, machine: Machine) -> None:
+    one = door(table, machine).accept(KEYED, CALLER)
+    other = door(table, machine, clock=Clock(NOW + 50)).accept(KEYED, CALLER)
+    assert one == other
+    assert len(machine.executions()) == 1
+    assert len(table.all()) == 1
+
+
+def test_how_a_repeated_request_wants_to_be_told_does_not_make_it_another(
+    table: Table, machine: Machine
+) -> None:
+    one = door(table, machine).accept(KEYED, CALLER)
+    other = door(table, machine, clock=Clock(NOW + 9)).accept(KEYED | {"timeout_seconds": 9}, CALLER)
+    assert other == one
+
+
+def test_another_request_under_the_same_key_is_a_conflict_that_tells_nothing_of_the_first(
+    table: Table, machine: Machine
+) -> None:
+    door(table, machine).accept(KEYED | {"input_data": {"card": "4711"}}, CALLER)
+    with pytest.raises(Problem) as caught:
+        door(table, machine).accept(KEYED, CALLER)
+    status, detail = problem(caught)
+    assert status == 409
+    assert "4711" not in detail
+    assert len(machine.executions()) == 1
+
+
+def test_one_key_of_two_callers_is_two_executions(table: Table, machine: Machine) -> None:
+    one = door(table, machine).accept(KEYED, CALLER)
+    other = door(table, machine).accept(KEYED | {"input_data": {}}, CALLER + "2")
+    assert one.execution_id != other.execution_id
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
+    table: Table, machine: Machine, status: Status
+) -> None:
+    first = door(table, machine).accept(KEYED, CALLER)
+    table.records.conclude(first, verdict(status))
+    again = door(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
+    assert (again.execution_id, again.status) == (first.execution_id, status)
+    assert len(machine.executions()) == 1
+
+
+def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: Machine) -> None:
+    first = door(table, machine).accept(KEYED, CALLER)
+    table.records.conclude(first, verdict(expires_at=int(NOW) + 100))
+    later = door(table, machine, clock=Clock(NOW + 200)).accept(KEYED | {"input_data": {"n": 2}}, CALLER)
+    assert later.execution_id == first.execution_id
+    assert later.owner_execution_arn != first.owner_execution_arn
+    assert len(machine.executions()) == 2
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, {"chatbot_id": "a"}, request_dict(input_data=[])])
+def test_an_invalid_request_leaves_no_trace(table: Table, machine: Machine, raw: object) -> None:
+    with pytest.raises(InvalidRequest):
+        door(table, machine).accept(raw, CALLER)
+    assert (table.all(), machine.executions()) == ([], {})
+
+
+# Step Functions in trouble
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["ThrottlingException", "ExecutionLimitExceeded", "AccessDeniedException", "StateMachineDoesNotExist"],
+)
+def test_an_execution_that_was_refused_withdraws_its_record(
+    table: Table, machine: Machine, code: str
+) -> None:
+    refusing = Failing(machine.client, {"start_execution": client_error(code)})
+    with pytest.raises(Problem) as caught:
+        door(table, machine, states=refusing).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    assert table.all() == []
+
+
+def test_after_a_refusal_the_same_key_starts_it(table: Table, machine: Machine) -> None:
+    refusing = Failing(machine.client, {"start_execution": THROTTLED})
+    with pytest.raises(Problem):
+        door(table, machine, states=refusing).accept(KEYED, CALLER)
+    got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert table.only() == got
+    assert len(machine.executions()) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ReadTimeoutError(endpoint_url="https://states.test"),
+        ConnectTimeoutError(endpoint_url="https://states.test"),
+        client_error("InternalFailure", 500),
+        client_error("ServiceUnavailable", 503),
+    ],
+    ids=["read timeout", "connect timeout", "500", "503"],
+)
+@pytest.mark.parametrize("started", [True, False])
+def test_an_execution_that_may_have_been_started_is_not_started_twice_by_the_same_key(
+    table: Table, machine: Machine, fault: Exception, *, started: bool
+) -> None:
+    """Nobody knows, so the record stays: the same key comes to the same execution, started or not."""
+    states = Failing(machine.client, {"start_execution": fault}, after=started)
+    with pytest.raises(Problem) as caught:
+        door(table, machine, states=states).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert table.only() == got
+    (name,) = machine.executions()
+    assert got.owner_execution_arn.endswith(f":{name}")
+
+
+def test_an_execution_that_exists_already_is_the_one_that_was_asked_for(
+    table: Table, machine: Machine
+) -> None:
+    exists = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
+    got = door(table, machine, states=exists).accept(KEYED, CALLER)
+    assert table.only() == got
+
+
+def test_a_refusal_that_meets_a_record_already_starting_leaves_it(table: Table, machine: Machine) -> None:
+    class Late:
+        def start_execution(self, **_: object) -> None:
+            # The same request came in twice; the other one's execution was started and is under way.
+            table.records.begin_start(table.only())
+            raise THROTTLED
+
+    with pytest.raises(Problem):
+        door(table, machine, states=Late()).accept(KEYED, CALLER)
+    assert table.only().status is Status.STARTING
+
+
+def test_a_table_that_fails_as_the_record_is_withdrawn_changes_nothing_of_the_answer(
+    table: Table, machine: Machine
+) -> None:
+    states = Failing(machine.client, {"start_execution": THROTTLED})
+    client = Failing(table.client, {"delete_item": THROTTLED})
+    with pytest.raises(Problem) as caught:
+        door(table, machine, states=states, client=client).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    # The record stays, and the same key starts its execution.
+    door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert len(machine.executions()) == 1
+
+
+def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, machine: Machine) -> None:
+    def accept(tape: Tape, key: str, now: float) -> Record:
+        client, states = Taped(table.client, tape), Taped(machine.client, tape)
+        return door(table, machine, client=client, states=states, clock=Clock(now)).accept(
+            KEYED | {"idempotency_key": key}, CALLER
+        )
+
+    rehearsal = Tape()
+    accept(rehearsal, "rehearsal", NOW)
+    assert rehearsal.steps.count("before start_execution") == 1
+    for at, _ in enumerate(rehearsal.steps):
+        before = set(machine.executions())
+        with pytest.raises(Killed):
+            accept(Tape(kill_at=at), f"key-{at}", NOW)
+        got = accept(Tape(), f"key-{at}", NOW + 30)
+        (name,) = set(machine.executions()) - before
+        assert table.get(got.execution_id).owner_execution_arn.endswith(f":{name}")
+
+
+def test_a_table_in_trouble_starts_nothing(table: Table, machine: Machine) -> None:
+    client = Failing(table.client, {"put_item": THROTTLED})
+    with pytest.raises(RecordUnavailable):
+        door(table, machine, client=client).accept(KEYED, CALLER)
+    assert machine.executions() == {}
+
+
+def test_a_record_that_vanishes_between_two_looks_is_asked_for_again(table: Table, machine: Machine) -> None:
+    client = Failing(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
+    with pytest.raises(Problem) as caught:
+        door(table, machine, client=client).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    assert machine.executions() == {}
+
+
+def test_the_largest_request_leaves_room_for_what_is_wrapped_around_it(
+    table: Table, machine: Machine
+) -> None:
+    got = door(table, machine).accept(request_dict(input_data={"t": "ß" * 120_000}), CALLER)
+    (given,) = machine.executions().values()
+    assert given["execution_id"] == got.execution_id
+    assert len(json.dumps(given, ensure_ascii=False).encode()) < 256 * 1024
+
+
+# Looking
+
+
+def test_a_caller_finds_what_is_theirs(table: Table, machine: Machine) -> None:
+    mine = table.put(record(caller=CALLER))
+    assert door(table, machine).find(ID, CALLER) == mine
+
+
+@pytest.mark.parametrize(
+    ("caller", "execution_id"),
+    [
+        ("somebody else", ID),
+        ("", ID),
+        (CALLER, "f" * 32),
+        (CALLER, ""),
+        (CALLER, "x" * 5000),
+        (CALLER, "\ud800"),
+        (CALLER, "../" + ID),
+    ],
+)
+def test_what_is_not_ones_own_does_not_exist(
+    table: Table, machine: Machine, caller: str, execution_id: str
+) -> None:
+    table.put(record(caller=CALLER))
+    with pytest.raises(Problem) as caught:
+        door(table, machine).find(execution_id, caller)
+    status, detail = problem(caught)
+    assert status == 404
+    assert len(detail) <= 200
+
+
+def test_what_came_in_by_another_door_is_nobodys_at_this_one(table: Table, machine: Machine) -> None:
+    table.put(record(caller=None))
+    for caller in ("", "None", CALLER):
+        with pytest.raises(Problem):
+            door(table, machine).find(ID, caller)
+
+
+def test_an_expired_record_is_gone(table: Table, machine: Machine) -> None:
+    table.put(record(caller=CALLER, expires_at=int(NOW) - 1))
+    with pytest.raises(Problem):
+        door(table, machine).find(ID, CALLER)
+
+
+def document(table: Table, machine: Machine, one: Record, **more: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(door(table, machine, **more).document(one))
+    return shown
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
+    table: Table, machine: Machine, status: Status
+) -> None:
+    shown = document(table, machine, running_record(status=status))
+    assert set(shown) == {
+        "execution_id",
+        "status",
+        "error_message",
+        "created_at",
+        "started_at",
+        "completed_at",
+        "chatbot_id",
+        "waterflai_execution_id",
+        "error",
+        "output_error",
+        "final_output_url",
+        "notified_at",
+        "usage",
+        "final_output",
+        "metadata",
+    }
+    assert (shown["status"], shown["waterflai_execution_id"]) == (status.value, UPSTREAM_ID)
+
+
+def test_a_document_does_not_tell_whose_it_is_or_how_it_is_run(table: Table, machine: Machine) -> None:
+    text = door(table, machine).document(record(request(idempotency_key="k"), caller=CALLER))
+    assert "arn:" not in text
+    assert "sha256" not in text
+
+
+@pytest.mark.parametrize("output", ['{"n":12345678901234567890,"f":1.0}', '{"e":1e400}', '{ "t":"\\ud83d" }'])
+def test_a_document_shows_the_output_as_the_text_it_came_as(
+    table: Table, machine: Machine, output: str
+) -> None:
+    text = door(table, machine).document(running_record(**verdict(), final_output_json=output))
+    assert f'"final_output":{output},' in text
+
+
+def test_a_failed_execution_shows_its_message_where_the_upstream_would(
+    table: Table, machine: Machine
+) -> None:
+    shown = document(table, machine, running_record(**verdict(Status.FAILED)))
+    assert shown["error_message"] == "it failed"
+    assert shown["completed_at"] == iso(NOW + 60)
+
+
+def test_the_upstreams_own_time_of_completion_goes_first(table: Table, machine: Machine) -> None:
+    one = running_record(**verdict(), timing={"completed_at": iso(NOW + 59)})
+    assert document(table, machine, one)["completed_at"] == iso(NOW + 59)
+
+
+def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:
+    results = Results(bucket.name, bucket.client)
+    kept = results.keep(ID, "1" * (INLINE_BYTES + 1))
+    shown = document(table, machine, running_record(**verdict(), **kept), results=results)
+    assert shown["final_output"] is None
+    assert shown["final_output_url"].startswith("https://")
+    assert f"executions/{ID}/final_output.json" in shown["final_output_url"]
+
+
+@pytest.mark.parametrize(("age_s", "seconds"), [(0, 2), (100, 25), (3000, 60), (3599, 1), (4000, 1)])
+def test_a_live_execution_says_when_to_look_again(
+    table: Table, machine: Machine, age_s: int, seconds: int
+) -> None:
+    assert door(table, machine, clock=Clock(NOW + age_s)).retry_after_s(running_record()) == seconds
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_a_finished_execution_is_not_worth_another_look(
+    table: Table, machine: Machine, status: Status
+) -> None:
+    assert door(table, machine).retry_after_s(running_record(status=status)) is None
