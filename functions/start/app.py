@@ -93,6 +93,10 @@ class Starter:
         try:
             self._records.save_start(record, upstream_id, self._clock())
         except RecordConflict:
+            current = self._records.get(job.execution_id, self._clock())
+            if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
+                # It was our own write: its answer was lost, and boto3's repetition of it came too late.
+                return self._running(job)
             # A verdict came while we were starting: nobody will wait for this job.
             self._cancel_quietly(upstream_id)
             return self._overtaken(job)
@@ -106,9 +110,8 @@ class Starter:
         if not isinstance(error, NotAccepted) or ambiguous_503:
             return self._perhaps_accepted(job, record, error.message)
         if not isinstance(error, Unavailable):
-            return job.ended(
-                Status.REJECTED, code=error.code, message=f"Waterflai refused the start: {error.message}"
-            )
+            message = f"Waterflai refused the start: {error.message}"
+            return self._never_started(job, message, code=error.code, tried=record.start_attempts > 0)
         return self._again(job, record, error.message, error.retry_after_s)
 
     def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:
@@ -131,10 +134,10 @@ class Starter:
             return self._never_started(job, message, tried=True)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _never_started(self, job: Job, message: str, *, tried: bool) -> Job:
+    def _never_started(self, job: Job, message: str, *, tried: bool, code: str = "start_deadline") -> Job:
         """Return the job as rejected: TIMED_OUT would say that one ran. Among several attempts one may have."""
         outcome = Status.UNCERTAIN if tried and self._settings.at_least_once else Status.REJECTED
-        return job.ended(outcome, code="start_deadline", message=message)
+        return job.ended(outcome, code=code, message=message)
 
     def _running(self, job: Job) -> Job:
         decision = policy.next_step(job.history, self._clock(), self._settings.limits(job.deadline))
