@@ -1,0 +1,16 @@
+"""What Lambda hands a handler besides the event, as far as Powertools reads it."""
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+class Context(LambdaContext):
+    """A context of one warm function."""
+
+    def __init__(self) -> None:
+        self._function_name = "any"
+        self._memory_limit_in_mb = 512
+        self._invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:any"
+        self._aws_request_id = "00000000-0000-4000-8000-000000000000"
+
+
+CONTEXT = Context()
