@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+
 from .client import StackClient, execution_id_of, notification
 from .errors import RunnerError
 from .interrupts import pause
@@ -26,6 +29,8 @@ def run(stack: LocalStack, screen: Screen) -> None:
     try:
         with StackClient(stack.up()) as client:
             _Demo(client, screen).tell()
+    except (httpx.HTTPError, BotoCoreError, ClientError) as error:
+        raise RunnerError(f"The local stack has stopped answering: {error}") from error
     finally:
         if stack.started_here:
             with screen.step("Stop everything"):
