@@ -41,7 +41,6 @@ class Canceller:
 
     def cancel(self, job: Job) -> Job:
         """Return the job with its outcome, or on its way to another attempt through poll."""
-        job = replace(job, history=replace(job.history, cancels=job.history.cancels + 1))
         try:
             answer = self._upstream.cancel(job.waterflai_execution_id or "")
         except Refused:
@@ -58,10 +57,12 @@ class Canceller:
         return polled if polled.outcome.is_final else self._failed(polled, "it could not be cancelled")
 
     def _failed(self, job: Job, why: str) -> Job:
-        if job.history.cancels >= MAX_CANCELS:
+        cancels = job.history.cancels + 1
+        if cancels >= MAX_CANCELS:
             message = f"the deadline has passed, and the job at Waterflai may go on: {why}"
             return job.ended(Status.TIMED_OUT, code="deadline", message=message)
-        return replace(job, next=Next.WAIT, wait_seconds=RETRY_WAIT_S)
+        history = replace(job.history, cancels=cancels)
+        return replace(job, history=history, next=Next.WAIT, wait_seconds=RETRY_WAIT_S)
 
 
 @cache

@@ -64,6 +64,10 @@ class Poller:
         if outcome is Status.FAILED:
             reason = document.error_message or "Waterflai gave no reason"
             return job.ended(outcome, code="failed", message=reason, completed_at=completed_at)
+        if outcome is Status.CANCELLED and job.history.cancels:
+            # An earlier cancel of ours was carried out, and only its answer was lost.
+            message = "cancelled at its deadline"
+            return job.ended(Status.TIMED_OUT, code="deadline", message=message, completed_at=completed_at)
         if outcome is Status.CANCELLED:
             reason = document.error_message or "cancelled at Waterflai"
             return job.ended(outcome, code="cancelled", message=reason, completed_at=completed_at)
