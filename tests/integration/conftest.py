@@ -14,11 +14,13 @@ from tests.support.aws import (
     table,
     topic,
 )
+from tests.support.invoke import invoke
 
 __all__ = [
     "aws",
     "bucket",
     "dynamodb",
+    "invoke",
     "machine",
     "messaging",
     "s3",

@@ -1,13 +1,13 @@
 """Start against a table that evaluates conditions: every edge between the states, with the POSTs counted."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from functions.start import app
-from tests.support.aws import Failing, Killed, Secret, Stuttering, Table, Tape, Taped, client_error
+from tests.support.aws import Failing, Killed, Stuttering, Table, Tape, Taped, client_error
 from tests.support.builders import (
     ID,
     KEY,
@@ -15,7 +15,6 @@ from tests.support.builders import (
     OWNER,
     STARTED_AT,
     UPSTREAM_ID,
-    environment,
     record,
     request_dict,
     running_record,
@@ -23,8 +22,8 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from tests.support.context import CONTEXT
 from tests.support.fakes import Answer, FakeUpstream
+from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
 from waterhook.errors import (
     InvalidRequest,
@@ -635,41 +634,27 @@ def test_an_invalid_request_is_rejected_with_the_reason_and_without_a_post(
 # The handler
 
 
-@pytest.fixture
-def run(
-    table: Table, secret: Secret, monkeypatch: pytest.MonkeyPatch
-) -> "Callable[[Server, dict[str, Any]], dict[str, Any]]":
-    def invoke(server: Server, given: dict[str, Any]) -> dict[str, Any]:
-        env = environment(
-            WATERHOOK_TABLE=table.name,
-            WATERFLAI_API_KEY_SECRET_ARN=secret.arn,
-            WATERFLAI_BASE_URL=server.url,
-        )
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        app._wiring.cache_clear()  # noqa: SLF001 - as in a new container
-        event = {"input": given, "execution": {"arn": OWNER, "started_at": STARTED_AT}}
-        return app.handler(event, CONTEXT)
-
-    return invoke
+def event(given: dict[str, Any]) -> dict[str, Any]:
+    return {"input": given, "execution": {"arn": OWNER, "started_at": STARTED_AT}}
 
 
-def test_the_function_starts_a_job_over_http(
-    table: Table, run: "Callable[[Server, dict[str, Any]], dict[str, Any]]"
-) -> None:
+def test_the_function_starts_a_job_over_http(table: Table, invoke: Invoke) -> None:
     with Server([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
-        state = run(server, request_dict(input_data={"ß": [1.5, None]}))
+        state = invoke(app, event(request_dict(input_data={"ß": [1.5, None]})), WATERFLAI_BASE_URL=server.url)
     (got,) = server.received
     assert (got.method, got.target) == ("POST", "/v1/executions/support-chat/async")
     assert (got.json, got.headers["x-api-key"]) == ({"input_data": {"ß": [1.5, None]}}, KEY)
     assert (state["next"], table.only().status) == (Next.WAIT, Status.RUNNING)
 
 
-def test_the_logs_of_a_start_hold_neither_the_key_nor_the_customers_data(
-    table: Table, run: "Callable[[Server, dict[str, Any]], dict[str, Any]]", capfd: pytest.CaptureFixture[str]
+def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
+    table: Table, invoke: Invoke
 ) -> None:
-    with Server([reply(500, {"detail": f"key {KEY}"}), reply(404, "")]) as server:
-        run(server, request_dict(input_data={"card": "4711"}, metadata={"order": "0815"}))
-    logged = "".join(capfd.readouterr())
+    given = request_dict(input_data={"card": "4711"}, metadata={"order": "0815"})
+    with log_of(app) as log:
+        for step in (reply(202, {"execution_id": UPSTREAM_ID}), reply(500, {"detail": f"bad key {KEY}"})):
+            with Server([step]) as server:
+                invoke(app, event(given | {"idempotency_key": server.url}), WATERFLAI_BASE_URL=server.url)
+    assert log.getvalue().count('"message":"start"') == 2
     for secret in (KEY, "4711", "0815"):
-        assert secret not in logged
+        assert secret not in log.getvalue()

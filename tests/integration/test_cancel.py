@@ -1,0 +1,170 @@
+"""Cancel: what is overdue ends as TIMED_OUT, and a finished job is never called cancelled."""
+
+import json
+from typing import Any
+
+import pytest
+
+from functions.cancel import app
+from tests.support.aws import Bucket
+from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
+from tests.support.clock import NOW, Clock
+from tests.support.fakes import Answer, FakeUpstream
+from tests.support.invoke import Invoke
+from tests.support.server import Server, reply
+from waterhook.client import CancelAnswer
+from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.models import Job, Next, Status
+from waterhook.polling import Poller
+from waterhook.results import Results
+from waterhook.status import StatusDocument
+
+DONE = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
+TOO_LATE = CancelAnswer(cancelled=False, message="already finished", previous_status="COMPLETED")
+COMPLETED = StatusDocument(status="COMPLETED", final_output_json='{"n":1.0}')
+RUNNING = StatusDocument(status="RUNNING")
+OVERDUE = NOW - 1
+
+
+class World:
+    """A canceller and the upstream it asks; `run` does what the state machine would until there is an outcome."""
+
+    def __init__(self, cancels: list[Answer[CancelAnswer]], statuses: list[Answer[StatusDocument]]) -> None:
+        self.clock = Clock()
+        self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
+        self.poller = Poller(self.upstream, Results("none"), settings(), self.clock)
+        self.canceller = app.Canceller(self.upstream, self.poller)
+
+    def cancel(self, given: Job | None = None) -> Job:
+        return self.canceller.cancel(given or job(deadline=OVERDUE))
+
+    def run(self) -> Job:
+        got = job(deadline=OVERDUE, next=Next.CANCEL)
+        for _ in range(20):
+            if got.next is Next.CANCEL:
+                got = self.cancel(got)
+            elif got.next is Next.WAIT:
+                self.clock.advance(got.wait_seconds)
+                got = self.poller.poll(got)
+            else:
+                return got
+        raise AssertionError("the end never comes")
+
+
+def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
+    world = World([DONE], [])
+    got = world.cancel()
+    assert (got.outcome, got.next) == (Status.TIMED_OUT, Next.NOTIFY)
+    assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
+    assert (world.upstream.cancelled, world.upstream.asked) == ([UPSTREAM_ID], [])
+
+
+REFUSALS: dict[str, Answer[CancelAnswer]] = {
+    "cancelled: false": TOO_LATE,
+    "400": Refused("refused", "HTTP 400", status=400),
+    "404": Refused("refused", "HTTP 404", status=404),
+    "409": Refused("refused", "HTTP 409", status=409),
+}
+ENDS = {
+    "COMPLETED": (COMPLETED, Status.COMPLETED),
+    "FAILED": (StatusDocument(status="FAILED"), Status.FAILED),
+    "CANCELLED": (StatusDocument(status="CANCELLED"), Status.CANCELLED),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize("end", ENDS)
+def test_too_late_means_the_outcome_it_really_had(refusal: Answer[CancelAnswer], end: str) -> None:
+    document, outcome = ENDS[end]
+    got = World([refusal], [document]).cancel()
+    assert (got.outcome, got.next) == (outcome, Next.NOTIFY)
+
+
+def test_too_late_brings_the_output_along() -> None:
+    assert World([TOO_LATE], [COMPLETED]).cancel().result == {"final_output_json": '{"n":1.0}'}
+
+
+FAULTS: dict[str, UpstreamError] = {
+    "unreachable": Unavailable("unreachable", "no connection"),
+    "429": Unavailable("unavailable", "HTTP 429", status=429, retry_after_s=600.0),
+    "503": Unavailable("unavailable", "HTTP 503", status=503),
+    "500": PerhapsAccepted("server_error", "HTTP 500", status=500),
+    "timeout": PerhapsAccepted("no_answer", "no answer"),
+    "garbage": PerhapsAccepted("unusable_answer", "HTTP 200, but not JSON", status=200),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_failed_cancel_is_tried_again_after_a_short_wait(fault: UpstreamError) -> None:
+    got = World([fault], [RUNNING]).cancel()
+    assert (got.outcome, got.next, got.wait_seconds, got.history.cancels) == (Status.RUNNING, Next.WAIT, 5, 1)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_an_upstream_that_cannot_cancel_ends_the_patience_after_three_attempts(fault: UpstreamError) -> None:
+    world = World([fault], [RUNNING])
+    got = world.run()
+    assert (got.outcome, len(world.upstream.cancelled)) == (Status.TIMED_OUT, 3)
+    assert got.error is not None
+    assert "may go on" in got.error["message"]
+
+
+def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> None:
+    got = World([FAULTS["timeout"]], [FAULTS["timeout"]]).run()
+    assert got.outcome is Status.TIMED_OUT
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_an_upstream_that_refuses_to_cancel_what_runs_is_asked_three_times(
+    refusal: Answer[CancelAnswer],
+) -> None:
+    world = World([refusal], [RUNNING])
+    assert world.run().outcome is Status.TIMED_OUT
+    assert len(world.upstream.cancelled) == 3
+
+
+def test_a_job_that_completes_between_two_cancels_is_completed() -> None:
+    got = World([FAULTS["500"]], [COMPLETED]).run()
+    assert got.outcome is Status.COMPLETED
+
+
+def test_a_job_that_our_cancel_ended_though_its_answer_was_lost_is_timed_out() -> None:
+    """The upstream says CANCELLED, but it was our deadline that did it."""
+    world = World([FAULTS["timeout"], TOO_LATE], [StatusDocument(status="CANCELLED", completed_at=NOW)])
+    got = world.run()
+    assert (got.outcome, got.next) == (Status.TIMED_OUT, Next.NOTIFY)
+    assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
+    assert got.result == {"completed_at": "2026-01-01T00:00:00.000Z"}
+
+
+def test_what_a_cancel_is_not_about_stays_as_it_was() -> None:
+    given = job(deadline=OVERDUE, unsaved=True, history=history(turns=7, errors=2))
+    got = World([FAULTS["500"]], []).cancel(given)
+    assert (got.unsaved, got.history.turns, got.history.errors) == (True, 7, 2)
+
+
+def event(given: Job) -> dict[str, Any]:
+    return {"state": given.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
+
+
+def test_the_function_cancels_over_http(invoke: Invoke) -> None:
+    with Server([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
+        state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
+    (got,) = server.received
+    assert (got.method, got.target, got.headers["x-api-key"]) == (
+        "DELETE",
+        f"/v1/executions/{UPSTREAM_ID}",
+        KEY,
+    )
+    assert (state["outcome"], state["next"]) == ("TIMED_OUT", "notify")
+    assert json.loads(json.dumps(state)) == state
+
+
+def test_the_function_brings_a_large_output_to_the_bucket_when_it_is_too_late(
+    invoke: Invoke, bucket: Bucket
+) -> None:
+    output = '"' + "x" * 40_000 + '"'
+    document = '{"status":"COMPLETED","final_output":' + output + "}"
+    with Server([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
+        state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
+    assert bucket.text(state["result"]["output_ref"]) == output

@@ -1,0 +1,150 @@
+"""Poll: one question; and the one write it may make, the upstream's id that start could not save."""
+
+import json
+from typing import Any
+
+import pytest
+
+from functions.poll import app
+from tests.support.aws import Bucket, Failing, Table, client_error
+from tests.support.builders import (
+    ID,
+    KEY,
+    OTHER,
+    OWNER,
+    STARTED_AT,
+    UPSTREAM_ID,
+    job,
+    record,
+    running_record,
+    verdict,
+)
+from tests.support.clock import NOW, Clock
+from tests.support.invoke import Invoke, log_of
+from tests.support.server import Server, hang_up, reply
+from waterhook.models import Job, Status, iso
+from waterhook.records import Records
+
+UNSAVED = job(unsaved=True)
+
+
+def saver(table: Table, client: Any = None) -> app.LateSaver:
+    return app.LateSaver(lambda: table.records_over(client or table.client), Clock(NOW + 5))
+
+
+def test_an_id_that_start_could_not_save_is_saved_later(table: Table) -> None:
+    table.put(record(status=Status.STARTING))
+    got = saver(table).save(UNSAVED, OWNER)
+    assert got.unsaved is False
+    there = table.get(ID)
+    assert (there.status, there.waterflai_execution_id, there.started_at) == (
+        Status.RUNNING,
+        UPSTREAM_ID,
+        iso(NOW + 5),
+    )
+
+
+@pytest.mark.parametrize("operation", ["get_item", "update_item"])
+def test_a_table_still_in_trouble_is_tried_again_at_the_next_poll(table: Table, operation: str) -> None:
+    table.put(record(status=Status.STARTING))
+    failing = Failing(table.client, {operation: client_error("ThrottlingException")})
+    assert saver(table, failing).save(UNSAVED, OWNER) == UNSAVED
+    assert saver(table).save(UNSAVED, OWNER).unsaved is False
+
+
+@pytest.mark.parametrize(
+    "there", [running_record(), running_record(**verdict(Status.CANCELLED))], ids=["saved", "concluded"]
+)
+def test_an_id_that_was_saved_or_concluded_meanwhile_is_done_with(table: Table, there: Any) -> None:
+    table.put(there)
+    assert saver(table).save(UNSAVED, OWNER).unsaved is False
+    assert table.get(ID) == there
+
+
+def test_another_executions_record_is_left_alone(table: Table) -> None:
+    there = table.put(record(status=Status.STARTING))
+    saver(table).save(UNSAVED, OTHER)
+    assert table.get(ID) == there
+
+
+def test_an_erased_record_stays_erased(table: Table) -> None:
+    saver(table).save(UNSAVED, OWNER)
+    assert table.all() == []
+
+
+def event(given: Job, owner: str = OWNER) -> dict[str, Any]:
+    return {"state": given.to_dict(), "execution": {"arn": owner, "started_at": STARTED_AT}}
+
+
+def poll(invoke: Invoke, server: Server, given: Job | None = None) -> dict[str, Any]:
+    state = invoke(app, event(given or job(deadline=9e9)), WATERFLAI_BASE_URL=server.url)
+    assert json.loads(json.dumps(state)) == state
+    return state
+
+
+def test_the_function_asks_over_http(invoke: Invoke) -> None:
+    with Server([reply(200, {"status": "RUNNING", "progress": 40.0})]) as server:
+        state = poll(invoke, server)
+    (got,) = server.received
+    assert (got.method, got.target, got.headers["x-api-key"]) == ("GET", f"/v1/executions/{UPSTREAM_ID}", KEY)
+    assert (state["outcome"], state["next"], state["history"]["progress"]) == ("RUNNING", "wait", 40.0)
+
+
+def test_the_function_brings_the_output_as_the_text_it_came_as(invoke: Invoke) -> None:
+    output = '{ "n" : 12345678901234567890, "f": 1.0, "e":1e400, "t":"\\ud83d 🙂" }'
+    with Server([reply(200, '{"status":"COMPLETED","final_output":' + output + "}")]) as server:
+        state = poll(invoke, server)
+    assert state["result"]["final_output_json"] == output
+
+
+def test_the_function_leaves_a_large_output_in_the_bucket(invoke: Invoke, bucket: Bucket) -> None:
+    output = '"' + "ß" * 20_000 + '"'
+    with Server([reply(200, '{"final_output":' + output + ',"status":"COMPLETED"}')]) as server:
+        state = poll(invoke, server)
+    assert bucket.text(state["result"]["output_ref"]) == output
+    assert len(json.dumps(state)) < 2048
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        reply(500, {"detail": "x"}),
+        reply(502, "<html>Bad Gateway</html>", {"Content-Type": "text/html"}),
+        reply(200, "<html>hello</html>"),
+        reply(200, "[]"),
+        reply(401, {"detail": "no"}),
+        hang_up,
+    ],
+    ids=["500", "502 with HTML", "HTML", "a list", "401", "no answer"],
+)
+def test_the_function_takes_a_bad_minute_of_the_upstream_for_what_it_is(invoke: Invoke, step: Any) -> None:
+    with Server([step]) as server:
+        state = poll(invoke, server)
+    assert (state["outcome"], state["next"], state["history"]["errors"]) == ("RUNNING", "wait", 1)
+
+
+def test_the_function_saves_the_id_that_start_could_not_and_asks_all_the_same(
+    invoke: Invoke, table: Table
+) -> None:
+    table.put(record(status=Status.STARTING, expires_at=9_000_000_000))
+    with Server([reply(200, {"status": "RUNNING"})]) as server:
+        state = poll(invoke, server, job(deadline=9e9, unsaved=True))
+    assert "unsaved" not in state
+    assert state["history"]["turns"] == 1
+    assert Records(table.name, table.client).get(ID, NOW) is not None
+    assert table.only().status is Status.RUNNING
+
+
+def test_the_log_of_a_poll_holds_neither_the_key_nor_the_output(invoke: Invoke) -> None:
+    steps = (
+        reply(200, {"status": "COMPLETED", "final_output": {"card": "4711"}}),
+        reply(200, {"status": "FAILED", "error_message": "card 4711"}),
+        reply(500, {"detail": f"4711 {KEY}"}),
+    )
+    with log_of(app) as log:
+        for step in steps:
+            with Server([step]) as server:
+                poll(invoke, server)
+    assert log.getvalue().count('"message":"poll"') == 3
+    for secret in (KEY, "4711"):
+        assert secret not in log.getvalue()

@@ -1,0 +1,54 @@
+"""Handlers called as Lambda calls them, wired as by their environment."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from tests.support.aws import Bucket, Machine, Secret, Table, Topic
+from tests.support.builders import environment
+from tests.support.context import CONTEXT
+
+type Invoke = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def invoke(
+    table: Table,
+    topic: Topic,
+    bucket: Bucket,
+    secret: Secret,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Invoke:
+    """Call the handler of a module with an event; keywords change its environment."""
+
+    def call(app: Any, event: dict[str, Any], **changes: str) -> dict[str, Any]:
+        env = environment(
+            WATERHOOK_TABLE=table.name,
+            WATERHOOK_TOPIC_ARN=topic.arn,
+            WATERHOOK_BUCKET=bucket.name,
+            WATERFLAI_API_KEY_SECRET_ARN=secret.arn,
+            WATERHOOK_STATE_MACHINE_ARN=machine.arn,
+            **changes,
+        )
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        app._wiring.cache_clear()  # noqa: SLF001 - as in a new container
+        answer: dict[str, Any] = app.handler(event, CONTEXT)
+        return answer
+
+    return call
+
+
+@contextmanager
+def log_of(app: Any) -> Iterator[StringIO]:
+    """Yield what the function logs, as CloudWatch would get it."""
+    log = StringIO()
+    before = app.logger.registered_handler.setStream(log)
+    try:
+        yield log
+    finally:
+        app.logger.registered_handler.setStream(before)
