@@ -1,13 +1,16 @@
 """However a request comes in, it becomes one job; whatever comes with it changes nothing else."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.workflow.functions_in_process import context_of, handler_of
 from tests.workflow.waterflai import Answer, completed, status
-from tests.workflow.world import ASL, Run, World, request
+from tests.workflow.world import ASL, World, request
+
+if TYPE_CHECKING:
+    from tests.workflow.run import Run
 
 EVENTS = ASL.parents[1] / "events"
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tests.workflow.clock import MIDNIGHT
+from tests.workflow.run import Run
 from tests.workflow.waterflai import Answer, completed, refused, status
-from tests.workflow.world import Run, World, request
+from tests.workflow.world import World, request
 from waterhook import policy
 from waterhook.models import History, Next
 from waterhook.policy import Limits

@@ -25,8 +25,9 @@ from jsonata.jexception import JException
 
 from tests.workflow import interpreter
 from tests.workflow.functions_in_process import Fault
+from tests.workflow.run import Run
 from tests.workflow.waterflai import completed
-from tests.workflow.world import Run, World, definition, request
+from tests.workflow.world import World, definition, request
 from waterhook.request import MAX_TIMEOUT_S
 
 

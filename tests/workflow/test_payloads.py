@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.workflow.run import Run
 from tests.workflow.waterflai import Answer, completed, refused, status
-from tests.workflow.world import Run, World, request
+from tests.workflow.world import World, request
 from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
 from waterhook.results import INLINE_BYTES
 

@@ -5,10 +5,8 @@ import json
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from moto.awslambda_simple.models import LambdaSimpleBackend
 from tests.workflow import interpreter
 from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
+from tests.workflow.run import Notification, Run
 from tests.workflow.waterflai import API_KEY, Waterflai
 from waterhook.records import Record, Records
 
@@ -30,66 +29,6 @@ _ROLE = "arn:aws:iam::123456789012:role/machine"
 _PATIENCE_S = 60.0
 
 
-@dataclass(frozen=True)
-class Run:
-    """How an execution of the state machine ended, and its history."""
-
-    arn: str
-    status: str
-    error: str | None
-    cause: str | None
-    output: dict[str, Any] | None
-
-    @cached_property
-    def events(self) -> list[Any]:
-        """The history; read when a test asks for it, since it takes longer than to run."""
-        pages = _states().get_paginator("get_execution_history").paginate(executionArn=self.arn)
-        return [event for page in pages for event in page["events"]]
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What it says in the end: the output of a success, the cause of a failure."""
-        said: dict[str, Any] = self.output if self.output is not None else json.loads(self.cause or "{}")
-        return said
-
-    @property
-    def path(self) -> list[str]:
-        """The names of the states it entered, in order."""
-        return [event["stateEnteredEventDetails"]["name"] for event in self.events if _entered(event)]
-
-    def inputs(self, state: str) -> list[Any]:
-        """Return what a state was handed each time it was entered."""
-        details = [event["stateEnteredEventDetails"] for event in self.events if _entered(event)]
-        return [json.loads(detail["input"]) for detail in details if detail["name"] == state]
-
-    def count(self, event_type: str) -> int:
-        """Return how many events of a type the history holds."""
-        return sum(event["type"] == event_type for event in self.events)
-
-
-@cache
-def _states() -> Any:
-    return boto3.client("stepfunctions")
-
-
-def _entered(event: Mapping[str, Any]) -> bool:
-    return "stateEnteredEventDetails" in event
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """A message as a subscriber receives it."""
-
-    text: str
-    attributes: dict[str, str]
-
-    @property
-    def event(self) -> dict[str, Any]:
-        """The CloudEvent."""
-        event: dict[str, Any] = json.loads(self.text)
-        return event
-
-
 def definition() -> dict[str, Any]:
     """Return the state machine's definition as it is deployed, with the functions filled in."""
     text = ASL.read_text().replace("${Partition}", "aws")
@@ -98,6 +37,11 @@ def definition() -> dict[str, Any]:
         text = text.replace(f"${{{step.capitalize()}FunctionArn}}", arn)
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
+
+
+def request(**fields: object) -> dict[str, Any]:
+    """Return a valid request."""
+    return {"chatbot_id": "support-chat", "input_data": {"question": "why?"}} | fields
 
 
 class World:
@@ -252,8 +196,3 @@ class World:
         """Change the key at the upstream and in the secret."""
         self.upstream.key = key
         self._secrets.put_secret_value(SecretId=self.secret_arn, SecretString=key)
-
-
-def request(**fields: object) -> dict[str, Any]:
-    """Return a valid request."""
-    return {"chatbot_id": "support-chat", "input_data": {"question": "why?"}} | fields
