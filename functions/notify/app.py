@@ -10,9 +10,10 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from waterhook import envelope
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status
-from waterhook.records import Records
+from waterhook.records import Record, Records
 from waterhook.request import Defaults
 from waterhook.settings import Settings
 from waterhook.verdict import Notifier
@@ -29,21 +30,37 @@ class Reporter:
         self._defaults = defaults
         self._clock = clock
 
+    def conflict(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> dict[str, Any] | None:
+        """Return how an execution ends whose start failed and whose key is another request's, else None.
+
+        Without this it would end as that one did: perhaps green, with an output that is not its own.
+        """
+        if "history" in state:
+            return None
+        intake, record = self._claim(state, owner, started_at)
+        asked = intake.request.sha256 if intake.request else None
+        others = record.owner_execution_arn != owner and record.request_sha256 != asked
+        return envelope.idempotency_conflict(record) if others else None
+
     def job(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> Job:
         """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
         fault = state.get("fault")
         if "history" in state:
             job = Job.from_dict(state)
         else:
-            now = self._clock()
-            given = state.get("input")
-            intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=self._defaults)
-            record = intake.claim(self._records, owner=owner, now=now, defaults=self._defaults)
-            job = Job(record.execution_id, record.deadline, History(now), record.waterflai_execution_id)
+            _, record = self._claim(state, owner, started_at)
+            job = Job(
+                record.execution_id, record.deadline, History(self._clock()), record.waterflai_execution_id
+            )
         if fault is None:
             return job
         message = f"Waterhook itself failed ({fault}); the history of {owner} says where"
         return job.ended(Status.ERROR, code="fault", message=message)
+
+    def _claim(self, state: Mapping[str, Any], owner: str, started_at: str) -> tuple[Intake, Record]:
+        given, defaults = state.get("input"), self._defaults
+        intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        return intake, intake.claim(self._records, owner=owner, now=self._clock(), defaults=defaults)
 
 
 @cache
@@ -65,8 +82,10 @@ def _wiring() -> tuple[Reporter, Notifier]:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Conclude the execution; return what the state machine ends with."""
     reporter, notifier = _wiring()
-    owner, started_at = event["execution"]["arn"], event["execution"]["started_at"]
-    ending = notifier.notify(reporter.job(event["state"], owner=owner, started_at=started_at), owner)
+    state, owner, started_at = event["state"], event["execution"]["arn"], event["execution"]["started_at"]
+    ending = reporter.conflict(state, owner=owner, started_at=started_at)
+    if ending is None:
+        ending = notifier.notify(reporter.job(state, owner=owner, started_at=started_at), owner)
     logger.info("notify", execution_id=ending["execution_id"], outcome=ending["outcome"])
     return ending
 

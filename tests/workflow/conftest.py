@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from moto.core.config import DefaultConfig
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _world() -> Iterator[World]:
-    """One world a worker: its clients take longer to make than a test to run, and executions don't meet in it."""
+    """One world for all tests here: making it takes longer than most of them, and executions don't meet in it."""
     config: DefaultConfig = {
         "stepfunctions": {"execute_state_machine": True},
         "lambda": {"use_docker": False},
@@ -22,7 +22,7 @@ def _world() -> Iterator[World]:
         with mock_aws(config=config):
             world = World(patch)
             yield world
-            world.upstream.close()
+            world.end()
 
 
 @pytest.fixture

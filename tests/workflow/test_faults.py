@@ -1,5 +1,7 @@
 """Faults of our own: every task is tried again as often as it says, and no fault ends without a notification."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.workflow.functions_in_process import Fault
@@ -7,6 +9,9 @@ from tests.workflow.waterflai import Answer, completed
 from tests.workflow.world import World, request
 from waterhook.records import Records
 from waterhook.verdict import Notifier
+
+if TYPE_CHECKING:
+    from tests.workflow.run import Run
 
 HOUR_S = 3600
 STATE = {"start": "Start execution", "poll": "Poll", "cancel": "Cancel", "notify": "Notify"}
@@ -217,3 +222,26 @@ def test_a_record_erased_while_its_job_runs_fails_the_execution_and_is_not_notif
     assert run.error == "Waterhook.Error"
     assert run.result["message"] == f"the record of {accepted[0]} is gone; it was erased or has expired"
     assert not world.notifications()
+
+
+@pytest.mark.parametrize("outcome", ["COMPLETED", "RUNNING"])
+def test_a_key_used_for_another_request_is_a_conflict_even_when_the_start_fails(
+    world: World, outcome: str
+) -> None:
+    key = f"conflict-of-a-{outcome}-one"
+    other = request(idempotency_key=key, input_data={"question": "why not?"})
+    seen: list[Run] = []
+
+    def meanwhile() -> Answer:
+        world.functions.fail("start", "RuntimeError", times=3)
+        if outcome == "RUNNING":
+            seen.append(world.run(other))
+        return completed('"of the first"')
+
+    world.upstream.says("status", meanwhile)
+    world.run(request(idempotency_key=key))
+    if outcome == "COMPLETED":
+        seen.append(world.run(other))
+    [second] = seen
+    assert second.error == "Waterhook.IdempotencyConflict"
+    assert len(world.notifications()) == 1

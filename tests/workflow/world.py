@@ -131,6 +131,11 @@ class World:
         self.notifications()
         self._inbox.clear()
 
+    def end(self) -> None:
+        """Leave nothing behind for other tests."""
+        self.upstream.close()
+        self.rewire()
+
     def start(self, given: object, name: str | None = None) -> str:
         """Start an execution and return its ARN; unnamed, moto would call it None."""
         answer = self.states.start_execution(
