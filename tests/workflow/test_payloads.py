@@ -69,6 +69,15 @@ def test_a_fault_with_the_largest_request_is_notified_all_the_same(world: World,
     assert len(world.notifications()) == 1
 
 
+def test_a_request_is_as_large_as_its_bytes_in_whatever_script(world: World) -> None:
+    world.upstream.says("status", completed("{}"))
+    ducks = "🦆" * ((MAX_REQUEST_BYTES - 200) // 4)
+    run = world.run(request(input_data={"text": ducks}))
+    assert run.status == "SUCCEEDED"
+    assert max(size for _, size in payloads(run)) < PAYLOAD_BYTES
+    assert world.upstream.requests[0][2] == {"input_data": {"text": ducks}}
+
+
 def test_an_invalid_request_as_large_as_an_input_may_be_is_rejected(world: World) -> None:
     run = world.run(request(input_data={"text": "x" * (MAX_REQUEST_BYTES + 10_000)}))
     assert run.error == "Waterhook.Rejected"
