@@ -19,7 +19,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from waterhook.errors import InvalidRequest, RecordUnavailable
 from waterhook.front_door import FrontDoor, Problem
 from waterhook.records import Records
-from waterhook.request import MAX_REQUEST_BYTES, compact
+from waterhook.request import MAX_REQUEST_BYTES, compact, kind
 from waterhook.results import Results
 from waterhook.settings import Settings
 
@@ -49,14 +49,14 @@ def request_of(event: APIGatewayProxyEvent, chatbot_id: str) -> dict[str, Any]:
         message = "body: expected a JSON object with input_data"
         raise InvalidRequest(message) from error
     if not isinstance(given, dict):
-        message = f"body: expected object, got {type(given).__name__}"
+        message = f"body: expected object, got {kind(given)}"
         raise InvalidRequest(message)
     named = {"chatbot_id": chatbot_id, "idempotency_key": event.headers.get("Idempotency-Key")}
     for name, value in named.items():
-        if value is not None and given.setdefault(name, value) != value:
+        if value is not None and given.get(name) not in (None, value):
             message = f"{name}: the body and the request around it name two different ones"
             raise InvalidRequest(message)
-    return given
+    return given | {name: value for name, value in named.items() if value is not None}
 
 
 @cache

@@ -55,7 +55,7 @@ class Request:
     def from_dict(cls, raw: object, defaults: Defaults) -> Self:
         """Return the request, or raise InvalidRequest naming every field that is wrong."""
         if not isinstance(raw, Mapping):
-            message = f"request: expected object, got {_kind(raw)}"
+            message = f"request: expected object, got {kind(raw)}"
             raise InvalidRequest(message)
         problems = [
             f"{name}: unknown field; known are {', '.join(sorted(_FIELDS))}"
@@ -94,7 +94,7 @@ def _given(raw: Mapping[str, Any], name: str, default: Any) -> Any:
     return default if raw.get(name) is None else raw[name]
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
     """Return the JSON name of a value's type."""
     names = {bool: "boolean", int: "number", float: "number", str: "string", dict: "object"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
@@ -120,7 +120,7 @@ def _size_problem(raw: Mapping[str, Any]) -> str | None:
 def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("chatbot_id")
     if not isinstance(value, str):
-        return f"chatbot_id: expected string, got {_kind(value)}"
+        return f"chatbot_id: expected string, got {kind(value)}"
     # A dot segment would be resolved away on its way to the upstream, percent-encoded or not.
     if not 1 <= len(value) <= MAX_ID_CHARS or value in {".", ".."} or " " in value or not value.isprintable():
         return f"chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces"
@@ -129,7 +129,7 @@ def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
 
 def _input_data(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("input_data")
-    return None if isinstance(value, dict) else f"input_data: expected object, got {_kind(value)}"
+    return None if isinstance(value, dict) else f"input_data: expected object, got {kind(value)}"
 
 
 def _idempotency_key(raw: Mapping[str, Any]) -> str | None:
@@ -137,7 +137,7 @@ def _idempotency_key(raw: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        return f"idempotency_key: expected string, got {_kind(value)}"
+        return f"idempotency_key: expected string, got {kind(value)}"
     if not 1 <= len(value) <= MAX_ID_CHARS or _UNFIT_IN_KEY.search(value):
         return f"idempotency_key: expected 1 to {MAX_ID_CHARS} characters without control characters"
     return None
@@ -149,7 +149,7 @@ def _timeout_seconds(raw: Mapping[str, Any]) -> str | None:
         return None
     # An engine on the way may have turned 60 into 60.0.
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        return f"timeout_seconds: expected whole number, got {_kind(value)}"
+        return f"timeout_seconds: expected whole number, got {kind(value)}"
     if not 1 <= value <= MAX_TIMEOUT_S:
         return f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got {int(value)}"[:200]
     return None
@@ -160,7 +160,7 @@ def _metadata(raw: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        return f"metadata: expected object, got {_kind(value)}"
+        return f"metadata: expected object, got {kind(value)}"
     try:
         size_bytes = len(json.dumps(value))
     except RecursionError:
@@ -174,7 +174,7 @@ def _deliver_to(raw: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     if not isinstance(value, list):
-        return f"deliver_to: expected list, got {_kind(value)}"
+        return f"deliver_to: expected list, got {kind(value)}"
     if not value or any(entry not in DELIVERIES for entry in value):
         return f"deliver_to: expected one or both of {', '.join(DELIVERIES)}"
     return None
@@ -183,7 +183,7 @@ def _deliver_to(raw: Mapping[str, Any]) -> str | None:
 def _progress_events(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("progress_events")
     fits = value is None or isinstance(value, bool)
-    return None if fits else f"progress_events: expected boolean, got {_kind(value)}"
+    return None if fits else f"progress_events: expected boolean, got {kind(value)}"
 
 
 _CHECKS = (
