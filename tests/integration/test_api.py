@@ -1,0 +1,495 @@
+"""The front door over HTTP, as API Gateway hands it in."""
+
+import base64
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from functions.api import app
+from tests.support.aws import Bucket, Failing, Machine, Table, client_error
+from tests.support.builders import (
+    CALLER,
+    ID,
+    record,
+    running_record,
+    verdict,
+)
+from tests.support.builders import settings as build_settings
+from tests.support.clock import Clock
+from tests.support.context import CONTEXT
+from tests.support.invoke import Invoke, log_of
+from tests.support.json_values import any_json, any_text
+from waterhook.front_door import FrontDoor
+from waterhook.models import Status
+from waterhook.request import MAX_REQUEST_BYTES
+from waterhook.results import INLINE_BYTES, Results
+
+FAR = 9_000_000_000
+BODY = {"input_data": {"question": "why?"}}
+START = "/v1/executions/support-chat/async"
+
+
+def event(
+    method: str,
+    path: str,
+    body: str | None = None,
+    headers: dict[str, str] | None = None,
+    *,
+    caller: str | None = CALLER,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return the event of a REST API with Lambda proxy integration, as far as anybody reads it."""
+    return {
+        "resource": "/{proxy+}",
+        "path": path,
+        "httpMethod": method,
+        "headers": {"Host": "abc.execute-api.test", "Content-Type": "application/json"} | (headers or {}),
+        "multiValueHeaders": {},
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "path": f"/live{path}",
+            "stage": "live",
+            "domainName": "abc.execute-api.test",
+            "httpMethod": method,
+            "identity": {"userArn": caller, "sourceIp": "127.0.0.1"},
+        },
+        "body": body,
+        "isBase64Encoded": False,
+    } | changes
+
+
+def post(body: object = BODY, headers: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return event("POST", changes.pop("path", START), text, headers, **changes)
+
+
+def get(execution_id: str = ID, **changes: Any) -> dict[str, Any]:
+    return event("GET", f"/v1/executions/{execution_id}", **changes)
+
+
+class Api:
+    """The function, and what it answered in a form that can be looked at."""
+
+    def __init__(self, invoke: Invoke) -> None:
+        self._invoke = invoke
+
+    def __call__(self, request: dict[str, Any]) -> tuple[int, Any]:
+        answer = self.raw(request)
+        assert json.loads(json.dumps(answer)) == answer
+        assert self.header(answer, "Content-Type") == "application/json"
+        return answer["statusCode"], json.loads(answer["body"])
+
+    def raw(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._invoke(app, request)
+
+    @staticmethod
+    def header(answer: dict[str, Any], name: str) -> str | None:
+        values = answer["multiValueHeaders"].get(name)
+        return values[0] if values else None
+
+
+@pytest.fixture
+def api(invoke: Invoke) -> Api:
+    return Api(invoke)
+
+
+# 202
+
+
+def test_a_request_is_accepted_with_where_to_look_and_how_to_cancel(
+    api: Api, table: Table, machine: Machine
+) -> None:
+    status, said = api(post())
+    got = table.only()
+    url = f"https://abc.execute-api.test/live/v1/executions/{got.execution_id}"
+    assert status == 202
+    assert said == {
+        "execution_id": got.execution_id,
+        "status": "ACCEPTED",
+        "status_url": url,
+        "cancel_url": url,
+    }
+    ((name, started),) = machine.executions().items()
+    assert started == {"execution_id": got.execution_id, "request": BODY | {"chatbot_id": "support-chat"}}
+    assert got.owner_execution_arn.endswith(f":{name}")
+
+
+def test_what_was_accepted_is_visible_right_after(api: Api) -> None:
+    _, accepted = api(post())
+    status, said = api(get(accepted["execution_id"]))
+    assert (status, said["status"], said["chatbot_id"]) == (200, "ACCEPTED", "support-chat")
+
+
+def test_everything_a_request_may_say_is_kept(api: Api, table: Table) -> None:
+    api(post(BODY | {"metadata": {"order": 7}, "timeout_seconds": 60, "deliver_to": ["sns"]}))
+    got = table.only()
+    assert (got.metadata, got.deliver_to) == ({"order": 7}, ("sns",))
+    assert got.expires_at - got.deadline == 30 * 24 * 3600
+
+
+@pytest.mark.parametrize(
+    "request_event",
+    [
+        post(BODY, {"Idempotency-Key": "k"}),
+        post(BODY, {"idempotency-key": "k"}),
+        post(BODY | {"idempotency_key": "k"}),
+        post(BODY | {"idempotency_key": "k"}, {"Idempotency-Key": "k"}),
+        post(BODY | {"idempotency_key": None}, {"Idempotency-Key": "k"}),
+        post(BODY | {"idempotency_key": "k", "chatbot_id": "support-chat"}),
+        post(BODY | {"idempotency_key": "k", "chatbot_id": None}),
+    ],
+    ids=[
+        "header",
+        "header in small letters",
+        "body",
+        "both",
+        "header and null",
+        "chatbot too",
+        "null chatbot",
+    ],
+)
+def test_a_key_in_the_header_and_a_key_in_the_body_are_the_same_key(
+    api: Api, table: Table, machine: Machine, request_event: dict[str, Any]
+) -> None:
+    _, first = api(post(BODY, {"Idempotency-Key": "k"}))
+    status, again = api(request_event)
+    assert (status, again) == (202, first)
+    assert len(table.all()) == len(machine.executions()) == 1
+
+
+def test_another_request_under_the_same_key_is_a_conflict(api: Api, machine: Machine) -> None:
+    api(post(BODY, {"Idempotency-Key": "k"}))
+    status, said = api(post({"input_data": {}}, {"Idempotency-Key": "k"}))
+    assert (status, list(said)) == (409, ["detail"])
+    assert len(machine.executions()) == 1
+
+
+def test_another_chatbot_under_the_same_key_is_a_conflict(api: Api) -> None:
+    api(post(BODY, {"Idempotency-Key": "k"}))
+    assert api(post(BODY, {"Idempotency-Key": "k"}, path="/v1/executions/other/async"))[0] == 409
+
+
+def test_the_same_key_of_another_caller_is_another_execution(api: Api, machine: Machine) -> None:
+    _, one = api(post(BODY, {"Idempotency-Key": "k"}))
+    _, other = api(post(BODY, {"Idempotency-Key": "k"}, caller=CALLER + "2"))
+    assert one["execution_id"] != other["execution_id"]
+    assert len(machine.executions()) == 2
+
+
+def test_a_body_that_api_gateway_encoded_is_decoded(api: Api, table: Table) -> None:
+    encoded = base64.b64encode(json.dumps(BODY | {"metadata": {"ß": "🙂"}}).encode()).decode()
+    assert api(post(encoded, isBase64Encoded=True))[0] == 202
+    assert table.only().metadata == {"ß": "🙂"}
+
+
+@pytest.mark.parametrize("chatbot_id", ["a/b", "größe", "a%2Fb", "🙂", "a+b"])
+def test_an_encoded_chatbot_id_is_the_one_the_caller_meant(api: Api, table: Table, chatbot_id: str) -> None:
+    status, _ = api(post(path=f"/v1/executions/{quote(chatbot_id, safe='')}/async"))
+    assert (status, table.only().chatbot_id) == (202, chatbot_id)
+
+
+# 400, 404, 413
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("", "body: expected a JSON object with input_data"),
+        ("{", "body: expected a JSON object with input_data"),
+        ("[]", "body: expected object, got list"),
+        ("null", "body: expected object, got null"),
+        ('"x"', "body: expected object, got string"),
+        ("5", "body: expected object, got number"),
+        ("{}", "input_data: expected object, got null"),
+        ('{"input_data":[]}', "input_data: expected object, got list"),
+        ('{"input_data":{},"x":1}', "x: unknown field; known are chatbot_id, deliver_to,"),
+        ('{"input_data":{},"chatbot_id":"other"}', "chatbot_id: the body and the request around it name two"),
+        ('{"input_data":{"n":1e400}}', "request: contains a number that JSON can't carry"),
+        ('{"input_data":{"n":NaN}}', "request: contains a number that JSON can't carry"),
+        ('{"input_data":{"t":"\\ud800"}}', "request: contains half of a surrogate pair"),
+        ('{"input_data":{},"timeout_seconds":' + "9" * 400 + "}", "timeout_seconds: expected 1 to"),
+        ('{"input_data":{},"timeout_seconds":' + "9" * 5000 + "}", "body: expected a JSON object"),
+        ('{"input_data":' + "[" * 100_000 + "]" * 100_000 + "}", "body: expected a JSON object"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_wrong_body_is_told_what_is_wrong_with_it(
+    api: Api, table: Table, machine: Machine, body: str, detail: str
+) -> None:
+    status, said = api(post(body))
+    assert (status, list(said)) == (400, ["detail"])
+    assert said["detail"].startswith(detail)
+    assert (table.all(), machine.executions()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}, {"Idempotency-Key": "a\x00b"}]
+)
+def test_a_key_that_is_none_is_refused(api: Api, headers: dict[str, str]) -> None:
+    status, said = api(post(BODY, headers))
+    assert status == 400
+    assert said["detail"].startswith("idempotency_key: expected 1 to 200")
+
+
+@pytest.mark.parametrize("other", ["a", "", 5, [], {"k": 1}, True])
+def test_two_keys_are_one_too_many(api: Api, other: object) -> None:
+    assert api(post(BODY | {"idempotency_key": other}, {"Idempotency-Key": "b"}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "chatbot_id", ["%20", "a%0Ab", ".", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201, "%FF%FE%0A"]
+)
+def test_a_chatbot_id_that_is_none_is_refused(api: Api, chatbot_id: str) -> None:
+    status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert status == 400
+    assert said["detail"].startswith("chatbot_id: expected 1 to 200")
+
+
+def test_a_body_of_the_limit_is_accepted_and_a_larger_one_is_413(api: Api, table: Table) -> None:
+    empty = len(json.dumps({"input_data": {"t": ""}, "chatbot_id": "support-chat"}, separators=(",", ":")))
+    text = json.dumps({"input_data": {"t": "x" * (MAX_REQUEST_BYTES - empty)}}, separators=(",", ":"))
+    assert api(post(text))[0] == 202
+    status, said = api(post('{"input_data":{"t":"' + "x" * MAX_REQUEST_BYTES + '"}}'))
+    assert status == 413
+    assert str(MAX_REQUEST_BYTES) in said["detail"]
+    assert len(table.all()) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1"),
+        ("GET", "/v1/executions/"),
+        ("POST", "/v1/executions/support-chat"),
+        ("GET", "/v1/executions/support-chat/async"),
+        ("PUT", f"/v1/executions/{ID}"),
+        ("PATCH", START),
+        ("DELETE", START),
+        ("OPTIONS", START),
+        ("HEAD", f"/v1/executions/{ID}"),
+        ("POST", "/v1/executions/a/b/async"),
+        ("POST", "//v1/executions/a/async"),
+        ("POST", "/v1/executions//async"),
+        ("GET", "/v2/executions/x"),
+    ],
+)
+def test_what_there_is_not_says_so_in_the_same_shape(api: Api, method: str, path: str) -> None:
+    status, said = api(event(method, path, "{}"))
+    assert (status, list(said)) == (404, ["detail"])
+
+
+# Step Functions and the table in trouble
+
+
+def door(table: Table, machine: Machine, *, states: Any = None, client: Any = None) -> FrontDoor:
+    return FrontDoor(
+        table.records_over(client or table.client),
+        states or machine.client,
+        Results("none"),
+        build_settings(state_machine_arn=machine.arn),
+        Clock(),
+    )
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Answer a request with a given front door behind the routes."""
+
+    def serve(front_door: FrontDoor, request: dict[str, Any]) -> tuple[int, Any]:
+        monkeypatch.setattr(app, "_wiring", lambda: front_door)
+        answer = app.handler(request, CONTEXT)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    return serve
+
+
+def test_an_execution_that_was_throttled_is_503_and_leaves_no_record(
+    served: Any, table: Table, machine: Machine
+) -> None:
+    states = Failing(machine.client, {"start_execution": client_error("ThrottlingException")})
+    status, said = served(door(table, machine, states=states), post())
+    assert (status, list(said)) == (503, ["detail"])
+    assert table.all() == []
+
+
+def test_an_execution_that_is_there_already_is_accepted(served: Any, table: Table, machine: Machine) -> None:
+    states = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
+    assert served(door(table, machine, states=states), post())[0] == 202
+
+
+@pytest.mark.parametrize("operation", ["put_item", "get_item"])
+@pytest.mark.parametrize("code", ["ThrottlingException", "InternalServerError", "AccessDeniedException"])
+def test_a_table_in_trouble_is_503_and_not_a_crash(
+    served: Any, table: Table, machine: Machine, operation: str, code: str
+) -> None:
+    client = Failing(table.client, {operation: client_error(code)})
+    request = post() if operation == "put_item" else get()
+    status, said = served(door(table, machine, client=client), request)
+    assert (status, list(said)) == (503, ["detail"])
+    assert code not in said["detail"]
+    assert machine.executions() == {}
+
+
+# 200
+
+
+def test_a_running_execution_says_when_to_look_again(api: Api, table: Table) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR - 1))
+    answer = api.raw(get())
+    assert answer["statusCode"] == 200
+    assert 1 <= int(api.header(answer, "Retry-After") or "") <= 60
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_a_finished_execution_does_not(api: Api, table: Table, status: Status) -> None:
+    table.put(running_record(**verdict(status, expires_at=FAR), caller=CALLER))
+    answer = api.raw(get())
+    assert api.header(answer, "Retry-After") is None
+    assert json.loads(answer["body"])["status"] == status.value
+
+
+@pytest.mark.parametrize(
+    "output", ['{"n":12345678901234567890,"f":1.0}', '{ "e" : 1e400 }', '{"t":"\\ud83d 🙂 \u2028"}', "[ ]"]
+)
+def test_an_output_arrives_as_the_text_it_came_as(api: Api, table: Table, output: str) -> None:
+    table.put(running_record(**verdict(expires_at=FAR), caller=CALLER, final_output_json=output))
+    assert f'"final_output":{output},' in api.raw(get())["body"]
+
+
+def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> None:
+    kept = Results(bucket.name, bucket.client).keep(ID, "1" * (INLINE_BYTES + 1))
+    table.put(running_record(**verdict(expires_at=FAR), **kept, caller=CALLER))
+    _, said = api(get())
+    assert said["final_output"] is None
+    assert said["final_output_url"].startswith("https://")
+    assert "X-Amz-Signature" in said["final_output_url"]
+
+
+def test_a_link_is_only_made_for_whoever_may_see_it(api: Api, table: Table, bucket: Bucket) -> None:
+    kept = Results(bucket.name, bucket.client).keep(ID, "1" * (INLINE_BYTES + 1))
+    table.put(running_record(**verdict(expires_at=FAR), **kept, caller="somebody else"))
+    status, said = api(get())
+    assert (status, list(said)) == (404, ["detail"])
+
+
+@pytest.mark.parametrize(
+    "execution_id", ["f" * 32, "x" * 5000, "%00", "%FF", "..", "%2e%2e", f"{ID}%20", quote("🙂"), "a%2Fb"]
+)
+def test_an_id_that_is_nobodys_is_404(api: Api, table: Table, execution_id: str) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    status, said = api(get(execution_id))
+    assert (status, list(said)) == (404, ["detail"])
+
+
+# Whose is it?
+
+
+@pytest.mark.parametrize(
+    ("identity", "headers", "caller"),
+    [
+        ({"userArn": "arn:aws:iam::1:user/a"}, {}, "arn:aws:iam::1:user/a"),
+        ({"userArn": "arn:aws:iam::1:user/a", "apiKeyId": "k1"}, {}, "arn:aws:iam::1:user/a"),
+        ({"userArn": None, "apiKeyId": "k1"}, {"x-api-key": "secret"}, "key/k1"),
+    ],
+)
+def test_the_caller_is_who_api_gateway_says_it_is(
+    api: Api, table: Table, identity: dict[str, Any], headers: dict[str, str], caller: str
+) -> None:
+    request = post(BODY, headers)
+    request["requestContext"]["identity"] = identity
+    api(request)
+    assert table.only().caller == caller
+
+
+def test_a_key_whose_id_is_not_told_is_kept_as_its_fingerprint(api: Api, table: Table) -> None:
+    request = post(BODY, {"X-Api-Key": "a-secret-key"})
+    request["requestContext"]["identity"] = None
+    api(request)
+    caller = table.only().caller or ""
+    assert caller.startswith("key/")
+    assert "secret" not in caller
+
+
+def test_no_header_makes_somebody_else_of_a_caller(api: Api, table: Table) -> None:
+    table.put(record(caller="arn:aws:iam::1:user/victim", expires_at=FAR))
+    forged = {"X-Forwarded-User": "arn:aws:iam::1:user/victim", "x-api-key": "arn:aws:iam::1:user/victim"}
+    assert api(get(headers=forged))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("context", "base"),
+    [
+        ({"path": f"/live{START}", "domainName": "abc.test"}, "https://abc.test/live"),
+        ({"path": START, "domainName": "own.test"}, "https://own.test"),
+        ({"path": f"/live{START}"}, "/live"),
+        ({}, ""),
+    ],
+)
+def test_urls_begin_as_the_caller_reached_us(api: Api, context: dict[str, Any], base: str) -> None:
+    request = post()
+    request["requestContext"] = context | {"identity": {"userArn": CALLER}}
+    _, said = api(request)
+    assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
+
+
+def test_the_log_of_a_request_holds_none_of_its_data(api: Api) -> None:
+    with log_of(app) as log:
+        api(post({"input_data": {"card": "4711"}, "metadata": {"order": "0815"}}, {"x-api-key": "k-secret"}))
+        api(post({"input_data": [4711]}))
+    assert '"message":"accepted"' in log.getvalue()
+    for secret in ("4711", "0815", "k-secret"):
+        assert secret not in log.getvalue()
+
+
+# Garbage
+
+any_body = (
+    st.none()
+    | any_text
+    | any_json.map(json.dumps)
+    | st.fixed_dictionaries(
+        {"input_data": any_json}, optional={"metadata": any_json, "timeout_seconds": any_json}
+    ).map(json.dumps)
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
+    path=st.just(START) | st.just(f"/v1/executions/{ID}") | any_text.map("/v1/executions/{}/async".format),
+    body=any_body,
+    headers=st.none() | st.dictionaries(st.sampled_from(["Idempotency-Key", "Content-Type"]), any_text),
+    encoded=st.booleans(),
+)
+@example(method="POST", path=START, body='{"input_data":{}}', headers=None, encoded=False)
+@example(method="POST", path=START, body="!", headers=None, encoded=True)
+@example(method="POST", path=START, body="/w==", headers=None, encoded=True)
+@example(method="POST", path=START, body="\ud800", headers={}, encoded=False)
+@example(method="POST", path=START, body="\ud800", headers={}, encoded=True)
+@example(
+    method="POST", path=START, body='{"input_data":{}}', headers={"Idempotency-Key": "\ud800"}, encoded=False
+)
+def test_no_garbage_is_answered_with_a_fault_of_ours(
+    served: Any,
+    table: Table,
+    machine: Machine,
+    *,
+    method: str,
+    path: str,
+    body: str | None,
+    headers: dict[str, str] | None,
+    encoded: bool,
+) -> None:
+    request = event(method, path, body, isBase64Encoded=encoded)
+    request["headers"] = headers
+    status, said = served(door(table, machine), request)
+    assert status in {200, 202, 400, 404, 409, 413}, ascii((said, request))
+    assert status in {200, 202} or list(said) == ["detail"]
