@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import asdict
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -16,14 +17,24 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook.errors import InvalidRequest, RecordUnavailable
-from waterhook.front_door import FrontDoor, Problem
+from waterhook.client import WaterflaiClient
+from waterhook.errors import InvalidRequest, Problem, RecordUnavailable
+from waterhook.front_door import FrontDoor
+from waterhook.models import Status
+from waterhook.polling import Poller
 from waterhook.records import Records
+from waterhook.remote import Remote
 from waterhook.request import MAX_REQUEST_BYTES, compact, kind
 from waterhook.results import Results
+from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
 
 logger = Logger()
+# Somebody waits at the other end, and API Gateway hangs up after 29 s. A cancel that is too late asks twice.
+READ_TIMEOUT_S = 6.0
+BUDGET_S = 10.0
 app = APIGatewayRestResolver()
 
 
@@ -62,9 +73,19 @@ def request_of(event: APIGatewayProxyEvent, chatbot_id: str) -> dict[str, Any]:
 @cache
 def _wiring() -> FrontDoor:
     settings = Settings.from_env(os.environ)
-    return FrontDoor(
-        Records(settings.table), boto3.client("stepfunctions"), Results(settings.bucket), settings, time.time
-    )
+    records = Records(settings.table)
+
+    @cache
+    def remote() -> Remote:
+        # Most callers start an execution and never ask again: they don't pay for the upstream's client.
+        key = ApiKey(settings.api_key_secret_arn)
+        client = WaterflaiClient(settings.base_url, key, read_timeout_s=READ_TIMEOUT_S, budget_s=BUDGET_S)
+        poller = Poller(client, Results(settings.bucket), settings, time.time)
+        notifier = Notifier.of(settings, records, time.time)
+        return Remote(records, client, Stopper(client, poller), notifier, time.time)
+
+    states = boto3.client("stepfunctions")
+    return FrontDoor(records, states, Results(settings.bucket), settings, time.time, remote)
 
 
 def _json(status: int, body: str, headers: dict[str, str] | None = None) -> Response[str]:
@@ -100,6 +121,31 @@ def read(execution_id: str) -> Response[str]:
     return _json(
         HTTPStatus.OK, door.document(record), {"Retry-After": str(retry_after_s)} if retry_after_s else {}
     )
+
+
+@app.get("/v1/executions")
+def browse() -> Response[str]:
+    """List the caller's own executions: 200 with a page of them, newest first."""
+    event = app.current_event
+    asked = event.query_string_parameters or {}
+    limit = asked.get("limit") or "20"
+    if not (limit.isascii() and limit.isdigit()):
+        raise InvalidRequest("limit: expected a whole number")
+    page = _wiring().page(
+        caller_of(event), status=asked.get("status"), limit=int(limit[:9]), after=asked.get("next")
+    )
+    return _json(HTTPStatus.OK, compact(page))
+
+
+@app.delete("/v1/executions/<execution_id>")
+def cancel(execution_id: str) -> Response[str]:
+    """Cancel an execution: 200 with what came of it, 202 when that is not known yet."""
+    execution_id = unquote(execution_id)
+    answer = _wiring().cancel(execution_id, caller_of(app.current_event))
+    logger.info("cancel", execution_id=execution_id, cancelled=answer.cancelled)
+    said = {"execution_id": execution_id, **asdict(answer)}
+    pending = not answer.cancelled and answer.previous_status == Status.STARTING
+    return _json(HTTPStatus.ACCEPTED if pending else HTTPStatus.OK, compact(said))
 
 
 @app.exception_handler(Problem)  # type: ignore[untyped-decorator]  # Powertools leaves it untyped

@@ -4,18 +4,19 @@ import os
 import time
 from dataclasses import replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook.client import CancelAnswer, WaterflaiClient
-from waterhook.errors import Refused, UpstreamError
+from waterhook.client import WaterflaiClient
+from waterhook.errors import UpstreamError
 from waterhook.models import Job, Next, Status
 from waterhook.polling import Poller
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.stopping import Stopper
 
 logger = Logger()
 
@@ -23,44 +24,34 @@ logger = Logger()
 MAX_CANCELS = 3
 RETRY_WAIT_S = 5
 
-
-class Upstream(Protocol):
-    """What a cancel needs of the client."""
-
-    def cancel(self, execution_id: str) -> CancelAnswer:
-        """Ask for the execution's end."""
+_WHY = {
+    False: (Status.TIMED_OUT, "deadline", "cancelled at its deadline"),
+    True: (Status.CANCELLED, "cancelled", "cancelled by its caller"),
+}
 
 
 class Canceller:
-    """Ends what is overdue as TIMED_OUT, and never calls a finished job cancelled."""
+    """Ends what is overdue as TIMED_OUT, or as CANCELLED what was cancelled before it could be stopped."""
 
-    def __init__(self, upstream: Upstream, poller: Poller) -> None:
+    def __init__(self, stopper: Stopper) -> None:
         """Keep what it works with."""
-        self._upstream = upstream
-        self._poller = poller
+        self._stopper = stopper
 
     def cancel(self, job: Job) -> Job:
         """Return the job with its outcome, or on its way to another attempt through poll."""
+        outcome, code, message = _WHY[job.cancel_requested]
         try:
-            answer = self._upstream.cancel(job.waterflai_execution_id or "")
-        except Refused:
-            # Known in the field as the answer to "too late", though the vendor's page names none.
-            return self._too_late(job)
+            stopped = self._stopper.stop(job, outcome, code=code, message=message)
         except UpstreamError as error:
             return self._failed(job, error.message)
-        if answer.cancelled:
-            return job.ended(Status.TIMED_OUT, code="deadline", message="cancelled at its deadline")
-        return self._too_late(job)
-
-    def _too_late(self, job: Job) -> Job:
-        polled = self._poller.poll(job)
-        return polled if polled.outcome.is_final else self._failed(polled, "it could not be cancelled")
+        return stopped if stopped.outcome.is_final else self._failed(stopped, "it could not be cancelled")
 
     def _failed(self, job: Job, why: str) -> Job:
         cancels = job.history.cancels + 1
         if cancels >= MAX_CANCELS:
-            message = f"the deadline has passed, and the job at Waterflai may go on: {why}"
-            return job.ended(Status.TIMED_OUT, code="deadline", message=message)
+            outcome, code, message = _WHY[job.cancel_requested]
+            message = f"{message}, but the job at Waterflai may go on: {why}"
+            return job.ended(outcome, code=code, message=message)
         history = replace(job.history, cancels=cancels)
         return replace(job, history=history, next=Next.WAIT, wait_seconds=RETRY_WAIT_S)
 
@@ -71,7 +62,7 @@ def _wiring() -> Canceller:
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
     client = WaterflaiClient(settings.base_url, key)
-    return Canceller(client, Poller(client, Results(settings.bucket), settings, time.time))
+    return Canceller(Stopper(client, Poller(client, Results(settings.bucket), settings, time.time)))
 
 
 @logger.inject_lambda_context(clear_state=True)

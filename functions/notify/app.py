@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import envelope
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status
-from waterhook.records import Record, Records
+from waterhook.record import Record
+from waterhook.records import Records
 from waterhook.request import Defaults
 from waterhook.settings import Settings
 from waterhook.verdict import Notifier
@@ -67,14 +67,7 @@ class Reporter:
 def _wiring() -> tuple[Reporter, Notifier]:
     settings = Settings.from_env(os.environ)
     records = Records(settings.table)
-    notifier = Notifier(
-        records,
-        boto3.client("sns"),
-        topic_arn=settings.topic_arn,
-        source=settings.source,
-        retention_s=settings.retention_days * 24 * 3600,
-        clock=time.time,
-    )
+    notifier = Notifier.of(settings, records, time.time)
     return Reporter(records, settings.defaults, time.time), notifier
 
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from waterhook.client import WaterflaiClient
 from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import Job
 from waterhook.polling import Poller
+from waterhook.progress import Relay
 from waterhook.records import Records
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
@@ -47,27 +48,43 @@ class LateSaver:
         return replace(job, unsaved=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a poll is made of; the record and the topic are opened by the few that need them."""
+
+    poller: Poller
+    saver: LateSaver
+    relay: Callable[[], Relay]
+
+    def poll(self, job: Job, owner: str) -> Job:
+        """Return the job after one question, its upstream id saved and its progress relayed where that is due."""
+        if job.unsaved:
+            job = self.saver.save(job, owner)
+        polled = self.poller.poll(job)
+        progress = polled.history.progress
+        if job.progress_events and progress != job.history.progress and not polled.outcome.is_final:
+            self.relay().tell(polled, {"progress": progress})
+        return polled
+
+
 @cache
-def _wiring() -> tuple[Poller, LateSaver]:
+def _wiring() -> Wiring:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
     client = WaterflaiClient(settings.base_url, key)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
-    return poller, LateSaver(lambda: Records(settings.table), time.time)
+    saver = LateSaver(lambda: Records(settings.table), time.time)
+    return Wiring(poller, saver, lambda: Relay.of(settings, time.time))
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Ask for the execution's status; return the state of the loop."""
-    poller, saver = _wiring()
-    job = Job.from_dict(event["state"])
-    if job.unsaved:
-        job = saver.save(job, event["execution"]["arn"])
-    state = poller.poll(job).to_dict()
+    state = _wiring().poll(Job.from_dict(event["state"]), event["execution"]["arn"]).to_dict()
     logger.info(
         "poll",
-        execution_id=job.execution_id,
+        execution_id=state["execution_id"],
         outcome=state["outcome"],
         next=state["next"],
         wait=state["wait_seconds"],

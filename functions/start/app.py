@@ -11,17 +11,20 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import envelope, policy
+from waterhook.capacity import NO_CAP, Capacity
 from waterhook.client import WaterflaiClient
 from waterhook.errors import NotAccepted, RecordConflict, RecordUnavailable, Unavailable, UpstreamError
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Next, Status, epoch
-from waterhook.records import Record, Records
+from waterhook.record import Record
+from waterhook.records import Records
 from waterhook.request import Request
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 
 logger = Logger()
 _SERVICE_UNAVAILABLE = 503
+_CANCELLED_BEFORE = {"code": "cancelled", "message": "cancelled before it was started"}
 
 
 class Upstream(Protocol):
@@ -38,9 +41,15 @@ class Starter:
     """One key, one remote job: every edge between ACCEPTED, STARTING and RUNNING is a conditional write."""
 
     def __init__(
-        self, records: Records, upstream: Upstream, settings: Settings, clock: Callable[[], float]
+        self,
+        records: Records,
+        upstream: Upstream,
+        settings: Settings,
+        clock: Callable[[], float],
+        capacity: Capacity = NO_CAP,
     ) -> None:
         """Keep what it works with."""
+        self._capacity = capacity
         self._records = records
         self._upstream = upstream
         self._settings = settings
@@ -59,7 +68,13 @@ class Starter:
         if record.owner_execution_arn != owner:
             same = record.request_sha256 == (request.sha256 if request else None)
             return envelope.duplicate(record) if same else envelope.idempotency_conflict(record)
-        job = Job(record.execution_id, record.deadline, History(round(now, 3)), record.waterflai_execution_id)
+        job = Job(
+            record.execution_id,
+            record.deadline,
+            History(round(now, 3)),
+            record.waterflai_execution_id,
+            progress_events=record.progress_events,
+        )
         if request is None:
             problem = intake.problem or ""
             return job.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
@@ -73,16 +88,28 @@ class Starter:
         if record.status is Status.STARTING:
             # The last call ended between its POST and its save, or before the POST. Nobody knows.
             return self._perhaps_accepted(job, record, "the start was interrupted")
+        return self._accepted(job, record, request)
+
+    def _accepted(self, job: Job, record: Record, request: Request) -> Job:
         if record.cancel_requested:
-            return job.ended(Status.CANCELLED, code="cancelled", message="cancelled before it was started")
+            return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
         if self._clock() >= record.deadline:
             tried = record.start_attempts > 0
             return self._never_started(job, "the deadline passed before the start", tried=tried)
+        if not self._capacity.take(record.execution_id, request.chatbot_id):
+            return self._queued(job, record)
         return self._post(job, record, request)
+
+    def _queued(self, job: Job, record: Record) -> Job:
+        """Return the job on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
+        now = self._clock()
+        waited_s = now - (epoch(record.created_at) or now)
+        decision = policy.queue_again(waited_s, now, self._settings.limits(job.deadline))
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _post(self, job: Job, record: Record, request: Request) -> Job:
         try:
-            self._records.begin_start(record)
+            record = self._records.begin_start(record)
         except RecordConflict:
             return self._overtaken(job)
         try:
@@ -91,18 +118,21 @@ class Starter:
             return self._not_started(job, record, error)
         job = replace(job, waterflai_execution_id=upstream_id)
         try:
-            self._records.save_start(record, upstream_id, self._clock())
+            record = self._records.save_start(record, upstream_id, self._clock())
         except RecordConflict:
             current = self._records.get(job.execution_id, self._clock())
             if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
                 # It was our own write: its answer was lost, and boto3's repetition of it came too late.
-                return self._running(job)
-            # A verdict came while we were starting: nobody will wait for this job.
-            self._cancel_quietly(upstream_id)
-            return self._overtaken(job)
+                record = current
+            else:
+                # A verdict came while we were starting: nobody will wait for this job.
+                self._cancel_quietly(upstream_id)
+                return self._overtaken(job)
         except RecordUnavailable:
             logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
             job = replace(job, unsaved=True)
+        if record.cancel_requested:
+            return replace(job, next=Next.CANCEL, cancel_requested=True)
         return self._running(job)
 
     def _not_started(self, job: Job, record: Record, error: UpstreamError) -> Job:
@@ -123,12 +153,14 @@ class Starter:
     def _again(self, job: Job, record: Record, why: str, retry_after_s: float | None = None) -> Job:
         """Return the job on its way to another start, or rejected when the start deadline has passed."""
         try:
-            self._records.undo_start(record)
+            record = self._records.undo_start(record)
         except RecordConflict:
             return self._overtaken(job)
+        if record.cancel_requested:
+            return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
         accepted_at = epoch(record.created_at) or 0.0
         limits = self._settings.limits(min(accepted_at + self._settings.start_deadline_s, record.deadline))
-        decision = policy.start_again(record.start_attempts + 1, retry_after_s, self._clock(), limits)
+        decision = policy.start_again(record.start_attempts, retry_after_s, self._clock(), limits)
         if decision.next is Next.NOTIFY:
             message = f"Waterflai could not take the job until the start deadline; at last: {why}"
             return self._never_started(job, message, tried=True)
@@ -149,7 +181,7 @@ class Starter:
         if record is not None and record.status.is_final:
             return job.ended(record.status)
         if record is not None and record.cancel_requested:
-            return job.ended(Status.CANCELLED, code="cancelled", message="cancelled before it was started")
+            return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
         message = f"{job.execution_id}: the record is neither final nor cancelled"
         raise RecordConflict(message)
 
@@ -167,7 +199,9 @@ def _wiring() -> Starter:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
-    return Starter(Records(settings.table), WaterflaiClient(settings.base_url, key), settings, time.time)
+    client = WaterflaiClient(settings.base_url, key)
+    capacity = Capacity(settings.table, settings.caps)
+    return Starter(Records(settings.table), client, settings, time.time, capacity)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -11,7 +11,7 @@ from waterhook.connections import shared_ssl_context
 from waterhook.errors import InvalidRequest, StreamOverflow
 from waterhook.models import MAX_ID_CHARS, clip
 from waterhook.sse import Decoder
-from waterhook.status import StatusDocument
+from waterhook.status import MAX_STATUS_BYTES, StatusDocument
 from waterhook.transport import MAX_ANSWER_BYTES, Answer, KeySource, Transport, unusable
 
 __all__ = [
@@ -32,7 +32,6 @@ CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 12.0
 # For a whole call, a second attempt with a rotated key included; the functions end after 30 s.
 CALL_BUDGET_S = 25.0
-MAX_STATUS_BYTES = 6 * 1024 * 1024
 # Of one stream: an event of 10 KB each second of the longest time one is listened to.
 MAX_STREAM_BYTES = 8 * 1024 * 1024
 _EVENT_STREAM = "text/event-stream"
@@ -50,10 +49,21 @@ class CancelAnswer:
 class WaterflaiClient:
     """Start, ask, cancel and listen to executions. Safe to keep for the life of a container."""
 
-    def __init__(self, base_url: str, key: KeySource) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: KeySource,
+        *,
+        read_timeout_s: float | None = None,
+        budget_s: float | None = None,
+    ) -> None:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other."""
+        self._budget_s = budget_s
         self._http = Transport(
-            base_url, key, connect_timeout_s=CONNECT_TIMEOUT_S, read_timeout_s=READ_TIMEOUT_S
+            base_url,
+            key,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            read_timeout_s=read_timeout_s or READ_TIMEOUT_S,
         )
 
     def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
@@ -69,9 +79,9 @@ class WaterflaiClient:
             raise unusable(answer.status, "no usable execution_id")
         return execution_id
 
-    def status(self, execution_id: str) -> StatusDocument:
+    def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
         """Return the status document. Raises UpstreamError for any other answer, which says nothing of the job."""
-        answer = self._call("GET", _path(execution_id), limit_bytes=MAX_STATUS_BYTES)
+        answer = self._call("GET", _path(execution_id), limit_bytes=limit_bytes)
         try:
             # The cap may have cut a character in two; anything else that is not UTF-8 is garbage.
             text = answer.body.decode("utf-8-sig", "ignore" if answer.capped else "strict")
@@ -119,7 +129,9 @@ class WaterflaiClient:
     def _call(
         self, method: str, path: str, body: bytes | None = None, limit_bytes: int = MAX_ANSWER_BYTES
     ) -> Answer:
-        return self._http.call(method, path, body, limit_bytes=limit_bytes, budget_s=CALL_BUDGET_S)
+        return self._http.call(
+            method, path, body, limit_bytes=limit_bytes, budget_s=self._budget_s or CALL_BUDGET_S
+        )
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

@@ -1,12 +1,14 @@
 """What Waterhook says of a finished execution, always read from its record: the same words each time."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from waterhook.models import Next, Status
-from waterhook.records import Record
+from waterhook.models import Next, Status, iso
+from waterhook.record import Record
 from waterhook.request import compact
 
+PROGRESS_TYPE = "waterhook.execution.progress"
 DUPLICATE = "Waterhook.Duplicate"
 IDEMPOTENCY_CONFLICT = "Waterhook.IdempotencyConflict"
 
@@ -50,13 +52,42 @@ def event_type(status: Status) -> str:
     return f"waterhook.execution.{status.lower()}"
 
 
+def progress_event(record: Record, source: str, change: Mapping[str, Any], now: float) -> str:
+    """Return the CloudEvents notification of progress; `sequence` orders these, since SNS does not."""
+    return compact(
+        {
+            "specversion": "1.0",
+            "id": f"{record.execution_id}/progress/{record.progress_sequence}",
+            "source": source,
+            "type": PROGRESS_TYPE,
+            "subject": record.execution_id,
+            "time": iso(now),
+            "datacontenttype": "application/json",
+            "data": {
+                "execution_id": record.execution_id,
+                "waterflai_execution_id": record.waterflai_execution_id,
+                "chatbot_id": record.chatbot_id,
+                "status": record.status,
+                "sequence": record.progress_sequence,
+                **change,
+                "metadata": record.metadata,
+            },
+        }
+    )
+
+
 def message_attributes(record: Record) -> dict[str, Any]:
     """Return the SNS attributes that filter policies see; one without a value is left out, as SNS demands."""
-    values = {
-        "type": event_type(record.status),
-        "status": str(record.status),
-        "chatbot_id": record.chatbot_id,
-    }
+    return _attributes(event_type(record.status), record)
+
+
+def progress_attributes(record: Record) -> dict[str, Any]:
+    """Return the SNS attributes of a progress event."""
+    return _attributes(PROGRESS_TYPE, record)
+
+
+def _attributes(kind: str, record: Record) -> dict[str, Any]:
+    values = {"type": kind, "status": str(record.status), "chatbot_id": record.chatbot_id}
     return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
 
 

@@ -3,6 +3,7 @@
     WaterhookError
     ├── SettingsError            the deployment is misconfigured: environment, secret, key
     ├── InvalidRequest           the caller's request is wrong; says where and what was expected
+    ├── Problem                  our API refuses: the HTTP status and what to do about it
     ├── RecordConflict           a conditional write lost its race, or the record is another execution's
     ├── RecordUnavailable        the table did not take a write; whether it was written is not known
     ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
@@ -16,6 +17,8 @@ The line that matters is drawn between `NotAccepted` and `PerhapsAccepted`: a st
 be repeated, a start of the second kind may already be a running job.
 """
 
+from http import HTTPStatus
+
 
 class WaterhookError(Exception):
     """Root of the tree, never raised itself."""
@@ -27,6 +30,16 @@ class SettingsError(WaterhookError):
 
 class InvalidRequest(WaterhookError):
     """The request breaks the contract; the message names the field: `input_data: expected object, got list`."""
+
+
+class Problem(WaterhookError):
+    """An answer of our API that is no success: its HTTP status, and what the caller can do about it."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        """Keep both."""
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
 
 
 class RecordConflict(WaterhookError):

@@ -1,38 +1,34 @@
 """Taking requests in and showing where they stand; everything in between is the state machine's."""
 
+import base64
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import policy
+from waterhook.client import CancelAnswer
 from waterhook.envelope import joined
-from waterhook.errors import RecordConflict, RecordUnavailable, WaterhookError
+from waterhook.errors import InvalidRequest, Problem, RecordConflict, RecordUnavailable
 from waterhook.intake import derived_id
-from waterhook.models import History, epoch
-from waterhook.records import Record, Records
+from waterhook.models import History, Status, epoch
+from waterhook.record import Record
+from waterhook.records import Records
+from waterhook.remote import Remote
 from waterhook.request import Request, compact
 from waterhook.results import Results
 from waterhook.settings import Settings
+from waterhook.status import StatusDocument
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
+MAX_PAGE = 100
 _NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
-
-
-class Problem(WaterhookError):
-    """An answer that is no success: its HTTP status, and what the caller can do about it."""
-
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
-        """Keep both."""
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
 
 
 class FrontDoor:
@@ -45,8 +41,10 @@ class FrontDoor:
         results: Results,
         settings: Settings,
         clock: Callable[[], float],
+        remote: Callable[[], Remote],
     ) -> None:
-        """Keep what it works with."""
+        """Keep what it works with; the upstream is opened by the first caller who asks for it."""
+        self._remote = remote
         self._records = records
         self._states = states
         self._results = results
@@ -90,9 +88,19 @@ class FrontDoor:
     def document(self, record: Record) -> str:
         """Return the status document as JSON text: the upstream's fields, then our own."""
         timing = record.timing or {}
+        live = (
+            self._remote().progress(record) if record.waterflai_execution_id else None
+        ) or StatusDocument()
+        finished = record.status is Status.COMPLETED
         said = {
             "execution_id": record.execution_id,
             "status": record.status,
+            "progress": 100.0
+            if finished
+            else (live.progress if live.progress is not None else record.progress),
+            "current_node": live.current_node,
+            "completed_nodes": live.completed_nodes,
+            "total_nodes": live.total_nodes,
             "error_message": (record.error or {}).get("message"),
             "created_at": record.created_at,
             "started_at": record.started_at,
@@ -102,12 +110,31 @@ class FrontDoor:
             "error": record.error,
             "output_error": record.output_error,
             "final_output_url": self._results.link(record.output_ref) if record.output_ref else None,
+            "cancel_requested": record.cancel_requested,
             "notified_at": record.notified_at,
             "usage": record.usage,
         }
         members = {name: compact(value) for name, value in said.items()}
         members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
         return joined(members)
+
+    def cancel(self, execution_id: str, caller: str) -> CancelAnswer:
+        """Return what a cancel of the caller's execution came to. Raises Problem 404 or 502."""
+        record = self.find(execution_id, caller)
+        return self._remote().cancel(record)
+
+    def page(self, caller: str, *, status: str | None, limit: int, after: str | None) -> dict[str, Any]:
+        """Return the caller's own executions, newest first, and where the next page begins.
+
+        Raises InvalidRequest for a status, limit or `next` that makes no sense.
+        """
+        if status is not None and status not in Status.__members__:
+            raise InvalidRequest(f"status: expected one of {', '.join(Status)}")
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidRequest(f"limit: expected 1 to {MAX_PAGE}")
+        start = _read_cursor(after, caller) if after else None
+        entries, last = self._records.page(caller, status=status, limit=limit, start=start)
+        return {"executions": entries, "next": _write_cursor(last) if last else None}
 
     def retry_after_s(self, record: Record) -> int | None:
         """Return in how many seconds another look is worthwhile, or None when nothing will change."""
@@ -155,3 +182,18 @@ class FrontDoor:
     def _owner(self, name: str) -> str:
         machine = self._settings.state_machine_arn
         return machine.replace(":stateMachine:", ":execution:") + f":{name}"
+
+
+def _write_cursor(key: Mapping[str, str]) -> str:
+    return base64.urlsafe_b64encode(compact([key["execution_id"], key["created_at"]]).encode()).decode()
+
+
+def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
+    """Return the index key of a cursor. The caller in it is the one who asks, so it opens nobody else's list."""
+    try:
+        execution_id, created_at = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest("next: expected the value that the last page gave") from error
+    if not isinstance(execution_id, str) or epoch(created_at) is None:
+        raise InvalidRequest("next: expected the value that the last page gave")
+    return {"execution_id": execution_id, "created_at": created_at, "caller": caller}

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from waterhook.errors import InvalidRequest, RecordConflict
-from waterhook.records import Record, Records
+from waterhook.models import epoch
+from waterhook.record import Record
+from waterhook.records import Records
 from waterhook.request import Defaults, Request
 
 
@@ -34,17 +36,20 @@ class Intake:
     def read(cls, given: object, *, execution_arn: str, started_at: str, defaults: Defaults) -> Self:
         """Read the input of a state machine execution. Never raises: what is wrong is in `problem`.
 
-        The default key is the EventBridge event id, else the execution itself, so that a function that
-        is called again finds the record of its first call. An invalid request gets the default key too:
-        its corrected successor must be able to use the caller's.
+        The default key is the EventBridge event id, a schedule's ARN and time, else the execution itself, so
+        that a function that is called again finds the record of its first call. An invalid request gets the
+        default key too: its corrected successor must be able to use the caller's.
         """
-        source, raw, key, accepted_id = "states", given, f"{execution_arn}@{started_at}", None
+        source, raw, key, accepted_id = "states", given, f"{execution_arn}@{_second(started_at)}", None
         if isinstance(given, Mapping) and "request" in given and "chatbot_id" not in given:
             raw = given["request"]
             if isinstance(given.get("execution_id"), str):
                 accepted_id = given["execution_id"]
             elif isinstance(given.get("event_id"), str):
                 source, key = "events", given["event_id"]
+            elif isinstance(given.get("schedule"), Mapping):
+                schedule = given["schedule"]
+                source, key = "schedule", f"{schedule.get('arn')}@{schedule.get('time')}"
         try:
             request = Request.from_dict(raw, defaults)
         except InvalidRequest as error:
@@ -77,3 +82,9 @@ class Intake:
                 raise
             return first
         return record
+
+
+def _second(started_at: str) -> str:
+    """Return the second of an execution's start: the engine and its API write the same moment differently."""
+    moment = epoch(started_at)
+    return started_at if moment is None else str(int(moment))

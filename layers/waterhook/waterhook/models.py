@@ -57,6 +57,7 @@ class Next(StrEnum):
     """What the state machine does next; it obeys and decides nothing itself."""
 
     START = "start"
+    FOLLOW = "follow"
     WAIT = "wait"
     POLL = "poll"
     CANCEL = "cancel"
@@ -105,6 +106,8 @@ class History:
     first_progress_at: float | None = None
     cleanup_after: float | None = None
     cancels: int = 0
+    follow_failed_at: float | None = None
+    follow_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,10 @@ class Job:
     waterflai_execution_id: str | None = None
     unsaved: bool = False
     """The upstream id is known here but not in the record yet; a later step saves it."""
+    progress_events: bool = False
+    cancel_requested: bool = False
+    follow_refused: bool = False
+    """Set by the state machine when there was no capacity to follow; the next poll takes note."""
     outcome: Status = Status.RUNNING
     next: Next = Next.POLL
     wait_seconds: int = 0

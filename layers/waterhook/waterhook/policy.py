@@ -16,6 +16,8 @@ from waterhook.status import StatusDocument
 TURN_BUDGET = 2_000
 # A refused start and the wait before the next write as many, and come on top.
 START_BUDGET = 300
+# A queue for a free slot has no count of its turns; each is this part of what is left until the deadline.
+QUEUE_TURNS = 100
 # The state machine's own guard on the wait branch; see "What next?" in the ASL.
 WAIT_LIMIT_S = 3_600
 # An upstream that asks for more patience than this is asked again all the same.
@@ -28,6 +30,8 @@ CLEANUP_MARGIN_S = 5.0
 # 404 is "gone" only after this many in a row over this long: right after a start it may be replication delay.
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
+# A stream that failed, or found no capacity, is tried again after this: meanwhile polling goes on.
+FOLLOW_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Limits:
     shortest_wait_s: float
     longest_wait_s: float
     deadline: float
+    follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,17 @@ class Decision:
 
 
 def next_step(history: History, now: float, limits: Limits) -> Decision:
-    """Return CANCEL once the deadline has passed, else WAIT with whole seconds in 1..WAIT_LIMIT_S.
+    """Return CANCEL once the deadline has passed, FOLLOW where that promises more, else WAIT.
 
-    Upper bounds win over lower ones, with one exception: the turn budget. An upstream that keeps
-    moving `cleanup_after` must not lead an execution into the history limit.
+    A wait is a whole number of seconds in 1..WAIT_LIMIT_S. Upper bounds win over lower ones, with one
+    exception: the turn budget. An upstream that keeps moving `cleanup_after` must not lead an execution
+    into the history limit.
     """
     rest_s = limits.deadline - now
     if rest_s <= 0:
         return Decision(Next.CANCEL)
+    if limits.follow and _may_follow(history, now):
+        return Decision(Next.FOLLOW)
     wait_s = _by_age_and_progress(history, now, limits)
     if history.errors:
         slower_s = limits.shortest_wait_s * 2.0 ** min(history.errors, 16)
@@ -81,6 +89,18 @@ def start_again(attempts: int, retry_after_s: float | None, now: float, limits: 
     wait_s = max(wait_s, min(retry_after_s or 0.0, RETRY_AFTER_LIMIT_S))
     rest_s = limits.deadline - now
     wait_s = min(max(wait_s, _by_budget(START_BUDGET, attempts, rest_s)), rest_s)
+    return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
+
+
+def queue_again(waited_s: float, now: float, limits: Limits) -> Decision:
+    """Return START after a wait that grows with the time already spent waiting for a free slot.
+
+    Each wait is at least a hundredth of what is left, so there are at most some hundreds of them: whoever
+    has a month to wait is not asked every minute.
+    """
+    rest_s = max(limits.deadline - now, 1.0)
+    wait_s = min(max(WAIT_PER_AGE * waited_s, limits.shortest_wait_s), limits.longest_wait_s)
+    wait_s = min(max(wait_s, rest_s / QUEUE_TURNS), rest_s)
     return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
 
 
@@ -126,6 +146,18 @@ def is_lost(history: History, now: float) -> bool:
     """Whether the upstream has denied knowing the job often and long enough to believe it."""
     since = history.not_found_since
     return since is not None and history.not_found >= LOST_AFTER_COUNT and now - since >= LOST_AFTER_S
+
+
+def not_followed(history: History, now: float) -> History:
+    """Return the history after a stream that failed or was refused: polling goes on for a while."""
+    return replace(history, follow_failed_at=now)
+
+
+def _may_follow(history: History, now: float) -> bool:
+    """Whether the upstream answers and no stream has failed lately. A follow writes as many events as a turn."""
+    if history.errors or history.retry_after_s is not None or history.turns >= TURN_BUDGET // 2:
+        return False
+    return history.follow_failed_at is None or now - history.follow_failed_at >= FOLLOW_PAUSE_S
 
 
 def _progress_of(document: StatusDocument) -> float | None:

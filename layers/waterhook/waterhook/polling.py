@@ -6,26 +6,33 @@ from typing import Protocol
 
 from waterhook import policy
 from waterhook.errors import UpstreamError
-from waterhook.models import Job, Status, iso
+from waterhook.models import Job, Next, Status, iso
 from waterhook.results import Results
 from waterhook.settings import Settings
-from waterhook.status import StatusDocument
+from waterhook.status import MAX_STATUS_BYTES, StatusDocument
 
 
 class StatusSource(Protocol):
     """Whoever knows the status of an execution."""
 
-    def status(self, execution_id: str) -> StatusDocument:
-        """Return it, or raise UpstreamError."""
+    def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
+        """Return it, reading no more than `limit_bytes`, or raise UpstreamError."""
 
 
 class Poller:
     """Asks once and never raises because the upstream had a bad minute: a failed question is not a failed job."""
 
     def __init__(
-        self, source: StatusSource, results: Results, settings: Settings, clock: Callable[[], float]
+        self,
+        source: StatusSource,
+        results: Results,
+        settings: Settings,
+        clock: Callable[[], float],
+        *,
+        limit_bytes: int = MAX_STATUS_BYTES,
     ) -> None:
-        """Keep what it works with."""
+        """Keep what it works with; a document larger than `limit_bytes` is left to a poller with more room."""
+        self._limit_bytes = limit_bytes
         self._source = source
         self._results = results
         self._settings = settings
@@ -33,12 +40,16 @@ class Poller:
 
     def poll(self, job: Job) -> Job:
         """Return the job with an outcome, or with what to do next."""
+        if job.follow_refused:
+            job = replace(job, follow_refused=False, history=policy.not_followed(job.history, self._clock()))
         try:
-            document = self._source.status(job.waterflai_execution_id or "")
+            document = self._source.status(job.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
         except UpstreamError as error:
             return self.unanswered(job, error)
         now = self._clock()
         job = replace(job, history=policy.answered(job.history, document, now))
+        if document.too_large and self._limit_bytes < MAX_STATUS_BYTES:
+            return replace(job, next=Next.POLL, wait_seconds=0)
         if document.outcome is None:
             # Running, or larger than we read and saying no outcome in what we read: later it may.
             return self.decide(job)
@@ -64,7 +75,7 @@ class Poller:
         if outcome is Status.FAILED:
             reason = document.error_message or "Waterflai gave no reason"
             return job.ended(outcome, code="failed", message=reason, completed_at=completed_at)
-        if outcome is Status.CANCELLED and job.history.cancels:
+        if outcome is Status.CANCELLED and job.history.cancels and not job.cancel_requested:
             # An earlier cancel of ours was carried out, and only its answer was lost.
             message = "cancelled at its deadline"
             return job.ended(Status.TIMED_OUT, code="deadline", message=message, completed_at=completed_at)

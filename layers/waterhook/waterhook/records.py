@@ -1,25 +1,22 @@
 """The executions table: one item per execution, changed only by conditional writes that each win one race."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import boto3
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import MAX_ID_CHARS, Status, iso
-from waterhook.request import Request, compact
+from waterhook.record import Record, from_attribute, to_attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# A record that is not final yet must outlive its job, whatever happens to it.
-UNFINISHED_GRACE_S = 30 * 24 * 3600
+# Callers have an index of their own; what has no caller is not in it.
+CALLER_INDEX = "by_caller"
+LISTED = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
 
 # The races, named. `#s` is the reserved word `status`, `:me` the execution that asks.
 never_seen = "attribute_not_exists(execution_id)"  # two requests with one key: the first one wins
@@ -27,94 +24,15 @@ expired = "expires_at < :now"  # TTL deletes hours late; a key is free again on 
 still_accepted = "#s = :accepted AND attribute_not_exists(cancel_requested)"  # a cancel before the POST wins
 still_starting = "#s = :starting"  # a verdict that came during the POST wins over its answer
 still_alive = "#s IN (:accepted, :starting, :running)"
+not_known_upstream = (
+    "attribute_not_exists(waterflai_execution_id)"  # with an id the upstream is asked instead
+)
 not_concluded = "attribute_not_exists(finished_at)"  # two verdicts: the first one wins
 not_notified = "attribute_not_exists(notified_at)"  # two publishers: the first one is the one remembered
+next_in_line = "progress_sequence < :0"  # a number, once given, is never given again
 mine = "owner_execution_arn = :me"  # a duplicate execution never changes the first one's record
 
 _STATUS_VALUES = {":accepted": Status.ACCEPTED, ":starting": Status.STARTING, ":running": Status.RUNNING}
-_serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An execution as it is remembered. Times ending in `_at` are RFC 3339, but `expires_at` (TTL) is epoch seconds.
-
-    What the customer may nest to any depth is kept as JSON text: DynamoDB stops at 32 levels.
-    """
-
-    execution_id: str
-    status: Status
-    owner_execution_arn: str
-    source: str
-    created_at: str
-    deadline: int
-    expires_at: int
-    deliver_to: tuple[str, ...]
-    chatbot_id: str | None = None
-    request_sha256: str | None = None
-    metadata_json: str = "{}"
-    progress_events: bool = False
-    caller: str | None = None
-    start_attempts: int = 0
-    cancel_requested: str | None = None
-    waterflai_execution_id: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    notified_at: str | None = None
-    error: Mapping[str, Any] | None = None
-    final_output_json: str | None = None
-    output_ref: str | None = None
-    output_error: str | None = None
-    timing: Mapping[str, Any] | None = None
-    usage: Mapping[str, Any] | None = None
-
-    @classmethod
-    def accepted(
-        cls,
-        execution_id: str,
-        request: Request | None,
-        now: float,
-        *,
-        owner: str,
-        source: str,
-        deliver_to: tuple[str, ...],
-        caller: str | None = None,
-    ) -> Self:
-        """Return the record of a request that was just taken in; an invalid one has no request."""
-        deadline = int(now) + (request.timeout_seconds if request else 0)
-        return cls(
-            execution_id=execution_id,
-            status=Status.ACCEPTED,
-            owner_execution_arn=owner,
-            source=source,
-            created_at=iso(now) or "",
-            deadline=deadline,
-            expires_at=deadline + UNFINISHED_GRACE_S,
-            deliver_to=request.deliver_to if request else deliver_to,
-            chatbot_id=request.chatbot_id if request else None,
-            request_sha256=request.sha256 if request else None,
-            metadata_json=compact(request.metadata) if request else "{}",
-            progress_events=request.progress_events if request else False,
-            caller=caller,
-        )
-
-    @classmethod
-    def from_item(cls, item: Mapping[str, Any]) -> Self:
-        """Read an item; attributes of another version are passed over."""
-        known = {name: _plain(_deserialize(item[name])) for name in cls.__dataclass_fields__ if name in item}
-        return cls(**known | {"status": Status(known["status"]), "deliver_to": tuple(known["deliver_to"])})
-
-    def to_item(self) -> dict[str, Any]:
-        """Return the item without its empty attributes."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: _serialize(_fit(value)) for name, value in values.items() if value is not None}
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The caller's own words, to be echoed."""
-        metadata: dict[str, Any] = json.loads(self.metadata_json)
-        return metadata
 
 
 class Records:
@@ -146,6 +64,35 @@ class Records:
                 ExpressionAttributeValues={":now": {"N": str(int(now))}},
             )
 
+    def page(
+        self, caller: str, *, status: str | None, limit: int, start: Mapping[str, str] | None
+    ) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
+        """Return a caller's executions, newest first, as the lean index has them, and the key to go on from.
+
+        A status is filtered for after reading, so a page of it may be short, or empty, and still have a next one.
+        """
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": CALLER_INDEX,
+            "KeyConditionExpression": "caller = :caller",
+            "ExpressionAttributeValues": {":caller": {"S": caller}},
+            "ScanIndexForward": False,
+            "Limit": limit,
+        }
+        if status is not None:
+            query["FilterExpression"] = "#s = :status"
+            query["ExpressionAttributeNames"] = {"#s": "status"}
+            query["ExpressionAttributeValues"][":status"] = {"S": status}
+        if start is not None:
+            query["ExclusiveStartKey"] = {name: {"S": value} for name, value in start.items()}
+        with _racing(caller):
+            answer = self._client.query(**query)
+        entries = [
+            {name: from_attribute(item[name]) for name in LISTED if name in item} for item in answer["Items"]
+        ]
+        last = answer.get("LastEvaluatedKey")
+        return entries, {name: value["S"] for name, value in last.items()} if last else None
+
     def withdraw(self, record: Record) -> None:
         """Delete a record that was accepted but whose execution could surely not be started."""
         with _racing(record.execution_id):
@@ -160,20 +107,20 @@ class Records:
                 },
             )
 
-    def begin_start(self, record: Record) -> None:
+    def begin_start(self, record: Record) -> Record:
         """ACCEPTED → STARTING: from here on a start may have been sent."""
         attempts = record.start_attempts + 1
-        self._change(
+        return self._change(
             record, {"status": Status.STARTING, "start_attempts": attempts}, f"{still_accepted} AND {mine}"
         )
 
-    def undo_start(self, record: Record) -> None:
+    def undo_start(self, record: Record) -> Record:
         """STARTING → ACCEPTED: the start was surely not carried out."""
-        self._change(record, {"status": Status.ACCEPTED}, f"{still_starting} AND {mine}")
+        return self._change(record, {"status": Status.ACCEPTED}, f"{still_starting} AND {mine}")
 
-    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> None:
+    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
         """STARTING → RUNNING, with the upstream's id."""
-        self._change(
+        return self._change(
             record,
             {
                 "status": Status.RUNNING,
@@ -183,31 +130,45 @@ class Records:
             f"{still_starting} AND {mine}",
         )
 
-    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> None:
-        """Anything alive → final. The first verdict wins; the record then says what is published."""
-        self._change(record, verdict, f"{still_alive} AND {not_concluded} AND {mine}")
+    def request_cancel(self, record: Record, now: float) -> Record:
+        """Ask that it not be started, or be stopped as soon as the upstream's id is known."""
+        return self._change(
+            record, {"cancel_requested": iso(now)}, f"{still_alive} AND {not_known_upstream} AND {mine}"
+        )
 
-    def mark_notified(self, record: Record, now: float) -> None:
+    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> Record:
+        """Anything alive → final. The first verdict wins; the record then says what is published."""
+        return self._change(record, verdict, f"{still_alive} AND {not_concluded} AND {mine}")
+
+    def save_progress(self, record: Record, progress: float | None) -> Record:
+        """Count one more progress event, while the execution is alive, and return the record with its number."""
+        sequence = record.progress_sequence + 1
+        changes = {"progress_sequence": sequence, "progress": progress}
+        return self._change(
+            record, changes, f"{still_alive} AND {not_concluded} AND {mine} AND {next_in_line}"
+        )
+
+    def mark_notified(self, record: Record, now: float) -> Record:
         """Remember that the outcome was delivered; an output that was not to be kept is dropped now."""
         keep = "dynamodb" in record.deliver_to
         drop = [] if keep else ["final_output_json"]
-        self._change(record, {"notified_at": iso(now)}, f"{not_notified} AND {mine}", drop)
+        return self._change(record, {"notified_at": iso(now)}, f"{not_notified} AND {mine}", drop)
 
     def _change(
         self, record: Record, changes: Mapping[str, Any], condition: str, drop: list[str] | None = None
-    ) -> None:
-        """Change a record under a condition in which `:me` is the owner the given record names."""
+    ) -> Record:
+        """Change a record under a condition in which `:me` is the owner it names; return it as it is then."""
         given = {name: value for name, value in changes.items() if value is not None}
         names = {f"#{index}": name for index, name in enumerate(given)} | {"#s": "status"}
-        values = {f":{index}": _serialize(_fit(value)) for index, value in enumerate(given.values())}
-        values |= {name: _serialize(str(value)) for name, value in _STATUS_VALUES.items()}
-        values[":me"] = _serialize(record.owner_execution_arn)
+        values = {f":{index}": to_attribute(value) for index, value in enumerate(given.values())}
+        values |= {name: to_attribute(value) for name, value in _STATUS_VALUES.items()}
+        values[":me"] = to_attribute(record.owner_execution_arn)
         update = "SET " + ", ".join(f"#{index} = :{index}" for index in range(len(given)))
         if drop:
             update += " REMOVE " + ", ".join(drop)
         used = f"{update} {condition}"
         with _racing(record.execution_id):
-            self._client.update_item(
+            changed = self._client.update_item(
                 TableName=self._table,
                 Key={"execution_id": {"S": record.execution_id}},
                 UpdateExpression=update,
@@ -215,7 +176,9 @@ class Records:
                 # DynamoDB refuses a request that defines what it doesn't use.
                 ExpressionAttributeNames={name: value for name, value in names.items() if name in used},
                 ExpressionAttributeValues={name: value for name, value in values.items() if name in used},
+                ReturnValues="ALL_NEW",
             )
+        return Record.from_item(changed["Attributes"])
 
 
 @contextmanager
@@ -230,25 +193,3 @@ def _racing(execution_id: str) -> Iterator[None]:
             raise RecordConflict(message) from error
         message = f"{execution_id}: the table failed: {code}"
         raise RecordUnavailable(message) from error
-
-
-def _fit(value: Any) -> Any:
-    """Return a value the serializer takes: it knows no tuple, no float and no StrEnum."""
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, float):
-        return Decimal(str(value))
-    if isinstance(value, Mapping):
-        return {name: _fit(entry) for name, entry in value.items()}
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Return what the deserializer gave, with numbers instead of Decimals."""
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value

@@ -37,6 +37,8 @@ class Defaults:
 
     timeout_s: int
     deliver_to: tuple[str, ...]
+    allowed_chatbots: frozenset[str] = frozenset()
+    """The only chatbots that may be asked for; empty for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class Request:
             if name not in _FIELDS and not str(name).startswith(_FOREIGN_PREFIX)
         ]
         problems += [problem for check in _CHECKS if (problem := check(raw))]
+        allowed = defaults.allowed_chatbots
+        if not problems and allowed and raw["chatbot_id"] not in allowed:
+            problems = ["chatbot_id: not among those that this deployment allows"]
         problems = problems or [problem for problem in [_size_problem(raw)] if problem]
         if problems:
             raise InvalidRequest("; ".join(clip(problem, 300) for problem in problems[:10]))

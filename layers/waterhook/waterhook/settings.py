@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from waterhook.capacity import MAX_CAP, Caps
 from waterhook.errors import SettingsError
 from waterhook.policy import Limits
 from waterhook.request import DELIVERIES, MAX_TIMEOUT_S, Defaults
@@ -34,6 +35,10 @@ class Settings:
     uncertain_on_503: bool
     deliver_to: tuple[str, ...]
     retention_days: int
+    follow: bool
+    follow_s: int
+    caps: Caps
+    allowed_chatbots: frozenset[str]
     state_machine_arn: str
 
     @classmethod
@@ -79,7 +84,14 @@ class Settings:
             uncertain_on_503=choice("WATERHOOK_ON_503_AT_START", "RETRY", "UNCERTAIN") == "UNCERTAIN",
             deliver_to=_DELIVERY[choice("WATERHOOK_DELIVERY", *_DELIVERY)],
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
-            # Only the API has it: the machine refers to the other functions and can't be referred to by them.
+            follow=choice("WATERHOOK_FOLLOW_MODE", "ON", "OFF") == "ON",
+            follow_s=number("WATERHOOK_FOLLOW_S", 1, 840),
+            caps=Caps(
+                stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CAP),
+                chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CAP),
+            ),
+            allowed_chatbots=frozenset(_listed(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
+            # Only the functions that the machine doesn't call have it: there is no circle in a template.
             state_machine_arn=env.get("WATERHOOK_STATE_MACHINE_ARN", ""),
         )
         waits_are_read = not any("_WAIT_S: " in problem for problem in problems)
@@ -92,8 +104,13 @@ class Settings:
     @property
     def defaults(self) -> Defaults:
         """What a request gets where it is silent."""
-        return Defaults(timeout_s=self.default_timeout_s, deliver_to=self.deliver_to)
+        return Defaults(self.default_timeout_s, self.deliver_to, self.allowed_chatbots)
 
     def limits(self, deadline: float) -> Limits:
         """Return what the policy must stay within for a deadline in epoch seconds."""
-        return Limits(self.shortest_wait_s, self.longest_wait_s, deadline)
+        return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=self.follow)
+
+
+def _listed(text: str) -> list[str]:
+    """Return the entries of a comma-separated list without the spaces around them."""
+    return [entry.strip() for entry in text.split(",") if entry.strip()]

@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, UPSTREAM_FINAL, Status, clip, epoch
 
+# The most that is read of a status document; the rest of a larger one is never fetched.
+MAX_STATUS_BYTES = 6 * 1024 * 1024
+
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 _INT_DIGITS = 18
 

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
 
 from waterhook import envelope
+from waterhook.capacity import NO_CAP, Capacity
 from waterhook.errors import RecordConflict
 from waterhook.models import Job, Status, clip, iso
-from waterhook.records import Record, Records
+from waterhook.record import Record
+from waterhook.records import Records
+from waterhook.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -25,6 +30,7 @@ class Notifier:
         source: str,
         retention_s: float,
         clock: Callable[[], float],
+        capacity: Capacity = NO_CAP,
     ) -> None:
         """Keep what it works with; `retention_s` is how long a record stays after its verdict."""
         self._records = records
@@ -33,6 +39,20 @@ class Notifier:
         self._source = source
         self._retention_s = retention_s
         self._clock = clock
+        self._capacity = capacity
+
+    @classmethod
+    def of(cls, settings: Settings, records: Records, clock: Callable[[], float]) -> Self:
+        """Return the notifier of this deployment."""
+        return cls(
+            records,
+            boto3.client("sns"),
+            topic_arn=settings.topic_arn,
+            source=settings.source,
+            retention_s=settings.retention_days * 24 * 3600,
+            clock=clock,
+            capacity=Capacity(settings.table, settings.caps),
+        )
 
     def notify(self, job: Job, owner: str) -> dict[str, Any]:
         """Conclude the job and return what the state machine ends with.
@@ -45,15 +65,17 @@ class Notifier:
             return envelope.failure(Status.ERROR.error_name, message, {"execution_id": job.execution_id})
         if record.owner_execution_arn != owner:
             return envelope.duplicate(record)
-        return self.conclude(record, self._verdict(job))
+        return self.conclude(record, self.verdict(job))
 
     def conclude(self, record: Record, verdict: Mapping[str, Any]) -> dict[str, Any]:
         """Write a verdict unless there is one, deliver what the record then says and return its summary."""
         if not record.status.is_final:
-            # On a conflict somebody was first. Whoever it was, their verdict is what counts from here on.
-            with suppress(RecordConflict):
-                self._records.conclude(record, verdict)
-            record = self._reread(record)
+            try:
+                record = self._records.conclude(record, verdict)
+            except RecordConflict:
+                # Somebody was first. Whoever it was, their verdict is what counts from here on.
+                record = self._reread(record)
+        self._capacity.give_back(record.execution_id, record.chatbot_id)
         said = envelope.summary(record)
         self._deliver(record)
         return said
@@ -79,7 +101,7 @@ class Notifier:
             raise RecordConflict(message)
         return current
 
-    def _verdict(self, job: Job) -> dict[str, Any]:
+    def verdict(self, job: Job) -> dict[str, Any]:
         """Return the attributes a verdict sets. A job without an outcome is our own fault."""
         now = self._clock()
         outcome, error = job.outcome, job.error
@@ -95,5 +117,5 @@ class Notifier:
             "error": error,
             "waterflai_execution_id": job.waterflai_execution_id,
             "timing": {"completed_at": completed_at} if completed_at else None,
-            "usage": {"polls": job.history.turns},
+            "usage": {"polls": job.history.turns, "follow_seconds": job.history.follow_seconds},
         }

@@ -1,0 +1,141 @@
+"""Reconcile: close what the state machine could not, when it was stopped, timed out or failed where no Catch sees."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from waterhook.client import WaterflaiClient
+from waterhook.errors import UpstreamError
+from waterhook.intake import Intake
+from waterhook.models import History, Job, Status
+from waterhook.polling import Poller
+from waterhook.record import Record
+from waterhook.records import Records
+from waterhook.results import Results
+from waterhook.secrets import ApiKey
+from waterhook.settings import Settings
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+logger = Logger()
+
+# In-process attempts to stop a remote job before its record is closed all the same.
+CANCEL_ATTEMPTS = 3
+CANCEL_PAUSE_S = 2.0
+
+# What an end without a verdict means, by the status Step Functions gives it.
+_OUTCOMES = {
+    "ABORTED": (Status.CANCELLED, "aborted", "the state machine execution was stopped"),
+    "TIMED_OUT": (Status.TIMED_OUT, "deadline", "the state machine execution timed out"),
+    "FAILED": (Status.ERROR, "fault", "the state machine execution failed where it could not recover"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A state machine execution that has ended: its ARN, how, what it was given and when it began."""
+
+    arn: str
+    status: str
+    given: object
+    started_at: str
+
+
+class Reconciler:
+    """Acts for the execution that owns the record and for no other; what is final and notified is left alone."""
+
+    def __init__(
+        self,
+        records: Records,
+        stopper: Stopper,
+        notifier: Notifier,
+        settings: Settings,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        """Keep what it works with."""
+        self._records = records
+        self._stopper = stopper
+        self._notifier = notifier
+        self._settings = settings
+        self._clock = clock
+        self._sleep = sleep
+
+    def close(self, ended: Ended) -> Record | None:
+        """Return the record that was closed or delivered, or None where there was nothing to do."""
+        now, defaults = self._clock(), self._settings.defaults
+        intake = Intake.read(
+            ended.given, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
+        )
+        record = intake.claim(self._records, owner=ended.arn, now=now, defaults=defaults)
+        if record.owner_execution_arn != ended.arn or record.notified_at is not None:
+            return None
+        job = Job(record.execution_id, record.deadline, History(now), record.waterflai_execution_id)
+        self._notifier.notify(job if record.status.is_final else self._verdict(job, record, ended), ended.arn)
+        return record
+
+    def _verdict(self, job: Job, record: Record, ended: Ended) -> Job:
+        outcome, code, message = _OUTCOMES.get(ended.status, _OUTCOMES["FAILED"])
+        if record.waterflai_execution_id is not None:
+            return self._stopped(job, outcome, code, message)
+        if record.status is Status.STARTING:
+            message = f"{message} during the start; Waterflai may be running this job"
+            return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
+        return job.ended(outcome, code=code, message=message)
+
+    def _stopped(self, job: Job, outcome: Status, code: str, message: str) -> Job:
+        """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer."""
+        for attempt in range(CANCEL_ATTEMPTS):
+            if attempt:
+                self._sleep(CANCEL_PAUSE_S)
+            try:
+                stopped = self._stopper.stop(job, outcome, code=code, message=message)
+            except UpstreamError as error:
+                logger.warning("not cancelled", execution_id=job.execution_id, code=error.code)
+                continue
+            if stopped.outcome.is_final:
+                return stopped
+        return job.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
+
+
+def describe(states: "SFNClient", arn: str, status: str) -> Ended:
+    """Return the ended execution; the event tells no input, on purpose: rules pass no customer data."""
+    run = states.describe_execution(executionArn=arn)
+    started_at = run["startDate"].strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return Ended(arn, status, json.loads(run.get("input") or "null"), started_at)
+
+
+@cache
+def _wiring() -> tuple[Reconciler, "SFNClient"]:
+    settings = Settings.from_env(os.environ)
+    key = ApiKey(settings.api_key_secret_arn)
+    client = WaterflaiClient(settings.base_url, key)
+    records = Records(settings.table)
+    notifier = Notifier.of(settings, records, time.time)
+    poller = Poller(client, Results(settings.bucket), settings, time.time)
+    reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
+    return reconciler, boto3.client("stepfunctions")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Close the execution that a status event names by ARN and status."""
+    reconciler, states = _wiring()
+    record = reconciler.close(describe(states, event["arn"], event["status"]))
+    logger.info("reconcile", execution_id=record.execution_id if record else None, closed=record is not None)
+    return {"closed": record is not None}
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    _wiring()

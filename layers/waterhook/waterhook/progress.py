@@ -1,0 +1,83 @@
+"""Progress events: what changed while an execution runs, at most one a second, never after its end."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+
+from waterhook import envelope
+from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.models import Job
+from waterhook.records import Records
+from waterhook.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+    from waterhook.record import Record
+
+MIN_INTERVAL_S = 1.0
+
+
+class Relay:
+    """Relays the progress of one execution. Best effort: a lost progress event is no lost outcome.
+
+    The record is written first and refuses once it is final, so nothing is published after the outcome was
+    decided; the number it hands out orders the events, since SNS keeps no order.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        sns: "SNSClient",
+        *,
+        topic_arn: str,
+        source: str,
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep what it works with."""
+        self._records = records
+        self._sns = sns
+        self._topic_arn = topic_arn
+        self._source = source
+        self._clock = clock
+        self._record: Record | None = None
+        self._latest: Mapping[str, Any] = {}
+        self._told: Mapping[str, Any] = {}
+        self._told_at = float("-inf")
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Callable[[], float]) -> Self:
+        """Return a relay of this deployment, for one execution."""
+        return cls(
+            Records(settings.table),
+            boto3.client("sns"),
+            topic_arn=settings.topic_arn,
+            source=settings.source,
+            clock=clock,
+        )
+
+    def tell(self, job: Job, change: Mapping[str, Any]) -> bool:
+        """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was.
+
+        Nothing is published without a change, within a second of the last event, or after the end.
+        """
+        now = self._clock()
+        self._latest = {**self._latest, **change}
+        if not job.progress_events or self._latest == self._told or now - self._told_at < MIN_INTERVAL_S:
+            return False
+        record = self._record or self._records.get(job.execution_id, now)
+        if record is None or record.status.is_final:
+            return False
+        try:
+            self._record = self._records.save_progress(record, self._latest.get("progress"))
+        except (RecordConflict, RecordUnavailable):
+            self._record = None
+            return False
+        self._told, self._told_at = self._latest, now
+        self._sns.publish(
+            TopicArn=self._topic_arn,
+            Message=envelope.progress_event(self._record, self._source, self._latest, now),
+            MessageAttributes=envelope.progress_attributes(self._record),
+        )
+        return True

@@ -1,0 +1,118 @@
+"""What a caller may ask of a running job: how far it is, and that it end."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from http import HTTPStatus
+
+from waterhook.client import CancelAnswer
+from waterhook.errors import Problem, RecordConflict, UpstreamError
+from waterhook.models import History, Job, Status
+from waterhook.polling import StatusSource
+from waterhook.record import Record
+from waterhook.records import Records
+from waterhook.status import StatusDocument
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
+
+# A dashboard that refreshes every second asks the upstream every other second.
+CACHED_S = 2.0
+MAX_CACHED = 256
+# Progress needs no output: a document larger than this is not worth its transfer.
+MAX_PROGRESS_BYTES = 64 * 1024
+
+
+class Remote:
+    """The upstream as the API's callers see it. A wait of the state machine is never waited for."""
+
+    def __init__(
+        self,
+        records: Records,
+        source: StatusSource,
+        stopper: Stopper,
+        notifier: Notifier,
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep what it works with."""
+        self._records = records
+        self._source = source
+        self._stopper = stopper
+        self._notifier = notifier
+        self._clock = clock
+        self._seen: OrderedDict[str, tuple[float, StatusDocument | None]] = OrderedDict()
+
+    def progress(self, record: Record) -> StatusDocument | None:
+        """Return the status document of a running job, at most CACHED_S old, or None where it isn't told."""
+        upstream_id, now = record.waterflai_execution_id, self._clock()
+        if upstream_id is None or record.status.is_final:
+            return None
+        seen_at, document = self._seen.get(upstream_id, (float("-inf"), None))
+        if now - seen_at < CACHED_S:
+            return document
+        try:
+            document = self._source.status(upstream_id, limit_bytes=MAX_PROGRESS_BYTES)
+        except UpstreamError:
+            # The record stands without it; and an upstream in trouble is not asked more often either.
+            document = None
+        self._seen[upstream_id] = (now, document)
+        self._seen.move_to_end(upstream_id)
+        while len(self._seen) > MAX_CACHED:
+            self._seen.popitem(last=False)
+        return document
+
+    def cancel(self, record: Record) -> CancelAnswer:
+        """Return what a cancel came to, in the upstream's shape; the outcome is published before it returns.
+
+        Raises Problem 502 when the upstream did not answer: then nothing has changed.
+        """
+        previous = record.status
+        if not record.status.is_final and record.waterflai_execution_id is None:
+            record = self._requested(record)
+        if record.status.is_final:
+            return _answer(record.status, previous)
+        if record.waterflai_execution_id is None:
+            return self._before_the_job(record)
+        job = self._job(record)
+        try:
+            stopped = self._stopper.stop(
+                job, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
+            )
+        except UpstreamError as error:
+            raise Problem(HTTPStatus.BAD_GATEWAY, f"Waterflai did not cancel it: {error.message}") from error
+        if not stopped.outcome.is_final:
+            raise Problem(HTTPStatus.BAD_GATEWAY, "Waterflai did not cancel it, and says that it is running")
+        ending = self._notifier.notify(stopped, record.owner_execution_arn)
+        return _answer(Status(ending["status"]), previous)
+
+    def _requested(self, record: Record) -> Record:
+        """Return the record with the wish in it, or as it is where the upstream's id or a verdict came first."""
+        try:
+            return self._records.request_cancel(record, self._clock())
+        except RecordConflict as error:
+            current = self._records.get(record.execution_id, self._clock())
+            if current is None:
+                raise Problem(HTTPStatus.NOT_FOUND, "the execution is gone") from error
+            return current
+
+    def _before_the_job(self, record: Record) -> CancelAnswer:
+        if record.status is Status.STARTING:
+            # Its start is on its way, and only that step will know the id. It looks here before it goes on.
+            message = "requested: the job is being started and will be cancelled as soon as it has an id"
+            return CancelAnswer(cancelled=False, message=message, previous_status=record.status)
+        job = self._job(record).ended(
+            Status.CANCELLED, code="cancelled", message="cancelled before it was started"
+        )
+        ending = self._notifier.notify(job, record.owner_execution_arn)
+        return _answer(Status(ending["status"]), record.status)
+
+    def _job(self, record: Record) -> Job:
+        return Job(
+            record.execution_id, record.deadline, History(self._clock()), record.waterflai_execution_id
+        )
+
+
+def _answer(now: Status, previous: Status) -> CancelAnswer:
+    if now is Status.CANCELLED and not previous.is_final:
+        return CancelAnswer(cancelled=True, message="cancelled", previous_status=previous)
+    return CancelAnswer(
+        cancelled=False, message=f"too late: the execution is {now}", previous_status=previous
+    )
