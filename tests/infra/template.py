@@ -1,7 +1,8 @@
-"""The template as it is written, and as SAM and CloudFormation make it out for given parameters."""
+"""The templates as they are written, and as SAM and CloudFormation make them out for given parameters."""
 
 import copy
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,25 @@ PATH = ROOT / "template.yaml"
 SECRET_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:waterflai-AbCdEf"
 KMS_KEY_ARN = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-0000-1111-2222-333344445555"
 BOUNDARY_ARN = "arn:aws:iam::123456789012:policy/boundary"
-FUNCTIONS = ("ApiFunction", "StartFunction", "PollFunction", "CancelFunction", "NotifyFunction")
-ROLES = ("ApiRole", "ExecutionRole", "StartRole", "PollRole", "CancelRole", "NotifyRole")
+# What the state machine calls, and what others call.
+STEPS = ("StartFunction", "FollowFunction", "PollFunction", "CancelFunction", "NotifyFunction")
+FUNCTIONS = ("ApiFunction", *STEPS, "ReconcileFunction")
+# What EventBridge assumes, where there is an event bus or a schedule.
+TRIGGER_ROLES = ("RequestedRole", "ScheduleRole")
+ROLES = ("ExecutionRole", *(name.replace("Function", "Role") for name in FUNCTIONS), *TRIGGER_ROLES)
+# Every other way in.
+TRIGGERS = {
+    "EventBusName": "orders",
+    "ScheduleExpression": "rate(1 hour)",
+    "ScheduleRequest": '{"chatbot_id": "report-flow", "input_data": {"of": "today"}}',
+}
 # Every optional part at once: the richest template there is.
 EVERYTHING = {
     "AuthMode": "API_KEY",
     "CreateResultsQueue": "true",
     "KmsKeyArn": KMS_KEY_ARN,
     "PermissionsBoundaryArn": BOUNDARY_ARN,
+    **TRIGGERS,
 }
 
 type Resources = dict[str, dict[str, Any]]
@@ -34,15 +46,26 @@ _NOTHING = object()
 
 
 @cache
-def _parsed() -> str:
+def _parsed(path: Path) -> str:
     # Through JSON, so that what was an alias is a copy.
-    return json.dumps(yaml_parse(PATH.read_text(encoding="utf-8")))
+    return json.dumps(yaml_parse(path.read_text(encoding="utf-8")))
 
 
-def source() -> dict[str, Any]:
-    """The template as written, its short tags in their long form."""
-    document: dict[str, Any] = json.loads(_parsed())
+def source(path: Path = PATH) -> dict[str, Any]:
+    """A template as written, its short tags in their long form."""
+    document: dict[str, Any] = json.loads(_parsed(path))
     return document
+
+
+def nested() -> dict[str, Path]:
+    """The files of the nested templates by the resource that each is in the outer one."""
+    stacks = of_type(source()["Resources"], "AWS::CloudFormation::Stack")
+    return {name: ROOT / stack["Properties"]["TemplateURL"] for name, stack in stacks.items()}
+
+
+def files() -> list[Path]:
+    """Every template there is."""
+    return [PATH, *nested().values()]
 
 
 def definition() -> dict[str, Any]:
@@ -54,9 +77,9 @@ def definition() -> dict[str, Any]:
 
 
 def deployed(**parameters: str) -> Resources:
-    """The resources that CloudFormation would make: SAM's transform done, conditions decided.
+    """The resources that CloudFormation would make: SAM's transform done, conditions decided, stacks unpacked.
 
-    References to parameters are their values; those to resources stay as they are.
+    References to parameters and to outputs of nested stacks are what they stand for; those to resources stay.
     """
     return copy.deepcopy(_deployed(tuple(sorted(parameters.items()))))
 
@@ -64,27 +87,63 @@ def deployed(**parameters: str) -> Resources:
 @cache
 def _deployed(given: tuple[tuple[str, str], ...]) -> Resources:
     template = source()
-    values = {
+    values: dict[str, Any] = {
         name: str(entry["Default"]) for name, entry in template["Parameters"].items() if "Default" in entry
     }
     values |= {"WaterflaiApiKeySecretArn": SECRET_ARN} | dict(given)
-    conditions = {name: _decided(rule, values) for name, rule in template["Conditions"].items()}
     for name, resource in template["Resources"].items():
         # What `sam deploy` uploads has an address by now.
         for pointer in ("CodeUri", "ContentUri"):
             if pointer in resource.get("Properties", {}):
                 resource["Properties"][pointer] = f"s3://artifacts/{name}"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
-    resources: Resources = translator.translate(template, dict(values))["Resources"]
-    made = {
-        name: entry for name, entry in resources.items() if conditions.get(entry.get("Condition", ""), True)
+    template["Resources"] = translator.translate(copy.deepcopy(template), dict(values))["Resources"]
+    resources, _ = _made(template, values)
+    outputs: dict[str, Any] = {}
+    for name, path in nested().items():
+        parameters = resources.pop(name)["Properties"]["Parameters"]
+        inner, said = _made(source(path), parameters)
+        assert not inner.keys() & resources.keys(), "one name, two resources"
+        resources |= inner
+        outputs |= {f"{name}.Outputs.{key}": value for key, value in said.items()}
+    unpacked: Resources = _unpacked(resources, outputs)
+    return unpacked
+
+
+def _made(template: dict[str, Any], values: dict[str, Any]) -> tuple[Resources, dict[str, Any]]:
+    """A template's resources and outputs for the values of its parameters."""
+    values = {name: _listed(value) for name, value in values.items()}
+    rules = template.get("Conditions", {})
+    conditions = {name: _decided(rule, values) for name, rule in rules.items()}
+    resources = {
+        name: entry
+        for name, entry in template["Resources"].items()
+        if conditions.get(entry.get("Condition", ""), True)
     }
-    resolved: Resources = _resolved(json.loads(json.dumps(made)), values, conditions)
-    return resolved
+    outputs = {
+        name: entry["Value"]
+        for name, entry in template.get("Outputs", {}).items()
+        if conditions.get(entry.get("Condition", ""), True)
+    }
+    # Through JSON, since the translator's texts are a kind of their own.
+    made: tuple[Resources, dict[str, Any]] = (
+        _resolved(json.loads(json.dumps(resources)), values, conditions),
+        _resolved(outputs, values, conditions),
+    )
+    return made
 
 
-def _decided(rule: Any, values: dict[str, str]) -> bool:
-    """What a condition comes to. Only what the template uses is known: Equals and Not."""
+def _listed(value: Any) -> Any:
+    """A list that had to be joined to be the value of a parameter."""
+    if isinstance(value, dict) and value.keys() == {"Fn::Join"}:
+        separator, items = value["Fn::Join"]
+        assert separator == ","
+        return items
+    return value
+
+
+def _decided(rule: Any, values: dict[str, Any]) -> bool:
+    """What a condition comes to. Only what the templates use is known: Equals and Not."""
     ((function, arguments),) = rule.items()
     if function == "Fn::Not":
         return not _decided(arguments[0], values)
@@ -93,7 +152,7 @@ def _decided(rule: Any, values: dict[str, str]) -> bool:
     return bool(left == right)
 
 
-def _resolved(node: Any, values: dict[str, str], conditions: dict[str, bool]) -> Any:
+def _resolved(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> Any:
     if isinstance(node, list):
         items = (_resolved(item, values, conditions) for item in node)
         return [item for item in items if item is not _NOTHING]
@@ -104,8 +163,37 @@ def _resolved(node: Any, values: dict[str, str], conditions: dict[str, bool]) ->
         return _resolved(then if conditions[name] else otherwise, values, conditions)
     if node.keys() == {"Ref"}:
         return _NOTHING if node["Ref"] == "AWS::NoValue" else values.get(node["Ref"], node)
+    if node.keys() == {"Fn::Sub"} and isinstance(node["Fn::Sub"], str):
+        return _filled(node["Fn::Sub"], {k: v for k, v in values.items() if isinstance(v, str)})
     items = ((name, _resolved(value, values, conditions)) for name, value in node.items())
     return {name: value for name, value in items if value is not _NOTHING}
+
+
+def _unpacked(node: Any, outputs: dict[str, Any]) -> Any:
+    """The same with each output of a nested stack as what it is there."""
+    if isinstance(node, list):
+        return [_unpacked(item, outputs) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.keys() == {"Fn::GetAtt"}:
+        return outputs.get(".".join(node["Fn::GetAtt"]), node)
+    if node.keys() == {"Fn::Sub"} and isinstance(node["Fn::Sub"], str):
+        return _filled(node["Fn::Sub"], {name: f"${{{named(value)}}}" for name, value in outputs.items()})
+    return {name: _unpacked(value, outputs) for name, value in node.items()}
+
+
+def _filled(text: str, values: dict[str, str]) -> Any:
+    """A Fn::Sub with what is known put in; plain text once nothing is left to put in."""
+    filled = re.sub(r"\$\{([^!}]+)\}", lambda found: values.get(found[1], found[0]), text)
+    return {"Fn::Sub": filled} if "${" in filled else filled
+
+
+def named(reference: Any) -> str:
+    """A reference as one word: `Table`, `Table.Arn`, or the text of a Fn::Sub."""
+    if isinstance(reference, str):
+        return reference
+    ((_, value),) = reference.items()
+    return ".".join(value) if isinstance(value, list) else str(value)
 
 
 def of_type(resources: Resources, kind: str) -> Resources:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from functions.follow.app import LAST_QUESTION_S
 from tests.infra import graph, template
 from tests.infra.graph import Definition
 from waterhook.models import Next
@@ -41,6 +42,7 @@ def test_each_step_of_the_code_has_its_state() -> None:
         Next.START: "Wait to start",
         Next.WAIT: "Wait",
         Next.POLL: "Poll",
+        Next.FOLLOW: "Follow",
         Next.CANCEL: "Cancel",
         Next.NOTIFY: "Notify",
         Next.DONE: "Completed?",
@@ -54,8 +56,29 @@ def test_every_function_of_the_loop_has_its_task() -> None:
     assert called == {f"${{{name}}}" for name in timeouts_s()}
 
 
+def test_follow_gives_way_to_poll_at_once_where_it_finds_no_capacity() -> None:
+    """Each throttled retry would be a moment in which nobody looks at the job."""
+    for retrier in template.definition()["States"]["Follow"]["Retry"]:
+        assert not set(retrier["ErrorEquals"]) & {
+            "Lambda.TooManyRequestsException",
+            "Lambda.Unknown",
+            "States.TaskFailed",
+            "States.Timeout",
+            "States.ALL",
+        }
+        assert retrier["MaxAttempts"] <= 1
+
+
+def test_follow_is_given_up_after_its_function_has_ended_it() -> None:
+    function = template.deployed()["FollowFunction"]["Properties"]
+    assert function["Timeout"] < template.definition()["States"]["Follow"]["TimeoutSeconds"] <= 900
+    longest_s = template.source()["Parameters"]["FollowSeconds"]["MaxValue"]
+    assert longest_s + LAST_QUESTION_S <= function["Timeout"]
+
+
 def test_throttles_are_retried_for_hours_under_both_their_names() -> None:
-    for name, state in graph.of_type(template.definition(), "Task").items():
+    tasks = graph.of_type(template.definition(), "Task")
+    for name, state in ((name, state) for name, state in tasks.items() if name not in graph.ACCELERATORS):
         for error in ("Lambda.TooManyRequestsException", "Lambda.Unknown"):
             retrier = next(r for r in state["Retry"] if {error, "States.ALL"} & set(r["ErrorEquals"]))
             assert retrier["MaxAttempts"] >= 8, f"{name}: {error}"
@@ -112,6 +135,30 @@ def catch_past_the_report(states: dict[str, Any]) -> None:
 
 def catch_past_the_notification(states: dict[str, Any]) -> None:
     states["Poll"]["Catch"][0]["Next"] = "Completed?"
+
+
+def catch_a_follow_as_a_fault(states: dict[str, Any]) -> None:
+    states["Follow"]["Catch"] = states["Poll"]["Catch"]
+
+
+def catch_a_follow_too_late(states: dict[str, Any]) -> None:
+    states["Follow"]["Catch"][0]["Next"] = "Notify"
+
+
+def lose_the_state_on_the_way_to_poll(states: dict[str, Any]) -> None:
+    states["Follow"]["Catch"][0]["Output"] = "{% {'follow_refused': true} %}"
+
+
+def forget_what_poll_is_told(states: dict[str, Any]) -> None:
+    del states["Follow"]["Catch"][0]["Output"]
+
+
+def give_follow_no_way_out(states: dict[str, Any]) -> None:
+    del states["Follow"]["Catch"]
+
+
+def time_out_before_follow(states: dict[str, Any]) -> None:
+    states["Follow"]["TimeoutSeconds"] = 880
 
 
 def catch_in_notify(states: dict[str, Any]) -> None:
@@ -202,6 +249,12 @@ def speak_jsonpath(states: dict[str, Any]) -> None:
         (catch_into_success, "Poll: a fault comes to 'Completed' without a notification"),
         (catch_past_the_report, "Poll: a fault goes to 'Notify', which doesn't set the outcome to ERROR"),
         (catch_past_the_notification, "Poll: a fault comes to 'Completed' without a notification"),
+        (catch_a_follow_as_a_fault, "Follow: gives way to 'Report the fault', not to 'Poll'"),
+        (catch_a_follow_too_late, "Follow: gives way to 'Notify', not to 'Poll'"),
+        (lose_the_state_on_the_way_to_poll, "Follow: 'Poll' doesn't get the state of the loop"),
+        (forget_what_poll_is_told, "Follow: 'Poll' doesn't get the state of the loop"),
+        (give_follow_no_way_out, "Follow: has no Catch for States.ALL"),
+        (time_out_before_follow, "Follow: needs a TimeoutSeconds longer than its function's 880"),
         (catch_in_notify, "Notify: has a Catch, so a redrive would not enter it again"),
         (
             report_what_came,

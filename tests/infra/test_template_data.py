@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tests.infra import template
-from tests.infra.template import EVERYTHING, as_list, deployed, of_type, one
+from tests.infra.template import EVERYTHING, TRIGGERS, as_list, deployed, named, of_type, one
+from waterhook.records import CALLER_INDEX, LISTED
 
 # A resource of one of these types holds data of the customer's, or the only copy of something.
 KEEPS_DATA = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
@@ -14,7 +15,13 @@ PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 
 def test_what_holds_data_stays_when_the_stack_goes() -> None:
     kept = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in KEEPS_DATA}
-    assert kept.keys() == {"ExecutionsTable", "ResultsBucket", "ResultsQueue", "ResultsDeadLetterQueue"}
+    assert kept.keys() == {
+        "ExecutionsTable",
+        "ResultsBucket",
+        "ResultsQueue",
+        "ResultsDeadLetterQueue",
+        "DeadLetterQueue",
+    }
     for entry in kept.values():
         assert entry["DeletionPolicy"] == "RetainExceptOnCreate"
         assert entry["UpdateReplacePolicy"] == "Retain"
@@ -26,6 +33,24 @@ def test_a_record_is_kept_on_demand_recoverable_and_expires() -> None:
     assert table["KeySchema"] == [{"AttributeName": "execution_id", "KeyType": "HASH"}]
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() -> None:
+    table = one("AWS::DynamoDB::Table")
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == CALLER_INDEX
+    assert index["KeySchema"] == [
+        {"AttributeName": "caller", "KeyType": "HASH"},
+        {"AttributeName": "created_at", "KeyType": "RANGE"},
+    ]
+    # Keys are in an index anyhow. What else is there is what a list shows: no input, output or metadata.
+    assert index["Projection"]["ProjectionType"] == "INCLUDE"
+    assert {*index["Projection"]["NonKeyAttributes"], "execution_id", "created_at"} == set(LISTED)
+    assert {entry["AttributeName"] for entry in table["AttributeDefinitions"]} == {
+        "execution_id",
+        "caller",
+        "created_at",
+    }
 
 
 def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
@@ -72,12 +97,13 @@ def test_a_queue_receives_the_cloudevent_itself_and_loses_none() -> None:
 
 def test_without_a_results_queue_there_is_none_of_it() -> None:
     resources = deployed()
-    for kind in ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "AWS::SNS::Subscription"):
-        assert not of_type(resources, kind)
+    assert not of_type(resources, "AWS::SNS::Subscription")
+    assert not [name for name in resources if name.startswith("Results") and "Queue" in name]
 
 
-def test_only_the_topic_sends_to_the_queues() -> None:
-    allowed, denied = one("AWS::SQS::QueuePolicy")["PolicyDocument"]["Statement"]
+def test_only_the_topic_sends_to_the_results_queues() -> None:
+    policy = deployed(**EVERYTHING)["ResultsQueuePolicy"]["Properties"]["PolicyDocument"]
+    allowed, denied = policy["Statement"]
     assert allowed["Effect"] == "Allow"
     assert allowed["Principal"] == {"Service": "sns.amazonaws.com"}
     assert as_list(allowed["Action"]) == ["sqs:SendMessage"]
@@ -85,14 +111,31 @@ def test_only_the_topic_sends_to_the_queues() -> None:
     assert denied["Effect"] == "Deny"
 
 
+@pytest.mark.parametrize("triggers", [{}, TRIGGERS], ids=["none", "all"])
+def test_only_the_rules_there_are_send_to_the_dead_letter_queue(triggers: dict[str, str]) -> None:
+    resources = deployed(**triggers)
+    policy = resources["DeadLetterQueuePolicy"]["Properties"]
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert policy["Queues"] == [{"Ref": "DeadLetterQueue"}]
+    assert allowed["Effect"] == "Allow"
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert as_list(allowed["Action"]) == ["sqs:SendMessage"]
+    senders = allowed["Condition"]["ArnEquals"]["aws:SourceArn"]
+    assert {named(arn) for arn in senders} == {
+        f"{rule}.Arn" for rule in of_type(resources, "AWS::Events::Rule")
+    }
+    assert denied["Effect"] == "Deny"
+
+
 @pytest.mark.parametrize("kind", ["AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
 def test_nothing_is_sent_in_the_clear_except_over_loopback(kind: str) -> None:
-    denials = [
-        statement["Condition"]
-        for statement in one(kind)["PolicyDocument"]["Statement"]
-        if statement["Effect"] == "Deny"
-        and statement["Principal"] == "*"
-        and "Bool" in statement["Condition"]
-    ]
     loopback = {"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}
-    assert denials == [{"Bool": {"aws:SecureTransport": "false"}} | loopback]
+    for policy in of_type(deployed(**EVERYTHING), kind).values():
+        denials = [
+            statement["Condition"]
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+            if statement["Effect"] == "Deny"
+            and statement["Principal"] == "*"
+            and "Bool" in statement["Condition"]
+        ]
+        assert denials == [{"Bool": {"aws:SecureTransport": "false"}} | loopback]

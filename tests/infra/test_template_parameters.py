@@ -2,6 +2,7 @@
 
 import ast
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
 POWERTOOLS_VARIABLES = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
 API_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
+BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry]
+# Lambda holds to it; the functions needn't know.
+NOT_IN_SETTINGS = {"FollowConcurrency"}
 
 
 def refers_to(node: Any) -> set[str]:
@@ -49,6 +53,13 @@ def test_every_parameter_is_described_constrained_and_used(name: str) -> None:
         assert parameter["ConstraintDescription"]
     document = template.source()
     assert name in refers_to([document[section] for section in ("Conditions", "Globals", "Resources")])
+
+
+@pytest.mark.parametrize("path", template.nested().values(), ids=lambda path: path.name)
+def test_a_nested_template_uses_every_parameter_it_has(path: Path) -> None:
+    document = template.source(path)
+    used = refers_to([document.get("Conditions"), document["Resources"]])
+    assert document["Parameters"].keys() <= used
 
 
 def test_every_parameter_is_shown_once_in_a_group_with_a_label() -> None:
@@ -120,9 +131,29 @@ def test_any_other_base_url_is_refused_by_template_and_settings_alike(url: str) 
         ("PermissionsBoundaryArn", template.BOUNDARY_ARN, True),
         ("PermissionsBoundaryArn", "arn:aws:iam::aws:policy/PowerUserAccess", True),
         ("PermissionsBoundaryArn", "boundary", False),
+        ("EventBusName", "", True),
+        ("EventBusName", "default", True),
+        ("EventBusName", "aws.partner/example.com/orders", True),
+        ("EventBusName", "arn:aws:events:us-east-1:123456789012:event-bus/orders", False),
+        ("EventBusName", "my orders", False),
+        ("ScheduleExpression", "", True),
+        ("ScheduleExpression", "rate(1 hour)", True),
+        ("ScheduleExpression", "cron(0 8 ? * MON-FRI *)", True),
+        ("ScheduleExpression", "at(2026-01-01T08:00:00)", True),
+        ("ScheduleExpression", "0 8 * * *", False),
+        ("ScheduleExpression", "every(hour)", False),
+        ("ScheduleTimezone", "America/Argentina/Buenos_Aires", True),
+        ("ScheduleTimezone", "", False),
+        ("ScheduleRequest", '{"chatbot_id": "a",\n "input_data": {}}', True),
+        ("ScheduleRequest", "chatbot", False),
+        ("ScheduleRequest", "", False),
+        ("AllowedChatbotIds", "", True),
+        ("AllowedChatbotIds", "support-chat,report-flow", True),
+        ("AllowedChatbotIds", "support-chat, report-flow", False),
+        ("AllowedChatbotIds", ",", False),
     ],
 )
-def test_an_arn_is_a_whole_one(name: str, value: str, fits: bool) -> None:  # a table's column
+def test_a_text_is_what_it_should_be(name: str, value: str, fits: bool) -> None:  # a table's column
     assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is fits
 
 
@@ -148,7 +179,7 @@ def test_a_default_deployment_has_valid_settings(name: str) -> None:
     assert bool(settings.state_machine_arn) is (name == "ApiFunction")
 
 
-@pytest.mark.parametrize("name", [name for name, entry in PARAMETERS.items() if "MinValue" in entry])
+@pytest.mark.parametrize("name", [name for name in BOUNDED if name not in NOT_IN_SETTINGS])
 def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
     others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
@@ -159,9 +190,15 @@ def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
             Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
 
 
-@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])
+@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery", "FollowMode"])
 def test_settings_know_every_choice_the_template_offers(name: str) -> None:
     for value in PARAMETERS[name]["AllowedValues"]:
         Settings.from_env(environment("PollFunction", **{name: value}))
     with pytest.raises(SettingsError):
         Settings.from_env(environment("PollFunction", **{name: "SOMETHING_ELSE"}))
+
+
+def test_without_a_list_of_chatbots_any_may_be_run() -> None:
+    assert Settings.from_env(environment("StartFunction")).allowed_chatbots == frozenset()
+    given = environment("StartFunction", AllowedChatbotIds="a,b")
+    assert Settings.from_env(given).allowed_chatbots == {"a", "b"}

@@ -1,7 +1,5 @@
 """Who may do what: one role each, and not a permission more than its code uses."""
 
-from typing import Any
-
 import pytest
 
 from tests.infra.template import (
@@ -11,7 +9,11 @@ from tests.infra.template import (
     KMS_KEY_ARN,
     ROLES,
     SECRET_ARN,
+    STEPS,
+    TRIGGER_ROLES,
+    TRIGGERS,
     deployed,
+    named,
     of_type,
     statements,
 )
@@ -19,22 +21,37 @@ from tests.infra.template import (
 TABLE = "ExecutionsTable.Arn"
 OBJECTS = "${ResultsBucket.Arn}/*"
 TOPIC = "NotificationTopic"
+MACHINE = "ExecutionStateMachine"
+DEAD_LETTERS = "DeadLetterQueue.Arn"
+EXECUTIONS = (
+    "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${ExecutionStateMachine.Name}:*"
+)
 
 # All that each role may do, its own log aside. A permission that is not here is a mistake, and so is one less.
 GRANTS: dict[str, dict[str, set[str]]] = {
     "ApiRole": {
-        TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"},
-        "ExecutionStateMachine": {"states:StartExecution"},
-        OBJECTS: {"s3:GetObject"},
+        SECRET_ARN: {"secretsmanager:GetSecretValue"},
+        TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
+        "${ExecutionsTable.Arn}/index/by_caller": {"dynamodb:Query"},
+        MACHINE: {"states:StartExecution"},
+        OBJECTS: {"s3:GetObject", "s3:PutObject"},
+        TOPIC: {"sns:Publish"},
     },
     "StartRole": {
         SECRET_ARN: {"secretsmanager:GetSecretValue"},
         TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
     },
+    "FollowRole": {
+        SECRET_ARN: {"secretsmanager:GetSecretValue"},
+        TABLE: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        OBJECTS: {"s3:PutObject"},
+        TOPIC: {"sns:Publish"},
+    },
     "PollRole": {
         SECRET_ARN: {"secretsmanager:GetSecretValue"},
         TABLE: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         OBJECTS: {"s3:PutObject"},
+        TOPIC: {"sns:Publish"},
     },
     "CancelRole": {
         SECRET_ARN: {"secretsmanager:GetSecretValue"},
@@ -44,9 +61,24 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
         TOPIC: {"sns:Publish"},
     },
-    "ExecutionRole": {
-        f"{name}.Arn": {"lambda:InvokeFunction"} for name in FUNCTIONS if name != "ApiFunction"
+    "ReconcileRole": {
+        SECRET_ARN: {"secretsmanager:GetSecretValue"},
+        TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        EXECUTIONS: {"states:DescribeExecution"},
+        OBJECTS: {"s3:PutObject"},
+        TOPIC: {"sns:Publish"},
+        DEAD_LETTERS: {"sqs:SendMessage"},
     },
+    "ExecutionRole": {f"{name}.Arn": {"lambda:InvokeFunction"} for name in STEPS},
+    # Rules send their dead letters by the queue's own policy.
+    "RequestedRole": {MACHINE: {"states:StartExecution"}},
+    "ScheduleRole": {MACHINE: {"states:StartExecution"}, DEAD_LETTERS: {"sqs:SendMessage"}},
+}
+# Who assumes a role that is no function's.
+SERVICES = {
+    "ExecutionRole": "states.amazonaws.com",
+    "RequestedRole": "events.amazonaws.com",
+    "ScheduleRole": "scheduler.amazonaws.com",
 }
 
 LOG_DELIVERY = "CloudWatch Logs has no resource to name for the delivery of a vended log"
@@ -63,18 +95,10 @@ ON_ANY_RESOURCE = {
 }
 
 
-def named(resource: Any) -> str:
-    """A resource as one word: `Table`, `Table.Arn`, or the text of a Fn::Sub."""
-    if isinstance(resource, str):
-        return resource
-    ((_, value),) = resource.items()
-    return ".".join(value) if isinstance(value, list) else str(value)
-
-
 def grants(role: str, **parameters: str) -> dict[str, set[str]]:
     """What a role may do, by resource."""
     found: dict[str, set[str]] = {}
-    for statement in statements(deployed(**parameters)[role]):
+    for statement in statements(deployed(**TRIGGERS | parameters)[role]):
         assert statement["Effect"] == "Allow"
         for resource in statement["Resource"]:
             found.setdefault(named(resource), set()).update(statement["Action"])
@@ -83,8 +107,8 @@ def grants(role: str, **parameters: str) -> dict[str, set[str]]:
 
 def own_log(role: str) -> dict[str, set[str]]:
     logs = role.replace("Role", "Logs.Arn")
-    # The state machine doesn't write its log: it has it delivered.
-    return {} if role == "ExecutionRole" else {logs: {"logs:CreateLogStream", "logs:PutLogEvents"}}
+    # The state machine doesn't write its log: it has it delivered. EventBridge writes none.
+    return {} if role in SERVICES else {logs: {"logs:CreateLogStream", "logs:PutLogEvents"}}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -96,6 +120,7 @@ def test_a_role_may_do_what_its_code_does_and_write_its_own_log(role: str) -> No
 
 def test_there_is_no_other_role() -> None:
     assert set(of_type(deployed(**EVERYTHING), "AWS::IAM::Role")) == set(ROLES)
+    assert set(of_type(deployed(), "AWS::IAM::Role")) == set(ROLES) - set(TRIGGER_ROLES)
 
 
 def test_only_what_knows_no_resource_is_granted_on_any() -> None:
@@ -133,39 +158,48 @@ def test_every_function_has_its_own_role() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_assumed_by_its_service_only(role: str) -> None:
-    service = "states.amazonaws.com" if role == "ExecutionRole" else "lambda.amazonaws.com"
-    assert deployed()[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"] == [
-        {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    ]
-    assert "ManagedPolicyArns" not in deployed()[role]["Properties"]
+    properties = deployed(**TRIGGERS)[role]["Properties"]
+    service = SERVICES.get(role, "lambda.amazonaws.com")
+    expected = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    if role in TRIGGER_ROLES:
+        # EventBridge works for every account: it must not be talked into using ours for another.
+        expected["Condition"] = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert properties["AssumeRolePolicyDocument"]["Statement"] == [expected]
+    assert "ManagedPolicyArns" not in properties
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_bounded_where_a_boundary_is_given(role: str) -> None:
-    assert "PermissionsBoundary" not in deployed()[role]["Properties"]
+    assert "PermissionsBoundary" not in deployed(**TRIGGERS)[role]["Properties"]
     assert deployed(**EVERYTHING)[role]["Properties"]["PermissionsBoundary"] == BOUNDARY_ARN
 
 
 def test_nobody_publishes_but_the_roles_that_may() -> None:
     publishers = [role for role in ROLES if "sns:Publish" in grants(role).get(TOPIC, set())]
-    policy = deployed()["NotificationTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    (denial,) = (statement for statement in policy if "ArnNotLike" in statement["Condition"])
+    policy = deployed()["TopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (denial,) = (statement for statement in policy if "ArnNotEquals" in statement["Condition"])
     assert (denial["Effect"], denial["Principal"], denial["Action"]) == ("Deny", "*", "sns:Publish")
-    exempt = [named(arn) for arn in denial["Condition"]["ArnNotLike"]["aws:PrincipalArn"]]
-    session = "arn:${AWS::Partition}:sts::${AWS::AccountId}:assumed-role/${%s}/*"
-    assert sorted(exempt) == sorted(
-        [f"{role}.Arn" for role in publishers] + [session % role for role in publishers]
-    )
+    exempt = [named(arn) for arn in denial["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]]
+    assert sorted(exempt) == sorted(f"{role}.Arn" for role in publishers)
+    # In the local AWS a role goes by the name of its session; its own permissions hold there all the same.
+    assert denial["Condition"].keys() == {"ArnNotEquals", "NotIpAddress"}
+    assert denial["Condition"]["NotIpAddress"] == {"aws:SourceIp": "127.0.0.0/8"}
 
 
 def test_the_topic_s_policy_gives_nothing_away() -> None:
-    for statement in deployed()["NotificationTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]:
+    for statement in deployed()["TopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]:
         assert statement["Effect"] == "Deny"
 
 
-def test_only_the_stage_of_this_api_invokes_its_function() -> None:
-    (permission,) = of_type(deployed(), "AWS::Lambda::Permission").values()
-    properties = permission["Properties"]
-    assert properties["Principal"] == "apigateway.amazonaws.com"
-    assert properties["FunctionName"] == {"Ref": "ApiFunction"}
-    assert properties["SourceArn"]["Fn::Sub"].endswith(":${Api}/live/*/v1/executions/*")
+def test_only_the_stage_of_this_api_and_the_rule_on_ended_executions_invoke_a_function() -> None:
+    permissions = {
+        named(entry["Properties"]["FunctionName"]): (
+            entry["Properties"]["Principal"],
+            named(entry["Properties"]["SourceArn"]).rpartition(":")[2],
+        )
+        for entry in of_type(deployed(**EVERYTHING), "AWS::Lambda::Permission").values()
+    }
+    assert permissions == {
+        "ApiFunction": ("apigateway.amazonaws.com", "${Api}/live/*/v1/executions*"),
+        "ReconcileFunction.Arn": ("events.amazonaws.com", "EndedRule.Arn"),
+    }

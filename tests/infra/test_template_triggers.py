@@ -1,0 +1,242 @@
+"""What EventBridge starts, what it hands over, and where that goes which it can't deliver."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from functions.reconcile import app as reconcile
+from tests.infra.template import EVERYTHING, KMS_KEY_ARN, ROOT, TRIGGERS, deployed, of_type
+from waterhook.intake import Intake
+from waterhook.request import Defaults
+
+OWNER = "arn:aws:states:us-east-1:123456789012:execution:machine:name"
+SECRET = "what the customer typed"
+EVENT_ID = "7bf73129-1428-4cd3-a780-95db273d1602"
+REQUEST = {
+    "chatbot_id": "support-chat",
+    "input_data": {"query": 'a "quoted" text \\ with <arn>', "deep": [{}]},
+}
+# As Step Functions sends it: with the input and the output of the execution.
+ENDED: dict[str, Any] = {
+    "id": EVENT_ID,
+    "source": "aws.states",
+    "detail-type": "Step Functions Execution Status Change",
+    "detail": {
+        "executionArn": OWNER,
+        "stateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:machine",
+        "name": "name",
+        "status": "ABORTED",
+        "input": json.dumps({"input_data": SECRET}),
+        "output": json.dumps({"final_output": SECRET}),
+        "cause": SECRET,
+    },
+}
+REQUESTED: dict[str, Any] = {
+    "id": EVENT_ID,
+    "source": "my.shop",
+    "detail-type": "Waterflai Execution Requested",
+    "detail": REQUEST,
+}
+
+
+def rule(name: str) -> dict[str, Any]:
+    properties: dict[str, Any] = deployed(**TRIGGERS)[name]["Properties"]
+    return properties
+
+
+def target(name: str) -> dict[str, Any]:
+    (only,) = rule(name)["Targets"]
+    assert isinstance(only, dict)
+    return only
+
+
+def handed_over(transformer: dict[str, Any], event: dict[str, Any]) -> Any:
+    """What EventBridge makes of an event: a text gets its quotes from EventBridge, an object is put in as it is."""
+
+    def found(path: str) -> Any:
+        value: Any = event
+        for key in path.removeprefix("$.").split("."):
+            value = value[key]
+        return value
+
+    paths = transformer["InputPathsMap"]
+    filled = re.sub(
+        r"<([\w-]+)>", lambda name: json.dumps(found(paths[name[1]])), transformer["InputTemplate"]
+    )
+    return json.loads(filled)
+
+
+def read(given: object) -> Intake:
+    return Intake.read(
+        given,
+        execution_arn=OWNER,
+        started_at="2026-01-01T00:00:00.000Z",
+        defaults=Defaults(timeout_s=60, deliver_to=("sns",)),
+    )
+
+
+# ---- The end of an execution -----------------------------------------------------------------------------------
+
+
+def test_reconcile_hears_of_every_end_that_no_notification_may_have_come_before() -> None:
+    pattern = rule("EndedRule")["EventPattern"]
+    assert pattern["source"] == ["aws.states"]
+    assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
+    assert set(pattern["detail"]["status"]) == reconcile._OUTCOMES.keys()  # noqa: SLF001  # the ends it knows
+    assert "EventBusName" not in rule("EndedRule")  # the services' events are on the default one
+    assert target("EndedRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
+
+
+def test_reconcile_hears_of_no_other_machine() -> None:
+    assert rule("EndedRule")["EventPattern"]["detail"]["stateMachineArn"] == [
+        {"Ref": "ExecutionStateMachine"}
+    ]
+
+
+def test_a_status_event_passes_on_the_arn_and_the_status_and_none_of_the_customer_s_data() -> None:
+    # Without a transformer, or with a path that is too short, the whole event would be handed over.
+    passed = handed_over(target("EndedRule")["InputTransformer"], ENDED)
+    assert passed == {"arn": OWNER, "status": "ABORTED"}
+    assert not {"Input", "InputPath"} & target("EndedRule").keys()
+
+
+def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
+    (config,) = of_type(deployed(), "AWS::Lambda::EventInvokeConfig").values()
+    properties = config["Properties"]
+    assert properties["FunctionName"] == {"Ref": "ReconcileFunction"}
+    assert properties["Qualifier"] == "$LATEST"
+    assert properties["MaximumRetryAttempts"] == 2
+    assert 3600 <= properties["MaximumEventAgeInSeconds"] <= 21600
+    assert properties["DestinationConfig"]["OnFailure"] == {
+        "Destination": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    }
+
+
+# ---- A request by event ----------------------------------------------------------------------------------------
+
+
+def test_a_request_comes_by_the_bus_that_was_named_and_by_none_where_none_was() -> None:
+    assert rule("RequestedRule")["EventBusName"] == "orders"
+    assert rule("RequestedRule")["EventPattern"] == {"detail-type": ["Waterflai Execution Requested"]}
+    assert target("RequestedRule")["Arn"] == {"Ref": "ExecutionStateMachine"}
+    assert target("RequestedRule")["RoleArn"] == {"Fn::GetAtt": ["RequestedRole", "Arn"]}
+    assert "RequestedRule" not in deployed(**TRIGGERS | {"EventBusName": ""})
+
+
+def test_an_event_becomes_the_envelope_that_the_sample_shows() -> None:
+    passed = handed_over(target("RequestedRule")["InputTransformer"], REQUESTED)
+    assert passed == {"event_id": EVENT_ID, "request": REQUEST}
+    sample = json.loads((ROOT / "events" / "eventbridge.json").read_text(encoding="utf-8"))
+    assert passed.keys() == sample.keys()
+
+
+def test_one_event_delivered_twice_is_one_execution() -> None:
+    transformer = target("RequestedRule")["InputTransformer"]
+    first, again, other = (
+        read(handed_over(transformer, event)) for event in (REQUESTED, REQUESTED, REQUESTED | {"id": "other"})
+    )
+    assert first.problem is None
+    assert first.source == "events"
+    assert first.execution_id == again.execution_id != other.execution_id
+
+
+# ---- A request on schedule -------------------------------------------------------------------------------------
+
+
+def schedule(**parameters: str) -> dict[str, Any]:
+    (only,) = of_type(deployed(**TRIGGERS | parameters), "AWS::Scheduler::Schedule").values()
+    properties: dict[str, Any] = only["Properties"]
+    return properties
+
+
+def occasion(time: str) -> Any:
+    """The input of one occasion: the scheduler fills in its own words as they are."""
+    text = schedule()["Target"]["Input"]
+    return json.loads(
+        text.replace(
+            "<aws.scheduler.schedule-arn>", "arn:aws:scheduler:us-east-1:123456789012:schedule/default/x"
+        ).replace("<aws.scheduler.scheduled-time>", time)
+    )
+
+
+def test_a_schedule_starts_the_machine_at_its_time_in_its_zone() -> None:
+    properties = schedule(ScheduleTimezone="Europe/Zurich")
+    assert properties["ScheduleExpression"] == "rate(1 hour)"
+    assert properties["ScheduleExpressionTimezone"] == "Europe/Zurich"
+    assert properties["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert properties["Target"]["Arn"] == {"Ref": "ExecutionStateMachine"}
+    assert properties["Target"]["RoleArn"] == {"Fn::GetAtt": ["ScheduleRole", "Arn"]}
+    assert not of_type(deployed(**TRIGGERS | {"ScheduleExpression": ""}), "AWS::Scheduler::Schedule")
+
+
+def test_a_schedule_hands_over_the_request_that_was_given() -> None:
+    given = occasion("2026-01-01T08:00:00Z")
+    assert given["request"] == json.loads(TRIGGERS["ScheduleRequest"])
+    assert read(given).problem is None
+
+
+def test_one_occasion_delivered_twice_is_one_execution_and_the_next_is_another() -> None:
+    first, again, later = (
+        read(occasion(time))
+        for time in ("2026-01-01T08:00:00Z", "2026-01-01T08:00:00Z", "2026-01-01T09:00:00Z")
+    )
+    assert first.source == "schedule"
+    assert first.execution_id == again.execution_id != later.execution_id
+
+
+def test_a_schedule_s_request_is_under_the_customer_s_key() -> None:
+    assert schedule(KmsKeyArn=KMS_KEY_ARN)["KmsKeyArn"] == KMS_KEY_ARN
+    assert "KmsKeyArn" not in schedule()
+
+
+# ---- What can't be delivered -----------------------------------------------------------------------------------
+
+
+def deliveries() -> dict[str, dict[str, Any]]:
+    """Every target there is, by the resource that has it."""
+    resources = deployed(**EVERYTHING)
+    found = {
+        name: target
+        for name, entry in of_type(resources, "AWS::Events::Rule").items()
+        for target in entry["Properties"]["Targets"]
+    }
+    return found | {
+        name: entry["Properties"]["Target"]
+        for name, entry in of_type(resources, "AWS::Scheduler::Schedule").items()
+    }
+
+
+@pytest.mark.parametrize("name", deliveries())
+def test_what_eventbridge_can_t_deliver_is_tried_again_and_then_kept(name: str) -> None:
+    delivery = deliveries()[name]
+    assert delivery["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}}
+    assert delivery["RetryPolicy"]["MaximumRetryAttempts"] == 185
+    assert 3600 <= delivery["RetryPolicy"]["MaximumEventAgeInSeconds"] <= 86400
+
+
+def test_every_trigger_is_looked_at_here() -> None:
+    assert deliveries().keys() == {"EndedRule", "RequestedRule", "Schedule"}
+
+
+def test_the_dead_letter_queue_is_always_there_and_keeps_what_it_has_for_two_weeks() -> None:
+    queue = deployed()["DeadLetterQueue"]["Properties"]
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert queue["SqsManagedSseEnabled"] is True
+
+
+# ---- Following -------------------------------------------------------------------------------------------------
+
+
+def test_capacity_is_reserved_for_following_only_where_there_is_following() -> None:
+    def reserved(**parameters: str) -> dict[str, Any]:
+        return {
+            name: entry["Properties"]["ReservedConcurrentExecutions"]
+            for name, entry in of_type(deployed(**parameters), "AWS::Lambda::Function").items()
+            if "ReservedConcurrentExecutions" in entry["Properties"]
+        }
+
+    assert reserved() == {"FollowFunction": "50"}
+    assert reserved(FollowConcurrency="7") == {"FollowFunction": "7"}
+    assert reserved(FollowMode="OFF", FollowConcurrency="7") == {}
