@@ -21,6 +21,7 @@ from tests.support.builders import (
 from tests.support.builders import settings as build_settings
 from tests.support.clock import Clock
 from tests.support.context import CONTEXT
+from tests.support.fakes import Silent
 from tests.support.invoke import Invoke, log_of
 from tests.support.json_values import any_json, any_text
 from waterhook.front_door import FrontDoor
@@ -267,7 +268,6 @@ def test_a_body_of_the_limit_is_accepted_and_a_larger_one_is_413(api: Api, table
     [
         ("GET", "/"),
         ("GET", "/v1"),
-        ("GET", "/v1/executions/"),
         ("POST", "/v1/executions/support-chat"),
         ("GET", "/v1/executions/support-chat/async"),
         ("PUT", f"/v1/executions/{ID}"),
@@ -296,6 +296,7 @@ def door(table: Table, machine: Machine, *, states: Any = None, client: Any = No
         Results("none"),
         build_settings(state_machine_arn=machine.arn),
         Clock(),
+        Silent,
     )
 
 

@@ -18,6 +18,7 @@ from waterhook.models import Job, Next, Status
 from waterhook.polling import Poller
 from waterhook.results import Results
 from waterhook.status import StatusDocument
+from waterhook.stopping import Stopper
 
 DONE = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
 TOO_LATE = CancelAnswer(cancelled=False, message="already finished", previous_status="COMPLETED")
@@ -33,7 +34,7 @@ class World:
         self.clock = Clock()
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
         self.poller = Poller(self.upstream, Results("none"), settings(), self.clock)
-        self.canceller = app.Canceller(self.upstream, self.poller)
+        self.canceller = app.Canceller(Stopper(self.upstream, self.poller))
 
     def cancel(self, given: Job | None = None) -> Job:
         return self.canceller.cancel(given or job(deadline=OVERDUE))

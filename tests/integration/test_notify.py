@@ -28,7 +28,7 @@ from tests.support.builders import (
 from tests.support.clock import NOW, Clock
 from tests.support.invoke import Invoke, log_of
 from waterhook.models import Job, Status, iso
-from waterhook.records import Record
+from waterhook.record import Record
 from waterhook.verdict import Notifier
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -193,7 +193,7 @@ def test_a_fault_in_the_loop_is_an_outcome_that_says_where_to_look(table: Table,
     assert (ending["error_name"], ending["error"]["code"]) == ("Waterhook.Error", "fault")
     assert "Lambda.Unknown" in ending["error"]["message"]
     assert OWNER in ending["error"]["message"]
-    assert json.loads(topic.messages()[0])["data"]["usage"] == {"polls": 3}
+    assert json.loads(topic.messages()[0])["data"]["usage"] == {"polls": 3, "follow_seconds": 0}
 
 
 def test_a_fault_before_there_was_a_record_is_notified_too(table: Table, topic: Topic) -> None:

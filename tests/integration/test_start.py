@@ -34,7 +34,8 @@ from waterhook.errors import (
     Unavailable,
 )
 from waterhook.models import Job, Next, Status, iso
-from waterhook.records import Record, Records
+from waterhook.record import Record
+from waterhook.records import Records
 
 FINAL = [status for status in Status if status.is_final]
 DOWN = Unavailable("unreachable", "no connection: refused")
@@ -316,9 +317,9 @@ def test_a_cancel_between_two_starts_means_no_second_post(table: Table) -> None:
 
 def test_a_cancel_between_the_look_and_the_write_means_no_post(table: Table) -> None:
     class CancelledMeanwhile(Records):
-        def begin_start(self, record: Record) -> None:
+        def begin_start(self, record: Record) -> Record:
             table.set(record.execution_id, cancel_requested=iso(NOW) or "")
-            super().begin_start(record)
+            return super().begin_start(record)
 
     world = World(table, records=CancelledMeanwhile(table.name, table.client))
     state = world.start()
@@ -327,9 +328,9 @@ def test_a_cancel_between_the_look_and_the_write_means_no_post(table: Table) -> 
 
 def test_a_verdict_between_the_look_and_the_write_means_no_post(table: Table) -> None:
     class ConcludedMeanwhile(Records):
-        def begin_start(self, record: Record) -> None:
+        def begin_start(self, record: Record) -> Record:
             super().conclude(record, verdict(Status.ERROR))
-            super().begin_start(record)
+            return super().begin_start(record)
 
     world = World(table, records=ConcludedMeanwhile(table.name, table.client))
     state = world.start()
@@ -368,7 +369,7 @@ def test_a_verdict_during_a_post_that_failed_is_what_counts(table: Table) -> Non
     assert (state["outcome"], state["next"], world.upstream.cancelled) == ("CANCELLED", "notify", [])
 
 
-def test_a_cancel_request_during_the_post_leaves_the_job_running_to_be_cancelled_by_its_id(
+def test_a_cancel_request_during_the_post_is_heard_as_soon_as_the_job_has_an_id(
     table: Table,
 ) -> None:
     def answer() -> str:
@@ -376,7 +377,8 @@ def test_a_cancel_request_during_the_post_leaves_the_job_running_to_be_cancelled
         return UPSTREAM_ID
 
     world = World(table, answer)
-    assert world.start()["next"] == "wait"
+    state = world.start()
+    assert (state["next"], state["cancel_requested"]) == ("cancel", True)
     assert world.record.status is Status.RUNNING
 
 
@@ -408,7 +410,7 @@ def test_a_table_that_does_not_say_whether_it_took_starting_means_no_post(
 class Unsaving(Records):
     """Takes everything but the upstream's id."""
 
-    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> None:
+    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
         raise RecordUnavailable(record.execution_id)
 
 
@@ -437,9 +439,9 @@ def test_writes_that_botocore_repeats_after_lost_answers_neither_post_twice_nor_
 
 def test_an_id_saved_by_a_write_that_looked_lost_is_kept_and_its_job_not_cancelled(table: Table) -> None:
     class SavedAfterAll(Records):
-        def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> None:
+        def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
             super().save_start(record, waterflai_execution_id, now)
-            super().save_start(record, waterflai_execution_id, now)
+            return super().save_start(record, waterflai_execution_id, now)
 
     world = World(table, records=SavedAfterAll(table.name, table.client))
     state = world.start()

@@ -14,7 +14,8 @@ from moto import mock_aws
 from tests.support.builders import KEY, REGION
 from tests.support.clock import NOW
 from waterhook.models import Status
-from waterhook.records import Record, Records
+from waterhook.record import Record
+from waterhook.records import CALLER_INDEX, Records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -233,8 +234,20 @@ def table(dynamodb: "DynamoDBClient") -> Table:
     dynamodb.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "execution_id", "AttributeType": "S"}],
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("execution_id", "caller", "created_at")
+        ],
         KeySchema=[{"AttributeName": "execution_id", "KeyType": "HASH"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": CALLER_INDEX,
+                "KeySchema": [
+                    {"AttributeName": "caller", "KeyType": "HASH"},
+                    {"AttributeName": "created_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
     )
     return Table(name, dynamodb)
 

@@ -6,7 +6,7 @@ from typing import Any
 from tests.support.clock import NOW
 from waterhook.models import History, Job, Status, iso
 from waterhook.policy import Limits
-from waterhook.records import Record
+from waterhook.record import Record
 from waterhook.request import Defaults, Request
 from waterhook.settings import Settings
 
@@ -40,6 +40,11 @@ def environment(**changes: str | None) -> dict[str, str]:
         "WATERHOOK_ON_503_AT_START": "RETRY",
         "WATERHOOK_DELIVERY": "BOTH",
         "WATERHOOK_RETENTION_DAYS": "30",
+        "WATERHOOK_FOLLOW_MODE": "OFF",
+        "WATERHOOK_FOLLOW_S": "840",
+        "WATERHOOK_MAX_RUNNING": "0",
+        "WATERHOOK_MAX_RUNNING_PER_CHATBOT": "0",
+        "WATERHOOK_ALLOWED_CHATBOTS": "",
         "WATERHOOK_STATE_MACHINE_ARN": MACHINE,
     }
     return {name: value for name, value in (env | changes).items() if value is not None}

@@ -5,6 +5,8 @@ from typing import Any
 
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.client import CancelAnswer
+from waterhook.record import Record
+from waterhook.remote import Remote
 from waterhook.status import StatusDocument
 
 type Answer[T] = T | Exception | Callable[[], T]
@@ -41,7 +43,7 @@ class FakeUpstream:
         self.posted.append((chatbot_id, input_data))
         return _told(self._starts, UPSTREAM_ID)
 
-    def status(self, execution_id: str) -> StatusDocument:
+    def status(self, execution_id: str, *, limit_bytes: int = 0) -> StatusDocument:
         self.asked.append(execution_id)
         return _told(self._statuses, StatusDocument(status="RUNNING"))
 
@@ -66,3 +68,13 @@ class FakeKey:
             return False
         del self._keys[0]
         return True
+
+
+class Silent(Remote):
+    """An upstream that tells nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def progress(self, record: Record) -> None:
+        return None

@@ -11,7 +11,7 @@ from tests.support.builders import ID, OWNER, SOURCE, UPSTREAM_ID, record, reque
 from tests.support.clock import NOW
 from waterhook import envelope
 from waterhook.models import MAX_MESSAGE_CHARS, Status, iso
-from waterhook.records import Record
+from waterhook.record import Record
 from waterhook.request import MAX_METADATA_BYTES
 
 FINAL = [status for status in Status if status.is_final]

@@ -20,10 +20,11 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from waterhook.errors import InvalidRequest, RecordUnavailable
-from waterhook.front_door import FrontDoor, Problem
+from tests.support.fakes import Silent
+from waterhook.errors import InvalidRequest, Problem, RecordUnavailable
+from waterhook.front_door import FrontDoor
 from waterhook.models import Status, iso
-from waterhook.records import Record
+from waterhook.record import Record
 from waterhook.results import INLINE_BYTES, Results
 
 KEYED = request_dict(idempotency_key="order-7")
@@ -45,6 +46,7 @@ def door(
         results or Results("none"),
         settings(state_machine_arn=machine.arn),
         clock or Clock(),
+        Silent,
     )
 
 
@@ -340,6 +342,11 @@ def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
         "waterflai_execution_id",
         "error",
         "output_error",
+        "progress",
+        "current_node",
+        "completed_nodes",
+        "total_nodes",
+        "cancel_requested",
         "final_output_url",
         "notified_at",
         "usage",

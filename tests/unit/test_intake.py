@@ -21,7 +21,7 @@ from tests.support.clock import NOW
 from tests.support.json_values import any_json, any_request, any_text
 from waterhook.intake import Intake, derived_id
 from waterhook.models import Status
-from waterhook.records import Record
+from waterhook.record import Record
 
 
 def read(given_input: object, *, arn: str = OWNER, started_at: str = STARTED_AT) -> Intake:

@@ -23,7 +23,7 @@ from tests.support.builders import (
 from tests.support.clock import NOW
 from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import Status, iso
-from waterhook.records import UNFINISHED_GRACE_S, Record
+from waterhook.record import UNFINISHED_GRACE_S, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

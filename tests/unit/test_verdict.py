@@ -23,6 +23,7 @@ from tests.support.clock import NOW, Clock
 from waterhook import envelope
 from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import Job, Status, iso
+from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.verdict import Notifier
 
@@ -72,7 +73,7 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
     table.put(running_record())
     notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
-    assert data["usage"] == {"polls": 3}
+    assert data["usage"] == {"polls": 3, "follow_seconds": 0}
     assert data["timing"] == {
         "accepted_at": iso(NOW),
         "started_at": iso(NOW + 1),
@@ -126,9 +127,9 @@ def test_somebody_elses_verdict_is_what_is_published(table: Table, topic: Topic,
 
 def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, topic: Topic) -> None:
     class Overtaken(Records):
-        def conclude(self, record: Any, verdict: Any) -> None:
+        def conclude(self, record: Any, verdict: Any) -> Record:
             table.put(running_record(status=Status.CANCELLED, finished_at=iso(NOW + 5)))
-            super().conclude(record, verdict)
+            return super().conclude(record, verdict)
 
     table.put(running_record())
     ending = notifier(table, topic, records=Overtaken(table.name, table.client)).notify(completed(), OWNER)
@@ -263,9 +264,9 @@ def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
 
 def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Table, topic: Topic) -> None:
     class Erased(Records):
-        def conclude(self, record: Any, verdict: Any) -> None:
+        def conclude(self, record: Any, verdict: Any) -> Record:
             table.delete(record)
-            super().conclude(record, verdict)
+            return super().conclude(record, verdict)
 
     table.put(running_record())
     with pytest.raises(RecordConflict):

@@ -10,7 +10,7 @@ from typing import Any
 
 from moto.awslambda.exceptions import LambdaClientError
 
-STEPS = ("start", "poll", "cancel", "notify")
+STEPS = ("start", "follow", "poll", "cancel", "notify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ def context_of(step: str) -> SimpleNamespace:
         memory_limit_in_mb=512,
         invoked_function_arn=f"arn:aws:lambda:us-east-1:123456789012:function:{step}",
         aws_request_id="request",
+        get_remaining_time_in_millis=lambda: 880_000,
     )
 
 

@@ -20,7 +20,8 @@ from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
 from tests.workflow.waterflai import API_KEY, Waterflai
-from waterhook.records import Record, Records
+from waterhook.record import Record
+from waterhook.records import Records
 
 ASL = Path(__file__).parents[2] / "statemachine" / "execution.asl.yaml"
 REGION = "us-east-1"
@@ -102,6 +103,11 @@ class World:
             "WATERHOOK_ON_503_AT_START": "RETRY",
             "WATERHOOK_DELIVERY": "BOTH",
             "WATERHOOK_RETENTION_DAYS": "30",
+            "WATERHOOK_FOLLOW_MODE": "OFF",
+            "WATERHOOK_FOLLOW_S": "840",
+            "WATERHOOK_MAX_RUNNING": "0",
+            "WATERHOOK_MAX_RUNNING_PER_CHATBOT": "0",
+            "WATERHOOK_ALLOWED_CHATBOTS": "",
             "WATERHOOK_STATE_MACHINE_ARN": self.machine_arn,
             "POWERTOOLS_SERVICE_NAME": "waterhook",
         }
