@@ -26,9 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if _is_worker(config):
+        return
     home = Path(os.environ[_HOME])
-    if not _is_worker(config) and home.exists():
-        LocalStack(home).down()  # its logs stay until the next run
+    # Beside it there may be one deployed with other parameters.
+    for started in [*home.parent.glob(home.name), *home.parent.glob(f"{home.name}-*")]:
+        LocalStack(started).down()  # its logs stay until the next run
 
 
 @pytest.hookimpl(tryfirst=True)

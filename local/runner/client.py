@@ -74,6 +74,15 @@ class StackClient:
         """The answer to a question where an execution stands."""
         return self.http.get(f"{self.outputs.api_url}/v1/executions/{execution_id}", headers=self._headers)
 
+    def delete(self, execution_id: str) -> httpx.Response:
+        """The answer to a cancel."""
+        return self.http.delete(f"{self.outputs.api_url}/v1/executions/{execution_id}", headers=self._headers)
+
+    def browse(self, **query: str | int | None) -> httpx.Response:
+        """The answer to a question for a page of executions: `status`, `limit`, `next`."""
+        params = {name: value for name, value in query.items() if value is not None}
+        return self.http.get(f"{self.outputs.api_url}/v1/executions", params=params, headers=self._headers)
+
     def submit(self, chatbot_id: str, input_data: Mapping[str, Any] | None = None, **request: Any) -> str:
         """Start an execution through the API; its id. `request` is the rest of the body: `metadata=…`."""
         key = request.pop("idempotency_key", None)

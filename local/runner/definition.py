@@ -29,6 +29,8 @@ def write_inlined(template: Path, target: Path) -> None:
         for pointer in _POINTERS:
             if isinstance(properties.get(pointer), str):
                 properties["Definition"] = _definition(template.parent / properties.pop(pointer))
+        if "TemplateURL" in properties:
+            properties["TemplateURL"] = str((template.parent / properties["TemplateURL"]).resolve())
     target.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 

@@ -40,8 +40,14 @@ def start_deploy(endpoint_url: str, parameters: Mapping[str, str], log: Path) ->
         "--capabilities": "CAPABILITY_IAM",
     }
     flags = ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
-    flags += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+    flags += ["--parameter-overrides", *(_override(name, value) for name, value in parameters.items())]
     return _start("deploy", options, flags, environment.for_tools(endpoint_url), log)
+
+
+def _override(name: str, value: str) -> str:
+    """A parameter as the SAM CLI reads it: quoted, or JSON would lose its own quotes."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name}="{escaped}"'
 
 
 def _start(

@@ -22,6 +22,7 @@ _PARAMETERS = {
     "CreateResultsQueue": "true",
     "ShortestWaitSeconds": "1",
     "LongestWaitSeconds": "5",
+    "EventBusName": "default",
 }
 _BUILD_S = 300.0
 _DEPLOY_S = 180.0
@@ -161,7 +162,7 @@ def end_abandoned() -> None:
     """End the stacks of test runs that were killed, and remove what any run before has left: its logs."""
     for home in TEST_HOMES.glob("[0-9]*"):
         crew = Crew.load(home / "state.json")
-        owner = crew.owner or Identity.of("pytest", int(home.name))
+        owner = crew.owner or Identity.of("pytest", int(home.name.partition("-")[0]))
         if not owner.is_alive():
             LocalStack(home).down()
             shutil.rmtree(home, ignore_errors=True)

@@ -1,8 +1,10 @@
 """The deployed stack, one for the whole run."""
 
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,29 @@ def stack() -> Iterator[StackClient]:
 
     Tests share it and run at the same time: ask for your own execution's, never for a total.
     """
-    home = Path(os.environ["WATERHOOK_TEST_STACK"])
-    with StackClient(_up(home)) as client:
+    with StackClient(_up(_home())) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def polling_stack() -> Iterator[StackClient]:
+    """A stack that only polls, runs three jobs of a chatbot at once, and starts one by schedule soon after."""
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    parameters = {
+        "FollowMode": "OFF",
+        "MaxRunningPerChatbot": "3",
+        "ScheduleExpression": f"at({soon:%Y-%m-%dT%H:%M:%S})",
+        "ScheduleRequest": json.dumps({"chatbot_id": "instant", "input_data": {"marker": "scheduled"}}),
+    }
+    with StackClient(_up(_home("-polling"), parameters)) as client:
+        yield client
+
+
+@pytest.fixture(params=["follow", "poll"])
+def either_stack(request: pytest.FixtureRequest) -> StackClient:
+    """Both of them, one after the other."""
+    client: StackClient = request.getfixturevalue("stack" if request.param == "follow" else "polling_stack")
+    return client
 
 
 @pytest.fixture
@@ -31,13 +53,19 @@ def marker() -> str:
     return uuid.uuid4().hex
 
 
-def _up(home: Path) -> Outputs:
+def _home(suffix: str = "") -> Path:
+    home = Path(os.environ["WATERHOOK_TEST_STACK"])
+    return home.with_name(home.name + suffix)
+
+
+def _up(home: Path, parameters: Mapping[str, str] | None = None) -> Outputs:
     """The running stack. Where it failed to start for one worker, the others don't try again."""
     failure = home / "failure.txt"
     if failure.exists():
         pytest.fail(failure.read_text(), pytrace=False)
+    owner = Identity.of("pytest", int(_home().name))
     try:
-        return LocalStack(home).up(owner=Identity.of("pytest", int(home.name)))
+        return LocalStack(home, parameters=parameters).up(owner=owner)
     except RunnerError as error:
         failure.write_text(str(error))
         pytest.fail(str(error), pytrace=False)

@@ -1,0 +1,251 @@
+"""Every way in and every way out: cancel, stop, events, schedules, nested workflows, lists, progress."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local.runner import account
+from local.runner.client import StackClient
+from tests.e2e.test_outcomes import starts_of
+
+pytestmark = pytest.mark.e2e
+
+NESTED = Path(__file__).parents[2] / "events" / "parent.asl.yaml"
+SLOW = {"seconds": 60, "nodes": 6}
+
+
+def until(ask: Callable[[], Any], timeout_s: float = 30) -> Any:
+    """The first answer that says something."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+    return answer
+
+
+def running(stack: StackClient, execution_id: str) -> bool:
+    return str(stack.get(execution_id).json()["status"]) == "RUNNING"
+
+
+def started(stack: StackClient, execution_id: str) -> bool:
+    return stack.get(execution_id).json()["status"] not in {"ACCEPTED", "STARTING"}
+
+
+def upstream_status(stack: StackClient, execution_id: str) -> str:
+    item = stack.item(execution_id)
+    assert item is not None
+    executions = stack.waterflai("executions")["executions"]
+    found = [job for job in executions if job["execution_id"] == item["waterflai_execution_id"]]
+    return str(found[0]["status"])
+
+
+def put_event(stack: StackClient, detail_type: str, detail: Any) -> None:
+    events = account.session().client("events", endpoint_url=stack.outputs.endpoint_url)
+    entry: Any = {"Source": "shop", "DetailType": detail_type, "Detail": json.dumps(detail)}
+    assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+
+
+def nested_machine(stack: StackClient, name: str) -> str:
+    """The parent of the README: it waits for the outcome, and catches what AWS calls States.TaskFailed."""
+    text = NESTED.read_text(encoding="utf-8").replace("${StateMachineArn}", stack.outputs.state_machine_arn)
+    definition = json.dumps(yaml.safe_load(text))
+    role = "arn:aws:iam::000000000000:role/parent"
+    return stack.stepfunctions.create_state_machine(name=name, definition=definition, roleArn=role)[
+        "stateMachineArn"
+    ]
+
+
+def start(stack: StackClient, machine: str, given: Any) -> str:
+    return stack.stepfunctions.start_execution(stateMachineArn=machine, input=json.dumps(given))[
+        "executionArn"
+    ]
+
+
+def test_a_running_job_is_cancelled_at_once_and_its_machine_fails_so_later(stack: StackClient) -> None:
+    execution_id = stack.submit("support-chat", {"simulate": SLOW})
+    until(lambda: running(stack, execution_id))
+    answer = stack.delete(execution_id)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "execution_id": execution_id,
+        "cancelled": True,
+        "message": "cancelled",
+        "previous_status": "RUNNING",
+    }
+    # The outcome was published before the answer came, whatever the machine is waiting for.
+    assert stack.wait_for_notification(execution_id, 2)["data"]["status"] == "CANCELLED"
+    assert upstream_status(stack, execution_id) == "CANCELLED"
+    arn = stack.execution_arn(execution_id)
+    assert arn is not None
+    assert stack.wait_for_end(arn)["error"] == "Waterhook.Cancelled"
+    assert len(stack.peek(execution_id)) == 1
+
+
+def test_a_cancel_that_is_too_late_tells_the_real_outcome(stack: StackClient) -> None:
+    execution_id = stack.submit("instant")
+    stack.wait_for_notification(execution_id)
+    answer = stack.delete(execution_id).json()
+    assert answer["cancelled"] is False
+    assert answer["previous_status"] == "COMPLETED"
+    assert len(stack.peek(execution_id)) == 1
+
+
+def test_a_cancel_racing_with_completion_ends_in_one_outcome(stack: StackClient) -> None:
+    ids = [stack.submit("support-chat", {"simulate": {"seconds": 1.0, "queue_seconds": 0}}) for _ in range(6)]
+    for position, execution_id in enumerate(ids):
+        until(partial(started, stack, execution_id))
+        time.sleep(0.1 * position)
+        stack.delete(execution_id)
+    for execution_id in ids:
+        status = stack.wait_for_notification(execution_id)["data"]["status"]
+        assert status in {"COMPLETED", "CANCELLED"}
+        assert upstream_status(stack, execution_id) == status
+        assert stack.get(execution_id).json()["status"] == status
+        assert len({event["id"] for event in stack.peek(execution_id)}) == 1
+
+
+def test_an_upstream_that_fails_to_cancel_changes_nothing(stack: StackClient) -> None:
+    faults = [{"on": "cancel", "kind": "status_code", "code": 500, "times": 1}]
+    execution_id = stack.submit("support-chat", {"simulate": {**SLOW, "faults": faults}})
+    until(lambda: running(stack, execution_id))
+    answer = stack.delete(execution_id)
+    assert answer.status_code == 502
+    assert running(stack, execution_id)
+    assert stack.peek(execution_id) == []
+    assert stack.delete(execution_id).json()["cancelled"] is True
+
+
+def test_stopping_the_machine_cancels_the_job_and_closes_the_record(stack: StackClient) -> None:
+    execution_id = stack.submit("support-chat", {"simulate": SLOW})
+    until(lambda: running(stack, execution_id))
+    arn = stack.execution_arn(execution_id)
+    assert arn is not None
+    stack.stepfunctions.stop_execution(executionArn=arn)
+    event = stack.wait_for_notification(execution_id)
+    assert event["data"]["status"] == "CANCELLED"
+    assert event["data"]["error"]["code"] == "aborted"
+    assert upstream_status(stack, execution_id) == "CANCELLED"
+    assert stack.get(execution_id).json()["status"] == "CANCELLED"
+
+
+def test_progress_is_relayed_to_those_who_ask_in_order_and_never_after_the_end(stack: StackClient) -> None:
+    simulate = {"seconds": 6, "nodes": 3}
+    asked = stack.submit("report-flow", {"simulate": simulate}, progress_events=True)
+    silent = stack.submit("report-flow", {"simulate": simulate})
+    until(lambda: (stack.item(asked) or {}).get("progress_sequence"))
+    assert stack.get(asked).json()["progress"] is not None
+    events = until(
+        lambda: (found := stack.peek(asked)) and found[-1]["data"]["status"] == "COMPLETED" and found
+    )
+    progress = events[:-1]
+    assert len(progress) >= 3
+    assert {event["type"] for event in progress} == {"waterhook.execution.progress"}
+    assert [event["data"]["sequence"] for event in progress] == list(range(1, len(progress) + 1))
+    assert len({event["id"] for event in events}) == len(events)
+    moments = [datetime.fromisoformat(event["time"]).timestamp() for event in progress]
+    assert all(later - earlier >= 0.99 for earlier, later in pairwise(moments))
+    stack.wait_for_notification(silent)
+    assert len(stack.peek(silent)) == 1
+
+
+def test_the_progress_of_a_running_job_is_live(stack: StackClient) -> None:
+    execution_id = stack.submit("report-flow", {"simulate": {"seconds": 20, "nodes": 4}})
+    until(lambda: running(stack, execution_id))
+    first = until(lambda: stack.get(execution_id).json().get("progress"))
+    document = stack.get(execution_id).json()
+    assert document["current_node"]
+    assert document["total_nodes"] == 4
+    time.sleep(2.5)
+    assert stack.get(execution_id).json()["progress"] > first
+    stack.delete(execution_id)
+
+
+def test_a_caller_lists_its_own_executions_newest_first_page_by_page(stack: StackClient) -> None:
+    ids = [stack.submit("instant") for _ in range(3)]
+    for execution_id in ids:
+        stack.wait_for_notification(execution_id)
+    seen: list[str] = []
+    cursor = None
+    while not set(ids) <= set(seen):
+        page = stack.browse(limit=2, status="COMPLETED", next=cursor).json()
+        seen += [entry["execution_id"] for entry in page["executions"]]
+        assert all(entry["status"] == "COMPLETED" for entry in page["executions"])
+        cursor = page["next"]
+        assert cursor or set(ids) <= set(seen)
+    positions = [seen.index(execution_id) for execution_id in ids]
+    assert positions == sorted(positions, reverse=True)
+    assert stack.browse(limit="0").status_code == 400
+    assert stack.browse(status="NONSENSE").status_code == 400
+    assert stack.browse(next="nonsense").status_code == 400
+
+
+def test_an_event_on_the_bus_starts_an_execution_and_its_duplicate_none(
+    stack: StackClient, marker: str
+) -> None:
+    detail = {"chatbot_id": "instant", "input_data": {"marker": marker, "quote": 'a "b" \\ c'}}
+    put_event(stack, "Waterflai Execution Requested", detail)
+    put_event(stack, "Something Else", detail)
+    until(lambda: starts_of(stack, marker))
+    time.sleep(1)
+    assert starts_of(stack, marker) == 1
+
+
+def test_a_schedule_starts_an_execution(polling_stack: StackClient) -> None:
+    until(lambda: starts_of(polling_stack, "scheduled"), 90)
+    time.sleep(1)
+    assert starts_of(polling_stack, "scheduled") == 1
+
+
+def test_beyond_the_cap_a_request_waits_visibly_and_runs_when_a_slot_is_free(
+    polling_stack: StackClient, marker: str
+) -> None:
+    simulate = {"seconds": 4, "nodes": 2, "queue_seconds": 0}
+    ids = [polling_stack.submit("report-flow", {"marker": marker, "simulate": simulate}) for _ in range(5)]
+    seen: set[int] = set()
+
+    def all_done() -> bool:
+        statuses = [polling_stack.get(execution_id).json()["status"] for execution_id in ids]
+        seen.add(sum(status in {"STARTING", "RUNNING"} for status in statuses))
+        return all(status == "COMPLETED" for status in statuses)
+
+    until(all_done, 60)
+    assert max(seen) == 3
+    assert starts_of(polling_stack, marker) == 5
+
+
+def test_a_parent_state_machine_waits_for_the_outcome(stack: StackClient, marker: str) -> None:
+    parent = nested_machine(stack, f"parent-{marker}")
+    good = start(stack, parent, {"chatbot_id": "instant", "input_data": {"marker": marker}})
+    run = stack.wait_for_end(good)
+    assert run["status"] == "SUCCEEDED"
+    assert json.loads(run["output"])["final_output"] == {"answer": "At once."}
+    bad = start(stack, parent, {"chatbot_id": "always-fails", "input_data": {}})
+    run = stack.wait_for_end(bad)
+    assert run["status"] == "SUCCEEDED"
+    caught = json.loads(run["output"])
+    # On AWS the parent sees States.TaskFailed and finds the name in the cause; MiniStack hands the name through.
+    assert "Waterhook.Failed" in json.dumps(caught)
+    assert "the model did not answer" in json.dumps(caught)
+
+
+def test_the_lag_from_completion_to_message_is_short(stack: StackClient) -> None:
+    lags = []
+    for _ in range(8):
+        execution_id = stack.submit("support-chat", {"simulate": {"seconds": 2, "queue_seconds": 0}})
+        event = stack.wait_for_notification(execution_id)
+        completed = datetime.fromisoformat(event["data"]["timing"]["completed_at"])
+        lags.append((datetime.now(UTC) - completed).total_seconds())
+    print(
+        f"\nlag, completed upstream to received: median {statistics.median(lags):.2f} s, worst {max(lags):.2f} s"
+    )
+    # What varies is printed, not asserted; but a listener that isn't one would take a poll's wait.
+    assert min(lags) < 5
