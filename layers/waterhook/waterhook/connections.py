@@ -1,5 +1,6 @@
 """Connections to the upstream's host: a pool of them for calls, and one beside it for a stream."""
 
+import logging
 import socket
 import ssl
 import threading
@@ -7,9 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+# It warns of headers it can't parse by quoting them, and an upstream may echo the key in one.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class NotConnected(Exception):
@@ -19,11 +24,16 @@ class NotConnected(Exception):
 class _Marked:
     """Marks what failed before there was a connection, in front of either of urllib3's two kinds."""
 
+    sock: Any
+    opened: socket.socket | None = None
+    """The socket it is on. `sock` is None as soon as an answer says that nothing comes after it."""
+
     def connect(self) -> None:
         try:
             super().connect()  # type: ignore[misc]  # the mixin's next in line has it
         except Exception as error:
             raise NotConnected(str(error)) from error
+        self.opened = self.sock
 
 
 class _MarkedHTTPConnection(_Marked, HTTPConnection):
@@ -34,12 +44,31 @@ class _MarkedHTTPSConnection(_Marked, HTTPSConnection):
     pass
 
 
-class _HTTPPool(urllib3.HTTPConnectionPool):
+class _Watched:
+    """Lets either kind of pool know the socket of the call under way, so that the call can be ended."""
+
+    _under_way: Any = None
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        self._under_way = super()._get_conn(timeout)  # type: ignore[misc]  # the mixin's next in line has it
+        return self._under_way
+
+    @property
+    def opened(self) -> socket.socket | None:
+        """The socket of the call under way, or of the last one; None before there is one."""
+        return getattr(self._under_way, "opened", None)
+
+
+class _HTTPPool(_Watched, urllib3.HTTPConnectionPool):
     ConnectionCls = _MarkedHTTPConnection
 
 
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
+class _HTTPSPool(_Watched, urllib3.HTTPSConnectionPool):
     ConnectionCls = _MarkedHTTPSConnection
+
+
+type Pool = _HTTPPool | _HTTPSPool
+type Connection = _MarkedHTTPConnection | _MarkedHTTPSConnection
 
 
 @cache
@@ -48,7 +77,7 @@ def shared_ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def pool(base_url: str, *, connect_timeout_s: float, read_timeout_s: float) -> urllib3.HTTPConnectionPool:
+def pool(base_url: str, *, connect_timeout_s: float, read_timeout_s: float) -> Pool:
     """Return the pool for the host of `base_url`; it opens nothing yet, and no call takes it to another host."""
     url = urllib3.util.parse_url(base_url)
     timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
@@ -58,7 +87,7 @@ def pool(base_url: str, *, connect_timeout_s: float, read_timeout_s: float) -> u
     return _HTTPPool(host, url.port, timeout=timeout)
 
 
-def connection_beside(calls: urllib3.HTTPConnectionPool, connect_timeout_s: float) -> HTTPConnection:
+def connection_beside(calls: Pool, connect_timeout_s: float) -> Connection:
     """Return a connection to the host of a pool, not opened yet. Its socket is known, as a pool's never is."""
     if isinstance(calls, _HTTPSPool):
         context = shared_ssl_context()
@@ -67,13 +96,14 @@ def connection_beside(calls: urllib3.HTTPConnectionPool, connect_timeout_s: floa
 
 
 @contextmanager
-def shut_down_at(ends_at: float, sock: socket.socket) -> Iterator[None]:
-    """End whatever is waited for on the socket at `ends_at`: a byte in time would begin a read timeout anew."""
+def shut_down_at(ends_at: float, holder: Pool | Connection) -> Iterator[None]:
+    """End whatever is waited for on its socket at `ends_at`: a byte in time would begin a read timeout anew."""
 
     def shut_down() -> None:
-        with suppress(OSError):
-            # Of a TLS socket the plain one underneath: its own method would read on in the clear.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        if holder.opened is not None:
+            with suppress(OSError):
+                # Of a TLS socket the plain one underneath: its own method would read on in the clear.
+                socket.socket.shutdown(holder.opened, socket.SHUT_RDWR)
 
     timer = threading.Timer(ends_at - time.monotonic(), shut_down)
     timer.daemon = True

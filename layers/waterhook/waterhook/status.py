@@ -60,7 +60,8 @@ def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
         try:
             value, at = _DECODER.raw_decode(text, start)
         except RecursionError as error:
-            message = f"{name}: nested too deeply"
+            # Its name stays out of the message: it is the upstream's word, and might be the key.
+            message = "a member is nested too deeply"
             raise ValueError(message) from error
         except ValueError:
             # Cut off here or in the middle of `null` there may have been no value at all.

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.client import HTTPException
 from typing import Protocol
 
@@ -53,7 +54,10 @@ class Transport:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other."""
         self._key = key
         self._connect_timeout_s = connect_timeout_s
-        self._pool = pool(base_url, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
+        self._new_pool = partial(
+            pool, base_url, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s
+        )
+        self._pool = self._new_pool()
 
     def call(
         self,
@@ -106,24 +110,26 @@ class Transport:
         self, method: str, path: str, body: bytes | None, limit_bytes: int, ends_at: float
     ) -> Answer:
         headers = self._headers("application/json")
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            # A kept connection may be gone without our knowing, and then nobody can say whether the
-            # start was received: it gets a connection of its own.
-            headers["Connection"] = "close"
-        try:
-            response = self._pool.urlopen(
-                method, path, body, headers, retries=False, redirect=False, preload_content=False
-            )
-        except NotConnected as error:
-            raise _unreachable(error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise PerhapsAccepted("no_answer", f"no answer: {type(error).__name__}") from error
-        try:
-            return _read(response, limit_bytes, ends_at)
-        finally:
+        with ExitStack() as done:
+            calls = self._pool
+            if body is not None:
+                # A kept connection may be gone without our knowing, and then nobody can say whether the
+                # start was received: it gets a connection of its own, which nobody gets after it.
+                calls = self._new_pool()
+                done.callback(calls.close)
+                headers |= {"Content-Type": "application/json", "Connection": "close"}
+            done.enter_context(shut_down_at(ends_at, calls))
+            try:
+                response = calls.urlopen(
+                    method, path, body, headers, retries=False, redirect=False, preload_content=False
+                )
+            except NotConnected as error:
+                raise _unreachable(error) from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise PerhapsAccepted("no_answer", f"no answer: {type(error).__name__}") from error
             # Read to its end it has already given its connection back; otherwise that is unfit for reuse.
-            response.close()
+            done.callback(response.close)
+            return _read(response, limit_bytes, ends_at)
 
     @contextmanager
     def _listen(
@@ -138,7 +144,7 @@ class Transport:
             with closing(connection_beside(self._pool, min(self._connect_timeout_s, left_s))) as connection:
                 connection.connect()
                 connection.timeout = idle_timeout_s
-                with shut_down_at(ends_at, connection.sock):
+                with shut_down_at(ends_at, connection):
                     connection.request("GET", path, headers=self._headers(media_type), preload_content=False)
                     with closing(connection.getresponse()) as response:
                         status = response.status
@@ -162,7 +168,8 @@ class Transport:
 
     def _error(self, answer: Answer) -> UpstreamError:
         """Sort an answer that is no success; every status that a start may meet has its place here."""
-        detail = _detail(answer).replace(self._key.get(), "***")
+        # In this order: a key that was cut in two would not be found.
+        detail = clip(_detail(answer).replace(self._key.get(), "***"), _MAX_DETAIL_CHARS)
         said = f"HTTP {answer.status}" + (f": {detail}" if detail else "")
         status = answer.status
         if status in {429, 503}:
@@ -195,25 +202,26 @@ def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int, ends_at: float) 
             body += chunk
             if len(body) > limit_bytes:
                 break
-            if time.monotonic() > ends_at:
-                raise PerhapsAccepted("no_answer", "the answer took too long", status=response.status)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise PerhapsAccepted(
             "no_answer", f"the answer broke off: {type(error).__name__}", status=response.status
         ) from error
+    if len(body) <= limit_bytes and time.monotonic() >= ends_at:
+        # A body without a length ends where the connection does, and we may have shut it down.
+        raise PerhapsAccepted("no_answer", "the answer took too long", status=response.status)
     return Answer(
         response.status, response.headers, bytes(body[:limit_bytes]), capped=len(body) > limit_bytes
     )
 
 
 def _detail(answer: Answer) -> str:
-    """Return the `detail` of an error body, clipped; an HTML page of a gateway has none."""
+    """Return the `detail` of an error body; an HTML page of a gateway has none."""
     try:
         value = json.loads(answer.body)
     except (ValueError, RecursionError):
         return ""
     detail = value.get("detail") if isinstance(value, dict) else None
-    return clip(detail, _MAX_DETAIL_CHARS) if isinstance(detail, str) else ""
+    return detail if isinstance(detail, str) else ""
 
 
 def _retry_after_s(answer: Answer) -> float | None:
