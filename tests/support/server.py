@@ -82,7 +82,6 @@ def drip(content: bytes, delay_s: float, *, head: bytes = b"") -> Step:
         for value in content:
             connection.sendall(bytes([value]))
             time.sleep(delay_s)
-        raise Hangup
 
     return step
 
