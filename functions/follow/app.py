@@ -1,5 +1,6 @@
 """Follow: listen to the event stream until something final or the time is up, then ask the status."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -15,7 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from waterhook import policy
 from waterhook.client import WaterflaiClient
 from waterhook.errors import UpstreamError
-from waterhook.models import Job, Next
+from waterhook.models import MAX_ID_CHARS, Job, Next, clip
 from waterhook.polling import Poller
 from waterhook.progress import Relay
 from waterhook.results import Results
@@ -121,11 +122,14 @@ def change_in(event: Mapping[str, Any]) -> dict[str, Any]:
     progress, node = event.get("progress"), event.get("node_id") or event.get("current_node")
     change: dict[str, Any] = {}
     if isinstance(event.get("type"), str) and event["type"].startswith("node_"):
-        change["event"] = event["type"][:40]
+        change["event"] = clip(event["type"], 40)
     if isinstance(progress, int | float) and not isinstance(progress, bool):
-        change["progress"] = min(max(float(progress), 0.0), 100.0)
+        # Bounded first: an integer of any length is JSON, and no float holds it. Python also parses NaN.
+        percent = float(min(max(progress, 0), 100))
+        if not math.isnan(percent):
+            change["progress"] = percent
     if isinstance(node, str):
-        change["node_id"] = node[:200]
+        change["node_id"] = clip(node, MAX_ID_CHARS)
     return change
 
 

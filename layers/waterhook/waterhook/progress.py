@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import envelope
 from waterhook.errors import RecordConflict, RecordUnavailable
@@ -44,7 +45,7 @@ class Relay:
         self._record: Record | None = None
         self._latest: Mapping[str, Any] = {}
         self._told: Mapping[str, Any] = {}
-        self._told_at = float("-inf")
+        self._tried_at = float("-inf")
 
     @classmethod
     def of(cls, settings: Settings, clock: Callable[[], float]) -> Self:
@@ -60,24 +61,27 @@ class Relay:
     def tell(self, job: Job, change: Mapping[str, Any]) -> bool:
         """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was.
 
-        Nothing is published without a change, within a second of the last event, or after the end.
+        Nothing is published without a change, within a second of the last try, or after the end. Never raises
+        because table or topic had a bad minute: the next change is another chance.
         """
         now = self._clock()
         self._latest = {**self._latest, **change}
-        if not job.progress_events or self._latest == self._told or now - self._told_at < MIN_INTERVAL_S:
+        if not job.progress_events or self._latest == self._told or now - self._tried_at < MIN_INTERVAL_S:
             return False
-        record = self._record or self._records.get(job.execution_id, now)
-        if record is None or record.status.is_final:
-            return False
+        # Of tries, not of events: a stream that floods must not become a flood of reads of a final record.
+        self._tried_at = now
         try:
+            record = self._record or self._records.get(job.execution_id, now)
+            if record is None or record.status.is_final:
+                return False
             self._record = self._records.save_progress(record, self._latest.get("progress"))
-        except (RecordConflict, RecordUnavailable):
+            self._sns.publish(
+                TopicArn=self._topic_arn,
+                Message=envelope.progress_event(self._record, self._source, self._latest, now),
+                MessageAttributes=envelope.progress_attributes(self._record),
+            )
+        except (RecordConflict, RecordUnavailable, ClientError, BotoCoreError):
             self._record = None
             return False
-        self._told, self._told_at = self._latest, now
-        self._sns.publish(
-            TopicArn=self._topic_arn,
-            Message=envelope.progress_event(self._record, self._source, self._latest, now),
-            MessageAttributes=envelope.progress_attributes(self._record),
-        )
+        self._told = self._latest
         return True
