@@ -1,11 +1,14 @@
 """A cap on running jobs: slots that are named after their executions, so taking or giving one back twice is once."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from waterhook.errors import RecordUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -44,7 +47,10 @@ class Capacity:
         return self._given
 
     def take(self, execution_id: str, chatbot_id: str) -> bool:
-        """Take a slot under every cap and return whether there was one; whoever holds it gets it again."""
+        """Take a slot under every cap and return whether there was one; whoever holds it gets it again.
+
+        Raises RecordUnavailable when the table fails.
+        """
         updates = [
             self._update(key, "ADD running :ids", execution_id)
             | {"ConditionExpression": free_slot, "ExpressionAttributeValues": _values(execution_id, cap)}
@@ -52,19 +58,21 @@ class Capacity:
         ]
         if not updates:
             return True
-        try:
-            self._client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
-        except ClientError as error:
-            # No slot, or others were taking theirs at this very moment: either way, later.
-            if error.response["Error"]["Code"] == "TransactionCanceledException":
-                return False
-            raise
+        with _available(execution_id):
+            try:
+                self._client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
+            except ClientError as error:
+                # No slot, or others were taking theirs at this very moment: either way, later.
+                if error.response["Error"]["Code"] == "TransactionCanceledException":
+                    return False
+                raise
         return True
 
     def give_back(self, execution_id: str, chatbot_id: str | None) -> None:
-        """Give the slots back; without a slot nothing happens."""
+        """Give the slots back; without a slot nothing happens. Raises RecordUnavailable when the table fails."""
         for key, _ in self._items(chatbot_id or ""):
-            self._client.update_item(**self._update(key, "DELETE running :ids", execution_id))
+            with _available(execution_id):
+                self._client.update_item(**self._update(key, "DELETE running :ids", execution_id))
 
     def _items(self, chatbot_id: str) -> Iterator[tuple[str, int]]:
         # No execution has such an id: theirs are 32 hexadecimal digits.
@@ -87,3 +95,12 @@ NO_CAP = Capacity("", Caps())
 
 def _values(execution_id: str, cap: int) -> dict[str, Any]:
     return {":ids": {"SS": [execution_id]}, ":id": {"S": execution_id}, ":cap": {"N": str(cap)}}
+
+
+@contextmanager
+def _available(execution_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise RecordUnavailable(f"{execution_id}: the table of slots failed: {code}") from error

@@ -51,7 +51,9 @@ class Records:
             answer = self._client.get_item(
                 TableName=self._table, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
             )
-        record = Record.from_item(answer["Item"]) if "Item" in answer else None
+        item = answer.get("Item", {})
+        # The slots of the capacity are in this table too, and are no execution.
+        record = Record.from_item(item) if "status" in item else None
         return None if record is None or record.expires_at < int(now) else record
 
     def accept(self, record: Record, now: float) -> None:
