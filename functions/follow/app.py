@@ -29,6 +29,8 @@ logger = Logger()
 FINAL_EVENT = "execution_completed"
 # A dead connection and a silent job look the same: after this the status is asked, and the stream reopened.
 IDLE_TIMEOUT_S = 60.0
+# A stream that was opened and then broke off or fell silent; any other error refused it.
+BROKE_OFF = "no_answer"
 # A stream shorter than this is not worth reopening at once: it would turn listening into fast polling.
 WORTHWHILE_S = 5.0
 # How far the event stream may be ahead of the status document.
@@ -43,8 +45,8 @@ class Heard(Enum):
     """What came of listening once."""
 
     END = auto()  # the stream says that the execution is over
-    CHANGE = auto()  # it was worth listening, and is worth it again
-    NOTHING = auto()  # refused, silent or too short
+    CHANGE = auto()  # it was open for a while: silence is no failure, and the end would have been heard
+    NOTHING = auto()  # refused or too short
 
 
 class Streamer(Protocol):
@@ -98,18 +100,19 @@ class Follower:
     def _listen(self, job: Job, ends_at: float, relay: Relay | None) -> "Heard":
         """Listen once, relaying what changes, until the stream ends in whatever way."""
         opened, upstream_id = self._monotonic(), job.waterflai_execution_id or ""
-        heard = Heard.NOTHING
+        heard = Heard.CHANGE
         try:
             stream = self._streamer.stream(upstream_id, ends_at=ends_at, idle_timeout_s=IDLE_TIMEOUT_S)
             with closing(stream) as events:
                 for event in events:
-                    heard = Heard.CHANGE
                     if event.get("type") == FINAL_EVENT:
                         return Heard.END
                     if relay is not None:
                         relay.tell(job, change_in(event))
         except UpstreamError as error:
             logger.info("stream", execution_id=job.execution_id, code=error.code, http_status=error.status)
+            if error.code != BROKE_OFF or error.status is None:
+                heard = Heard.NOTHING
         return heard if self._monotonic() - opened >= WORTHWHILE_S else Heard.NOTHING
 
     def _counted(self, job: Job, listened_s: float) -> Job:

@@ -1,0 +1,81 @@
+"""What waiting for one job took, and what it took for many."""
+
+from dataclasses import dataclass
+
+from waterhook import prices
+
+# The way to the upstream and back; opening a stream; an event's way here.
+REQUEST_S = 0.12
+OPEN_S = 0.2
+EVENT_S = 0.05
+# Step Functions from one state to the next, and Lambda from there to a warm function and back.
+TRANSITION_S = 0.02
+INVOKE_S = 0.03
+
+FOLLOW_MB = 128
+POLL_MB = 512
+# A baseline's poll is the cheapest there is: 128 MB, and slower only as far as one pays for it.
+BASELINE_POLL_MB = 128
+BASELINE_POLL_S = 0.24
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """From a job's start until its end was known: seconds of delay and of functions held, and counts."""
+
+    lag_s: float
+    turns: int
+    """Invocations: polls and follows."""
+    transitions: int
+    held_s: float
+    """Of following."""
+    requests: int
+    """To the upstream: questions and streams."""
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Means over jobs, quantiles of the delay, and dollars for a thousand jobs."""
+
+    name: str
+    mean_s: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    turns: float
+    transitions: float
+    held_s: float
+    requests: float
+    usd_per_1000: float
+
+    @classmethod
+    def of(cls, name: str, waited: list[Waited]) -> "Summary":
+        """Return it for at least one job."""
+        lags, count = sorted(each.lag_s for each in waited), len(waited)
+        p50_s, p95_s, p99_s = (lags[min(int(count * part), count - 1)] for part in (0.5, 0.95, 0.99))
+        return cls(
+            name,
+            mean_s=sum(lags) / count,
+            p50_s=p50_s,
+            p95_s=p95_s,
+            p99_s=p99_s,
+            turns=sum(each.turns for each in waited) / count,
+            transitions=sum(each.transitions for each in waited) / count,
+            held_s=sum(each.held_s for each in waited) / count,
+            requests=sum(each.requests for each in waited) / count,
+            usd_per_1000=sum(each.cost_usd for each in waited) / count * 1000,
+        )
+
+    def is_beaten_by(self, other: "Summary") -> bool:
+        """Whether the other one hears sooner on average and costs less."""
+        return other.mean_s < self.mean_s and other.usd_per_1000 < self.usd_per_1000
+
+
+def loop_usd(transitions: int, follows: int, held_s: float, polls: int) -> float:
+    """Return the cost of waiting in our loop."""
+    return (
+        transitions * prices.TRANSITION_USD
+        + prices.lambda_usd(follows, held_s, FOLLOW_MB)
+        + prices.lambda_usd(polls, polls * REQUEST_S, POLL_MB)
+    )
