@@ -39,13 +39,14 @@ class LateSaver:
             record = records.get(job.execution_id, now)
             if record is None or record.owner_execution_arn != owner:
                 return job
-            records.save_start(record, job.waterflai_execution_id or "", now)
+            saved = records.save_start(record, job.waterflai_execution_id or "", now)
         except RecordConflict:
             # Saved or concluded meanwhile: notify finds out.
             return replace(job, unsaved=False)
         except RecordUnavailable:
             return job
-        return replace(job, unsaved=False)
+        # A caller who cancelled meanwhile was told that it happens as soon as there is an id.
+        return replace(job, unsaved=False, cancel_requested=saved.cancel_requested is not None)
 
 
 @dataclass(frozen=True, slots=True)

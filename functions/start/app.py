@@ -111,6 +111,8 @@ class Starter:
         try:
             record = self._records.begin_start(record)
         except RecordConflict:
+            # Whoever concluded it may have given the slot back before it was taken.
+            self._capacity.give_back(record.execution_id, request.chatbot_id)
             return self._overtaken(job)
         try:
             upstream_id = self._upstream.start(request.chatbot_id, request.input_data)
@@ -172,7 +174,8 @@ class Starter:
         return job.ended(outcome, code=code, message=message)
 
     def _running(self, job: Job) -> Job:
-        decision = policy.next_step(job.history, self._clock(), self._settings.limits(job.deadline))
+        limits = self._settings.limits(job.deadline, may_follow=not job.unsaved)
+        decision = policy.next_step(job.history, self._clock(), limits)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _overtaken(self, job: Job) -> Job:

@@ -169,3 +169,24 @@ def test_the_function_brings_a_large_output_to_the_bucket_when_it_is_too_late(
     with Server([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
         state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
     assert bucket.text(state["result"]["output_ref"]) == output
+
+
+def test_a_cancel_that_its_caller_was_promised_is_tried_three_times_and_not_put_off_to_the_deadline() -> None:
+    world = World([FAULTS["500"]], [RUNNING])
+    got = job(cancel_requested=True, next=Next.CANCEL)
+    while got.next is not Next.NOTIFY:
+        if got.next is Next.CANCEL:
+            got = world.cancel(got)
+        else:
+            world.clock.advance(got.wait_seconds)
+            got = world.poller.poll(got)
+    assert (got.outcome, len(world.upstream.cancelled)) == (Status.CANCELLED, 3)
+    assert world.clock.now - NOW <= 15
+    assert got.error is not None
+    assert "may go on" in got.error["message"]
+
+
+def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> None:
+    got = World([DONE], []).cancel(job(cancel_requested=True))
+    assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
+    assert got.error == {"code": "cancelled", "message": "cancelled by its caller"}

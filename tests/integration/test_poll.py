@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions.poll import app
-from tests.support.aws import Bucket, Failing, Table, client_error
+from tests.support.aws import Bucket, Failing, Table, Topic, client_error
 from tests.support.builders import (
     ID,
     KEY,
@@ -148,3 +148,64 @@ def test_the_log_of_a_poll_holds_neither_the_key_nor_the_output(invoke: Invoke) 
     assert log.getvalue().count('"message":"poll"') == 3
     for secret in (KEY, "4711"):
         assert secret not in log.getvalue()
+
+
+def test_a_cancel_that_came_before_the_id_was_saved_is_heard_once_it_is(table: Table) -> None:
+    table.put(record(status=Status.STARTING, cancel_requested=iso(NOW)))
+    got = saver(table).save(UNSAVED, OWNER)
+    assert (got.unsaved, got.cancel_requested) == (False, True)
+
+
+def test_the_function_goes_on_to_the_cancel_that_its_caller_was_promised(
+    invoke: Invoke, table: Table
+) -> None:
+    table.put(record(status=Status.STARTING, cancel_requested=iso(NOW), expires_at=9_000_000_000))
+    with Server([reply(200, {"status": "RUNNING"})]) as server:
+        state = poll(invoke, server, job(deadline=9e9, unsaved=True))
+    assert (state["next"], state["cancel_requested"]) == ("cancel", True)
+
+
+# Progress
+
+
+EAGER = job(deadline=9e9, progress_events=True)
+FORTY = reply(200, {"status": "RUNNING", "progress": 40.0})
+
+
+def test_progress_is_relayed_to_whoever_asked_for_it(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(running_record(expires_at=9_000_000_000))
+    with Server([FORTY]) as server:
+        state = poll(invoke, server, EAGER)
+        poll(invoke, server, Job.from_dict(state))
+    (message,) = topic.messages()
+    assert json.loads(message)["data"]["progress"] == 40.0
+    assert table.only().progress == 40.0
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (job(deadline=9e9), FORTY),
+        (EAGER, reply(200, {"status": "RUNNING"})),
+        (EAGER, reply(200, {"status": "COMPLETED", "progress": 100.0, "final_output": {}})),
+        (EAGER, reply(500)),
+    ],
+    ids=["nobody asked", "none to tell", "the end", "no answer"],
+)
+def test_no_progress_is_relayed_where_there_is_none_to_tell(
+    invoke: Invoke, table: Table, topic: Topic, given: Job, answer: Any
+) -> None:
+    there = table.put(running_record(expires_at=9_000_000_000))
+    with Server([answer]) as server:
+        poll(invoke, server, given)
+    assert (topic.messages(), table.only()) == ([], there)
+
+
+def test_a_topic_that_is_gone_does_not_stop_a_poll_with_progress_to_tell(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(running_record(expires_at=9_000_000_000))
+    topic.sns.delete_topic(TopicArn=topic.arn)
+    with Server([FORTY]) as server:
+        state = poll(invoke, server, EAGER)
+    assert (state["next"], state["history"]["progress"]) == ("wait", 40.0)

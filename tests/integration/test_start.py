@@ -25,6 +25,7 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
+from waterhook.capacity import Capacity, Caps
 from waterhook.errors import (
     InvalidRequest,
     PerhapsAccepted,
@@ -660,3 +661,96 @@ def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
     assert log.getvalue().count('"message":"start"') == 2
     for secret in (KEY, "4711", "0815"):
         assert secret not in log.getvalue()
+
+
+# A cap on running jobs
+
+
+def starter(world: World, table: Table, **caps: int) -> app.Starter:
+    capacity = Capacity(table.name, Caps(**caps), table.client)
+    return app.Starter(world.records, world.upstream, world.settings, world.clock, capacity)
+
+
+def test_a_request_beyond_the_cap_waits_as_accepted_and_starts_when_there_is_room(table: Table) -> None:
+    world = World(table)
+    capped = starter(world, table, stack=1)
+    slots = Capacity(table.name, Caps(stack=1), table.client)
+    slots.take("f" * 32, "other")
+    state = capped.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["outcome"], state["next"], world.posts) == ("RUNNING", "start", 0)
+    assert state["wait_seconds"] >= 1
+    record = table.get(state["execution_id"])
+    assert (record.status, record.start_attempts) == (Status.ACCEPTED, 0)
+    slots.give_back("f" * 32, "other")
+    state = capped.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["next"], world.posts) == ("wait", 1)
+
+
+def test_a_request_that_waits_for_room_past_its_deadline_is_rejected(table: Table) -> None:
+    world = World(table)
+    Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    state: dict[str, Any] = {"next": "start"}
+    turns = 0
+    while state["next"] == "start":
+        state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+        world.clock.advance(state["wait_seconds"])
+        turns += 1
+    assert (state["outcome"], state["next"], world.posts) == ("REJECTED", "notify", 0)
+    assert world.clock.now - NOW == 3600
+    assert turns < 200
+
+
+def test_a_request_cancelled_while_it_waits_for_room_ends_there(table: Table) -> None:
+    world = World(table)
+    slots = Capacity(table.name, Caps(stack=1), table.client)
+    slots.take("f" * 32, "other")
+    queued = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    table.records.request_cancel(table.get(queued["execution_id"]), NOW)
+    state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["outcome"], state["next"], world.posts) == ("CANCELLED", "notify", 0)
+
+
+def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> None:
+    """Its machine was stopped: nobody will notify for it any more, and so give the slot back."""
+
+    class Concluded(Records):
+        def begin_start(self, record: Record) -> Record:
+            self.conclude(record, verdict(Status.CANCELLED))
+            return super().begin_start(record)
+
+    world = World(table, records=Concluded(table.name, table.client))
+    state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["outcome"], world.posts) == ("CANCELLED", 0)
+    assert Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+
+
+def test_called_again_after_a_crash_it_takes_the_slot_it_had(table: Table) -> None:
+    class Crashing(Records):
+        def begin_start(self, record: Record) -> Record:
+            raise RecordUnavailable(record.execution_id)
+
+    crashed = World(table, records=Crashing(table.name, table.client))
+    with pytest.raises(RecordUnavailable):
+        starter(crashed, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    world = World(table)
+    state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["next"], world.posts) == ("wait", 1)
+
+
+def test_the_record_that_is_no_execution_cannot_be_claimed(table: Table) -> None:
+    Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    world = World(table)
+    state = world.start({"execution_id": "capacity", "request": request_dict()})
+    assert (state["outcome"], world.posts) == ("RUNNING", 1)
+
+
+# Following
+
+
+def test_a_job_is_followed_from_its_start_where_that_is_on(table: Table) -> None:
+    assert World(table, follow=True).start()["next"] == "follow"
+
+
+def test_a_job_whose_id_was_not_saved_is_polled_first_since_a_poll_saves_it(table: Table) -> None:
+    state = World(table, records=Unsaving(table.name, table.client), follow=True).start()
+    assert (state["next"], state["unsaved"]) == ("wait", True)

@@ -179,3 +179,63 @@ def test_the_time_a_question_takes_counts_as_waited() -> None:
     polling.clock.step_s = 25
     got = polling.poll(job(deadline=NOW + 49))
     assert got.next is Next.CANCEL
+
+
+# Beside a follow
+
+
+LARGE = StatusDocument(status="COMPLETED", too_large=True)
+
+
+def test_a_document_too_large_for_a_small_poller_is_left_to_one_with_more_room() -> None:
+    upstream = FakeUpstream(statuses=[LARGE])
+    small = Poller(upstream, Results("none"), settings(follow=True), Clock(), limit_bytes=1024)
+    got = small.poll(job())
+    assert (got.outcome, got.next, got.wait_seconds) == (Status.RUNNING, Next.POLL, 0)
+    roomy = Poller(upstream, Results("none"), settings(follow=True), Clock()).poll(got)
+    assert (roomy.outcome, roomy.result) == (Status.COMPLETED, {"output_error": "too_large"})
+
+
+def following(*statuses: Answer[StatusDocument]) -> Polling:
+    polling = Polling(*statuses)
+    polling.poller = Poller(polling.upstream, Results("none"), settings(follow=True), polling.clock)
+    return polling
+
+
+def test_a_poll_leads_back_to_following_where_that_is_on() -> None:
+    assert following().poll().next is Next.FOLLOW
+    assert Polling().poll().next is Next.WAIT
+
+
+def test_a_follow_that_found_no_capacity_is_remembered_for_a_minute() -> None:
+    polling = following()
+    got = polling.poll(job(follow_refused=True))
+    assert (got.next, got.follow_refused, got.history.follow_failed_at) == (Next.WAIT, False, NOW)
+    polling.clock.advance(59)
+    assert polling.poll(got).next is Next.WAIT
+    polling.clock.advance(1)
+    assert polling.poll(got).next is Next.FOLLOW
+
+
+def test_an_upstream_in_trouble_is_not_followed() -> None:
+    got = following(FAULTS["500"], FAULTS["500"], StatusDocument(status="RUNNING"))
+    first = got.poll()
+    assert (first.next, got.poll(first).next, got.poll(first).next) == (Next.WAIT, Next.WAIT, Next.FOLLOW)
+
+
+def test_a_job_whose_id_is_not_saved_yet_is_polled_until_it_is() -> None:
+    """Only a poll saves it, and until then no caller can cancel the job."""
+    assert following().poll(job(unsaved=True)).next is Next.WAIT
+
+
+@pytest.mark.parametrize("answer", [StatusDocument(status="RUNNING"), FAULTS["500"], MISSING], ids=str)
+def test_a_job_that_its_caller_cancelled_is_cancelled_again_until_it_has_ended(
+    answer: Answer[StatusDocument],
+) -> None:
+    got = following(answer).poll(job(cancel_requested=True))
+    assert (got.outcome, got.next, got.wait_seconds) == (Status.RUNNING, Next.CANCEL, 0)
+
+
+def test_a_job_that_ended_before_its_callers_cancel_keeps_its_outcome() -> None:
+    got = following(StatusDocument(status="FAILED")).poll(job(cancel_requested=True))
+    assert (got.outcome, got.next) == (Status.FAILED, Next.NOTIFY)

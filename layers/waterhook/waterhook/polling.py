@@ -66,8 +66,12 @@ class Poller:
         return self.decide(job)
 
     def decide(self, job: Job) -> Job:
-        """Return the job with the policy's decision."""
-        decision = policy.next_step(job.history, self._clock(), self._settings.limits(job.deadline))
+        """Return the job with the policy's decision; one whose caller cancelled it is cancelled until it has ended."""
+        if job.cancel_requested:
+            return replace(job, next=Next.CANCEL, wait_seconds=0)
+        # Only a poll saves an id that start could not, and until then nobody else can cancel the job.
+        limits = self._settings.limits(job.deadline, may_follow=not job.unsaved)
+        decision = policy.next_step(job.history, self._clock(), limits)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:

@@ -106,9 +106,10 @@ class Settings:
         """What a request gets where it is silent."""
         return Defaults(self.default_timeout_s, self.deliver_to, self.allowed_chatbots)
 
-    def limits(self, deadline: float) -> Limits:
+    def limits(self, deadline: float, *, may_follow: bool = True) -> Limits:
         """Return what the policy must stay within for a deadline in epoch seconds."""
-        return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=self.follow)
+        follow = self.follow and may_follow
+        return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=follow)
 
 
 def _listed(text: str) -> list[str]:
