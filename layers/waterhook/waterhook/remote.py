@@ -4,8 +4,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from waterhook.client import CancelAnswer
-from waterhook.errors import Problem, RecordConflict, UpstreamError
+from waterhook.errors import Problem, RecordConflict, UpstreamError, WaterhookError
 from waterhook.models import History, Job, Status
 from waterhook.polling import StatusSource
 from waterhook.record import Record
@@ -50,8 +52,9 @@ class Remote:
             return document
         try:
             document = self._source.status(upstream_id, limit_bytes=MAX_PROGRESS_BYTES)
-        except UpstreamError:
-            # The record stands without it; and an upstream in trouble is not asked more often either.
+        except (WaterhookError, BotoCoreError, ClientError):
+            # The record stands without it; and an upstream in trouble, or a key that can't be read, is not
+            # asked for more often either.
             document = None
         self._seen[upstream_id] = (now, document)
         self._seen.move_to_end(upstream_id)
@@ -80,8 +83,7 @@ class Remote:
             raise Problem(HTTPStatus.BAD_GATEWAY, f"Waterflai did not cancel it: {error.message}") from error
         if not stopped.outcome.is_final:
             raise Problem(HTTPStatus.BAD_GATEWAY, "Waterflai did not cancel it, and says that it is running")
-        ending = self._notifier.notify(stopped, record.owner_execution_arn)
-        return _answer(Status(ending["status"]), previous)
+        return self._ended(stopped, record, previous)
 
     def _requested(self, record: Record) -> Record:
         """Return the record with the wish in it, or as it is where the upstream's id or a verdict came first."""
@@ -101,8 +103,14 @@ class Remote:
         job = self._job(record).ended(
             Status.CANCELLED, code="cancelled", message="cancelled before it was started"
         )
+        return self._ended(job, record, record.status)
+
+    def _ended(self, job: Job, record: Record, previous: Status) -> CancelAnswer:
+        """Publish the outcome, or the one that was first, and return what the cancel came to."""
         ending = self._notifier.notify(job, record.owner_execution_arn)
-        return _answer(Status(ending["status"]), record.status)
+        if "status" not in ending:
+            raise Problem(HTTPStatus.NOT_FOUND, "the execution is gone")
+        return _answer(Status(ending["status"]), previous)
 
     def _job(self, record: Record) -> Job:
         return Job(

@@ -1,0 +1,424 @@
+"""A running job as callers see it: how far it is, and its end, in every order of events."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.support.builders import (
+    ID,
+    OWNER,
+    SOURCE,
+    UPSTREAM_ID,
+    job,
+    record,
+    running_record,
+    settings,
+    verdict,
+)
+from tests.support.clock import NOW, Clock
+from tests.support.fakes import Answer, FakeUpstream
+from waterhook.client import CancelAnswer
+from waterhook.errors import (
+    PerhapsAccepted,
+    Problem,
+    RecordConflict,
+    Refused,
+    SettingsError,
+    Unavailable,
+    UpstreamError,
+)
+from waterhook.models import Status, iso
+from waterhook.polling import Poller
+from waterhook.record import Record
+from waterhook.records import Records
+from waterhook.remote import CACHED_S, MAX_CACHED, Remote
+from waterhook.results import Results
+from waterhook.status import StatusDocument
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
+
+YES = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
+TOO_LATE = CancelAnswer(cancelled=False, message=None, previous_status="COMPLETED")
+COMPLETED = StatusDocument("COMPLETED", final_output_json='{"n":1.0}')
+FINAL = [status for status in Status if status.is_final]
+FAULTS: dict[str, UpstreamError] = {
+    "unreachable": Unavailable("unreachable", "no connection"),
+    "429": Unavailable("unavailable", "HTTP 429", status=429),
+    "500": PerhapsAccepted("server_error", "HTTP 500", status=500),
+    "no answer": PerhapsAccepted("no_answer", "no answer"),
+}
+
+
+class World:
+    """A remote, what it asks and what it changes."""
+
+    def __init__(
+        self,
+        table: Table,
+        topic: Topic,
+        *,
+        statuses: list[Answer[StatusDocument]] | None = None,
+        cancels: list[Answer[CancelAnswer]] | None = None,
+        tape: Tape | None = None,
+        records: Records | None = None,
+        upstream: FakeUpstream | None = None,
+    ) -> None:
+        self.clock = Clock(NOW + 60)
+        self.topic = topic
+        self.upstream = upstream or FakeUpstream(statuses=statuses, cancels=cancels)
+        client: Any = Taped(table.client, tape) if tape else table.client
+        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        self.records = records or table.records_over(client)
+        poller = Poller(self.upstream, Results("none"), settings(), self.clock)
+        self.notifier = Notifier(
+            self.records,
+            sns,
+            topic_arn=topic.arn,
+            source=SOURCE,
+            retention_s=3600,
+            clock=self.clock,
+        )
+        stopper = Stopper(self.upstream, poller)
+        self.remote = Remote(self.records, self.upstream, stopper, self.notifier, self.clock)
+
+    def heard(self) -> list[str]:
+        return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
+
+
+# Progress
+
+
+def test_the_progress_of_a_running_job_is_the_upstreams_word(table: Table, topic: Topic) -> None:
+    document = StatusDocument("RUNNING", progress=40.0)
+    world = World(table, topic, statuses=[document])
+    assert world.remote.progress(running_record()) is document
+    assert world.upstream.asked == [UPSTREAM_ID]
+
+
+def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -> None:
+    documents = [StatusDocument("RUNNING", progress=float(percent)) for percent in range(5)]
+    world = World(table, topic, statuses=[*documents])
+    seen = []
+    for _ in range(8):
+        got = world.remote.progress(running_record())
+        seen.append(got.progress if got else None)
+        world.clock.advance(CACHED_S / 4)
+    assert seen == [0.0] * 4 + [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *FAULTS.values(),
+        Refused("refused", "HTTP 401", status=401),
+        SettingsError("no key"),
+        client_error("AccessDeniedException"),
+    ],
+    ids=str,
+)
+def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
+    table: Table, topic: Topic, fault: Exception
+) -> None:
+    world = World(table, topic, statuses=[fault, StatusDocument("RUNNING", progress=9.0)])
+    assert [world.remote.progress(running_record()) for _ in range(3)] == [None] * 3
+    assert len(world.upstream.asked) == 1
+    world.clock.advance(CACHED_S)
+    got = world.remote.progress(running_record())
+    assert got is not None
+    assert got.progress == 9.0
+
+
+def test_two_jobs_are_not_mistaken_for_each_other(table: Table, topic: Topic) -> None:
+    one, other = StatusDocument(progress=1.0), StatusDocument(progress=2.0)
+    world = World(table, topic, statuses=[one, other])
+    assert world.remote.progress(running_record()) is one
+    assert world.remote.progress(running_record(waterflai_execution_id="another")) is other
+    assert world.remote.progress(running_record()) is one
+
+
+@pytest.mark.parametrize(
+    "there",
+    [record(), record(status=Status.STARTING), *(running_record(**verdict(status)) for status in FINAL)],
+    ids=lambda there: there.status,
+)
+def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
+    table: Table, topic: Topic, there: Record
+) -> None:
+    world = World(table, topic)
+    assert world.remote.progress(there) is None
+    assert world.upstream.asked == []
+
+
+def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    for number in range(MAX_CACHED + 50):
+        world.remote.progress(running_record(waterflai_execution_id=f"job-{number}"))
+    world.remote.progress(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
+    assert len(world.upstream.asked) == MAX_CACHED + 50
+    world.remote.progress(running_record(waterflai_execution_id="job-0"))
+    assert len(world.upstream.asked) == MAX_CACHED + 51
+
+
+# Cancel before there is a job
+
+
+def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstream(
+    table: Table, topic: Topic
+) -> None:
+    world = World(table, topic)
+    got = world.remote.cancel(table.put(record()))
+    assert got == CancelAnswer(cancelled=True, message="cancelled", previous_status="ACCEPTED")
+    assert world.heard() == ["CANCELLED"]
+    assert (table.status(ID), world.upstream.cancelled) == (Status.CANCELLED, [])
+    with pytest.raises(RecordConflict):
+        table.records.begin_start(record())
+
+
+def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    there = table.put(record(status=Status.STARTING))
+    got = world.remote.cancel(there)
+    assert (got.cancelled, got.previous_status) == (False, "STARTING")
+    assert world.heard() == []
+    assert table.records.save_start(there, UPSTREAM_ID, NOW).cancel_requested == iso(NOW + 60)
+
+
+def test_a_cancel_during_the_start_may_be_repeated(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    table.put(record(status=Status.STARTING))
+    answers = [world.remote.cancel(table.get(ID)) for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+class Moving(Records):
+    """A table in which something happens between the caller's look and the cancel's write."""
+
+    def __init__(self, table: Table, becomes: Record | None) -> None:
+        super().__init__(table.name, table.client)
+        self._there = table
+        self._becomes = becomes
+
+    def request_cancel(self, record: Record, now: float) -> Record:
+        if self._becomes is None:
+            self._there.delete(record)
+        else:
+            self._there.put(self._becomes)
+        return super().request_cancel(record, now)
+
+
+@pytest.mark.parametrize("seen", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
+def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
+    table: Table, topic: Topic, seen: Record
+) -> None:
+    world = World(table, topic, cancels=[YES], records=Moving(table, running_record()))
+    got = world.remote.cancel(table.put(seen))
+    assert (got.cancelled, world.upstream.cancelled) == (True, [UPSTREAM_ID])
+    assert world.heard() == ["CANCELLED"]
+
+
+def test_a_start_that_began_between_look_and_write_finds_the_wish(table: Table, topic: Topic) -> None:
+    world = World(table, topic, records=Moving(table, record(status=Status.STARTING)))
+    assert not world.remote.cancel(table.put(record())).cancelled
+    assert table.get(ID).cancel_requested is not None
+    assert table.status(ID) is Status.STARTING
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    world = World(table, topic, records=Moving(table, running_record(**verdict(status))))
+    got = world.remote.cancel(table.put(record()))
+    assert got.cancelled is (status is Status.CANCELLED)
+    assert table.get(ID) == running_record(**verdict(status))
+
+
+def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic: Topic) -> None:
+    world = World(table, topic, records=Moving(table, None))
+    with pytest.raises(Problem) as caught:
+        world.remote.cancel(table.put(record()))
+    assert caught.value.status == 404
+    assert (table.all(), world.heard()) == ([], [])
+
+
+# Cancel of a running job
+
+
+def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, topic: Topic) -> None:
+    world = World(table, topic, cancels=[YES])
+    got = world.remote.cancel(table.put(running_record()))
+    assert got == CancelAnswer(cancelled=True, message="cancelled", previous_status="RUNNING")
+    assert world.heard() == ["CANCELLED"]
+    there = table.get(ID)
+    assert there.error == {"code": "cancelled", "message": "cancelled by its caller"}
+    assert there.notified_at is not None
+
+
+def test_the_loops_own_notify_adds_nothing_to_a_cancel(table: Table, topic: Topic) -> None:
+    world = World(table, topic, cancels=[YES])
+    world.remote.cancel(table.put(running_record()))
+    there = table.get(ID)
+    for outcome in (Status.CANCELLED, Status.COMPLETED, Status.TIMED_OUT):
+        assert world.notifier.notify(job().ended(outcome), OWNER)["status"] == Status.CANCELLED
+    assert (world.heard(), table.get(ID)) == (["CANCELLED"], there)
+
+
+def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: Topic) -> None:
+    world = World(table, topic, cancels=[YES])
+    world.remote.cancel(table.put(running_record()))
+    there = table.get(ID)
+    got = world.remote.cancel(there)
+    assert got == CancelAnswer(
+        cancelled=False, message="too late: the execution is CANCELLED", previous_status="CANCELLED"
+    )
+    assert (world.heard(), len(world.upstream.cancelled), table.get(ID)) == (["CANCELLED"], 1, there)
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    world = World(table, topic)
+    there = table.put(running_record(**verdict(status)))
+    got = world.remote.cancel(there)
+    assert (got.cancelled, got.previous_status) == (False, status)
+    assert (world.upstream.cancelled, world.heard(), table.get(ID)) == ([], [], there)
+
+
+@pytest.mark.parametrize("refusal", [TOO_LATE, Refused("refused", "HTTP 409", status=409)], ids=str)
+def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
+    table: Table, topic: Topic, refusal: Answer[CancelAnswer]
+) -> None:
+    world = World(table, topic, cancels=[refusal], statuses=[COMPLETED])
+    got = world.remote.cancel(table.put(running_record()))
+    assert got == CancelAnswer(
+        cancelled=False, message="too late: the execution is COMPLETED", previous_status="RUNNING"
+    )
+    assert world.heard() == ["COMPLETED"]
+    assert table.get(ID).final_output_json == '{"n":1.0}'
+
+
+def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
+    def cancel() -> CancelAnswer:
+        table.put(running_record(**verdict(Status.COMPLETED)))
+        return YES
+
+    world = World(table, topic, cancels=[cancel])
+    got = world.remote.cancel(table.put(running_record()))
+    assert got.message == "too late: the execution is COMPLETED"
+    assert world.heard() == ["COMPLETED"]
+
+
+def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topic) -> None:
+    there = table.put(running_record())
+
+    def cancel() -> CancelAnswer:
+        table.delete(there)
+        return YES
+
+    world = World(table, topic, cancels=[cancel])
+    with pytest.raises(Problem) as caught:
+        world.remote.cancel(there)
+    assert caught.value.status == 404
+    assert (table.all(), world.heard()) == ([], [])
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
+    table: Table, topic: Topic, fault: UpstreamError
+) -> None:
+    there = table.put(running_record())
+    world = World(table, topic, cancels=[fault])
+    with pytest.raises(Problem) as caught:
+        world.remote.cancel(there)
+    assert caught.value.status == 502
+    assert (table.get(ID), world.heard()) == (there, [])
+
+
+def test_an_upstream_that_refuses_to_cancel_what_runs_leaves_everything_as_it_was(
+    table: Table, topic: Topic
+) -> None:
+    there = table.put(running_record())
+    world = World(table, topic, cancels=[Refused("refused", "HTTP 403", status=403)])
+    with pytest.raises(Problem) as caught:
+        world.remote.cancel(there)
+    assert caught.value.status == 502
+    assert (table.get(ID), world.heard()) == (there, [])
+
+
+# Killed
+
+
+class Cancelling(FakeUpstream):
+    """An upstream that cancels a job once, and says afterwards that it is."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self.tape = tape
+
+    def cancel(self, execution_id: str) -> CancelAnswer:
+        self.tape.step("before DELETE")
+        again = bool(self.cancelled)
+        self.cancelled.append(execution_id)
+        self.tape.step("after DELETE")
+        return CancelAnswer(
+            cancelled=not again, message=None, previous_status="CANCELLED" if again else "RUNNING"
+        )
+
+    def status(self, execution_id: str, *, limit_bytes: int = 0) -> StatusDocument:
+        return StatusDocument("CANCELLED" if self.cancelled else "RUNNING")
+
+
+@pytest.mark.parametrize(
+    "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
+)
+def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_least_once(
+    table: Table, topic: Topic, there: Record
+) -> None:
+    rehearsal = Tape()
+    table.put(there)
+    World(table, topic, tape=rehearsal, upstream=Cancelling(rehearsal)).remote.cancel(there)
+    topic.messages()
+    for at, step in enumerate(rehearsal.steps):
+        table.put(there)
+        tape = Tape(kill_at=at)
+        upstream = Cancelling(tape)
+        with pytest.raises(Killed):
+            World(table, topic, tape=tape, upstream=upstream).remote.cancel(there)
+        upstream.tape = Tape()
+        world = World(table, topic, upstream=upstream)
+        answer = world.remote.cancel(table.get(ID))
+        # Whatever the caller did, the loop comes by in the end, and only then is it over for a STARTING one.
+        got = table.get(ID)
+        if there.status is Status.STARTING:
+            assert (got.status, got.cancel_requested is not None, answer.cancelled) == (
+                Status.STARTING,
+                True,
+                False,
+            ), step
+            continue
+        world.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+        heard = topic.messages()
+        assert table.get(ID).status is Status.CANCELLED, step
+        assert table.get(ID).notified_at is not None, step
+        assert len(set(heard)) == 1, step
+        assert len(heard) <= 2, step
+
+
+def test_a_topic_that_fails_after_the_verdict_leaves_the_event_to_the_loop(
+    table: Table, topic: Topic
+) -> None:
+    table.put(record())
+    world = World(table, topic)
+    failing: Any = Failing(topic.sns, {"publish": client_error("Throttling")})
+    broken = Notifier(
+        table.records, failing, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=world.clock
+    )
+    remote = Remote(table.records, world.upstream, Stopper(world.upstream, None), broken, world.clock)  # type: ignore[arg-type]
+    with pytest.raises(type(client_error("Throttling"))):
+        remote.cancel(table.get(ID))
+    assert table.status(ID) is Status.CANCELLED
+    world.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+    assert world.heard() == ["CANCELLED"]
