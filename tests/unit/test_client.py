@@ -699,9 +699,9 @@ def test_the_longest_call_leaves_the_function_time_to_answer() -> None:
             CancelAnswer(cancelled=True, message="ok", previous_status="RUNNING"),
         ),
         ({"cancelled": False}, CancelAnswer(cancelled=False, message=None, previous_status=None)),
-        ({}, CancelAnswer(cancelled=False, message=None, previous_status=None)),
-        ({"cancelled": "true"}, CancelAnswer(cancelled=False, message=None, previous_status=None)),
-        ({"cancelled": 1}, CancelAnswer(cancelled=False, message=None, previous_status=None)),
+        ({}, CancelAnswer(cancelled=None, message=None, previous_status=None)),
+        ({"cancelled": "true"}, CancelAnswer(cancelled=None, message=None, previous_status=None)),
+        ({"cancelled": 1}, CancelAnswer(cancelled=None, message=None, previous_status=None)),
         (
             {"cancelled": True, "message": 5, "previous_status": ["RUNNING"]},
             CancelAnswer(cancelled=True, message=None, previous_status=None),

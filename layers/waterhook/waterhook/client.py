@@ -39,9 +39,9 @@ _EVENT_STREAM = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class CancelAnswer:
-    """What a cancel came to; `previous_status` is the upstream's word, or None."""
+    """What a cancel came to, None where the answer does not say; `previous_status` is the upstream's word, or None."""
 
-    cancelled: bool
+    cancelled: bool | None
     message: str | None
     previous_status: str | None
 
@@ -92,9 +92,10 @@ class WaterflaiClient:
     def cancel(self, execution_id: str) -> CancelAnswer:
         """Ask for the execution's end and return what came of it. Raises UpstreamError for any other answer."""
         answer = _object(self._call("DELETE", _path(execution_id)))
+        cancelled = answer.get("cancelled")
         message, previous = answer.get("message"), answer.get("previous_status")
         return CancelAnswer(
-            cancelled=answer.get("cancelled") is True,
+            cancelled=cancelled if isinstance(cancelled, bool) else None,
             message=clip(message) if isinstance(message, str) else None,
             previous_status=clip(previous) if isinstance(previous, str) else None,
         )

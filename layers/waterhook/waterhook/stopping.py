@@ -35,4 +35,8 @@ class Stopper:
             return self._poller.poll(job)
         if answer.cancelled:
             return job.ended(outcome, code=code, message=message)
-        return self._poller.poll(job)
+        stopped = self._poller.poll(job)
+        if answer.cancelled is None and stopped.outcome is Status.CANCELLED:
+            # The cancel was taken, the answer does not say with what success, and the job is cancelled: by us.
+            return job.ended(outcome, code=code, message=message)
+        return stopped
