@@ -6,6 +6,8 @@ from . import environment
 from .outputs import Outputs
 from .sam import ARTIFACTS_BUCKET, STACK_NAME
 
+# Of the 32 functions that environment.py lets run at once.
+FOLLOWERS = 12
 _SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
 
 
@@ -24,6 +26,19 @@ def prepare(endpoint_url: str, waterflai_api_key: str) -> str:
     aws.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
     secrets = aws.client("secretsmanager", endpoint_url=endpoint_url)
     return secrets.create_secret(Name=_SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
+
+
+def reserve_for_following(endpoint_url: str) -> None:
+    """Give the listeners a share of the concurrency, which MiniStack does not read from the template.
+
+    Without it they would take all there is, and poll and notify would wait for their jobs to end.
+    """
+    aws = session()
+    stacks = aws.client("cloudformation", endpoint_url=endpoint_url)
+    follow = stacks.describe_stack_resource(StackName=STACK_NAME, LogicalResourceId="FollowFunction")
+    name = follow["StackResourceDetail"]["PhysicalResourceId"]
+    functions = aws.client("lambda", endpoint_url=endpoint_url)
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=FOLLOWERS)
 
 
 def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:

@@ -44,7 +44,7 @@ def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
         "GATEWAY_PORT": str(port),
         "IOT_MTLS_ENABLED": "false",
         # Without a cap a burst of executions starts a process each until memory is gone.
-        "LAMBDA_ACCOUNT_CONCURRENCY": "16",
+        "LAMBDA_ACCOUNT_CONCURRENCY": "32",
         "AUTH": "true" if auth else "false",
     }
 

@@ -144,6 +144,7 @@ class LocalStack:
             log = logs / "sam-deploy.log"
             deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log))
             self._crew.finish(deploy, _DEPLOY_S)
+            account.reserve_for_following(endpoint_url)
         return account.outputs(endpoint_url, upstream.base_url)
 
     def _start_simulator(self) -> Upstream:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from local.runner import account
+from local.runner.account import FOLLOWERS
 from local.runner.client import StackClient
 from tests.e2e.test_outcomes import starts_of
 
@@ -235,6 +236,19 @@ def test_a_parent_state_machine_waits_for_the_outcome(stack: StackClient, marker
     # On AWS the parent sees States.TaskFailed and finds the name in the cause; MiniStack hands the name through.
     assert "Waterhook.Failed" in json.dumps(caught)
     assert "the model did not answer" in json.dumps(caught)
+
+
+def test_whoever_finds_no_listener_free_polls(stack: StackClient) -> None:
+    ids = [stack.submit("support-chat", {"simulate": SLOW}) for _ in range(FOLLOWERS + 2)]
+    arns = [arn for execution_id in ids if (arn := stack.execution_arn(execution_id))]
+    until(lambda: any("Poll" in stack.states(arn) for arn in arns), 50)
+    for execution_id in ids:
+        stack.delete(execution_id)
+    paths = [stack.states(arn) for arn in arns if stack.wait_for_end(arn)["status"] == "FAILED"]
+    polled = [path for path in paths if "Poll" in path]
+    # Both kinds tried to follow first; without a listener nothing else is different.
+    assert all("Follow" in path and path[-1] == "Fail with the outcome" for path in paths)
+    assert len(polled) < len(paths)
 
 
 def test_the_lag_from_completion_to_message_is_short(stack: StackClient) -> None:
