@@ -202,3 +202,68 @@ def test_a_key_from_elsewhere_does_not_reach_what_the_api_accepted_under_it(tabl
     table.put(record(execution_id=api_id, source="api", caller="ada"))
     got = claim(table, request_dict(idempotency_key="k"), owner=OTHER)
     assert got.execution_id != api_id
+
+
+SCHEDULE = "arn:aws:scheduler:us-east-1:123456789012:schedule/default/nightly"
+NIGHTLY = {"schedule": {"arn": SCHEDULE, "time": "2026-01-01T00:00:00Z"}, "request": request_dict()}
+
+
+def test_a_schedule_that_fires_twice_for_one_time_is_one_execution() -> None:
+    first, second = read(NIGHTLY), read(NIGHTLY, arn=OTHER)
+    assert (first.execution_id, first.source) == (second.execution_id, "schedule")
+    assert first.request == request()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"arn": SCHEDULE, "time": "2026-01-02T00:00:00Z"},
+        {"arn": f"{SCHEDULE}-2", "time": "2026-01-01T00:00:00Z"},
+    ],
+    ids=["another time", "another schedule"],
+)
+def test_each_time_of_each_schedule_is_an_execution_of_its_own(other: dict[str, str]) -> None:
+    assert read(NIGHTLY).execution_id != read(NIGHTLY | {"schedule": other}).execution_id
+
+
+def test_the_key_of_a_request_wins_over_the_time_of_its_schedule() -> None:
+    keyed = NIGHTLY | {"request": request_dict(idempotency_key="order-7")}
+    later = keyed | {"schedule": {"arn": SCHEDULE, "time": "2026-01-02T00:00:00Z"}}
+    assert read(keyed).execution_id == read(later).execution_id
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [{}, {"arn": SCHEDULE}, {"time": "2026-01-01T00:00:00Z"}, {"arn": 1, "time": 2}, None, "nightly", []],
+    ids=str,
+)
+def test_two_schedules_that_do_not_say_which_they_are_are_not_taken_for_the_same(schedule: object) -> None:
+    given = {"schedule": schedule, "request": request_dict()}
+    assert read(given).execution_id != read(given, arn=OTHER).execution_id
+    assert read(given).request == request()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00.000Z",
+        "2026-01-01T00:00:00.999999+00:00",
+        "2026-01-01T00:00:00",
+    ],
+)
+def test_one_moment_written_in_two_ways_is_one_execution(written: str) -> None:
+    """The engine and its API write the start of an execution differently, and reconcile has only the API's."""
+    assert read(request_dict(), started_at=written) == read(request_dict())
+
+
+def test_a_second_later_under_the_same_name_is_another_execution() -> None:
+    later = read(request_dict(), started_at="2026-01-01T00:00:01Z")
+    assert later.execution_id != read(request_dict()).execution_id
+
+
+def test_a_start_at_no_moment_at_all_still_tells_executions_apart() -> None:
+    assert (
+        read(request_dict(), started_at="?").execution_id == read(request_dict(), started_at="?").execution_id
+    )
+    assert read(request_dict(), started_at="?").execution_id != read(request_dict()).execution_id

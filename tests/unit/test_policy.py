@@ -423,3 +423,76 @@ def test_no_row_of_progress_reports_leads_out_of_bounds(reports: list[float | No
         assert decision.next is Next.CANCEL or 1 <= decision.wait_seconds <= WAIT_LIMIT_S
         assert math.isfinite(now)
         now += max(decision.wait_seconds, 1)
+
+
+# Following
+
+
+def following(within: Limits) -> Limits:
+    return replace(within, follow=True)
+
+
+@given(histories, limit_sets)
+def test_a_job_is_followed_only_while_the_upstream_answers_and_no_stream_failed_lately(
+    past: History, within: Limits
+) -> None:
+    decision = next_step(past, NOW, following(within))
+    if within.deadline <= NOW:
+        assert decision == Decision(Next.CANCEL)
+    elif past.errors or past.retry_after_s is not None or past.turns >= TURN_BUDGET // 2:
+        assert decision == next_step(past, NOW, within)
+    else:
+        assert decision == Decision(Next.FOLLOW)
+
+
+@given(histories, limit_sets)
+def test_where_following_is_off_nobody_follows(past: History, within: Limits) -> None:
+    assert next_step(past, NOW, within).next is not Next.FOLLOW
+
+
+def test_a_stream_that_failed_is_tried_again_after_a_minute_of_polling() -> None:
+    past = policy.not_followed(history(), NOW)
+    within = following(limits())
+    steps = [next_step(past, NOW + seconds, within).next for seconds in (0, 30, 59.9, 60, 90)]
+    assert steps == [Next.WAIT, Next.WAIT, Next.WAIT, Next.FOLLOW, Next.FOLLOW]
+
+
+def test_a_stream_that_always_fails_costs_no_more_than_the_budget_of_turns() -> None:
+    within = following(limits(deadline=NOW + LONGEST_DEADLINE_S))
+    past, now, turns = history(), NOW, 0
+    while (decision := next_step(past, now, within)).next is not Next.CANCEL:
+        if decision.next is Next.FOLLOW:
+            past = policy.not_followed(past, now)
+        now += decision.wait_seconds
+        past = policy.answered(past, StatusDocument("RUNNING"), now)
+        turns += 1
+    # The last waits are as long as the state machine lets one be, which is a few turns more.
+    assert turns <= TURN_BUDGET + 10
+
+
+# Waiting for room
+
+
+@given(st.floats(0, LONGEST_DEADLINE_S), limit_sets)
+def test_another_look_for_room_comes_after_a_whole_number_of_seconds(waited_s: float, within: Limits) -> None:
+    decision = policy.queue_again(waited_s, NOW, within)
+    assert decision.next is Next.START
+    assert 1 <= decision.wait_seconds <= WAIT_LIMIT_S
+    assert decision.wait_seconds <= max(math.ceil(within.deadline - NOW), 1)
+
+
+@pytest.mark.parametrize("deadline_s", [10, 3600, DAY_S, LONGEST_DEADLINE_S])
+@pytest.mark.parametrize("longest_s", [2, 60, 3600])
+def test_no_queue_spends_more_than_a_thousand_turns(deadline_s: int, longest_s: int) -> None:
+    within = limits(shortest_s=1, longest_s=longest_s, deadline=NOW + deadline_s)
+    now, turns = NOW, 0
+    while now < within.deadline:
+        now += policy.queue_again(now - NOW, now, within).wait_seconds
+        turns += 1
+    assert turns <= 1_100
+    assert now < within.deadline + 1
+
+
+def test_a_young_queue_is_looked_at_often() -> None:
+    assert policy.queue_again(0, NOW, limits(deadline=NOW + 100)).wait_seconds == 2
+    assert policy.queue_again(100, NOW, limits(deadline=NOW + 100)).wait_seconds == 25

@@ -286,3 +286,33 @@ def test_compact_json_says_the_same_in_ascii(value: Any) -> None:
 def test_compact_json_has_no_word_for_infinity() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         compact([math.inf])
+
+
+ALLOWING = Defaults(
+    timeout_s=60, deliver_to=("sns",), allowed_chatbots=frozenset({"support-chat", "report-flow"})
+)
+
+
+@pytest.mark.parametrize("chatbot_id", ["support-chat", "report-flow"])
+def test_a_chatbot_on_the_list_may_be_asked_for(chatbot_id: str) -> None:
+    assert Request.from_dict(request_dict(chatbot_id=chatbot_id), ALLOWING).chatbot_id == chatbot_id
+
+
+@pytest.mark.parametrize("chatbot_id", ["other", "Support-Chat", "support-chat/", "support-cha"])
+def test_a_chatbot_beside_the_list_is_refused_without_telling_the_list(chatbot_id: str) -> None:
+    with pytest.raises(InvalidRequest, match="not among those") as caught:
+        Request.from_dict(request_dict(chatbot_id=chatbot_id), ALLOWING)
+    assert "report-flow" not in str(caught.value)
+
+
+@given(any_request)
+def test_nothing_but_a_chatbot_on_the_list_comes_of_any_request(raw: Any) -> None:
+    try:
+        got = Request.from_dict(raw, ALLOWING)
+    except InvalidRequest:
+        return
+    assert got.chatbot_id in ALLOWING.allowed_chatbots
+
+
+def test_an_empty_list_allows_any() -> None:
+    assert Request.from_dict(request_dict(chatbot_id="whatever"), DEFAULTS).chatbot_id == "whatever"

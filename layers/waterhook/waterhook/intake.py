@@ -47,9 +47,8 @@ class Intake:
                 accepted_id = given["execution_id"]
             elif isinstance(given.get("event_id"), str):
                 source, key = "events", given["event_id"]
-            elif isinstance(given.get("schedule"), Mapping):
-                schedule = given["schedule"]
-                source, key = "schedule", f"{schedule.get('arn')}@{schedule.get('time')}"
+            elif (scheduled := _scheduled(given.get("schedule"))) is not None:
+                source, key = "schedule", scheduled
         try:
             request = Request.from_dict(raw, defaults)
         except InvalidRequest as error:
@@ -82,6 +81,14 @@ class Intake:
                 raise
             return first
         return record
+
+
+def _scheduled(schedule: object) -> str | None:
+    """Return the key of a schedule's run, or None where ARN or time is missing: no two of those are the same."""
+    if not isinstance(schedule, Mapping):
+        return None
+    arn, moment = schedule.get("arn"), schedule.get("time")
+    return f"{arn}@{moment}" if isinstance(arn, str) and isinstance(moment, str) else None
 
 
 def _second(started_at: str) -> str:
