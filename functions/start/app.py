@@ -143,7 +143,8 @@ class Starter:
             return self._perhaps_accepted(job, record, error.message)
         if not isinstance(error, Unavailable):
             message = f"Waterflai refused the start: {error.message}"
-            return self._never_started(job, message, code=error.code, tried=record.start_attempts > 0)
+            # This attempt is counted already; it is the ones before it that may have been taken.
+            return self._never_started(job, message, code=error.code, tried=record.start_attempts > 1)
         return self._again(job, record, error.message, error.retry_after_s)
 
     def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:

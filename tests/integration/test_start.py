@@ -243,6 +243,11 @@ def test_at_least_once_a_refusal_after_a_lost_answer_leaves_open_whether_a_job_r
     assert (state["outcome"], state["error"]["code"], world.posts) == ("UNCERTAIN", "refused", 2)
 
 
+def test_at_least_once_a_refusal_of_the_first_attempt_is_a_refusal(table: Table) -> None:
+    world = World(table, REFUSED, at_least_once=True)
+    assert (world.start()["outcome"], world.posts) == ("REJECTED", 1)
+
+
 # Re-entry
 
 
