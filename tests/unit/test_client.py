@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -238,8 +239,14 @@ def test_a_start_without_a_usable_answer_may_have_been_carried_out(step: Step) -
 
 @pytest.mark.parametrize("how", [reset, hang_up])
 def test_a_connection_lost_before_the_request_was_read_may_have_carried_it(how: Step) -> None:
-    with Server([STARTED], before_reading=how) as server:
+    def unread(connection: socket.socket) -> None:
+        # Lost any sooner there may have been no connection at all.
+        connection.recv(1, socket.MSG_PEEK)
+        how(connection)
+
+    with Server([STARTED], before_reading=unread) as server:
         assert type(error_of(lambda: start(server.url))) is PerhapsAccepted
+    assert server.received == []
 
 
 @pytest.mark.usefixtures("hurried")
