@@ -419,6 +419,14 @@ def test_a_key_whose_id_is_not_told_is_kept_as_its_fingerprint(api: Api, table: 
     assert "secret" not in caller
 
 
+def test_two_keys_whose_ids_are_not_told_are_two_callers(api: Api, table: Table) -> None:
+    for key in ("one-key", "other-key"):
+        request = post(BODY, {"x-api-key": key, "Idempotency-Key": "k"})
+        request["requestContext"]["identity"] = None
+        assert api(request)[0] == 202
+    assert len({one.caller for one in table.all()}) == 2
+
+
 def test_no_header_makes_somebody_else_of_a_caller(api: Api, table: Table) -> None:
     table.put(record(caller="arn:aws:iam::1:user/victim", expires_at=FAR))
     forged = {"X-Forwarded-User": "arn:aws:iam::1:user/victim", "x-api-key": "arn:aws:iam::1:user/victim"}
