@@ -16,9 +16,10 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.client import WaterflaiClient
-from waterhook.errors import InvalidRequest, Problem, RecordUnavailable
+from waterhook.errors import InvalidRequest, Problem, RecordUnavailable, SettingsError
 from waterhook.front_door import FrontDoor
 from waterhook.models import Status
 from waterhook.polling import Poller
@@ -158,9 +159,9 @@ def _invalid(error: InvalidRequest) -> Response[str]:
     return _detail(HTTPStatus.BAD_REQUEST, str(error))
 
 
-@app.exception_handler(RecordUnavailable)  # type: ignore[untyped-decorator]
-def _unavailable(error: RecordUnavailable) -> Response[str]:
-    logger.error("the table is unavailable", reason=str(error))
+@app.exception_handler([RecordUnavailable, SettingsError, BotoCoreError, ClientError])  # type: ignore[untyped-decorator]
+def _unavailable(error: Exception) -> Response[str]:
+    logger.error("table, topic, bucket or secret is unavailable", reason=str(error))
     return _detail(HTTPStatus.SERVICE_UNAVAILABLE, "try again in a moment")
 
 

@@ -1,12 +1,15 @@
 """Taking requests in: what was answered 202 is found by a GET, and one key starts one execution."""
 
+import base64
 import json
 import re
-from dataclasses import replace
+import uuid
 from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, client_error
 from tests.support.builders import (
@@ -23,10 +26,11 @@ from tests.support.builders import (
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Silent
 from waterhook.errors import InvalidRequest, Problem, RecordUnavailable
-from waterhook.front_door import FrontDoor
+from waterhook.front_door import FrontDoor, _read_cursor
 from waterhook.models import Status, iso
 from waterhook.record import Record
 from waterhook.results import INLINE_BYTES, Results
+from waterhook.status import StatusDocument
 
 KEYED = request_dict(idempotency_key="order-7")
 THROTTLED = client_error("ThrottlingException")
@@ -133,22 +137,6 @@ def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
     again = door(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
     assert (again.execution_id, again.status) == (first.execution_id, status)
     assert len(machine.executions()) == 1
-
-
-@pytest.mark.parametrize(
-    "there",
-    [running_record(), running_record(**verdict(Status.REJECTED), waterflai_execution_id=None)],
-    ids=["under way", "ended before it began"],
-)
-def test_a_key_whose_execution_has_begun_is_not_started_again(
-    table: Table, machine: Machine, there: Record
-) -> None:
-    """Step Functions forgets a name after 90 days, and would run it anew."""
-    first = door(table, machine).accept(KEYED, CALLER)
-    table.put(replace(there, execution_id=first.execution_id, caller=CALLER))
-    refusing = Failing(machine.client, {"start_execution": AssertionError("started again")})
-    again = door(table, machine, states=refusing).accept(KEYED, CALLER)
-    assert (again.execution_id, again.status) == (first.execution_id, there.status)
 
 
 def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: Machine) -> None:
@@ -409,7 +397,7 @@ def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bu
     assert f"executions/{ID}/final_output.json" in shown["final_output_url"]
 
 
-@pytest.mark.parametrize(("age_s", "seconds"), [(0, 2), (100, 25), (3000, 60), (3599, 1), (4000, 1)])
+@pytest.mark.parametrize(("age_s", "seconds"), [(0, 2), (100, 30), (3000, 60), (3599, 1), (4000, 1)])
 def test_a_live_execution_says_when_to_look_again(
     table: Table, machine: Machine, age_s: int, seconds: int
 ) -> None:
@@ -421,3 +409,184 @@ def test_a_finished_execution_is_not_worth_another_look(
     table: Table, machine: Machine, status: Status
 ) -> None:
     assert door(table, machine).retry_after_s(running_record(status=status)) is None
+
+
+def test_following_does_not_make_callers_ask_every_second(table: Table, machine: Machine) -> None:
+    following = FrontDoor(
+        table.records,
+        machine.client,
+        Results("none"),
+        settings(state_machine_arn=machine.arn, follow=True),
+        Clock(NOW + 100),
+        Silent,
+    )
+    polling = door(table, machine, clock=Clock(NOW + 100))
+    assert following.retry_after_s(running_record()) == polling.retry_after_s(running_record())
+
+
+# Live progress
+
+
+class Telling(Silent):
+    """An upstream that has one thing to say, or nothing."""
+
+    def __init__(self, document: StatusDocument | None) -> None:
+        self.document = document
+
+    def progress(self, record: Record) -> StatusDocument | None:  # type: ignore[override]
+        return self.document
+
+
+def shown(table: Table, machine: Machine, there: Record, document: StatusDocument | None) -> dict[str, Any]:
+    it = FrontDoor(
+        table.records,
+        machine.client,
+        Results("none"),
+        settings(state_machine_arn=machine.arn),
+        Clock(),
+        lambda: Telling(document),
+    )
+    got: dict[str, Any] = json.loads(it.document(there))
+    return got
+
+
+LIVE = StatusDocument("COMPLETED", progress=40.0, current_node="b", completed_nodes=2, total_nodes=5)
+
+
+def test_a_running_job_shows_the_progress_of_this_moment(table: Table, machine: Machine) -> None:
+    got = shown(table, machine, running_record(progress=10.0), LIVE)
+    assert (got["progress"], got["current_node"], got["completed_nodes"], got["total_nodes"]) == (
+        40.0,
+        "b",
+        2,
+        5,
+    )
+
+
+def test_what_the_upstream_says_of_the_end_is_not_shown_before_it_was_notified(
+    table: Table, machine: Machine
+) -> None:
+    got = shown(table, machine, running_record(), LIVE)
+    assert (got["status"], got["final_output"], got["completed_at"]) == ("RUNNING", None, None)
+
+
+def test_an_upstream_that_tells_nothing_leaves_the_record_to_speak(table: Table, machine: Machine) -> None:
+    got = shown(table, machine, running_record(progress=10.0), None)
+    assert (got["status"], got["progress"], got["current_node"]) == ("RUNNING", 10.0, None)
+    assert shown(table, machine, running_record(progress=10.0), StatusDocument())["progress"] == 10.0
+
+
+def test_a_completed_execution_is_at_a_hundred(table: Table, machine: Machine) -> None:
+    there = running_record(progress=10.0, **verdict())
+    assert shown(table, machine, there, None)["progress"] == 100.0
+    failed = running_record(progress=10.0, **verdict(Status.FAILED))
+    assert shown(table, machine, failed, None)["progress"] == 10.0
+
+
+# Pages
+
+
+def put_many(table: Table, count: int, caller: str = CALLER) -> None:
+    for number in range(count):
+        name = uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}{number}").hex
+        table.put(record(execution_id=name, caller=caller, created_at=iso(NOW + number)))
+
+
+def page(
+    table: Table,
+    machine: Machine,
+    caller: str = CALLER,
+    *,
+    status: str | None = None,
+    limit: int = 20,
+    after: str | None = None,
+) -> dict[str, Any]:
+    return door(table, machine).page(caller, status=status, limit=limit, after=after)
+
+
+def test_a_cursor_leads_from_page_to_page_to_the_end(table: Table, machine: Machine) -> None:
+    put_many(table, 5)
+    first = page(table, machine, limit=2)
+    second = page(table, machine, limit=2, after=first["next"])
+    third = page(table, machine, limit=2, after=second["next"])
+    times = [entry["created_at"] for got in (first, second, third) for entry in got["executions"]]
+    assert times == [iso(NOW + number) for number in (4, 3, 2, 1, 0)]
+    assert third["next"] is None
+
+
+def test_a_cursor_of_another_caller_opens_nothing_of_theirs(table: Table, machine: Machine) -> None:
+    put_many(table, 5, caller="bob")
+    cursor = page(table, machine, "bob", limit=2)["next"]
+    assert page(table, machine, after=cursor) == {"executions": [], "next": None}
+
+
+def cursor(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
+
+
+def test_a_forged_cursor_opens_nothing_but_ones_own(table: Table, machine: Machine) -> None:
+    put_many(table, 3)
+    put_many(table, 3, caller="bob")
+    got = page(table, machine, after=cursor([ID, iso(NOW + 9999)]))
+    assert {entry["execution_id"] for entry in got["executions"]} == {
+        entry["execution_id"] for entry in page(table, machine)["executions"]
+    }
+
+
+GARBAGE = {
+    "no base64": "!",
+    "no JSON": "YWJj",
+    "no text": base64.urlsafe_b64encode(b"\xff\xfe").decode(),
+    "not ASCII": "ü🙂",
+    "a number": cursor(7),
+    "an object": cursor({"a": 1, "b": 2}),
+    "one too few": cursor([ID]),
+    "one too many": cursor([ID, "2026-01-01T00:00:00Z", CALLER]),
+    "no id": cursor(["", "2026-01-01T00:00:00Z"]),
+    "another kind of id": cursor(["capacity", "2026-01-01T00:00:00Z"]),
+    "an endless id": cursor(["a" * 5000, "2026-01-01T00:00:00Z"]),
+    "half a character": cursor(["\ud800" * 32, "2026-01-01T00:00:00Z"]),
+    "an id that is none": cursor([None, "2026-01-01T00:00:00Z"]),
+    "no time": cursor([ID, ""]),
+    "a time that is none": cursor([ID, 7]),
+    "nested without end": base64.urlsafe_b64encode(b"[" * 100_000).decode(),
+}
+
+
+@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
+def test_a_cursor_that_is_none_is_the_callers_mistake(table: Table, machine: Machine, text: str) -> None:
+    with pytest.raises(InvalidRequest, match="next:"):
+        page(table, machine, after=text)
+
+
+@given(st.text() | st.binary().map(lambda some: base64.urlsafe_b64encode(some).decode()))
+def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
+    try:
+        got = _read_cursor(text, CALLER)
+    except InvalidRequest:
+        return
+    assert got["caller"] == CALLER
+
+
+@pytest.mark.parametrize(
+    ("status", "limit", "said"),
+    [
+        ("DONE", 20, "status:"),
+        ("completed", 20, "status:"),
+        ("", 20, "status:"),
+        (None, 0, "limit:"),
+        (None, 101, "limit:"),
+    ],
+)
+def test_a_page_that_makes_no_sense_is_the_callers_mistake(
+    table: Table, machine: Machine, status: str | None, limit: int, said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        page(table, machine, status=status, limit=limit)
+
+
+def test_anothers_execution_cannot_be_cancelled(table: Table, machine: Machine) -> None:
+    there = table.put(running_record(caller="bob"))
+    with pytest.raises(Problem) as caught:
+        door(table, machine).cancel(ID, CALLER)
+    assert (caught.value.status, table.get(ID)) == (404, there)

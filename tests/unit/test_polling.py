@@ -8,6 +8,7 @@ from tests.support.aws import Bucket
 from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
+from waterhook import policy
 from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
 from waterhook.models import Job, Next, Status
 from waterhook.polling import Poller
@@ -207,11 +208,11 @@ def test_a_poll_leads_back_to_following_where_that_is_on() -> None:
     assert Polling().poll().next is Next.WAIT
 
 
-def test_a_follow_that_found_no_capacity_is_remembered_for_a_minute() -> None:
+def test_a_follow_that_found_no_capacity_is_remembered_for_a_while() -> None:
     polling = following()
     got = polling.poll(job(follow_refused=True))
     assert (got.next, got.follow_refused, got.history.follow_failed_at) == (Next.WAIT, False, NOW)
-    polling.clock.advance(59)
+    polling.clock.advance(policy.FOLLOW_PAUSE_S - 1)
     assert polling.poll(got).next is Next.WAIT
     polling.clock.advance(1)
     assert polling.poll(got).next is Next.FOLLOW

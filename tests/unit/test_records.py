@@ -101,19 +101,6 @@ def test_what_is_not_there_is_none(table: Table) -> None:
     assert table.records.get("nobody", NOW) is None
 
 
-def test_a_look_sees_the_last_write_and_not_an_older_one(table: Table) -> None:
-    """Moto has no replicas to lag behind, so the request itself is looked at."""
-    asked: list[dict[str, Any]] = []
-
-    class Watched:
-        def get_item(self, **request: Any) -> dict[str, Any]:
-            asked.append(request)
-            return {}
-
-    table.records_over(Watched()).get(ID, NOW)
-    assert [request["ConsistentRead"] for request in asked] == [True]
-
-
 # never_seen, expired: two requests with one key
 
 
@@ -254,18 +241,6 @@ def test_a_late_verdict_cannot_overwrite_the_first(table: Table, first: Status, 
     with pytest.raises(RecordConflict):
         table.records.conclude(there, verdict(late, finished_at=iso(NOW + 999)))
     assert table.get(ID) == concluded
-
-
-@pytest.mark.parametrize(
-    "there",
-    [running_record(finished_at=iso(NOW)), running_record(status=Status.FAILED)],
-    ids=["a time without a status", "a status without a time"],
-)
-def test_either_mark_of_an_end_is_enough(table: Table, there: Record) -> None:
-    table.put(there)
-    with pytest.raises(RecordConflict):
-        table.records.conclude(there, verdict())
-    assert table.get(ID) == there
 
 
 def test_a_verdict_leaves_alone_what_it_says_nothing_of(table: Table) -> None:
@@ -437,3 +412,129 @@ def test_the_largest_request_and_output_fit_into_one_item(table: Table) -> None:
 @pytest.mark.parametrize("execution_id", ["", "x" * 3000, "\ud800", "ü"])
 def test_a_key_that_no_table_can_hold_is_nobodys(table: Table, execution_id: str) -> None:
     assert table.records.get(execution_id, NOW) is None
+
+
+# A cancel that is asked for
+
+
+@pytest.mark.parametrize("status", [Status.ACCEPTED, Status.STARTING])
+def test_a_cancel_is_remembered_before_there_is_an_upstream_id(table: Table, status: Status) -> None:
+    there = table.put(record(status=status))
+    got = table.records.request_cancel(there, NOW + 5)
+    assert got == table.get(ID) == replace(there, cancel_requested=iso(NOW + 5))
+
+
+@pytest.mark.parametrize(
+    "moved_on",
+    [running_record(), *(record(**verdict(status)) for status in FINAL)],
+    ids=lambda one: one.status,
+)
+def test_a_cancel_meets_an_id_or_a_verdict_that_came_first(table: Table, moved_on: Record) -> None:
+    table.put(moved_on)
+    with pytest.raises(RecordConflict):
+        table.records.request_cancel(record(), NOW + 5)
+    assert table.get(ID) == moved_on
+
+
+@pytest.mark.parametrize("status", [Status.ACCEPTED, Status.STARTING])
+def test_a_cancel_brings_no_erased_record_back_and_touches_no_others(table: Table, status: Status) -> None:
+    with pytest.raises(RecordConflict):
+        table.records.request_cancel(record(status=status), NOW)
+    assert table.all() == []
+    there = table.put(record(status=status, owner_execution_arn=OTHER))
+    with pytest.raises(RecordConflict):
+        table.records.request_cancel(record(status=status), NOW)
+    assert table.get(ID) == there
+
+
+# Progress
+
+
+def test_every_progress_event_has_the_next_number(table: Table) -> None:
+    there = table.put(running_record())
+    for number, percent in enumerate([10.0, None, 30.0], start=1):
+        there = table.records.save_progress(there, percent)
+        assert there.progress_sequence == number
+    assert table.get(ID).progress == 30.0
+
+
+def test_of_two_with_the_same_number_only_one_gets_it(table: Table) -> None:
+    there = table.put(running_record())
+    table.records.save_progress(there, 10.0)
+    with pytest.raises(RecordConflict):
+        table.records.save_progress(there, 5.0)
+    assert (table.get(ID).progress, table.get(ID).progress_sequence) == (10.0, 1)
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_progress_after_the_end_is_refused(table: Table, status: Status) -> None:
+    there = table.put(running_record(**verdict(status)))
+    with pytest.raises(RecordConflict):
+        table.records.save_progress(running_record(), 99.0)
+    assert table.get(ID) == there
+
+
+def test_a_verdict_keeps_the_progress_there_was(table: Table) -> None:
+    there = table.records.save_progress(table.put(running_record()), 80.0)
+    got = table.records.conclude(there, verdict(Status.FAILED))
+    assert (got.progress, got.progress_sequence) == (80.0, 1)
+
+
+# Pages
+
+
+def listed(
+    table: Table, caller: str = "ada", *, status: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return every page's entries."""
+    start, entries = None, []
+    while True:
+        page, start = table.records.page(caller, status=status, limit=limit, start=start)
+        entries += page
+        if start is None:
+            return entries
+
+
+def put_many(table: Table, count: int, caller: str = "ada") -> None:
+    for number in range(count):
+        status = Status.COMPLETED if number % 3 == 0 else Status.RUNNING
+        table.put(
+            record(
+                execution_id=f"{caller.encode().hex()[:8]}{number:024x}",
+                caller=caller,
+                created_at=iso(NOW + number),
+                status=status,
+            )
+        )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("status", [None, "COMPLETED", "RUNNING", "LOST"])
+def test_the_pages_together_are_all_of_a_callers_executions_newest_first(
+    table: Table, limit: int, status: str | None
+) -> None:
+    put_many(table, 7)
+    put_many(table, 3, caller="bob")
+    entries = listed(table, status=status, limit=limit)
+    expected = {None: [6, 5, 4, 3, 2, 1, 0], "COMPLETED": [6, 3, 0], "RUNNING": [5, 4, 2, 1], "LOST": []}
+    assert [int(entry["execution_id"][8:], 16) for entry in entries] == expected[status]
+
+
+def test_a_page_is_lean(table: Table) -> None:
+    table.put(running_record(caller="ada", **verdict(final_output_json="{}")))
+    (entry,) = listed(table)
+    assert set(entry) == {"execution_id", "status", "chatbot_id", "created_at", "finished_at"}
+
+
+def test_what_has_no_caller_is_on_no_page(table: Table) -> None:
+    table.put(record())
+    assert listed(table) == []
+
+
+def test_a_key_of_another_callers_page_opens_nothing_of_theirs(table: Table) -> None:
+    put_many(table, 5, caller="bob")
+    put_many(table, 2)
+    _, theirs = table.records.page("bob", status=None, limit=2, start=None)
+    assert theirs is not None
+    entries, _ = table.records.page("ada", status=None, limit=100, start=theirs | {"caller": "ada"})
+    assert all(entry["execution_id"].startswith("616461") for entry in entries)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 MAX_PAGE = 100
+_ID = re.compile(r"[0-9a-f]{32}")
 _NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
 
 
@@ -142,7 +144,9 @@ class FrontDoor:
             return None
         now = self._clock()
         history = History(started_at=epoch(record.created_at) or now)
-        return max(policy.next_step(history, now, self._settings.limits(record.deadline)).wait_seconds, 1)
+        # Callers only ask; the machine may be listening, which would mean no wait at all.
+        limits = self._settings.limits(record.deadline, may_follow=False)
+        return max(policy.next_step(history, now, limits).wait_seconds, 1)
 
     def _same(self, record: Record, now: float, conflict: RecordConflict) -> Record:
         first = self._records.get(record.execution_id, now)
@@ -192,8 +196,9 @@ def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
     """Return the index key of a cursor. The caller in it is the one who asks, so it opens nobody else's list."""
     try:
         execution_id, created_at = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest("next: expected the value that the last page gave") from error
-    if not isinstance(execution_id, str) or epoch(created_at) is None:
+    # DynamoDB refuses a key that is empty or endless, which would look like a table in trouble.
+    if not isinstance(execution_id, str) or not _ID.fullmatch(execution_id) or epoch(created_at) is None:
         raise InvalidRequest("next: expected the value that the last page gave")
     return {"execution_id": execution_id, "created_at": created_at, "caller": caller}
