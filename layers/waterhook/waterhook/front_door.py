@@ -157,7 +157,18 @@ class FrontDoor:
         if first.request_sha256 != record.request_sha256:
             detail = "idempotency_key: already used for another request; use a new key for a new request"
             raise Problem(HTTPStatus.CONFLICT, detail)
-        return first
+        # Started or on its way: nobody withdraws it any more. Else the first caller may, at this very moment.
+        return self._kept(first, now) if first.status is Status.ACCEPTED else first
+
+    def _kept(self, first: Record, now: float) -> Record:
+        try:
+            return self._records.repeat(first)
+        except RecordConflict as conflict:
+            current = self._records.get(first.execution_id, now)
+            if current is None or current.owner_execution_arn != first.owner_execution_arn:
+                detail = "try again: the record is being changed"
+                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from conflict
+            return current
 
     def _start(self, record: Record, raw: object) -> None:
         """Start the execution that the record names as its owner; repeating it does no harm."""
@@ -170,8 +181,10 @@ class FrontDoor:
         except ClientError as error:
             if error.response["Error"]["Code"] == "ExecutionAlreadyExists":
                 return
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if 400 <= status < 500:  # noqa: PLR2004 - refused, and surely not started
+            answer = error.response.get("ResponseMetadata", {})
+            # Where boto3 asked again, a try before the one that was refused may have started it.
+            alone = not answer.get("RetryAttempts")
+            if alone and 400 <= answer.get("HTTPStatusCode", 0) < 500:  # noqa: PLR2004 - surely not started
                 self._withdraw(record)
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from error
         except BotoCoreError as error:

@@ -22,6 +22,7 @@ LISTED = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
 never_seen = "attribute_not_exists(execution_id)"  # two requests with one key: the first one wins
 expired = "expires_at < :now"  # TTL deletes hours late; a key is free again on time
 still_accepted = "#s = :accepted AND attribute_not_exists(cancel_requested)"  # a cancel before the POST wins
+never_repeated = "attribute_not_exists(repeated)"  # whoever was told of a record keeps it
 still_starting = "#s = :starting"  # a verdict that came during the POST wins over its answer
 still_alive = "#s IN (:accepted, :starting, :running)"
 not_known_upstream = (
@@ -95,13 +96,17 @@ class Records:
         last = answer.get("LastEvaluatedKey")
         return entries, {name: value["S"] for name, value in last.items()} if last else None
 
+    def repeat(self, record: Record) -> Record:
+        """Keep a record from being withdrawn: another caller is about to start its execution, too."""
+        return self._change(record, {"repeated": True}, f"{still_accepted} AND {mine}")
+
     def withdraw(self, record: Record) -> None:
-        """Delete a record that was accepted but whose execution could surely not be started."""
+        """Delete a record whose execution could surely not be started, and that nobody else counts on."""
         with _racing(record.execution_id):
             self._client.delete_item(
                 TableName=self._table,
                 Key={"execution_id": {"S": record.execution_id}},
-                ConditionExpression=f"{still_accepted} AND {mine}",
+                ConditionExpression=f"{still_accepted} AND {never_repeated} AND {mine}",
                 ExpressionAttributeNames={"#s": "status"},
                 ExpressionAttributeValues={
                     ":accepted": {"S": Status.ACCEPTED},
