@@ -1,0 +1,111 @@
+"""Mistakes we did not make: each takes one part's place, and some history must notice."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from functions.start.app import Starter
+from tests.model.world import Parts
+from waterhook import envelope
+from waterhook.capacity import Capacity
+from waterhook.errors import RecordConflict
+from waterhook.intake import Intake
+from waterhook.models import Job, Status
+from waterhook.record import Record
+from waterhook.records import Records, mine
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
+
+
+class LastVerdictWins(Records):
+    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> Record:
+        return self._change(record, verdict, mine)
+
+
+class StartsWhatIsNotAccepted(Records):
+    def begin_start(self, record: Record) -> Record:
+        return self._change(record, {"status": Status.STARTING}, mine)
+
+
+class SavesOverAVerdict(Records):
+    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
+        changes = {"status": Status.RUNNING, "waterflai_execution_id": waterflai_execution_id}
+        return self._change(record, changes, mine)
+
+
+class WithdrawsWhatOthersCountOn(Records):
+    def withdraw(self, record: Record) -> None:
+        current = self.get(record.execution_id, 0.0)
+        if current is not None and current.status is Status.ACCEPTED:
+            key = {"execution_id": {"S": record.execution_id}}
+            self._client.delete_item(TableName=self._table, Key=key)
+
+
+class PublishesBeforeItWrites(Notifier):
+    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> dict[str, Any]:
+        if not record.status.is_final:
+            given = {name: value for name, value in verdict.items() if value is not None}
+            self._publish(replace(record, **given))
+        return super().conclude(record, verdict)
+
+    def _publish(self, record: Record) -> None:
+        self._sns.publish(
+            TopicArn=self._topic_arn,
+            Message=envelope.event(record, self._source),
+            MessageAttributes=envelope.message_attributes(record),
+        )
+
+
+class RemembersBeforeItPublishes(Notifier):
+    def _deliver(self, record: Record) -> None:
+        if record.notified_at is None:
+            try:
+                self._records.mark_notified(record, self._clock())
+            except RecordConflict:
+                return
+            super()._deliver(record)
+
+
+class SpeaksForAnyone(Notifier):
+    def notify(self, job: Job, owner: str) -> dict[str, Any]:
+        record = self._records.get(job.execution_id, self._clock())
+        assert record is not None
+        return self.conclude(record, self.verdict(job))
+
+
+class ActsForAnyone(Starter):
+    def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
+        now, defaults = self._clock(), self._settings.defaults
+        intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
+        return super().start(given, owner=record.owner_execution_arn, started_at=started_at)
+
+
+class KeepsItsSlots(Capacity):
+    def give_back(self, execution_id: str, chatbot_id: str | None) -> None:
+        pass
+
+
+class PostsAgain(Starter):
+    def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:
+        return self._again(job, record, why)
+
+
+class CallsADoneJobCancelled(Stopper):
+    def stop(self, job: Job, outcome: Status, *, code: str, message: str) -> Job:
+        stopped = super().stop(job, outcome, code=code, message=message)
+        return job.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
+
+
+SEEDED = {
+    "the last verdict wins": Parts(records=LastVerdictWins),
+    "a start that does not look whether it was cancelled": Parts(records=StartsWhatIsNotAccepted),
+    "an upstream id saved over a verdict": Parts(records=SavesOverAVerdict),
+    "a record withdrawn that another caller counts on": Parts(records=WithdrawsWhatOthersCountOn),
+    "published from the job, before the verdict is written": Parts(notifier=PublishesBeforeItWrites),
+    "remembered as published before it is": Parts(notifier=RemembersBeforeItPublishes),
+    "a duplicate that acts as the owner": Parts(starter=ActsForAnyone, notifier=SpeaksForAnyone),
+    "slots that are never given back": Parts(capacity=KeepsItsSlots),
+    "a second POST after a lost answer": Parts(starter=PostsAgain),
+    "a finished job called cancelled": Parts(stopper=CallsADoneJobCancelled),
+}

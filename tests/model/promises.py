@@ -1,0 +1,138 @@
+"""What must hold at the end of every history, however it went."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.model.machine import Execution
+from tests.model.world import World
+from waterhook.envelope import DUPLICATE, IDEMPOTENCY_CONFLICT, PROGRESS_TYPE
+from waterhook.models import Status
+from waterhook.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A world in which nothing happens any more."""
+
+    world: World
+    executions: list[Execution]
+
+    @property
+    def records(self) -> dict[str, Record]:
+        items = self.world.table.items
+        return {key: Record.from_item(item) for key, item in items.items() if "status" in item}
+
+
+def broken(ending: Ending) -> list[str]:
+    """Return every promise that was broken, in words."""
+    records = ending.records
+    return [
+        *ending.world.seen.broken,
+        *_accepted(ending, records),
+        *_outcomes(ending, records),
+        *_notifications(ending, records),
+        *_jobs(ending, records),
+        *_answers(ending, records),
+        *_slots(ending),
+    ]
+
+
+def _accepted(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """Every accepted request has one outcome."""
+    owners = {record.owner_execution_arn for record in records.values()}
+    for execution_id in ending.world.seen.accepted:
+        if execution_id not in records:
+            yield f"{execution_id}: a caller had a 202, and there is no record"
+    for one in ending.executions:
+        refused = one.ending.get("error_name") in {DUPLICATE, IDEMPOTENCY_CONFLICT}
+        if one.arn not in owners and not refused and one.ending.get("execution_id") not in records:
+            stopped = one.status in {"ABORTED", "TIMED_OUT"} or not one.ending
+            if not stopped:
+                yield f"{one.arn}: ended as {one.ending} and owns no record"
+    started = {one.arn for one in ending.executions}
+    for record in records.values():
+        if record.owner_execution_arn in started and not record.status.is_final:
+            yield f"{record.execution_id}: nothing happens any more, and it is {record.status}"
+
+
+def _outcomes(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """COMPLETED only if the upstream completed; REJECTED only without a job; the machine ends as its record says."""
+    jobs = ending.world.upstream.jobs
+    by_owner = {record.owner_execution_arn: record for record in records.values()}
+    for record in records.values():
+        job = jobs.get(record.waterflai_execution_id or "")
+        if record.status is Status.COMPLETED and (job is None or job.outcome != "COMPLETED"):
+            yield f"{record.execution_id}: COMPLETED, but the job is {job}"
+    for one in ending.executions:
+        owned = by_owner.get(one.arn)
+        if owned is None or not one.ending:
+            continue
+        if one.ending.get("status") != owned.status:
+            yield f"{one.arn}: ended as {one.ending}, its record as {owned.status}"
+        if (one.status == "SUCCEEDED") != (owned.status is Status.COMPLETED):
+            yield f"{one.arn}: {one.status}, its record {owned.status}"
+
+
+def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """Published at least once, each time the same, by the execution whose record it is or in its stead."""
+    said: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    for published in ending.world.seen.published:
+        event = json.loads(published.message)
+        execution_id = event["subject"]
+        record = records.get(execution_id)
+        if record is None:
+            yield f"{execution_id}: published without a record"
+            continue
+        owner = record.owner_execution_arn
+        if published.actor not in {"api", owner, f"reconcile {owner}"}:
+            yield f"{execution_id}: published by {published.actor}, owned by {owner}"
+        if event["type"] == PROGRESS_TYPE:
+            continue
+        said[execution_id].add((published.message, published.attributes))
+        expected = (f"{execution_id}/{record.status}", record.finished_at)
+        if (event["id"], event["time"]) != expected or event["data"]["status"] != record.status:
+            yield f"{execution_id}: published {event['id']} of {event['time']}, the record says {expected}"
+    for record in records.values():
+        times = len(said[record.execution_id])
+        if times > 1:
+            yield f"{record.execution_id}: published in {times} versions: {said[record.execution_id]}"
+        if record.status.is_final and "sns" in record.deliver_to and not times:
+            yield f"{record.execution_id}: {record.status} was never published"
+
+
+def _jobs(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """One key, one remote job; and none at all for what was rejected."""
+    jobs: defaultdict[str, list[str]] = defaultdict(list)
+    for job_id, job in ending.world.upstream.jobs.items():
+        # What differs has the same key all the same.
+        jobs[job.marker.partition(",")[0]].append(job_id)
+    for marker, several in jobs.items():
+        if len(several) > 1 and not ending.world.settings.at_least_once:
+            yield f"{marker}: {len(several)} remote jobs"
+    for record in records.values():
+        marker = ending.world.seen.accepted.get(record.execution_id, "").partition(",")[0]
+        for one in ending.executions:
+            if one.arn == record.owner_execution_arn:
+                given = one.given if isinstance(one.given, dict) else {}
+                marker = given.get("request", given)["input_data"]["marker"].partition(",")[0]
+        if record.status is Status.REJECTED and jobs[marker]:
+            yield f"{record.execution_id}: REJECTED, and there is {jobs[marker]}"
+
+
+def _answers(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """Whoever was told that it is cancelled was told the truth."""
+    for execution_id, answer in ending.world.seen.answers:
+        record = records.get(execution_id)
+        if answer.cancelled and (record is None or record.status is not Status.CANCELLED):
+            yield f"{execution_id}: a cancel was confirmed, and it is {record and record.status}"
+        job = ending.world.upstream.jobs.get((record and record.waterflai_execution_id) or "")
+        if answer.cancelled and job is not None and job.outcome != "CANCELLED":
+            yield f"{execution_id}: a cancel was confirmed, and its job is {job}"
+
+
+def _slots(ending: Ending) -> Iterator[str]:
+    """No slot is held by what is over."""
+    for execution_id in ending.world.table.holders():
+        yield f"{execution_id}: holds a slot, and nothing runs any more"

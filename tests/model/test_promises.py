@@ -1,0 +1,65 @@
+"""The promises, over thousands of histories: crashes, lost answers, duplicates, cancels, aborts, at any call.
+
+A violation is told as the calmest tape that shows it: `History(Tape(bytes.fromhex(...)), Parts(), Stage()).run()`.
+"""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.model import driver
+from tests.model.baton import Stage
+from tests.model.mutations import SEEDED
+from tests.model.world import Parts
+
+HISTORIES = 10_000
+_BATCH = 1_000
+
+
+def _told(violation: driver.Violation | None, parts: Parts) -> str:
+    if violation is None:
+        return ""
+    least = driver.smallest(violation, parts)
+    return "\n".join([*least.broken, f"tape: {least.tape.hex()}"])
+
+
+@pytest.mark.parametrize("first", range(0, HISTORIES, _BATCH))
+def test_every_promise_holds_at_the_end_of_every_history(
+    first: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    violation = driver.search(range(first, first + _BATCH), Parts())
+    assert not violation, _told(violation, Parts())
+    with capsys.disabled():
+        print(f" [{_BATCH} histories held from seed {first} on] ", end="")  # noqa: T201 - a figure
+
+
+@settings(max_examples=300)
+@given(st.binary(min_size=60, max_size=400))
+def test_every_promise_holds_on_any_tape(tape: bytes) -> None:
+    stage = Stage()
+    try:
+        assert driver.run(tape, stage, Parts()) == []
+    finally:
+        stage.close()
+
+
+@pytest.mark.parametrize("mistake", SEEDED)
+def test_a_mistake_is_found(mistake: str) -> None:
+    violation = driver.search(range(3_000), SEEDED[mistake])
+    assert violation is not None
+    least = driver.smallest(violation, SEEDED[mistake])
+    assert least.broken
+    assert len(least.tape) <= len(violation.tape)
+
+
+def test_the_same_tape_tells_the_same_history() -> None:
+    parts = SEEDED["the last verdict wins"]
+    violation = driver.search(range(3_000), parts)
+    assert violation is not None
+    stage = Stage()
+    assert (
+        driver.run(violation.tape, stage, parts)
+        == driver.run(violation.tape, stage, parts)
+        == violation.broken
+    )
+    stage.close()

@@ -1,0 +1,226 @@
+"""Everything around the functions: clock, table, topic, engine, upstream; and what goes wrong with each call."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from botocore.exceptions import BotoCoreError, ReadTimeoutError
+
+from functions.cancel.app import Canceller
+from functions.follow.app import Follower
+from functions.notify.app import Reporter
+from functions.poll.app import LateSaver, Wiring
+from functions.reconcile.app import Reconciler
+from functions.start.app import Starter
+from tests.model.baton import Crash, Stage
+from tests.model.dynamo import Item, Table, refusal
+from tests.model.tape import Tape
+from tests.model.upstream import Upstream
+from tests.support import builders
+from tests.support.clock import NOW
+from waterhook.capacity import Capacity, Caps
+from waterhook.client import CancelAnswer
+from waterhook.front_door import FrontDoor
+from waterhook.models import Status
+from waterhook.polling import Poller
+from waterhook.progress import Relay
+from waterhook.records import Records
+from waterhook.remote import Remote
+from waterhook.results import Results
+from waterhook.settings import Settings
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
+
+RETENTION_S = 30 * 24 * 3600
+_TIMEOUT: Any = ReadTimeoutError(endpoint_url="https://aws.test")
+_AWS_BEFORE = (
+    refusal("ProvisionedThroughputExceededException", "any"),
+    refusal("InternalServerError", "any", 500),
+)
+_AWS_AFTER = (refusal("InternalServerError", "any", 500), _TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the functions are made of; a mutation takes one part's place."""
+
+    records: type[Records] = Records
+    capacity: type[Capacity] = Capacity
+    notifier: type[Notifier] = Notifier
+    starter: type[Starter] = Starter
+    stopper: type[Stopper] = Stopper
+    reconciler: type[Reconciler] = Reconciler
+    remote: type[Remote] = Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A message on the topic, and whose call put it there."""
+
+    actor: str
+    message: str
+    attributes: str
+
+
+@dataclass
+class Seen:
+    """What an onlooker knows at the end of a history."""
+
+    published: list[Published] = field(default_factory=list)
+    accepted: dict[str, str] = field(default_factory=dict)
+    """The executions that a caller was told of with a 202, and what they were to do."""
+    answers: list[tuple[str, CancelAnswer]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """What was seen on the way and must never be."""
+
+
+class World:
+    """One history's world. It is the clock, too."""
+
+    def __init__(self, tape: Tape, parts: Parts, stage: Stage) -> None:
+        self.tape, self.stage, self.seen = tape, stage, Seen()
+        self.now, self.points = NOW, 0
+        self.attention: Callable[[], bool] = lambda: False
+        """Whether anybody else wants to go on, so that a pause makes a difference."""
+        self.due_at = 0.0
+        self._faults = tape.pick(0, 1, 2, 3, 5, 8)
+        self._rate = tape.pick(8, 4, 2, 16)
+        self.settings = _settings(tape)
+        self.table = Table(self._changed)
+        self.upstream = Upstream(self)
+        self._wire(parts)
+
+    def _wire(self, parts: Parts) -> None:
+        client: Any = Wire(self, self.table)
+        topic: Any = Wire(self, self)
+        settings, upstream = self.settings, self.upstream
+        self.records = parts.records("executions", client)
+        capacity = parts.capacity("executions", settings.caps, client)
+        self.notifier = parts.notifier(
+            self.records,
+            topic,
+            topic_arn="topic",
+            source=builders.SOURCE,
+            retention_s=RETENTION_S,
+            clock=self.time,
+            capacity=capacity,
+        )
+        poller = Poller(upstream, Results("results"), settings, self.time)
+        self.stopper = parts.stopper(upstream, poller)
+        self.starter = parts.starter(self.records, upstream, settings, self.time, capacity)
+
+        def relay() -> Relay:
+            return Relay(self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time)
+
+        self.polling = Wiring(poller, LateSaver(lambda: self.records, self.time), relay)
+        self.follower = Follower(upstream, poller, relay, self.time, self.time, self.sleep)
+        self.canceller = Canceller(self.stopper)
+        self.reporter = Reporter(self.records, settings.defaults, self.time)
+        self.reconciler = parts.reconciler(
+            self.records, self.stopper, self.notifier, settings, self.time, self.sleep
+        )
+        self.remote = parts.remote(self.records, upstream, self.stopper, self.notifier, self.time)
+
+    def door(self, engine: object) -> FrontDoor:
+        """Return the front door to an engine."""
+        states: Any = Wire(self, engine, after=(*_AWS_AFTER, refusal("ThrottlingException", "any", 400, 1)))
+        return FrontDoor(
+            self.records, states, Results("results"), self.settings, self.time, lambda: self.remote
+        )
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.point()
+
+    def point(self) -> None:
+        """A moment in which the world may go on without the one who calls."""
+        self.points += 1
+        self.now += 0.02
+        if self.points >= self.due_at or (self.attention() and self.tape.one_in(3)):
+            self.stage.pause()
+
+    def call[T](
+        self,
+        what: str,
+        effect: Callable[[], T],
+        *,
+        before: Sequence[Exception],
+        after: Sequence[Exception],
+        repeatable: bool = False,
+    ) -> T:
+        """Make a call out of a function: it may not arrive, its answer may not, and the function may die with it."""
+        self.point()
+        if not self.trouble(self._rate):
+            return effect()
+        kind = self.tape.choose(5 if repeatable else 4)
+        if kind == 0:
+            raise self.tape.pick(*before)
+        if kind == 1:
+            raise Crash(f"before {what}")
+        effect()
+        if kind == 2:
+            raise self.tape.pick(*after)
+        if kind == 3:
+            raise Crash(f"after {what}")
+        # The first answer was lost, and boto3 asks again by itself.
+        self.point()
+        return effect()
+
+    def trouble(self, rate: int = 4) -> bool:
+        """Whether something goes wrong now; a history has only so much of it, else none would end."""
+        if not self._faults or not self.tape.one_in(rate):
+            return False
+        self._faults -= 1
+        return True
+
+    def publish(self, **asked: Any) -> dict[str, Any]:
+        """The topic."""
+        actor = self.stage.current.name if self.stage.current else ""
+        self.seen.published.append(Published(actor, asked["Message"], str(asked["MessageAttributes"])))
+        return {}
+
+    def _changed(self, before: Item | None, after: Item | None) -> None:
+        """Look at every write: what no write may ever do."""
+        if before is None or "status" not in before:
+            return
+        execution_id = before["execution_id"]["S"]
+        if after is None:
+            if execution_id in self.seen.accepted:
+                self.seen.broken.append(f"{execution_id}: a record was deleted whose caller had a 202")
+            return
+        was, now = before["status"]["S"], after["status"]["S"]
+        if Status(was).is_final and (was != now or before["finished_at"] != after["finished_at"]):
+            self.seen.broken.append(f"{execution_id}: the verdict {was} became {now}")
+        if before["owner_execution_arn"] != after["owner_execution_arn"]:
+            self.seen.broken.append(f"{execution_id}: changed hands")
+
+
+class Wire:
+    """A boto3 client: whatever is asked of it may go wrong on the way there or back."""
+
+    def __init__(
+        self, world: World, service: object, *, after: Sequence[Exception | BotoCoreError] = _AWS_AFTER
+    ) -> None:
+        self._world, self._service, self._after = world, service, after
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        effect = cast("Callable[..., Any]", getattr(self._service, operation))
+        return lambda **asked: self._world.call(
+            operation, lambda: effect(**asked), before=_AWS_BEFORE, after=self._after, repeatable=True
+        )
+
+
+def _settings(tape: Tape) -> Settings:
+    return builders.settings(
+        at_least_once=tape.one_in(4),
+        uncertain_on_503=tape.one_in(4),
+        follow=tape.one_in(4),
+        follow_s=40,
+        caps=tape.pick(Caps(), Caps(), Caps(stack=1), Caps(stack=2, chatbot=1)),
+        start_deadline_s=tape.pick(60, 15),
+        longest_wait_s=tape.pick(60, 20),
+        default_timeout_s=120,
+    )
