@@ -1,8 +1,18 @@
 """When to ask again: pure functions from what was seen to what to do next. No clock, no randomness, no I/O.
 
-A wait grows with the age of the job (a quarter of it, so the delay stays in proportion to the job), shrinks
-toward the finish that its progress predicts, and is stretched by trouble: errors in a row, `Retry-After`,
-and the budget of turns that keeps an execution far from the limit of its history.
+Whether to listen or to ask is the ski rental: pay by the second, or by the turn. A turn of wait, poll and choice
+costs as much as 45 s of a 128 MB function that listens (waterhook.prices), so listening is cheaper than asking
+more often than that, and hears at once. Up to LongestWaitSeconds of 60 it is the better bargain for as long
+as a job takes, and nothing has to be guessed: a job is followed wherever the upstream answers and there is a
+seat. An open stream may be silent, that is what a job without progress sounds like; only one that was refused
+or ended at once has failed. A follow that finds no seat costs a whole turn, so the next tries are spaced by
+doubling; and whoever found none once leaves the seats to others while its own finish is far.
+
+Without a stream a wait grows with the age of the job (three tenths of it, so the delay stays in proportion to a
+job of unknown size). Where progress predicts a finish it is half of the predicted rest instead, at most the
+age: each question halves what is left, and a prediction is trusted no further than it has been observed.
+It is stretched by trouble: errors in a row, `Retry-After`, and the budget of turns that keeps an execution far
+from the limit of its history. benchmarks/polling measures all of it; the figures were chosen there.
 """
 
 import math
@@ -22,16 +32,21 @@ QUEUE_TURNS = 100
 WAIT_LIMIT_S = 3_600
 # An upstream that asks for more patience than this is asked again all the same.
 RETRY_AFTER_LIMIT_S = 900
-WAIT_PER_AGE = 0.25
+WAIT_PER_AGE = 0.3
 # Waiting less than the predicted rest leaves room for a job that is faster than it looked.
-WAIT_PER_REST = 0.6
+WAIT_PER_REST = 0.5
 # A status asked for this long before `cleanup_after` still finds its job.
 CLEANUP_MARGIN_S = 5.0
 # 404 is "gone" only after this many in a row over this long: right after a start it may be replication delay.
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
-# A stream that failed, or found no capacity, is tried again after this: meanwhile polling goes on.
-FOLLOW_PAUSE_S = 60.0
+# A stream that failed, or found no seat, is tried again after as long as the job was old then, within these.
+FOLLOW_PAUSE_S = 120.0
+FOLLOW_PAUSE_LIMIT_S = 900.0
+# Where seats are scarce, a job that has longer to go than this leaves them to those that finish sooner.
+FAR_S = 600.0
+# An open stream may be deaf for so long before the status is asked: longer than a result soon cleaned up can wait.
+DEAF_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +169,17 @@ def not_followed(history: History, now: float) -> History:
 
 
 def _may_follow(history: History, now: float) -> bool:
-    """Whether the upstream answers and no stream has failed lately. A follow writes as many events as a turn."""
+    """Whether the upstream answers, there may be a seat, and this job should take it."""
     if history.errors or history.retry_after_s is not None or history.turns >= TURN_BUDGET // 2:
         return False
-    return history.follow_failed_at is None or now - history.follow_failed_at >= FOLLOW_PAUSE_S
+    if history.cleanup_after is not None and 0 < history.cleanup_after - now <= DEAF_S:
+        return False
+    failed_at = history.follow_failed_at
+    if failed_at is None:
+        return True
+    pause_s = min(max(failed_at - history.started_at, FOLLOW_PAUSE_S), FOLLOW_PAUSE_LIMIT_S)
+    finish = _predicted_finish(history)
+    return now - failed_at >= pause_s and (finish is None or finish - now <= FAR_S)
 
 
 def _progress_of(document: StatusDocument) -> float | None:
@@ -170,10 +192,11 @@ def _progress_of(document: StatusDocument) -> float | None:
 
 
 def _by_age_and_progress(history: History, now: float, limits: Limits) -> float:
-    wait_s = WAIT_PER_AGE * max(now - history.started_at, 0.0)
+    age_s = max(now - history.started_at, 0.0)
+    wait_s = WAIT_PER_AGE * age_s
     finish = _predicted_finish(history)
     if finish is not None and finish > now:
-        wait_s = min(wait_s, WAIT_PER_REST * (finish - now))
+        wait_s = min(age_s, WAIT_PER_REST * (finish - now))
     elif finish is not None and history.progress_at is not None:
         # It should be done: ask often at first, then as for a job that just began to stand still.
         wait_s = min(wait_s, WAIT_PER_AGE * (now - history.progress_at))
