@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from functions.api import app
-from tests.support.aws import Bucket, Failing, Machine, Table, client_error
+from tests.support.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.support.builders import (
     CALLER,
     ID,
+    UPSTREAM_ID,
     record,
     running_record,
     verdict,
@@ -24,6 +25,8 @@ from tests.support.context import CONTEXT
 from tests.support.fakes import Silent
 from tests.support.invoke import Invoke, log_of
 from tests.support.json_values import any_json, any_text
+from tests.support.server import Server, hang_up, reply
+from waterhook.capacity import Capacity, Caps
 from waterhook.front_door import FrontDoor
 from waterhook.models import Status
 from waterhook.request import MAX_REQUEST_BYTES
@@ -502,3 +505,168 @@ def test_no_garbage_is_answered_with_a_fault_of_ours(
     status, said = served(door(table, machine), request)
     assert status in {200, 202, 400, 404, 409, 413}, ascii((said, request))
     assert status in {200, 202} or list(said) == ["detail"]
+
+
+# DELETE
+
+
+def delete(execution_id: str = ID, **changes: Any) -> dict[str, Any]:
+    return event("DELETE", f"/v1/executions/{execution_id}", **changes)
+
+
+def answered(answer: dict[str, Any]) -> tuple[int, Any]:
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_a_running_job_is_cancelled_in_the_upstreams_own_words(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR))
+    with Server([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
+        got = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert got == (
+        200,
+        {"execution_id": ID, "cancelled": True, "message": "cancelled", "previous_status": "RUNNING"},
+    )
+    assert [(one.method, one.target) for one in server.received] == [
+        ("DELETE", f"/v1/executions/{UPSTREAM_ID}")
+    ]
+    (message,) = topic.messages()
+    assert json.loads(message)["type"] == "waterhook.execution.cancelled"
+    assert table.only().notified_at is not None
+
+
+def test_what_was_accepted_is_cancelled_without_a_word_to_the_upstream(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    status, said = answered(invoke(app, delete()))
+    assert (status, said["cancelled"], said["previous_status"]) == (200, True, "ACCEPTED")
+    assert len(topic.messages()) == 1
+
+
+def test_a_cancel_during_the_start_is_202_however_often(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(record(caller=CALLER, status=Status.STARTING, expires_at=FAR))
+    for _ in range(2):
+        status, said = answered(invoke(app, delete()))
+        assert (status, said["cancelled"], said["previous_status"]) == (202, False, "STARTING")
+    assert topic.messages() == []
+
+
+def test_a_second_cancel_says_that_it_is_too_late(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    invoke(app, delete())
+    status, said = answered(invoke(app, delete()))
+    assert (status, said["cancelled"], said["previous_status"]) == (200, False, "CANCELLED")
+    assert len(topic.messages()) == 1
+
+
+def test_a_cancel_by_another_caller_is_404_and_changes_nothing(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    there = table.put(running_record(caller="arn:aws:iam::123456789012:user/bob", expires_at=FAR))
+    status, said = answered(invoke(app, delete()))
+    assert (status, list(said)) == (404, ["detail"])
+    assert (table.only(), topic.messages()) == (there, [])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [reply(500, {"detail": "x"}), reply(503), reply(200, "<html>"), hang_up],
+    ids=["500", "503", "HTML", "nothing"],
+)
+def test_an_upstream_that_does_not_cancel_is_502_and_changes_nothing(
+    invoke: Invoke, table: Table, topic: Topic, step: Any
+) -> None:
+    there = table.put(running_record(caller=CALLER, expires_at=FAR))
+    with Server([step]) as server:
+        status, said = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert (status, list(said)) == (502, ["detail"])
+    assert (table.only(), topic.messages()) == (there, [])
+
+
+def test_a_topic_in_trouble_at_a_cancel_is_503_and_not_a_crash(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    topic.sns.delete_topic(TopicArn=topic.arn)
+    status, said = answered(invoke(app, delete()))
+    assert (status, list(said)) == (503, ["detail"])
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("execution_id", ["capacity", "capacity%2Fsupport-chat"])
+def test_what_is_in_the_table_and_no_execution_is_404(
+    api: Api, table: Table, method: str, execution_id: str
+) -> None:
+    Capacity(table.name, Caps(stack=1, chatbot=1), table.client).take(ID, "support-chat")
+    status, said = api(event(method, f"/v1/executions/{execution_id}"))
+    assert (status, list(said)) == (404, ["detail"])
+
+
+# Live progress
+
+
+def test_a_get_of_a_running_job_asks_the_upstream_once_in_two_seconds(invoke: Invoke, table: Table) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR))
+    with Server([reply(200, {"status": "RUNNING", "progress": 40.0, "current_node": "b"})]) as server:
+        first = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
+        again = answered(app.handler(get(), CONTEXT))
+    assert first == again
+    assert (first[1]["progress"], first[1]["current_node"], first[1]["status"]) == (40.0, "b", "RUNNING")
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("step", [reply(500), reply(401), reply(200, "<html>"), hang_up], ids=str)
+def test_a_get_while_the_upstream_fails_shows_the_record_alone(
+    invoke: Invoke, table: Table, step: Any
+) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR, progress=10.0))
+    with Server([step]) as server:
+        status, said = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
+    assert (status, said["status"], said["progress"]) == (200, "RUNNING", 10.0)
+
+
+# The list
+
+
+def listing(**asked: str) -> dict[str, Any]:
+    return event("GET", "/v1/executions", queryStringParameters=asked or None)
+
+
+def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
+    for number in range(3):
+        table.put(
+            record(
+                execution_id=f"{number:032x}",
+                caller=CALLER,
+                created_at=f"2026-01-0{number + 1}T00:00:00.000Z",
+            )
+        )
+    table.put(record(execution_id="f" * 32, caller="bob"))
+    status, said = api(listing(limit="2"))
+    assert status == 200
+    assert [one["execution_id"] for one in said["executions"]] == [f"{2:032x}", f"{1:032x}"]
+    status, said = api(listing(limit="2", next=said["next"]))
+    assert ([one["execution_id"] for one in said["executions"]], said["next"]) == ([f"{0:032x}"], None)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "-1"},
+        {"limit": "1.5"},
+        {"limit": "٣"},
+        {"limit": "9" * 5000},
+        {"status": "DONE"},
+        {"next": "garbage"},
+        {"next": "ü🙂"},
+        {"next": "WyIiLCAiMjAyNi0wMS0wMSJd"},
+    ],
+    ids=lambda asked: str(asked)[:30],
+)
+def test_a_list_that_is_asked_for_wrongly_is_400(api: Api, asked: dict[str, str]) -> None:
+    status, said = api(listing(**asked))
+    assert (status, list(said)) == (400, ["detail"])
