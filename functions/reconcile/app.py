@@ -34,6 +34,9 @@ logger = Logger()
 CANCEL_ATTEMPTS = 3
 CANCEL_PAUSE_S = 2.0
 
+# Only notify names an error so, and only once it has delivered, or found the record to be another's or erased.
+_OWN_ERRORS = "Waterhook."
+
 # What an end without a verdict means, by the status Step Functions gives it.
 _OUTCOMES = {
     "ABORTED": (Status.CANCELLED, "aborted", "the state machine execution was stopped"),
@@ -44,12 +47,13 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A state machine execution that has ended: its ARN, how, what it was given and when it began."""
+    """A state machine execution that has ended: its ARN, how, what it was given, when it began, its error's name."""
 
     arn: str
     status: str
     given: object
     started_at: str
+    error: str | None = None
 
 
 class Reconciler:
@@ -74,6 +78,8 @@ class Reconciler:
 
     def close(self, ended: Ended) -> Record | None:
         """Return the record that was closed or delivered, or None where there was nothing to do."""
+        if (ended.error or "").startswith(_OWN_ERRORS):
+            return None
         now, defaults = self._clock(), self._settings.defaults
         intake = Intake.read(
             ended.given, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
@@ -113,7 +119,7 @@ def describe(states: "SFNClient", arn: str, status: str) -> Ended:
     """Return the ended execution; the event tells no input, on purpose: rules pass no customer data."""
     run = states.describe_execution(executionArn=arn)
     started_at = run["startDate"].strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-    return Ended(arn, status, json.loads(run.get("input") or "null"), started_at)
+    return Ended(arn, status, json.loads(run.get("input") or "null"), started_at, run.get("error"))
 
 
 @cache

@@ -1,0 +1,364 @@
+"""Reconcile: what the machine could not close is closed once, by its owner, with the outcome it really had."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from functions.reconcile import app
+from functions.start.app import Starter
+from tests.support.aws import Bucket, Killed, Machine, Table, Tape, Taped, Topic
+from tests.support.builders import (
+    ID,
+    OTHER,
+    OWNER,
+    SOURCE,
+    STARTED_AT,
+    UPSTREAM_ID,
+    job,
+    record,
+    request_dict,
+    running_record,
+    settings,
+    verdict,
+)
+from tests.support.clock import NOW, Clock
+from tests.support.fakes import Answer, FakeUpstream
+from tests.support.invoke import Invoke, log_of
+from tests.support.server import Server, reply
+from waterhook.capacity import Capacity, Caps
+from waterhook.client import CancelAnswer
+from waterhook.errors import PerhapsAccepted, RecordConflict, Refused
+from waterhook.models import Status, iso
+from waterhook.polling import Poller
+from waterhook.record import Record
+from waterhook.results import Results
+from waterhook.status import StatusDocument
+from waterhook.stopping import Stopper
+from waterhook.verdict import Notifier
+
+YES = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
+DOWN = PerhapsAccepted("server_error", "HTTP 500", status=500)
+FINAL = [status for status in Status if status.is_final]
+# The record `ID` came in by the API, and this is what its execution was given.
+GIVEN = {"execution_id": ID, "request": request_dict()}
+OUTCOMES = {"ABORTED": "CANCELLED", "TIMED_OUT": "TIMED_OUT", "FAILED": "ERROR"}
+
+
+class World:
+    """A reconciler, what it asks and what it changes."""
+
+    def __init__(
+        self,
+        table: Table,
+        topic: Topic,
+        *,
+        cancels: list[Answer[CancelAnswer]] | None = None,
+        statuses: list[Answer[StatusDocument]] | None = None,
+        tape: Tape | None = None,
+        caps: Caps | None = None,
+    ) -> None:
+        self.clock = Clock(NOW + 60)
+        self.pauses: list[float] = []
+        self.topic = topic
+        self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
+        records = table.records_over(Taped(table.client, tape) if tape else table.client)
+        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        self.notifier = Notifier(
+            records,
+            sns,
+            topic_arn=topic.arn,
+            source=SOURCE,
+            retention_s=3600,
+            clock=self.clock,
+            capacity=Capacity(table.name, caps or Caps(), table.client),
+        )
+        stopper = Stopper(self.upstream, Poller(self.upstream, Results("none"), settings(), self.clock))
+        self._reconciler = app.Reconciler(
+            records, stopper, self.notifier, settings(), self.clock, self.pauses.append
+        )
+
+    def close(
+        self, status: str = "ABORTED", given: object = GIVEN, *, arn: str = OWNER, error: str | None = None
+    ) -> Record | None:
+        return self._reconciler.close(app.Ended(arn, status, given, STARTED_AT, error))
+
+    def heard(self) -> list[str]:
+        return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_job_whose_machine_ended_is_cancelled_and_its_record_closed(
+    table: Table, topic: Topic, status: str
+) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    assert world.close(status) is not None
+    assert world.upstream.cancelled == [UPSTREAM_ID]
+    assert world.heard() == [OUTCOMES[status]]
+    assert (table.status(ID), table.get(ID).notified_at is not None) == (OUTCOMES[status], True)
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_request_that_was_not_started_yet_is_closed_without_a_word_to_the_upstream(
+    table: Table, topic: Topic, status: str
+) -> None:
+    table.put(record())
+    world = World(table, topic)
+    world.close(status)
+    assert (world.heard(), world.upstream.cancelled) == ([OUTCOMES[status]], [])
+    with pytest.raises(RecordConflict):
+        table.records.begin_start(record())
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_start_that_was_cut_off_is_uncertain(table: Table, topic: Topic, status: str) -> None:
+    table.put(record(status=Status.STARTING))
+    world = World(table, topic)
+    world.close(status)
+    assert (world.heard(), world.upstream.cancelled) == (["UNCERTAIN"], [])
+    error = table.get(ID).error
+    assert error is not None
+    assert error["code"] == "start_uncertain"
+
+
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_a_job_that_had_ended_meanwhile_keeps_its_real_outcome(table: Table, topic: Topic, end: str) -> None:
+    table.put(running_record())
+    late = Refused("refused", "HTTP 409", status=409)
+    world = World(table, topic, cancels=[late], statuses=[StatusDocument(end, final_output_json="{}")])
+    world.close()
+    assert world.heard() == [end]
+
+
+def test_an_upstream_that_does_not_answer_is_asked_three_times_and_the_record_closed(
+    table: Table, topic: Topic
+) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[DOWN])
+    world.close()
+    assert (len(world.upstream.cancelled), world.pauses) == (3, [app.CANCEL_PAUSE_S] * 2)
+    assert world.heard() == ["CANCELLED"]
+    error = table.get(ID).error
+    assert error is not None
+    assert "may go on" in error["message"]
+
+
+def test_an_upstream_that_answers_at_last_is_asked_no_more(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[DOWN, YES])
+    world.close()
+    assert len(world.upstream.cancelled) == 2
+    error = table.get(ID).error
+    assert error is not None
+    assert "may go on" not in error["message"]
+
+
+def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    world.close()
+    there = table.get(ID)
+    assert world.close("FAILED") is None
+    assert (world.heard(), table.get(ID), len(world.upstream.cancelled)) == (["CANCELLED"], there, 1)
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_what_is_final_and_notified_is_left_alone(table: Table, topic: Topic, status: Status) -> None:
+    there = table.put(running_record(**verdict(status), notified_at=iso(NOW)))
+    world = World(table, topic)
+    assert world.close() is None
+    assert (world.heard(), table.get(ID), world.upstream.cancelled) == ([], there, [])
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_verdict_that_was_never_told_is_told_as_it_is(table: Table, topic: Topic, status: Status) -> None:
+    table.put(running_record(**verdict(status)))
+    world = World(table, topic)
+    world.close()
+    assert (world.heard(), world.upstream.cancelled) == ([status], [])
+    assert (table.status(ID), table.get(ID).notified_at is not None) == (status, True)
+
+
+def test_the_loops_notify_after_it_adds_nothing(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    world.close()
+    world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+    assert (world.heard(), table.status(ID)) == (["CANCELLED"], Status.CANCELLED)
+
+
+def test_the_loops_notify_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+
+    def cancel() -> CancelAnswer:
+        world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+        return YES
+
+    world = World(table, topic, cancels=[cancel])
+    world.close()
+    assert (world.heard(), table.status(ID)) == (["COMPLETED"], Status.COMPLETED)
+
+
+def test_a_duplicates_end_does_nothing_to_the_first_one(table: Table, topic: Topic) -> None:
+    keyed = request_dict(idempotency_key="order-7")
+    starter = Starter(table.records, FakeUpstream(), settings(), Clock())
+    starter.start(keyed, owner=OWNER, started_at=STARTED_AT)
+    there = table.only()
+    world = World(table, topic)
+    for status in OUTCOMES:
+        assert world.close(status, keyed, arn=OTHER) is None
+    assert (table.only(), world.heard(), world.upstream.cancelled) == (there, [], [])
+
+
+def test_a_forged_id_does_not_lay_hands_on_the_record_it_names(table: Table, topic: Topic) -> None:
+    there = table.put(running_record())
+    world = World(table, topic)
+    world.close(given=GIVEN, arn=OTHER)
+    assert (table.get(ID), world.upstream.cancelled) == (there, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "chatbot_id"),
+    [(request_dict(), "support-chat"), ({"no": "request"}, None), (None, None)],
+    ids=["a request", "an invalid one", "none"],
+)
+def test_an_execution_whose_record_never_existed_gets_one_and_a_notification(
+    table: Table, topic: Topic, given: object, chatbot_id: str | None
+) -> None:
+    world = World(table, topic)
+    assert world.close("ABORTED", given) is not None
+    there = table.only()
+    assert (there.status, there.chatbot_id, there.owner_execution_arn) == (
+        Status.CANCELLED,
+        chatbot_id,
+        OWNER,
+    )
+    assert world.close("ABORTED", given) is None
+    assert world.heard() == ["CANCELLED"]
+
+
+def test_a_request_stopped_while_it_waited_for_room_is_closed_and_takes_none(
+    table: Table, topic: Topic
+) -> None:
+    caps = Caps(stack=1)
+    slots = Capacity(table.name, caps, table.client)
+    slots.take("f" * 32, "other")
+    starter = Starter(table.records, FakeUpstream(), settings(), Clock(), slots)
+    state = starter.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert state["next"] == "start"
+    world = World(table, topic, caps=caps)
+    world.close("ABORTED", request_dict())
+    assert world.heard() == ["CANCELLED"]
+    assert table.status(state["execution_id"]) is Status.CANCELLED
+    assert not slots.take("e" * 32, "other")
+
+
+def test_a_job_that_is_closed_gives_its_slot_back(table: Table, topic: Topic) -> None:
+    caps = Caps(stack=1, chatbot=1)
+    slots = Capacity(table.name, caps, table.client)
+    slots.take(ID, "support-chat")
+    table.put(running_record())
+    World(table, topic, cancels=[YES], caps=caps).close()
+    assert slots.take("e" * 32, "support-chat")
+
+
+@pytest.mark.parametrize("name", ["Waterhook.Error", "Waterhook.Duplicate", "Waterhook.TimedOut"])
+def test_an_execution_that_notify_ended_is_left_alone_and_an_erased_one_stays_erased(
+    table: Table, topic: Topic, name: str
+) -> None:
+    world = World(table, topic)
+    assert world.close("FAILED", request_dict(), error=name) is None
+    assert (table.all(), world.heard()) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["States.Runtime", "States.DataLimitExceeded", "Lambda.Unknown", None])
+def test_a_fault_that_no_catch_saw_is_closed(table: Table, topic: Topic, name: str | None) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    world.close("FAILED", error=name)
+    assert world.heard() == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
+)
+def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_once(
+    table: Table, topic: Topic, there: Record
+) -> None:
+    rehearsal = Tape()
+    table.put(there)
+    World(table, topic, cancels=[YES], tape=rehearsal).close()
+    topic.messages()
+    for at, step in enumerate(rehearsal.steps):
+        table.put(there)
+        with pytest.raises(Killed):
+            World(table, topic, cancels=[YES], tape=Tape(kill_at=at)).close()
+        World(table, topic, cancels=[YES]).close()
+        heard = topic.messages()
+        assert table.get(ID).notified_at is not None, step
+        assert len(set(heard)) == 1, step
+        assert len(heard) <= 2, step
+
+
+# The function
+
+
+def stopped(machine: Machine, given: object) -> dict[str, Any]:
+    """Start an execution, stop it, and return the event that a rule passes on."""
+    arn = machine.client.start_execution(stateMachineArn=machine.arn, name="one", input=json.dumps(given))[
+        "executionArn"
+    ]
+    machine.client.stop_execution(executionArn=arn)
+    return {"arn": arn, "status": "ABORTED", "name": "one"}
+
+
+def test_the_function_finds_out_by_itself_what_the_execution_was_given(
+    invoke: Invoke, machine: Machine, table: Table, topic: Topic
+) -> None:
+    event = stopped(machine, GIVEN)
+    table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
+    with Server([reply(200, {"cancelled": True})]) as server:
+        assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": True}
+        assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": False}
+    assert [one.method for one in server.received] == ["DELETE"]
+    assert len(topic.messages()) == 1
+
+
+def test_the_function_finds_the_record_of_a_start_by_the_same_moment(
+    invoke: Invoke, machine: Machine, table: Table
+) -> None:
+    """Without a key the record is named for the execution and its start, which two APIs write differently."""
+    event = stopped(machine, request_dict())
+    began = machine.client.describe_execution(executionArn=event["arn"])["startDate"].astimezone(UTC)
+    text = began.isoformat(timespec="microseconds")
+    starter = Starter(table.records, FakeUpstream(), settings(), lambda: datetime.now(UTC).timestamp())
+    state = starter.start(request_dict(), owner=event["arn"], started_at=text)
+    with Server([reply(200, {"cancelled": True})]) as server:
+        invoke(app, event, WATERFLAI_BASE_URL=server.url)
+    assert (table.only().execution_id, table.only().status) == (state["execution_id"], Status.CANCELLED)
+
+
+def test_the_function_brings_an_output_that_was_faster_than_the_stop(
+    invoke: Invoke, machine: Machine, table: Table, bucket: Bucket
+) -> None:
+    event = stopped(machine, GIVEN)
+    table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
+    output = '"' + "x" * 40_000 + '"'
+    document = '{"status":"COMPLETED","final_output":' + output + "}"
+    with Server([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
+        invoke(app, event, WATERFLAI_BASE_URL=server.url)
+    there = table.only()
+    assert (there.status, bucket.text(there.output_ref or "")) == (Status.COMPLETED, output)
+
+
+def test_the_log_of_a_reconciliation_holds_none_of_the_customers_data(
+    invoke: Invoke, machine: Machine, table: Table
+) -> None:
+    given = request_dict(input_data={"secret": "input-7"}, metadata={"order": "metadata-7"})
+    with log_of(app) as log:
+        invoke(app, stopped(machine, given))
+    assert table.only().status is Status.CANCELLED
+    assert "input-7" not in log.getvalue()
+    assert "metadata-7" not in log.getvalue()
