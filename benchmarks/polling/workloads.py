@@ -32,6 +32,7 @@ QUEUE_MEAN_S = {Kind.CHAT: 3.0, Kind.FLOW: 20.0, Kind.BATCH: 150.0}
 # A quarter of the jobs is silent about its progress.
 PROGRESS_MIX = (Progress.SMOOTH, Progress.STEPWISE, Progress.NONE)
 PROGRESS_WEIGHTS = (3, 3, 2)
+IN_FLIGHT = 100.0
 _DAY_S = 86_400.0
 
 
@@ -55,17 +56,11 @@ class Workload:
     stream_limit_s: float = _DAY_S
     units: int = 1000
 
-    @property
-    def name(self) -> str:
-        """As the report calls it."""
-        streams = f", streams end after {self.stream_limit_s:.0f} s" if self.stream_limit_s < _DAY_S else ""
-        return f"{self.kind}, {self.units} units{streams}"
 
-
-def tasks(kind: Kind, count: int, *, in_flight: float = 100.0) -> tuple[Task, ...]:
+def tasks(kind: Kind, count: int, *, in_flight: float = IN_FLIGHT, seed: int = 1) -> tuple[Task, ...]:
     """Return so many jobs, arriving at random so that about `in_flight` of them run at a time."""
     # Deterministic on purpose, and not for secrets.
-    dice = random.Random(f"waterhook {kind}")  # noqa: S311
+    dice = random.Random(f"{kind} {seed}")  # noqa: S311
     shapes = [_shape(kind, dice) for _ in range(count)]
     apart_s = sum(finish_s for finish_s, _, _ in shapes) / count / in_flight
     found, now = [], 0.0

@@ -1,0 +1,94 @@
+"""The report in markdown."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.polling.comparison import Comparison, Target
+from benchmarks.polling.waited import (
+    BASELINE_POLL_MB,
+    BASELINE_POLL_S,
+    EVENT_S,
+    FOLLOW_MB,
+    INVOKE_S,
+    OPEN_S,
+    POLL_MB,
+    REQUEST_S,
+    TRANSITION_S,
+    Summary,
+)
+from waterhook import prices
+
+_INTRODUCTION = f"""# Waiting, simulated
+
+The shipped `Follower`, `Poller` and `policy` in virtual time, with the template's defaults, against what people
+use today, on the same jobs. Everything is seeded: two runs write the same file. `make bench` makes it again.
+
+- **chat**: log-normal, median 12 s. **flow**: log-normal, median 90 s. **batch**: log-uniform, 10 min to 4 h.
+  40 % of the jobs queue first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. 100 are in flight on average.
+- **delay** is from completion to the step of the state machine that knows it; the frontier is drawn for its mean.
+- **cost** is the cost of waiting: the transitions of the loop (the choice after the start included), its
+  invocations and the seconds it holds. Prices: `waterhook.prices`. Start, notification, table and logs are the
+  same for all and listed apart.
+- Assumed: a question takes {REQUEST_S} s, opening a stream {OPEN_S} s, an event's way {EVENT_S} s, a transition
+  {TRANSITION_S} s, invoking a warm function {INVOKE_S} s. Streams send no keep-alive. Ours follows with
+  {FOLLOW_MB} MB and polls with {POLL_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for {BASELINE_POLL_S} s.
+  No cold starts, no errors.
+- "Retry as a loop" pays one transition a question instead of three. It cannot honour `Retry-After`, and every
+  question that finds the job running is a failure in the execution's history.
+"""
+
+
+def render(comparisons: Sequence[Comparison], found: Sequence[Target]) -> str:
+    """Return the report, ending with how many targets hold."""
+    parts = [_INTRODUCTION, "![Delay against cost](frontier.svg)", ""]
+    for comparison in comparisons:
+        parts += [f"## {comparison.kind}, {comparison.jobs:,} jobs", ""]
+        parts += _table(comparison)
+        parts += ["", *_slower_tails(comparison), ""]
+    parts += ["## What is the same for all, per 1,000 jobs", "", *_apart(), ""]
+    parts += ["## Targets", "", "| target | figures | |", "|---|---|---|"]
+    parts += [f"| {each.name} | {each.figures} | {'held' if each.held else '**missed**'} |" for each in found]
+    return "\n".join([*parts, "", verdict(found), ""])
+
+
+def verdict(found: Sequence[Target]) -> str:
+    """Return the last line."""
+    return f"{sum(each.held for each in found)} of {len(found)} targets hold."
+
+
+def _table(comparison: Comparison) -> Iterable[str]:
+    yield "| strategy | delay mean | p50 | p95 | p99 s | turns | transitions | held s | requests | $ per 1,000 |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield from map(_row, comparison.baselines)
+    yield from (_row(each, mark="**") for each in comparison.ours)
+    yield from map(_row, comparison.by_progress)
+
+
+def _row(row: Summary, mark: str = "") -> str:
+    return (
+        f"| {mark}{row.name}{mark} | {row.mean_s:.2f} | {row.p50_s:.2f} | {row.p95_s:.2f} | {row.p99_s:.2f} | "
+        f"{row.turns:.1f} | {row.transitions:.1f} | {row.held_s:.1f} | {row.requests:.1f} | "
+        f"{row.usd_per_1000:.3f} |"
+    )
+
+
+def _slower_tails(comparison: Comparison) -> Iterable[str]:
+    """Say where another measure than the mean would judge otherwise."""
+    for row in comparison.ours:
+        better = [
+            each.name
+            for each in comparison.baselines
+            if each.p95_s < row.p95_s and each.usd_per_1000 < row.usd_per_1000
+        ]
+        if better:
+            yield f"By p95 instead of the mean, {row.name} is beaten by {', '.join(better)}.  "
+
+
+def _apart() -> Iterable[str]:
+    start = prices.TRANSITION_USD + prices.lambda_usd(1, 0.3, POLL_MB) + 4 * prices.DYNAMODB_WRITE_USD
+    end = 3 * prices.TRANSITION_USD + prices.lambda_usd(1, 0.2, POLL_MB) + 2 * prices.DYNAMODB_WRITE_USD
+    yield f"- start: one transition, one invocation, four writes: ${start * 1000:.3f}"
+    yield (
+        f"- end: notify and the two states after it, one invocation, two writes, one message: "
+        f"${(end + prices.SNS_MESSAGE_USD) * 1000:.3f}"
+    )
+    yield f"- a request through the API: ${prices.API_REQUEST_USD * 1000:.4f}; logs and storage by their size"
