@@ -66,10 +66,12 @@ class History:
         return broken(Ending(self._world, list(self._engine.executions.values())))
 
     def _wanted(self, index: int) -> Wanted:
-        door = self._tape.pick("api", "states", "events", "api without a key", "invalid")
+        door = self._tape.pick(
+            "api", "api", "states", "states", "events", "events", "api without a key", "invalid"
+        )
         request: dict[str, Any] = {
             "chatbot_id": "support-chat",
-            "timeout_seconds": self._tape.pick(120, 25, 4),
+            "timeout_seconds": self._tape.pick(120, 120, 120, 25, 4),
             "progress_events": self._tape.one_in(4),
             "deliver_to": self._tape.pick(["sns", "dynamodb"], ["sns", "dynamodb"], ["sns"]),
         }

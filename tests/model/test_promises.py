@@ -3,6 +3,8 @@
 A violation is told as the calmest tape that shows it: `History(Tape(bytes.fromhex(...)), Parts(), Stage()).run()`.
 """
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from tests.model.world import Parts
 
 HISTORIES = 10_000
 _BATCH = 1_000
+_ID = re.compile("[0-9a-f]{32}")
 
 
 def _told(violation: driver.Violation | None, parts: Parts) -> str:
@@ -45,21 +48,17 @@ def test_every_promise_holds_on_any_tape(tape: bytes) -> None:
 
 @pytest.mark.parametrize("mistake", SEEDED)
 def test_a_mistake_is_found(mistake: str) -> None:
-    violation = driver.search(range(3_000), SEEDED[mistake])
-    assert violation is not None
-    least = driver.smallest(violation, SEEDED[mistake])
-    assert least.broken
-    assert len(least.tape) <= len(violation.tape)
+    assert driver.search(range(3_000), SEEDED[mistake])
 
 
-def test_the_same_tape_tells_the_same_history() -> None:
+def test_a_violation_is_told_on_the_calmest_tape_that_shows_it_each_time_the_same() -> None:
     parts = SEEDED["the last verdict wins"]
     violation = driver.search(range(3_000), parts)
     assert violation is not None
+    least = driver.smallest(violation, parts)
+    assert sum(least.tape) < sum(violation.tape)
     stage = Stage()
-    assert (
-        driver.run(violation.tape, stage, parts)
-        == driver.run(violation.tape, stage, parts)
-        == violation.broken
-    )
+    # An execution without a key has a random id; nothing else is left to chance.
+    first, again = (_ID.sub("id", str(driver.run(least.tape, stage, parts))) for _ in range(2))
     stage.close()
+    assert first == again == _ID.sub("id", str(least.broken))

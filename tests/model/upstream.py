@@ -53,8 +53,8 @@ class Upstream:
         def effect() -> str:
             tape, now = self._world.tape, self._world.now
             job_id = f"job-{len(self.jobs)}"
-            ends_at = now + tape.pick(3.0, 0.2, 25.0, 250.0, math.inf)
-            outcome = tape.pick("COMPLETED", "COMPLETED", "FAILED", "CANCELLED")
+            ends_at = now + tape.pick(3.0, 0.2, 0.5, 8.0, 25.0, math.inf)
+            outcome = tape.pick("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CANCELLED")
             self.jobs[job_id] = Job(
                 input_data["marker"], ends_at, outcome, ends_at + tape.pick(9e9, 9e9, 9e9, 3.0), now
             )
