@@ -90,8 +90,9 @@ class Follower:
                 # Only an outcome makes up for it; without one, polling is the way on for a while.
                 job = replace(job, history=policy.not_followed(job.history, self._clock()))
             job = self._poller.poll(job)
-            if heard is Heard.END and not job.outcome.is_final:
+            if heard is Heard.END and not job.outcome.is_final and job.next is not Next.POLL:
                 # The event may be ahead of the status by a moment. If it is not, it lied and changes nothing.
+                # (POLL says that the status is there and too large for us, so nothing is to be waited for.)
                 self._sleep(REPLICATION_S)
                 job = self._poller.poll(job)
             if job.next is not Next.FOLLOW or ends_at - self._monotonic() < WORTHWHILE_S:
