@@ -91,6 +91,12 @@ unit: .venv/.stamp ## The fast tests: nothing is deployed
 test: setup check ## Everything CI runs: checks and all tests, end to end on the local AWS
 	$(PYTEST) -n 4
 
+# ---- Figures ------------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: .venv/.stamp ## Delay and cost of waiting against every polling loop; fails when a target is missed
+	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks.polling
+
 # ---- The laptop ---------------------------------------------------------------------------------------------
 
 .PHONY: up

@@ -32,9 +32,11 @@ class _Panel:
 def draw(comparisons: Sequence[Comparison]) -> str:
     """Return the picture."""
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        'aria-label="Mean delay against the cost of waiting, per kind of job" '
-        'font-family="system-ui, sans-serif" font-size="11">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+            'aria-label="Mean delay against the cost of waiting, per kind of job" '
+            'font-family="system-ui, sans-serif" font-size="11">'
+        ),
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
     ]
     for number, comparison in enumerate(comparisons):
@@ -50,8 +52,10 @@ def draw(comparisons: Sequence[Comparison]) -> str:
     middle = _TOP + _INNER_HEIGHT / 2
     lines += [
         f'<text x="16" y="{middle}" transform="rotate(-90 16 {middle})" text-anchor="middle">mean delay, s</text>',
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">cost of waiting, $ per 1,000 jobs · '
-        "dashed: no news arrives sooner · grey line: the best that polling loops do</text>",
+        (
+            f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">cost of waiting, $ per 1,000 jobs · '
+            "dashed: no news arrives sooner · grey line: the best that polling loops do</text>"
+        ),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"

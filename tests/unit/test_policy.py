@@ -179,12 +179,19 @@ def test_the_result_is_fetched_before_it_is_cleaned_up(
     assert 1 <= next_step(past, NOW, within).wait_seconds <= most_s
 
 
-def test_the_wait_shrinks_toward_the_finish_that_progress_predicts() -> None:
-    # 90 % after 90 s: ten more are to be expected, and half of them are waited for.
-    past = history(
-        started_at=NOW - 90, progress=90.0, progress_at=NOW, first_progress=90.0, first_progress_at=NOW
-    )
-    assert next_step(past, NOW, limits()).wait_seconds == 5
+@pytest.mark.parametrize(
+    ("percent", "wait_s"),
+    [
+        (50.0, 45),  # as much again is to be expected, and half of it is waited for
+        (80.0, 12),  # 22.5 s more
+        (90.0, 9),  # ten more, and a tenth of the age is the last stretch
+        (95.0, 5),  # less than five more, waited for whole
+        (99.9, 2),
+    ],
+)
+def test_the_wait_shrinks_toward_the_finish_that_progress_predicts(percent: float, wait_s: int) -> None:
+    past = history(started_at=NOW - 90, progress=percent, progress_at=NOW)
+    assert next_step(past, NOW, limits()).wait_seconds == wait_s
 
 
 def test_a_far_finish_is_trusted_no_further_than_the_job_has_been_watched() -> None:
@@ -468,7 +475,7 @@ def test_a_stream_that_failed_is_tried_again_after_a_while_of_polling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age_s", "pause_s"), [(0, 120), (60, 120), (120, 120), (300, 300), (900, 900), (50_000, 900)]
+    ("age_s", "pause_s"), [(0, 240), (60, 240), (240, 240), (300, 300), (900, 900), (50_000, 900)]
 )
 def test_the_pause_after_a_stream_that_failed_doubles_the_age_within_bounds(age_s: int, pause_s: int) -> None:
     past = policy.not_followed(history(started_at=NOW - age_s), NOW)

@@ -9,8 +9,8 @@ or ended at once has failed. A follow that finds no seat costs a whole turn, so 
 doubling; and whoever found none once leaves the seats to others while its own finish is far.
 
 Without a stream a wait grows with the age of the job (three tenths of it, so the delay stays in proportion to a
-job of unknown size). Where progress predicts a finish it is half of the predicted rest instead, at most the
-age: each question halves what is left, and a prediction is trusted no further than it has been observed.
+job of unknown size). Where progress predicts a finish it is half of the predicted rest instead, and the last
+stretch at once; at most the age, for a prediction is trusted no further than the job has been watched.
 It is stretched by trouble: errors in a row, `Retry-After`, and the budget of turns that keeps an execution far
 from the limit of its history. benchmarks/polling measures all of it; the figures were chosen there.
 """
@@ -35,13 +35,15 @@ RETRY_AFTER_LIMIT_S = 900
 WAIT_PER_AGE = 0.3
 # Waiting less than the predicted rest leaves room for a job that is faster than it looked.
 WAIT_PER_REST = 0.5
+# A rest shorter than this part of the age is waited for whole: halving it on costs more turns than it saves delay.
+LAST_STRETCH_PER_AGE = 0.1
 # A status asked for this long before `cleanup_after` still finds its job.
 CLEANUP_MARGIN_S = 5.0
 # 404 is "gone" only after this many in a row over this long: right after a start it may be replication delay.
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
 # A stream that failed, or found no seat, is tried again after as long as the job was old then, within these.
-FOLLOW_PAUSE_S = 120.0
+FOLLOW_PAUSE_S = 240.0
 FOLLOW_PAUSE_LIMIT_S = 900.0
 # Where seats are scarce, a job that has longer to go than this leaves them to those that finish sooner.
 FAR_S = 600.0
@@ -196,7 +198,8 @@ def _by_age_and_progress(history: History, now: float, limits: Limits) -> float:
     wait_s = WAIT_PER_AGE * age_s
     finish = _predicted_finish(history)
     if finish is not None and finish > now:
-        wait_s = min(age_s, WAIT_PER_REST * (finish - now))
+        rest_s = finish - now
+        wait_s = min(age_s, rest_s, max(WAIT_PER_REST * rest_s, LAST_STRETCH_PER_AGE * age_s))
     elif finish is not None and history.progress_at is not None:
         # It should be done: ask often at first, then as for a job that just began to stand still.
         wait_s = min(wait_s, WAIT_PER_AGE * (now - history.progress_at))
