@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import asdict
 from functools import cache
@@ -36,6 +37,7 @@ logger = Logger()
 # Somebody waits at the other end, and API Gateway hangs up after 29 s. A cancel that is too late asks twice.
 READ_TIMEOUT_S = 6.0
 BUDGET_S = 10.0
+_SESSION = re.compile(r"(:assumed-role/[^/]+)/.*$")
 app = APIGatewayRestResolver()
 
 
@@ -43,7 +45,8 @@ def caller_of(event: APIGatewayProxyEvent) -> str:
     """Return who asks: the IAM principal, else the API key by its id (or, where that is not told, its fingerprint)."""
     identity = event.raw_event.get("requestContext", {}).get("identity") or {}
     if identity.get("userArn"):
-        return str(identity["userArn"])
+        # A role is the caller, whatever its session is called: the next one must find what this one started.
+        return _SESSION.sub(r"\1", str(identity["userArn"]))
     if identity.get("apiKeyId"):
         return f"key/{identity['apiKeyId']}"
     return "key/" + hashlib.sha256((event.headers.get("x-api-key") or "").encode()).hexdigest()[:16]

@@ -152,6 +152,14 @@ class StackClient:
         messages = [m for regions in accounts for queues in regions.values() for m in _messages(queues)]
         return [event for event in map(notification, messages) if execution_id_of(event) == execution_id]
 
+    def wait_for_status(self, execution_id: str, status: str, timeout_s: float = 60) -> None:
+        """Return once the API shows that status."""
+        _await(
+            lambda: self.get(execution_id).json().get("status") == status or None,
+            timeout_s,
+            f"{execution_id} is not {status}",
+        )
+
     def wait_for_notification(self, execution_id: str, timeout_s: float = 60) -> dict[str, Any]:
         """The first notification of an execution."""
         found = _await(lambda: self.peek(execution_id), timeout_s, f"no notification of {execution_id}")

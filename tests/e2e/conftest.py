@@ -22,7 +22,7 @@ def stack() -> Iterator[StackClient]:
 
     Tests share it and run at the same time: ask for your own execution's, never for a total.
     """
-    with StackClient(_up(_home())) as client:
+    with StackClient(started_stack()) as client:
         yield client
 
 
@@ -36,7 +36,7 @@ def polling_stack() -> Iterator[StackClient]:
         "ScheduleExpression": f"at({soon:%Y-%m-%dT%H:%M:%S})",
         "ScheduleRequest": json.dumps({"chatbot_id": "instant", "input_data": {"marker": "scheduled"}}),
     }
-    with StackClient(_up(_home("-polling"), parameters)) as client:
+    with StackClient(started_stack("-polling", parameters)) as client:
         yield client
 
 
@@ -53,19 +53,17 @@ def marker() -> str:
     return uuid.uuid4().hex
 
 
-def _home(suffix: str = "") -> Path:
+def started_stack(
+    suffix: str = "", parameters: Mapping[str, str] | None = None, *, auth: bool = False
+) -> Outputs:
+    """The running stack of that suffix. Where it failed to start for one worker, the others don't try again."""
     home = Path(os.environ["WATERHOOK_TEST_STACK"])
-    return home.with_name(home.name + suffix)
-
-
-def _up(home: Path, parameters: Mapping[str, str] | None = None) -> Outputs:
-    """The running stack. Where it failed to start for one worker, the others don't try again."""
+    owner, home = Identity.of("pytest", int(home.name)), home.with_name(home.name + suffix)
     failure = home / "failure.txt"
     if failure.exists():
         pytest.fail(failure.read_text(), pytrace=False)
-    owner = Identity.of("pytest", int(_home().name))
     try:
-        return LocalStack(home, parameters=parameters).up(owner=owner)
+        return LocalStack(home, auth=auth, parameters=parameters).up(owner=owner)
     except RunnerError as error:
         failure.write_text(str(error))
         pytest.fail(str(error), pytrace=False)

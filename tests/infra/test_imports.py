@@ -38,9 +38,10 @@ OUTSIDE = {
     "records": {"boto3", "botocore"},
     "capacity": {"boto3", "botocore"},
     "results": {"boto3", "botocore"},
-    "secrets": {"boto3"},
-    "progress": {"boto3"},  # publishes
+    "secrets": {"boto3", "botocore"},
+    "progress": {"boto3", "botocore"},  # publishes
     "verdict": {"boto3"},  # publishes
+    "remote": {"botocore"},  # a secret that can't be read costs the progress, not the record
     "front_door": {"botocore"},  # only to tell a refusal of StartExecution from a doubt
 }
 FUNCTIONS_OUTSIDE = {"waterhook", "aws_lambda_powertools", "boto3", "botocore"}

@@ -400,6 +400,7 @@ def test_an_id_that_is_nobodys_is_404(api: Api, table: Table, execution_id: str)
     ("identity", "headers", "caller"),
     [
         ({"userArn": "arn:aws:iam::1:user/a"}, {}, "arn:aws:iam::1:user/a"),
+        ({"userArn": "arn:aws:sts::1:assumed-role/r/session-1"}, {}, "arn:aws:sts::1:assumed-role/r"),
         ({"userArn": "arn:aws:iam::1:user/a", "apiKeyId": "k1"}, {}, "arn:aws:iam::1:user/a"),
         ({"userArn": None, "apiKeyId": "k1"}, {"x-api-key": "secret"}, "key/k1"),
     ],

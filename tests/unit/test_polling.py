@@ -1,10 +1,11 @@
 """One question and what follows: a failed question is not a failed job."""
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.support.aws import Bucket
+from tests.support.aws import Bucket, Failing, client_error
 from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
@@ -240,3 +241,14 @@ def test_a_job_that_its_caller_cancelled_is_cancelled_again_until_it_has_ended(
 def test_a_job_that_ended_before_its_callers_cancel_keeps_its_outcome() -> None:
     got = following(StatusDocument(status="FAILED")).poll(job(cancel_requested=True))
     assert (got.outcome, got.next) == (Status.FAILED, Next.NOTIFY)
+
+
+def test_an_output_that_the_bucket_does_not_take_is_fetched_again_later(bucket: Bucket) -> None:
+    large = '"' + "x" * (INLINE_BYTES + 1) + '"'
+    client: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
+    done = StatusDocument(status="COMPLETED", final_output_json=large)
+    poller = Poller(FakeUpstream(statuses=[done]), Results(bucket.name, client), settings(), Clock())
+    asked_again = poller.poll(job())
+    assert (asked_again.outcome, asked_again.next) == (Status.RUNNING, Next.WAIT)
+    client.faults.clear()
+    assert poller.poll(asked_again).outcome is Status.COMPLETED

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from botocore.exceptions import ClientError
 
 from tests.support.aws import Secret
 from tests.support.builders import KEY
@@ -79,8 +78,8 @@ def test_a_failed_refresh_leaves_the_key_that_there_was(secret: Secret) -> None:
     key = ApiKey(secret.arn, secret.client)
     key.get()
     secret.client.delete_secret(SecretId=secret.arn, ForceDeleteWithoutRecovery=True)
-    with pytest.raises(ClientError):
-        key.refresh()
+    # A 401 of the upstream's must not become a fault of ours.
+    assert key.refresh() is False
     assert key.get() == KEY
 
 

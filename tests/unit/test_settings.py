@@ -120,7 +120,7 @@ NO_NUMBERS = [
     ("name", "least", "most"),
     [
         ("WATERHOOK_DEFAULT_TIMEOUT_S", 1, 2_592_000),
-        ("WATERHOOK_START_DEADLINE_S", 1, 2_592_000),
+        ("WATERHOOK_START_DEADLINE_S", 1, 86_400),
         ("WATERHOOK_SHORTEST_WAIT_S", 1, 60),
         ("WATERHOOK_LONGEST_WAIT_S", 2, 3600),
         ("WATERHOOK_RETENTION_DAYS", 1, 3650),

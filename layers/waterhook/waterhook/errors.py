@@ -6,6 +6,7 @@
     ├── Problem                  our API refuses: the HTTP status and what to do about it
     ├── RecordConflict           a conditional write lost its race, or the record is another execution's
     ├── RecordUnavailable        the table did not take a write; whether it was written is not known
+    ├── ResultsUnavailable       the bucket did not take an output
     ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
     └── UpstreamError            one question to Waterflai was not answered as hoped
         ├── NotAccepted          surely not carried out: never sent, or refused
@@ -48,6 +49,10 @@ class RecordConflict(WaterhookError):
 
 class RecordUnavailable(WaterhookError):
     """The table failed for another reason than a condition: throttled, denied, out of reach."""
+
+
+class ResultsUnavailable(WaterhookError):
+    """The bucket did not take an output: throttled, denied, out of reach."""
 
 
 class StreamOverflow(WaterhookError):

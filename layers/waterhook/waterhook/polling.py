@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from waterhook import policy
-from waterhook.errors import UpstreamError
+from waterhook.errors import ResultsUnavailable, UpstreamError
 from waterhook.models import Job, Next, Status, iso
 from waterhook.results import Results
 from waterhook.settings import Settings
@@ -89,5 +89,9 @@ class Poller:
         if document.final_output_json is None:
             why = "too_large" if document.too_large else "missing"
             return job.ended(outcome, output_error=why, completed_at=completed_at)
-        kept = self._results.keep(job.execution_id, document.final_output_json)
+        try:
+            kept = self._results.keep(job.execution_id, document.final_output_json)
+        except ResultsUnavailable:
+            # The job is done and its output still there: a bad minute of the bucket must not cost it.
+            return self.decide(replace(job, history=replace(job.history, errors=job.history.errors + 1)))
         return job.ended(outcome, completed_at=completed_at, **kept)

@@ -5,6 +5,9 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from waterhook.errors import ResultsUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,12 +32,19 @@ class Results:
         return self._given
 
     def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
-        """Return `final_output_json` for a small output, `output_ref` (an S3 URI) for one that was stored."""
+        """Return `final_output_json` for a small output, `output_ref` (an S3 URI) for one that was stored.
+
+        Raises ResultsUnavailable when the bucket does not take it.
+        """
         body = output_json.encode("utf-8", "replace")
         if len(body) <= INLINE_BYTES:
             return {"final_output_json": output_json}
         key = f"executions/{execution_id}/final_output.json"
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
+        except (ClientError, BotoCoreError) as error:
+            message = f"{key}: the output could not be stored: {type(error).__name__}"
+            raise ResultsUnavailable(message) from error
         return {"output_ref": f"s3://{self._bucket}/{key}"}
 
     def link(self, output_ref: str) -> str:

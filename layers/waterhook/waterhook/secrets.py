@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.errors import SettingsError
 
@@ -30,7 +31,12 @@ class ApiKey:
 
     def refresh(self) -> bool:
         """Read the secret again and return whether it has changed: a rotated key is worth another attempt."""
-        before, self._value = self._value, self._read()
+        before = self._value
+        try:
+            self._value = self._read()
+        except (ClientError, BotoCoreError):
+            # The upstream's 401 is the answer then; it must not become a fault of ours.
+            return False
         return self._value != before
 
     def _read(self) -> str:

@@ -14,6 +14,8 @@ from waterhook.request import DELIVERIES, MAX_TIMEOUT_S, Defaults
 _BASE_URL = re.compile(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
 )
+# Refused starts write history too, on top of what polling may write.
+MAX_START_DEADLINE_S = 24 * 3600
 _DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERIES}
 
 
@@ -76,7 +78,7 @@ class Settings:
             bucket=text("WATERHOOK_BUCKET"),
             source=text("WATERHOOK_SOURCE"),
             default_timeout_s=number("WATERHOOK_DEFAULT_TIMEOUT_S", 1, MAX_TIMEOUT_S),
-            start_deadline_s=number("WATERHOOK_START_DEADLINE_S", 1, MAX_TIMEOUT_S),
+            start_deadline_s=number("WATERHOOK_START_DEADLINE_S", 1, MAX_START_DEADLINE_S),
             shortest_wait_s=number("WATERHOOK_SHORTEST_WAIT_S", 1, 3600),
             longest_wait_s=number("WATERHOOK_LONGEST_WAIT_S", 1, 3600),
             at_least_once=choice("WATERHOOK_START_SEMANTICS", "AT_MOST_ONCE", "AT_LEAST_ONCE")

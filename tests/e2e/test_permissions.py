@@ -1,0 +1,118 @@
+"""Each role is enough for its step and for nothing more: on a stack whose local AWS enforces permissions."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.runner import account
+from local.runner.client import StackClient
+from local.runner.sam import STACK_NAME
+from tests.e2e.conftest import started_stack
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[StackClient]:
+    with StackClient(started_stack("-strict", auth=True)) as client:
+        yield client
+
+
+def aws(stack: StackClient, service: str) -> Any:
+    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
+
+
+def physical(stack: StackClient, logical: str) -> str:
+    resource = aws(stack, "cloudformation").describe_stack_resource(
+        StackName=STACK_NAME, LogicalResourceId=logical
+    )
+    return str(resource["StackResourceDetail"]["PhysicalResourceId"])
+
+
+def decision(stack: StackClient, logical: str, action: str, resource: str) -> str:
+    iam = aws(stack, "iam")
+    arn = iam.get_role(RoleName=physical(stack, logical))["Role"]["Arn"]
+    answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=[action], ResourceArns=[resource])
+    return str(answer["EvaluationResults"][0]["EvalDecision"])
+
+
+def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
+    done = strict.submit("support-chat", {"simulate": {"seconds": 1}}, progress_events=True)
+    # One after the other at first: on a busy machine five cold starts at once outlast a short deadline.
+    strict.wait_for_status(done, "COMPLETED")
+    overdue = strict.submit("endless", timeout_seconds=8)
+    strict.wait_for_status(overdue, "RUNNING")
+    large = strict.submit("big-output", {"simulate": {"output_kib": 300, "seconds": 1}})
+    cancelled = strict.submit("endless")
+    stopped = strict.submit("endless")
+    for execution_id in (cancelled, stopped):
+        strict.wait_for_status(execution_id, "RUNNING")
+    assert strict.delete(cancelled).json()["cancelled"] is True
+    arn = strict.execution_arn(stopped)
+    assert arn is not None
+    strict.stepfunctions.stop_execution(executionArn=arn)
+    expected = {
+        done: "COMPLETED",
+        large: "COMPLETED",
+        overdue: "TIMED_OUT",
+        cancelled: "CANCELLED",
+        stopped: "CANCELLED",
+    }
+    for execution_id, status in expected.items():
+        strict.wait_for_status(execution_id, status)
+    assert strict.get(large).json()["final_output_url"]
+    assert {entry["execution_id"] for entry in strict.browse().json()["executions"]} == set(expected)
+
+
+def test_a_role_without_one_of_its_actions_is_not_enough(strict: StackClient) -> None:
+    iam, role = aws(strict, "iam"), physical(strict, "NotifyRole")
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    before = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    without = json.loads(json.dumps(before).replace("sns:Publish", "sns:ListTopics"))
+    assert without != before
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(without))
+    try:
+        execution_id = strict.submit("instant")
+        strict.wait_for_status(execution_id, "COMPLETED")
+        # The verdict is written, and cannot be published: notify goes on trying.
+        assert strict.peek(execution_id) == []
+        assert "notified_at" not in (strict.item(execution_id) or {})
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(before))
+    assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "logical"),
+    [("ExecutionRole", "lambda:InvokeFunction", name) for name in ("StartFunction", "NotifyFunction")],
+)
+def test_the_machine_may_call_its_steps(strict: StackClient, role: str, action: str, logical: str) -> None:
+    name = physical(strict, logical)
+    arn = aws(strict, "lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    assert decision(strict, role, action, arn) == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("role", "action"),
+    [
+        ("ExecutionRole", "dynamodb:GetItem"),
+        ("ExecutionRole", "sns:Publish"),
+        ("StartRole", "sns:Publish"),
+        ("StartRole", "states:StartExecution"),
+        ("PollRole", "dynamodb:DeleteItem"),
+        ("NotifyRole", "secretsmanager:GetSecretValue"),
+        ("ApiRole", "lambda:InvokeFunction"),
+        ("FollowRole", "states:StopExecution"),
+        ("ReconcileRole", "states:StartExecution"),
+    ],
+)
+def test_no_role_may_do_more(strict: StackClient, role: str, action: str) -> None:
+    assert decision(strict, role, action, "*") == "implicitDeny"
+
+
+def test_the_machine_may_call_no_other_function(strict: StackClient) -> None:
+    name = physical(strict, "ApiFunction")
+    arn = aws(strict, "lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    assert decision(strict, "ExecutionRole", "lambda:InvokeFunction", arn) == "implicitDeny"
