@@ -10,6 +10,7 @@ from benchmarks.polling.waited import EVENT_S, Summary
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _INNER_HEIGHT, _INNER_WIDTH = 1080, 420, 60, 44, 310, 300
 _GAP = 40
+_LETTER_WIDTH, _LINE_HEIGHT = 6.0, 12.0
 _LEAST_S, _MOST_S = 0.03, 300.0
 _DRAWN = {FOLLOW: "follow", FOLLOW_FEW: "follow, 10 units for 100 jobs", OFF: "FollowMode OFF"}
 
@@ -44,11 +45,9 @@ def draw(comparisons: Sequence[Comparison]) -> str:
         panel = _Panel(_LEFT + number * (_INNER_WIDTH + _GAP), min(costs) / 1.6, max(costs) * 1.6)
         lines += _axes(panel, comparison, first=number == 0)
         lines += _frontier(panel, comparison.baselines)
-        for row in comparison.baselines:
-            lines += _point(panel, row, row.name, "#8a8f98")
-        for row in comparison.ours:
-            if row.name in _DRAWN:
-                lines += _point(panel, row, _DRAWN[row.name], "#0b6bcb", bold=True)
+        drawn = [(row, row.name, False) for row in comparison.baselines]
+        drawn += [(row, _DRAWN[row.name], True) for row in comparison.ours if row.name in _DRAWN]
+        lines += _points(panel, drawn)
     middle = _TOP + _INNER_HEIGHT / 2
     lines += [
         f'<text x="16" y="{middle}" transform="rotate(-90 16 {middle})" text-anchor="middle">mean delay, s</text>',
@@ -93,13 +92,25 @@ def _frontier(panel: _Panel, rows: Sequence[Summary]) -> Iterable[str]:
     yield f'<path d="{path}H{panel.left + _INNER_WIDTH}" fill="none" stroke="#c9ced6" stroke-width="1.5"/>'
 
 
-def _point(panel: _Panel, row: Summary, label: str, colour: str, *, bold: bool = False) -> Iterable[str]:
-    x, y = panel.x(row.usd_per_1000), panel.y(row.mean_s)
-    to_the_right = x < panel.left + _INNER_WIDTH * 0.55
-    anchor, text_x = ("start", x + 7) if to_the_right else ("end", x - 7)
-    weight = ' font-weight="600"' if bold else ""
-    yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{5 if bold else 3.5}" fill="{colour}"/>'
-    yield (
-        f'<text x="{text_x:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>'
-        f"{escape(label)}</text>"
-    )
+def _points(panel: _Panel, rows: Sequence[tuple[Summary, str, bool]]) -> Iterable[str]:
+    """Yield dots with their labels; a label that would cover another one moves down."""
+    taken: list[tuple[float, float, float]] = []
+    for row, label, is_ours in sorted(rows, key=lambda each: -each[0].mean_s):
+        x, y = panel.x(row.usd_per_1000), panel.y(row.mean_s)
+        colour, width = "#0b6bcb" if is_ours else "#6b717a", len(label) * _LETTER_WIDTH
+        to_the_right = x + width + 8 < panel.left + _INNER_WIDTH
+        left = x + 8 if to_the_right else x - 8 - width
+        text_y = y + 4
+        while any(
+            abs(text_y - other) < _LINE_HEIGHT and left < end and left + width > start
+            for start, end, other in taken
+        ):
+            text_y += 1
+        taken.append((left, left + width, text_y))
+        anchor, text_x = ("start", left) if to_the_right else ("end", x - 8)
+        weight = ' font-weight="600"' if is_ours else ""
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{5 if is_ours else 3.5}" fill="{colour}"/>'
+        yield (
+            f'<text x="{text_x:.1f}" y="{text_y:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>'
+            f"{escape(label)}</text>"
+        )
