@@ -96,7 +96,8 @@ class Starter:
         if self._clock() >= record.deadline:
             tried = record.start_attempts > 0
             return self._never_started(job, "the deadline passed before the start", tried=tried)
-        if not self._capacity.take(record.execution_id, request.chatbot_id):
+        waiting = self._records.waiting(record)
+        if not self._capacity.take(record.execution_id, request.chatbot_id, waiting):
             return self._queued(job, record)
         return self._post(job, record, request)
 
@@ -111,8 +112,7 @@ class Starter:
         try:
             record = self._records.begin_start(record)
         except RecordConflict:
-            # Whoever concluded it may have given the slot back before it was taken.
-            self._capacity.give_back(record.execution_id, request.chatbot_id)
+            # The slot is left to whoever was first: by a verdict it was given back, by a start it is in use.
             return self._overtaken(job)
         try:
             upstream_id = self._upstream.start(request.chatbot_id, request.input_data)

@@ -718,15 +718,36 @@ def test_a_request_cancelled_while_it_waits_for_room_ends_there(table: Table) ->
 def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> None:
     """Its machine was stopped: nobody will notify for it any more, and so give the slot back."""
 
-    class Concluded(Records):
+    class Late(Capacity):
+        def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:
+            table.records.conclude(table.get(execution_id), verdict(Status.CANCELLED))
+            self.give_back(execution_id, chatbot_id)
+            return super().take(execution_id, chatbot_id, waiting)
+
+    world = World(table)
+    late = Late(table.name, Caps(stack=1), table.client)
+    overtaken = app.Starter(world.records, world.upstream, world.settings, world.clock, late)
+    state = overtaken.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["next"], world.posts) == ("start", 0)
+    assert Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["outcome"], state["next"]) == ("CANCELLED", "notify")
+
+
+def test_a_second_call_that_comes_too_late_leaves_the_first_one_its_slot(table: Table) -> None:
+    """Step Functions called again while the first call was still under way: the slot is in use."""
+    world = World(table)
+
+    class Racing(Records):
         def begin_start(self, record: Record) -> Record:
-            self.conclude(record, verdict(Status.CANCELLED))
+            starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
             return super().begin_start(record)
 
-    world = World(table, records=Concluded(table.name, table.client))
-    state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
-    assert (state["outcome"], world.posts) == ("CANCELLED", 0)
-    assert Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    late = World(table, records=Racing(table.name, table.client))
+    with pytest.raises(RecordConflict):
+        starter(late, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (world.posts, late.posts) == (1, 0)
+    assert not Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
 
 
 def test_called_again_after_a_crash_it_takes_the_slot_it_had(table: Table) -> None:

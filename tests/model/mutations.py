@@ -86,6 +86,17 @@ class KeepsItsSlots(Capacity):
         pass
 
 
+class TakesASlotTooLate(Capacity):
+    def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:
+        return super().take(execution_id, chatbot_id)
+
+
+class GivesAwayWhatIsInUse(Starter):
+    def _overtaken(self, job: Job) -> Job:
+        self._capacity.give_back(job.execution_id, "support-chat")
+        return super()._overtaken(job)
+
+
 class PostsAgain(Starter):
     def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:
         return self._again(job, record, why)
@@ -106,6 +117,8 @@ SEEDED = {
     "remembered as published before it is": Parts(notifier=RemembersBeforeItPublishes),
     "a duplicate that acts as the owner": Parts(starter=ActsForAnyone, notifier=SpeaksForAnyone),
     "slots that are never given back": Parts(capacity=KeepsItsSlots),
+    "a slot taken after the end": Parts(capacity=TakesASlotTooLate),
+    "a slot given away while it is in use": Parts(starter=GivesAwayWhatIsInUse),
     "a second POST after a lost answer": Parts(starter=PostsAgain),
     "a finished job called cancelled": Parts(stopper=CallsADoneJobCancelled),
 }

@@ -34,6 +34,7 @@ _CALLS: list[Callable[[Records, Capacity, Record, float], object]] = [
     lambda records, _, one, now: records.mark_notified(one, now),
     lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
     lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
+    lambda records, capacity, one, now: capacity.take(one.execution_id, "a", records.waiting(one)),
     lambda _, capacity, one, now: capacity.give_back(one.execution_id, one.chatbot_id),
 ]
 

@@ -184,6 +184,11 @@ class World:
 
     def _changed(self, before: Item | None, after: Item | None) -> None:
         """Look at every write: what no write may ever do."""
+        held, holds = (set((item or {}).get("running", {"SS": []})["SS"]) for item in (before, after))
+        for execution_id in held - holds:
+            record = self.table.items.get(execution_id)
+            if record is not None and not Status(record["status"]["S"]).is_final:
+                self.seen.broken.append(f"{execution_id}: its slot was given away before it ended")
         if before is None or "status" not in before:
             return
         execution_id = before["execution_id"]["S"]
@@ -208,8 +213,10 @@ class Wire:
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         effect = cast("Callable[..., Any]", getattr(self._service, operation))
+        # A transaction carries a token: the second of two is none.
+        repeatable = operation != "transact_write_items"
         return lambda **asked: self._world.call(
-            operation, lambda: effect(**asked), before=_AWS_BEFORE, after=self._after, repeatable=True
+            operation, lambda: effect(**asked), before=_AWS_BEFORE, after=self._after, repeatable=repeatable
         )
 
 

@@ -1,6 +1,6 @@
 """A cap on running jobs: slots that are named after their executions, so taking or giving one back twice is once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,9 +46,10 @@ class Capacity:
         self._given = self._given or boto3.client("dynamodb")
         return self._given
 
-    def take(self, execution_id: str, chatbot_id: str) -> bool:
+    def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:
         """Take a slot under every cap and return whether there was one; whoever holds it gets it again.
 
+        `waiting` is a write to the execution's record that must succeed as well, else no slot is taken.
         Raises RecordUnavailable when the table fails.
         """
         updates = [
@@ -58,6 +59,7 @@ class Capacity:
         ]
         if not updates:
             return True
+        updates += [waiting] if waiting else []
         with _available(execution_id):
             try:
                 self._client.transact_write_items(TransactItems=[{"Update": update} for update in updates])

@@ -114,6 +114,14 @@ class Records:
                 },
             )
 
+    def waiting(self, record: Record) -> dict[str, Any]:
+        """Return the write that a slot is taken with, in one transaction: it fails unless the start is still ahead.
+
+        So no slot is taken once a verdict was written, and whoever writes one gives back what was taken before.
+        """
+        update: dict[str, Any] = self._update(record, {"slot_taken": True}, f"{still_accepted} AND {mine}")
+        return update
+
     def begin_start(self, record: Record) -> Record:
         """ACCEPTED → STARTING: from here on a start may have been sent."""
         attempts = record.start_attempts + 1
@@ -165,6 +173,15 @@ class Records:
         self, record: Record, changes: Mapping[str, Any], condition: str, drop: list[str] | None = None
     ) -> Record:
         """Change a record under a condition in which `:me` is the owner it names; return it as it is then."""
+        with _racing(record.execution_id):
+            changed = self._client.update_item(
+                **self._update(record, changes, condition, drop), ReturnValues="ALL_NEW"
+            )
+        return Record.from_item(changed["Attributes"])
+
+    def _update(
+        self, record: Record, changes: Mapping[str, Any], condition: str, drop: list[str] | None = None
+    ) -> Any:
         given = {name: value for name, value in changes.items() if value is not None}
         names = {f"#{index}": name for index, name in enumerate(given)} | {"#s": "status"}
         values = {f":{index}": to_attribute(value) for index, value in enumerate(given.values())}
@@ -174,18 +191,15 @@ class Records:
         if drop:
             update += " REMOVE " + ", ".join(drop)
         used = f"{update} {condition}"
-        with _racing(record.execution_id):
-            changed = self._client.update_item(
-                TableName=self._table,
-                Key={"execution_id": {"S": record.execution_id}},
-                UpdateExpression=update,
-                ConditionExpression=condition,
-                # DynamoDB refuses a request that defines what it doesn't use.
-                ExpressionAttributeNames={name: value for name, value in names.items() if name in used},
-                ExpressionAttributeValues={name: value for name, value in values.items() if name in used},
-                ReturnValues="ALL_NEW",
-            )
-        return Record.from_item(changed["Attributes"])
+        return {
+            "TableName": self._table,
+            "Key": {"execution_id": {"S": record.execution_id}},
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            # DynamoDB refuses a request that defines what it doesn't use.
+            "ExpressionAttributeNames": {name: value for name, value in names.items() if name in used},
+            "ExpressionAttributeValues": {name: value for name, value in values.items() if name in used},
+        }
 
 
 @contextmanager
