@@ -1,5 +1,6 @@
 """A clock that only moves when somebody waits: hours of a state machine pass in milliseconds."""
 
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class Clock:
     def time(self) -> float:
         """Return epoch seconds."""
         return self.now
+
+    def monotonic(self) -> float:
+        """Return seconds that pass as they do for a socket, and when somebody waits as well."""
+        return time.monotonic() + self.elapsed_s
 
     def wait(self, seconds: float) -> None:
         """Pass the time of a Wait state; what a test planned for the meantime happens first."""

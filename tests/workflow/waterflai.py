@@ -13,6 +13,7 @@ from typing import Any, Self
 
 API_KEY = "a-key-of-the-scripted-upstream"
 _OPERATIONS = {"POST": "start", "GET": "status", "DELETE": "cancel"}
+_STREAM = "/stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Answer:
     status: int = HTTPStatus.OK
     body: str = "{}"
     headers: Mapping[str, str] = field(default_factory=dict)
+    stalls: bool = False
+    """After its head nothing comes, until the other side hangs up."""
 
 
 type Script = Answer | Callable[[], Answer]
@@ -48,6 +51,12 @@ def refused(code: int, detail: str = "no", **headers: str) -> Answer:
     )
 
 
+def stream(*events: object) -> Answer:
+    """Return an event stream that ends after its events."""
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return Answer(body=f": ping\n\n{body}", headers={"Content-Type": "text/event-stream"})
+
+
 def _started() -> Answer:
     return Answer(HTTPStatus.ACCEPTED, json.dumps({"execution_id": str(uuid.uuid4())}))
 
@@ -67,11 +76,12 @@ class Waterflai:
             "start": [_started],
             "status": [status("RUNNING")],
             "cancel": [CANCELLED],
+            "stream": [refused(HTTPStatus.NOT_FOUND)],
         }
         self.key = API_KEY
 
     def says(self, operation: str, *answers: Script) -> Self:
-        """Script what start, status or cancel answer from now on."""
+        """Script what start, status, cancel or stream answer from now on."""
         self._scripts[operation] = list(answers)
         return self
 
@@ -81,7 +91,7 @@ class Waterflai:
 
     def answer(self, method: str, path: str, key: str | None, body: bytes) -> Answer:
         """Return the next answer of the script."""
-        operation = _OPERATIONS[method]
+        operation = "stream" if path.endswith(_STREAM) else _OPERATIONS[method]
         self.requests.append((operation, path, json.loads(body) if body else None))
         if key != self.key:
             return refused(HTTPStatus.UNAUTHORIZED, "the key is not known")
@@ -129,7 +139,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, text in answer.headers.items():
             self.send_header(name, text)
-        self.send_header("Content-Length", str(len(content)))
+        if not answer.stalls:
+            self.send_header("Content-Length", str(len(content)))
+        if answer.stalls:
+            self.close_connection = True
+            self.end_headers()
+            self.connection.settimeout(5)
+            with suppress(OSError):
+                self.connection.recv(1)
+            return
         # Kept connections would outlive `close` and answer for a server that is gone.
         self.send_header("Connection", "close")
         self.end_headers()

@@ -1,0 +1,323 @@
+"""Following in front of the loop: it is faster where it works, and where it does not the loop goes on without it."""
+
+import importlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from functions.follow import app
+from tests.workflow.run import Run
+from tests.workflow.waterflai import (
+    CANCELLED,
+    NO_ANSWER,
+    TOO_LATE,
+    Answer,
+    completed,
+    refused,
+    status,
+    stream,
+)
+from tests.workflow.world import World, request
+from waterhook import policy
+from waterhook.client import CancelAnswer
+from waterhook.intake import derived_id
+
+NODE = {"type": "node_started", "node_id": "a"}
+DONE = {"type": "execution_completed"}
+# What a follow that sees its job through comes to.
+STRAIGHT = ["Start execution", "What next?", "Follow", "What next?", "Notify", "Completed?", "Completed"]
+
+
+@pytest.fixture
+def following(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The world, deployed to follow; a silent stream is given up after a moment."""
+    monkeypatch.setattr(app, "IDLE_TIMEOUT_S", 0.2)
+    with world.deployed_with(FOLLOW_MODE="ON"):
+        yield world
+
+
+def after(world: World, seconds: float, answer: Answer, then: Answer | None = None) -> Callable[[], Answer]:
+    """Return a stream that takes a while; at its end the status is `then`."""
+
+    def listen() -> Answer:
+        world.clock.now += seconds
+        if then is not None:
+            world.upstream.says("status", then)
+        return answer
+
+    return listen
+
+
+def finish(world: World, seconds: float = 12.0) -> Callable[[], Answer]:
+    return after(world, seconds, stream(NODE, DONE), completed('{"just": "in time"}'))
+
+
+def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(following: World) -> None:
+    following.upstream.says("stream", finish(following))
+    run = following.run(request())
+    assert run.status == "SUCCEEDED"
+    assert run.path == STRAIGHT
+    # Each state entered is a transition, and the start of the execution is one more.
+    assert len(run.path) + 1 <= 8
+    assert (following.upstream.count("stream"), following.upstream.count("status")) == (1, 1)
+    assert following.clock.waits == []
+    assert run.result["final_output_json"] == '{"just": "in time"}'
+    assert run.result["usage"] == {"polls": 1, "follow_seconds": pytest.approx(12, abs=1)}
+    assert len(following.notifications()) == 1
+
+
+@pytest.mark.parametrize("word", ["FAILED", "CANCELLED"])
+def test_the_outcome_of_a_followed_job_is_what_its_status_says(following: World, word: str) -> None:
+    following.upstream.says("stream", after(following, 12, stream(DONE), status(word)))
+    run = following.run(request())
+    assert run.error == f"Waterhook.{word.capitalize()}"
+    assert run.path.count("Follow") == 1
+
+
+@pytest.mark.parametrize("name", ["Lambda.TooManyRequestsException", "Lambda.Unknown"])
+def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(following: World, name: str) -> None:
+    following.functions.fail("follow", name, times=1)
+    following.upstream.says("stream", finish(following))
+    run = following.run(request())
+    assert run.status == "SUCCEEDED"
+    assert run.path[:6] == ["Start execution", "What next?", "Follow", "Poll", "What next?", "Wait"]
+    assert run.path.count("Follow") == 2
+    assert run.path[-5:] == STRAIGHT[-5:]
+    assert following.clock.elapsed_s >= policy.FOLLOW_PAUSE_S
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Lambda.TooManyRequestsException",
+        "Lambda.Unknown",
+        "Lambda.ServiceException",
+        "States.Timeout",
+        "MemoryError",
+        "Runtime.ExitError",
+        "SettingsError",
+    ],
+)
+def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str) -> None:
+    following.functions.fail("follow", name)
+    following.upstream.says("status", *[status("RUNNING")] * 20, completed("{}"))
+    run = following.run(request())
+    assert run.status == "SUCCEEDED"
+    assert "Report the fault" not in run.path
+    # Spaced by at least a minute, and each one is followed by a poll.
+    assert run.path.count("Follow") <= 1 + following.clock.elapsed_s / policy.FOLLOW_PAUSE_S
+    assert len(following.notifications()) == 1
+
+
+def test_a_follow_whose_answer_is_nonsense_is_reported_and_told(following: World) -> None:
+    following.functions.alter("follow", lambda state: state | {"next": "dance"})
+    following.upstream.says("stream", after(following, 12, stream(NODE)))
+    run = following.run(request())
+    assert run.error == "Waterhook.Error"
+    assert len(following.notifications()) == 1
+
+
+LINE = "data: " + "x" * 300_000
+BAD: dict[str, Answer] = {
+    "ends early": stream(NODE),
+    "empty": stream(),
+    "404": refused(404),
+    "401": refused(401),
+    "500": refused(500),
+    "HTML": Answer(body="<html>hello</html>", headers={"Content-Type": "text/html"}),
+    "no answer": NO_ANSWER,
+    "floods": Answer(body=LINE, headers={"Content-Type": "text/event-stream"}),
+    "stalls": Answer(headers={"Content-Type": "text/event-stream"}, stalls=True),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_stream_costs_one_question_and_the_loop_goes_on(following: World, name: str) -> None:
+    following.upstream.says("stream", BAD[name])
+    following.upstream.says("status", status("RUNNING"), completed("{}"))
+    run = following.run(request())
+    assert run.status == "SUCCEEDED"
+    assert run.path == [*STRAIGHT[:4], "Wait", "Poll", *STRAIGHT[3:]]
+    assert (following.upstream.count("stream"), following.upstream.count("status")) == (1, 2)
+    assert len(following.notifications()) == 1
+
+
+def test_an_event_that_lies_changes_nothing(following: World) -> None:
+    following.upstream.says("stream", after(following, 12, stream(DONE)))
+    following.upstream.says("status", status("RUNNING"), status("RUNNING"), completed("{}"))
+    run = following.run(request())
+    assert run.path == [*STRAIGHT[:4], "Wait", "Poll", *STRAIGHT[3:]]
+    assert following.upstream.count("status") == 3
+    (notification,) = following.notifications()
+    assert notification.event["data"]["status"] == "COMPLETED"
+
+
+def test_a_stream_that_ends_early_is_taken_up_again_in_the_same_turn(following: World) -> None:
+    following.upstream.says("stream", after(following, 20, stream(NODE)), finish(following))
+    run = following.run(request())
+    assert run.path == STRAIGHT
+    assert (following.upstream.count("stream"), following.upstream.count("status")) == (2, 2)
+
+
+def test_a_job_longer_than_a_follow_is_followed_turn_after_turn(following: World) -> None:
+    following.upstream.says("stream", *[after(following, 840, stream(NODE))] * 3, finish(following))
+    run = following.run(request(timeout_seconds=7200))
+    assert run.status == "SUCCEEDED"
+    assert run.path.count("Follow") == 4
+    assert "Wait" not in run.path
+    assert run.result["usage"]["follow_seconds"] == pytest.approx(3 * 840 + 12, abs=2)
+
+
+def test_a_deadline_that_passes_while_it_is_followed_cancels_the_job(following: World) -> None:
+    following.upstream.says("stream", after(following, 31, stream(NODE)))
+    run = following.run(request(timeout_seconds=30))
+    assert run.error == "Waterhook.TimedOut"
+    assert run.path[2:6] == ["Follow", "What next?", "Cancel", "What next?"]
+    assert following.upstream.count("cancel") == 1
+    assert len(following.notifications()) == 1
+
+
+def test_a_job_that_completed_at_its_deadline_is_completed(following: World) -> None:
+    following.upstream.says("stream", finish(following, 31))
+    run = following.run(request(timeout_seconds=30))
+    assert (run.status, following.upstream.count("cancel")) == ("SUCCEEDED", 0)
+
+
+def test_a_status_too_large_for_a_follow_is_brought_by_a_poll(following: World) -> None:
+    output = json.dumps({"text": "x" * 300 * 1024})
+    following.upstream.says("stream", after(following, 12, stream(DONE), completed(output)))
+    run = following.run(request())
+    assert run.path == [*STRAIGHT[:4], "Poll", *STRAIGHT[3:]]
+    assert following.stored(run.result["output_ref"]) == output
+    assert following.upstream.count("status") == 2
+
+
+def cancel(given: dict[str, Any]) -> CancelAnswer:
+    """Cancel the execution of a request through the front door, as its caller does."""
+    door = importlib.import_module("functions.api.app")._wiring()  # noqa: SLF001 - its handler needs an HTTP event
+    answer: CancelAnswer = door.cancel(derived_id("api/caller", given["idempotency_key"]), "caller")
+    return answer
+
+
+def keyed() -> dict[str, Any]:
+    """Return a request whose execution's id is known before it is accepted."""
+    return request(idempotency_key=str(uuid.uuid4()))
+
+
+def cancelled_upstream(world: World) -> Callable[[], Answer]:
+    """Return an upstream that is as good as its word: cancelled once, and CANCELLED from then on."""
+
+    def answer() -> Answer:
+        world.upstream.says("status", status("CANCELLED")).says("cancel", TOO_LATE)
+        return CANCELLED
+
+    return answer
+
+
+def finished(world: World, given: object) -> Run:
+    """Take a request in at the API and return how it ended."""
+    execution_id = world.accept(given)
+    return world.finished(world.record(execution_id).owner_execution_arn)
+
+
+@pytest.mark.parametrize("mode", ["ON", "OFF"])
+@pytest.mark.parametrize("moment", ["start", "status", "stream", "wait"])
+def test_a_cancel_at_any_moment_is_one_outcome_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, moment: str, mode: str
+) -> None:
+    given, answers = keyed(), list[CancelAnswer]()
+
+    def meanwhile(then: Answer) -> Callable[[], Answer]:
+        def script() -> Answer:
+            # A cancel may ask for the status itself: not again, then.
+            world.upstream.says(moment, then)
+            answers.append(cancel(given))
+            return then
+
+        return script
+
+    def during_a_wait() -> None:
+        world.clock.while_waiting = None
+        answers.append(cancel(given))
+
+    world.upstream.says("cancel", cancelled_upstream(world)).says("stream", stream(NODE))
+    if moment == "start":
+        world.upstream.says("start", meanwhile(Answer(202, '{"execution_id": "job"}')))
+    elif moment == "status":
+        world.upstream.says("status", meanwhile(status("RUNNING")))
+    elif moment == "stream" and mode == "ON":
+        world.upstream.says("stream", meanwhile(stream(NODE)))
+    else:
+        world.clock.while_waiting = during_a_wait
+    with world.deployed_with(FOLLOW_MODE=mode):
+        run = finished(world, given)
+    assert run.error == "Waterhook.Cancelled"
+    assert [answer.cancelled for answer in answers] == [moment != "start"]
+    assert world.upstream.count("cancel") == 1
+    (notification,) = world.notifications()
+    assert notification.event["data"]["error"]["message"] == "cancelled by its caller"
+
+
+@pytest.mark.parametrize("mode", ["ON", "OFF"])
+def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_first(
+    world: World, mode: str
+) -> None:
+    given = keyed()
+
+    def start() -> Answer:
+        cancel(given)
+        return Answer(202, '{"execution_id": "job"}')
+
+    world.upstream.says("start", start).says("cancel", refused(500), refused(503), CANCELLED)
+    with world.deployed_with(FOLLOW_MODE=mode):
+        run = finished(world, given)
+    assert run.error == "Waterhook.Cancelled"
+    assert world.upstream.count("cancel") == 3
+    assert world.clock.elapsed_s <= 15
+    assert "may go on" not in run.result["message"]
+
+
+def test_a_cancel_that_meets_the_completion_is_told_of_it_and_so_is_everybody(following: World) -> None:
+    given, answers = keyed(), list[CancelAnswer]()
+
+    def listen() -> Answer:
+        following.upstream.says("status", completed("{}")).says("cancel", TOO_LATE)
+        answers.append(cancel(given))
+        return stream(DONE)
+
+    following.upstream.says("stream", listen)
+    run = finished(following, given)
+    assert run.status == "SUCCEEDED"
+    assert [answer.message for answer in answers] == ["too late: the execution is COMPLETED"]
+    assert len(following.notifications()) == 1
+
+
+def test_progress_events_of_a_followed_job_come_before_its_outcome(following: World) -> None:
+    following.upstream.says("stream", finish(following))
+    run = following.run(request(progress_events=True))
+    assert run.path == STRAIGHT
+    kinds = sorted(one.event["type"] for one in following.notifications())
+    assert kinds == ["waterhook.execution.completed", "waterhook.execution.progress"]
+
+
+def test_who_asked_for_no_progress_events_hears_of_the_outcome_only(following: World) -> None:
+    following.upstream.says("stream", finish(following))
+    following.run(request())
+    assert [one.event["type"] for one in following.notifications()] == ["waterhook.execution.completed"]
+
+
+def test_progress_that_is_no_number_is_no_reason_not_to_finish(following: World) -> None:
+    following.upstream.says(
+        "stream", after(following, 12, stream({"progress": float("nan")}, DONE), completed("{}"))
+    )
+    run = following.run(request(progress_events=True))
+    assert run.path == STRAIGHT
+
+
+def test_switched_off_nothing_is_ever_followed(world: World) -> None:
+    world.upstream.says("status", status("RUNNING"), completed("{}"))
+    run = world.run(request())
+    assert ("Follow" in run.path, world.upstream.count("stream")) == (False, 0)
