@@ -21,6 +21,7 @@ from tests.support.builders import (
 )
 from tests.support.clock import NOW, Clock
 from waterhook import envelope
+from waterhook.capacity import Capacity, Caps
 from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import Job, Status, iso
 from waterhook.record import Record
@@ -291,3 +292,62 @@ def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: T
         None,
         {"order": 7},
     )
+
+
+# The slots
+
+
+CAPS = Caps(stack=1, chatbot=1)
+
+
+def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
+    return Notifier(
+        table.records,
+        topic.sns,
+        topic_arn=topic.arn,
+        source=SOURCE,
+        retention_s=RETENTION_S,
+        clock=Clock(NOW + 60),
+        capacity=Capacity(table.name, CAPS, client or table.client),
+    )
+
+
+def is_free(table: Table) -> bool:
+    return Capacity(table.name, CAPS, table.client).take("f" * 32, "support-chat")
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic, status: Status) -> None:
+    Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+    table.put(running_record())
+    assert not is_free(table)
+    capped(table, topic).notify(job().ended(status), OWNER)
+    assert is_free(table)
+
+
+def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_again(
+    table: Table, topic: Topic
+) -> None:
+    Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+    table.put(running_record())
+    failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
+    with pytest.raises(RecordUnavailable):
+        capped(table, topic, client=failing).notify(completed(), OWNER)
+    assert (table.status(ID), topic.messages()) == (Status.COMPLETED, [])
+    capped(table, topic).notify(completed(), OWNER)
+    assert is_free(table)
+    assert len(topic.messages()) == 1
+
+
+def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:
+    Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+    table.put(running_record())
+    capped(table, topic).notify(completed(), OTHER)
+    assert not is_free(table)
+
+
+def test_an_erased_execution_does_not_hold_the_slot_of_the_stack_for_ever(table: Table, topic: Topic) -> None:
+    stack = Capacity(table.name, Caps(stack=1), table.client)
+    stack.take(ID, "support-chat")
+    capped(table, topic).notify(completed(), OWNER)
+    assert stack.take("f" * 32, "support-chat")

@@ -61,6 +61,8 @@ class Notifier:
         """
         record = self._records.get(job.execution_id, self._clock())
         if record is None:
+            # Its chatbot was erased with it; the slot of the stack has the execution's name.
+            self._capacity.give_back(job.execution_id, None)
             message = f"the record of {job.execution_id} is gone; it was erased or has expired"
             return envelope.failure(Status.ERROR.error_name, message, {"execution_id": job.execution_id})
         if record.owner_execution_arn != owner:
