@@ -1,0 +1,184 @@
+"""Every fault that a running job's questions, cancel and stream can meet, and what must become of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.e2e.fault_table import ANOTHER_HOST, Row
+
+SOON_S = 10
+"""A deadline that is soon, and yet later than a busy machine takes for the start."""
+POLLS = {"on": "stream", "kind": "status_code", "code": 404}
+"""Added to a row, this has the loop ask: the stream is refused."""
+
+
+def _status(name: str, kind: str, *, asks: bool = True, **fault: Any) -> Row:
+    """A failed question is not a failed job: most rows let the first two fail."""
+    names = ("outcome", "code_", "statuses", "output_error", "request", "simulate", "least_s")
+    row = {key: fault.pop(key) for key in names if key in fault}
+    more = (POLLS,) if asks else ()
+    code = row.pop("code_", None)
+    return Row(name, {"on": "status", "kind": kind, **fault}, code=code, more=more, **row)
+
+
+def _answers(code: int, name: str = "", **fault: Any) -> Row:
+    return _status(name or f"{code}", "status_code", **{"code": code, "times": 2, "statuses": 5, **fault})
+
+
+OVERDUE: Mapping[str, Any] = {
+    "outcome": "TIMED_OUT",
+    "code_": "deadline",
+    "request": {"timeout_seconds": SOON_S},
+    "least_s": SOON_S + 11,
+}
+
+STATUS = (
+    _status("reset", "reset", times=2, statuses=5),
+    _status("reset at the end of the stream", "reset", times=1, asks=False, statuses=3),
+    _status("no answer", "stall", times=1, least_s=14, statuses=4),
+    _status("an answer after two seconds", "stall", seconds=2, times=1, statuses=4),
+    _answers(401),
+    _answers(404),
+    _answers(404, "404 at the end of the stream", times=1, asks=False, statuses=3),
+    _answers(408),
+    _answers(409),
+    _answers(422),
+    _answers(429, "429 for so many seconds", retry_after=1),
+    _answers(429, "429 until a date", retry_after_date=1),
+    _answers(429, "429 until a date long past", retry_after_date=-9000),
+    _answers(500),
+    _answers(500, "500 at the end of the stream", times=1, asks=False, statuses=3),
+    _answers(502, html=True),
+    _answers(503, html=True, retry_after=1),
+    _answers(504, html=True),
+    _answers(200, "200 with a page", html=True),
+    _answers(200, "200 with a list", body="[]"),
+    _answers(204),
+    _status("redirected", "redirect", to=ANOTHER_HOST, times=2, statuses=5),
+    _status("redirected in place", "redirect", to=ANOTHER_HOST, code=307, times=2, statuses=5),
+    _status("in drops", "drip", chunk_bytes=32, pause_seconds=0.02),
+    _status("cut off", "cut_off", times=2, statuses=5),
+    _status("truncated", "truncated", times=2, statuses=5),
+    _status("wrong types at first", "wrong_types", times=2),
+    _status(
+        "wrong types but for the outcome",
+        "wrong_types",
+        fields=[
+            "progress",
+            "created_at",
+            "started_at",
+            "completed_at",
+            "cleanup_after",
+            "retry_count",
+            "error_message",
+        ],
+    ),
+    _status("wrong types for ever", "wrong_types", **OVERDUE),
+    _status("nulls at first", "nulls", times=2),
+    _status("nulls for ever", "nulls", **OVERDUE),
+    _status("null as output", "nulls", fields=["final_output"], output_error="missing"),
+    _status("nothing in it at first", "missing", times=2),
+    _status(
+        "nothing in it but the status and the output",
+        "missing",
+        fields=["progress", "completed_at", "cleanup_after"],
+    ),
+    _status("20 MiB at the end", "huge", when="final", output_error="too_large"),
+    _status("20 MiB at the end of the stream", "huge", when="final", asks=False, output_error="too_large"),
+    _status("20 MiB while it runs", "huge", when="running", simulate={"seconds": 2}),
+    _status("a status nobody knows", "unknown_status", times=2),
+    _status("a status nobody knows for ever", "unknown_status", **OVERDUE),
+    _status("progress that goes back", "progress_back", simulate={"seconds": 3}),
+    _status("COMPLETED without output", "no_output", output_error="missing"),
+    _status("COMPLETED without output, heard", "no_output", asks=False, output_error="missing"),
+    _status("cleaned up in two seconds", "cleanup_soon", simulate={"seconds": 0.7}),
+    _status("cleaned up two seconds after its end", "cleanup_soon", asks=False),
+)
+
+
+def _cancel(name: str, kind: str, **fault: Any) -> Row:
+    """A job that never ends, soon overdue: cancelled at the first, second or no attempt."""
+    least_s = fault.pop("least_s", SOON_S + 6)
+    return Row(
+        name,
+        {"on": "cancel", "kind": kind, "times": 1, **fault},
+        outcome="TIMED_OUT",
+        code="deadline",
+        request={"timeout_seconds": SOON_S},
+        simulate={"outcome": "ENDLESS"},
+        more=(POLLS,),
+        least_s=least_s,
+    )
+
+
+CANCEL = (
+    _cancel("reset before it was processed", "reset"),
+    _cancel("reset after it was processed", "reset", processed=True),
+    _cancel("no answer, and not cancelled", "stall", least_s=SOON_S + 18),
+    _cancel("no answer, but cancelled", "stall", processed=True, least_s=SOON_S + 18),
+    *(_cancel(f"{code}", "status_code", code=code) for code in (401, 404, 408, 409, 422, 500)),
+    _cancel("429", "status_code", code=429, retry_after=1),
+    _cancel("503", "status_code", code=503, retry_after_date=1),
+    _cancel("502 of a gateway", "status_code", code=502, html=True),
+    _cancel("504 of a gateway, but cancelled", "status_code", code=504, html=True, processed=True),
+    _cancel("500 at every attempt", "status_code", code=500, times=3, least_s=SOON_S + 11),
+    _cancel("200 with a page", "status_code", code=200, html=True),
+    _cancel("redirected", "redirect", to=ANOTHER_HOST),
+    _cancel("in drops", "drip", chunk_bytes=8, pause_seconds=0.02, least_s=1),
+    _cancel("cut off", "cut_off"),
+    _cancel("truncated", "truncated"),
+    _cancel("wrong types", "wrong_types"),
+    _cancel("nulls", "nulls"),
+    _cancel("nothing in it", "missing"),
+    _cancel("20 MiB", "huge"),
+)
+
+
+def _stream(name: str, kind: str, statuses: int, **fault: Any) -> Row:
+    """The status decides; a stream that is of no use costs one question more than polling would."""
+    row = {key: fault.pop(key) for key in ("request", "simulate", "least_s") if key in fault}
+    return Row(name, {"on": "stream", "kind": kind, **fault}, statuses=statuses, **row)
+
+
+HEARD, USELESS, LIED = 1, 4, 5
+# A silent stream is given up after a minute, or at the deadline of the job.
+SOON: Mapping[str, Any] = {"request": {"timeout_seconds": SOON_S}, "least_s": SOON_S}
+
+STREAM = (
+    *(
+        _stream(f"lines that end in {newline}", "format", HEARD, newline=newline)
+        for newline in ("lf", "crlf", "cr")
+    ),
+    _stream("a byte at a time", "format", HEARD, newline="crlf", chunk_bytes=1),
+    _stream(
+        "a BOM, comments, fields, many lines",
+        "format",
+        HEARD,
+        bom=True,
+        comments=True,
+        event_fields=True,
+        multiline=True,
+    ),
+    _stream("junk in between", "junk", HEARD),
+    _stream("in drops", "drip", HEARD, chunk_bytes=16, pause_seconds=0.005),
+    _stream("reset", "reset", USELESS),
+    _stream("no head", "stall", HEARD, **SOON),
+    _stream("no head for a second", "stall", HEARD, seconds=1),
+    *(_stream(f"{code}", "status_code", USELESS, code=code) for code in (401, 404, 429, 500, 204)),
+    _stream("404 after the end", "status_code", HEARD, code=404, when="final", simulate={"seconds": 0}),
+    _stream("502 of a gateway", "status_code", USELESS, code=502, html=True),
+    _stream("200 with a page", "status_code", USELESS, code=200, html=True),
+    _stream("redirected", "redirect", USELESS, to=ANOTHER_HOST),
+    _stream("over at once", "ends", USELESS),
+    _stream("over after an event", "ends", USELESS, after_events=1),
+    _stream("broken off after an event", "ends", USELESS, after_events=1, reset=True),
+    _stream("over in the middle", "ends", USELESS, after_seconds=0.5),
+    _stream("silent from the beginning", "falls_silent", HEARD, **SOON),
+    _stream("silent after two events", "falls_silent", HEARD, after_events=2, **SOON),
+    _stream("a flood", "flood", HEARD, **SOON),
+    _stream("a line without an end", "flood", USELESS, endless_line=True),
+    _stream("an end that is none", "false_end", LIED, simulate={"seconds": 3}),
+    _stream("an end that is none, and no more", "false_end", LIED, closes=True, simulate={"seconds": 3}),
+    _stream("a failure that is none", "false_end", LIED, status="FAILED", simulate={"seconds": 3}),
+    _stream("no end, and it stays open", "no_end", HEARD, **SOON),
+    _stream("no end, and it closes", "no_end", HEARD, closes=True),
+)

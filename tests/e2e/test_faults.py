@@ -1,0 +1,222 @@
+"""Every fault of the upstream, on the deployed stack: the outcome, told once, and what it cost."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from local.runner.client import StackClient
+from local.waterflai.faults import KINDS, Operation
+from tests.e2e.fault_table import ANOTHER_HOST, START, Row
+from tests.e2e.fault_table_of_jobs import CANCEL, STATUS, STREAM
+
+pytestmark = pytest.mark.e2e
+
+TABLE = {"start": START, "status": STATUS, "cancel": CANCEL, "stream": STREAM}
+# The local AWS runs a few functions at once, and refuses more: a row that listens or is kept waiting holds one.
+AT_ONCE = {"start": 3, "status": 3, "cancel": 5, "stream": 2}
+JOB = {"seconds": 1, "queue_seconds": 0}
+SIMULATORS_LOG = Path("log") / "waterflai.log"
+# Longer than a test of the deployed stack should take, so they are proved where a clock can be set.
+ELSEWHERE = {
+    "LOST, after a minute of 404": (
+        "unit/test_polling.py",
+        "test_a_row_of_404_over_a_minute_is_a_lost_job",
+    ),
+    "starts refused until the start deadline": (
+        "workflow/test_start.py",
+        "test_a_start_that_never_succeeds_is_rejected_at_the_start_deadline",
+    ),
+    # Here all tests share the key.
+    "a key that is rotated while a job runs": (
+        "workflow/test_outcomes.py",
+        "test_a_key_rotated_while_a_job_runs_does_not_end_it",
+    ),
+    "a start after the key was rotated": (
+        "unit/test_client.py",
+        "test_a_rotated_key_is_worth_one_more_attempt",
+    ),
+}
+
+
+class Listener:
+    """A server on another host, as seen from the upstream: it keeps what it hears."""
+
+    def __init__(self) -> None:
+        heard: list[tuple[str, dict[str, str]]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                heard.append((self.path, dict(self.headers)))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def do_DELETE(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.heard = heard
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def another_host() -> Iterator[Listener]:
+    listener = Listener()
+    try:
+        httpx.get(f"{listener.address}/are-you-there", trust_env=False)
+        assert [path for path, _ in listener.heard] == ["/are-you-there"]
+        listener.heard.clear()
+        yield listener
+    finally:
+        listener.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What became of one execution, from every side."""
+
+    run: Mapping[str, Any]
+    ending: dict[str, Any]
+    notifications: list[dict[str, Any]]
+    item: dict[str, Any]
+    starts: list[dict[str, Any]]
+    statuses: int | None
+    states: list[str]
+
+
+def accepted(stack: StackClient, body: Mapping[str, Any]) -> str:
+    """The id of an execution that the API accepted, at last: where all functions are busy it answers 429."""
+    deadline = time.monotonic() + 30
+    while (answer := stack.post("support-chat", body)).status_code == 429 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["execution_id"])
+
+
+def run(stack: StackClient, row: Row, door: str, another_host: str) -> Seen:
+    """What became of the row's execution. One whose deadline a busy machine let pass unstarted is run again."""
+    seen = once(stack, row, door, another_host)
+    for _ in range(2):
+        if seen.starts:
+            break
+        seen = once(stack, row, door, another_host)
+    return seen
+
+
+def once(stack: StackClient, row: Row, door: str, another_host: str) -> Seen:
+    """Run one row's execution to its end, through the API or by the state machine itself."""
+    marker = uuid.uuid4().hex
+    faults = json.loads(json.dumps([row.fault, *row.more]).replace(ANOTHER_HOST, another_host))
+    given = {"marker": marker, "simulate": {**JOB, **row.simulate, "faults": faults}}
+    if door == "api":
+        arn = stack.execution_arn(accepted(stack, {"input_data": given, **row.request}))
+        assert arn is not None
+    else:
+        arn = stack.start_execution({"chatbot_id": "support-chat", "input_data": given, **row.request})
+    ended = stack.wait_for_end(arn, 120)
+    ending = json.loads(ended["output"] if ended["status"] == "SUCCEEDED" else ended["cause"])
+    execution_id = ending["execution_id"]
+    stack.wait_for_notification(execution_id)
+    item = stack.item(execution_id)
+    assert item is not None
+    upstream = stack.waterflai("executions")["executions"]
+    asked = {job["execution_id"]: job["asked"]["status"] for job in upstream}
+    starts = stack.waterflai("requests")["starts"]
+    return Seen(
+        ended,
+        ending,
+        stack.peek(execution_id),
+        item,
+        [start for start in starts if (start["input_data"] or {}).get("marker") == marker],
+        asked.get(item.get("waterflai_execution_id")),
+        stack.states(arn),
+    )
+
+
+def check(row: Row, seen: Seen) -> None:
+    """The outcome is told once and is the same everywhere, and it cost no more than it may."""
+    [event] = seen.notifications
+    assert event["id"] == f"{seen.ending['execution_id']}/{row.outcome}"
+    assert event["data"]["status"] == seen.item["status"] == seen.ending["status"] == row.outcome
+    assert (event["data"]["error"] or {}).get("code") == row.code
+    assert event["data"].get("output_error") == row.output_error
+    has_output = row.outcome == "COMPLETED" and row.output_error is None
+    assert (event["data"]["final_output"] is not None) == has_output
+    succeeded = row.outcome == "COMPLETED"
+    assert seen.run["status"] == ("SUCCEEDED" if succeeded else "FAILED")
+    error = None if succeeded else f"Waterhook.{row.outcome.title().replace('_', '')}"
+    assert seen.run.get("error") == error
+    assert "Report the fault" not in seen.states
+    assert seen.item["notified_at"]
+    assert len(seen.starts) == row.posts
+    assert sum(start["execution_id"] is not None for start in seen.starts) == row.jobs
+    # What is no fault of a row's is no fault: the simulator has no other reason for a 5xx.
+    assert all(start["fault"] for start in seen.starts if (start["status_code"] or 0) >= 500)
+    if row.statuses is not None and seen.statuses is not None:
+        assert seen.statuses <= row.statuses
+
+
+# More than one test should take, but its rows are waiting most of the time: all of them at once, here.
+@pytest.mark.timeout(300)
+def test_each_fault_of_the_upstream_ends_as_the_table_says(
+    stack: StackClient, another_host: Listener, subtests: pytest.Subtests
+) -> None:
+    began = time.monotonic()
+    with ExitStack() as pools:
+        seen = []
+        for operation, rows in TABLE.items():
+            pool = pools.enter_context(ThreadPoolExecutor(AT_ONCE[operation]))
+            for door, row in zip(cycle(("api", "states")), sorted(rows, key=by_time), strict=False):
+                seen.append((operation, row, pool.submit(run, stack, row, door, another_host.address)))
+        for operation, row, future in seen:
+            with subtests.test(f"{operation}: {row.name}"):
+                check(row, future.result())
+    print(f"\n{len(seen)} faults in {time.monotonic() - began:.0f} s")
+    assert another_host.heard == []
+    log = Path(os.environ["WATERHOOK_TEST_STACK"]) / SIMULATORS_LOG
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+def by_time(row: Row) -> float:
+    """The slow ones first."""
+    return -row.least_s
+
+
+def test_the_table_has_every_fault_that_the_simulator_knows() -> None:
+    for operation in Operation:
+        rows = TABLE[operation]
+        assert {row.fault["kind"] for row in rows} == set(KINDS[operation])
+        assert {row.fault["on"] for row in rows} == {operation}
+        assert len({row.name for row in rows}) == len(rows)
+
+
+def test_what_takes_too_long_here_is_proved_where_a_clock_can_be_set() -> None:
+    tests = Path(__file__).parents[1]
+    for what, (file, test) in ELSEWHERE.items():
+        assert f"def {test}(" in (tests / file).read_text(encoding="utf-8"), what
