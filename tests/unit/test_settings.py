@@ -168,3 +168,31 @@ def test_requests_get_their_defaults_from_here() -> None:
 
 def test_the_policy_gets_its_limits_from_here() -> None:
     assert settings().limits(NOW) == Limits(2, 60, NOW)
+
+
+@pytest.mark.parametrize("name", ["WATERHOOK_MAX_RUNNING", "WATERHOOK_MAX_RUNNING_PER_CHATBOT"])
+@pytest.mark.parametrize("value", ["-1", "1001", "1.5", "many"])
+def test_a_cap_that_no_item_can_hold_is_named(name: str, value: str) -> None:
+    assert problem(**{name: value}).startswith(f"{name}: expected 0 to 1000")
+
+
+def test_a_list_of_chatbots_is_read_without_the_spaces_and_the_gaps_in_it() -> None:
+    got = Settings.from_env(environment(WATERHOOK_ALLOWED_CHATBOTS=" support-chat, ,report-flow,"))
+    assert got.allowed_chatbots == got.defaults.allowed_chatbots == {"support-chat", "report-flow"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "may_follow", "follows"), [("ON", True, True), ("ON", False, False), ("OFF", True, False)]
+)
+def test_nobody_follows_unless_the_deployment_and_the_job_allow_it(
+    mode: str,
+    may_follow: bool,
+    follows: bool,
+) -> None:
+    got = Settings.from_env(environment(WATERHOOK_FOLLOW_MODE=mode))
+    assert got.limits(0.0, may_follow=may_follow).follow is follows
+
+
+@pytest.mark.parametrize("value", ["0", "841", "-5"])
+def test_a_follow_longer_than_a_function_may_run_is_named(value: str) -> None:
+    assert problem(WATERHOOK_FOLLOW_S=value).startswith("WATERHOOK_FOLLOW_S: expected 1 to 840")
