@@ -35,8 +35,10 @@ RETRY_AFTER_LIMIT_S = 900
 WAIT_PER_AGE = 0.3
 # Waiting less than the predicted rest leaves room for a job that is faster than it looked.
 WAIT_PER_REST = 0.5
-# A rest shorter than this part of the age is waited for whole: halving it on costs more turns than it saves delay.
+# A rest shorter than this part of the age, and than this, is waited for whole: halving it on costs more turns
+# than it saves delay.
 LAST_STRETCH_PER_AGE = 0.1
+LAST_STRETCH_S = 15.0
 # A status asked for this long before `cleanup_after` still finds its job.
 CLEANUP_MARGIN_S = 5.0
 # 404 is "gone" only after this many in a row over this long: right after a start it may be replication delay.
@@ -199,7 +201,8 @@ def _by_age_and_progress(history: History, now: float, limits: Limits) -> float:
     finish = _predicted_finish(history)
     if finish is not None and finish > now:
         rest_s = finish - now
-        wait_s = min(age_s, rest_s, max(WAIT_PER_REST * rest_s, LAST_STRETCH_PER_AGE * age_s))
+        last_stretch_s = min(LAST_STRETCH_PER_AGE * age_s, LAST_STRETCH_S)
+        wait_s = min(age_s, rest_s, max(WAIT_PER_REST * rest_s, last_stretch_s))
     elif finish is not None and history.progress_at is not None:
         # It should be done: ask often at first, then as for a job that just began to stand still.
         wait_s = min(wait_s, WAIT_PER_AGE * (now - history.progress_at))
