@@ -123,6 +123,21 @@ def test_a_start_that_was_cut_off_is_uncertain(table: Table, topic: Topic, statu
     assert error["code"] == "start_uncertain"
 
 
+def test_a_start_still_under_way_leaves_no_job_running(table: Table, topic: Topic) -> None:
+    """Who stops a machine stops no function: the start saves its id after the record was read without one."""
+    table.put(record())
+
+    class Meanwhile(Tape):
+        def step(self, name: str) -> None:
+            if name == "before update_item" and table.get(ID).status is Status.ACCEPTED:
+                table.records.save_start(table.records.begin_start(table.get(ID)), UPSTREAM_ID, NOW)
+
+    world = World(table, topic, cancels=[YES], tape=Meanwhile())
+    world.close("ABORTED")
+    assert world.upstream.cancelled == [UPSTREAM_ID]
+    assert world.heard() == ["CANCELLED"]
+
+
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED"])
 def test_a_job_that_had_ended_meanwhile_keeps_its_real_outcome(table: Table, topic: Topic, end: str) -> None:
     table.put(running_record())

@@ -149,7 +149,7 @@ class History:
                     self._plan(self._tape.choose(12), partial(self._reconcile, one))
 
     def _reconcile(self, one: Execution) -> None:
-        ended = Ended(one.arn, one.status, one.given, one.started_at)
+        ended = Ended(one.arn, one.status, one.given, one.started_at, one.ending.get("error_name"))
         task = Task(f"reconcile {one.arn}", lambda: self._world.reconciler.close(ended))
         self._enter(task, lambda task: self._plan(3, lambda: self._reconcile(one)) if task.error else None)
 
