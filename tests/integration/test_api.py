@@ -618,7 +618,11 @@ def test_a_get_of_a_running_job_asks_the_upstream_once_in_two_seconds(invoke: In
     assert len(server.received) == 1
 
 
-@pytest.mark.parametrize("step", [reply(500), reply(401), reply(200, "<html>"), hang_up], ids=str)
+@pytest.mark.parametrize(
+    "step",
+    [reply(500), reply(401), reply(200, "<html>"), hang_up],
+    ids=["500", "401", "HTML", "nothing"],
+)
 def test_a_get_while_the_upstream_fails_shows_the_record_alone(
     invoke: Invoke, table: Table, step: Any
 ) -> None:
