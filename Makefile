@@ -111,6 +111,10 @@ down: .venv/.stamp ## Stop it; nothing stays behind
 demo: setup ## One execution from the request to the notification
 	@$(PY) -m local.runner demo $(ARGS)
 
+.PHONY: soak
+soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)
+	@$(PY) -m local.soak $(ARGS)
+
 .PHONY: clean
 clean: ## Stop everything and remove what the other targets made
 	@if [ -x $(PY) ]; then $(PY) -m local.runner down; fi
