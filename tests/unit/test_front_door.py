@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,22 @@ def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
     again = door(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
     assert (again.execution_id, again.status) == (first.execution_id, status)
     assert len(machine.executions()) == 1
+
+
+@pytest.mark.parametrize(
+    "there",
+    [running_record(), running_record(**verdict(Status.REJECTED), waterflai_execution_id=None)],
+    ids=["under way", "ended before it began"],
+)
+def test_a_key_whose_execution_has_begun_is_not_started_again(
+    table: Table, machine: Machine, there: Record
+) -> None:
+    """Step Functions forgets a name after 90 days, and would run it anew."""
+    first = door(table, machine).accept(KEYED, CALLER)
+    table.put(replace(there, execution_id=first.execution_id, caller=CALLER))
+    refusing = Failing(machine.client, {"start_execution": AssertionError("started again")})
+    again = door(table, machine, states=refusing).accept(KEYED, CALLER)
+    assert (again.execution_id, again.status) == (first.execution_id, there.status)
 
 
 def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: Machine) -> None:

@@ -101,6 +101,19 @@ def test_what_is_not_there_is_none(table: Table) -> None:
     assert table.records.get("nobody", NOW) is None
 
 
+def test_a_look_sees_the_last_write_and_not_an_older_one(table: Table) -> None:
+    """Moto has no replicas to lag behind, so the request itself is looked at."""
+    asked: list[dict[str, Any]] = []
+
+    class Watched:
+        def get_item(self, **request: Any) -> dict[str, Any]:
+            asked.append(request)
+            return {}
+
+    table.records_over(Watched()).get(ID, NOW)
+    assert [request["ConsistentRead"] for request in asked] == [True]
+
+
 # never_seen, expired: two requests with one key
 
 
@@ -241,6 +254,18 @@ def test_a_late_verdict_cannot_overwrite_the_first(table: Table, first: Status, 
     with pytest.raises(RecordConflict):
         table.records.conclude(there, verdict(late, finished_at=iso(NOW + 999)))
     assert table.get(ID) == concluded
+
+
+@pytest.mark.parametrize(
+    "there",
+    [running_record(finished_at=iso(NOW)), running_record(status=Status.FAILED)],
+    ids=["a time without a status", "a status without a time"],
+)
+def test_either_mark_of_an_end_is_enough(table: Table, there: Record) -> None:
+    table.put(there)
+    with pytest.raises(RecordConflict):
+        table.records.conclude(there, verdict())
+    assert table.get(ID) == there
 
 
 def test_a_verdict_leaves_alone_what_it_says_nothing_of(table: Table) -> None:

@@ -114,8 +114,8 @@ def start_again(attempts: int, retry_after_s: float | None, now: float, limits: 
 def queue_again(waited_s: float, now: float, limits: Limits) -> Decision:
     """Return START after a wait that grows with the time already spent waiting for a free slot.
 
-    Each wait is at least a hundredth of what is left, so there are at most some hundreds of them: whoever
-    has a month to wait is not asked every minute.
+    Each wait is at least a hundredth of what is left, so even a month of queueing takes no more than about
+    1,500 of them: whoever has that long is not asked every minute.
     """
     rest_s = max(limits.deadline - now, 1.0)
     wait_s = min(max(WAIT_PER_AGE * waited_s, limits.shortest_wait_s), limits.longest_wait_s)
