@@ -224,13 +224,18 @@ def test_the_answer_to_a_start_changes_no_record_that_moved_on_meanwhile(
 
 
 def test_an_undone_start_can_begin_again_and_is_counted_again(table: Table) -> None:
-    first = table.put(record())
-    table.records.begin_start(first)
-    table.records.undo_start(first)
-    again = table.get(ID)
+    begun = table.records.begin_start(table.put(record()))
+    again = table.records.undo_start(begun)
     assert again.status is Status.ACCEPTED
-    table.records.begin_start(again)
-    assert table.get(ID).start_attempts == 2
+    assert table.records.begin_start(again).start_attempts == 2
+
+
+def test_a_late_repetition_of_an_undo_does_not_undo_the_next_start(table: Table) -> None:
+    begun = table.records.begin_start(table.put(record()))
+    table.records.begin_start(table.records.undo_start(begun))
+    with pytest.raises(RecordConflict):
+        table.records.undo_start(begun)
+    assert table.status(ID) is Status.STARTING
 
 
 # still_alive, not_concluded: two verdicts

@@ -24,6 +24,7 @@ expired = "expires_at < :now"  # TTL deletes hours late; a key is free again on 
 still_accepted = "#s = :accepted AND attribute_not_exists(cancel_requested)"  # a cancel before the POST wins
 never_repeated = "attribute_not_exists(repeated)"  # whoever was told of a record keeps it
 still_starting = "#s = :starting"  # a verdict that came during the POST wins over its answer
+same_attempt = "start_attempts = :1"  # a late repetition must not undo the start after it
 still_alive = "#s IN (:accepted, :starting, :running)"
 not_known_upstream = (
     "attribute_not_exists(waterflai_execution_id)"  # with an id the upstream is asked instead
@@ -130,8 +131,9 @@ class Records:
         )
 
     def undo_start(self, record: Record) -> Record:
-        """STARTING → ACCEPTED: the start was surely not carried out."""
-        return self._change(record, {"status": Status.ACCEPTED}, f"{still_starting} AND {mine}")
+        """STARTING → ACCEPTED: the start was surely not carried out. Of this attempt only, not of a later one."""
+        changes = {"status": Status.ACCEPTED, "start_attempts": record.start_attempts}
+        return self._change(record, changes, f"{still_starting} AND {same_attempt} AND {mine}")
 
     def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
         """STARTING → RUNNING, with the upstream's id."""
