@@ -38,6 +38,7 @@ def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": str(temporary),
         "TMPDIR": str(temporary),
+        "STATE_DIR": str(temporary / "state"),  # it writes a key there even when it keeps no state
         "PYTHONUNBUFFERED": "1",
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",  # in queue addresses; localhost may be ::1

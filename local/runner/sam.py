@@ -1,6 +1,7 @@
 """`sam build` and `sam deploy`, as a user would type them, into the local AWS."""
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -61,6 +62,15 @@ def _start(
     (WORKSHOP / "metadata.json").write_text(json.dumps(note), encoding="utf-8")
     words = [word for option in {**options, "--config-file": str(config)}.items() for word in option]
     argv = [sys.executable, "-m", "samcli", command, *words, *flags]
-    own = {"SAM_CLI_TELEMETRY": "0", "SAM_CLI_POLL_DELAY": "0.2", "__SAM_CLI_APP_DIR": str(WORKSHOP)}
+    # It leaves empty folders behind in the temporary one: this run's go when the next begins.
+    temporary = WORKSHOP / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    own = {
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.2",
+        "__SAM_CLI_APP_DIR": str(WORKSHOP),
+        "TMPDIR": str(temporary),
+    }
     # What it downloads for a build goes to its working folder.
     return start(f"sam {command}", argv, env=env | own, cwd=WORKSHOP, log=log)
