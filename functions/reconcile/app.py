@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook.client import WaterflaiClient
-from waterhook.errors import RecordConflict, UpstreamError
+from waterhook.errors import UpstreamError
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status
 from waterhook.polling import Poller
@@ -77,7 +77,10 @@ class Reconciler:
         self._sleep = sleep
 
     def close(self, ended: Ended) -> Record | None:
-        """Return the record that was closed or delivered, or None where there was nothing to do."""
+        """Return the record that was closed or delivered, or None where there was nothing to do.
+
+        Raises RecordConflict when the record is gone; reconcile is called again then.
+        """
         if (ended.error or "").startswith(_OWN_ERRORS):
             return None
         now, defaults = self._clock(), self._settings.defaults
@@ -88,24 +91,11 @@ class Reconciler:
         if record.owner_execution_arn != ended.arn or record.notified_at is not None:
             return None
         if not record.status.is_final and record.waterflai_execution_id is None:
-            record = self._without_another_start(record)
+            # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
+            record = self._records.cancel_start(record, now)
         job = Job(record.execution_id, record.deadline, History(now), record.waterflai_execution_id)
         self._notifier.notify(job if record.status.is_final else self._verdict(job, record, ended), ended.arn)
         return record
-
-    def _without_another_start(self, record: Record) -> Record:
-        """Return the record with a mark that no start passes, or with the job that a start made meanwhile.
-
-        Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
-        Raises RecordConflict when the record is gone; reconcile is called again then.
-        """
-        try:
-            return self._records.request_cancel(record, self._clock())
-        except RecordConflict:
-            current = self._records.get(record.execution_id, self._clock())
-            if current is None:
-                raise
-            return current
 
     def _verdict(self, job: Job, record: Record, ended: Ended) -> Job:
         outcome, code, message = _OUTCOMES.get(ended.status, _OUTCOMES["FAILED"])

@@ -153,6 +153,19 @@ class Records:
             record, {"cancel_requested": iso(now)}, f"{still_alive} AND {not_known_upstream} AND {mine}"
         )
 
+    def cancel_start(self, record: Record, now: float) -> Record:
+        """Return the record with a mark that no start passes, or as it is where an id or a verdict came first.
+
+        Raises RecordConflict when the record is gone.
+        """
+        try:
+            return self.request_cancel(record, now)
+        except RecordConflict:
+            current = self.get(record.execution_id, now)
+            if current is None:
+                raise
+            return current
+
     def conclude(self, record: Record, verdict: Mapping[str, Any]) -> Record:
         """Anything alive → final. The first verdict wins; the record then says what is published."""
         return self._change(record, verdict, f"{still_alive} AND {not_concluded} AND {mine}")

@@ -69,7 +69,10 @@ class Remote:
         """
         previous = record.status
         if not record.status.is_final and record.waterflai_execution_id is None:
-            record = self._requested(record)
+            try:
+                record = self._records.cancel_start(record, self._clock())
+            except RecordConflict as error:
+                raise Problem(HTTPStatus.NOT_FOUND, "the execution is gone") from error
         if record.status.is_final:
             return _answer(record.status, previous)
         if record.waterflai_execution_id is None:
@@ -84,16 +87,6 @@ class Remote:
         if not stopped.outcome.is_final:
             raise Problem(HTTPStatus.BAD_GATEWAY, "Waterflai did not cancel it, and says that it is running")
         return self._ended(stopped, record, previous)
-
-    def _requested(self, record: Record) -> Record:
-        """Return the record with the wish in it, or as it is where the upstream's id or a verdict came first."""
-        try:
-            return self._records.request_cancel(record, self._clock())
-        except RecordConflict as error:
-            current = self._records.get(record.execution_id, self._clock())
-            if current is None:
-                raise Problem(HTTPStatus.NOT_FOUND, "the execution is gone") from error
-            return current
 
     def _before_the_job(self, record: Record) -> CancelAnswer:
         if record.status is Status.STARTING:
