@@ -24,16 +24,17 @@ def aws(stack: StackClient, service: str) -> Any:
     return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
 
 
-def physical(stack: StackClient, logical: str) -> str:
+def physical(stack: StackClient, logical: str, within: str = STACK_NAME) -> str:
     resource = aws(stack, "cloudformation").describe_stack_resource(
-        StackName=STACK_NAME, LogicalResourceId=logical
+        StackName=within, LogicalResourceId=logical
     )
     return str(resource["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def decision(stack: StackClient, logical: str, action: str, resource: str) -> str:
     iam = aws(stack, "iam")
-    arn = iam.get_role(RoleName=physical(stack, logical))["Role"]["Arn"]
+    within = physical(stack, "Machine") if logical == "ExecutionRole" else STACK_NAME
+    arn = iam.get_role(RoleName=physical(stack, logical, within))["Role"]["Arn"]
     answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=[action], ResourceArns=[resource])
     return str(answer["EvaluationResults"][0]["EvalDecision"])
 

@@ -70,10 +70,16 @@ def files() -> list[Path]:
 
 def definition() -> dict[str, Any]:
     """The state machine's definition, read with nothing but a YAML parser."""
-    machine = source()["Resources"]["ExecutionStateMachine"]["Properties"]
-    file = ROOT / machine.get("DefinitionS3Location", machine.get("DefinitionUri"))
-    document: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    document: dict[str, Any] = yaml.safe_load(definition_file().read_text(encoding="utf-8"))
     return document
+
+
+def definition_file() -> Path:
+    """Where the state machine's definition stands."""
+    path = nested()["Machine"]
+    machine = source(path)["Resources"]["ExecutionStateMachine"]["Properties"]
+    file: Path = path.parent / machine["DefinitionS3Location"]
+    return file
 
 
 def deployed(**parameters: str) -> Resources:

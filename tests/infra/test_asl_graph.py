@@ -28,11 +28,8 @@ def test_the_machine_has_no_problem_that_we_know_of() -> None:
 
 
 def test_the_language_stands_on_the_second_line() -> None:
-    path = (
-        template.ROOT
-        / template.source()["Resources"]["ExecutionStateMachine"]["Properties"]["DefinitionS3Location"]
-    )
-    assert path.read_text(encoding="utf-8").splitlines()[1] == "QueryLanguage: JSONata"
+    lines = template.definition_file().read_text(encoding="utf-8").splitlines()
+    assert lines[1] == "QueryLanguage: JSONata"
 
 
 def test_each_step_of_the_code_has_its_state() -> None:

@@ -49,7 +49,9 @@ def test_a_nested_template_gets_every_parameter_it_has_and_needs_no_transform(na
 
 @pytest.mark.parametrize("path", template.nested().values(), ids=lambda path: path.name)
 def test_a_nested_template_has_nothing_for_the_linter_to_say(path: Path) -> None:
-    assert lint_file(path, config=ManualArgs(regions=["us-east-1"])) == []
+    # W3002: a definition in a file of its own is uploaded by `sam deploy`, as the functions are.
+    config = ManualArgs(regions=["us-east-1"], ignore_checks=["W3002"])
+    assert lint_file(path, config=config) == []
 
 
 def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group() -> None:
