@@ -13,8 +13,9 @@ from runpy import run_path
 from typing import Any, cast
 
 from benchmarks.polling.upstream import Clock, Upstream
-from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited, loop_usd
+from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task, Workload
+from waterhook import prices
 from waterhook.models import History, Job, Next
 from waterhook.polling import Poller
 from waterhook.results import Results
@@ -120,7 +121,7 @@ class Loop:
             transitions=self._transitions,
             held_s=self.held_s,
             requests=self._upstream.requests,
-            cost_usd=loop_usd(self._transitions, self._follows, self.held_s, self._polls),
+            cost_usd=prices.waiting_usd(self._transitions, self._follows, self.held_s, self._polls),
         )
 
 

@@ -7,10 +7,8 @@ from benchmarks.polling.waited import (
     BASELINE_POLL_MB,
     BASELINE_POLL_S,
     EVENT_S,
-    FOLLOW_MB,
     INVOKE_S,
     OPEN_S,
-    POLL_MB,
     REQUEST_S,
     TRANSITION_S,
     Summary,
@@ -30,8 +28,8 @@ use today, on the same jobs. Everything is seeded: two runs write the same file.
   same for all and listed apart.
 - Assumed: a question takes {REQUEST_S} s, opening a stream {OPEN_S} s, an event's way {EVENT_S} s, a transition
   {TRANSITION_S} s, invoking a warm function {INVOKE_S} s. Streams send no keep-alive. Ours follows with
-  {FOLLOW_MB} MB and polls with {POLL_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for {BASELINE_POLL_S} s.
-  No cold starts, no errors.
+  {prices.FOLLOW_MB} MB and polls with {prices.FUNCTION_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for
+  {BASELINE_POLL_S} s. No cold starts, no errors.
 - "Retry as a loop" pays one transition a question instead of three. It cannot honour `Retry-After`, and every
   question that finds the job running is a failure in the execution's history.
 """
@@ -84,11 +82,12 @@ def _slower_tails(comparison: Comparison) -> Iterable[str]:
 
 
 def _apart() -> Iterable[str]:
-    start = prices.TRANSITION_USD + prices.lambda_usd(1, 0.3, POLL_MB) + 4 * prices.DYNAMODB_WRITE_USD
-    end = 3 * prices.TRANSITION_USD + prices.lambda_usd(1, 0.2, POLL_MB) + 2 * prices.DYNAMODB_WRITE_USD
-    yield f"- start: one transition, one invocation, four writes: ${start * 1000:.3f}"
     yield (
-        f"- end: notify and the two states after it, one invocation, two writes, one message: "
-        f"${(end + prices.SNS_MESSAGE_USD) * 1000:.3f}"
+        f"- start: one transition, one invocation, {prices.START_WRITES} writes: "
+        f"${prices.start_usd() * 1000:.3f}"
+    )
+    yield (
+        f"- end: notify and the two states after it, one invocation, {prices.END_WRITES} writes, one message: "
+        f"${prices.end_usd() * 1000:.3f}"
     )
     yield f"- a request through the API: ${prices.API_REQUEST_USD * 1000:.4f}; logs and storage by their size"

@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass
 
-from waterhook import prices
+from waterhook.prices import QUESTION_S
 
 # The way to the upstream and back; opening a stream; an event's way here.
-REQUEST_S = 0.12
+REQUEST_S = QUESTION_S
 OPEN_S = 0.2
 EVENT_S = 0.05
 # Step Functions from one state to the next, and Lambda from there to a warm function and back.
 TRANSITION_S = 0.02
 INVOKE_S = 0.03
 
-FOLLOW_MB = 128
-POLL_MB = 512
 # A baseline's poll is the cheapest there is: 128 MB, and slower only as far as one pays for it.
 BASELINE_POLL_MB = 128
 BASELINE_POLL_S = 0.24
@@ -70,12 +68,3 @@ class Summary:
     def is_beaten_by(self, other: "Summary") -> bool:
         """Whether the other one hears sooner on average and costs less."""
         return other.mean_s < self.mean_s and other.usd_per_1000 < self.usd_per_1000
-
-
-def loop_usd(transitions: int, follows: int, held_s: float, polls: int) -> float:
-    """Return the cost of waiting in our loop."""
-    return (
-        transitions * prices.TRANSITION_USD
-        + prices.lambda_usd(follows, held_s, FOLLOW_MB)
-        + prices.lambda_usd(polls, polls * REQUEST_S, POLL_MB)
-    )

@@ -82,6 +82,7 @@ class Follower:
         """Return the job with an outcome or with what to do next, after at most `follow_s` of listening."""
         ends_at = self._monotonic() + max(min(follow_s, job.deadline - self._clock()), 0.0)
         relay = self._relay() if job.progress_events else None
+        job = replace(job, history=replace(job.history, follows=job.history.follows + 1))
         while True:
             opened = self._monotonic()
             heard = self._listen(job, ends_at, relay)

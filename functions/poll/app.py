@@ -61,7 +61,7 @@ class Wiring:
         """Return the job after one question, its upstream id saved and its progress relayed where that is due."""
         if job.unsaved:
             job = self.saver.save(job, owner)
-        polled = self.poller.poll(job)
+        polled = self.poller.poll(replace(job, history=replace(job.history, polls=job.history.polls + 1)))
         progress = polled.history.progress
         if job.progress_events and progress != job.history.progress and not polled.outcome.is_final:
             self.relay().tell(polled, {"progress": progress})

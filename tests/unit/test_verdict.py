@@ -46,7 +46,7 @@ def notifier(
 
 
 def completed(**result: Any) -> Job:
-    return job(history=history(turns=3)).ended(
+    return job(history=history(turns=3, polls=2, follows=1)).ended(
         Status.COMPLETED, **({"final_output_json": '{"n":1.0}', "completed_at": iso(NOW + 59)} | result)
     )
 
@@ -74,7 +74,7 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
     table.put(running_record())
     notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
-    assert data["usage"] == {"polls": 3, "follow_seconds": 0}
+    assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000336}
     assert data["timing"] == {
         "accepted_at": iso(NOW),
         "started_at": iso(NOW + 1),

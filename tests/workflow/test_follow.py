@@ -21,7 +21,7 @@ from tests.workflow.waterflai import (
     stream,
 )
 from tests.workflow.world import World, request
-from waterhook import policy
+from waterhook import policy, prices
 from waterhook.client import CancelAnswer
 from waterhook.intake import derived_id
 
@@ -65,7 +65,12 @@ def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(foll
     assert (following.upstream.count("stream"), following.upstream.count("status")) == (1, 1)
     assert following.clock.waits == []
     assert run.result["final_output_json"] == '{"just": "in time"}'
-    assert run.result["usage"] == {"polls": 1, "follow_seconds": pytest.approx(12, abs=1)}
+    usage = run.result["usage"]
+    assert (usage["polls"], usage["follow_seconds"]) == (1, pytest.approx(12, abs=1))
+    # Start execution and the three from Notify on are in the prices of a start and of an end.
+    waited_usd = prices.waiting_usd(len(run.path) - 4, follows=1, held_s=usage["follow_seconds"], polls=0)
+    everything_usd = prices.start_usd() + waited_usd + prices.end_usd()
+    assert usage["estimated_cost_usd"] == pytest.approx(everything_usd, abs=1e-6)
     assert len(following.notifications()) == 1
 
 

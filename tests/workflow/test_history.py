@@ -9,7 +9,7 @@ from tests.workflow.clock import MIDNIGHT
 from tests.workflow.run import Run
 from tests.workflow.waterflai import Answer, completed, refused, status
 from tests.workflow.world import World, request
-from waterhook import policy
+from waterhook import policy, prices
 from waterhook.models import History, Next
 from waterhook.policy import Limits
 from waterhook.status import StatusDocument
@@ -20,6 +20,8 @@ TURN = ["Wait", "Poll", "What next?"]
 EVENTS_PER_TURN = 2 + 5 + 2
 # Started, start, choice, ..., notify, choice, succeed, succeeded.
 EVENTS_AROUND = 1 + 5 + 2 + 5 + 2 + 2 + 1
+# Whose transitions are in the prices of a start and of an end.
+OF_START_AND_END = ["Start execution", "Notify", "Completed?", "Completed"]
 THIRTY_DAYS_S = 30 * 24 * 3600
 WEEK_S = 7 * 24 * 3600
 
@@ -42,6 +44,15 @@ def test_two_polls_make_36_events_and_11_transitions(world: World) -> None:
     world.upstream.says("status", status("RUNNING"), completed("{}"))
     run = world.run(request())
     assert (len(run.events), len(run.path)) == (36, 11)
+
+
+@pytest.mark.parametrize("polls", [1, 4])
+def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world: World, polls: int) -> None:
+    world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
+    run = world.run(request())
+    around = prices.start_usd() + prices.end_usd()
+    asking_usd = prices.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, held_s=0, polls=polls)
+    assert run.result["usage"]["estimated_cost_usd"] == pytest.approx(around + asking_usd, abs=1e-6)
 
 
 def test_a_retry_adds_three_events(world: World) -> None:

@@ -96,6 +96,9 @@ class History:
 
     started_at: float
     turns: int = 0
+    """Questions asked, by whichever step."""
+    polls: int = 0
+    follows: int = 0
     errors: int = 0
     retry_after_s: float | None = None
     not_found: int = 0

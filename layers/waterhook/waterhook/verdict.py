@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 
-from waterhook import envelope
+from waterhook import envelope, prices
 from waterhook.capacity import NO_CAP, Capacity
 from waterhook.errors import RecordConflict
 from waterhook.models import Job, Status, clip, iso
@@ -119,5 +119,9 @@ class Notifier:
             "error": error,
             "waterflai_execution_id": job.waterflai_execution_id,
             "timing": {"completed_at": completed_at} if completed_at else None,
-            "usage": {"polls": job.history.turns, "follow_seconds": job.history.follow_seconds},
+            "usage": {
+                "polls": job.history.turns,
+                "follow_seconds": job.history.follow_seconds,
+                "estimated_cost_usd": prices.estimated_usd(job.history),
+            },
         }
