@@ -11,7 +11,8 @@ REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 _LOOPBACK = "127.0.0.1,localhost"
-_FOREIGN_PREFIXES = ("AWS_", "SAM_", "PYTHON", "VIRTUAL_ENV", "CONDA_")
+# MAKE: of the `make` that runs us; the one that builds the layer has its own flags.
+_FOREIGN_PREFIXES = ("AWS_", "SAM_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "MAKE")
 _TRUST_STORES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 

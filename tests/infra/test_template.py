@@ -98,7 +98,17 @@ def test_every_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
         assert properties["Layers"] == [{"Ref": layer}]
         assert properties["Handler"] == "app.handler"
     build = template.source()["Resources"]["WaterhookLayer"]["Metadata"]
-    assert build == {"BuildMethod": "python3.13", "BuildArchitecture": "arm64"}
+    assert build == {"BuildMethod": "makefile", "BuildArchitecture": "arm64"}
+
+
+def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
+    makefile = (ROOT / "layers" / "waterhook" / "Makefile").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^VERSION := (.+)$", makefile, re.MULTILINE)
+    runtimes = {
+        entry["Properties"]["Runtime"] for entry in of_type(deployed(), "AWS::Lambda::Function").values()
+    }
+    assert runtimes == {f"python{version}"}
+    assert template.source()["Resources"]["WaterhookLayer"]["Properties"]["CompatibleRuntimes"] == [*runtimes]
 
 
 def test_the_api_answers_before_api_gateway_hangs_up() -> None:
