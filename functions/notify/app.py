@@ -71,10 +71,24 @@ def _wiring() -> tuple[Reporter, Notifier]:
     return Reporter(records, settings.defaults, time.time), notifier
 
 
+def redeliver(notifier: Notifier, asked: object) -> dict[str, Any]:
+    """Return what came of publishing again: see Notifier.redeliver."""
+    answer = notifier.redeliver(asked.get("execution_id") if isinstance(asked, Mapping) else None)
+    # The id is whatever the operator wrote, so only one that a record has is logged.
+    known = answer["execution_id"] if answer["outcome"] else None
+    logger.info("redeliver", execution_id=known, outcome=answer["outcome"], redelivered=answer["redelivered"])
+    return answer
+
+
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Conclude the execution; return what the state machine ends with."""
+    """Conclude the execution; return what the state machine ends with.
+
+    `{"redeliver": {"execution_id": "..."}}`, from an operator, publishes the event of a finished execution again.
+    """
     reporter, notifier = _wiring()
+    if "redeliver" in event:
+        return redeliver(notifier, event["redeliver"])
     state, owner, started_at = event["state"], event["execution"]["arn"], event["execution"]["started_at"]
     ending = reporter.conflict(state, owner=owner, started_at=started_at)
     if ending is None:

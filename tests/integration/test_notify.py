@@ -319,3 +319,34 @@ def test_the_log_of_a_notification_holds_none_of_its_data(invoke: Invoke, table:
     assert '"message":"notify"' in log.getvalue()
     for secret in ("4711", "0815"):
         assert secret not in log.getvalue()
+
+
+def test_the_function_publishes_again_what_it_published(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(running_record(expires_at=9_000_000_000))
+    invoke(app, event(job().ended(Status.COMPLETED, final_output_json=OUTPUT).to_dict()))
+    answer = invoke(app, {"redeliver": {"execution_id": ID}})
+    first, again = topic.messages()
+    assert again == first
+    assert json.loads(json.dumps(answer)) == {
+        "execution_id": ID,
+        "redelivered": True,
+        "outcome": "COMPLETED",
+        "event_id": f"{ID}/COMPLETED",
+    }
+
+
+@pytest.mark.parametrize("asked", [{}, {"execution_id": None}, None, "id", [], {"execution_id": {"a": 1}}])
+def test_the_function_refuses_a_redelivery_of_nothing(invoke: Invoke, asked: object) -> None:
+    answer = invoke(app, {"redeliver": asked})
+    assert (answer["redelivered"], answer["outcome"]) == (False, None)
+
+
+def test_the_log_of_a_redelivery_holds_ids_and_none_of_the_data(invoke: Invoke, table: Table) -> None:
+    failed = verdict(Status.FAILED, error={"code": "a", "message": "card 4711"}, expires_at=9_000_000_000)
+    table.put(running_record(metadata_json='{"order":"0815"}', **failed))
+    with log_of(app) as log:
+        assert invoke(app, {"redeliver": {"execution_id": "4711\nforged"}})["redelivered"] is False
+        assert invoke(app, {"redeliver": {"execution_id": ID}})["redelivered"] is True
+    assert f'"execution_id":"{ID}"' in log.getvalue()
+    for secret in ("4711", "0815", "forged"):
+        assert secret not in log.getvalue()

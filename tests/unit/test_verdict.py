@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.support.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
 from tests.support.builders import (
@@ -351,3 +352,119 @@ def test_an_erased_execution_does_not_hold_the_slot_of_the_stack_for_ever(table:
     stack.take(ID, "support-chat")
     capped(table, topic).notify(completed(), OWNER)
     assert stack.take("f" * 32, "support-chat")
+
+
+# Published again, for an operator
+
+
+@pytest.mark.parametrize("status", FINAL)
+@pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
+def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
+    table: Table, topic: Topic, status: Status, deliver_to: list[str]
+) -> None:
+    given = {"output_ref": f"s3://results/executions/{ID}/final_output.json"}
+    there = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
+    table.put(there)
+    notifier(table, topic).notify(
+        job(history=history(turns=3)).ended(status, code="why", message="Grüße", **given), OWNER
+    )
+    (first,) = topic.envelopes()
+    before = table.get(ID)
+    answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
+    (again,) = topic.envelopes()
+    assert again["Message"] == first["Message"]
+    assert again["MessageAttributes"] == first["MessageAttributes"]
+    assert answer == {
+        "execution_id": ID,
+        "redelivered": True,
+        "outcome": status,
+        "event_id": f"{ID}/{status}",
+    }
+    # It was remembered the first time, and that moment stays.
+    assert table.get(ID) == before
+
+
+def test_an_inline_output_is_published_again_with_every_digit(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    notifier(table, topic).notify(completed(final_output_json='{"n":12345678901234567890,"r":1.0}'), OWNER)
+    notifier(table, topic).redeliver(ID)
+    first, again = topic.messages()
+    assert again == first
+    assert '"final_output":{"n":12345678901234567890,"r":1.0}' in again
+
+
+@pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
+def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
+    table: Table, topic: Topic, deliver_to: list[str]
+) -> None:
+    table.put(running_record(deliver_to=tuple(deliver_to)))
+    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    for _ in range(3):
+        with pytest.raises(ClientError):
+            notifier(table, topic, sns=down).notify(completed(), OWNER)
+    safe = table.get(ID)
+    assert (safe.status, safe.final_output_json, safe.notified_at) == (Status.COMPLETED, '{"n":1.0}', None)
+    answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
+    assert answer["redelivered"] is True
+    assert topic.messages() == [envelope.event(safe, SOURCE)]
+    assert table.get(ID).notified_at == iso(NOW + 9_999)
+
+
+def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: Table, topic: Topic) -> None:
+    table.put(running_record(**verdict(Status.FAILED)))
+    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    with pytest.raises(ClientError):
+        notifier(table, topic, sns=down).redeliver(ID)
+    assert table.get(ID).notified_at is None
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        (None, "erased or has expired"),
+        (running_record(), "it is RUNNING"),
+        (record(), "it is ACCEPTED"),
+        (running_record(**verdict(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
+        (
+            running_record(**verdict(), deliver_to=("sns",), notified_at=iso(NOW + 61)),
+            "output was dropped",
+        ),
+        (running_record(**verdict(expires_at=int(NOW))), "has expired"),
+    ],
+    ids=["unknown", "running", "accepted", "no sns", "dropped", "expired"],
+)
+def test_what_can_not_be_published_again_is_refused_with_a_reason(
+    table: Table, topic: Topic, there: Record | None, why: str
+) -> None:
+    if there is not None:
+        table.put(there)
+    answer = notifier(table, topic).redeliver(ID)
+    assert (answer["execution_id"], answer["redelivered"]) == (ID, False)
+    assert why in answer["reason"]
+    assert topic.messages() == []
+
+
+@pytest.mark.parametrize("execution_id", [None, "", 5, ["a"], "\ud800", "x" * 9_999, "capacity"])
+def test_what_is_no_id_is_refused_like_one_that_is_unknown(
+    table: Table, topic: Topic, execution_id: object
+) -> None:
+    capacity = Capacity(table.name, Caps(stack=1), table.client)
+    capacity.take(ID, "support-chat")
+    assert notifier(table, topic).redeliver(execution_id)["redelivered"] is False
+
+
+def test_killed_at_any_step_of_a_redelivery_it_says_nothing_else(table: Table, topic: Topic) -> None:
+    def attempt(tape: Tape) -> None:
+        client = table.records_over(Taped(table.client, tape))
+        notifier(table, topic, records=client, sns=Taped(topic.sns, tape)).redeliver(ID)
+
+    there = running_record(**verdict(Status.FAILED))
+    table.put(there)
+    rehearsal = Tape()
+    attempt(rehearsal)
+    for at in range(len(rehearsal.steps)):
+        table.put(there)
+        with pytest.raises(Killed):
+            attempt(Tape(kill_at=at))
+        attempt(Tape())
+    assert set(topic.messages()) == {envelope.event(there, SOURCE)}

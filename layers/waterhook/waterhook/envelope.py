@@ -34,7 +34,7 @@ def event(record: Record, source: str) -> str:
         data["output_error"] = compact(record.output_error)
     attributes = {
         "specversion": compact("1.0"),
-        "id": compact(f"{record.execution_id}/{record.status}"),
+        "id": compact(event_id(record)),
         "source": compact(source),
         "type": compact(event_type(record.status)),
         "subject": compact(record.execution_id),
@@ -45,6 +45,11 @@ def event(record: Record, source: str) -> str:
         # The claim check extension of CloudEvents: where the part of the data is that did not fit.
         attributes["dataref"] = compact(record.output_ref)
     return joined(attributes | {"data": joined(data)})
+
+
+def event_id(record: Record) -> str:
+    """Return the CloudEvents id of a final record's event: with `source` it names the event, however often it comes."""
+    return f"{record.execution_id}/{record.status}"
 
 
 def event_type(status: Status) -> str:

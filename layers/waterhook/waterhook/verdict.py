@@ -82,16 +82,42 @@ class Notifier:
         self._deliver(record)
         return said
 
+    def redeliver(self, execution_id: object) -> dict[str, Any]:
+        """Publish the event of a finished execution again, the same to the byte, and return what came of it.
+
+        The answer is `execution_id`, `redelivered`, `outcome` (None where nothing is known) and either `event_id`
+        or the `reason` why nothing was published, for whoever asked. An event that was never published is
+        remembered as `notify` would. Raises RecordUnavailable or boto3's errors when table or topic fail.
+        """
+        record = self._records.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
+        if record is None:
+            reason = "there is no such execution: its record was erased or has expired, or the id is wrong"
+            return {"execution_id": execution_id, "redelivered": False, "outcome": None, "reason": reason}
+        said = {"execution_id": record.execution_id, "outcome": record.status}
+        if (why := _undeliverable(record)) is not None:
+            return said | {"redelivered": False, "reason": why}
+        self._publish(record)
+        self._remember(record)
+        return said | {"redelivered": True, "event_id": envelope.event_id(record)}
+
     def _deliver(self, record: Record) -> None:
         """Publish, then remember it. A crash in between publishes the same event again: at least once."""
         if record.notified_at is not None:
             return
         if "sns" in record.deliver_to:
-            self._sns.publish(
-                TopicArn=self._topic_arn,
-                Message=envelope.event(record, self._source),
-                MessageAttributes=envelope.message_attributes(record),
-            )
+            self._publish(record)
+        self._remember(record)
+
+    def _publish(self, record: Record) -> None:
+        self._sns.publish(
+            TopicArn=self._topic_arn,
+            Message=envelope.event(record, self._source),
+            MessageAttributes=envelope.message_attributes(record),
+        )
+
+    def _remember(self, record: Record) -> None:
+        if record.notified_at is not None:
+            return
         # On a conflict two of us published the same event, and one of us remembers it.
         with suppress(RecordConflict):
             self._records.mark_notified(record, self._clock())
@@ -125,3 +151,16 @@ class Notifier:
                 "estimated_cost_usd": prices.estimated_usd(job.history),
             },
         }
+
+
+def _undeliverable(record: Record) -> str | None:
+    """Return why a record's event can't be published again, or None where it can."""
+    if not record.status.is_final:
+        return f"it is {record.status}: there is no outcome yet, and it is notified by itself"
+    if "sns" not in record.deliver_to:
+        return "its request asked for no notification: deliver_to is without sns"
+    # What a completed job gave is in one of three attributes; without `dynamodb` the first goes with the notification.
+    given = record.final_output_json or record.output_ref or record.output_error
+    if record.status is Status.COMPLETED and not given and "dynamodb" not in record.deliver_to:
+        return "its output was dropped once notified, as its request asked: deliver_to is without dynamodb"
+    return None
