@@ -8,7 +8,7 @@ from .sam import ARTIFACTS_BUCKET, STACK_NAME
 
 # Of the 32 functions that environment.py lets run at once.
 FOLLOWERS = 12
-_SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
+SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
 
 
 def session() -> boto3.Session:
@@ -25,7 +25,7 @@ def prepare(endpoint_url: str, waterflai_api_key: str) -> str:
     aws = session()
     aws.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
     secrets = aws.client("secretsmanager", endpoint_url=endpoint_url)
-    return secrets.create_secret(Name=_SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
+    return secrets.create_secret(Name=SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
 
 
 def reserve_for_following(endpoint_url: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from local.runner.client import StackClient
 from local.runner.errors import RunnerError
+from local.runner.files import locked
 from local.runner.outputs import Outputs
 from local.runner.processes import Identity
 from local.runner.stack import LocalStack
@@ -40,6 +41,13 @@ def polling_stack() -> Iterator[StackClient]:
         yield client
 
 
+@pytest.fixture
+def strict() -> Iterator[StackClient]:
+    """A stack whose local AWS enforces permissions. One test has it at a time: they change what others rely on."""
+    with locked(home_of("-strict") / "turn"), StackClient(started_stack("-strict", auth=True)) as client:
+        yield client
+
+
 @pytest.fixture(params=["follow", "poll"])
 def either_stack(request: pytest.FixtureRequest) -> StackClient:
     """Both of them, one after the other."""
@@ -53,12 +61,17 @@ def marker() -> str:
     return uuid.uuid4().hex
 
 
+def home_of(suffix: str = "") -> Path:
+    """Where the stack of that suffix keeps its files."""
+    home = Path(os.environ["WATERHOOK_TEST_STACK"])
+    return home.with_name(home.name + suffix)
+
+
 def started_stack(
     suffix: str = "", parameters: Mapping[str, str] | None = None, *, auth: bool = False
 ) -> Outputs:
     """The running stack of that suffix. Where it failed to start for one worker, the others don't try again."""
-    home = Path(os.environ["WATERHOOK_TEST_STACK"])
-    owner, home = Identity.of("pytest", int(home.name)), home.with_name(home.name + suffix)
+    owner, home = Identity.of("pytest", int(home_of().name)), home_of(suffix)
     failure = home / "failure.txt"
     if failure.exists():
         pytest.fail(failure.read_text(), pytrace=False)

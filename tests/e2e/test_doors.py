@@ -41,12 +41,17 @@ def started(stack: StackClient, execution_id: str) -> bool:
     return stack.get(execution_id).json()["status"] not in {"ACCEPTED", "STARTING"}
 
 
-def upstream_status(stack: StackClient, execution_id: str) -> str:
+def upstream(stack: StackClient, execution_id: str) -> Any:
+    """The status document of its job, with what was `asked` of it, as the simulator shows it to tests."""
     item = stack.item(execution_id)
     assert item is not None
     executions = stack.waterflai("executions")["executions"]
-    found = [job for job in executions if job["execution_id"] == item["waterflai_execution_id"]]
-    return str(found[0]["status"])
+    [found] = [job for job in executions if job["execution_id"] == item["waterflai_execution_id"]]
+    return found
+
+
+def upstream_status(stack: StackClient, execution_id: str) -> str:
+    return str(upstream(stack, execution_id)["status"])
 
 
 def put_event(stack: StackClient, detail_type: str, detail: Any) -> None:

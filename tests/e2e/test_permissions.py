@@ -1,7 +1,6 @@
 """Each role is enough for its step and for nothing more: on a stack whose local AWS enforces permissions."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,15 +8,8 @@ import pytest
 from local.runner import account
 from local.runner.client import StackClient
 from local.runner.sam import STACK_NAME
-from tests.e2e.conftest import started_stack
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def strict() -> Iterator[StackClient]:
-    with StackClient(started_stack("-strict", auth=True)) as client:
-        yield client
 
 
 def aws(stack: StackClient, service: str) -> Any:
@@ -64,7 +56,8 @@ def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
     for execution_id, status in expected.items():
         strict.wait_for_status(execution_id, status)
     assert strict.get(large).json()["final_output_url"]
-    assert {entry["execution_id"] for entry in strict.browse().json()["executions"]} == set(expected)
+    listed = strict.browse(limit=100).json()["executions"]
+    assert set(expected) <= {entry["execution_id"] for entry in listed}
 
 
 def test_a_role_without_one_of_its_actions_is_not_enough(strict: StackClient) -> None:

@@ -1,0 +1,303 @@
+"""Each function at its worst: the most memory that it takes, against the memory it is given."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.runner import environment, sam
+from local.runner.client import StackClient
+from local.runner.files import locked
+from tests.e2e.test_permissions import aws, physical
+from tests.support.server import Server, Step, reply
+from waterhook.models import History, Job, Next, Status
+from waterhook.record import Record
+from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Defaults, Request
+from waterhook.results import INLINE_BYTES
+from waterhook.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES
+from waterhook.status import MAX_STATUS_BYTES
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the high-water mark from /proc"),
+]
+
+SHARE = 0.7
+ONE_CALL = Path(__file__).with_name("one_call.py")
+DEFAULTS = Defaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+# What the follow function reads of a status document; more is for poll.
+MAX_FOLLOWED_BYTES = 256 * 1024
+EVENT_LIMIT_BYTES = 6 * 1024 * 1024  # of a synchronous call, by Lambda
+
+
+def crowded(size_bytes: int) -> str:
+    """JSON that takes the most memory per byte: empty lists, and one sign that makes all text four bytes wide."""
+    filler = ",".join(["[]"] * ((size_bytes - 20) // 3))
+    return f'["\N{GRINNING FACE}",{filler}]'
+
+
+def status(size_bytes: int) -> bytes:
+    """A status document of a completed job, just that large."""
+    around = len('{"status":"COMPLETED","final_output":}')
+    return f'{{"status":"COMPLETED","final_output":{crowded(size_bytes - around)}}}'.encode()
+
+
+LARGEST = reply(200, status(MAX_STATUS_BYTES - 1024))
+TOO_LATE = reply(200, {"cancelled": False, "previous_status": "COMPLETED"})
+STREAM = reply(
+    200,
+    b"data: "
+    + b" " * (MAX_LINE_BYTES - 200)
+    + b'{"type":"node_completed","progress":50}\n\n'
+    + b"data:x\n" * (MAX_EVENT_BYTES // 2 - 10)
+    + b"\n"
+    + b'data: {"type":"execution_completed"}\n\n',
+    {"Content-Type": "text/event-stream"},
+    close=True,
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """What a call is made in: the deployed stack's table, and a record of a running job in it."""
+
+    stack: StackClient
+    record: Record
+
+    @property
+    def execution(self) -> dict[str, str]:
+        return {"arn": self.record.owner_execution_arn, "started_at": self.record.created_at}
+
+    def state(self, **changes: Any) -> dict[str, Any]:
+        job = Job(self.record.execution_id, self.record.deadline, History(time.time()), "job")
+        return replace(job, **changes).to_dict()
+
+    def step(self, **changes: Any) -> dict[str, Any]:
+        return {"state": self.state(**changes), "execution": self.execution}
+
+    def http(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
+        identity = {"userArn": self.record.caller}
+        return {
+            "httpMethod": method,
+            "path": path,
+            "headers": {},
+            "body": body,
+            "isBase64Encoded": False,
+            "requestContext": {"identity": identity, "path": path},
+        }
+
+
+def request_text(size_bytes: int) -> str:
+    around = len('{"chatbot_id":"instant","input_data":{"a":}}')
+    return f'{{"input_data":{{"a":{crowded(size_bytes - around)}}}}}'
+
+
+def start(world: World) -> Any:
+    given = {"chatbot_id": "instant", **json.loads(request_text(MAX_REQUEST_BYTES))}
+    return {"input": given, "execution": {**world.execution, "arn": world.record.owner_execution_arn + "-2"}}
+
+
+def poll(world: World) -> Any:
+    return world.step()
+
+
+def follow(world: World) -> Any:
+    return world.step(progress_events=True)
+
+
+def notify(world: World) -> Any:
+    output = {"final_output_json": crowded(INLINE_BYTES)}
+    return world.step(outcome=Status.COMPLETED, next=Next.NOTIFY, result=output)
+
+
+def reconcile(world: World) -> Any:
+    return {"arn": world.record.owner_execution_arn, "status": "ABORTED"}
+
+
+def accept(world: World) -> Any:
+    return world.http("POST", "/v1/executions/instant/async", request_text(MAX_REQUEST_BYTES))
+
+
+def accept_too_much(world: World) -> Any:
+    return world.http("POST", "/v1/executions/instant/async", request_text(EVENT_LIMIT_BYTES))
+
+
+def cancel_by_api(world: World) -> Any:
+    return world.http("DELETE", f"/v1/executions/{world.record.execution_id}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, the upstream's answers to it, and how to see that it did what it was called for."""
+
+    function: str
+    what: str
+    event: Callable[[World], Any]
+    answers: list[Step]
+    did: Callable[[Any], bool]
+
+
+def kept(state: Any) -> bool:
+    return state["outcome"] == "COMPLETED" and "output_ref" in state["result"]
+
+
+def said(code: int) -> Callable[[Any], bool]:
+    return lambda answer: answer["statusCode"] == code
+
+
+CASES = [
+    Case(
+        "start",
+        "240 KiB of request",
+        start,
+        [reply(200, {"execution_id": "job"})],
+        lambda state: state["outcome"] == "RUNNING",
+    ),
+    Case(
+        "follow",
+        "256 KiB of status, the longest line and event, progress told",
+        follow,
+        [STREAM, reply(200, status(MAX_FOLLOWED_BYTES - 1024))],
+        kept,
+    ),
+    Case("poll", "6 MiB of status", poll, [LARGEST], kept),
+    Case(
+        "poll",
+        "20 MiB of status",
+        poll,
+        [reply(200, status(20 * 1024 * 1024))],
+        lambda state: state["result"]["output_error"] == "too_large",
+    ),
+    Case("cancel", "too late: 6 MiB of status", poll, [TOO_LATE, LARGEST], kept),
+    Case(
+        "notify",
+        "32 KiB of output, 4 KiB of metadata",
+        notify,
+        [LARGEST],
+        lambda said: said["status"] == "COMPLETED",
+    ),
+    Case(
+        "reconcile", "too late: 6 MiB of status", reconcile, [TOO_LATE, LARGEST], lambda said: said["closed"]
+    ),
+    Case("api", "240 KiB of request", accept, [LARGEST], said(202)),
+    Case("api", "6 MiB of request", accept_too_much, [LARGEST], said(413)),
+    Case("api", "DELETE, too late: 6 MiB of status", cancel_by_api, [TOO_LATE, LARGEST], said(200)),
+]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what was deployed; `sam build` for another stack may be at work in the original."""
+    copy = tmp_path_factory.mktemp("built") / "build"
+    with locked(sam.WORKSHOP / "lock"):
+        shutil.copytree(sam.WORKSHOP / "build", copy)
+    return copy
+
+
+@pytest.fixture
+def worlds(stack: StackClient) -> Iterator[list[World]]:
+    """A running job's record for each case, each owned by an execution that has ended; none stays."""
+    machine = stack.stepfunctions.create_state_machine(
+        name=f"over-at-once-{uuid.uuid4().hex[:8]}",
+        definition=json.dumps({"StartAt": "End", "States": {"End": {"Type": "Pass", "End": True}}}),
+        roleArn="arn:aws:iam::000000000000:role/any",
+    )["stateMachineArn"]
+    worlds = []
+    for _ in CASES:
+        execution_id = uuid.uuid4().hex
+        metadata = {"note": "m" * (MAX_METADATA_BYTES - 20)}
+        raw = {"chatbot_id": "instant", "input_data": {}, "metadata": metadata}
+        given = {"execution_id": execution_id, "request": raw}
+        owner = stack.stepfunctions.start_execution(stateMachineArn=machine, input=json.dumps(given))
+        record = Record.accepted(
+            execution_id,
+            Request.from_dict(raw, DEFAULTS),
+            time.time(),
+            owner=owner["executionArn"],
+            source="api",
+            deliver_to=DEFAULTS.deliver_to,
+            caller="arn:aws:iam::000000000000:user/measured",
+        )
+        record = replace(record, status=Status.RUNNING, start_attempts=1, waterflai_execution_id="job")
+        stack.dynamodb.put_item(TableName=stack.outputs.table_name, Item=record.to_item())
+        worlds.append(World(stack, record))
+    yield worlds
+    for world in worlds:
+        forget(stack, world.record.execution_id)
+
+
+def forget(stack: StackClient, execution_id: str) -> None:
+    stack.dynamodb.delete_item(TableName=stack.outputs.table_name, Key={"execution_id": {"S": execution_id}})
+
+
+def measured(case: Case, world: World, built: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What the call answered and the most memory it took, in a process of its own."""
+    with Server(list(case.answers)) as upstream:
+        env = {
+            **environment.CREDENTIALS,
+            **configuration["Environment"]["Variables"],
+            "PATH": os.defpath,
+            "PYTHONPATH": os.pathsep.join(
+                [str(built / f"{case.function.title()}Function"), str(built / "WaterhookLayer" / "python")]
+            ),
+            "AWS_LAMBDA_FUNCTION_NAME": "measured",
+            "AWS_REGION": environment.REGION,
+            "AWS_DEFAULT_REGION": environment.REGION,
+            "AWS_ENDPOINT_URL": world.stack.outputs.endpoint_url,
+            "WATERFLAI_BASE_URL": upstream.url,
+        }
+        run = subprocess.run(
+            [sys.executable, str(ONE_CALL)],
+            input=json.dumps(case.event(world), ensure_ascii=False),
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+    assert run.returncode == 0, run.stderr
+    answer: dict[str, Any] = json.loads(run.stdout)
+    return answer
+
+
+def test_each_function_at_its_worst_takes_less_than_seventy_percent_of_its_memory(
+    stack: StackClient, worlds: list[World], built: Path
+) -> None:
+    functions = aws(stack, "lambda")
+    configurations = {
+        case.function: functions.get_function_configuration(
+            FunctionName=physical(stack, f"{case.function.title()}Function")
+        )
+        for case in CASES
+    }
+
+    def measure(case: Case, world: World) -> dict[str, Any]:
+        return measured(case, world, built, configurations[case.function])
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(measure, CASES, worlds))
+    print(f"\n{'function':10} {'peak MiB':>8} {'of MiB':>6} {'share':>5}  at")
+    shares = []
+    for case, result in zip(CASES, results, strict=True):
+        memory_mib, peak_mib = configurations[case.function]["MemorySize"], result["peak_kib"] / 1024
+        shares.append(peak_mib / memory_mib)
+        print(f"{case.function:10} {peak_mib:8.0f} {memory_mib:6} {shares[-1]:5.0%}  {case.what}")
+        assert case.did(result["answer"]), (case.function, case.what, str(result["answer"])[:500])
+        if case.event is start:
+            forget(stack, result["answer"]["execution_id"])
+    assert max(shares) < SHARE
+
+
+def test_no_function_is_left_out() -> None:
+    apps = (environment.ROOT / "functions").glob("*/app.py")
+    assert {case.function for case in CASES} == {app.parent.name for app in apps}

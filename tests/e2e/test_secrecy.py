@@ -1,0 +1,138 @@
+"""The API key is where it belongs and nowhere else, also when it changes; the customer's data is in no log."""
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from local.runner import account
+from local.runner.client import StackClient
+from tests.e2e.conftest import home_of
+from tests.e2e.test_doors import started, until, upstream
+from tests.e2e.test_outcomes import starts_of
+from tests.e2e.test_permissions import aws, physical
+from tests.e2e.traces import Trace, everything
+
+pytestmark = pytest.mark.e2e
+
+NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}
+# All eight but LOST, which takes a minute of 404.
+OUTCOMES = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "REJECTED", "UNCERTAIN", "ERROR"}
+
+
+def rotate(stack: StackClient, key: str) -> None:
+    """Have the upstream take that key only, as soon as the secret holds it."""
+    secrets = aws(stack, "secretsmanager")
+    secrets.put_secret_value(SecretId=account.SECRET_NAME, SecretString=key)
+    stack.waterflai("key", {"api_key": key})
+
+
+def refused(stack: StackClient, operation: str) -> int:
+    """How often the upstream has said 401."""
+    return int(stack.waterflai("requests")["counts"][operation].get("401", 0))
+
+
+@contextmanager
+def broken_start(stack: StackClient) -> Iterator[None]:
+    """Meanwhile each start is a fault of ours: its table is another's."""
+    functions, name = aws(stack, "lambda"), physical(stack, "StartFunction")
+    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    wrong = {**before, "WATERHOOK_TABLE": "no-such-table"}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": wrong})
+    try:
+        yield
+    finally:
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
+
+
+@contextmanager
+def key_echoed(stack: StackClient, key: str) -> Iterator[None]:
+    """Meanwhile the upstream refuses each start and puts the key that it was shown into its answer."""
+    echo = {"on": "start", "kind": "status_code", "code": 422, "detail": f"you said {key}"}
+    stack.waterflai("faults", {"faults": [echo]})
+    try:
+        yield
+    finally:
+        stack.waterflai("faults", {"faults": []})
+
+
+def ended_in_every_way(stack: StackClient, key: str, data: str) -> dict[str, str]:
+    """Executions that carry `data` in every field a customer fills, and the status each has ended with."""
+    given: dict[str, Any] = {"metadata": {"note": data}}
+
+    def submit(chatbot_id: str, simulate: dict[str, Any] | None = None, **more: Any) -> str:
+        return stack.submit(chatbot_id, {"question": data, "simulate": simulate or {}}, **given, **more)
+
+    ids = [submit("endless", timeout_seconds=8)]
+    # Its start comes first: on a busy machine ten cold starts at once outlast a short deadline.
+    until(lambda: started(stack, ids[0]))
+    polled = submit("support-chat", {"seconds": 2, "output": {"answer": data}, "faults": [NO_STREAM]})
+    ids += [polled, submit("instant", {"output": {"answer": data}}), submit("always-fails")]
+    ids += [submit("big-output", {"output": {"answer": [data] * 2000}}), submit("no-such-chatbot")]
+    ids += [submit("cancelled-upstream"), submit("answer-lost")]
+    until(lambda: all(started(stack, execution_id) for execution_id in ids))
+    with key_echoed(stack, key):
+        ids.append(submit("support-chat"))
+        stack.wait_for_notification(ids[-1])
+    with broken_start(stack):
+        ids.append(submit("support-chat"))
+        stack.wait_for_notification(ids[-1])
+    return {execution_id: stack.wait_for_notification(execution_id)["data"]["status"] for execution_id in ids}
+
+
+def places(traces: list[Trace], text: str) -> Counter[str]:
+    return Counter(place for place, said in traces if text in said)
+
+
+def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, marker: str) -> None:
+    simulate = {"seconds": 9, "queue_seconds": 0}
+    polled = strict.submit(
+        "support-chat", {"marker": marker, "simulate": {**simulate, "faults": [NO_STREAM]}}
+    )
+    followed = strict.submit("support-chat", {"marker": marker, "simulate": simulate})
+    # Both have shown the old key: one is asked about again and again, the other is listened to.
+    arn = until(lambda: strict.execution_arn(polled))
+    until(lambda: (states := strict.states(arn)).count("Poll") and states[-1] == "Wait")
+    until(lambda: upstream(strict, followed)["asked"]["stream"])
+    before = {operation: refused(strict, operation) for operation in ("start", "status")}
+    rotate(strict, f"rotated-{marker}")
+    # By a function that has started jobs with the old key.
+    later = strict.submit("instant", {"marker": marker})
+
+    for execution_id in (polled, followed, later):
+        assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
+        assert len(strict.peek(execution_id)) == 1
+    assert starts_of(strict, marker) == 3
+    assert refused(strict, "status") == before["status"] + 2
+    assert refused(strict, "start") == before["start"] + 1
+
+
+def test_the_key_is_in_nothing_that_the_stack_wrote_and_the_customers_data_in_no_log(
+    strict: StackClient, marker: str
+) -> None:
+    key, data = f"canary-{uuid.uuid4().hex}", f"data-{marker}"
+    rotate(strict, key)
+    endings = ended_in_every_way(strict, key, data)
+    assert set(endings.values()) == OUTCOMES
+
+    traces = list(everything(strict, home_of("-strict")))
+    kept = places(traces, data)
+    print(
+        f"\n{len(traces)} texts, {sum(len(text) for _, text in traces)} characters; the data is in {dict(kept)}"
+    )
+    assert places(traces, key) == {}
+    # The same search finds what was put there for it, wherever docs/security.md says, so it is not blind.
+    assert kept.keys() - {"file ministack.log"} == {
+        "history",
+        "record",
+        "notification",
+        "object",
+        "answer of the API",
+    }
+    # And it has read what the executions said on their way, faults included.
+    assert all(places(traces, execution_id)["log NotifyLogs"] for execution_id in endings)
+    assert places(traces, "RecordUnavailable")["log StartLogs"]
+    assert not any(place.startswith("log ") for place in kept)
