@@ -108,8 +108,8 @@ down: .venv/.stamp ## Stop it; nothing stays behind
 	@$(PY) -m local.runner down
 
 .PHONY: demo
-demo: setup ## One execution from the request to the notification
-	@$(PY) -m local.runner demo $(ARGS)
+demo: setup ## One execution, shown (SCENARIO=failure, timeout, cancel or flaky: how it may go)
+	@$(PY) -m local.runner demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
 .PHONY: soak
 soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from . import environment, interrupts
 from .errors import RunnerError
 from .outputs import Outputs
+from .scenarios import SCENARIOS
 from .screen import Screen
 from .services import Upstream
 from .stack import HOME, LocalStack, end_abandoned
@@ -25,7 +26,7 @@ def run(words: Sequence[str]) -> int:
             case "down":
                 _down()
             case "demo":
-                _demo(auth=arguments.auth)
+                _demo(arguments.scenario, auth=arguments.auth)
             case "status":
                 return _status()
             case _:
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     }.items():
         command = commands.add_parser(name, help=does, description=does)
         command.add_argument("--auth", action="store_true", help="the local AWS enforces roles and policies")
+        if name == "demo":
+            command.add_argument("--scenario", choices=SCENARIOS, default="success", help="what is shown")
     commands.add_parser("down", help="end what `up` started")
     commands.add_parser("status", help="say what is running and where")
     commands.add_parser("lint", help="check the template and the state machine")
@@ -79,11 +82,14 @@ def _status() -> int:
     return 0
 
 
-def _demo(*, auth: bool) -> None:
+def _demo(name: str, *, auth: bool) -> None:
     from .demo import run as run_demo  # noqa: PLC0415  # an HTTP client that the other commands don't need
 
+    scenario, upstream = SCENARIOS[name], Upstream.from_env(os.environ)
+    if upstream is not None and scenario.simulated:
+        raise RunnerError(f"The scenario `{name}` needs the simulated Waterflai: unset WATERFLAI_BASE_URL.")
     screen = Screen()
-    run_demo(LocalStack(auth=auth, upstream=Upstream.from_env(os.environ), screen=screen), screen)
+    run_demo(LocalStack(auth=auth, upstream=upstream, screen=screen), screen, scenario)
 
 
 def _lint() -> int:

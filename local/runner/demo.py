@@ -1,6 +1,7 @@
 """One execution from the request to the notification, told while it happens."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,24 +12,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .client import StackClient, execution_id_of, notification
 from .errors import RunnerError
 from .interrupts import pause
+from .outputs import Outputs
+from .scenarios import Scenario
 from .screen import Screen
 from .stack import LocalStack
 
-CHATBOT = "support-chat"
-REQUEST = {
-    "input_data": {"message": "Where is my order?", "language": "en"},
-    "metadata": {"ticket": "T-1001"},
-}
 _LIMIT_S = 60.0
 _PACE_S = 0.2
 _ON_ITS_WAY_S = 5.0
 
 
-def run(stack: LocalStack, screen: Screen) -> None:
+def run(stack: LocalStack, screen: Screen, scenario: Scenario) -> None:
     """Return once the notification has arrived and been shown; raises RunnerError when it does not come."""
+    screen.line(scenario.title, "bold")
+    screen.line()
     try:
-        with StackClient(stack.up()) as client:
-            _Demo(client, screen).tell()
+        tell(stack.up(), screen, scenario)
     except (httpx.HTTPError, BotoCoreError, ClientError) as error:
         raise RunnerError(f"The local stack has stopped answering: {error}") from error
     finally:
@@ -37,12 +36,20 @@ def run(stack: LocalStack, screen: Screen) -> None:
                 stack.down()
 
 
+def tell(outputs: Outputs, screen: Screen, scenario: Scenario) -> None:
+    """Show one execution on a running stack; raises RunnerError when its notification does not come."""
+    with StackClient(outputs) as client:
+        _Demo(client, screen, scenario).tell()
+
+
 class _Demo:
     """The story of one execution, each line with the seconds since its request."""
 
-    def __init__(self, client: StackClient, screen: Screen) -> None:
+    def __init__(self, client: StackClient, screen: Screen, scenario: Scenario) -> None:
         self._client = client
         self._screen = screen
+        self._scenario = scenario
+        self._cancelled = False
         self._began = time.monotonic()
         self._alive_at = self._began
         self._states_told = 0
@@ -51,9 +58,10 @@ class _Demo:
     def tell(self) -> None:
         """Request, progress, notification, record; raises RunnerError when one of them fails to come."""
         self._screen.line()
-        self._screen.line(f"POST /v1/executions/{CHATBOT}/async", "bold")
-        self._screen.document(REQUEST)
+        self._screen.line(f"POST /v1/executions/{self._scenario.chatbot}/async", "bold")
+        self._screen.document(self._scenario.request)
         self._screen.line()
+        asked = self._asked()
         execution_id = self._submit()
         with self._screen.busy("Waiting for the notification"):
             event = self._follow(execution_id)
@@ -64,10 +72,11 @@ class _Demo:
         self._screen.line("The record, from the executions table", "bold")
         self._screen.document(self._client.item(execution_id))
         self._screen.line()
+        self._tell_asked(asked)
 
     def _submit(self) -> str:
         self._began = time.monotonic()
-        answer = self._client.post(CHATBOT, REQUEST)
+        answer = self._client.post(self._scenario.chatbot, self._scenario.request)
         if answer.status_code != 202:  # noqa: PLR2004  # HTTP's own number
             raise RunnerError(f"The API answered {answer.status_code}: {answer.text}")
         execution_id = str(answer.json()["execution_id"])
@@ -81,11 +90,14 @@ class _Demo:
             if arn:
                 self._tell_states(arn)
             self._tell_status(execution_id)
+            self._cancel_when_due(execution_id)
             event = self._receive(execution_id)
             if event:
                 if arn:
                     self._tell_states(arn)
                 self._say("Notification", f"{event.get('type')}{_delay(event)}")
+                if arn:
+                    self._tell_end(arn)
                 return event
             if arn:
                 self._give_up_when_ended(arn)
@@ -100,6 +112,35 @@ class _Demo:
         elif time.monotonic() - self._alive_at > _ON_ITS_WAY_S:
             why = f"{run.get('error', '')} {run.get('cause', '')}".strip()
             raise RunnerError(f"The state machine ended {run['status']} without a notification. {why}")
+
+    def _cancel_when_due(self, execution_id: str) -> None:
+        due_s = self._scenario.cancel_after_s
+        if due_s is None or self._cancelled or time.monotonic() - self._began < due_s:
+            return
+        self._cancelled = True
+        answer = self._client.delete(execution_id)
+        self._say("DELETE", f"{answer.status_code} {answer.json().get('message') or answer.text}")
+
+    def _tell_end(self, arn: str) -> None:
+        """How the state machine ends: red for whoever watches it, unless the job has completed."""
+        ended = self._client.wait_for_end(arn)
+        self._tell_states(arn)
+        self._say("Execution", " ".join([ended["status"], *([ended["error"]] if "error" in ended else [])]))
+
+    def _asked(self) -> Counter[str]:
+        """How often the simulated Waterflai gave which answer so far; nothing of a real one."""
+        if not self._scenario.simulated:
+            return Counter()
+        counts = self._client.waterflai("requests")["counts"]
+        return Counter({f"{what} {code}": n for what, codes in counts.items() for code, n in codes.items()})
+
+    def _tell_asked(self, before: Counter[str]) -> None:
+        asked = self._asked() - before
+        if asked:
+            self._screen.line("What Waterflai was asked, and answered", "bold")
+            for answer, count in sorted(asked.items()):
+                self._screen.line(f"  {answer:24} {count}")
+            self._screen.line()
 
     def _tell_states(self, arn: str) -> None:
         states = self._client.states(arn)

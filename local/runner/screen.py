@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -45,5 +46,12 @@ class Screen:
 
     def document(self, document: Any) -> None:
         """JSON, indented, each line cut to the width."""
-        for line in json.dumps(document, indent=2, ensure_ascii=False, default=str).splitlines():
+        for line in json.dumps(document, indent=2, ensure_ascii=False, default=_plain).splitlines():
             self.line("  " + (line if len(line) <= WIDTH - 2 else line[: WIDTH - 3] + "…"))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: a number of DynamoDB's as a number, anything else as text."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)

@@ -1,0 +1,28 @@
+"""What a newcomer sees first: every scenario of the demo ends as its title says, and can be read."""
+
+import pytest
+
+from local.runner import demo
+from local.runner.client import StackClient
+from local.runner.scenarios import SCENARIOS
+from local.runner.screen import WIDTH, Screen
+
+ENDS = {
+    "success": ("waterhook.execution.completed", "SUCCEEDED"),
+    "failure": ("waterhook.execution.failed", "FAILED Waterhook.Failed"),
+    "timeout": ("waterhook.execution.timed_out", "FAILED Waterhook.TimedOut"),
+    "cancel": ("waterhook.execution.cancelled", "FAILED Waterhook.Cancelled"),
+    "flaky": ("waterhook.execution.completed", "SUCCEEDED"),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_of_the_demo_ends_as_it_should_and_is_readable_in_a_log(
+    stack: StackClient, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    demo.tell(stack.outputs, Screen(), SCENARIOS[name])
+    shown = capsys.readouterr().out
+    for end in ENDS[name]:
+        assert end in shown
+    assert "\x1b" not in shown
+    assert [line for line in shown.splitlines() if len(line) > WIDTH] == []
