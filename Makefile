@@ -97,6 +97,10 @@ test: setup check ## Everything CI runs: checks and all tests, end to end on the
 bench: .venv/.stamp ## Delay and cost of waiting against every polling loop; fails when a target is missed
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks.polling
 
+.PHONY: picture
+picture: .venv/.stamp ## Draw the state machine into docs/architecture.md again
+	@$(PY) -m local.picture
+
 # ---- The laptop ---------------------------------------------------------------------------------------------
 
 .PHONY: up
