@@ -16,3 +16,9 @@ def table(document: str, heading: str, nth: int = 0) -> list[list[str]]:
 def names(cell: str) -> list[str]:
     """What stands between back ticks."""
     return _CODE.findall(cell)
+
+
+def anchors(document: str) -> set[str]:
+    """What a link may name of it: GitHub takes each heading in small letters, without signs, spaces as hyphens."""
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

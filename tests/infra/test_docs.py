@@ -6,6 +6,7 @@ import re
 import pytest
 import yaml
 
+from tests.infra.markdown import anchors
 from tests.infra.template import ROOT, source
 from waterhook.envelope import event_type
 from waterhook.errors import InvalidRequest
@@ -14,7 +15,7 @@ from waterhook.request import Defaults, Request
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULTS = Defaults(timeout_s=60, deliver_to=("sns",))
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 
 def table(heading: str) -> list[list[str]]:
@@ -60,8 +61,12 @@ def test_every_operation_is_in_the_table_and_in_the_description() -> None:
 
 def test_links_of_the_docs_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in LINK.findall(document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target, section in LINK.findall(document.read_text(encoding="utf-8")):
+            file = document.parent / target if target else document
+            assert file.exists(), f"{document.name}: {target}"
+            assert not section or section in anchors(file.read_text(encoding="utf-8")), (
+                f"{document.name}: #{section}"
+            )
 
 
 @pytest.mark.parametrize("name", ["request", "eventbridge", "start"])
