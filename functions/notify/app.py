@@ -46,7 +46,14 @@ class Reporter:
         """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
         fault = state.get("fault")
         if "history" in state:
-            job = Job.from_dict(state)
+            try:
+                job = Job.from_dict(state)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                # Of a version that this one can't read. Where that is the fault, it must not silence its own report.
+                if fault is None:
+                    raise
+                upstream_id = state.get("waterflai_execution_id")
+                job = Job(state["execution_id"], 0, History(self._clock()), upstream_id)
         else:
             _, record = self._claim(state, owner, started_at)
             job = Job(

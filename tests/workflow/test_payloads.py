@@ -202,6 +202,20 @@ def test_a_state_of_another_version_is_still_understood(world: World, version: A
     assert len(world.notifications()) == 1
 
 
+@pytest.mark.parametrize(
+    "unreadable", [{"history": {"began": 0}}, {"history": []}, {"next": "wait", "outcome": "PAUSED"}], ids=str
+)
+def test_a_state_that_no_step_can_read_ends_in_a_notification_of_the_fault(
+    world: World, unreadable: Any
+) -> None:
+    world.functions.alter("start", lambda state: state | {"v": 9, "next": "poll"} | unreadable)
+    run = world.run(request())
+    assert run.error == "Waterhook.Error"
+    [said] = world.notifications()
+    assert json.loads(said.text)["data"]["status"] == "ERROR"
+    assert json.loads(said.text)["data"]["waterflai_execution_id"]
+
+
 def test_a_state_says_which_version_it_is(world: World) -> None:
     world.upstream.says("status", completed("{}"))
     assert {state["v"] for state in world.run(request()).inputs("What next?")} == {1}
