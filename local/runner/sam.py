@@ -16,23 +16,25 @@ ARTIFACTS_BUCKET = "waterhook-local-artifacts"
 
 # What the SAM CLI keeps between two runs: all stacks of this checkout share it, one at a time.
 WORKSHOP = environment.ROOT / ".local" / "sam"
-_BUILD = WORKSHOP / "build"
+BUILD = WORKSHOP / "build"
 
 
 def start_build(log: Path) -> Child:
     """`sam build` of the checkout's template."""
     options = {
         "--template-file": str(environment.ROOT / "template.yaml"),
-        "--build-dir": str(_BUILD),
+        "--build-dir": str(BUILD),
         "--cache-dir": str(WORKSHOP / "cache"),
     }
     return _start("build", options, ["--cached", "--parallel"], environment.for_tools(), log)
 
 
-def start_deploy(endpoint_url: str, parameters: Mapping[str, str], log: Path) -> Child:
+def start_deploy(
+    endpoint_url: str, parameters: Mapping[str, str], log: Path, *, build: Path = BUILD
+) -> Child:
     """`sam deploy` of what was built."""
-    template = _BUILD / "template-for-ministack.json"
-    write_inlined(_BUILD / "template.yaml", template)
+    template = build / "template-for-ministack.json"
+    write_inlined(build / "template.yaml", template)
     options = {
         "--template-file": str(template),
         "--stack-name": STACK_NAME,

@@ -200,7 +200,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what was deployed; `sam build` for another stack may be at work in the original."""
     copy = tmp_path_factory.mktemp("built") / "build"
     with locked(sam.WORKSHOP / "lock"):
-        shutil.copytree(sam.WORKSHOP / "build", copy)
+        shutil.copytree(sam.BUILD, copy)
     return copy
 
 
