@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import boto3
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
@@ -31,9 +31,10 @@ from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 from waterhook.stopping import Stopper
+from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
 
-logger = Logger()
+telemetry = Telemetry("api", correlation_id_path=API_GATEWAY_REST)
 # Somebody waits at the other end, and API Gateway hangs up after 29 s. A cancel that is too late asks twice.
 READ_TIMEOUT_S = 6.0
 BUDGET_S = 10.0
@@ -83,9 +84,15 @@ def _wiring() -> FrontDoor:
     def remote() -> Remote:
         # Most callers start an execution and never ask again: they don't pay for the upstream's client.
         key = ApiKey(settings.api_key_secret_arn)
-        client = WaterflaiClient(settings.base_url, key, read_timeout_s=READ_TIMEOUT_S, budget_s=BUDGET_S)
+        client = WaterflaiClient(
+            settings.base_url,
+            key,
+            read_timeout_s=READ_TIMEOUT_S,
+            budget_s=BUDGET_S,
+            watch=telemetry.called,
+        )
         poller = Poller(client, Results(settings.bucket), settings, time.time)
-        notifier = Notifier.of(settings, records, time.time)
+        notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
         return Remote(records, client, Stopper(client, poller), notifier, time.time)
 
     states = boto3.client("stepfunctions")
@@ -105,7 +112,7 @@ def accept(chatbot_id: str) -> Response[str]:
     """Take a request in: 202 with where to look and how to cancel."""
     event = app.current_event
     record = _wiring().accept(request_of(event, unquote(chatbot_id)), caller_of(event))
-    logger.info("accepted", execution_id=record.execution_id, status=record.status)
+    telemetry.tell_record(record)
     url = _base_url(event) + f"/v1/executions/{record.execution_id}"
     said = {
         "execution_id": record.execution_id,
@@ -121,6 +128,7 @@ def read(execution_id: str) -> Response[str]:
     """Show where an execution stands: 200 with its status document."""
     door = _wiring()
     record = door.find(unquote(execution_id), caller_of(app.current_event))
+    telemetry.tell_record(record)
     retry_after_s = door.retry_after_s(record)
     return _json(
         HTTPStatus.OK, door.document(record), {"Retry-After": str(retry_after_s)} if retry_after_s else {}
@@ -146,7 +154,8 @@ def cancel(execution_id: str) -> Response[str]:
     """Cancel an execution: 200 with what came of it, 202 when that is not known yet."""
     execution_id = unquote(execution_id)
     answer = _wiring().cancel(execution_id, caller_of(app.current_event))
-    logger.info("cancel", execution_id=execution_id, cancelled=answer.cancelled)
+    outcome = Status.CANCELLED if answer.cancelled else answer.previous_status
+    telemetry.tell(execution_id=execution_id, outcome=outcome)
     said = {"execution_id": execution_id, **asdict(answer)}
     pending = not answer.cancelled and answer.previous_status == Status.STARTING
     return _json(HTTPStatus.ACCEPTED if pending else HTTPStatus.OK, compact(said))
@@ -164,7 +173,7 @@ def _invalid(error: InvalidRequest) -> Response[str]:
 
 @app.exception_handler([RecordUnavailable, SettingsError, BotoCoreError, ClientError])  # type: ignore[untyped-decorator]
 def _unavailable(error: Exception) -> Response[str]:
-    logger.error("table, topic, bucket or secret is unavailable", reason=str(error))
+    telemetry.logger.error("table, topic, bucket or secret is unavailable", reason=str(error))
     return _detail(HTTPStatus.SERVICE_UNAVAILABLE, "try again in a moment")
 
 
@@ -182,10 +191,15 @@ def _base_url(event: APIGatewayProxyEvent) -> str:
     return f"https://{domain}{prefix}" if domain else prefix
 
 
-@logger.inject_lambda_context(clear_state=True)
+@telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one HTTP request."""
-    return app.resolve(event, context)
+    answer = app.resolve(event, context)
+    # The template of the path, not the path: what a caller may write into that is none of ours.
+    telemetry.tell(
+        route=f"{event.get('httpMethod')} {event.get('resource')}", http_status=answer["statusCode"]
+    )
+    return answer
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook.client import WaterflaiClient
@@ -17,8 +16,9 @@ from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 from waterhook.stopping import Stopper
+from waterhook.telemetry import Telemetry
 
-logger = Logger()
+telemetry = Telemetry("cancel", correlation_id_path="execution.arn")
 
 # An upstream that can't cancel for this many attempts won't; the caller has waited long enough.
 MAX_CANCELS = 3
@@ -61,15 +61,16 @@ def _wiring() -> Canceller:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
-    client = WaterflaiClient(settings.base_url, key)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     return Canceller(Stopper(client, Poller(client, Results(settings.bucket), settings, time.time)))
 
 
-@logger.inject_lambda_context(clear_state=True)
+@telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Cancel the overdue execution; return the state of the loop."""
+    telemetry.tell(event["state"])
     state = _wiring().cancel(Job.from_dict(event["state"])).to_dict()
-    logger.info("cancel", execution_id=state["execution_id"], outcome=state["outcome"], next=state["next"])
+    telemetry.tell(state)
     return state
 
 

@@ -10,7 +10,6 @@ from enum import Enum, auto
 from functools import cache
 from typing import Any, Protocol
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import policy
@@ -22,8 +21,9 @@ from waterhook.progress import Relay
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.telemetry import Telemetry
 
-logger = Logger()
+telemetry = Telemetry("follow", correlation_id_path="execution.arn")
 
 # Every other event means "something changed"; this one means "ask now". The status decides what is true.
 FINAL_EVENT = "execution_completed"
@@ -112,7 +112,6 @@ class Follower:
                     if relay is not None:
                         relay.tell(job, change_in(event))
         except UpstreamError as error:
-            logger.info("stream", execution_id=job.execution_id, code=error.code, http_status=error.status)
             if error.code != BROKE_OFF or error.status is None:
                 heard = Heard.NOTHING
         return heard if self._monotonic() - opened >= WORTHWHILE_S else Heard.NOTHING
@@ -143,7 +142,7 @@ def _wiring() -> tuple[Follower, Settings]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
-    client = WaterflaiClient(settings.base_url, key)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     poller = Poller(client, Results(settings.bucket), settings, time.time, limit_bytes=MAX_STATUS_BYTES)
 
     def relay() -> Relay:
@@ -153,20 +152,16 @@ def _wiring() -> tuple[Follower, Settings]:
     return Follower(client, poller, relay, time.monotonic, time.time, time.sleep), settings
 
 
-@logger.inject_lambda_context(clear_state=True)
+@telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Follow the execution's stream; return the state of the loop."""
+    telemetry.tell(event["state"])
     follower, settings = _wiring()
     left_s = context.get_remaining_time_in_millis() / 1000 - LAST_QUESTION_S
-    job = Job.from_dict(event["state"])
-    state = follower.follow(job, min(settings.follow_s, left_s)).to_dict()
-    logger.info(
-        "follow",
-        execution_id=job.execution_id,
-        outcome=state["outcome"],
-        next=state["next"],
-        wait=state["wait_seconds"],
-    )
+    job = follower.follow(Job.from_dict(event["state"]), min(settings.follow_s, left_s))
+    telemetry.asked(job)
+    state = job.to_dict()
+    telemetry.tell(state)
     return state
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import envelope
@@ -16,9 +15,10 @@ from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.request import Defaults
 from waterhook.settings import Settings
+from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
 
-logger = Logger()
+telemetry = Telemetry("notify", correlation_id_path="execution.arn")
 
 
 class Reporter:
@@ -74,7 +74,7 @@ class Reporter:
 def _wiring() -> tuple[Reporter, Notifier]:
     settings = Settings.from_env(os.environ)
     records = Records(settings.table)
-    notifier = Notifier.of(settings, records, time.time)
+    notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
     return Reporter(records, settings.defaults, time.time), notifier
 
 
@@ -82,17 +82,17 @@ def redeliver(notifier: Notifier, asked: object) -> dict[str, Any]:
     """Return what came of publishing again: see Notifier.redeliver."""
     answer = notifier.redeliver(asked.get("execution_id") if isinstance(asked, Mapping) else None)
     # The id is whatever the operator wrote, so only one that a record has is logged.
-    known = answer["execution_id"] if answer["outcome"] else None
-    logger.info("redeliver", execution_id=known, outcome=answer["outcome"], redelivered=answer["redelivered"])
+    telemetry.tell(answer, execution_id=answer["execution_id"] if answer["outcome"] else None)
     return answer
 
 
-@logger.inject_lambda_context(clear_state=True)
+@telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Conclude the execution; return what the state machine ends with.
 
     `{"redeliver": {"execution_id": "..."}}`, from an operator, publishes the event of a finished execution again.
     """
+    telemetry.tell(event.get("state"))
     reporter, notifier = _wiring()
     if "redeliver" in event:
         return redeliver(notifier, event["redeliver"])
@@ -100,7 +100,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     ending = reporter.conflict(state, owner=owner, started_at=started_at)
     if ending is None:
         ending = notifier.notify(reporter.job(state, owner=owner, started_at=started_at), owner)
-    logger.info("notify", execution_id=ending["execution_id"], outcome=ending["outcome"])
+    telemetry.tell(ending)
     return ending
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook.client import WaterflaiClient
 from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.figures import Figure
 from waterhook.models import Job
 from waterhook.polling import Poller
 from waterhook.progress import Relay
@@ -19,8 +19,9 @@ from waterhook.records import Records
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.telemetry import Telemetry
 
-logger = Logger()
+telemetry = Telemetry("poll", correlation_id_path="execution.arn")
 
 
 class LateSaver:
@@ -73,23 +74,23 @@ def _wiring() -> Wiring:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
-    client = WaterflaiClient(settings.base_url, key)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
     saver = LateSaver(lambda: Records(settings.table), time.time)
     return Wiring(poller, saver, lambda: Relay.of(settings, time.time))
 
 
-@logger.inject_lambda_context(clear_state=True)
+@telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Ask for the execution's status; return the state of the loop."""
-    state = _wiring().poll(Job.from_dict(event["state"]), event["execution"]["arn"]).to_dict()
-    logger.info(
-        "poll",
-        execution_id=state["execution_id"],
-        outcome=state["outcome"],
-        next=state["next"],
-        wait=state["wait_seconds"],
-    )
+    telemetry.tell(event["state"])
+    given = Job.from_dict(event["state"])
+    if given.follow_refused:
+        telemetry.measure(Figure.FOLLOW_REFUSED)
+    job = _wiring().poll(given, event["execution"]["arn"])
+    telemetry.asked(job)
+    state = job.to_dict()
+    telemetry.tell(state)
     return state
 
 

@@ -3,17 +3,17 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook.client import WaterflaiClient
 from waterhook.errors import UpstreamError
+from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status
 from waterhook.polling import Poller
@@ -23,12 +23,13 @@ from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 from waterhook.stopping import Stopper
+from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-logger = Logger()
+telemetry = Telemetry("reconcile", correlation_id_path="event_id")
 
 # In-process attempts to stop a remote job before its record is closed all the same.
 CANCEL_ATTEMPTS = 3
@@ -114,7 +115,7 @@ class Reconciler:
             try:
                 stopped = self._stopper.stop(job, outcome, code=code, message=message)
             except UpstreamError as error:
-                logger.warning("not cancelled", execution_id=job.execution_id, code=error.code)
+                telemetry.logger.warning("not cancelled", execution_id=job.execution_id, code=error.code)
                 continue
             if stopped.outcome.is_final:
                 return stopped
@@ -132,20 +133,22 @@ def describe(states: "SFNClient", arn: str, status: str) -> Ended:
 def _wiring() -> tuple[Reconciler, "SFNClient"]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    client = WaterflaiClient(settings.base_url, key)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     records = Records(settings.table)
-    notifier = Notifier.of(settings, records, time.time)
+    notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
     reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
     return reconciler, boto3.client("stepfunctions")
 
 
-@logger.inject_lambda_context(clear_state=True)
-def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+@telemetry.observed
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Close the execution that a status event names by ARN and status."""
+    telemetry.tell(execution_arn=event["arn"])
     reconciler, states = _wiring()
     record = reconciler.close(describe(states, event["arn"], event["status"]))
-    logger.info("reconcile", execution_id=record.execution_id if record else None, closed=record is not None)
+    if record is not None:
+        telemetry.measure(Figure.RECONCILED)
     return {"closed": record is not None}
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import envelope, policy
 from waterhook.capacity import NO_CAP, Capacity
 from waterhook.client import WaterflaiClient
 from waterhook.errors import NotAccepted, RecordConflict, RecordUnavailable, Unavailable, UpstreamError
+from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Next, Status, epoch
 from waterhook.record import Record
@@ -21,8 +21,9 @@ from waterhook.records import Records
 from waterhook.request import Request
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.telemetry import Telemetry
 
-logger = Logger()
+telemetry = Telemetry("start", correlation_id_path="execution.arn")
 _SERVICE_UNAVAILABLE = 503
 _CANCELLED_BEFORE = {"code": "cancelled", "message": "cancelled before it was started"}
 
@@ -74,6 +75,7 @@ class Starter:
             History(round(now, 3)),
             record.waterflai_execution_id,
             progress_events=record.progress_events,
+            chatbot_id=record.chatbot_id,
         )
         if request is None:
             problem = intake.problem or ""
@@ -103,6 +105,7 @@ class Starter:
 
     def _queued(self, job: Job, record: Record) -> Job:
         """Return the job on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
+        telemetry.measure(Figure.STARTS_QUEUED)
         now = self._clock()
         waited_s = now - (epoch(record.created_at) or now)
         decision = policy.queue_again(waited_s, now, self._settings.limits(job.deadline))
@@ -131,7 +134,7 @@ class Starter:
                 self._cancel_quietly(upstream_id)
                 return self._overtaken(job)
         except RecordUnavailable:
-            logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
+            telemetry.logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
             job = replace(job, unsaved=True)
         if record.cancel_requested:
             return replace(job, next=Next.CANCEL, cancel_requested=True)
@@ -193,7 +196,7 @@ class Starter:
         try:
             self._upstream.cancel(upstream_id)
         except UpstreamError as error:
-            logger.warning(
+            telemetry.logger.warning(
                 "a job nobody waits for was not cancelled", code=error.code, http_status=error.status
             )
 
@@ -203,17 +206,19 @@ def _wiring() -> Starter:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
-    client = WaterflaiClient(settings.base_url, key)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     capacity = Capacity(settings.table, settings.caps)
     return Starter(Records(settings.table), client, settings, time.time, capacity)
 
 
-@logger.inject_lambda_context(clear_state=True)
+@telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Start the execution that the state machine was handed; return the state of its loop."""
-    execution = event["execution"]
-    state = _wiring().start(event["input"], owner=execution["arn"], started_at=execution["started_at"])
-    logger.info("start", execution_id=state.get("execution_id"), outcome=state["outcome"], next=state["next"])
+    given, execution = event["input"], event["execution"]
+    if isinstance(given, dict):
+        telemetry.tell(event_id=given.get("event_id"), execution_id=given.get("execution_id"))
+    state = _wiring().start(given, owner=execution["arn"], started_at=execution["started_at"])
+    telemetry.tell(state)
     return state
 
 

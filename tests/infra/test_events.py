@@ -56,7 +56,7 @@ def test_the_detail_of_the_sample_on_the_bus_is_a_request() -> None:
 
 
 def test_the_sample_of_a_stopped_execution_names_it_and_nothing_more() -> None:
-    assert set(sample("reconcile")) == {"arn", "status"}
+    assert set(sample("reconcile")) == {"arn", "status", "event_id"}
 
 
 @pytest.mark.parametrize("name", ["api-start", "api-read", "api-list", "api-cancel"])

@@ -22,9 +22,9 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 FLOORS = [
     {"errors"},
     {"models", "sse", "connections"},
-    {"prices", "request", "status", "transport"},
+    {"prices", "request", "status", "transport", "figures"},
     {"policy", "client", "record", "results", "secrets", "capacity"},
-    {"records", "settings"},
+    {"records", "settings", "telemetry"},
     {"envelope", "intake", "polling"},
     {"progress", "stopping", "verdict"},
     {"remote"},
@@ -40,6 +40,7 @@ OUTSIDE = {
     "results": {"boto3", "botocore"},
     "secrets": {"boto3", "botocore"},
     "progress": {"boto3", "botocore"},  # publishes
+    "telemetry": {"aws_lambda_powertools"},  # logger and metrics
     "verdict": {"boto3"},  # publishes
     "remote": {"botocore"},  # a secret that can't be read costs the progress, not the record
     "front_door": {"botocore"},  # only to tell a refusal of StartExecution from a doubt

@@ -14,7 +14,7 @@ from waterhook.settings import Settings
 
 SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
 # Read by Powertools, not by us.
-POWERTOOLS_VARIABLES = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
 API_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry]

@@ -95,10 +95,10 @@ def test_reconcile_hears_of_no_other_machine() -> None:
     ]
 
 
-def test_a_status_event_passes_on_the_arn_and_the_status_and_none_of_the_customer_s_data() -> None:
+def test_a_status_event_passes_on_arn_status_and_id_and_none_of_the_customer_s_data() -> None:
     # Without a transformer, or with a path that is too short, the whole event would be handed over.
     passed = handed_over(target("EndedRule")["InputTransformer"], ENDED)
-    assert passed == {"arn": OWNER, "status": "ABORTED"}
+    assert passed == {"arn": OWNER, "status": "ABORTED", "event_id": ENDED["id"]}
     assert not {"Input", "InputPath"} & target("EndedRule").keys()
 
 

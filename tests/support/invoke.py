@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
+from logging import StreamHandler
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.support.aws import Bucket, Machine, Secret, Table, Topic
 from tests.support.builders import environment
 from tests.support.context import CONTEXT
+from waterhook.telemetry import Telemetry
 
 type Invoke = Callable[..., dict[str, Any]]
 
@@ -45,10 +47,18 @@ def invoke(
 
 @contextmanager
 def log_of(app: Any) -> Iterator[StringIO]:
-    """Yield what the function logs, as CloudWatch would get it."""
-    log = StringIO()
-    before = app.logger.registered_handler.setStream(log)
+    """Yield what the function of a module logs, its figures aside, as CloudWatch would get it."""
+    with log_into(app.telemetry) as log:
+        yield log
+
+
+@contextmanager
+def log_into(telemetry: Telemetry) -> Iterator[StringIO]:
+    """Yield the lines that a function's voice logs; its figures go to standard output."""
+    log, handler = StringIO(), telemetry.logger.registered_handler
+    assert isinstance(handler, StreamHandler)
+    before = handler.setStream(log)
     try:
         yield log
     finally:
-        app.logger.registered_handler.setStream(before)
+        handler.setStream(before)

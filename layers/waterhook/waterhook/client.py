@@ -1,14 +1,16 @@
 """Waterflai's HTTP API: start, ask, cancel and listen to executions."""
 
 import json
-from collections.abc import Generator, Mapping
-from contextlib import closing
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from waterhook.connections import shared_ssl_context
-from waterhook.errors import InvalidRequest, StreamOverflow
+from waterhook.errors import InvalidRequest, StreamOverflow, UpstreamError
+from waterhook.figures import Asked, Call, unwatched
 from waterhook.models import MAX_ID_CHARS, clip
 from waterhook.sse import Decoder
 from waterhook.status import MAX_STATUS_BYTES, StatusDocument
@@ -56,8 +58,13 @@ class WaterflaiClient:
         *,
         read_timeout_s: float | None = None,
         budget_s: float | None = None,
+        watch: Callable[[Call], None] = unwatched,
     ) -> None:
-        """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other."""
+        """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other.
+
+        `watch` is told of every call that was answered or failed.
+        """
+        self._watch = watch
         self._budget_s = budget_s
         self._http = Transport(
             base_url,
@@ -72,26 +79,29 @@ class WaterflaiClient:
         Raises Unavailable or Refused when surely no job was created, PerhapsAccepted when one may have been.
         """
         body = json.dumps({"input_data": input_data}, allow_nan=False).encode()
-        answer = self._call("POST", f"{_path(chatbot_id)}/async", body)
-        started = _object(answer)
-        execution_id = started.get("execution_id")
-        if not isinstance(execution_id, str) or not _is_segment(execution_id):
-            raise unusable(answer.status, "no usable execution_id")
-        return execution_id
+        with self._watched(Asked.START):
+            answer = self._call("POST", f"{_path(chatbot_id)}/async", body)
+            started = _object(answer)
+            execution_id = started.get("execution_id")
+            if not isinstance(execution_id, str) or not _is_segment(execution_id):
+                raise unusable(answer.status, "no usable execution_id")
+            return execution_id
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
         """Return the status document. Raises UpstreamError for any other answer, which says nothing of the job."""
-        answer = self._call("GET", _path(execution_id), limit_bytes=limit_bytes)
-        try:
-            # The cap may have cut a character in two; anything else that is not UTF-8 is garbage.
-            text = answer.body.decode("utf-8-sig", "ignore" if answer.capped else "strict")
-            return StatusDocument.from_text(text, capped=answer.capped)
-        except ValueError as error:
-            raise unusable(answer.status, str(error)) from error
+        with self._watched(Asked.STATUS):
+            answer = self._call("GET", _path(execution_id), limit_bytes=limit_bytes)
+            try:
+                # The cap may have cut a character in two; anything else that is not UTF-8 is garbage.
+                text = answer.body.decode("utf-8-sig", "ignore" if answer.capped else "strict")
+                return StatusDocument.from_text(text, capped=answer.capped)
+            except ValueError as error:
+                raise unusable(answer.status, str(error)) from error
 
     def cancel(self, execution_id: str) -> CancelAnswer:
         """Ask for the execution's end and return what came of it. Raises UpstreamError for any other answer."""
-        answer = _object(self._call("DELETE", _path(execution_id)))
+        with self._watched(Asked.CANCEL):
+            answer = _object(self._call("DELETE", _path(execution_id)))
         cancelled = answer.get("cancelled")
         message, previous = answer.get("message"), answer.get("previous_status")
         return CancelAnswer(
@@ -118,7 +128,7 @@ class WaterflaiClient:
             idle_timeout_s=idle_timeout_s,
             limit_bytes=MAX_STREAM_BYTES,
         )
-        with closing(pieces):
+        with self._watched(Asked.STREAM), closing(pieces):
             try:
                 for piece in pieces:
                     for event in decoder.feed(piece):
@@ -126,6 +136,16 @@ class WaterflaiClient:
                             yield value
             except StreamOverflow as error:
                 raise unusable(200, str(error)) from error
+
+    @contextmanager
+    def _watched(self, asked: Asked) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        except UpstreamError as error:
+            self._watch(Call(asked, (time.monotonic() - began) * 1000, error))
+            raise
+        self._watch(Call(asked, (time.monotonic() - began) * 1000))
 
     def _call(
         self, method: str, path: str, body: bytes | None = None, limit_bytes: int = MAX_ANSWER_BYTES

@@ -125,6 +125,8 @@ class Job:
     """The upstream id is known here but not in the record yet; a later step saves it."""
     progress_events: bool = False
     cancel_requested: bool = False
+    chatbot_id: str | None = None
+    """For the logs; every step would else have to look it up."""
     follow_refused: bool = False
     """Set by the state machine when there was no capacity to follow; the next poll takes note."""
     outcome: Status = Status.RUNNING

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 
+def _untold(_record: Record) -> None:
+    """Tell nobody."""
+
+
 class Notifier:
     """Writes verdicts and publishes them. Killed at any point and called again, it says the same thing."""
 
@@ -31,8 +35,12 @@ class Notifier:
         retention_s: float,
         clock: Callable[[], float],
         capacity: Capacity = NO_CAP,
+        delivered: Callable[[Record], None] = _untold,
     ) -> None:
-        """Keep what it works with; `retention_s` is how long a record stays after its verdict."""
+        """Keep what it works with; `retention_s` is how long a record stays after its verdict.
+
+        `delivered` is told of each record that was marked as notified here.
+        """
         self._records = records
         self._sns = sns
         self._topic_arn = topic_arn
@@ -40,9 +48,16 @@ class Notifier:
         self._retention_s = retention_s
         self._clock = clock
         self._capacity = capacity
+        self._delivered = delivered
 
     @classmethod
-    def of(cls, settings: Settings, records: Records, clock: Callable[[], float]) -> Self:
+    def of(
+        cls,
+        settings: Settings,
+        records: Records,
+        clock: Callable[[], float],
+        delivered: Callable[[Record], None] = _untold,
+    ) -> Self:
         """Return the notifier of this deployment."""
         return cls(
             records,
@@ -52,6 +67,7 @@ class Notifier:
             retention_s=settings.retention_days * 24 * 3600,
             clock=clock,
             capacity=Capacity(settings.table, settings.caps),
+            delivered=delivered,
         )
 
     def notify(self, job: Job, owner: str) -> dict[str, Any]:
@@ -120,7 +136,7 @@ class Notifier:
             return
         # On a conflict two of us published the same event, and one of us remembers it.
         with suppress(RecordConflict):
-            self._records.mark_notified(record, self._clock())
+            self._delivered(self._records.mark_notified(record, self._clock()))
 
     def _reread(self, record: Record) -> Record:
         current = self._records.get(record.execution_id, self._clock())

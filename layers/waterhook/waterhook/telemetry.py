@@ -1,0 +1,182 @@
+"""What a function says of itself: one line in its log and one set of figures, however an invocation ends.
+
+The line has the fields of LINE and never another, so a payload has no way in: what a function hands over is picked
+from, not written out. A traceback is Lambda's to write.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from waterhook.errors import PerhapsAccepted, Unavailable
+from waterhook.figures import DIMENSION, NAMESPACE, Asked, Call, Figure
+from waterhook.models import MAX_ID_CHARS, Job, Status, clip, epoch
+from waterhook.record import Record
+
+# All that a line may hold, besides what Powertools adds of the invocation itself.
+LINE = (
+    "execution_id",
+    "waterflai_execution_id",
+    "chatbot_id",
+    "outcome",
+    "next",
+    "wait_seconds",
+    "latency_ms",
+    "upstream_calls",
+    "upstream_error",
+    "upstream_status",
+    "execution_arn",
+    "event_id",
+    "route",
+    "http_status",
+    "redelivered",
+    "fault",
+)
+
+type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+
+
+def _metrics() -> EphemeralMetrics:
+    """Return figures of one invocation; Powertools prints them by itself when there are a hundred of a kind."""
+    stack = os.environ.get("WATERHOOK_SOURCE", "").rpartition("/")[2]
+    return EphemeralMetrics(namespace=NAMESPACE, default_dimensions={DIMENSION: stack or "unknown"})
+
+
+@dataclass(slots=True)
+class _Invocation:
+    """What has come together so far."""
+
+    line: dict[str, Any] = field(default_factory=dict)
+    metrics: EphemeralMetrics = field(default_factory=_metrics)
+
+
+class Telemetry:
+    """The voice of one function. Outside an invocation, and in tests of its parts, nobody listens."""
+
+    def __init__(
+        self, verb: str, *, correlation_id_path: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Speak as `verb`; the JMESPath finds in an event what binds its lines to those of others."""
+        self.logger = Logger(service="waterhook", location=None)
+        self._verb = verb
+        self._path = correlation_id_path
+        self._clock = clock
+        self._current: ContextVar[_Invocation | None] = ContextVar(f"telemetry of {verb}", default=None)
+
+    def observed(self, handler: Handler) -> Handler:
+        """Return the handler with its line and its figures, which are written also when it raises."""
+
+        @self.logger.inject_lambda_context(clear_state=True, correlation_id_path=self._path)
+        @wraps(handler)
+        def invoke(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+            invocation = _Invocation()
+            token = self._current.set(invocation)
+            try:
+                answer = handler(event, context)
+            except BaseException as error:
+                self.tell(fault=type(error).__name__)
+                self.logger.error(self._verb, **_rounded(invocation.line))  # noqa: TRY400  # see above
+                raise
+            else:
+                self.logger.info(self._verb, **_rounded(invocation.line))
+                return answer
+            finally:
+                self._current.reset(token)
+                if invocation.metrics.metric_set:
+                    invocation.metrics.flush_metrics()
+
+        return invoke
+
+    def tell(self, said: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Put into the line what it has a field for; whatever else there is, and None, is passed over."""
+        if (invocation := self._current.get()) is not None:
+            given = {**(said or {}), **more}
+            invocation.line |= {name: _plain(given[name]) for name in LINE if given.get(name) is not None}
+
+    def tell_record(self, record: Record) -> None:
+        """Say which execution it is about, and where that stands."""
+        self.tell(
+            execution_id=record.execution_id,
+            waterflai_execution_id=record.waterflai_execution_id,
+            chatbot_id=record.chatbot_id,
+            outcome=record.status,
+        )
+
+    def measure(self, figure: Figure, value: float = 1) -> None:
+        """Add a value to a figure."""
+        if (invocation := self._current.get()) is not None:
+            invocation.metrics.add_metric(figure, figure.unit, value)
+
+    def called(self, call: Call) -> None:
+        """Take note of a call to the upstream."""
+        if (invocation := self._current.get()) is None:
+            return
+        if call.error is not None:
+            self.tell(upstream_error=call.error.code, upstream_status=call.error.status)
+        for figure in call.failures:
+            self.measure(figure)
+        if call.asked is Asked.STREAM:
+            return  # an open stream takes as long as it is listened to
+        line = invocation.line
+        self.tell(
+            latency_ms=line.get("latency_ms", 0.0) + call.latency_ms,
+            upstream_calls=line.get("upstream_calls", 0) + 1,
+        )
+        self.measure(Figure.UPSTREAM_CALLS)
+        self.measure(Figure.UPSTREAM_LATENCY, call.latency_ms)
+        if call.asked is Asked.START:
+            self._started(call)
+
+    def _started(self, call: Call) -> None:
+        if call.error is None:
+            self.measure(Figure.STARTED)
+        elif isinstance(call.error, PerhapsAccepted):
+            self.measure(Figure.UNCERTAIN_STARTS)
+        elif isinstance(call.error, Unavailable):
+            self.measure(Figure.STARTS_DELAYED)
+
+    def asked(self, job: Job) -> None:
+        """Measure how long a running job has shown no progress; one that never showed any may not be able to."""
+        history = job.history
+        if not job.outcome.is_final and history.progress is not None and history.progress_at is not None:
+            self.measure(Figure.SECONDS_WITHOUT_PROGRESS, max(self._clock() - history.progress_at, 0.0))
+
+    def delivered(self, record: Record) -> None:
+        """Measure an execution whose outcome was delivered just now, by this invocation and no other."""
+        self.tell_record(record)
+        self.measure(Figure.of_outcome(record.status))
+        completed_at = epoch((record.timing or {}).get("completed_at"))
+        if completed_at is not None:
+            # By the upstream's clock, and ours may be behind it.
+            self.measure(Figure.NOTIFY_LAG, max(self._clock() - completed_at, 0.0))
+        accepted_at, finished_at = epoch(record.created_at), epoch(record.finished_at)
+        if record.status is Status.COMPLETED and accepted_at is not None and finished_at is not None:
+            self.measure(Figure.TIME_TO_COMPLETE, max(finished_at - accepted_at, 0.0))
+        usage = record.usage or {}
+        for name, figure in _USAGE.items():
+            if isinstance(usage.get(name), int | float):
+                self.measure(figure, usage[name])
+
+
+_USAGE = {
+    "polls": Figure.POLLS,
+    "follow_seconds": Figure.FOLLOW_SECONDS,
+    "estimated_cost_usd": Figure.ESTIMATED_COST,
+}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as it is and anything else as a short text: an id may be a caller's."""
+    return value if isinstance(value, int | float) else clip(str(value), MAX_ID_CHARS)
+
+
+def _rounded(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 1) if isinstance(value, float) else value for name, value in line.items()}
