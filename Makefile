@@ -14,7 +14,11 @@ PYTEST := $(PY) -m pytest
 # What is active in the user's shell must not decide what is built or whose account is asked.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
 unexport PIP_USER PIP_TARGET PIP_PREFIX UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT
+# Only the goals that are about a stack of the user's own, and are asked for alone, see the user's account.
+OWN_ACCOUNT := waterhook redeliver erase
+ifneq (,$(filter-out $(OWN_ACCOUNT),$(or $(MAKECMDGOALS),help)))
 unexport $(filter-out AWS_CA_BUNDLE,$(filter AWS_% SAM_%,$(.VARIABLES)))
+endif
 export SAM_CLI_TELEMETRY := 0
 
 # uv from the PATH, or our own in .venv-boot. (A shim of pyenv may be there and not work: so ask it something.)
@@ -118,6 +122,22 @@ demo: setup ## One execution, shown (SCENARIO=failure, timeout, cancel or flaky:
 .PHONY: soak
 soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)
 	@$(PY) -m local.soak $(ARGS)
+
+# ---- A deployed stack: the one of `make up` while there is one, else the user's on AWS -------------------------
+
+WATERHOOK = PYTHONPATH=layers/waterhook $(PY) -m waterhook_cli
+
+.PHONY: waterhook
+waterhook: .venv/.stamp ## The command for people at a terminal (ARGS="submit support-chat --follow")
+	@$(WATERHOOK) $(ARGS)
+
+.PHONY: redeliver
+redeliver: .venv/.stamp ## Publish outcomes again (ARGS="--since 24h --dry-run")
+	@$(WATERHOOK) redeliver $(ARGS)
+
+.PHONY: erase
+erase: .venv/.stamp ## Erase an execution for good (ARGS="--id ID")
+	@$(WATERHOOK) erase $(ARGS)
 
 .PHONY: clean
 clean: ## Stop everything and remove what the other targets made

@@ -1,0 +1,19 @@
+"""`waterhook`, or `python -m waterhook_cli`: see `--help`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        # Loading takes a moment, in which Ctrl-C must not end in a traceback either.
+        from waterhook_cli.cli import cli  # noqa: PLC0415
+
+        cli(prog_name="waterhook")
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""`doctor` looks at the stack itself: its state, its share of Lambda, its alarms, its records."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from waterhook.models import Status, iso
+from waterhook_cli.findings import Finding
+from waterhook_cli.target import Resource, Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
+
+_ALARMS = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
+# A new account starts with 10; from 100 on Lambda lets functions reserve a share.
+_SMALL_QUOTA = 100
+# notify goes on trying for hours; what is younger may be on its way.
+_UNTOLD_S = 900.0
+_OVERDUE_S = 3600.0
+_ALIVE = [status for status in Status if not status.is_final]
+# A megabyte each: enough for tens of thousands of records, and for less than a cent.
+_MAX_PAGES = 20
+_NAMED = 3
+
+
+def state(stack: Stack) -> Iterator[Finding]:
+    """Look whether the last deployment went well."""
+    if stack.status.endswith("_IN_PROGRESS"):
+        yield Finding.note(f"{stack} is being changed: {stack.status}", "Look again when that is over.")
+    elif stack.status == "UPDATE_ROLLBACK_COMPLETE":
+        yield Finding.warning(
+            f"{stack}: its last update failed and was rolled back; the version before it runs",
+            f"The reason: aws cloudformation describe-stack-events --stack-name {stack.name}",
+        )
+    elif "ROLLBACK" in stack.status or "FAILED" in stack.status or "DELETE" in stack.status:
+        yield Finding.problem(
+            f"{stack} is {stack.status}",
+            f"The reason: aws cloudformation describe-stack-events --stack-name {stack.name}",
+        )
+    else:
+        yield Finding.ok(f"{stack}: {stack.status}")
+
+
+def concurrency(
+    functions: "LambdaClient", resources: Iterable[Resource], parameters: Mapping[str, str], *, local: bool
+) -> Iterator[Finding]:
+    """Look whether there is room to listen, and room beside it."""
+    limits = functions.get_account_settings()["AccountLimit"]
+    quota, unreserved = limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"]
+    room = f"Lambda runs {quota} at a time in this account and region, {unreserved} of them unreserved"
+    names = [entry.physical for entry in resources if entry.name == "FollowFunction"]
+    if local:  # it has a quota of its own, and `make up` a share of its own for listening
+        yield Finding.ok(room)
+        return
+    if quota < _SMALL_QUOTA:
+        yield Finding.warning(
+            room,
+            "Ask for more (Service Quotas, Lambda, Concurrent executions); until then deploy with FollowMode=OFF.",
+        )
+    else:
+        yield Finding.ok(room)
+    if parameters.get("FollowMode") == "OFF" or not names:
+        yield Finding.note("FollowMode is OFF: executions are asked at intervals, none is listened to")
+        return
+    wanted = parameters.get("FollowConcurrency", "")
+    found: Mapping[str, Any] = functions.get_function_concurrency(FunctionName=names[0])
+    reserved = found.get("ReservedConcurrentExecutions")
+    if str(reserved) != wanted:
+        yield Finding.warning(
+            f"{'nothing' if reserved is None else reserved} is reserved for listening, "
+            f"but FollowConcurrency is {wanted}: somebody has changed it by hand",
+            "Deploy again, or set it: aws lambda put-function-concurrency "
+            f"--function-name {names[0]} --reserved-concurrent-executions {wanted}",
+        )
+
+
+def alarms(cloudwatch: "CloudWatchClient", resources: Iterable[Resource]) -> Iterator[Finding]:
+    """Look which of the stack's alarms ring."""
+    names = [entry.physical for entry in resources if entry.kind in _ALARMS]
+    if not names:
+        yield Finding.note("no alarms are deployed with the stack")
+        return
+    kinds: Any = ["MetricAlarm", "CompositeAlarm"]
+    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNames=names[:100], AlarmTypes=kinds)
+    found: list[Any] = [
+        alarm for page in pages for alarm in [*page.get("MetricAlarms", []), *page.get("CompositeAlarms", [])]
+    ]
+    ringing = [alarm for alarm in found if alarm.get("StateValue") == "ALARM"]
+    for alarm in ringing:
+        yield Finding.problem(
+            f"the alarm {alarm['AlarmName']} rings: {alarm.get('StateReason', '')}",
+            alarm.get("AlarmDescription", "") or "docs/operations.md says what to do.",
+        )
+    if not ringing:
+        yield Finding.ok(f"none of {len(found)} alarms rings")
+
+
+def records(dynamodb: "DynamoDBClient", table: str, now: float) -> Iterator[Finding]:
+    """Look for outcomes that were never published, and executions that should long have ended."""
+    untold: list[str] = []
+    overdue: list[str] = []
+    seen = 0
+    # A late verdict is `status` with a deadline behind it; `s` because that word is reserved.
+    alive = {f":s{index}": {"S": str(status)} for index, status in enumerate(_ALIVE)}
+    values: Any = {
+        ":told": {"S": iso(now - _UNTOLD_S)},
+        ":late": {"N": str(int(now - _OVERDUE_S))},
+        **alive,
+    }
+    pages = dynamodb.get_paginator("scan").paginate(
+        TableName=table,
+        ProjectionExpression="execution_id, finished_at",
+        FilterExpression="(attribute_not_exists(notified_at) AND finished_at < :told) "
+        f"OR (#s IN ({', '.join(alive)}) AND deadline < :late)",
+        ExpressionAttributeNames={"#s": "status"},
+        ExpressionAttributeValues=values,
+    )
+    complete = True
+    for number, page in enumerate(pages, 1):
+        seen += page["ScannedCount"]
+        for item in page["Items"]:
+            (untold if "finished_at" in item else overdue).append(item["execution_id"].get("S", ""))
+        if number == _MAX_PAGES and page.get("LastEvaluatedKey"):
+            complete = False
+            break
+    if untold:
+        yield Finding.problem(
+            f"the outcome of {_some(untold)} was never published",
+            "waterhook redeliver --undelivered",
+        )
+    if overdue:
+        yield Finding.problem(
+            f"{_some(overdue)} should have ended more than an hour ago",
+            "Look at the execution of the state machine that has this id in its name; stopping it closes the record.",
+        )
+    if not untold and not overdue:
+        yield Finding.ok(
+            f"{'all' if complete else 'the first'} {seen} records looked at: none undelivered or overdue"
+        )
+
+
+def _some(ids: list[str]) -> str:
+    """Return how many there are, and the first of them."""
+    count = f"{len(ids)} execution{'s' if len(ids) > 1 else ''}"
+    return f"{count} ({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''})"

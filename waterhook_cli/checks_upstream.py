@@ -1,0 +1,140 @@
+"""`doctor` looks at Waterflai: the secret with its key, its address, and whether the two go together."""
+
+import json
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, SSLError
+from botocore.exceptions import ConnectionError as Unreachable
+
+from waterhook.errors import SettingsError
+from waterhook.secrets import ApiKey
+from waterhook_cli.api import Send
+from waterhook_cli.findings import Finding
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_GONE = {
+    "ResourceNotFoundException": "does not exist",
+    "InvalidRequestException": "can't be read: it may be marked for deletion",
+}
+_PUT = "aws secretsmanager put-secret-value --secret-id {arn} --secret-string KEY"
+_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+def secret(client: "SecretsManagerClient", arn: str, region: str) -> Iterator[Finding]:
+    """Look whether the functions find a key in the secret. The key itself is never told."""
+    name = arn.rpartition(":")[2][:-7]  # without the six characters that AWS has added
+    put = _PUT.format(arn=arn)
+    if arn.split(":")[3:4] != [region]:
+        yield Finding.problem(
+            f"the secret {name} is in another region than the stack, and the functions look in {region}",
+            f"Create one in {region} and deploy with its ARN as WaterflaiApiKeySecretArn.",
+        )
+    try:
+        found: Mapping[str, Any] = client.get_secret_value(SecretId=arn)
+    except ClientError as error:
+        code = error.response["Error"].get("Code", "")
+        if code not in _GONE:
+            raise
+        yield Finding.problem(
+            f"the secret {name} {_GONE[code]}",
+            f"Bring it back (aws secretsmanager restore-secret --secret-id {arn}), or create one and deploy with "
+            "its ARN as WaterflaiApiKeySecretArn.",
+        )
+        return
+    text = found.get("SecretString")
+    if text is None:
+        yield Finding.problem(f"the secret {name} holds bytes, not text", put)
+    elif not text.strip():
+        yield Finding.problem(f"the secret {name} is empty", put)
+    elif _key(client, arn) is None:
+        yield Finding.problem(
+            f'the secret {name} holds neither a key as plain text nor {{"api_key": "..."}} in JSON', put
+        )
+    elif text != text.strip() or _padded_in_json(text):
+        yield Finding.warning(
+            f"the secret {name} has white space around its key: Waterhook overlooks it, others may not",
+            f"{put} (a newline often comes from `echo`: printf '%s' adds none)",
+        )
+    else:
+        yield Finding.ok(f"the secret {name} holds a key")
+
+
+def upstream(base_url: str, send: Send, client: "SecretsManagerClient", secret_arn: str) -> Iterator[Finding]:
+    """Ask for the status of an execution that can't exist: 404 says that address and key are right."""
+    key = _key(client, secret_arn)
+    request = AWSRequest("GET", f"{base_url}/v1/executions/{uuid.uuid4()}", headers={"X-API-Key": key or ""})
+    try:
+        answer = send(request)
+    except (Unreachable, HTTPClientError) as error:
+        yield _unreachable(base_url, error)
+        return
+    code = answer.status_code
+    if code in _REFUSED and key is None:
+        yield Finding.note(f"{base_url} answers; without a key there is nothing more to see")
+    elif code in _REFUSED:
+        yield Finding.problem(
+            f"{base_url} refuses the key ({code})",
+            f"Put the right one in: {_PUT.format(arn=secret_arn)}. No deployment is needed.",
+        )
+    elif code == HTTPStatus.NOT_FOUND and _is_json_object(answer.text):
+        yield Finding.ok(f"{base_url} answers and takes the key")
+    elif HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
+        yield Finding.problem(
+            f"{base_url} redirects elsewhere ({code}), and the key is sent nowhere else",
+            "Deploy with the address itself as WaterflaiBaseUrl.",
+        )
+    elif code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS:
+        yield Finding.warning(
+            f"{base_url} has trouble: it answers {code}",
+            "Executions go on when it is back; look again later.",
+        )
+    else:
+        yield Finding.warning(
+            f"{base_url} answers {code}, and not as Waterflai does for an execution it doesn't know",
+            "Is WaterflaiBaseUrl right?",
+        )
+
+
+def _unreachable(base_url: str, error: Exception) -> Finding:
+    place = urlsplit(base_url)
+    here = "Seen from here; the functions go their own way. Is WaterflaiBaseUrl right?"
+    if isinstance(error, SSLError):
+        return Finding.problem(f"{base_url}: its TLS certificate is not accepted", here)
+    if isinstance(error, ConnectTimeoutError | HTTPClientError) and not isinstance(error, Unreachable):
+        return Finding.problem(f"{base_url} does not answer ({type(error).__name__})", here)
+    try:
+        socket.getaddrinfo(place.hostname or "", place.port or 443)
+    except OSError:
+        return Finding.problem(f"{place.hostname} has no address: DNS does not know the name", here)
+    return Finding.problem(f"{base_url} can't be reached: nobody takes the connection", here)
+
+
+def _key(client: "SecretsManagerClient", arn: str) -> str | None:
+    """Return the key as the functions read it, or None where they would find none."""
+    try:
+        return ApiKey(arn, client).get()
+    except (SettingsError, ClientError, BotoCoreError):
+        return None
+
+
+def _padded_in_json(text: str) -> bool:
+    try:
+        key = json.loads(text)["api_key"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    return isinstance(key, str) and key != key.strip()
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

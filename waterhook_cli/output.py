@@ -1,0 +1,103 @@
+"""What is printed where: results on standard output, everything for people's eyes on standard error."""
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+WIDTH = 80
+_STYLES = {"COMPLETED": "green", "ACCEPTED": "cyan", "STARTING": "cyan", "RUNNING": "cyan"}
+_LABEL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """With `as_json`, standard output gets JSON and nothing else; `quiet` leaves out what is only good to know."""
+
+    as_json: bool = False
+
+    def say(self, text: str, style: str = "") -> None:
+        """Tell the person at the terminal something."""
+        console(stderr=True).print(Text(text, style=style))
+
+    def result(self, text: str | Text = "") -> None:
+        """Print a line of the result."""
+        console().print(text if isinstance(text, Text) else Text(text))
+
+    def json(self, value: Any) -> None:
+        """Print JSON: on a terminal indented; elsewhere on one line, and word for word if it is text already."""
+        if console().is_terminal:
+            click.echo(json.dumps(json.loads(value) if isinstance(value, str) else value, indent=2))
+        else:
+            click.echo(value if isinstance(value, str) else json.dumps(value))
+
+    def document(self, document: Any) -> None:
+        """Print JSON for people: indented, on a terminal in colours."""
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        if console().is_terminal:
+            console().print_json(text)
+        else:
+            click.echo(text)
+
+    def fields(self, named: Mapping[str, object]) -> None:
+        """Print what has a value, a line each."""
+        for name, value in named.items():
+            if value not in (None, "", {}):
+                told = str(value)
+                self.result(Text.assemble((name.ljust(_LABEL), "dim"), (told, style_of(told))))
+
+    def point(self, mark: str, style: str, text: str, then: str = "") -> None:
+        """Print a marked paragraph, and below it what to do."""
+        margin = " " * (_LABEL - 3)
+        head, *rest = textwrap.wrap(text, WIDTH - len(margin), **_WHOLE_WORDS) or [""]
+        self.result(Text.assemble((mark.ljust(len(margin)), style), head))
+        for line in rest:
+            self.result(margin + line)
+        for index, line in enumerate(textwrap.wrap(then, WIDTH - len(margin) - 3, **_WHOLE_WORDS)):
+            self.result(margin + ("-> " if index == 0 else "   ") + line)
+
+
+_WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on the stream as it is now; lines are as long as they are."""
+    stream = sys.stderr if stderr else sys.stdout
+    # A terminal that can't show a character gets a question mark, not a traceback.
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+    return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def style_of(status: str) -> str:
+    """Return the colour of a status; of anything else none."""
+    if not (status.isupper() and status.replace("_", "").isalpha()):
+        return ""
+    return _STYLES.get(status, "red")
+
+
+def moment(text: object) -> str:
+    """Return an RFC 3339 time as the clock on the wall shows it, to the second."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return str(text or "")
+
+
+@contextmanager
+def busy(title: str) -> Iterator[None]:
+    """On a terminal, a sign of life while the block runs."""
+    screen = console(stderr=True)
+    if screen.is_terminal:
+        with screen.status(Text(title)):
+            yield
+    else:
+        yield

@@ -1,0 +1,131 @@
+"""What an operator does to a stack: look what is wrong with it, publish again, erase."""
+
+import sys
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any
+
+import click
+
+from waterhook.models import Status
+from waterhook_cli import doctor as checkup
+from waterhook_cli.erase import CannotErase, Erased, Eraser
+from waterhook_cli.errors import ExitCode, Problem
+from waterhook_cli.options import ExecutionId, Moment, common, output_of, stack_of
+from waterhook_cli.output import Output
+from waterhook_cli.redeliver import Redelivery, Sent
+from waterhook_cli.target import Stack
+
+_OUTCOMES = [str(status) for status in Status if status.is_final]
+
+
+@click.command()
+@common
+@click.pass_context
+def doctor(context: click.Context) -> None:
+    """Check secret, address, key, subscriptions, quota, alarms, records."""
+    output, stack = output_of(context), stack_of(context)
+    context.exit(checkup.examine(checkup.checks(stack), output))
+
+
+@click.command()
+@click.option("--id", "ids", type=ExecutionId(), multiple=True, help="This one; may be given again.")
+@click.option("--status", type=click.Choice(_OUTCOMES, case_sensitive=False), help="Those with this outcome.")
+@click.option("--since", type=Moment(), help="Ended then or later: 2026-01-31, 24h, 7d.")
+@click.option("--until", type=Moment(), help="Ended before.")
+@click.option("--undelivered", is_flag=True, help="Only those that were never published.")
+@click.option("--dry-run", is_flag=True, help="Only list which ones it would be.")
+@common
+@click.pass_context
+def redeliver(
+    context: click.Context,
+    ids: tuple[str, ...],
+    status: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    undelivered: bool,
+    dry_run: bool,
+) -> None:
+    """Publish notifications again: the same id, time and data."""
+    if not (ids or status or since or until or undelivered):
+        raise click.UsageError("Say which: --id, --status, --since, --until or --undelivered.")
+    output, stack = output_of(context), stack_of(context)
+    redelivery = Redelivery(
+        stack.client("dynamodb"),
+        stack.client("lambda"),
+        table=stack.output("TableName"),
+        notify_function=stack.resource("NotifyFunction"),
+    )
+    found = redelivery.find(
+        ids or None, status=status, since=since, until=until, undelivered_only=undelivered
+    )
+    told: list[dict[str, Any]] = []
+    for execution_id in found:
+        sent = None if dry_run else redelivery.send(execution_id)
+        told.append(asdict(sent) if sent else {"execution_id": execution_id, "redelivered": False})
+        if not output.as_json:
+            output.result(execution_id if sent is None else _sent(sent))
+    if output.as_json:
+        output.json({"dry_run": dry_run, "executions": told})
+    done = sum(entry["redelivered"] for entry in told)
+    output.say(
+        f"{len(told)} would be published again." if dry_run else f"{done} of {len(told)} published again."
+    )
+    if ids and not told:
+        raise Problem(ExitCode.NOT_FOUND, "no execution that has ended goes by that id and those filters")
+    if not dry_run and done < len(told):
+        context.exit(ExitCode.ENDED_OTHERWISE)
+
+
+def _sent(sent: Sent) -> str:
+    return f"{sent.execution_id}  {sent.outcome if sent.redelivered else f'not published: {sent.reason}'}"
+
+
+@click.command()
+@click.option("--id", "execution_id", type=ExecutionId(), required=True, help="The execution.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@common
+@click.pass_context
+def erase(context: click.Context, execution_id: str, *, yes: bool) -> None:
+    """Erase an execution: its record and its output, for good."""
+    output, stack = output_of(context), stack_of(context)
+    if not yes:
+        _confirm(execution_id, stack)
+    eraser = Eraser(
+        stack.client("dynamodb"),
+        stack.client("s3"),
+        table=stack.output("TableName"),
+        bucket=stack.output("BucketName"),
+    )
+    try:
+        erased = eraser.erase(execution_id)
+    except CannotErase as error:
+        raise Problem(ExitCode.ENDED_OTHERWISE, str(error)) from error
+    if output.as_json:
+        output.json(_as_json(erased))
+    else:
+        _tell(erased, output)
+
+
+def _confirm(execution_id: str, stack: Stack) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is here to be asked whether to erase: add --yes.")
+    click.confirm(f"Erase {execution_id} from {stack}? It can't be undone.", abort=True, err=True)
+
+
+def _as_json(erased: Erased) -> dict[str, Any]:
+    said = asdict(erased)
+    for place in said["remaining"]:
+        place["until"] = place["until"].isoformat() if isinstance(place["until"], date) else None
+    return said
+
+
+def _tell(erased: Erased, output: Output) -> None:
+    output.point("erased", "green", f"record: {'yes' if erased.record else 'there was none'}")
+    output.point("erased", "green", f"stored outputs: {len(erased.objects)}")
+    if erased.record and not erased.notified:
+        output.point("note", "yellow", "its outcome had not been published, and never will be")
+    for place in erased.remaining:
+        until = f", until {place.until}" if place.until else ""
+        output.point("stays", "yellow", f"{place.place}{until}: {place.holds}")
