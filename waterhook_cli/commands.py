@@ -70,7 +70,7 @@ def submit(
 
 
 @click.command()
-@click.argument("execution_id", type=ExecutionId())
+@click.argument("execution_id", type=ExecutionId(), metavar="ID")
 @click.option("--follow", "following", is_flag=True, help="Watch it to its end, then print its output.")
 @common
 @click.pass_context
@@ -88,7 +88,13 @@ def status(context: click.Context, execution_id: str, *, following: bool) -> Non
 
 
 @click.command("list")
-@click.option("--status", "wanted", type=click.Choice(_STATUSES, case_sensitive=False), help="Only these.")
+@click.option(
+    "--status",
+    "wanted",
+    type=click.Choice(_STATUSES, case_sensitive=False),
+    metavar="STATUS",
+    help="Only these: RUNNING, FAILED, ...",
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
 @click.option("--all", "every", is_flag=True, help="All of them, whatever the limit.")
 @common
@@ -113,7 +119,7 @@ def browse(context: click.Context, wanted: str | None, limit: int, *, every: boo
 
 
 @click.command()
-@click.argument("execution_id", type=ExecutionId())
+@click.argument("execution_id", type=ExecutionId(), metavar="ID")
 @common
 @click.pass_context
 def cancel(context: click.Context, execution_id: str) -> None:

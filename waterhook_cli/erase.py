@@ -26,6 +26,10 @@ class CannotErase(Exception):
     """Nothing more was erased; the message says why and what to do."""
 
 
+class NoSuchExecution(CannotErase):
+    """There is nothing to erase: it never was, was erased, or has expired."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remaining:
     """A place that can't be erased: what is there, and the last day it may be, where that is known."""
@@ -82,7 +86,7 @@ class Eraser:
         # By its prefix: what a step stored whose answer was lost is named in no record.
         objects = tuple(self._delete_objects(f"executions/{execution_id}/"))
         if item is None and not objects:
-            raise CannotErase(f"there is no execution {execution_id}: it was erased or has expired")
+            raise NoSuchExecution(f"there is no execution {execution_id}: it was erased or has expired")
         if item is not None:
             # A verdict is written: from here on nobody takes a slot for it, so what is given back stays so.
             self._give_back(execution_id, item)

@@ -1,5 +1,6 @@
 """What ends a command early, as a person is told of it: what is wrong, what to do, and the exit code."""
 
+import textwrap
 from enum import IntEnum
 from typing import IO, Any, Self
 
@@ -7,6 +8,9 @@ import click
 from botocore import exceptions as aws
 from rich.console import Console
 from rich.text import Text
+
+WIDTH = 80
+_NAME = "waterhook: "
 
 
 class ExitCode(IntEnum):
@@ -42,9 +46,10 @@ class Problem(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it on standard error."""
         console = Console(stderr=file is None, file=file, highlight=False, soft_wrap=True)
-        console.print(Text.assemble(("waterhook: ", "bold red"), self.message))
-        if self.do:
-            console.print(Text(self.do))
+        head, *rest = wrapped(f"{_NAME}{self.message}")
+        console.print(Text.assemble((_NAME, "bold red"), head.removeprefix(_NAME)))
+        for line in [*rest, *wrapped(self.do)]:
+            console.print(Text(line))
 
 
 _CREDENTIALS = (
@@ -120,6 +125,11 @@ def _answered(error: aws.ClientError) -> Problem:
     if code in _BAD_CREDENTIALS:
         return Problem(ExitCode.UNAVAILABLE, f"AWS does not accept these credentials ({code})", _CREDENTIALS)
     return Problem(ExitCode.UNAVAILABLE, f"{error.operation_name} failed: {code}: {message}")
+
+
+def wrapped(text: str, width: int = WIDTH) -> list[str]:
+    """Return the lines of a paragraph; no word, and so no address or option, is broken."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def one_line(error: Exception) -> str:

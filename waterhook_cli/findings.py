@@ -1,13 +1,13 @@
 """What a check of `doctor` has found, in words for people."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook_cli.errors import denied, explained, one_line
+from waterhook_cli.errors import Problem, denied, explained, one_line
 
 
 class Level(StrEnum):
@@ -56,24 +56,21 @@ class Check:
     about: str
     look: Callable[[], Iterable[Finding]]
 
-    def findings(self) -> list[Finding]:
-        """Return what it finds; a look that is not allowed, or fails, is a finding too."""
+    def findings(self) -> Iterator[Finding]:
+        """Yield what it finds; a look that is not allowed, or fails, is a finding too."""
         try:
-            return list(self.look())
-        except ClientError as error:
-            if denied(error):
-                return [
-                    Finding(
-                        Level.UNKNOWN,
-                        f"{self.about}: not looked at, you are not allowed to ({error.operation_name})",
-                        "Ask for that permission, or let somebody run doctor who has it.",
-                    )
-                ]
-            return [self._unknown(error)]
-        except BotoCoreError as error:
-            return [self._unknown(error)]
+            yield from self.look()
+        except (ClientError, BotoCoreError, Problem) as error:
+            yield self._unknown(error)
 
     def _unknown(self, error: Exception) -> Finding:
-        problem = explained(error)
+        if denied(error):
+            asked = error.operation_name if isinstance(error, ClientError) else ""
+            return Finding(
+                Level.UNKNOWN,
+                f"{self.about}: not looked at, you are not allowed to ({asked})",
+                "Ask for that permission, or let somebody run doctor who has it.",
+            )
+        problem = error if isinstance(error, Problem) else explained(error)
         said = problem.message if problem else one_line(error)
         return Finding(Level.UNKNOWN, f"{self.about}: not looked at, {said}", problem.do if problem else "")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, Self
 
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -17,6 +18,7 @@ _FIRST_S, _LAST_S = 1.0, 5.0
 _PER_AGE = 0.02
 # How long the API may be away while we watch: the execution does not depend on it.
 _PATIENCE_S = 120.0
+_ROOM = 28  # what 80 columns leave beside bar, percentage and time
 
 
 class Display(Protocol):
@@ -81,20 +83,21 @@ def pace_s(age_s: float) -> float:
 
 def display() -> Display:
     """Return what suits standard error."""
-    return Bar() if console(stderr=True).is_terminal else Lines(Output())
+    screen = console(stderr=True)
+    return Bar(screen) if screen.is_terminal else Lines()
 
 
 class Bar:
     """A bar of completed nodes, in place."""
 
-    def __init__(self) -> None:
+    def __init__(self, screen: Console) -> None:
         columns = [
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[percent]:>5}  {task.fields[nodes]}"),
             TimeElapsedColumn(),
         ]
-        self._progress = Progress(*columns, console=console(stderr=True), transient=True)
+        self._progress = Progress(*columns, console=screen, transient=True)
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
@@ -117,15 +120,23 @@ class Bar:
             description=description.markup,
             completed=percent or 0.0,
             percent="" if percent is None else f"{percent:.0f} %",
-            nodes=Text(nodes_of(fields)[:24]).markup,
+            nodes=Text(_cut(nodes_of(fields))).markup,
         )
+
+    @property
+    def picture(self) -> RenderableType:
+        """What is on the screen now."""
+        return self._progress.get_renderable()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _ROOM else text[: _ROOM - 3] + "..."
 
 
 class Lines:
     """A line for every change."""
 
-    def __init__(self, output: Output, clock: Callable[[], float] = time.monotonic) -> None:
-        self._output = output
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
         self._told = ""
@@ -143,7 +154,7 @@ class Lines:
         parts = ["" if percent is None else f"{percent:.0f} %", nodes_of(document.fields)]
         told = "  ".join([document.status.ljust(9), *filter(None, parts)]).rstrip()
         if told != self._told:
-            self._output.say(f"{self._clock() - self._began:6.1f} s  {told}")
+            console(stderr=True).print(Text(f"{self._clock() - self._began:6.1f} s  {told}"))
             self._told = told
 
 

@@ -102,8 +102,10 @@ class JsonObject(click.ParamType):
             self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
         except UnicodeDecodeError:
             self.fail("not text in UTF-8", param, ctx)
-        except (ValueError, RecursionError) as error:
-            self.fail(f"not JSON: {one_line(error)}", param, ctx)
+        except json.JSONDecodeError as error:
+            self.fail(f"not JSON (line {error.lineno}, column {error.colno})", param, ctx)
+        except RecursionError:
+            self.fail("nested too deeply", param, ctx)
         if not isinstance(found, dict):
             self.fail(f"expected a JSON object, got {_KINDS.get(type(found), 'a number')}", param, ctx)
         return found
@@ -126,7 +128,7 @@ class ExecutionId(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it; a usage error says that it is none."""
         if not re.fullmatch(r"[0-9a-f]{32}", value):
-            self.fail(f"{value!r} is no execution id: those have 32 hexadecimal digits", param, ctx)
+            self.fail("expected 32 hexadecimal digits", param, ctx)
         return str(value)
 
 
@@ -144,5 +146,5 @@ class Moment(click.ParamType):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time: 2026-01-31, 2026-01-31T09:00:00Z, 90m, 24h, 7d", param, ctx)
+            self.fail("expected a time: 2026-01-31T09:00Z, 90m, 24h", param, ctx)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

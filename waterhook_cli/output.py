@@ -2,7 +2,6 @@
 
 import json
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 80
+from waterhook_cli.errors import WIDTH, wrapped
+
 _STYLES = {"COMPLETED": "green", "ACCEPTED": "cyan", "STARTING": "cyan", "RUNNING": "cyan"}
 _LABEL = 12
 
@@ -26,7 +26,8 @@ class Output:
 
     def say(self, text: str, style: str = "") -> None:
         """Tell the person at the terminal something."""
-        console(stderr=True).print(Text(text, style=style))
+        for line in wrapped(text):
+            console(stderr=True).print(Text(line, style=style))
 
     def result(self, text: str | Text = "") -> None:
         """Print a line of the result."""
@@ -57,15 +58,12 @@ class Output:
     def point(self, mark: str, style: str, text: str, then: str = "") -> None:
         """Print a marked paragraph, and below it what to do."""
         margin = " " * (_LABEL - 3)
-        head, *rest = textwrap.wrap(text, WIDTH - len(margin), **_WHOLE_WORDS) or [""]
+        head, *rest = wrapped(text, WIDTH - len(margin)) or [""]
         self.result(Text.assemble((mark.ljust(len(margin)), style), head))
         for line in rest:
             self.result(margin + line)
-        for index, line in enumerate(textwrap.wrap(then, WIDTH - len(margin) - 3, **_WHOLE_WORDS)):
+        for index, line in enumerate(wrapped(then, WIDTH - len(margin) - 3)):
             self.result(margin + ("-> " if index == 0 else "   ") + line)
-
-
-_WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -46,7 +46,11 @@ class Account:
 
     def client(self, service: str) -> Any:
         """Return a client of that service."""
-        return self.session.client(service, endpoint_url=self.endpoint_url, config=_CONFIG)  # type: ignore[call-overload]  # the name is not known here
+        open_client: Any = self.session.client  # its types know each service by name
+        try:
+            return open_client(service, endpoint_url=self.endpoint_url, config=_CONFIG)
+        except ValueError as error:
+            raise Problem(ExitCode.UNAVAILABLE, f"{error}: look at AWS_ENDPOINT_URL") from error
 
 
 @dataclass(frozen=True, slots=True)

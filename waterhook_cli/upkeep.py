@@ -9,7 +9,7 @@ import click
 
 from waterhook.models import Status
 from waterhook_cli import doctor as checkup
-from waterhook_cli.erase import CannotErase, Erased, Eraser
+from waterhook_cli.erase import CannotErase, Erased, Eraser, NoSuchExecution
 from waterhook_cli.errors import ExitCode, Problem
 from waterhook_cli.options import ExecutionId, Moment, common, output_of, stack_of
 from waterhook_cli.output import Output
@@ -30,7 +30,12 @@ def doctor(context: click.Context) -> None:
 
 @click.command()
 @click.option("--id", "ids", type=ExecutionId(), multiple=True, help="This one; may be given again.")
-@click.option("--status", type=click.Choice(_OUTCOMES, case_sensitive=False), help="Those with this outcome.")
+@click.option(
+    "--status",
+    type=click.Choice(_OUTCOMES, case_sensitive=False),
+    metavar="STATUS",
+    help="Ended so: COMPLETED, FAILED, ...",
+)
 @click.option("--since", type=Moment(), help="Ended then or later: 2026-01-31, 24h, 7d.")
 @click.option("--until", type=Moment(), help="Ended before.")
 @click.option("--undelivered", is_flag=True, help="Only those that were never published.")
@@ -101,7 +106,8 @@ def erase(context: click.Context, execution_id: str, *, yes: bool) -> None:
     try:
         erased = eraser.erase(execution_id)
     except CannotErase as error:
-        raise Problem(ExitCode.ENDED_OTHERWISE, str(error)) from error
+        code = ExitCode.NOT_FOUND if isinstance(error, NoSuchExecution) else ExitCode.ENDED_OTHERWISE
+        raise Problem(code, str(error)) from error
     if output.as_json:
         output.json(_as_json(erased))
     else:

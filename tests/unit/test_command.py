@@ -1,0 +1,259 @@
+"""The command as people use it: what is printed where, and the exit code of every way it can end."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.builders import ID
+from tests.support.deployed import API_KEY, NAME, Answer, Deployed, document
+from waterhook.models import Status
+from waterhook_cli.cli import cli
+
+ACCEPTED: Answer = (202, {"execution_id": ID, "status": "ACCEPTED", "status_url": "", "cancel_url": ""})
+OUTPUT = '{\n  "answer": "At once."\n}\n'
+
+
+def run(
+    *words: str, on: Deployed | None = None, given: str | None = None, env: Mapping[str, str] | None = None
+) -> Result:
+    """One command line against a stack of that kind."""
+    # What a checkout with a running stack would add is kept out: nothing is local but what a test says.
+    surroundings = {"WATERHOOK_DEBUG": None, **(on.environment if on else {}), **(env or {})}
+    runner = CliRunner(mix_stderr=False, env=surroundings)
+    with runner.isolated_filesystem():
+        result = runner.invoke(cli, words, input=given, prog_name="waterhook")
+    assert "Traceback" not in result.stderr
+    assert all(len(line) <= 80 for line in result.stderr.splitlines())
+    return result
+
+
+@pytest.fixture
+def stack() -> Iterator[Deployed]:
+    with Deployed() as deployed:
+        yield deployed
+
+
+def cancelled(*, cancelled: bool, before: str) -> Answer:
+    return 200, {
+        "execution_id": ID,
+        "cancelled": cancelled,
+        "message": None,
+        "previous_status": before,
+    }
+
+
+EXITS: dict[str, tuple[list[str], list[Answer], int]] = {
+    "a start": (["submit", "bot"], [ACCEPTED], 0),
+    "a list": (["list"], [(200, {"executions": [], "next": None})], 0),
+    "a status, whatever it is": (["status", ID], [(200, document("FAILED"))], 0),
+    "a cancel": (["cancel", ID], [cancelled(cancelled=True, before="RUNNING")], 0),
+    "a cancel that will come": (["cancel", ID], [cancelled(cancelled=False, before="STARTING")], 0),
+    "a cancel before": (["cancel", ID], [cancelled(cancelled=False, before="CANCELLED")], 0),
+    "a cancel too late": (["cancel", ID], [cancelled(cancelled=False, before="COMPLETED")], 1),
+    "a request that is wrong": (["submit", "bot"], [(400, {"detail": "timeout_seconds: no"})], 2),
+    "a key of another request": (["submit", "bot", "--key", "k"], [(409, {"detail": "no"})], 2),
+    "a request too large": (["submit", "bot"], [(413, {"message": "Request Too Long"})], 2),
+    "an unknown id": (["status", ID], [(404, {"detail": "no execution"})], 3),
+    "a caller who may not": (["list"], [(403, {"detail": "not authorized"})], 4),
+    "a fault of the stack": (["status", ID], [(500, "<html>oh</html>")], 4),
+    "an API of something else": (["status", ID], [(200, "[]")], 4),
+    "a cancel that Waterflai refuses": (["cancel", ID], [(502, {"detail": "not cancelled"})], 4),
+    "no such command": (["frobnicate"], [], 2),
+    "no id": (["status", "nonsense"], [], 2),
+    "an input that is no JSON": (["submit", "bot", "--input", "{"], [], 2),
+    "an input that is no object": (["submit", "bot", "--input", "[1]"], [], 2),
+    "an input that is not there": (["submit", "bot", "--input", "@nowhere.json"], [], 2),
+    "a time that is none": (["redeliver", "--since", "yesterday"], [], 2),
+    "a redelivery of what?": (["redeliver"], [], 2),
+    "nobody to confirm": (["erase", "--id", ID], [], 2),
+    "both here and there": (["list", "--local", "--stack", "a"], [], 2),
+    "no such stack": (["list", "--stack", "other"], [], 3),
+    "no local stack": (["list", "--local"], [], 3),
+    "no such profile": (["list", "--profile", "nobody"], [], 4),
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_each_way_to_end_has_its_exit_code(stack: Deployed, case: str) -> None:
+    words, stack.api, code = EXITS[case][0], EXITS[case][1] or stack.api, EXITS[case][2]
+    result = run(*words, on=stack)
+    assert result.exit_code == code, result.stderr
+    if code > 1:
+        assert result.stdout == ""
+        assert result.stderr
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_following_ends_as_the_execution_does(stack: Deployed, status: Status) -> None:
+    stack.api = [ACCEPTED, (200, document(status, error_message="that is why"))]
+    result = run("submit", "bot", "--follow", on=stack)
+    assert result.exit_code == (0 if status is Status.COMPLETED else 1)
+    assert result.stdout == (OUTPUT if status is Status.COMPLETED else "")
+    assert f"{status}: that is why" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ExpiredToken", "does not accept these credentials"),
+        ("InvalidClientTokenId", "does not accept these credentials"),
+        ("AccessDenied", "not allowed: DescribeStacks"),
+        ("SomethingElse", "SomethingElse: it is so"),
+    ],
+)
+def test_what_aws_refuses_is_said_in_words(stack: Deployed, error: str, said: str) -> None:
+    stack.error = error
+    result = run("list", on=stack)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"AWS_REGION": None, "AWS_DEFAULT_REGION": None}, "no AWS region is set"),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials were found"),
+        ({"AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials were found"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}, "can't be reached"),
+        ({"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense"),
+    ],
+)
+def test_what_is_not_set_up_is_said_in_words(stack: Deployed, env: dict[str, Any], said: str) -> None:
+    result = run("list", on=stack, env=env)
+    assert (result.exit_code, result.stdout) == (4, ""), result.stderr
+    assert said in result.stderr
+
+
+def test_a_request_carries_what_was_given_and_nothing_else(stack: Deployed, tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text('{"ticket": "ß"}', encoding="utf-8")
+    stack.api = [ACCEPTED]
+    words = ["--input", "-", "--key", "once", "--timeout", "60", "--progress", "--deliver-to", "sns"]
+    metadata = f"@{tmp_path / 'metadata.json'}"
+    result = run("submit", "a bot", *words, "--metadata", metadata, on=stack, given='{"n": 1}')
+    assert result.stdout == f"{ID}\n"
+    (asked,) = stack.asked
+    assert (asked.method, asked.target) == ("POST", "/live/v1/executions/a%20bot/async")
+    assert asked.headers["idempotency-key"] == "once"
+    assert asked.body == {
+        "input_data": {"n": 1},
+        "timeout_seconds": 60,
+        "metadata": {"ticket": "ß"},
+        "deliver_to": ["sns"],
+        "progress_events": True,
+    }
+    run("submit", "bot", on=stack)
+    assert stack.asked[-1].body == {"input_data": {}}
+
+
+def test_the_api_is_asked_with_a_signature_or_with_its_key(stack: Deployed) -> None:
+    run("status", ID, on=stack)
+    assert "/execute-api/aws4_request" in stack.asked[-1].headers["authorization"]
+    stack.outputs = {"ApiKeyId": "abc"}
+    run("status", ID, on=stack)
+    assert stack.asked[-1].headers["x-api-key"] == API_KEY
+    assert "authorization" not in stack.asked[-1].headers
+
+
+JSON = {
+    "submit": (["submit", "bot"], ACCEPTED),
+    "submit --follow": (["submit", "bot", "--follow"], (200, document())),
+    "status": (["status", ID], (200, document())),
+    "status --follow": (["status", ID, "--follow"], (200, document())),
+    "cancel": (["cancel", ID], cancelled(cancelled=True, before="RUNNING")),
+}
+
+
+@pytest.mark.parametrize("case", JSON)
+@pytest.mark.parametrize("before", [True, False])
+def test_with_json_standard_output_is_the_api_s_own_answer(
+    stack: Deployed, case: str, *, before: bool
+) -> None:
+    words, (_, said) = JSON[case]
+    # A number that no float can hold comes through.
+    text = json.dumps(said).replace("At once.", "ß").replace("null", "12345678901234567890.10")
+    stack.api = [(200, text)]
+    assert run(*(["--json", *words] if before else [*words, "--json"]), on=stack).stdout == text + "\n"
+
+
+def listed(*ids: str) -> list[dict[str, str]]:
+    return [
+        {"execution_id": one, "status": "FAILED", "created_at": "2026-01-01T00:00:00.000Z"} for one in ids
+    ]
+
+
+def test_a_list_goes_on_from_page_to_page_until_it_has_enough(stack: Deployed) -> None:
+    pages: list[Answer] = [
+        (200, {"executions": listed("a", "b"), "next": "two"}),
+        (200, {"executions": [], "next": "three="}),
+        (200, {"executions": listed("c", "d"), "next": None}),
+    ]
+    stack.api = list(pages)
+    said = json.loads(run("list", "--limit", "3", "--status", "failed", "--json", on=stack).stdout)
+    assert [entry["execution_id"] for entry in said["executions"]] == ["a", "b", "c"]
+    assert said["more"] is True
+    assert [asked.target.partition("?")[2] for asked in stack.asked] == [
+        "limit=100&status=FAILED",
+        "limit=100&status=FAILED&next=two",
+        "limit=100&status=FAILED&next=three%3D",
+    ]
+    stack.api = list(pages)
+    assert len(run("list", "--all", on=stack).stdout.splitlines()) == 4
+    stack.api = list(pages)
+    assert "There are more" in run("list", "--limit", "1", on=stack).stderr
+
+
+def test_a_status_fits_the_screen(stack: Deployed) -> None:
+    running = document(
+        "RUNNING",
+        completed_nodes=1,
+        total_nodes=3,
+        current_node="node-2",
+        metadata={"ticket": "T-1"},
+        waterflai_execution_id="1" * 36,
+    )
+    stack.api = [(200, running)]
+    said = run("status", ID, on=stack).stdout
+    assert "progress    33 %, 1/3 nodes, at node-2\n" in said
+    assert 'metadata    {"ticket": "T-1"}\n' in said
+    assert "output" not in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_help_fits_the_screen(command: str) -> None:
+    said = run(command, "--help").stdout
+    assert said.startswith(f"Usage: waterhook {command}")
+    assert max(map(len, (said + run("--help").stdout).splitlines())) <= 80
+
+
+def test_an_output_too_large_for_a_record_is_fetched(stack: Deployed) -> None:
+    link = f"{stack.url}/bucket/output.json?signature=x"
+    stack.api = [(200, document(final_output=None, final_output_url=link)), (200, {"pages": [1, 2]})]
+    result = run("status", ID, "--follow", on=stack)
+    assert json.loads(result.stdout) == {"pages": [1, 2]}
+    # The link opens it, and nobody's credentials go where it leads.
+    assert not {"authorization", "x-api-key"} & stack.asked[-1].headers.keys()
+    stack.api = [(200, document(final_output=None, final_output_url=link)), (403, "<Error/>")]
+    result = run("status", ID, "--follow", on=stack)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert link in result.stderr.replace("\n", "")
+
+
+def test_a_missing_output_is_said(stack: Deployed) -> None:
+    stack.api = [(200, document(final_output=None, output_error="too_large"))]
+    assert "There is no output: too_large" in run("status", ID, "--follow", on=stack).stderr
+
+
+def test_which_stack_is_asked_is_said(stack: Deployed) -> None:
+    assert f"the stack {NAME} (us-east-1)" in run("list", on=stack).stderr
+
+
+def test_a_fault_of_the_command_is_called_one(stack: Deployed) -> None:
+    stack.api = [(200, {"executions": [{}], "next": None})]
+    result = run("list", on=stack)
+    assert result.exit_code == 70
+    assert "fault of the command itself: KeyError" in result.stderr

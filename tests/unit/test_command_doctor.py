@@ -1,0 +1,364 @@
+"""What doctor says: each fault in words, with what to do; and what it could not look at."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from tests.support.aws import Secret, Table, Topic, client_error
+from tests.support.builders import KEY, REGION, record, running_record, verdict
+from tests.support.clock import NOW
+from tests.support.server import Server, closed_port, raw, reply, stall
+from waterhook.models import Status, iso
+from waterhook_cli.api import sender
+from waterhook_cli.checks_stack import alarms, concurrency, records, state
+from waterhook_cli.checks_topic import dead_letters, subscriptions
+from waterhook_cli.checks_upstream import secret as look_at_secret
+from waterhook_cli.checks_upstream import upstream
+from waterhook_cli.doctor import examine
+from waterhook_cli.errors import ExitCode, Problem
+from waterhook_cli.findings import Check, Finding, Level
+from waterhook_cli.output import Output
+from waterhook_cli.target import Account, Resource, Stack
+
+OK, NOTE, WARNING, PROBLEM, UNKNOWN = Level
+FOLLOW = Resource("FollowFunction", "AWS::Lambda::Function", "shop-Follow")
+
+
+def said(findings: Iterable[Finding]) -> list[tuple[Level, str]]:
+    return [(finding.level, finding.what) for finding in findings]
+
+
+def only(findings: Iterable[Finding]) -> Finding:
+    (finding,) = findings
+    # Whatever is not well comes with what to do.
+    assert finding.do or finding.level in {OK, NOTE}
+    return finding
+
+
+# ---- The stack ----
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        ("CREATE_COMPLETE", OK),
+        ("UPDATE_COMPLETE", OK),
+        ("UPDATE_IN_PROGRESS", NOTE),
+        ("UPDATE_ROLLBACK_COMPLETE", WARNING),
+        ("ROLLBACK_COMPLETE", PROBLEM),
+        ("UPDATE_ROLLBACK_FAILED", PROBLEM),
+        ("DELETE_FAILED", PROBLEM),
+        ("DELETE_COMPLETE", PROBLEM),
+    ],
+)
+def test_a_deployment_that_failed_is_seen(status: str, level: Level) -> None:
+    account = Account(boto3.Session(region_name=REGION))
+    finding = only(state(Stack("shop", account, status, {}, {})))
+    assert finding.level == level
+    assert status in finding.what or "rolled back" in finding.what
+
+
+class Functions:
+    """Lambda with a quota and a reservation."""
+
+    def __init__(self, quota: int, reserved: int | None = None) -> None:
+        self._quota, self._reserved = quota, reserved
+
+    def get_account_settings(self) -> dict[str, Any]:
+        unreserved = self._quota - (self._reserved or 0)
+        return {
+            "AccountLimit": {
+                "ConcurrentExecutions": self._quota,
+                "UnreservedConcurrentExecutions": unreserved,
+            }
+        }
+
+    def get_function_concurrency(self, **asked: str) -> dict[str, int]:
+        assert asked == {"FunctionName": FOLLOW.physical}
+        return {} if self._reserved is None else {"ReservedConcurrentExecutions": self._reserved}
+
+
+def room(functions: Any, *, local: bool = False, **changes: str) -> list[Finding]:
+    parameters = {"FollowMode": "ON", "FollowConcurrency": "50"} | changes
+    return list(concurrency(functions, [FOLLOW], parameters, local=local))
+
+
+def test_a_stack_with_room_to_listen_is_well() -> None:
+    assert only(room(Functions(1000, 50))).what.startswith("Lambda runs 1000 at a time")
+
+
+def test_a_small_quota_is_seen() -> None:
+    small, off = room(Functions(10), FollowMode="OFF")
+    assert (small.level, off.level) == (WARNING, NOTE)
+    assert "FollowMode=OFF" in small.do
+
+
+@pytest.mark.parametrize("reserved", [None, 0, 7])
+def test_a_reservation_that_was_changed_by_hand_is_seen(reserved: int | None) -> None:
+    fine, changed = room(Functions(1000, reserved))
+    assert (fine.level, changed.level) == (OK, WARNING)
+    assert f"{'nothing' if reserved is None else reserved} is reserved" in changed.what
+
+
+def test_a_local_aws_has_a_quota_of_its_own() -> None:
+    assert only(room(Functions(32, 12), local=True)).level == OK
+
+
+ALARM = Resource("Stalled", "AWS::CloudWatch::Alarm", "shop-Stalled-1")
+
+
+class Alarms:
+    """CloudWatch with these alarms."""
+
+    def __init__(self, *found: dict[str, str]) -> None:
+        self._found = found
+
+    def get_paginator(self, name: str) -> "Alarms":
+        return self
+
+    def paginate(self, *, AlarmNames: list[str], AlarmTypes: list[str]) -> list[dict[str, Any]]:  # noqa: N803
+        assert AlarmNames == [ALARM.physical]
+        return [{"MetricAlarms": list(self._found)}]
+
+
+def test_an_alarm_that_rings_is_seen_with_its_reason() -> None:
+    fine = {"AlarmName": "a", "StateValue": "OK"}
+    rings = {
+        "AlarmName": "b",
+        "StateValue": "ALARM",
+        "StateReason": "1 > 0",
+        "AlarmDescription": "See Stalled.",
+    }
+    cloudwatch: Any = Alarms(fine, rings)
+    finding = only(alarms(cloudwatch, [ALARM]))
+    assert finding == Finding.problem("the alarm b rings: 1 > 0", "See Stalled.")
+    cloudwatch = Alarms(fine)
+    assert only(alarms(cloudwatch, [FOLLOW, ALARM])).level == OK
+    assert only(alarms(cloudwatch, [FOLLOW])).level == NOTE
+
+
+LATER = NOW + 2 * 3600
+
+
+def test_records_that_are_well_are_counted(table: Table) -> None:
+    table.put(running_record(**verdict(), notified_at=iso(NOW + 61)))
+    table.put(running_record(execution_id="1e" * 16, deadline=int(LATER)))
+    table.client.put_item(TableName=table.name, Item={"execution_id": {"S": "capacity"}})
+    assert only(records(table.client, table.name, LATER)) == Finding.ok(
+        "all 3 records looked at: none undelivered or overdue"
+    )
+
+
+def test_an_outcome_that_was_never_published_is_seen(table: Table) -> None:
+    table.put(running_record(**verdict(Status.FAILED)))
+    finding = only(records(table.client, table.name, LATER))
+    assert finding.level == PROBLEM
+    assert finding.what.startswith("the outcome of 1 execution (0f0f")
+    assert finding.do == "waterhook redeliver --undelivered"
+
+
+def test_an_outcome_that_may_be_on_its_way_is_not(table: Table) -> None:
+    table.put(running_record(**verdict()))
+    assert only(records(table.client, table.name, NOW + 120)).level == OK
+
+
+def test_an_execution_that_should_have_ended_is_seen(table: Table) -> None:
+    for index in range(5):
+        table.put(record(execution_id=f"{index:032x}", deadline=int(NOW)))
+    finding = only(records(table.client, table.name, LATER))
+    assert finding.level == PROBLEM
+    assert finding.what.startswith("5 executions (")
+    assert finding.what.endswith(", ...) should have ended more than an hour ago")
+
+
+# ---- The secret, and Waterflai ----
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "what"),
+    [
+        (KEY, OK, "holds a key"),
+        (json.dumps({"api_key": KEY}), OK, "holds a key"),
+        (f"{KEY}\n", WARNING, "white space around"),
+        (f" {KEY}", WARNING, "white space around"),
+        (json.dumps({"api_key": f"{KEY}\n"}), WARNING, "white space around"),
+        (" \n", PROBLEM, "is empty"),
+        (json.dumps({"key": KEY}), PROBLEM, "neither a key"),
+        ("{", PROBLEM, "neither a key"),
+        ("two\nlines", PROBLEM, "neither a key"),
+        ("schlüssel", PROBLEM, "neither a key"),
+    ],
+)
+def test_a_secret_that_the_functions_can_t_use_is_seen(
+    secret: Secret, text: str, level: Level, what: str
+) -> None:
+    secret.rotate(text)
+    finding = only(look_at_secret(secret.client, secret.arn, REGION))
+    assert (finding.level, what in finding.what) == (level, True)
+    assert text.strip() not in finding.what + finding.do or not text.strip() or text == "{"
+
+
+def test_bytes_are_no_key(secret: Secret) -> None:
+    secret.client.put_secret_value(SecretId=secret.arn, SecretBinary=b"key")
+    assert "bytes" in only(look_at_secret(secret.client, secret.arn, REGION)).what
+
+
+def test_a_secret_that_is_gone_is_seen(secret: Secret) -> None:
+    secret.client.delete_secret(SecretId=secret.arn)
+    assert "marked for deletion" in only(look_at_secret(secret.client, secret.arn, REGION)).what
+    secret.client.delete_secret(SecretId=secret.arn, ForceDeleteWithoutRecovery=True)
+    assert "does not exist" in only(look_at_secret(secret.client, secret.arn, REGION)).what
+
+
+def test_a_secret_of_another_region_is_seen(secret: Secret) -> None:
+    first, *_ = look_at_secret(secret.client, secret.arn, "eu-west-1")
+    assert "another region" in first.what
+
+
+NOT_FOUND = reply(404, {"detail": "Execution not found"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "what"),
+    [
+        (NOT_FOUND, OK, "answers and takes the key"),
+        (reply(401, {"detail": "invalid"}), PROBLEM, "refuses the key (401)"),
+        (reply(403, b"<html>"), PROBLEM, "refuses the key (403)"),
+        (reply(404, b"<html>", {"Content-Type": "text/html"}), WARNING, "answers 404, and not as Waterflai"),
+        (reply(200, {}), WARNING, "answers 200, and not as Waterflai"),
+        (reply(503, b"", {"Retry-After": "1"}), WARNING, "has trouble: it answers 503"),
+        (reply(429), WARNING, "has trouble: it answers 429"),
+        (reply(302, b"", {"Location": "http://127.0.0.1:1/"}), PROBLEM, "redirects elsewhere (302)"),
+        (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), PROBLEM, "does not answer"),
+        (stall(), PROBLEM, "does not answer"),
+    ],
+)
+def test_what_waterflai_answers_is_told(secret: Secret, answer: Any, level: Level, what: str) -> None:
+    with Server([answer]) as server:
+        finding = only(upstream(server.url, sender(server.url, 1), secret.client, secret.arn))
+    assert (finding.level, what in finding.what) == (level, True), finding
+    assert KEY not in finding.what + finding.do
+    assert server.received[0].headers["x-api-key"] == KEY
+    assert server.received[0].method == "GET"
+
+
+def test_without_a_key_it_is_only_seen_whether_anybody_answers(secret: Secret) -> None:
+    secret.rotate(" ")
+    with Server([reply(401)]) as server:
+        finding = only(upstream(server.url, sender(server.url, 1), secret.client, secret.arn))
+    assert finding.level == NOTE
+
+
+def test_an_address_where_nobody_is_is_seen(secret: Secret) -> None:
+    with closed_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        finding = only(upstream(url, sender(url, 1), secret.client, secret.arn))
+    assert finding.level == PROBLEM
+    assert "nobody takes the connection" in finding.what
+
+
+def test_a_name_without_an_address_is_seen(secret: Secret) -> None:
+    url = "http://nowhere.invalid"
+    finding = only(upstream(url, sender(url, 1), secret.client, secret.arn))
+    assert finding.what == "nowhere.invalid has no address: DNS does not know the name"
+
+
+# ---- The topic, and the dead letters ----
+
+
+def test_a_topic_nobody_listens_to_is_seen(topic: Topic) -> None:
+    arn = topic.sns.create_topic(Name="silent")["TopicArn"]
+    assert only(subscriptions(topic.sns, arn, "BOTH")).level == WARNING
+    assert only(subscriptions(topic.sns, arn, "DYNAMODB")).level == NOTE
+
+
+def test_a_subscription_without_a_dead_letter_queue_is_seen(topic: Topic) -> None:
+    finding = only(subscriptions(topic.sns, topic.arn, "BOTH"))
+    assert finding.level == WARNING
+    assert "no dead-letter queue" in finding.what
+    (entry,) = topic.sns.list_subscriptions_by_topic(TopicArn=topic.arn)["Subscriptions"]
+    topic.sns.set_subscription_attributes(
+        SubscriptionArn=entry["SubscriptionArn"],
+        AttributeName="RedrivePolicy",
+        AttributeValue=json.dumps({"deadLetterTargetArn": entry["Endpoint"]}),
+    )
+    assert only(subscriptions(topic.sns, topic.arn, "BOTH")).level == OK
+
+
+class Pending:
+    """SNS with a subscription that nobody has confirmed."""
+
+    def get_paginator(self, name: str) -> "Pending":
+        return self
+
+    def paginate(self, **asked: str) -> list[dict[str, Any]]:
+        entry = {"SubscriptionArn": "PendingConfirmation", "Protocol": "email", "Endpoint": "a@example.com"}
+        return [{"Subscriptions": [entry]}]
+
+
+def test_a_subscription_that_was_not_confirmed_is_seen() -> None:
+    sns: Any = Pending()
+    finding = only(subscriptions(sns, "arn", "BOTH"))
+    assert "email a@example.com has not confirmed" in finding.what
+
+
+def test_dead_letters_are_seen(topic: Topic) -> None:
+    resources = [
+        Resource("ResultsQueue", "AWS::SQS::Queue", "never looked at"),
+        Resource("DeadLetterQueue", "AWS::SQS::Queue", topic.queue_url),
+    ]
+    assert only(dead_letters(topic.sqs, resources)).level == OK
+    topic.sqs.send_message(QueueUrl=topic.queue_url, MessageBody="{}")
+    topic.sqs.send_message(QueueUrl=topic.queue_url, MessageBody="{}")
+    topic.sqs.receive_message(QueueUrl=topic.queue_url)
+    finding = only(dead_letters(topic.sqs, resources))
+    assert (finding.level, finding.what[:20]) == (PROBLEM, "2 in DeadLetterQueue")
+
+
+# ---- All of it ----
+
+
+def raising(error: Exception) -> Callable[[], list[Finding]]:
+    def look() -> list[Finding]:
+        raise error
+
+    return look
+
+
+def test_what_it_may_not_see_it_says_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def half_way() -> Iterator[Finding]:
+        yield Finding.ok("one is well")
+        raise client_error("AuthorizationError", 403)
+
+    checks = [
+        Check("subscriptions", half_way),
+        Check("alarms", raising(client_error("Throttling"))),
+        Check("concurrency", raising(EndpointConnectionError(endpoint_url="http://lambda"))),
+        Check("dead letters", raising(Problem(ExitCode.NOT_FOUND, "it has no output"))),
+        Check("records", lambda: [Finding.ok("all is there")]),
+    ]
+    assert examine(checks, Output()) == ExitCode.OK
+    printed = capsys.readouterr()
+    marks = [line.split()[0] for line in printed.out.splitlines() if line[0] != " "]
+    assert marks == ["ok", "unknown", "unknown", "unknown", "unknown", "ok"]
+    assert "subscriptions: not looked at, you are not allowed to (AnyOperation)" in printed.out
+    assert "concurrency: not looked at, http://lambda can't be reached" in printed.out
+    assert printed.err == "4 not looked at\n"
+
+
+def test_a_problem_decides_how_it_ends_and_a_warning_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    warning = Check("a", lambda: [Finding.warning("so so " * 30, "do " * 40)])
+    problem = Check("b", lambda: [Finding.problem("bad", "mend it")])
+    assert examine([warning], Output()) == ExitCode.OK
+    assert examine([warning, problem], Output()) == ExitCode.PROBLEMS
+    printed = capsys.readouterr()
+    assert printed.err == "1 warning\n1 problem, 1 warning\n"
+    assert max(map(len, printed.out.splitlines())) <= 80
+    assert examine([warning, problem], Output(as_json=True)) == ExitCode.PROBLEMS
+    told = json.loads(capsys.readouterr().out)
+    assert told["findings"][1] == {"check": "b", "level": "problem", "what": "bad", "do": "mend it"}
+    assert told["count"] == {"ok": 0, "note": 0, "warning": 1, "problem": 1, "unknown": 0}
