@@ -2,7 +2,7 @@
 
 import click
 
-from waterhook_cli import __version__
+from waterhook import __version__
 from waterhook_cli.commands import browse, cancel, status, submit
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.options import Waterhook, common

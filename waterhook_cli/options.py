@@ -22,6 +22,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 class Waterhook(click.Group):
     """The commands. Whatever a user can run into is told in words; a traceback is none."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return them in the order in which they are used."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:

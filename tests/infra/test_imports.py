@@ -214,4 +214,4 @@ def test_a_function_that_needs_more_is_noticed(tmp_path: Path, layer: Path, runt
 def test_what_is_deployed_imports_nothing_of_the_laptop() -> None:
     deployed = [*PACKAGE.glob("*.py"), *(ROOT / "functions").glob("*/app.py")]
     for path in deployed:
-        assert not outside(imports(path)) & {"local", "tests", "benchmarks", "moto"}
+        assert not outside(imports(path)) & {"local", "tests", "benchmarks", "moto", "waterhook_cli"}

@@ -1,0 +1,47 @@
+"""The command is what the README says, and installs with what it needs."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.infra.markdown import table
+from tests.infra.template import ROOT
+from tests.infra.test_imports import imports, outside
+from waterhook_cli.__main__ import main
+from waterhook_cli.cli import cli
+from waterhook_cli.errors import ExitCode
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = sorted((ROOT / "waterhook_cli").glob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert [row[0] for row in table(README, "Command")] == [*cli.commands]
+
+
+def test_every_exit_code_is_in_the_table_with_its_meaning() -> None:
+    rows = [(int(row[0]), row[1]) for row in table(README, "Exit code")]
+    assert rows == [(code.value, code.meaning) for code in ExitCode]
+
+
+def test_every_command_tells_json_and_which_stack() -> None:
+    for command in cli.commands.values():
+        given = {option for parameter in command.params for option in parameter.opts}
+        assert given >= {"--json", "--stack", "--local", "--profile", "--region"}
+
+
+def test_it_installs_with_all_that_it_imports_and_nothing_else() -> None:
+    needed = {name.partition(">")[0] for name in PROJECT["project"]["dependencies"]}
+    taken = {name for path in MODULES for name in outside(imports(path))}
+    # botocore comes with boto3; the layer's package is in the wheel.
+    assert taken - {"botocore", "waterhook", "waterhook_cli"} == needed
+    assert PROJECT["project"]["scripts"] == {"waterhook": f"{main.__module__}:{main.__name__}"}
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {(ROOT / package).name for package in packages} == {"waterhook", "waterhook_cli"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_is_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 250
