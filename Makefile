@@ -10,6 +10,7 @@ UV_VERSION := 0.13.9
 PY := .venv/bin/python
 SAM := $(PY) -m samcli
 PYTEST := $(PY) -m pytest
+AUDIT := .venv-audit/bin/python
 
 # What is active in the user's shell must not decide what is built or whose account is asked.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
@@ -26,7 +27,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-boot/bin/uv)
 UV_FILE := $(filter .venv-boot/%,$(UV))
 
 # An environment whose Python is gone is made again.
-$(shell for env in .venv .venv-aws; do $$env/bin/python -c "" 2>/dev/null || rm -f $$env/.stamp; done)
+$(shell for env in .venv .venv-aws .venv-audit; do $$env/bin/python -c "" 2>/dev/null || rm -f $$env/.stamp; done)
 
 .PHONY: help
 help: ## Print this list
@@ -55,7 +56,8 @@ setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local 
 
 .venv/.stamp: requirements-dev.txt | $(UV_FILE)
 .venv-aws/.stamp: local/requirements.txt | $(UV_FILE)
-.venv/.stamp .venv-aws/.stamp: .python-version
+.venv-audit/.stamp: requirements-audit.txt | $(UV_FILE)
+.venv/.stamp .venv-aws/.stamp .venv-audit/.stamp: .python-version
 	@echo "Installing $(@D) from $(filter %.txt,$^)"
 	@[ -x $(@D)/bin/python$(PYTHON_VERSION) ] || rm -rf $(@D)
 	@[ -d $(@D) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) $(@D) || { \
@@ -66,7 +68,7 @@ setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local 
 
 .PHONY: lock
 lock: $(UV_FILE) ## Compile the requirements again, at the newest versions that fit
-	@for name in layers/waterhook/requirements local/requirements requirements-dev; do \
+	@for name in layers/waterhook/requirements local/requirements requirements-dev requirements-audit; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal \
 			--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url $$name.in -o $$name.txt \
 			|| exit 1; \
@@ -82,6 +84,17 @@ check: .venv/.stamp ## Format, lint, types, template and state machine: reads on
 	$(SAM) validate --lint --region us-east-1
 	$(PY) -m local.runner lint
 
+.PHONY: checkov
+checkov: .venv-audit/.stamp ## What checkov finds in the templates; what it must not is in .checkov.yaml, with the reason
+	$(AUDIT) -m checkov.main --config-file .checkov.yaml
+
+.PHONY: audit
+audit: checkov ## checkov, and known vulnerabilities of what is deployed (asks pypi.org: needs the internet)
+	@$(AUDIT) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off \
+		--requirement layers/waterhook/requirements.txt || { \
+		echo "make audit: a pin above is vulnerable, or pypi.org, which knows, could not be asked for all of them" >&2; \
+		exit 1; }
+
 .PHONY: lint-fix
 lint-fix: .venv/.stamp ## Let ruff mend what it can
 	$(PY) -m ruff check --fix .
@@ -92,7 +105,7 @@ unit: .venv/.stamp ## The fast tests: nothing is deployed
 	$(PYTEST) -n auto -m "not e2e"
 
 .PHONY: test
-test: setup check ## Everything CI runs: checks and all tests, end to end on the local AWS
+test: setup check checkov ## Everything CI runs: checks and all tests, end to end on the local AWS
 	$(PYTEST) -n 4
 
 # ---- Figures ------------------------------------------------------------------------------------------------
@@ -142,4 +155,4 @@ erase: .venv/.stamp ## Erase an execution for good (ARGS="--id ID")
 .PHONY: clean
 clean: ## Stop everything and remove what the other targets made
 	@if [ -x $(PY) ]; then $(PY) -m local.runner down; fi
-	rm -rf .venv .venv-aws .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-aws .venv-audit .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
