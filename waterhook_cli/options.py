@@ -22,7 +22,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 class Waterhook(click.Group):
     """The commands. Whatever a user can run into is told in words; a traceback is none."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click names it
         """Return them in the order in which they are used."""
         return list(self.commands)
 
