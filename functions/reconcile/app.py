@@ -1,10 +1,10 @@
-"""Reconcile: close what the state machine could not, when it was stopped, timed out or failed where no Catch sees."""
+"""Reconcile: close what the state machine could not: stopped, timed out, failed where no Catch sees, never started."""
 
 import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 from waterhook.stopping import Stopper
+from waterhook.sweep import MISSING, Sweeper, Unfinished
 from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
 
@@ -43,6 +44,7 @@ _OUTCOMES = {
     "ABORTED": (Status.CANCELLED, "aborted", "the state machine execution was stopped"),
     "TIMED_OUT": (Status.TIMED_OUT, "deadline", "the state machine execution timed out"),
     "FAILED": (Status.ERROR, "fault", "the state machine execution failed where it could not recover"),
+    MISSING: (Status.ERROR, "never_started", "its state machine execution was never started"),
 }
 
 
@@ -91,15 +93,21 @@ class Reconciler:
         record = intake.claim(self._records, owner=ended.arn, now=now, defaults=defaults)
         if record.owner_execution_arn != ended.arn or record.notified_at is not None:
             return None
+        return self.end(record, ended.status)
+
+    def end(self, record: Record, status: str) -> Record:
+        """Bring a record to its end whose execution ended with `status`, and return it as it was closed."""
+        now = self._clock()
         if not record.status.is_final and record.waterflai_execution_id is None:
             # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
             record = self._records.cancel_start(record, now)
         job = Job(record.execution_id, record.deadline, History(now), record.waterflai_execution_id)
-        self._notifier.notify(job if record.status.is_final else self._verdict(job, record, ended), ended.arn)
+        ending = job if record.status.is_final else self._verdict(job, record, status)
+        self._notifier.notify(ending, record.owner_execution_arn)
         return record
 
-    def _verdict(self, job: Job, record: Record, ended: Ended) -> Job:
-        outcome, code, message = _OUTCOMES.get(ended.status, _OUTCOMES["FAILED"])
+    def _verdict(self, job: Job, record: Record, status: str) -> Job:
+        outcome, code, message = _OUTCOMES.get(status, _OUTCOMES["FAILED"])
         if record.waterflai_execution_id is not None:
             return self._stopped(job, outcome, code, message)
         if record.status is Status.STARTING:
@@ -129,23 +137,41 @@ def describe(states: "SFNClient", arn: str, status: str) -> Ended:
     return Ended(arn, status, json.loads(run.get("input") or "null"), started_at, run.get("error"))
 
 
+def _in_trouble(execution_id: str, error: Exception) -> None:
+    telemetry.logger.warning("not swept", execution_id=execution_id, fault=type(error).__name__)
+
+
 @cache
-def _wiring() -> tuple[Reconciler, "SFNClient"]:
+def _wiring() -> tuple[Reconciler, Sweeper, "SFNClient"]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
-    records = Records(settings.table)
+    records, states = Records(settings.table), boto3.client("stepfunctions")
     notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
     reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
-    return reconciler, boto3.client("stepfunctions")
+    sweeper = Sweeper(
+        records,
+        Unfinished(settings.table, boto3.client("dynamodb")),
+        states,
+        settings.state_machine_arn,
+        end=reconciler.end,
+        clock=time.time,
+        troubled=_in_trouble,
+    )
+    return reconciler, sweeper, states
 
 
 @telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Close the execution that a status event names by ARN and status."""
-    telemetry.tell(execution_arn=event["arn"])
-    reconciler, states = _wiring()
+    """Close the execution that a status event names by ARN and status; `{"sweep": {}}` looks for all that need it."""
+    telemetry.tell(execution_arn=event.get("arn"))
+    reconciler, sweeper, states = _wiring()
+    if "sweep" in event:
+        swept = sweeper.sweep(lambda: context.get_remaining_time_in_millis() / 1000)
+        telemetry.tell(swept=swept.ended, swept_alive=swept.alive, swept_failed=swept.failed, swept_left=swept.left)
+        telemetry.measure(Figure.RECONCILED, swept.ended)
+        return asdict(swept)
     record = reconciler.close(describe(states, event["arn"], event["status"]))
     if record is not None:
         telemetry.measure(Figure.RECONCILED)

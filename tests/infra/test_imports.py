@@ -27,7 +27,7 @@ FLOORS = [
     {"records", "settings", "telemetry"},
     {"envelope", "intake", "polling"},
     {"progress", "stopping", "verdict"},
-    {"remote"},
+    {"remote", "sweep"},
     {"front_door"},
 ]
 # What each module may take from outside the standard library.
@@ -43,6 +43,7 @@ OUTSIDE = {
     "telemetry": {"aws_lambda_powertools"},  # logger and metrics
     "verdict": {"boto3"},  # publishes
     "remote": {"botocore"},  # a secret that can't be read costs the progress, not the record
+    "sweep": {"botocore"},  # only to tell an execution that does not exist from one out of reach
     "front_door": {"botocore"},  # only to tell a refusal of StartExecution from a doubt
 }
 FUNCTIONS_OUTSIDE = {"waterhook", "aws_lambda_powertools", "boto3", "botocore"}

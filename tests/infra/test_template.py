@@ -129,6 +129,7 @@ def test_the_outputs_are_what_a_caller_needs() -> None:
         "ResultsQueueArn": "HasResultsQueue",
         "DeadLetterQueueUrl": None,
         "ReconcileFunctionName": None,
+        "NotifyFunctionName": None,
         "LayerArn": None,
     }
     assert all(output["Description"] for output in outputs.values())

@@ -7,6 +7,7 @@ import pytest
 from tests.infra import template
 from tests.infra.template import EVERYTHING, TRIGGERS, as_list, deployed, named, of_type, one
 from waterhook.records import CALLER_INDEX, LISTED
+from waterhook.sweep import UNFINISHED_INDEX
 
 # A resource of one of these types holds data of the customer's, or the only copy of something.
 KEEPS_DATA = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
@@ -37,8 +38,7 @@ def test_a_record_is_kept_on_demand_recoverable_and_expires() -> None:
 
 def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() -> None:
     table = one("AWS::DynamoDB::Table")
-    (index,) = table["GlobalSecondaryIndexes"]
-    assert index["IndexName"] == CALLER_INDEX
+    (index,) = (entry for entry in table["GlobalSecondaryIndexes"] if entry["IndexName"] == CALLER_INDEX)
     assert index["KeySchema"] == [
         {"AttributeName": "caller", "KeyType": "HASH"},
         {"AttributeName": "created_at", "KeyType": "RANGE"},
@@ -50,7 +50,21 @@ def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() 
         "execution_id",
         "caller",
         "created_at",
+        "unfinished",
     }
+
+
+def test_the_index_of_what_is_still_to_be_notified_holds_who_works_on_it_and_nothing_else() -> None:
+    (index,) = (
+        entry
+        for entry in one("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
+        if entry["IndexName"] == UNFINISHED_INDEX
+    )
+    assert index["KeySchema"] == [
+        {"AttributeName": "unfinished", "KeyType": "HASH"},
+        {"AttributeName": "created_at", "KeyType": "RANGE"},
+    ]
+    assert index["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner_execution_arn"]}
 
 
 def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:

@@ -15,7 +15,9 @@ from waterhook.settings import Settings
 SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
 # Read by Powertools, not by us.
 POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
-API_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
+# Told to those that the machine does not call: who starts executions, and who looks which of them run.
+MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
+KNOW_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry]
 # Lambda holds to it; the functions needn't know.
@@ -168,7 +170,7 @@ def test_the_functions_are_told_exactly_what_settings_reads() -> None:
     }
     for name in FUNCTIONS:
         told = environment(name).keys() - POWERTOOLS_VARIABLES
-        assert told == read - (API_VARIABLES if name != "ApiFunction" else set())
+        assert told == read - (MACHINE_VARIABLES if name not in KNOW_THE_MACHINE else set())
         assert environment(name).keys() >= POWERTOOLS_VARIABLES
 
 
@@ -176,7 +178,7 @@ def test_the_functions_are_told_exactly_what_settings_reads() -> None:
 def test_a_default_deployment_has_valid_settings(name: str) -> None:
     settings = Settings.from_env(environment(name))
     assert settings.retention_days == 30
-    assert bool(settings.state_machine_arn) is (name == "ApiFunction")
+    assert bool(settings.state_machine_arn) is (name in KNOW_THE_MACHINE)
 
 
 @pytest.mark.parametrize("name", [name for name in BOUNDED if name not in NOT_IN_SETTINGS])

@@ -64,6 +64,8 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     "ReconcileRole": {
         SECRET_ARN: {"secretsmanager:GetSecretValue"},
         TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "${ExecutionsTable.Arn}/index/unfinished": {"dynamodb:Query"},
+        MACHINE: {"states:ListExecutions"},
         EXECUTIONS: {"states:DescribeExecution"},
         OBJECTS: {"s3:PutObject"},
         TOPIC: {"sns:Publish"},
@@ -191,15 +193,17 @@ def test_the_topic_s_policy_gives_nothing_away() -> None:
         assert statement["Effect"] == "Deny"
 
 
-def test_only_the_stage_of_this_api_and_the_rule_on_ended_executions_invoke_a_function() -> None:
+def test_only_the_stage_of_this_api_and_the_two_rules_of_reconcile_invoke_a_function() -> None:
     permissions = {
-        named(entry["Properties"]["FunctionName"]): (
+        (
+            named(entry["Properties"]["FunctionName"]),
             entry["Properties"]["Principal"],
             named(entry["Properties"]["SourceArn"]).rpartition(":")[2],
         )
         for entry in of_type(deployed(**EVERYTHING), "AWS::Lambda::Permission").values()
     }
     assert permissions == {
-        "ApiFunction": ("apigateway.amazonaws.com", "${Api}/live/*/v1/executions*"),
-        "ReconcileFunction.Arn": ("events.amazonaws.com", "EndedRule.Arn"),
+        ("ApiFunction", "apigateway.amazonaws.com", "${Api}/live/*/v1/executions*"),
+        ("ReconcileFunction.Arn", "events.amazonaws.com", "EndedRule.Arn"),
+        ("ReconcileFunction.Arn", "events.amazonaws.com", "SweepRule.Arn"),
     }

@@ -10,6 +10,7 @@ from functions.reconcile import app as reconcile
 from tests.infra.template import EVERYTHING, KMS_KEY_ARN, ROOT, TRIGGERS, deployed, of_type
 from waterhook.intake import Intake
 from waterhook.request import Defaults
+from waterhook.sweep import MISSING, RESERVE_S, TURN_S
 
 OWNER = "arn:aws:states:us-east-1:123456789012:execution:machine:name"
 SECRET = "what the customer typed"
@@ -84,7 +85,7 @@ def test_reconcile_hears_of_every_end_that_no_notification_may_have_come_before(
     pattern = rule("EndedRule")["EventPattern"]
     assert pattern["source"] == ["aws.states"]
     assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
-    assert set(pattern["detail"]["status"]) == reconcile._OUTCOMES.keys()  # noqa: SLF001  # the ends it knows
+    assert {*pattern["detail"]["status"], MISSING} == reconcile._OUTCOMES.keys()  # noqa: SLF001  # the ends it knows
     assert "EventBusName" not in rule("EndedRule")  # the services' events are on the default one
     assert target("EndedRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
 
@@ -112,6 +113,23 @@ def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
     assert properties["DestinationConfig"]["OnFailure"] == {
         "Destination": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     }
+
+
+# ---- What no event told of ------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_made_every_quarter_of_an_hour_with_the_event_that_the_sample_shows() -> None:
+    properties = rule("SweepRule")
+    assert properties["ScheduleExpression"] == "rate(15 minutes)"
+    assert properties.get("State", "ENABLED") == "ENABLED"
+    assert target("SweepRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
+    sample = (ROOT / "events" / "reconcile-sweep.json").read_text(encoding="utf-8")
+    assert json.loads(target("SweepRule")["Input"]) == json.loads(sample)
+
+
+def test_a_sweep_is_over_before_the_next_one_begins_and_has_time_to_close_one_record() -> None:
+    properties = deployed()["ReconcileFunction"]["Properties"]
+    assert 2 * RESERVE_S < properties["Timeout"] < TURN_S
 
 
 # ---- A request by event ----------------------------------------------------------------------------------------
@@ -217,7 +235,7 @@ def test_what_eventbridge_can_t_deliver_is_tried_again_and_then_kept(name: str) 
 
 
 def test_every_trigger_is_looked_at_here() -> None:
-    assert deliveries().keys() == {"EndedRule", "RequestedRule", "Schedule"}
+    assert deliveries().keys() == {"EndedRule", "SweepRule", "RequestedRule", "Schedule"}
 
 
 def test_the_dead_letter_queue_is_always_there_and_keeps_what_it_has_for_two_weeks() -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from waterhook.sweep import UNFINISHED_INDEX
+
 type Item = dict[str, Any]
 type Given = Mapping[str, Any]
 type Test = Callable[[Item, Given], bool]
 
 _TERMS: dict[str, Callable[[re.Match[str]], Test]] = {
     r"attribute_not_exists\((\w+)\)": lambda m: lambda item, _: m[1] not in item,
+    r"attribute_exists\((\w+)\)": lambda m: lambda item, _: m[1] in item,
     r"([#\w]+) = (:\w+)": lambda m: (
         lambda item, given: _name(m[1]) in item and item[_name(m[1])] == given[m[2]]
     ),
@@ -92,6 +95,13 @@ class Table:
     def get_item(self, **asked: Any) -> dict[str, Any]:
         item = self.items.get(asked["Key"]["execution_id"]["S"])
         return {} if item is None else {"Item": dict(item)}
+
+    def query(self, **asked: Any) -> dict[str, Any]:
+        """The index of what is still to be notified; the only one that is asked here."""
+        assert asked["IndexName"] == UNFINISHED_INDEX
+        given = asked["ExpressionAttributeValues"]
+        there = [item for item in self.items.values() if item.get("unfinished") == given[":shard"]]
+        return {"Items": [item for item in there if item["created_at"]["S"] < given[":before"]["S"]]}
 
     def put_item(self, **asked: Any) -> dict[str, Any]:
         key = asked["Item"]["execution_id"]["S"]

@@ -13,6 +13,7 @@ from tests.model.tape import Tape
 from tests.model.world import Parts, World
 from tests.support.builders import CALLER, MACHINE
 from waterhook.intake import derived_id
+from waterhook.sweep import Swept
 
 # Far more calls than any history makes that ends.
 MAX_POINTS = 4_000
@@ -46,6 +47,10 @@ class History:
         self._plans: list[tuple[int, int, Callable[[], None]]] = []
         self._reported: set[str] = set()
         self._count = 0
+        self._swept_at_last = self._sweeping = False
+        self._world.runs = lambda arn: (
+            arn in self._engine.executions and self._engine.executions[arn].status == "RUNNING"
+        )
         self._world.attention = lambda: (
             len(self._tasks) > 1
             or any(one.waits and one.wake_at <= self._world.now for one in self._engine.executions.values())
@@ -89,6 +94,7 @@ class History:
             lambda: self._cancel(wanted),
             lambda: self._ask(wanted, f"{wanted.name}, but different"),
             lambda: self._one(lambda one: one.stop(self._tape.pick("FAILED", "TIMED_OUT"))),
+            self._sweep,
         )
 
     def _plan(self, after: int, what: Callable[[], None]) -> None:
@@ -120,6 +126,9 @@ class History:
             world.points += 1
         elif self._plans:
             self._happen()
+        elif not self._swept_at_last:
+            self._swept_at_last = True
+            self._sweep()
         else:
             return False
         return True
@@ -141,17 +150,32 @@ class History:
             then(task)
 
     def _report(self) -> None:
-        """Let an execution that ended badly be reconciled, as the rule on status events does."""
+        """Let an execution that ended badly be reconciled, as the rule on status events does; or nobody hear of it."""
         for one in self._engine.executions.values():
             if one.status not in {"RUNNING", "SUCCEEDED"} and one.arn not in self._reported:
                 self._reported.add(one.arn)
-                for _ in range(self._tape.pick(1, 1, 1, 2)):
+                for _ in range(self._tape.pick(1, 1, 2, 0)):
                     self._plan(self._tape.choose(12), partial(self._reconcile, one))
 
     def _reconcile(self, one: Execution) -> None:
         ended = Ended(one.arn, one.status, one.given, one.started_at, one.ending.get("error_name"))
         task = Task(f"reconcile {one.arn}", lambda: self._world.reconciler.close(ended))
         self._enter(task, lambda task: self._plan(3, lambda: self._reconcile(one)) if task.error else None)
+
+    def _sweep(self) -> None:
+        """Sweep, one at a time, and again until it ends without a failure."""
+        if self._sweeping:
+            return
+        self._sweeping = True
+        running = (one.arn for one in self._engine.executions.values() if one.status == "RUNNING")
+        self._world.not_the_sweeps = frozenset(running)
+        self._enter(Task("sweep", lambda: self._world.sweep(self._engine)), self._swept)
+
+    def _swept(self, task: Task) -> None:
+        self._sweeping = False
+        swept = task.result
+        if not isinstance(swept, Swept) or swept.failed or swept.left:
+            self._plan(3, self._sweep)
 
     def _one(self, what: Callable[[Execution], None]) -> None:
         executions = [one for one in self._engine.executions.values() if one.status == "RUNNING"]

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Execution:
         self.world, self.arn, self.given = world, arn, given
         self.started_at = iso(world.now) or ""
         self.status = "RUNNING"
+        self.ended_at: float | None = None
         self.ending: dict[str, Any] = {}
         self.wake_at = world.now
         self.task: Task | None = None
@@ -81,7 +83,7 @@ class Execution:
     def stop(self, status: str) -> None:
         """End where no Catch sees it; what runs, runs on."""
         if self.status == "RUNNING":
-            self.status, self.task = status, None
+            self.status, self.task, self.ended_at = status, None, self.world.now
 
     def _function(self) -> Callable[[], object]:
         world, state, arn, started_at = self.world, self._state, self.arn, self.started_at
@@ -109,7 +111,7 @@ class Execution:
             self.wake_at += wait or 0
         elif said == "done":
             self.status = "SUCCEEDED" if state["outcome"] == "COMPLETED" else "FAILED"
-            self.ending = state
+            self.ending, self.ended_at = state, self.world.now
         else:
             self._report({})
 
@@ -128,7 +130,7 @@ class Execution:
             self._state |= {"follow_refused": True}
             self._step = "poll"
         elif self._step == "notify":
-            self.status = "FAILED"
+            self.status, self.ended_at = "FAILED", self.world.now
         else:
             self._state = {} if self._step == "start" else self._state
             self._report({"fault": error})
@@ -165,3 +167,16 @@ class Engine:
         elif there.status != "RUNNING" or there.given != given:
             raise refusal("ExecutionAlreadyExists", "StartExecution")
         return {"executionArn": arn}
+
+    def list_executions(self, **asked: Any) -> dict[str, Any]:
+        """Return those that run."""
+        running = [one for one in self.executions.values() if one.status == "RUNNING"]
+        return {"executions": [{"executionArn": one.arn} for one in running]}
+
+    def describe_execution(self, **asked: Any) -> dict[str, Any]:
+        """Return how one stands, by its ARN."""
+        one = self.executions.get(asked["executionArn"])
+        if one is None:
+            raise refusal("ExecutionDoesNotExist", "DescribeExecution")
+        stopped = {} if one.ended_at is None else {"stopDate": datetime.fromtimestamp(one.ended_at, UTC)}
+        return {"status": one.status, **stopped}

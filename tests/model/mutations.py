@@ -1,6 +1,6 @@
 """Mistakes we did not make: each takes one part's place, and some history must notice."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from waterhook.models import Job, Status
 from waterhook.record import Record
 from waterhook.records import Records, mine
 from waterhook.stopping import Stopper
+from waterhook.sweep import MISSING, Sweeper
 from waterhook.verdict import Notifier
 
 
@@ -108,6 +109,26 @@ class CallsADoneJobCancelled(Stopper):
         return job.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
 
 
+class SweepsTheLiving(Sweeper):
+    def _running(self) -> Iterator[str]:
+        yield from ()
+
+    def _ended_as(self, owner: str) -> str | None:
+        return super()._ended_as(owner) or "FAILED"
+
+
+class SweepsOnlyWhatHasNoVerdict(Sweeper):
+    def _look(self, execution_id: str, owner: str) -> bool:
+        record = self._records.get(execution_id, self._clock())
+        return record is not None and not record.status.is_final and super()._look(execution_id, owner)
+
+
+class SweepsWhatWasStartedOnly(Sweeper):
+    def _ended_as(self, owner: str) -> str | None:
+        status = super()._ended_as(owner)
+        return None if status == MISSING else status
+
+
 SEEDED = {
     "the last verdict wins": Parts(records=LastVerdictWins),
     "a start that does not look whether it was cancelled": Parts(records=StartsWhatIsNotAccepted),
@@ -121,4 +142,7 @@ SEEDED = {
     "a slot given away while it is in use": Parts(starter=GivesAwayWhatIsInUse),
     "a second POST after a lost answer": Parts(starter=PostsAgain),
     "a finished job called cancelled": Parts(stopper=CallsADoneJobCancelled),
+    "a sweep that ends what still runs": Parts(sweeper=SweepsTheLiving),
+    "a sweep that does not look for what was never told": Parts(sweeper=SweepsOnlyWhatHasNoVerdict),
+    "a sweep that does not look for what was never started": Parts(sweeper=SweepsWhatWasStartedOnly),
 }

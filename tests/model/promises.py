@@ -51,10 +51,11 @@ def _accepted(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             stopped = one.status in {"ABORTED", "TIMED_OUT"} or not one.ending
             if not stopped:
                 yield f"{one.arn}: ended as {one.ending} and owns no record"
-    started = {one.arn for one in ending.executions}
     for record in records.values():
-        if record.owner_execution_arn in started and not record.status.is_final:
+        if not record.status.is_final:
             yield f"{record.execution_id}: nothing happens any more, and it is {record.status}"
+        if record.notified_at is None or record.unfinished is not None:
+            yield f"{record.execution_id}: nothing happens any more, and a sweep would find it again"
 
 
 def _outcomes(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
@@ -86,7 +87,7 @@ def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{execution_id}: published without a record"
             continue
         owner = record.owner_execution_arn
-        if published.actor not in {"api", owner, f"reconcile {owner}"}:
+        if published.actor not in {"api", "sweep", owner, f"reconcile {owner}"}:
             yield f"{execution_id}: published by {published.actor}, owned by {owner}"
         if event["type"] == PROGRESS_TYPE:
             continue

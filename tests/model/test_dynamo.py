@@ -32,6 +32,7 @@ _CALLS: list[Callable[[Records, Capacity, Record, float], object]] = [
     lambda records, _, one, now: records.save_progress(one, 12.5),
     lambda records, _, one, now: records.conclude(one, verdict(Status.FAILED, expires_at=int(now) + 50)),
     lambda records, _, one, now: records.mark_notified(one, now),
+    lambda records, _, one, now: records.leave_index(one),
     lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
     lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
     lambda records, capacity, one, now: capacity.take(one.execution_id, "a", records.waiting(one)),

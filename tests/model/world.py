@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from botocore.exceptions import BotoCoreError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from functions.cancel.app import Canceller
 from functions.follow.app import Follower
@@ -20,6 +20,7 @@ from tests.support import builders
 from tests.support.clock import NOW
 from waterhook.capacity import Capacity, Caps
 from waterhook.client import CancelAnswer
+from waterhook.errors import WaterhookError
 from waterhook.front_door import FrontDoor
 from waterhook.models import Status
 from waterhook.polling import Poller
@@ -29,6 +30,7 @@ from waterhook.remote import Remote
 from waterhook.results import Results
 from waterhook.settings import Settings
 from waterhook.stopping import Stopper
+from waterhook.sweep import GRACE_S, Sweeper, Swept, Unfinished
 from waterhook.verdict import Notifier
 
 RETENTION_S = 30 * 24 * 3600
@@ -51,6 +53,7 @@ class Parts:
     stopper: type[Stopper] = Stopper
     reconciler: type[Reconciler] = Reconciler
     remote: type[Remote] = Remote
+    sweeper: type[Sweeper] = Sweeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,10 @@ class World:
         self.attention: Callable[[], bool] = lambda: False
         """Whether anybody else wants to go on, so that a pause makes a difference."""
         self.due_at = 0.0
+        self.runs: Callable[[str], bool] = lambda _arn: False
+        """Whether an execution runs."""
+        self.not_the_sweeps: frozenset[str] = frozenset()
+        """The executions that ran when a sweep began; what they own is not the sweep's while they do."""
         self._faults = tape.pick(0, 1, 2, 3, 5, 8)
         self._rate = tape.pick(8, 4, 2, 16)
         self.settings = _settings(tape)
@@ -119,6 +126,7 @@ class World:
         self.reconciler = parts.reconciler(
             self.records, self.stopper, self.notifier, settings, self.time, self.sleep
         )
+        self._sweeper = parts.sweeper
         self.remote = parts.remote(self.records, upstream, self.stopper, self.notifier, self.time)
 
     def door(self, engine: object) -> FrontDoor:
@@ -127,6 +135,25 @@ class World:
         return FrontDoor(
             self.records, states, Results("results"), self.settings, self.time, lambda: self.remote
         )
+
+    def sweep(self, engine: object) -> Swept:
+        """Sweep with no patience and time for all. A read of its own that fails ends it whole, so none has to."""
+        states, table = cast("Any", engine), cast("Any", self.table)
+        troubles: list[Exception] = []
+        swept = self._sweeper(
+            self.records,
+            Unfinished("executions", table),
+            states,
+            builders.MACHINE,
+            end=self.reconciler.end,
+            # As if nothing had happened for the time that it gives others to finish.
+            clock=lambda: self.now + GRACE_S + 1,
+            troubled=lambda _execution_id, error: troubles.append(error),
+        ).sweep(lambda: 300.0)
+        for error in troubles:
+            if not isinstance(error, (WaterhookError, ClientError, BotoCoreError)):
+                raise error
+        return swept
 
     def time(self) -> float:
         return self.now
@@ -199,6 +226,10 @@ class World:
         was, now = before["status"]["S"], after["status"]["S"]
         if Status(was).is_final and (was != now or before["finished_at"] != after["finished_at"]):
             self.seen.broken.append(f"{execution_id}: the verdict {was} became {now}")
+        owner = before["owner_execution_arn"]["S"]
+        sweeping = self.stage.current is not None and self.stage.current.name == "sweep"
+        if sweeping and owner in self.not_the_sweeps and self.runs(owner):
+            self.seen.broken.append(f"{execution_id}: swept while its execution ran")
         if before["owner_execution_arn"] != after["owner_execution_arn"]:
             self.seen.broken.append(f"{execution_id}: changed hands")
 

@@ -16,6 +16,7 @@ from tests.support.clock import NOW
 from waterhook.models import Status
 from waterhook.record import Record
 from waterhook.records import CALLER_INDEX, Records
+from waterhook.sweep import UNFINISHED_INDEX
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -235,18 +236,20 @@ def table(dynamodb: "DynamoDBClient") -> Table:
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": "S"} for name in ("execution_id", "caller", "created_at")
+            {"AttributeName": name, "AttributeType": "S"}
+            for name in ("execution_id", "caller", "created_at", "unfinished")
         ],
         KeySchema=[{"AttributeName": "execution_id", "KeyType": "HASH"}],
         GlobalSecondaryIndexes=[
             {
-                "IndexName": CALLER_INDEX,
+                "IndexName": index,
                 "KeySchema": [
-                    {"AttributeName": "caller", "KeyType": "HASH"},
+                    {"AttributeName": key, "KeyType": "HASH"},
                     {"AttributeName": "created_at", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "ALL"},
             }
+            for index, key in ((CALLER_INDEX, "caller"), (UNFINISHED_INDEX, "unfinished"))
         ],
     )
     return Table(name, dynamodb)

@@ -12,5 +12,9 @@ class Context(LambdaContext):
         self._invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:any"
         self._aws_request_id = "00000000-0000-4000-8000-000000000000"
 
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 300_000
+
 
 CONTEXT = Context()

@@ -14,6 +14,10 @@ from waterhook.request import Request, compact
 # A record that is not final yet must outlive its job, whatever happens to it.
 UNFINISHED_GRACE_S = 30 * 24 * 3600
 
+# What is not notified yet is in an index, spread by the first digit of its id: a partition of DynamoDB takes a
+# thousand writes a second, sixteen of them more executions than Step Functions starts.
+SHARDS = "0123456789abcdef"
+
 _serializer = TypeSerializer()
 _deserializer = TypeDeserializer()
 
@@ -46,6 +50,8 @@ class Record:
     started_at: str | None = None
     finished_at: str | None = None
     notified_at: str | None = None
+    unfinished: str | None = None
+    """Its shard in the index of what is still to be notified; gone with the write of `notified_at`."""
     error: Mapping[str, Any] | None = None
     final_output_json: str | None = None
     output_ref: str | None = None
@@ -81,6 +87,7 @@ class Record:
             metadata_json=compact(request.metadata) if request else "{}",
             progress_events=request.progress_events if request else False,
             caller=caller,
+            unfinished=execution_id[0],
         )
 
     @classmethod

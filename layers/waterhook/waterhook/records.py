@@ -31,6 +31,7 @@ not_known_upstream = (
 )
 not_concluded = "attribute_not_exists(finished_at)"  # two verdicts: the first one wins
 not_notified = "attribute_not_exists(notified_at)"  # two publishers: the first one is the one remembered
+already_notified = "attribute_exists(notified_at)"  # nothing is still to come
 next_in_line = "progress_sequence < :0"  # a number, once given, is never given again
 mine = "owner_execution_arn = :me"  # a duplicate execution never changes the first one's record
 
@@ -168,7 +169,9 @@ class Records:
 
     def conclude(self, record: Record, verdict: Mapping[str, Any]) -> Record:
         """Anything alive → final. The first verdict wins; the record then says what is published."""
-        return self._change(record, verdict, f"{still_alive} AND {not_concluded} AND {mine}")
+        # A record of a version without the index enters it here.
+        changes = {**verdict, "unfinished": record.execution_id[0]}
+        return self._change(record, changes, f"{still_alive} AND {not_concluded} AND {mine}")
 
     def save_progress(self, record: Record, progress: float | None) -> Record:
         """Count one more progress event, while the execution is alive, and return the record with its number."""
@@ -181,8 +184,12 @@ class Records:
     def mark_notified(self, record: Record, now: float) -> Record:
         """Remember that the outcome was delivered; an output that was not to be kept is dropped now."""
         keep = "dynamodb" in record.deliver_to
-        drop = [] if keep else ["final_output_json"]
+        drop = ["unfinished"] if keep else ["unfinished", "final_output_json"]
         return self._change(record, {"notified_at": iso(now)}, f"{not_notified} AND {mine}", drop)
+
+    def leave_index(self, record: Record) -> Record:
+        """Take what was notified out of the index of what is still to be."""
+        return self._change(record, {}, f"{already_notified} AND {mine}", ["unfinished"])
 
     def _change(
         self, record: Record, changes: Mapping[str, Any], condition: str, drop: list[str] | None = None
@@ -202,9 +209,11 @@ class Records:
         values = {f":{index}": to_attribute(value) for index, value in enumerate(given.values())}
         values |= {name: to_attribute(value) for name, value in _STATUS_VALUES.items()}
         values[":me"] = to_attribute(record.owner_execution_arn)
-        update = "SET " + ", ".join(f"#{index} = :{index}" for index in range(len(given)))
-        if drop:
-            update += " REMOVE " + ", ".join(drop)
+        clauses = {
+            "SET": [f"#{index} = :{index}" for index in range(len(given))],
+            "REMOVE": drop or [],
+        }
+        update = " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts)
         used = f"{update} {condition}"
         return {
             "TableName": self._table,

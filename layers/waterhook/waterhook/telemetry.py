@@ -38,6 +38,10 @@ LINE = (
     "route",
     "http_status",
     "redelivered",
+    "swept",
+    "swept_alive",
+    "swept_failed",
+    "swept_left",
     "fault",
 )
 
