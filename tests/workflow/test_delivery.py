@@ -1,0 +1,79 @@
+"""A topic that fails: for a while it is waited for; for good the execution fails visibly, and nothing is lost."""
+
+from typing import Any
+
+import pytest
+from moto.sns.exceptions import SNSException
+from moto.sns.models import SNSBackend
+
+from tests.support.context import CONTEXT
+from tests.workflow.functions_in_process import handler_of
+from tests.workflow.waterflai import completed
+from tests.workflow.world import SOURCE, World, request
+from waterhook import envelope
+
+OUTPUT = '{"n": 12345678901234567890, "ratio": 1.0}'
+
+
+class _KeyDisabled(SNSException):
+    code = "KMSDisabled"
+
+    def __init__(self) -> None:
+        super().__init__("the topic's key is disabled")
+
+
+class Topic:
+    """The topic of the simulated AWS, down for a number of messages."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.down_for = 0.0
+        self.refused = 0
+        publish = SNSBackend.publish
+
+        def publish_or_refuse(backend: SNSBackend, *given: Any, **named: Any) -> str:
+            if self.refused < self.down_for:
+                self.refused += 1
+                raise _KeyDisabled
+            return publish(backend, *given, **named)
+
+        patch.setattr(SNSBackend, "publish", publish_or_refuse)
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    return Topic(monkeypatch)
+
+
+def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Topic) -> None:
+    world.upstream.says("status", completed(OUTPUT))
+    topic.down_for = 25
+    run = world.run(request())
+    assert (run.status, topic.refused) == ("SUCCEEDED", 25)
+    [said] = world.notifications()
+    # Hours later, and still of the moment at which it was decided.
+    assert world.clock.elapsed_s > 3 * 3600
+    assert said.event["time"] == "2026-01-01T00:00:02.000Z"
+    assert f'"final_output":{OUTPUT}' in said.text
+
+
+@pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
+def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says_what_it_would_have_said(
+    world: World, topic: Topic, deliver_to: list[str]
+) -> None:
+    world.upstream.says("status", completed(OUTPUT))
+    topic.down_for = float("inf")
+    execution_id = world.accept(request(deliver_to=deliver_to))
+    safe = world.finished(world.record(execution_id).owner_execution_arn)
+    assert (safe.status, safe.error, safe.path[-1]) == ("FAILED", "KMSDisabledException", "Notify")
+    assert topic.refused == world.functions.count("notify") == 41
+    record = world.record(execution_id)
+    assert (record.status, record.final_output_json, record.notified_at) == ("COMPLETED", OUTPUT, None)
+    assert not world.notifications()
+
+    topic.down_for = 0
+    answer = handler_of("notify")({"redeliver": {"execution_id": execution_id}}, CONTEXT)
+    assert answer["redelivered"] is True
+    [said] = world.notifications()
+    assert said.text == envelope.event(record, SOURCE)
+    assert said.attributes["status"] == "COMPLETED"
+    assert world.record(execution_id).notified_at is not None
