@@ -169,7 +169,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     reconciler, sweeper, states = _wiring()
     if "sweep" in event:
         swept = sweeper.sweep(lambda: context.get_remaining_time_in_millis() / 1000)
-        telemetry.tell(swept=swept.ended, swept_alive=swept.alive, swept_failed=swept.failed, swept_left=swept.left)
+        telemetry.tell(
+            swept=swept.ended, swept_alive=swept.alive, swept_failed=swept.failed, swept_left=swept.left
+        )
         telemetry.measure(Figure.RECONCILED, swept.ended)
         return asdict(swept)
     record = reconciler.close(describe(states, event["arn"], event["status"]))

@@ -347,7 +347,13 @@ def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(invoke: 
     table.set("b" * 32, status="card 4711")
     with log_of(app) as log:
         assert invoke(app, {"sweep": request_dict()})["failed"] == 1
-    assert '"ended":1,"alive":0,"failed":1,"left":0' in log.getvalue().replace(" ", "")
-    assert "b" * 32 in log.getvalue()
-    for secret in ("4711", "0815", "support-chat"):
+    trouble, line = map(json.loads, log.getvalue().splitlines())
+    assert (trouble["message"], trouble["execution_id"], trouble["fault"]) == (
+        "not swept",
+        "b" * 32,
+        "ValueError",
+    )
+    counts = {name: line[name] for name in ("swept", "swept_alive", "swept_failed", "swept_left")}
+    assert counts == {"swept": 1, "swept_alive": 0, "swept_failed": 1, "swept_left": 0}
+    for secret in ("4711", "0815", "why?"):
         assert secret not in log.getvalue()
