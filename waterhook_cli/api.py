@@ -17,7 +17,7 @@ from botocore.exceptions import HTTPClientError, NoCredentialsError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
-from waterhook_cli.errors import ExitCode, Problem
+from waterhook_cli.errors import ExitCode, Problem, Refused
 from waterhook_cli.target import Stack
 
 _ANSWER_S = 35  # API Gateway hangs up after 29
@@ -192,9 +192,9 @@ def _refusal(answer: Answered) -> Problem:
     if answer.status_code == HTTPStatus.NOT_FOUND:
         return Problem(ExitCode.NOT_FOUND, detail, "You see your own executions only: those you started.")
     if answer.status_code in _REFUSED:
-        return Problem(
+        return Refused(
             ExitCode.UNAVAILABLE,
-            f"the API refuses: {detail}",
+            f"the API does not let you in: {detail}",
             "Calling it needs execute-api:Invoke on the stack's output ApiInvokeArn.",
         )
     return Problem(ExitCode.UNAVAILABLE, f"the API answered {answer.status_code}: {detail}")

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waterhook.models import Status, iso
+from waterhook_cli.api import Api
+from waterhook_cli.errors import Problem, Refused
 from waterhook_cli.findings import Finding
 from waterhook_cli.target import Resource, Stack
 
@@ -40,6 +42,18 @@ def state(stack: Stack) -> Iterator[Finding]:
         )
     else:
         yield Finding.ok(f"{stack}: {stack.status}")
+
+
+def api(door: Api) -> Iterator[Finding]:
+    """Look whether the API answers, and lets its user in."""
+    try:
+        next(door.executions(), None)
+    except Refused as refused:  # no fault of the stack's: not everybody who looks after it may use it
+        yield Finding.warning(refused.message, refused.do)
+    except Problem as problem:
+        yield Finding.problem(problem.message, problem.do or "Look into the log of ApiFunction.")
+    else:
+        yield Finding.ok("the API answers and lets you in")
 
 
 def concurrency(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from waterhook_cli import checks_stack, checks_topic, checks_upstream
-from waterhook_cli.api import sender
+from waterhook_cli.api import Api, sender
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.findings import Check, Finding, Level
 from waterhook_cli.output import Output
@@ -33,6 +33,7 @@ def checks(stack: Stack) -> Iterator[Check]:
         return stack.resources()
 
     yield Check("the stack", lambda: checks_stack.state(stack))
+    yield Check("the API", lambda: checks_stack.api(Api.of(stack)))
     yield Check(
         "the secret", lambda: checks_upstream.secret(client("secretsmanager"), secret_arn, stack.region)
     )

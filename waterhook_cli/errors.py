@@ -52,6 +52,10 @@ class Problem(click.ClickException):
             console.print(Text(line))
 
 
+class Refused(Problem):
+    """Raised when whoever asks is not let in."""
+
+
 _CREDENTIALS = (
     "Set up credentials as for the AWS CLI (`aws configure`, `aws sso login`) or name a --profile that has "
     "some. For the stack of `make up`, add --local."

@@ -36,7 +36,8 @@ class Output:
     def json(self, value: Any) -> None:
         """Print JSON: on a terminal indented; elsewhere on one line, and word for word if it is text already."""
         if console().is_terminal:
-            click.echo(json.dumps(json.loads(value) if isinstance(value, str) else value, indent=2))
+            found = json.loads(value) if isinstance(value, str) else value
+            click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         else:
             click.echo(value if isinstance(value, str) else json.dumps(value))
 

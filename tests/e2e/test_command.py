@@ -128,7 +128,7 @@ def test_doctor_looks_at_everything(home: Path) -> None:
     said = json.loads(result.stdout)
     # Other tests may have left dead letters; what is asked about here is nobody's business but the stack's.
     assert result.exit_code == (5 if said["count"]["problem"] else 0)
-    for check in ("the stack", "the secret", "Waterflai", "subscriptions", "concurrency"):
+    for check in ("the stack", "the API", "the secret", "Waterflai", "subscriptions", "concurrency"):
         assert levels(said["findings"], check) == {"ok"}, said
     for check in ("alarms", "dead letters", "records"):
         assert levels(said["findings"], check), said
@@ -149,6 +149,6 @@ def test_doctor_says_what_it_may_not_see(monkeypatch: pytest.MonkeyPatch) -> Non
     result = CliRunner(mix_stderr=False).invoke(cli, ["doctor", "--stack", STACK_NAME, "--json"])
     said = json.loads(result.stdout)["findings"]
     assert (levels(said, "the stack"), levels(said, "subscriptions")) == ({"ok"}, {"ok"})
-    for check in ("the secret", "dead letters", "records"):
+    for check in ("the API", "the secret", "dead letters", "records"):
         assert levels(said, check) == {"unknown"}, said
     assert any("you are not allowed to (GetSecretValue)" in finding["what"] for finding in said)

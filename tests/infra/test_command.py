@@ -1,5 +1,7 @@
 """The command is what the README says, and installs with what it needs."""
 
+import os
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -40,6 +42,35 @@ def test_it_installs_with_all_that_it_imports_and_nothing_else() -> None:
     assert PROJECT["project"]["scripts"] == {"waterhook": f"{main.__module__}:{main.__name__}"}
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert {(ROOT / package).name for package in packages} == {"waterhook", "waterhook_cli"}
+
+
+@pytest.mark.parametrize(
+    ("goals", "seen"),
+    [
+        (["redeliver"], "the-user-s"),
+        (["erase"], "the-user-s"),
+        (["waterhook"], "the-user-s"),
+        (["up"], ""),
+        (["redeliver", "up"], ""),
+    ],
+)
+def test_make_shows_the_user_s_account_to_nothing_but_the_command(
+    tmp_path: Path, goals: list[str], seen: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "profile: $AWS_PROFILE"\n', encoding="utf-8")
+    python.chmod(0o755)
+    # The environments are taken for made, and a shell script for their Python.
+    stamps = ["-o", ".venv/.stamp", "-o", ".venv-aws/.stamp"]
+    made = subprocess.run(
+        ["make", "-s", *stamps, *goals, f"PY={python}"],  # noqa: S607  # wherever make is
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "AWS_PROFILE": "the-user-s"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout.splitlines() == [f"profile: {seen}"] * len(goals)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

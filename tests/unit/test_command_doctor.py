@@ -11,10 +11,11 @@ from botocore.exceptions import EndpointConnectionError
 from tests.support.aws import Secret, Table, Topic, client_error
 from tests.support.builders import KEY, REGION, record, running_record, verdict
 from tests.support.clock import NOW
-from tests.support.server import Server, closed_port, raw, reply, stall
+from tests.support.server import Server, Step, closed_port, hang_up, raw, reply, stall
 from waterhook.models import Status, iso
-from waterhook_cli.api import sender
+from waterhook_cli.api import Api, sender
 from waterhook_cli.checks_stack import alarms, concurrency, records, state
+from waterhook_cli.checks_stack import api as look_at_api
 from waterhook_cli.checks_topic import dead_letters, subscriptions
 from waterhook_cli.checks_upstream import secret as look_at_secret
 from waterhook_cli.checks_upstream import upstream
@@ -60,6 +61,26 @@ def test_a_deployment_that_failed_is_seen(status: str, level: Level) -> None:
     finding = only(state(Stack("shop", account, status, {}, {})))
     assert finding.level == level
     assert status in finding.what or "rolled back" in finding.what
+
+
+def door(*answers: Step) -> list[Finding]:
+    with Server(list(answers)) as server:
+        api = Api(server.url, lambda request: None, sender(server.url, 1), pause=lambda seconds: None)
+        return list(look_at_api(api))
+
+
+def test_an_api_that_answers_is_well() -> None:
+    assert only(door(reply(200, {"executions": [], "next": None}))).level == OK
+
+
+def test_an_api_that_lets_its_user_not_in_is_no_fault_of_the_stack() -> None:
+    finding = only(door(reply(403, {"message": "Missing Authentication Token"})))
+    assert (finding.level, "ApiInvokeArn" in finding.do) == (WARNING, True)
+
+
+@pytest.mark.parametrize("answer", [reply(500, {"message": "Internal server error"}), hang_up])
+def test_an_api_that_fails_is_seen(answer: Step) -> None:
+    assert only(door(answer)).level == PROBLEM
 
 
 class Functions:
