@@ -31,7 +31,9 @@ _MAX_PAGE = 100
 class Answered(Protocol):
     """An HTTP answer, as far as it is looked at."""
 
-    status_code: int
+    @property
+    def status_code(self) -> int:
+        """HTTP's number."""
 
     @property
     def text(self) -> str:
