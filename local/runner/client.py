@@ -139,7 +139,11 @@ class StackClient:
     # ---- Notifications and records ----
 
     def peek(self, execution_id: str) -> list[dict[str, Any]]:
-        """Every notification of an execution that waits in the results queue, oldest first; none is taken.
+        """Every notification of an execution that waits in the results queue, oldest first; none is taken."""
+        return [notification(body) for body in self.bodies(execution_id)]
+
+    def bodies(self, execution_id: str) -> list[str]:
+        """The same as they were received, to the byte.
 
         MiniStack's own window into the queue: tests that run at the same time can't hide messages from
         each other.
@@ -149,8 +153,8 @@ class StackClient:
             params={"QueueUrl": self.outputs.results_queue_url},
         )
         accounts = answer.raise_for_status().json()["messages"].values()
-        messages = [m for regions in accounts for queues in regions.values() for m in _messages(queues)]
-        return [event for event in map(notification, messages) if execution_id_of(event) == execution_id]
+        bodies = (m for regions in accounts for queues in regions.values() for m in _messages(queues))
+        return [body for body in bodies if execution_id_of(notification(body)) == execution_id]
 
     def wait_for_status(self, execution_id: str, status: str, timeout_s: float = 60) -> None:
         """Return once the API shows that status."""
