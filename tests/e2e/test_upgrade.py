@@ -42,7 +42,7 @@ def next_version(copy: Path) -> None:
     )
     for compiled in layer.rglob("__pycache__"):
         shutil.rmtree(compiled)  # it is preferred to the text, unread
-    changed(copy / "NotifyFunction" / "app.py", 'logger.info("notify"', f'logger.info("{NEWS}"')
+    changed(copy / "NotifyFunction" / "app.py", 'Telemetry("notify"', f'Telemetry("{NEWS}"')
 
 
 @contextmanager
