@@ -1,12 +1,13 @@
 """Connections to the upstream's host: a pool of them for calls, and one beside it for a stream."""
 
 import logging
+import math
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -95,22 +96,55 @@ def connection_beside(calls: Pool, connect_timeout_s: float) -> Connection:
     return _MarkedHTTPConnection(calls.host, calls.port, timeout=connect_timeout_s)
 
 
-@contextmanager
-def shut_down_at(ends_at: float, holder: Pool | Connection) -> Iterator[None]:
+class _Watch:
+    """Ends calls whose time is up. One thread for the process's life: a timer each would cost more than the call."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._calls: dict[object, tuple[float, Pool | Connection]] = {}
+        self._wakes_at = math.inf
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def over(self, ends_at: float, holder: Pool | Connection) -> Iterator[None]:
+        """Watch over what is done inside the block."""
+        call = object()
+        with self._changed:
+            self._calls[call] = (ends_at, holder)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            elif ends_at < self._wakes_at:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            # After this it is surely not at work: the socket's number may be another connection's then.
+            with self._changed:
+                del self._calls[call]
+
+    def _run(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for call, (ends_at, holder) in self._calls.items():
+                    if ends_at <= now:
+                        self._calls[call] = (math.inf, holder)
+                        _shut_down(holder)
+                self._wakes_at = min((ends_at for ends_at, _ in self._calls.values()), default=math.inf)
+                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+
+
+_watch = _Watch()
+
+
+def shut_down_at(ends_at: float, holder: Pool | Connection) -> AbstractContextManager[None]:
     """End whatever is waited for on its socket at `ends_at`: a byte in time would begin a read timeout anew."""
+    return _watch.over(ends_at, holder)
 
-    def shut_down() -> None:
-        if holder.opened is not None:
-            with suppress(OSError):
-                # Of a TLS socket the plain one underneath: its own method would read on in the clear.
-                socket.socket.shutdown(holder.opened, socket.SHUT_RDWR)
 
-    timer = threading.Timer(ends_at - time.monotonic(), shut_down)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        # Otherwise it might still be at work when the socket's number is another connection's.
-        timer.join()
+def _shut_down(holder: Pool | Connection) -> None:
+    if holder.opened is not None:
+        with suppress(OSError):
+            # Of a TLS socket the plain one underneath: its own method would read on in the clear.
+            socket.socket.shutdown(holder.opened, socket.SHUT_RDWR)
