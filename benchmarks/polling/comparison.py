@@ -7,6 +7,7 @@ from benchmarks.polling import ours
 from benchmarks.polling.baselines import BASELINES, FIXED_5, FIXED_30
 from benchmarks.polling.waited import Summary, Waited
 from benchmarks.polling.workloads import Kind, Progress, Workload, tasks
+from benchmarks.target import Target
 
 FULL = {Kind.CHAT: 4000, Kind.FLOW: 4000, Kind.BATCH: 1000}
 SHORT_STREAM_S = 60.0
@@ -25,15 +26,6 @@ PART_OF_FIXED_5 = {
     (Kind.FLOW, FOLLOW): 1 / 6,
     (Kind.FLOW, FOLLOW_SHORT): 1 / 5,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A sentence that holds or doesn't, with the figures it was measured by."""
-
-    name: str
-    held: bool
-    figures: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.polling.comparison import Comparison, Target
+from benchmarks.polling.comparison import Comparison
 from benchmarks.polling.waited import (
     BASELINE_POLL_MB,
     BASELINE_POLL_S,
@@ -13,12 +13,13 @@ from benchmarks.polling.waited import (
     TRANSITION_S,
     Summary,
 )
+from benchmarks.target import Target, table, verdict
 from waterhook import prices
 
 _INTRODUCTION = f"""# Waiting, simulated
 
 The shipped `Follower`, `Poller` and `policy` in virtual time, with the template's defaults, against what people
-use today, on the same jobs. Everything is seeded: two runs write the same file. `make bench` makes it again.
+use today, on the same jobs. Everything is seeded: two runs of `python -m benchmarks.polling` write the same.
 
 - **chat**: log-normal, median 12 s. **flow**: log-normal, median 90 s. **batch**: log-uniform, 10 min to 4 h.
   40 % of the jobs queue first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. 100 are in flight on average.
@@ -43,14 +44,8 @@ def render(comparisons: Sequence[Comparison], found: Sequence[Target]) -> str:
         parts += _table(comparison)
         parts += ["", *_slower_tails(comparison), ""]
     parts += ["## What is the same for all, per 1,000 jobs", "", *_apart(), ""]
-    parts += ["## Targets", "", "| target | figures | |", "|---|---|---|"]
-    parts += [f"| {each.name} | {each.figures} | {'held' if each.held else '**missed**'} |" for each in found]
+    parts += ["## Targets", "", *table(found)]
     return "\n".join([*parts, "", verdict(found), ""])
-
-
-def verdict(found: Sequence[Target]) -> str:
-    """Return the last line."""
-    return f"{sum(each.held for each in found)} of {len(found)} targets hold."
 
 
 def _table(comparison: Comparison) -> Iterable[str]:

@@ -1,0 +1,89 @@
+"""The folders that Lambda would give each function: /var/task, /opt/python, and what its runtime brings along."""
+
+import re
+import shutil
+from compileall import compile_dir
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from py_compile import PycInvalidationMode
+
+from benchmarks.cold_start.process import Build
+from local.runner import sam
+from local.runner.errors import RunnerError
+from local.runner.files import locked
+
+FUNCTIONS = ("poll", "follow", "start", "notify", "api")
+_BARE = "def handler(event, context):\n    return {}\n"
+_NAIVE = Path(__file__).parent / "naive"
+_RUNTIME = ("boto3", "awslambdaric")
+_NAIVE_LAYER = ("aws-lambda-powertools", "aws-xray-sdk", "pydantic", "requests")
+_BUILD_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """A bare handler; each function as `sam build` makes it; each function as a naive build would."""
+
+    bare: Build
+    ours: dict[str, Build]
+    naive: dict[str, Build]
+    """Compiled, too: what is left is what they import."""
+    as_built: Build
+    """The naive poll as `sam build` would leave it: uncompiled."""
+    layer: Path
+
+
+def prepared(home: Path) -> Folders:
+    """Build everything anew under `home`. Raises RunnerError when `sam build` fails."""
+    shutil.rmtree(home, ignore_errors=True)
+    runtime, ours, naive = home / "runtime", home / "ours", home / "naive"
+    _lay_out(runtime, _RUNTIME)
+    _lay_out(naive / "layer", _NAIVE_LAYER)
+    shutil.copytree(_NAIVE, naive / "task", ignore=shutil.ignore_patterns("__pycache__"))
+    as_built = shutil.copytree(naive, home / "as-built")
+    for folder in (runtime, naive):
+        compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    bare = home / "bare"
+    bare.mkdir()
+    (bare / "app.py").write_text(_BARE, encoding="utf-8")
+    _build(ours)
+    layer = ours / "WaterhookLayer" / "python"
+    return Folders(
+        Build(bare, (runtime,)),
+        {name: Build(ours / f"{name.title()}Function", (layer, runtime)) for name in FUNCTIONS},
+        {name: Build(naive / "task", (naive / "layer", runtime), f"{name}.handler") for name in FUNCTIONS},
+        Build(as_built / "task", (as_built / "layer", runtime), "poll.handler"),
+        layer,
+    )
+
+
+def size_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _build(folder: Path) -> None:
+    with locked(sam.WORKSHOP / "lock"):
+        build = sam.start_build(folder.parent / "sam-build.log")
+        if build.wait(_BUILD_S):
+            raise RunnerError(f"sam build failed\n{build.trail()}")
+        shutil.copytree(sam.BUILD, folder)
+
+
+def _lay_out(folder: Path, names: tuple[str, ...]) -> None:
+    """Copy these distributions and what they require, without bytecode."""
+    found: set[str] = set()
+    ahead = list(names)
+    while ahead:
+        name = ahead.pop()
+        if name in found:
+            continue
+        found.add(name)
+        required = (rule for rule in distribution(name).requires or [] if "extra ==" not in rule)
+        ahead += [re.split(r"[\[(<>=~!; ]", rule)[0] for rule in required]
+        for file in distribution(name).files or []:
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                target = folder / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(str(distribution(name).locate_file(file)), target)

@@ -1,0 +1,151 @@
+"""The rounds: every build of every function once in each, so that a busy moment falls on all alike."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from samcli.yamlhelper import yaml_parse
+
+from benchmarks.cold_start.backend import UPSTREAM_ID, Backend
+from benchmarks.cold_start.folders import FUNCTIONS, Folders
+from benchmarks.cold_start.process import Build, Run, run
+from benchmarks.cold_start.wire import serving
+from waterhook.models import Status, iso
+from waterhook.record import Record
+
+BARE, AS_BUILT = "bare", "naive as built"
+ROUNDS = 15
+THROTTLED_ROUNDS = 3
+_ROOT = Path(__file__).resolve().parents[2]
+_DEADLINE_S = 3600
+_ACCOUNT = "us-east-1:123456789012"
+# What has no default in the template.
+_GIVEN = {
+    "WATERFLAI_API_KEY_SECRET_ARN": f"arn:aws:secretsmanager:{_ACCOUNT}:secret:waterflai-AbCdEf",
+    "WATERHOOK_TABLE": "executions",
+    "WATERHOOK_TOPIC_ARN": f"arn:aws:sns:{_ACCOUNT}:notifications",
+    "WATERHOOK_BUCKET": "outputs",
+    "WATERHOOK_SOURCE": "/waterhook/benchmark",
+    "WATERHOOK_STATE_MACHINE_ARN": f"arn:aws:states:{_ACCOUNT}:stateMachine:executions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Medians of one build's runs."""
+
+    cold_s: float
+    cpu_s: float
+    peak_kib: float
+    throttled_s: float
+    """Its first invocation with 7 % of a CPU; what came before had all of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A bare handler, and each function by its name."""
+
+    rounds: int
+    bare: Figures
+    ours: Mapping[str, Figures]
+    naive: Mapping[str, Figures]
+    as_built: Figures
+    """The naive poll without bytecode, as `sam build` would leave it."""
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """Return what the template would set, everything being at one loopback address."""
+    return {**_defaults(), **_GIVEN, "WATERFLAI_BASE_URL": endpoint, "AWS_ENDPOINT_URL": endpoint}
+
+
+@cache
+def _defaults() -> dict[str, str]:
+    """Return the variables of the template whose value is a parameter's default, or a text."""
+    template = yaml_parse((_ROOT / "template.yaml").read_text(encoding="utf-8"))
+    variables = template["Globals"]["Function"]["Environment"]["Variables"]
+    defaults = {
+        name: entry["Default"] for name, entry in template["Parameters"].items() if "Default" in entry
+    }
+    values = {
+        name: defaults.get(value.get("Ref")) if isinstance(value, dict) else value
+        for name, value in variables.items()
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def event_for(name: str, now: float) -> Any:
+    """Return the sample event of a function, with a deadline that is still ahead."""
+    file = "api-start.json" if name == "api" else f"{name}.json"
+    event = json.loads((_ROOT / "events" / file).read_text(encoding="utf-8"))
+    if "state" in event:
+        event["state"] |= {"deadline": now + _DEADLINE_S, "progress_events": False}
+    return event
+
+
+def record_for(event: Any, now: float) -> dict[str, Any]:
+    """Return the record, as an item, of the running execution that an event is about."""
+    record = Record(
+        execution_id=event["state"]["execution_id"],
+        status=Status.RUNNING,
+        owner_execution_arn=event["execution"]["arn"],
+        source="states",
+        created_at=iso(now) or "",
+        deadline=int(now) + _DEADLINE_S,
+        expires_at=int(now) + 2 * _DEADLINE_S,
+        deliver_to=("sns", "dynamodb"),
+        chatbot_id="support-chat",
+        waterflai_execution_id=UPSTREAM_ID,
+    )
+    return record.to_item()
+
+
+def measure(folders: Folders, *, rounds: int, throttled_rounds: int, tell: Callable[[str], None]) -> Measured:
+    """Return the medians. The first round fills the machine's caches and is thrown away."""
+    subjects = dict(_subjects(folders))
+    cold: dict[str, list[Run]] = {key: [] for key in subjects}
+    throttled: dict[str, list[Run]] = {key: [] for key in subjects}
+    for number in range(rounds + 1):
+        tell(f"cold start, round {number} of {rounds}")
+        for key, (name, build) in subjects.items():
+            cold[key].append(_once(name, build))
+    for number in range(throttled_rounds):
+        tell(f"first invocation with little CPU, round {number + 1} of {throttled_rounds}")
+        for key, (name, build) in subjects.items():
+            throttled[key].append(_once(name, build, throttled=True))
+    figures = {
+        key: Figures(
+            median(each.first_answer_s for each in cold[key][1:]),
+            median(each.cpu_s for each in cold[key][1:]),
+            median(each.peak_kib for each in cold[key][1:]),
+            median(each.invocation_s for each in throttled[key] or cold[key]),
+        )
+        for key in subjects
+    }
+    return Measured(
+        rounds,
+        figures[BARE],
+        {name: figures[f"ours {name}"] for name in FUNCTIONS},
+        {name: figures[f"naive {name}"] for name in FUNCTIONS},
+        figures[AS_BUILT],
+    )
+
+
+def _subjects(folders: Folders) -> Iterator[tuple[str, tuple[str, Build]]]:
+    yield BARE, ("poll", folders.bare)
+    yield AS_BUILT, ("poll", folders.as_built)
+    for name in FUNCTIONS:
+        yield f"ours {name}", (name, folders.ours[name])
+        yield f"naive {name}", (name, folders.naive[name])
+
+
+def _once(name: str, build: Build, *, throttled: bool = False) -> Run:
+    now = time.time()
+    event = event_for(name, now)
+    backend = Backend(*([record_for(event, now)] if "state" in event else []))
+    with serving(backend.answer) as server:
+        return run(build, event, environment(f"http://{server.host}"), throttled=throttled)

@@ -1,0 +1,17 @@
+"""Poll, built without a thought to cold starts."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.parser import event_parser
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from common import Step, asked, logger, metrics, tracer
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler
+@metrics.log_metrics(capture_cold_start_metric=True)
+@event_parser(model=Step)
+def handler(event: Step, context: LambdaContext) -> dict[str, Any]:
+    """Ask once."""
+    logger.info("poll", execution_id=event.state.execution_id)
+    return asked(event.state)

@@ -1,0 +1,127 @@
+"""A warm function: what its handler adds to a bare GET, and how many connections it opens."""
+
+import ipaddress
+import json
+import ssl
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from benchmarks.cold_start.backend import API_KEY, Backend
+from benchmarks.cold_start.process import PYTHON, Build, environment_of
+from benchmarks.cold_start.runtime_api import FunctionFailed
+from benchmarks.cold_start.wire import serving
+from local.runner import services
+from local.runner.interrupts import pause
+from local.runner.processes import end
+
+_CHILD = Path(__file__).with_name("warm_child.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """Medians of one process, and what its upstream and its TLS saw of it."""
+
+    invocations: int
+    bare_ms: float
+    ours_ms: float
+    connections: int
+    """At the upstream, the bare client's one aside."""
+    contexts: int
+    """TLS contexts of the process: each reads the CA file."""
+
+    @property
+    def overhead(self) -> float:
+        """How many times a bare GET an invocation takes."""
+        return self.ours_ms / self.bare_ms
+
+
+def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
+    """Return what polls take of which each asks the simulated Waterflai, in a process of its own as in e2e."""
+    ready = home / "waterflai.json"
+    simulator = services.start_simulator(ready, home / "waterflai.log")
+    try:
+        services.wait_until(ready.exists, simulator)
+        upstream = services.simulator_address(ready)
+        url = f"{upstream.base_url}/v1/executions"
+        body, headers = {"input_data": {"simulate": {"seconds": 0}}}, {"X-API-Key": upstream.api_key}
+        with httpx.Client(trust_env=False, headers=headers) as client:
+            started = client.post(f"{url}/support-chat/async", json=body).raise_for_status().json()
+            while client.get(f"{url}/{started['execution_id']}").json()["status"] != "COMPLETED":
+                pause(0.05)
+        event["state"]["waterflai_execution_id"] = started["execution_id"]
+        with serving(Backend(api_key=upstream.api_key).answer) as aws:
+            own = {"WATERFLAI_BASE_URL": upstream.base_url, "BENCHMARK_API_KEY": upstream.api_key}
+            seen = _run(poll, event, env | own | {"AWS_ENDPOINT_URL": f"http://{aws.host}"}, invocations)
+    finally:
+        end([simulator.identity])
+    return _told(seen, invocations, connections=0)
+
+
+def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
+    """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
+    certificate = _certificate(home / "upstream.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    backend = Backend()
+    with serving(backend.answer) as aws, serving(backend.answer, tls) as upstream:
+        own = {
+            "AWS_ENDPOINT_URL": f"http://{aws.host}",
+            "WATERFLAI_BASE_URL": f"https://{upstream.host}",
+            "SSL_CERT_FILE": str(certificate),
+            "BENCHMARK_API_KEY": API_KEY,
+        }
+        seen = _run(build, event, env | own, invocations)
+        return _told(seen, invocations, upstream.connections - 1)
+
+
+def _run(build: Build, event: Any, env: dict[str, str], invocations: int) -> dict[str, Any]:
+    child = subprocess.run(
+        [str(PYTHON), "-S", str(_CHILD), str(invocations)],
+        input=json.dumps(event).encode(),
+        env=environment_of(build) | env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if child.returncode:
+        raise FunctionFailed(child.stderr.decode())
+    seen: dict[str, Any] = json.loads(child.stderr)
+    return seen
+
+
+def _told(seen: dict[str, Any], invocations: int, connections: int) -> Warm:
+    bare_ms, ours_ms = median(seen["bare"]) * 1000, median(seen["ours"]) * 1000
+    return Warm(invocations, bare_ms, ours_ms, connections, seen["contexts"])
+
+
+def _certificate(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1 by nobody in particular, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "benchmark")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
