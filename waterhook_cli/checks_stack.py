@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from waterhook.models import Status, iso
+from waterhook.models import iso
+from waterhook.sweep import UNFINISHED_INDEX
 from waterhook_cli.api import Api
 from waterhook_cli.errors import Problem, Refused
 from waterhook_cli.findings import Finding
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
 _ALARMS = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
 # A new account starts with 10; from 100 on Lambda lets functions reserve a share.
 _SMALL_QUOTA = 100
-# notify goes on trying for hours; what is younger may be on its way.
-_UNTOLD_S = 900.0
+# notify goes on trying, and after it a sweep every quarter of an hour.
+_UNTOLD_S = 1800.0
 _OVERDUE_S = 3600.0
-_ALIVE = [status for status in Status if not status.is_final]
-# A megabyte each: enough for tens of thousands of records, and for less than a cent.
-_MAX_PAGES = 20
+_LOOKED_AT = 200
 _NAMED = 3
 
 
@@ -111,37 +110,33 @@ def alarms(cloudwatch: "CloudWatchClient", resources: Iterable[Resource]) -> Ite
 
 
 def records(dynamodb: "DynamoDBClient", table: str, now: float) -> Iterator[Finding]:
-    """Look for outcomes that were never published, and executions that should long have ended."""
-    untold: list[str] = []
-    overdue: list[str] = []
-    seen = 0
-    # A late verdict is `status` with a deadline behind it; `s` because that word is reserved.
-    alive = {f":s{index}": {"S": str(status)} for index, status in enumerate(_ALIVE)}
-    values: Any = {
-        ":told": {"S": iso(now - _UNTOLD_S)},
-        ":late": {"N": str(int(now - _OVERDUE_S))},
-        **alive,
-    }
+    """Look for outcomes that were never published, and executions that should long have ended.
+
+    Reads the index of what is still to be notified, and the oldest of the records in it.
+    """
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
-        ProjectionExpression="execution_id, finished_at",
-        FilterExpression="(attribute_not_exists(notified_at) AND finished_at < :told) "
-        f"OR (#s IN ({', '.join(alive)}) AND deadline < :late)",
-        ExpressionAttributeNames={"#s": "status"},
-        ExpressionAttributeValues=values,
+        IndexName=UNFINISHED_INDEX,
+        FilterExpression="created_at < :before",
+        ExpressionAttributeValues={":before": {"S": iso(now - _UNTOLD_S) or ""}},
     )
-    complete = True
-    for number, page in enumerate(pages, 1):
-        seen += page["ScannedCount"]
-        for item in page["Items"]:
-            (untold if "finished_at" in item else overdue).append(item["execution_id"].get("S", ""))
-        if number == _MAX_PAGES and page.get("LastEvaluatedKey"):
-            complete = False
-            break
+    found = [(item["created_at"]["S"], item["execution_id"]["S"]) for page in pages for item in page["Items"]]
+    untold: list[str] = []
+    overdue: list[str] = []
+    for _, execution_id in sorted(found)[:_LOOKED_AT]:
+        item = dynamodb.get_item(
+            TableName=table,
+            Key={"execution_id": {"S": execution_id}},
+            ProjectionExpression="finished_at, notified_at, deadline",
+        ).get("Item", {})
+        if "finished_at" in item:
+            if "notified_at" not in item and item["finished_at"]["S"] < (iso(now - _UNTOLD_S) or ""):
+                untold.append(execution_id)
+        elif "deadline" in item and int(item["deadline"]["N"]) < now - _OVERDUE_S:
+            overdue.append(execution_id)
     if untold:
         yield Finding.problem(
-            f"the outcome of {_some(untold)} was never published",
-            "waterhook redeliver --undelivered",
+            f"the outcome of {_some(untold)} was never published", "waterhook redeliver --undelivered"
         )
     if overdue:
         yield Finding.problem(
@@ -149,9 +144,7 @@ def records(dynamodb: "DynamoDBClient", table: str, now: float) -> Iterator[Find
             "Look at the execution of the state machine that has this id in its name; stopping it closes the record.",
         )
     if not untold and not overdue:
-        yield Finding.ok(
-            f"{'all' if complete else 'the first'} {seen} records looked at: none undelivered or overdue"
-        )
+        yield Finding.ok("no execution is overdue, no outcome unpublished")
 
 
 def _some(ids: list[str]) -> str:
