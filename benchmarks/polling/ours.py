@@ -4,7 +4,6 @@ What they decide is obeyed as the state machine obeys it, and each state it ente
 """
 
 import heapq
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -50,8 +49,6 @@ _ENVIRONMENT = {
 def follower_type() -> Callable[..., Any]:
     """Return the class that the deployed follow function is made of; its folder is no package."""
     app = run_path(str(ROOT / "functions" / "follow" / "app.py"))
-    # It tells of every stream that broke off: that is the everyday life of a simulation.
-    app["logger"].setLevel(logging.ERROR)
     return cast("Callable[..., Any]", app["Follower"])
 
 
