@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -143,7 +143,12 @@ class StackClient:
         return [notification(body) for body in self.bodies(execution_id)]
 
     def bodies(self, execution_id: str) -> list[str]:
-        """The same as they were received, to the byte.
+        """The same as they were received, to the byte."""
+        bodies = (str(message["Body"]) for message in self.messages())
+        return [body for body in bodies if execution_id_of(notification(body)) == execution_id]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Every message that waits in the results queue, with `Body` and `MessageAttributes`.
 
         MiniStack's own window into the queue: tests that run at the same time can't hide messages from
         each other.
@@ -153,8 +158,8 @@ class StackClient:
             params={"QueueUrl": self.outputs.results_queue_url},
         )
         accounts = answer.raise_for_status().json()["messages"].values()
-        bodies = (m for regions in accounts for queues in regions.values() for m in _messages(queues))
-        return [body for body in bodies if execution_id_of(notification(body)) == execution_id]
+        queues = [queue for regions in accounts for region in regions.values() for queue in region.values()]
+        return [message for queue in queues for message in queue]
 
     def wait_for_status(self, execution_id: str, status: str, timeout_s: float = 60) -> None:
         """Return once the API shows that status."""
@@ -198,11 +203,6 @@ def execution_id_of(event: Mapping[str, Any]) -> str | None:
     """The execution that a notification is about."""
     data = event.get("data")
     return data.get("execution_id") if isinstance(data, dict) else None
-
-
-def _messages(queues: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
-    for messages in queues.values():
-        yield from (message["Body"] for message in messages)
 
 
 def _await[Answer](ask: Callable[[], Answer | None], timeout_s: float, otherwise: str) -> Answer:

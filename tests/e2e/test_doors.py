@@ -54,10 +54,17 @@ def upstream_status(stack: StackClient, execution_id: str) -> str:
     return str(upstream(stack, execution_id)["status"])
 
 
-def put_event(stack: StackClient, detail_type: str, detail: Any) -> None:
+def put_event(stack: StackClient, detail_type: str, detail: Any) -> str:
+    """The id that the bus has given the event."""
     events = account.session().client("events", endpoint_url=stack.outputs.endpoint_url)
-    entry: Any = {"Source": "shop", "DetailType": detail_type, "Detail": json.dumps(detail)}
-    assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+    entry: Any = {
+        "Source": "shop",
+        "DetailType": detail_type,
+        "Detail": json.dumps(detail, ensure_ascii=False),
+    }
+    answer = events.put_events(Entries=[entry])
+    assert answer["FailedEntryCount"] == 0
+    return answer["Entries"][0]["EventId"]
 
 
 def nested_machine(stack: StackClient, name: str) -> str:
