@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -60,7 +61,8 @@ def test_the_table_in_a_dictionary_answers_as_moto_does(table: aws.Table) -> Non
     caps, client, now = Caps(stack=2, chatbot=1), fake, NOW
     ours: Any = client
     sides = [
-        (Records(table.name, given), Capacity(table.name, caps, given)) for given in (table.client, ours)
+        (Records(table.name, given, partial(next, map(str, count()))), Capacity(table.name, caps, given))
+        for given in (table.client, ours)
     ]
     seen = set()
     for _ in range(600):

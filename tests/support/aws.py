@@ -1,7 +1,7 @@
 """AWS as moto plays it: it evaluates condition expressions, which is what the races are about."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -90,10 +90,14 @@ class Failing:
 
 
 class Stuttering:
-    """A client that sends every write twice and returns the second answer: botocore after a lost first one."""
+    """A client that sends every write twice and returns the second answer: botocore after a lost first one.
 
-    def __init__(self, real: Any) -> None:
+    `meanwhile` is what others do in between.
+    """
+
+    def __init__(self, real: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
         self._real = real
+        self._meanwhile = meanwhile
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
@@ -101,6 +105,7 @@ class Stuttering:
         def call(**arguments: Any) -> Any:
             if name in {"put_item", "update_item", "delete_item"}:
                 method(**arguments)
+                self._meanwhile()
             return method(**arguments)
 
         return call

@@ -197,6 +197,21 @@ def test_of_two_starts_only_one_begins(table: Table) -> None:
     assert table.get(ID).start_attempts == 1
 
 
+def test_a_start_knows_its_own_write_when_the_answer_to_it_was_lost(table: Table) -> None:
+    first = table.put(record())
+    begun = table.records_over(Stuttering(table.client)).begin_start(first)
+    assert begun == table.get(ID)
+    assert (begun.status, begun.start_attempts) == (Status.STARTING, 1)
+
+
+def test_a_verdict_wins_over_a_start_that_has_to_ask_whether_it_began(table: Table) -> None:
+    first = table.put(record())
+    late = Stuttering(table.client, lambda: table.records.conclude(table.get(ID), verdict(Status.CANCELLED)))
+    with pytest.raises(RecordConflict):
+        table.records_over(late).begin_start(first)
+    assert table.status(ID) is Status.CANCELLED
+
+
 # still_starting: a verdict during the POST
 
 

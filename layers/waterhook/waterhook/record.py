@@ -43,6 +43,7 @@ class Record:
     progress_events: bool = False
     caller: str | None = None
     start_attempts: int = 0
+    start_token: str | None = None
     progress: float | None = None
     progress_sequence: int = 0
     cancel_requested: str | None = None

@@ -1,15 +1,15 @@
 """The executions table: one item per execution, changed only by conditional writes that each win one race."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.errors import RecordConflict
 from waterhook.models import MAX_ID_CHARS, Status, iso
-from waterhook.record import Record, from_attribute, to_attribute
+from waterhook.record import Record, from_attribute
+from waterhook.writes import racing, update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,14 +35,19 @@ already_notified = "attribute_exists(notified_at)"  # nothing is still to come
 next_in_line = "progress_sequence < :0"  # a number, once given, is never given again
 mine = "owner_execution_arn = :me"  # a duplicate execution never changes the first one's record
 
-_STATUS_VALUES = {":accepted": Status.ACCEPTED, ":starting": Status.STARTING, ":running": Status.RUNNING}
+
+def _token() -> str:
+    return os.urandom(8).hex()
 
 
 class Records:
     """The table. Every write names the race it wins and raises RecordConflict when it loses."""
 
-    def __init__(self, table: str, client: "DynamoDBClient | None" = None) -> None:
-        """Open nothing yet."""
+    def __init__(
+        self, table: str, client: "DynamoDBClient | None" = None, token: Callable[[], str] = _token
+    ) -> None:
+        """Open nothing yet; `token` makes a text that no other call has."""
+        self._token = token
         self._table = table
         self._client = client or boto3.client("dynamodb")
 
@@ -50,7 +55,7 @@ class Records:
         """Return the record as last written, or None where there is none or it has expired."""
         if not (execution_id.isascii() and 1 <= len(execution_id) <= MAX_ID_CHARS):
             return None  # none of ours, and DynamoDB would refuse an empty or endless key
-        with _racing(execution_id):
+        with racing(execution_id):
             answer = self._client.get_item(
                 TableName=self._table, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
             )
@@ -61,7 +66,7 @@ class Records:
 
     def accept(self, record: Record, now: float) -> None:
         """Write a new record; the id is free if it was never used or has expired."""
-        with _racing(record.execution_id):
+        with racing(record.execution_id):
             self._client.put_item(
                 TableName=self._table,
                 Item=record.to_item(),
@@ -90,7 +95,7 @@ class Records:
             query["ExpressionAttributeValues"][":status"] = {"S": status}
         if start is not None:
             query["ExclusiveStartKey"] = {name: {"S": value} for name, value in start.items()}
-        with _racing(caller):
+        with racing(caller):
             answer = self._client.query(**query)
         entries = [
             {name: from_attribute(item[name]) for name in LISTED if name in item} for item in answer["Items"]
@@ -104,7 +109,7 @@ class Records:
 
     def withdraw(self, record: Record) -> None:
         """Delete a record whose execution could surely not be started, and that nobody else counts on."""
-        with _racing(record.execution_id):
+        with racing(record.execution_id):
             self._client.delete_item(
                 TableName=self._table,
                 Key={"execution_id": {"S": record.execution_id}},
@@ -121,15 +126,31 @@ class Records:
 
         So no slot is taken once a verdict was written, and whoever writes one gives back what was taken before.
         """
-        update: dict[str, Any] = self._update(record, {"slot_taken": True}, f"{still_accepted} AND {mine}")
-        return update
+        write: dict[str, Any] = update(
+            self._table, record, {"slot_taken": True}, f"{still_accepted} AND {mine}"
+        )
+        return write
 
     def begin_start(self, record: Record) -> Record:
-        """ACCEPTED → STARTING: from here on a start may have been sent."""
-        attempts = record.start_attempts + 1
-        return self._change(
-            record, {"status": Status.STARTING, "start_attempts": attempts}, f"{still_accepted} AND {mine}"
-        )
+        """ACCEPTED → STARTING: from here on a start may have been sent.
+
+        The attempt has a token: where the write's first answer was lost, boto3's repetition of it meets our own write
+        and is refused, and without the token that would look like another call that may have started the job.
+        """
+        token = self._token()
+        changes = {
+            "status": Status.STARTING,
+            "start_attempts": record.start_attempts + 1,
+            "start_token": token,
+        }
+        try:
+            return self._change(record, changes, f"{still_accepted} AND {mine}")
+        except RecordConflict:
+            # The clock is of no matter: a record just written has not expired.
+            current = self.get(record.execution_id, 0)
+            if current is None or current.start_token != token or current.status is not Status.STARTING:
+                raise
+            return current
 
     def undo_start(self, record: Record) -> Record:
         """STARTING → ACCEPTED: the start was surely not carried out. Of this attempt only, not of a later one."""
@@ -195,46 +216,8 @@ class Records:
         self, record: Record, changes: Mapping[str, Any], condition: str, drop: list[str] | None = None
     ) -> Record:
         """Change a record under a condition in which `:me` is the owner it names; return it as it is then."""
-        with _racing(record.execution_id):
+        with racing(record.execution_id):
             changed = self._client.update_item(
-                **self._update(record, changes, condition, drop), ReturnValues="ALL_NEW"
+                **update(self._table, record, changes, condition, drop), ReturnValues="ALL_NEW"
             )
         return Record.from_item(changed["Attributes"])
-
-    def _update(
-        self, record: Record, changes: Mapping[str, Any], condition: str, drop: list[str] | None = None
-    ) -> Any:
-        given = {name: value for name, value in changes.items() if value is not None}
-        names = {f"#{index}": name for index, name in enumerate(given)} | {"#s": "status"}
-        values = {f":{index}": to_attribute(value) for index, value in enumerate(given.values())}
-        values |= {name: to_attribute(value) for name, value in _STATUS_VALUES.items()}
-        values[":me"] = to_attribute(record.owner_execution_arn)
-        clauses = {
-            "SET": [f"#{index} = :{index}" for index in range(len(given))],
-            "REMOVE": drop or [],
-        }
-        update = " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts)
-        used = f"{update} {condition}"
-        return {
-            "TableName": self._table,
-            "Key": {"execution_id": {"S": record.execution_id}},
-            "UpdateExpression": update,
-            "ConditionExpression": condition,
-            # DynamoDB refuses a request that defines what it doesn't use.
-            "ExpressionAttributeNames": {name: value for name, value in names.items() if name in used},
-            "ExpressionAttributeValues": {name: value for name, value in values.items() if name in used},
-        }
-
-
-@contextmanager
-def _racing(execution_id: str) -> Iterator[None]:
-    """Turn a lost race into RecordConflict and any other failure into RecordUnavailable."""
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-        if code == "ConditionalCheckFailedException":
-            message = f"{execution_id}: the record was changed in between, or is another execution's"
-            raise RecordConflict(message) from error
-        message = f"{execution_id}: the table failed: {code}"
-        raise RecordUnavailable(message) from error
