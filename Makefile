@@ -16,7 +16,7 @@ AUDIT := .venv-audit/bin/python
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
 unexport PIP_USER PIP_TARGET PIP_PREFIX UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT
 # Only the goals that are about a stack of the user's own, and are asked for alone, see the user's account.
-OWN_ACCOUNT := waterhook redeliver erase
+OWN_ACCOUNT := waterhook redeliver erase smoke-aws
 ifneq (,$(filter-out $(OWN_ACCOUNT),$(or $(MAKECMDGOALS),help)))
 unexport $(filter-out AWS_CA_BUNDLE,$(filter AWS_% SAM_%,$(.VARIABLES)))
 endif
@@ -151,6 +151,10 @@ redeliver: .venv/.stamp ## Publish outcomes again (ARGS="--since 24h --dry-run")
 .PHONY: erase
 erase: .venv/.stamp ## Erase an execution for good (ARGS="--id ID")
 	@$(WATERHOOK) erase $(ARGS)
+
+.PHONY: smoke-aws
+smoke-aws: setup ## Deploy to your AWS account, run one execution, delete all (ARGS="--chatbot ID")
+	@PYTHONPATH=layers/waterhook $(PY) -m local.smoke $(ARGS)
 
 .PHONY: clean
 clean: ## Stop everything and remove what the other targets made

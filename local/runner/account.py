@@ -54,7 +54,7 @@ def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:
     return Outputs(
         endpoint_url=endpoint_url,
         region=environment.REGION,
-        api_url=_reachable_api_url(endpoint_url, named["ApiUrl"]),
+        api_url=reachable_api_url(endpoint_url, named["ApiUrl"]),
         api_key=api_key,
         state_machine_arn=named["StateMachineArn"],
         topic_arn=named["TopicArn"],
@@ -64,7 +64,7 @@ def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:
     )
 
 
-def _reachable_api_url(endpoint_url: str, api_url: str) -> str:
+def reachable_api_url(endpoint_url: str, api_url: str) -> str:
     """The API by path: `https://{api}.execute-api…/{stage}` is a name that only AWS resolves."""
     host, stage = api_url.removeprefix("https://").split("/", 1)
     return f"{endpoint_url}/_aws/execute-api/{host.split('.', 1)[0]}/{stage}"
