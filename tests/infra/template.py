@@ -37,6 +37,9 @@ EVERYTHING = {
     "CreateResultsQueue": "true",
     "KmsKeyArn": KMS_KEY_ARN,
     "PermissionsBoundaryArn": BOUNDARY_ARN,
+    "Tracing": "ON",
+    "AlarmEmail": "ops@example.com",
+    "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     **TRIGGERS,
 }
 
@@ -107,6 +110,8 @@ def _deployed(given: tuple[tuple[str, str], ...]) -> Resources:
     resources, _ = _made(template, values)
     outputs: dict[str, Any] = {}
     for name, path in nested().items():
+        if name not in resources:
+            continue  # behind a condition
         parameters = resources.pop(name)["Properties"]["Parameters"]
         inner, said = _made(source(path), parameters)
         assert not inner.keys() & resources.keys(), "one name, two resources"
@@ -149,8 +154,10 @@ def _listed(value: Any) -> Any:
 
 
 def _decided(rule: Any, values: dict[str, Any]) -> bool:
-    """What a condition comes to. Only what the templates use is known: Equals and Not."""
+    """What a condition comes to. Only what the templates use is known: Equals, Not and Or."""
     ((function, arguments),) = rule.items()
+    if function == "Fn::Or":
+        return any(_decided(argument, values) for argument in arguments)
     if function == "Fn::Not":
         return not _decided(arguments[0], values)
     assert function == "Fn::Equals", function

@@ -83,6 +83,7 @@ SERVICES = {
     "ScheduleRole": "scheduler.amazonaws.com",
 }
 
+TRACE = "X-Ray has no resource to name for a trace"
 LOG_DELIVERY = "CloudWatch Logs has no resource to name for the delivery of a vended log"
 # Who may do something to any resource, and why nothing narrower exists.
 ON_ANY_RESOURCE = {
@@ -94,6 +95,13 @@ ON_ANY_RESOURCE = {
     ("ExecutionRole", "logs:PutResourcePolicy"): LOG_DELIVERY,
     ("ExecutionRole", "logs:DescribeResourcePolicies"): LOG_DELIVERY,
     ("ExecutionRole", "logs:DescribeLogGroups"): LOG_DELIVERY,
+    ("ExecutionRole", "xray:GetSamplingRules"): TRACE,
+    ("ExecutionRole", "xray:GetSamplingTargets"): TRACE,
+    **{
+        (role, action): TRACE
+        for role in ("ExecutionRole", *(name.replace("Function", "Role") for name in FUNCTIONS))
+        for action in ("xray:PutTraceSegments", "xray:PutTelemetryRecords")
+    },
 }
 
 
@@ -134,6 +142,11 @@ def test_only_what_knows_no_resource_is_granted_on_any() -> None:
         if "*" in statement["Resource"]
     }
     assert anywhere == ON_ANY_RESOURCE.keys()
+
+
+def test_nobody_may_trace_where_tracing_is_off() -> None:
+    for role in ROLES:
+        assert not any(action.startswith("xray:") for actions in grants(role).values() for action in actions)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -23,7 +23,7 @@ from tests.support.clock import NOW, Clock
 from tests.support.context import Context
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
-from tests.support.server import Server, Step, hang_up, raw, reply
+from tests.support.server import Server, Step, hang_up, raw, reply, sse
 from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
 from waterhook.models import Job, Next, Status
 from waterhook.polling import Poller
@@ -313,12 +313,6 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
         return state
 
     return call
-
-
-def sse(*events: dict[str, Any]) -> Step:
-    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-    return raw(head + b": ping\r\n\r\n" + body)
 
 
 DOCUMENT = reply(200, '{"status":"COMPLETED","final_output":{ "n":1.0 }}')

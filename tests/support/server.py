@@ -98,6 +98,13 @@ def stall(seconds: float = 5.0) -> Step:
     return step
 
 
+def sse(*events: dict[str, Any]) -> Step:
+    """Answer with an event stream that ends."""
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    return raw(head + b": ping\r\n\r\n" + body)
+
+
 def hang_up(_connection: socket.socket) -> None:
     """End the connection in an orderly way without an answer."""
     raise Hangup

@@ -107,7 +107,7 @@ def test_an_invocation_that_raises_has_its_line_and_its_figures_all_the_same(spe
     said = speak(act)
     (line,) = said.lines
     assert (line["level"], line["execution_id"], line["fault"]) == ("ERROR", ID, "ZeroDivisionError")
-    assert said.figures[Figure.UPSTREAM_CALLS] == [1]
+    assert said.figures[Figure.UPSTREAM_ERRORS] == [0]
     assert "4711" not in said.text
 
 
@@ -143,8 +143,8 @@ def test_the_figures_are_one_valid_set_of_the_stack_s(speak: Speak) -> None:
     said = speak(*[lambda telemetry: telemetry.called(call())] * 2)
     (blob,) = said.blobs
     assert blob["stack"] == "tests"
-    assert dict(metrics_of(blob)) == {"UpstreamCalls": "Count", "UpstreamLatency": "Milliseconds"}
-    assert said.figures == {"UpstreamCalls": [1, 1], "UpstreamLatency": [12.34, 12.34]}
+    assert dict(metrics_of(blob)) == {"UpstreamErrors": "Count", "UpstreamLatency": "Milliseconds"}
+    assert said.figures == {"UpstreamErrors": [0, 0], "UpstreamLatency": [12.34, 12.34]}
     (line,) = said.lines
     assert (line["latency_ms"], line["upstream_calls"]) == (24.7, 2)
 
@@ -152,29 +152,31 @@ def test_the_figures_are_one_valid_set_of_the_stack_s(speak: Speak) -> None:
 def test_a_hundred_calls_in_one_invocation_keep_their_dimension(speak: Speak) -> None:
     """Powertools prints what it has at the hundredth value of a metric."""
     said = speak(*[lambda telemetry: telemetry.called(call())] * 150)
-    assert len(said.figures[Figure.UPSTREAM_CALLS]) == 150
+    assert said.figures[Figure.UPSTREAM_ERRORS] == [0] * 150
     assert len(said.figures[Figure.UPSTREAM_LATENCY]) == 150
 
 
-FAILURES: dict[str, tuple[UpstreamError | None, set[str]]] = {
-    "none": (None, set()),
-    "unreachable": (failed("unreachable"), {"UpstreamErrors", "UpstreamUnreachable"}),
-    "429": (failed("unavailable", 429), {"UpstreamErrors", "UpstreamUnavailable"}),
-    "timeout": (failed("no_answer", kind=PerhapsAccepted), {"UpstreamErrors", "UpstreamNoAnswer"}),
-    "500": (failed("server_error", 500, PerhapsAccepted), {"UpstreamErrors", "UpstreamServerErrors"}),
-    "garbage": (failed("unusable_answer", 200, PerhapsAccepted), {"UpstreamErrors", "UpstreamUnusable"}),
-    "401": (failed("refused", 401, Refused), {"UpstreamUnauthorized"}),
-    "404": (failed("refused", 404, Refused), {"UpstreamRefusals"}),
-    "302": (failed("redirected", 302, Refused), {"UpstreamRefusals"}),
+# The error of a call, the kind it is counted as, and whether it was the upstream that failed.
+FAILURES: dict[str, tuple[UpstreamError | None, set[str], int]] = {
+    "none": (None, set(), 0),
+    "unreachable": (failed("unreachable"), {"UpstreamUnreachable"}, 1),
+    "429": (failed("unavailable", 429), {"UpstreamUnavailable"}, 1),
+    "timeout": (failed("no_answer", kind=PerhapsAccepted), {"UpstreamNoAnswer"}, 1),
+    "500": (failed("server_error", 500, PerhapsAccepted), {"UpstreamServerErrors"}, 1),
+    "garbage": (failed("unusable_answer", 200, PerhapsAccepted), {"UpstreamUnusable"}, 1),
+    "401": (failed("refused", 401, Refused), {"UpstreamUnauthorized"}, 0),
+    "404": (failed("refused", 404, Refused), {"UpstreamRefusals"}, 0),
+    "302": (failed("redirected", 302, Refused), {"UpstreamRefusals"}, 0),
 }
 
 
-@pytest.mark.parametrize(("error", "figures"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize(("error", "kind", "errors"), FAILURES.values(), ids=FAILURES)
 def test_a_failed_call_is_counted_by_its_kind(
-    speak: Speak, error: UpstreamError | None, figures: set[str]
+    speak: Speak, error: UpstreamError | None, kind: set[str], errors: int
 ) -> None:
     said = speak(lambda telemetry: telemetry.called(call(error)))
-    assert said.figures.keys() == {"UpstreamCalls", "UpstreamLatency"} | figures
+    assert said.figures.keys() == {"UpstreamErrors", "UpstreamLatency"} | kind
+    assert said.figures[Figure.UPSTREAM_ERRORS] == [errors]
     (line,) = said.lines
     assert line.get("upstream_error") == (error.code if error else None)
     assert line.get("upstream_status") == (error.status if error else None)
@@ -183,10 +185,11 @@ def test_a_failed_call_is_counted_by_its_kind(
 def test_of_a_stream_only_a_refusal_counts(speak: Speak) -> None:
     """How long it was open is no latency, and one that was open and broke off has done its work."""
     broke_off = failed("no_answer", 200, PerhapsAccepted)
-    assert speak(lambda telemetry: telemetry.called(call(broke_off, Asked.STREAM))).figures == {}
+    said = speak(lambda telemetry: telemetry.called(call(broke_off, Asked.STREAM)))
+    assert said.figures == {"UpstreamErrors": [0]}
     refused = failed("no_answer", kind=PerhapsAccepted)
     said = speak(lambda telemetry: telemetry.called(call(refused, Asked.STREAM)))
-    assert said.figures.keys() == {"UpstreamErrors", "UpstreamNoAnswer"}
+    assert said.figures == {"UpstreamErrors": [1], "UpstreamNoAnswer": [1]}
 
 
 @pytest.mark.parametrize(

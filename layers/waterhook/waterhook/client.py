@@ -145,6 +145,10 @@ class WaterflaiClient:
         except UpstreamError as error:
             self._watch(Call(asked, (time.monotonic() - began) * 1000, error))
             raise
+        except GeneratorExit:
+            # A stream whose listener has heard enough.
+            self._watch(Call(asked, (time.monotonic() - began) * 1000))
+            raise
         self._watch(Call(asked, (time.monotonic() - began) * 1000))
 
     def _call(

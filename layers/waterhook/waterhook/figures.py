@@ -25,7 +25,6 @@ class Figure(StrEnum):
     UNCERTAIN_STARTS = "UncertainStarts"
     FOLLOW_REFUSED = "FollowRefused"
     SECONDS_WITHOUT_PROGRESS = "SecondsWithoutProgress"
-    UPSTREAM_CALLS = "UpstreamCalls"
     UPSTREAM_LATENCY = "UpstreamLatency"
     UPSTREAM_ERRORS = "UpstreamErrors"
     UPSTREAM_UNREACHABLE = "UpstreamUnreachable"
@@ -70,7 +69,7 @@ _UNITS = {
     Figure.ESTIMATED_COST: "None",
 }
 
-# By the code of the error. These are the upstream's doing and make up UPSTREAM_ERRORS; a refusal is an answer.
+# By the code of the error. These are the upstream's doing and make up UPSTREAM_ERRORS.
 _FAILURES = {
     "unreachable": Figure.UPSTREAM_UNREACHABLE,
     "no_answer": Figure.UPSTREAM_NO_ANSWER,
@@ -98,16 +97,19 @@ class Call:
     error: UpstreamError | None = None
 
     @property
-    def failures(self) -> tuple[Figure, ...]:
-        """The figures that this call adds one to because it failed."""
+    def kind(self) -> Figure | None:
+        """The figure that this call adds one to because it was not answered as hoped, or None."""
         error = self.error
         if error is None or (self.asked is Asked.STREAM and error.code == "no_answer" and error.status):
-            return ()  # a stream that was open and broke off: the next one, or a poll, takes over
+            return None  # a stream that was open and broke off: the next one, or a poll, takes over
         if error.status == _UNAUTHORIZED:
-            return (Figure.UPSTREAM_UNAUTHORIZED,)
-        if error.code in _FAILURES:
-            return (Figure.UPSTREAM_ERRORS, _FAILURES[error.code])
-        return (Figure.UPSTREAM_REFUSALS,)
+            return Figure.UPSTREAM_UNAUTHORIZED
+        return _FAILURES.get(error.code, Figure.UPSTREAM_REFUSALS)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is the upstream that failed. A refusal is an answer: to a wrong key or a wrong question."""
+        return self.kind in _FAILURES.values()
 
 
 def unwatched(_call: Call) -> None:

@@ -125,8 +125,10 @@ class Telemetry:
             return
         if call.error is not None:
             self.tell(upstream_error=call.error.code, upstream_status=call.error.status)
-        for figure in call.failures:
-            self.measure(figure)
+        if call.kind is not None:
+            self.measure(call.kind)
+        # Zeros too: so the average is the rate of errors, and an alarm on it needs no arithmetic.
+        self.measure(Figure.UPSTREAM_ERRORS, int(call.failed))
         if call.asked is Asked.STREAM:
             return  # an open stream takes as long as it is listened to
         line = invocation.line
@@ -134,7 +136,6 @@ class Telemetry:
             latency_ms=line.get("latency_ms", 0.0) + call.latency_ms,
             upstream_calls=line.get("upstream_calls", 0) + 1,
         )
-        self.measure(Figure.UPSTREAM_CALLS)
         self.measure(Figure.UPSTREAM_LATENCY, call.latency_ms)
         if call.asked is Asked.START:
             self._started(call)

@@ -1,0 +1,206 @@
+"""Alarms and dashboard: what they watch is measured, and each alarm leads to its section of the runbook."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.infra.markdown import names, table
+from tests.infra.template import EVERYTHING, FUNCTIONS, KMS_KEY_ARN, ROOT, deployed, named, of_type, source
+from waterhook.figures import DIMENSION, NAMESPACE, Figure
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+ALARM = "AWS::CloudWatch::Alarm"
+ALARMS = of_type(deployed(**EVERYTHING), ALARM)
+# Metrics of AWS's own that are watched, and the dimension that names whose they are.
+OF_AWS = {
+    ("AWS/Lambda", "Errors"): "FunctionName",
+    ("AWS/Lambda", "Throttles"): "FunctionName",
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): "QueueName",
+    ("AWS/States", "ExecutionsStarted"): "StateMachineArn",
+    ("AWS/States", "ExecutionsSucceeded"): "StateMachineArn",
+    ("AWS/States", "ExecutionsFailed"): "StateMachineArn",
+    ("AWS/States", "ExecutionsTimedOut"): "StateMachineArn",
+    ("AWS/States", "ExecutionsAborted"): "StateMachineArn",
+}
+# Errors, and a metric that the runbook looks at on a page of AWS's own.
+OF_OTHERS = {"SettingsError", "RecordUnavailable", "AccessDenied", "ConcurrentExecutions"}
+EACH = pytest.mark.parametrize("name", ALARMS)
+
+
+def properties(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = ALARMS[name]["Properties"]
+    return found
+
+
+def anchors(document: str) -> set[str]:
+    """The addresses of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_measured(namespace: str, metric: str, dimension: str) -> bool:
+    """Whether there is such a metric."""
+    if namespace == NAMESPACE:
+        return metric in set(Figure) and dimension == DIMENSION
+    return OF_AWS.get((namespace, metric)) == dimension
+
+
+@EACH
+def test_an_alarm_names_a_section_of_the_runbook_that_there_is(name: str) -> None:
+    said = properties(name)["AlarmDescription"]
+    found = re.fullmatch(r".+\. See docs/operations\.md#([a-z-]+)", said)
+    assert found, said
+    assert found[1] in anchors(OPERATIONS)
+    rows = {row[0]: row[2] for row in table(OPERATIONS, "Alarm")}
+    assert f"(#{found[1]})" in rows[name]
+
+
+def test_the_table_of_alarms_has_each_of_them() -> None:
+    assert [row[0] for row in table(OPERATIONS, "Alarm")] == list(ALARMS)
+
+
+@EACH
+def test_an_alarm_watches_what_is_measured(name: str) -> None:
+    alarm = properties(name)
+    (dimension,) = alarm["Dimensions"]
+    assert is_measured(alarm["Namespace"], alarm["MetricName"], dimension["Name"])
+    if alarm["Namespace"] == NAMESPACE:
+        # As a function's WATERHOOK_SOURCE ends.
+        assert dimension["Value"] == {"Ref": "AWS::StackName"}
+
+
+@EACH
+def test_an_alarm_tells_whoever_is_to_be_told_and_is_silent_where_nothing_runs(name: str) -> None:
+    alarm = properties(name)
+    assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}, EVERYTHING["AlarmTopicArn"]]
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert 1 <= alarm.get("DatapointsToAlarm", 1) <= alarm["EvaluationPeriods"]
+    assert alarm["Period"] % 60 == 0
+    # CloudWatch looks back a day at most.
+    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 86_400
+
+
+def test_every_outcome_that_needs_somebody_has_an_alarm() -> None:
+    watched = {properties(name)["MetricName"] for name in ALARMS}
+    assert watched >= {"OutcomeError", "OutcomeUncertain", "OutcomeLost", "UpstreamUnauthorized"}
+
+
+def test_a_late_notification_is_one_that_is_later_than_the_longest_wait() -> None:
+    late = of_type(deployed(**EVERYTHING | {"LongestWaitSeconds": "30"}), ALARM)["LateAlarm"]["Properties"]
+    assert (late["MetricName"], late["ExtendedStatistic"], late["Threshold"]) == ("NotifyLag", "p95", "30")
+
+
+def test_every_function_but_follow_is_watched_for_throttles() -> None:
+    watched = {
+        named(alarm["Properties"]["Dimensions"][0]["Value"])
+        for alarm in ALARMS.values()
+        if alarm["Properties"]["MetricName"] == "Throttles"
+    }
+    assert watched == set(FUNCTIONS) - {"FollowFunction"}
+
+
+def test_both_queues_of_dead_letters_are_watched() -> None:
+    watched = {
+        named(alarm["Properties"]["Dimensions"][0]["Value"])
+        for alarm in ALARMS.values()
+        if alarm["Properties"]["Namespace"] == "AWS/SQS"
+    }
+    assert watched == {"DeadLetterQueue.QueueName", "ResultsDeadLetterQueue.QueueName"}
+    without = of_type(deployed(AlarmEmail="ops@example.com"), ALARM)
+    assert ALARMS.keys() - without.keys() == {"ResultsDeadLettersAlarm"}
+
+
+def test_there_is_no_alarm_and_no_dashboard_where_nobody_is_to_be_told() -> None:
+    kinds = {entry["Type"] for entry in deployed().values()}
+    assert not kinds & {ALARM, "AWS::CloudWatch::Dashboard"}
+
+
+def test_a_topic_of_ones_own_is_told_without_another() -> None:
+    resources = deployed(AlarmTopicArn=EVERYTHING["AlarmTopicArn"])
+    assert not {"AlarmTopic", "AlarmTopicPolicy"} & resources.keys()
+    assert resources["ErrorAlarm"]["Properties"]["AlarmActions"] == [EVERYTHING["AlarmTopicArn"]]
+
+
+def test_cloudwatch_can_publish_to_the_topic_and_for_this_account_only() -> None:
+    for parameters in ({"AlarmEmail": "ops@example.com"}, EVERYTHING):
+        resources = deployed(**parameters)
+        topic = resources["AlarmTopic"]["Properties"]
+        # Under alias/aws/sns it could not, and nothing would say so.
+        assert topic.get("KmsMasterKeyId") == (KMS_KEY_ARN if "KmsKeyArn" in parameters else None)
+        assert topic["Subscription"] == [{"Protocol": "email", "Endpoint": "ops@example.com"}]
+        allowed, _ = resources["AlarmTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sns:Publish")
+        assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard as CloudWatch gets it: every reference as a word."""
+    (board,) = of_type(deployed(**EVERYTHING), "AWS::CloudWatch::Dashboard").values()
+    body = board["Properties"]["DashboardBody"]["Fn::Sub"]
+    document: dict[str, Any] = json.loads(re.sub(r"\$\{([^}]+)\}", r"\1", body))
+    return document
+
+
+def shown() -> list[tuple[str, str, str]]:
+    """Namespace, name and dimension of every metric on it; a point repeats what stood in its place before."""
+    found = []
+    for widget in dashboard()["widgets"]:
+        before: list[str] = []
+        for metric in widget["properties"]["metrics"]:
+            words = [word for word in metric if isinstance(word, str)]
+            before = [before[at] if word == "." else word for at, word in enumerate(words)]
+            namespace, name, dimension, _ = before
+            found.append((namespace, name, dimension))
+    return found
+
+
+def test_the_dashboard_shows_what_is_measured_and_leaves_nothing_out() -> None:
+    assert all(is_measured(*metric) for metric in shown())
+    assert {name for namespace, name, _ in shown() if namespace == NAMESPACE} == set(Figure)
+
+
+def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over() -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in dashboard()["widgets"]:
+        assert widget["properties"]["title"]
+        place = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not place & taken
+        assert max(x for x, _ in place) < 24  # the width of a dashboard
+        taken |= place
+    references = re.findall(r"\$\{([^}]+)\}", json.dumps(of_type(deployed(**EVERYTHING), ALARM)))
+    assert references == []
+
+
+def test_the_runbook_names_only_alarms_metrics_and_parameters_that_there_are() -> None:
+    outer = source()
+    known = {*ALARMS, *Figure, *outer["Parameters"], *outer["Outputs"], *OF_OTHERS}
+    words = {
+        word
+        for line in OPERATIONS.splitlines()
+        for word in names(line)
+        if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)
+    }
+    assert words <= known
+
+
+@pytest.mark.parametrize(
+    ("kind", "traced"),
+    [
+        ("AWS::Lambda::Function", {"TracingConfig": {"Mode": "Active"}}),
+        ("AWS::StepFunctions::StateMachine", {"TracingConfiguration": {"Enabled": True}}),
+        ("AWS::ApiGateway::Stage", {"TracingEnabled": True}),
+    ],
+)
+def test_tracing_is_on_everywhere_or_nowhere(kind: str, traced: dict[str, Any]) -> None:
+    ((key, value),) = traced.items()
+    for entry in of_type(deployed(Tracing="ON"), kind).values():
+        assert entry["Properties"][key] == value
+    for entry in of_type(deployed(), kind).values():
+        assert entry["Properties"][key] in (False, {"Enabled": False}, {"Mode": "PassThrough"})
