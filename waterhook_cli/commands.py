@@ -13,7 +13,7 @@ from waterhook.models import Status
 from waterhook_cli import follow
 from waterhook_cli.api import Api, Document, sender
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.options import ExecutionId, JsonObject, common, output_of, stack_of
+from waterhook_cli.options import ExecutionId, JsonObject, common, output_of, same_stack, stack_of
 from waterhook_cli.output import Output, moment, style_of
 
 _STATUSES = [str(status) for status in Status]
@@ -61,12 +61,14 @@ def submit(
     execution_id = str(accepted.fields.get("execution_id"))
     if following:
         output.say(f"execution {execution_id}")
-        context.exit(_follow(api, execution_id, output))
+        context.exit(_follow(api, execution_id, output, same_stack(context)))
     if output.as_json:
         output.json(accepted.text)
         return
     output.result(execution_id)
-    output.say(f"{accepted.status}. To watch it: waterhook status {execution_id} --follow")
+    output.say(
+        f"{accepted.status}. To watch it: waterhook status {execution_id} --follow{same_stack(context)}"
+    )
 
 
 @click.command()
@@ -78,7 +80,7 @@ def status(context: click.Context, execution_id: str, *, following: bool) -> Non
     """Show where an execution stands, and its output."""
     output, api = output_of(context), Api.of(stack_of(context))
     if following:
-        context.exit(_follow(api, execution_id, output))
+        context.exit(_follow(api, execution_id, output, same_stack(context)))
     document = api.status(execution_id)
     if output.as_json:
         output.json(document.text)
@@ -141,12 +143,12 @@ def cancel(context: click.Context, execution_id: str) -> None:
         context.exit(ExitCode.ENDED_OTHERWISE)
 
 
-def _follow(api: Api, execution_id: str, output: Output) -> ExitCode:
+def _follow(api: Api, execution_id: str, output: Output, where: str) -> ExitCode:
     try:
         document = follow.watched(lambda: api.status(execution_id), follow.display(), output)
     except KeyboardInterrupt:
-        output.say(f"It goes on. To watch it again: waterhook status {execution_id} --follow")
-        output.say(f"To end it: waterhook cancel {execution_id}")
+        output.say(f"It goes on. To watch it again: waterhook status {execution_id} --follow{where}")
+        output.say(f"To end it: waterhook cancel {execution_id}{where}")
         raise
     if output.as_json:
         output.json(document.text)

@@ -9,8 +9,11 @@ from botocore import exceptions as aws
 from rich.console import Console
 from rich.text import Text
 
+from waterhook.models import clip
+
 WIDTH = 80
 _NAME = "waterhook: "
+_MAX_CHARS = 4_000
 
 
 class ExitCode(IntEnum):
@@ -131,9 +134,14 @@ def _answered(error: aws.ClientError) -> Problem:
     return Problem(ExitCode.UNAVAILABLE, f"{error.operation_name} failed: {code}: {message}")
 
 
+def plain(text: str) -> str:
+    """Return text without what would steer the terminal: much of it comes from elsewhere."""
+    return clip(text, _MAX_CHARS)
+
+
 def wrapped(text: str, width: int = WIDTH) -> list[str]:
-    """Return the lines of a paragraph; no word, and so no address or option, is broken."""
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    """Return the lines of a paragraph, plain; no word, and so no address or option, is broken."""
+    return textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from waterhook.models import Status
 from waterhook_cli.api import Document
-from waterhook_cli.errors import ExitCode, Problem
+from waterhook_cli.errors import ExitCode, Problem, Refused, plain
 from waterhook_cli.output import Output, console, style_of
 
 # The API asks the upstream once in two seconds at most; later on, nobody sees the difference.
@@ -63,7 +63,8 @@ def watched(
             try:
                 document = ask()
             except Problem as problem:
-                if problem.exit_code != ExitCode.UNAVAILABLE or clock() - heard > _PATIENCE_S:
+                passing = problem.exit_code == ExitCode.UNAVAILABLE and not isinstance(problem, Refused)
+                if not passing or clock() - heard > _PATIENCE_S:
                     raise
                 if not complained:
                     output.say(f"{problem.message}; still asking", "yellow")
@@ -114,7 +115,7 @@ class Bar:
             return
         fields = document.fields
         percent = percent_of(fields)
-        description = Text(document.status.ljust(9), style=style_of(document.status))
+        description = Text(plain(document.status).ljust(9), style=style_of(document.status))
         self._progress.update(
             self._task,
             description=description.markup,
@@ -152,7 +153,7 @@ class Lines:
         """Say what is new."""
         percent = percent_of(document.fields)
         parts = ["" if percent is None else f"{percent:.0f} %", nodes_of(document.fields)]
-        told = "  ".join([document.status.ljust(9), *filter(None, parts)]).rstrip()
+        told = "  ".join([plain(document.status).ljust(9), *filter(None, parts)]).rstrip()
         if told != self._told:
             console(stderr=True).print(Text(f"{self._clock() - self._began:6.1f} s  {told}"))
             self._told = told
@@ -171,7 +172,7 @@ def percent_of(fields: Mapping[str, Any]) -> float | None:
 
 def nodes_of(fields: Mapping[str, Any]) -> str:
     """Return `1/3 nodes, at node-2`, as far as it is known."""
-    return ", ".join(_nodes(fields))
+    return plain(", ".join(_nodes(fields)))
 
 
 def _nodes(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -90,6 +90,13 @@ def stack_of(context: click.Context) -> Stack:
     return stack
 
 
+def same_stack(context: click.Context) -> str:
+    """Return the options to add to a command that we tell the user of, so that it finds the same stack."""
+    given = context.ensure_object(dict)
+    named = [f" --{name} {given[name]}" for name in ("stack", "profile", "region") if name in given]
+    return "".join(named) + (" --local" if "local" in given else "")
+
+
 class JsonObject(click.ParamType):
     """A JSON object: as text, in a file (`@FILE`), or from standard input (`-`)."""
 

@@ -1,6 +1,7 @@
 """What is printed where: results on standard output, everything for people's eyes on standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,15 +13,17 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from waterhook_cli.errors import WIDTH, wrapped
+from waterhook_cli.errors import WIDTH, plain, wrapped
 
 _STYLES = {"COMPLETED": "green", "ACCEPTED": "cyan", "STARTING": "cyan", "RUNNING": "cyan"}
 _LABEL = 12
+# What is below these, JSON escapes itself.
+_STEERING = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """With `as_json`, standard output gets JSON and nothing else; `quiet` leaves out what is only good to know."""
+    """With `as_json`, standard output gets JSON and nothing else."""
 
     as_json: bool = False
 
@@ -31,19 +34,19 @@ class Output:
 
     def result(self, text: str | Text = "") -> None:
         """Print a line of the result."""
-        console().print(text if isinstance(text, Text) else Text(text))
+        console().print(text if isinstance(text, Text) else Text(plain(text)))
 
     def json(self, value: Any) -> None:
         """Print JSON: on a terminal indented; elsewhere on one line, and word for word if it is text already."""
         if console().is_terminal:
             found = json.loads(value) if isinstance(value, str) else value
-            click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+            click.echo(_indented(found))
         else:
             click.echo(value if isinstance(value, str) else json.dumps(value))
 
     def document(self, document: Any) -> None:
         """Print JSON for people: indented, on a terminal in colours."""
-        text = json.dumps(document, indent=2, ensure_ascii=False)
+        text = _indented(document)
         if console().is_terminal:
             console().print_json(text)
         else:
@@ -53,7 +56,7 @@ class Output:
         """Print what has a value, a line each."""
         for name, value in named.items():
             if value not in (None, "", {}):
-                told = str(value)
+                told = plain(str(value))
                 self.result(Text.assemble((name.ljust(_LABEL), "dim"), (told, style_of(told))))
 
     def point(self, mark: str, style: str, text: str, then: str = "") -> None:
@@ -62,9 +65,16 @@ class Output:
         head, *rest = wrapped(text, WIDTH - len(margin)) or [""]
         self.result(Text.assemble((mark.ljust(len(margin)), style), head))
         for line in rest:
-            self.result(margin + line)
+            console().print(Text(margin + line))
         for index, line in enumerate(wrapped(then, WIDTH - len(margin) - 3)):
-            self.result(margin + ("-> " if index == 0 else "   ") + line)
+            console().print(Text(margin + ("-> " if index == 0 else "   ") + line))
+
+
+def _indented(value: Any) -> str:
+    """Return JSON for people: in their letters, but with nothing in it that steers a terminal or has no bytes."""
+    return _STEERING.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=2, ensure_ascii=False)
+    )
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.session import Session as BotocoreSession
 
 from waterhook_cli.errors import ExitCode, Problem
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "waterhook"
 # Somebody waits: a host that is away is told of soon.
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+_LOOPBACK = Config(proxies={})
+# Of the user's own AWS set-up a local stack wants nothing: no profile, which may not exist, no files, no keys.
+_NOTHING: Any = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 _STACK = "AWS::CloudFormation::Stack"
 
 
@@ -47,8 +55,9 @@ class Account:
     def client(self, service: str) -> Any:
         """Return a client of that service."""
         open_client: Any = self.session.client  # its types know each service by name
+        config = _CONFIG if self.endpoint_url is None else _CONFIG.merge(_LOOPBACK)
         try:
-            return open_client(service, endpoint_url=self.endpoint_url, config=_CONFIG)
+            return open_client(service, endpoint_url=self.endpoint_url, config=config)
         except ValueError as error:
             raise Problem(ExitCode.UNAVAILABLE, f"{error}: look at AWS_ENDPOINT_URL") from error
 
@@ -164,8 +173,9 @@ def _local(file: Path) -> Stack:
         raise Problem(
             ExitCode.UNAVAILABLE, f"{file} can't be read", "`make down up` writes it again."
         ) from error
-    # What the local AWS takes for the account's root; the user's own credentials are not sent to it.
-    account = Account(boto3.Session("test", "test", region_name=region), endpoint_url)
+    # What the local AWS takes for the account's root.
+    session = boto3.Session("test", "test", region_name=region, botocore_session=BotocoreSession(_NOTHING))
+    account = Account(session, endpoint_url)
     try:
         stacks = [Stack.described(account, found, known) for found in _stacks(account)]
     except (BotoCoreError, ClientError) as error:

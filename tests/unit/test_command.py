@@ -248,6 +248,26 @@ def test_a_missing_output_is_said(stack: Deployed) -> None:
     assert "There is no output: too_large" in run("status", ID, "--follow", on=stack).stderr
 
 
+def test_what_comes_from_elsewhere_does_not_steer_the_terminal(stack: Deployed) -> None:
+    nasty = "\x1b]0;title\x07 \x9b2J \ud800 ß"
+    failed = document("FAILED", error_message=nasty, metadata={"note": nasty}, chatbot_id=nasty)
+    ended = document(final_output={"answer": nasty})
+    stack.api = [(200, failed), (200, failed), (200, ended)]
+    results = [run("status", ID, *words, on=stack) for words in ([], ["--follow"], [])]
+    for result in results:
+        assert not set("\x1b\x07\x9b") & set(result.stdout + result.stderr)
+        assert "ß" in result.stdout + result.stderr
+    text = results[-1].stdout
+    assert json.loads(text[text.index("{") :]) == {"answer": nasty}
+
+
+def test_a_command_that_is_told_finds_the_same_stack(stack: Deployed) -> None:
+    stack.api = [ACCEPTED]
+    hint = f"waterhook status {ID} --follow --stack {NAME} --region us-east-1"
+    said = run("submit", "bot", "--stack", NAME, "--region", "us-east-1", on=stack).stderr
+    assert hint in said.replace("\n", " ")
+
+
 def test_which_stack_is_asked_is_said(stack: Deployed) -> None:
     assert f"the stack {NAME} (us-east-1)" in run("list", on=stack).stderr
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.support.clock import Clock
 from tests.support.deployed import document
 from waterhook_cli.api import Document
-from waterhook_cli.errors import ExitCode, Problem
+from waterhook_cli.errors import ExitCode, Problem, Refused
 from waterhook_cli.follow import Bar, Lines, nodes_of, pace_s, percent_of, watched
 from waterhook_cli.output import Output
 
@@ -78,6 +78,13 @@ def test_an_execution_that_is_gone_is_not_waited_for() -> None:
     with pytest.raises(Problem, match="no execution"):
         watch(api)
     assert api.asked == 2
+
+
+def test_whoever_is_not_let_in_is_not_kept_waiting() -> None:
+    api = Api(Refused(ExitCode.UNAVAILABLE, "the API does not let you in"))
+    with pytest.raises(Refused):
+        watch(api)
+    assert api.asked == 1
 
 
 def test_a_status_of_a_later_version_is_taken_for_one_that_goes_on() -> None:

@@ -70,6 +70,21 @@ def test_in_a_checkout_the_local_stack_is_meant_with_credentials_of_its_own(
     assert deployed.credentials == {"test"}
 
 
+def test_nothing_of_the_user_s_own_set_up_keeps_the_local_stack_away(
+    deployed: Deployed, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_up(here, deployed.url)
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    (here / "config").write_text("[default]\nregion = broken", encoding="utf-8")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(here / "config"))
+    assert find(Wanted(), {}, here).region == "us-east-1"
+    assert deployed.credentials == {"test"}
+
+
 @pytest.mark.parametrize("wanted", [Wanted(stack=NAME), Wanted(region="eu-west-1")])
 def test_whoever_names_something_on_aws_does_not_mean_the_local_one(
     deployed: Deployed, here: Path, wanted: Wanted
