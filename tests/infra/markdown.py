@@ -1,7 +1,14 @@
 """The documents as the tests read them: their tables and their commands."""
 
 import re
+from dataclasses import dataclass
 
+from tests.infra.template import ROOT
+
+# A heading, or a block that a shell would run. Other blocks come first, lest their text be taken for one of these.
+_PART = re.compile(
+    r"^```sh\n(?P<commands>.*?)^```$|^```\w*\n.*?^```$|^#+ (?P<heading>[^\n]+)$", re.MULTILINE | re.DOTALL
+)
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -22,3 +29,42 @@ def anchors(document: str) -> set[str]:
     """What a link may name of it: GitHub takes each heading in small letters, without signs, spaces as hyphens."""
     headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of commands: its document, the heading it stands under, its number there, and its text."""
+
+    document: str
+    heading: str
+    nth: int
+    text: str
+
+    @property
+    def needs_aws(self) -> bool:
+        return self.text.startswith("# needs AWS\n")
+
+    @property
+    def lines(self) -> list[str]:
+        """The commands, each on one line, without comments."""
+        joined = self.text.replace("\\\n", " ").splitlines()
+        return [line.strip() for line in joined if line.strip() and not line.lstrip().startswith("#")]
+
+
+def blocks(document: str) -> list[Block]:
+    """The blocks of commands in a document, by its path in the checkout."""
+    found: list[Block] = []
+    heading = ""
+    for part in _PART.finditer((ROOT / document).read_text(encoding="utf-8")):
+        if part["heading"]:
+            heading = part["heading"]
+        elif part["commands"]:
+            nth = sum(block.heading == heading for block in found)
+            found.append(Block(document, heading, nth, part["commands"]))
+    return found
+
+
+def block(document: str, heading: str, nth: int = 0) -> Block:
+    """One of them."""
+    (found,) = (one for one in blocks(document) if (one.heading, one.nth) == (heading, nth))
+    return found

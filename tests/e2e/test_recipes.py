@@ -1,0 +1,153 @@
+"""The commands of the documents, as they stand there, on the local AWS: deployed, subscribed, sent and heard."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.runner import account, environment
+from local.runner.client import StackClient
+from tests.infra.markdown import Block, block
+from tests.infra.template import ROOT
+
+pytestmark = pytest.mark.e2e
+
+# The two tools that the commands call, from this environment; the AWS CLI itself is none of it.
+TOOLS = {"sam": "samcli", "aws": "tests.support.aws_cli"}
+type Shell = Callable[[Block], str]
+
+
+@pytest.fixture(scope="module")
+def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Runs a block in the checkout, with the outputs of the shared stack in its environment; what it printed."""
+    tools, home = tmp_path_factory.mktemp("tools"), tmp_path_factory.mktemp("home")
+    for name, module in TOOLS.items():
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', encoding="utf-8")
+        (tools / name).chmod(0o755)
+    outputs = stack.outputs
+    env = environment.for_tools(outputs.endpoint_url) | {
+        "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
+        "HOME": str(home),
+        "__SAM_CLI_APP_DIR": str(home),
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.2",
+        "API_URL": outputs.api_url,
+        "API_KEY": outputs.api_key,
+        "TOPIC_ARN": outputs.topic_arn,
+        "STATE_MACHINE_ARN": outputs.state_machine_arn,
+    }
+
+    def run(one: Block) -> str:
+        command = ["bash", "-euo", "pipefail", "-c", one.text]
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=100
+        )
+        assert done.returncode == 0, f"{one.text}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    yield run
+    for left in Path(home).glob("**/*.sqlite"):
+        left.unlink()
+
+
+@pytest.fixture(scope="module")
+def deployed(shell: Shell) -> None:
+    """The recipes that hear, all at once: what takes time is the SAM CLI."""
+    recipes = [
+        block("docs/recipes.md", "Mail"),
+        block("docs/recipes.md", "Queue"),
+        block("docs/recipes.md", "Function"),
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(shell, recipes))
+
+
+def client(stack: StackClient, service: str) -> Any:
+    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
+
+
+def output(stack: StackClient, name: str, key: str) -> str:
+    (found,) = client(stack, "cloudformation").describe_stacks(StackName=name)["Stacks"]
+    return next(str(each["OutputValue"]) for each in found["Outputs"] if each["OutputKey"] == key)
+
+
+def until(ask: Callable[[], Any], timeout_s: float = 20) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return answer
+
+
+@pytest.mark.usefixtures("deployed")
+def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClient, shell: Shell) -> None:
+    simulate = {"simulate": {"seconds": 1, "queue_seconds": 0}}
+    heard = stack.submit("support-chat", simulate, progress_events=True)
+    other = stack.submit("instant")
+    failed = stack.submit("always-fails")
+    for execution_id in (heard, other, failed):
+        stack.wait_for_notification(execution_id)
+
+    group = output(stack, "waterhook-function", "LogGroupName")
+
+    def logged() -> str:
+        events = client(stack, "logs").filter_log_events(logGroupName=group)["events"]
+        return "\n".join(event["message"] for event in events)
+
+    until(lambda: f"{heard}/COMPLETED" in logged() and f"{other}/COMPLETED" in logged())
+    assert failed not in logged()
+    assert f"{heard}/progress" not in logged()
+
+    queue = output(stack, "waterhook-queue", "QueueUrl")
+    bodies: list[str] = []
+
+    def received() -> bool:
+        # The second command of the recipe takes them; other tests of the run send here, too.
+        told = json.loads(shell(block("docs/recipes.md", "Queue", 1)))
+        for message in told.get("Messages", []):
+            bodies.append(message["Body"])
+            stack.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return any(heard in body for body in bodies)
+
+    until(received)
+    events = [json.loads(body) for body in bodies]
+    assert f"{heard}/COMPLETED" in [event["id"] for event in events]
+    assert {event["data"]["chatbot_id"] for event in events} <= {"support-chat", "report-flow"}
+    assert "waterhook.execution.progress" not in {event["type"] for event in events}
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_mail_is_subscribed_with_its_filter(stack: StackClient, shell: Shell) -> None:
+    shell(block("README.md", "Deploy it to AWS", 1))
+    listed = stack.sns.list_subscriptions_by_topic(TopicArn=stack.outputs.topic_arn)["Subscriptions"]
+    addresses = [each["Endpoint"] for each in listed if each["Protocol"] == "email"]
+    assert addresses
+    assert set(addresses) == {"you@example.com"}
+
+
+def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shell: Shell) -> None:
+    request = json.loads((ROOT / "events" / "request.json").read_text(encoding="utf-8"))
+    first = json.loads(shell(block("README.md", "One request, one notification")))
+    second = json.loads(shell(block("docs/recipes.md", "From the API")))
+    assert stack.wait_for_notification(first["execution_id"])["data"]["metadata"] == {"ticket": "T-1001"}
+    assert stack.wait_for_notification(second["execution_id"])["data"]["status"] == "COMPLETED"
+
+    began = json.loads(shell(block("docs/recipes.md", "From the state machine")))
+    run = stack.wait_for_end(began["executionArn"])
+    assert json.loads(run["output"])["chatbot_id"] == request["chatbot_id"]
+
+    put = json.loads(shell(block("docs/recipes.md", "From EventBridge")))
+    assert put["FailedEntryCount"] == 0
+
+    def started() -> int:
+        starts = stack.waterflai("requests")["starts"]
+        return sum(start["input_data"] == request["input_data"] for start in starts)
+
+    until(lambda: started() >= 2)  # by both of the last doors

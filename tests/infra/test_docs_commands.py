@@ -1,0 +1,128 @@
+"""Every command in the documents is run by a test or says what it needs, and names what there is."""
+
+import ast
+import re
+import shlex
+from functools import cache
+
+import pytest
+
+from tests.infra.markdown import Block, blocks
+from tests.infra.template import ROOT
+from tests.support import aws_cli
+
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+)
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+RUNNER = ROOT / "tests" / "e2e" / "test_recipes.py"
+# What is said of the stack, by its outputs' names and otherwise.
+STACK_ENVIRONMENT = {"TOPIC_ARN", "STATE_MACHINE_ARN", "API_URL", "API_KEY", "BUCKET_NAME"}
+
+
+def shown(one: Block) -> str:
+    return f"{one.document}: {one.heading} {one.nth}"
+
+
+@cache
+def run_by_a_test() -> set[tuple[str, str, int]]:
+    """The blocks that the end to end tests of the documents name: `block("docs/recipes.md", "Queue", 1)`."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(RUNNER.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "block"
+    ]
+    named = [[ast.literal_eval(argument) for argument in call.args] for call in calls]
+    return {(document, heading, nth[0] if nth else 0) for document, heading, *nth in named}
+
+
+def targets() -> set[str]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+
+
+def aws_commands(one: Block) -> list[list[str]]:
+    """The words after each `aws`, also of one whose output is taken."""
+    inner = [found[1] for line in one.lines for found in re.finditer(r"\$\((aws [^)]*)\)", line)]
+    plain = [line for line in one.lines if line.startswith("aws ")]
+    return [shlex.split(line, comments=True)[1:] for line in [*inner, *plain]]
+
+
+def test_there_are_commands() -> None:
+    assert len(BLOCKS) > 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_stand_in_blocks_of_one_kind(document: str) -> None:
+    fences = re.findall(r"^```(\w*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
+    assert not {"bash", "shell", "console", "zsh"} & set(fences)
+
+
+@pytest.mark.parametrize("one", BLOCKS, ids=shown)
+def test_a_block_is_run_by_a_test_or_is_marked_or_calls_make(one: Block) -> None:
+    if one.needs_aws or (one.document, one.heading, one.nth) in run_by_a_test():
+        return
+    for line in one.lines:
+        command, *words = shlex.split(line, comments=True)
+        assert command == "make", f"{shown(one)}: neither run nor marked `# needs AWS`: {line}"
+        assert {word for word in words if "=" not in word} <= targets(), line
+
+
+def test_a_block_that_a_test_runs_is_not_marked() -> None:
+    run = [one for one in BLOCKS if (one.document, one.heading, one.nth) in run_by_a_test()]
+    assert len(run) == len(run_by_a_test())
+    assert not [shown(one) for one in run if one.needs_aws]
+
+
+@pytest.mark.parametrize("one", [one for one in BLOCKS if aws_commands(one)], ids=shown)
+def test_an_aws_command_is_one_that_there_is(one: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # file://events/…
+    for words in aws_commands(one):
+        call = aws_cli.read(words)
+        assert call is None or call.missing == [], " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("command", "why"), [("sns subscribe-all", "no operation"), ("sns subscribe --topic x", "no --topic")]
+)
+def test_a_command_that_there_is_not_is_found(command: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        aws_cli.read(command.split())
+
+
+def test_a_parameter_that_is_missing_is_found() -> None:
+    call = aws_cli.read(["sns", "subscribe", "--topic-arn", "x"])
+    assert call is not None
+    assert call.missing == ["Protocol"]
+
+
+def test_a_deployed_file_is_there_and_is_given_parameters_it_has() -> None:
+    for one in BLOCKS:
+        for line in one.lines:
+            words = shlex.split(line)
+            if words[:2] != ["sam", "deploy"] or "--template-file" not in words:
+                continue
+            template = (ROOT / words[words.index("--template-file") + 1]).read_text(encoding="utf-8")
+            declared = set(re.findall(r"^  (\w+): \{Type: (?:String|Comma)", template, re.MULTILINE))
+            given = {
+                word.partition("=")[0]
+                for word in words[words.index("--parameter-overrides") + 1 :]
+                if "=" in word
+            }
+            required = set(
+                re.findall(r"^  (\w+): \{Type: (?:String|Comma)(?!.*Default)", template, re.MULTILINE)
+            )
+            assert required <= given <= declared, line
+
+
+def test_every_recipe_is_told_of() -> None:
+    told = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    files = [path for path in (ROOT / "docs" / "recipes").iterdir() if path.suffix in {".yaml", ".py"}]
+    assert files
+    assert not [path.name for path in files if f"(recipes/{path.name})" not in told]
+
+
+def test_a_command_takes_from_the_environment_what_the_recipes_say() -> None:
+    said = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert set(re.findall(r"`([A-Z_]+)`", said)) - {"API_KEY"} == STACK_ENVIRONMENT - {"API_KEY"}

@@ -1,0 +1,120 @@
+"""The templates of the recipes: linted, with a dead-letter queue each, and code that does what it should."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samcli.yamlhelper import yaml_parse
+
+from local.runner.definition import write_inlined
+from tests.infra.template import ROOT, of_type, one
+
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
+SUBSCRIBING = [path for path in RECIPES if "AWS::SNS::Subscription" in path.read_text(encoding="utf-8")]
+GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.json"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(yaml_parse(path.read_text(encoding="utf-8"))))
+    return document
+
+
+def code(name: str) -> dict[str, Any]:
+    """The names that the function in a template defines."""
+    resources = read(ROOT / "docs" / "recipes" / name)["Resources"]
+    (function,) = of_type(resources, "AWS::Lambda::Function").values()
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(function["Properties"]["Code"]["ZipFile"]), names)  # noqa: S102  # our own
+    return names
+
+
+def delivered(event: Any) -> dict[str, Any]:
+    return {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": json.dumps(event), "MessageId": "1"}}]}
+
+
+def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
+    # With the definition in it, as the local AWS gets it: cfn-lint reads no other file.
+    whole = [file for path in RECIPES for file in write_inlined(path, tmp_path / f"{path.stem}.json")]
+    for file in whole:
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("${AWS::Partition}", "aws"), encoding="utf-8")
+    entry = "import sys; from cfnlint.runner import main; sys.exit(main())"
+    lint = [sys.executable, "-c", entry, "--regions", "us-east-1", "--template", *map(str, whole)]
+    done = subprocess.run(lint, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SUBSCRIBING, ids=lambda path: path.stem)
+def test_a_subscription_has_a_filter_and_a_dead_letter_queue_that_sns_may_send_to(path: Path) -> None:
+    resources = read(path)["Resources"]
+    (subscription,) = of_type(resources, "AWS::SNS::Subscription").values()
+    given = subscription["Properties"]
+    assert given["FilterPolicy"].keys() <= {"type", "status", "chatbot_id"}
+    dead = given["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+    queue = resources[dead]["Properties"]
+    assert queue["SqsManagedSseEnabled"] is True
+    assert queue["MessageRetentionPeriod"] == 1209600
+    allowed = [
+        (statement["Resource"], statement["Condition"])
+        for policy in of_type(resources, "AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Principal"] == {"Service": "sns.amazonaws.com"} and statement["Effect"] == "Allow"
+    ]
+    ((resource, condition),) = allowed
+    arns = resource if isinstance(resource, list) else [resource]
+    assert {"Fn::GetAtt": [dead, "Arn"]} in arns
+    assert condition == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicArn"}}}
+    if given["Protocol"] == "sqs":
+        assert given["Endpoint"] in arns
+
+
+def test_the_topic_signs_as_the_endpoint_demands() -> None:
+    assert one("AWS::SNS::Topic")["SignatureVersion"] == "2"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_no_role_of_a_recipe_may_do_a_thing_to_everything(path: Path) -> None:
+    for role in of_type(read(path)["Resources"], "AWS::IAM::Role").values():
+        for policy in role["Properties"]["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                assert statement["Resource"] != "*"
+                assert "*" not in json.dumps(statement["Action"])
+
+
+def test_the_function_takes_every_notification_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = code("function.yaml")["handler"]
+    for path in GOLDEN:
+        handler(delivered(json.loads(path.read_text(encoding="utf-8"))), None)
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(said) == len(GOLDEN)
+    assert {"id", "output_is_in"} in [set(each) for each in said]
+
+
+def test_a_line_in_slack_says_what_became_of_whom_and_calls_nobody() -> None:
+    line = code("slack.yaml")["line"]
+    event = json.loads((ROOT / "tests" / "golden" / "failed.json").read_text(encoding="utf-8"))
+    event["data"]["error"]["message"] = "<!channel> & <@U1>"
+    said = line(event)
+    assert said.startswith("support-chat FAILED")
+    assert said.endswith("&lt;!channel&gt; &amp; &lt;@U1&gt;")
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_every_outcome_has_its_line_in_slack_and_no_output_is_in_it(path: Path) -> None:
+    event = json.loads(path.read_text(encoding="utf-8"))
+    event["data"]["final_output"] = "what the customer got"
+    said = code("slack.yaml")["line"](event)
+    assert event["data"]["status"] in said
+    assert "customer got" not in said
+
+
+def test_a_function_in_a_template_fits_in_it() -> None:
+    for path in RECIPES:
+        for function in of_type(read(path)["Resources"], "AWS::Lambda::Function").values():
+            assert len(function["Properties"]["Code"]["ZipFile"]) < 4096
+            assert re.fullmatch(r"python3\.\d+", function["Properties"]["Runtime"])
