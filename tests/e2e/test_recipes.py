@@ -19,8 +19,8 @@ from tests.infra.template import ROOT
 
 pytestmark = pytest.mark.e2e
 
-# The two tools that the commands call, from this environment; the AWS CLI itself is none of it.
-TOOLS = {"sam": "samcli", "aws": "tests.support.aws_cli"}
+# The tools that the commands call, from this environment; the AWS CLI itself is none of it.
+TOOLS = {"sam": "samcli", "aws": "tests.support.aws_cli", "waterhook": "waterhook_cli"}
 type Shell = Callable[[Block], str]
 
 
@@ -38,6 +38,8 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "__SAM_CLI_APP_DIR": str(home),
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_POLL_DELAY": "0.2",
+        "PYTHONPATH": str(ROOT / "layers" / "waterhook"),
+        "WATERHOOK_LOCAL": os.environ["WATERHOOK_TEST_STACK"],
         "API_URL": outputs.api_url,
         "API_KEY": outputs.api_key,
         "TOPIC_ARN": outputs.topic_arn,
@@ -130,6 +132,12 @@ def test_a_mail_is_subscribed_with_its_filter(stack: StackClient, shell: Shell) 
     addresses = [each["Endpoint"] for each in listed if each["Protocol"] == "email"]
     assert addresses
     assert set(addresses) == {"you@example.com"}
+
+
+def test_the_command_at_the_terminal_shows_an_output(shell: Shell) -> None:
+    assert json.loads(shell(block("README.md", "At the terminal", 1))) == {
+        "answer": "Waterflai runs chatflows and workflows."
+    }
 
 
 def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shell: Shell) -> None:

@@ -41,8 +41,9 @@ class Block:
     text: str
 
     @property
-    def needs_aws(self) -> bool:
-        return self.text.startswith("# needs AWS\n")
+    def needs_more(self) -> bool:
+        """Whether it says that this machine is not enough for it."""
+        return self.text.startswith(("# needs AWS\n", "# needs the internet\n"))
 
     @property
     def lines(self) -> list[str]:

@@ -61,7 +61,7 @@ def test_commands_stand_in_blocks_of_one_kind(document: str) -> None:
 
 @pytest.mark.parametrize("one", BLOCKS, ids=shown)
 def test_a_block_is_run_by_a_test_or_is_marked_or_calls_make(one: Block) -> None:
-    if one.needs_aws or (one.document, one.heading, one.nth) in run_by_a_test():
+    if one.needs_more or (one.document, one.heading, one.nth) in run_by_a_test():
         return
     for line in one.lines:
         command, *words = shlex.split(line, comments=True)
@@ -72,7 +72,7 @@ def test_a_block_is_run_by_a_test_or_is_marked_or_calls_make(one: Block) -> None
 def test_a_block_that_a_test_runs_is_not_marked() -> None:
     run = [one for one in BLOCKS if (one.document, one.heading, one.nth) in run_by_a_test()]
     assert len(run) == len(run_by_a_test())
-    assert not [shown(one) for one in run if one.needs_aws]
+    assert not [shown(one) for one in run if one.needs_more]
 
 
 @pytest.mark.parametrize("one", [one for one in BLOCKS if aws_commands(one)], ids=shown)
