@@ -12,7 +12,7 @@ import pytest
 from samcli.yamlhelper import yaml_parse
 
 from local.runner.definition import write_inlined
-from tests.infra.template import ROOT, of_type, one
+from tests.infra.template import ROOT, deployed, of_type
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 SUBSCRIBING = [path for path in RECIPES if "AWS::SNS::Subscription" in path.read_text(encoding="utf-8")]
@@ -74,7 +74,7 @@ def test_a_subscription_has_a_filter_and_a_dead_letter_queue_that_sns_may_send_t
 
 
 def test_the_topic_signs_as_the_endpoint_demands() -> None:
-    assert one("AWS::SNS::Topic")["SignatureVersion"] == "2"
+    assert deployed()["NotificationTopic"]["Properties"]["SignatureVersion"] == "2"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
