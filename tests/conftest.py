@@ -9,6 +9,7 @@ import pytest
 
 from local.runner import environment
 from local.runner.stack import LocalStack, end_abandoned, home_of_tests
+from tests.support.tried import account
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"
@@ -32,6 +33,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     # Beside it there may be one deployed with other parameters.
     for started in [*home.parent.glob(home.name), *home.parent.glob(f"{home.name}-*")]:
         LocalStack(started).down()  # its logs stay until the next run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much bad input was tried, and what came of it."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    told = [item for report in reports for item in getattr(report, "user_properties", ())]
+    if lines := account(told):
+        terminalreporter.section("bad input")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.hookimpl(tryfirst=True)
