@@ -111,8 +111,8 @@ test: setup check checkov ## Everything CI runs: checks and all tests, end to en
 # ---- Figures ------------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: .venv/.stamp ## Delay and cost of waiting against every polling loop; fails when a target is missed
-	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks.polling
+bench: setup ## Delay and cost of waiting, cold starts, the deployed stack against a poller: ten minutes
+	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
 .PHONY: picture
 picture: .venv/.stamp ## Draw the state machine into docs/architecture.md again

@@ -30,14 +30,19 @@ def start_build(log: Path) -> Child:
 
 
 def start_deploy(
-    endpoint_url: str, parameters: Mapping[str, str], log: Path, *, build: Path = BUILD
+    endpoint_url: str,
+    parameters: Mapping[str, str],
+    log: Path,
+    *,
+    build: Path = BUILD,
+    stack_name: str = STACK_NAME,
 ) -> Child:
     """`sam deploy` of what was built."""
     template = build / "template-for-ministack.json"
     write_inlined(build / "template.yaml", template)
     options = {
         "--template-file": str(template),
-        "--stack-name": STACK_NAME,
+        "--stack-name": stack_name,
         "--s3-bucket": ARTIFACTS_BUCKET,
         "--region": environment.REGION,
         "--capabilities": "CAPABILITY_IAM",

@@ -1,0 +1,1 @@
+"""The deployed stack against a deployed fixed-wait poller: same jobs, same simulator, one run."""
