@@ -36,11 +36,12 @@ def render(pairs: Sequence[Pair], burst: Burst, found: Sequence[Target]) -> str:
     """Return the section in markdown."""
     lags = [each.lag_s for each in burst.heard]
     p50, p95, p99 = _percentiles(lags)
+    count, rate = burst.executions, burst.executions / burst.wall_s
     told = (
-        f"{burst.executions} executions of 1 to 3 s, started within {burst.started_s:.1f} s: the last notification "
-        f"came {burst.wall_s:.1f} s after the first start ({burst.executions / burst.wall_s:.1f} a second). From a "
-        f"job's completion to its notification: median {p50:.1f} s, p95 {p95:.1f} s, p99 {p99:.1f} s. The local AWS runs 32 "
-        "functions at a time, 12 of them listeners, on the processors of one machine, and each starts cold."
+        f"{count} executions of 1 to 3 s, started within {burst.started_s:.1f} s: the last notification came "
+        f"{burst.wall_s:.1f} s after the first start ({rate:.1f} a second). From a job's completion to its "
+        f"notification: median {p50:.1f} s, p95 {p95:.1f} s, p99 {p99:.1f} s. The local AWS runs 32 functions at a "
+        "time, 12 of them listeners, on the processors of one machine, and each starts cold."
     )
     return "\n".join(
         [
