@@ -41,10 +41,17 @@ def polling_stack() -> Iterator[StackClient]:
         yield client
 
 
+# Nobody is mailed: the local AWS keeps what it would send.
+WATCHED = {"AlarmEmail": "ops@waterhook.test", "Tracing": "ON"}
+
+
 @pytest.fixture
 def strict() -> Iterator[StackClient]:
-    """A stack whose local AWS enforces permissions. One test has it at a time: they change what others rely on."""
-    with locked(home_of("-strict") / "turn"), StackClient(started_stack("-strict", auth=True)) as client:
+    """A stack with alarms, permissions enforced. One test has it at a time: they change what others rely on."""
+    with (
+        locked(home_of("-strict") / "turn"),
+        StackClient(started_stack("-strict", WATCHED, auth=True)) as client,
+    ):
         yield client
 
 

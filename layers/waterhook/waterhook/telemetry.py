@@ -78,7 +78,8 @@ class Telemetry:
     def observed(self, handler: Handler) -> Handler:
         """Return the handler with its line and its figures, which are written also when it raises."""
 
-        @self.logger.inject_lambda_context(clear_state=True, correlation_id_path=self._path)
+        # Explicitly no event: else a variable of Powertools in the environment would have every payload logged.
+        @self.logger.inject_lambda_context(clear_state=True, correlation_id_path=self._path, log_event=False)
         @wraps(handler)
         def invoke(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             invocation = _Invocation()

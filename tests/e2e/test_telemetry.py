@@ -1,0 +1,66 @@
+"""What the deployed functions say of themselves, and that alarms and dashboard deploy."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.runner import account
+from local.runner.client import StackClient
+from local.runner.sam import STACK_NAME
+from tests.support.said import Said, metrics_of
+
+pytestmark = pytest.mark.e2e
+
+
+def aws(stack: StackClient, service: str) -> Any:
+    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
+
+
+def logged(stack: StackClient, since: float) -> Iterator[str]:
+    """Yield what all functions have logged as JSON since a moment, in epoch seconds."""
+    logs = aws(stack, "logs")
+    pages = logs.get_paginator("filter_log_events")
+    for group in logs.describe_log_groups()["logGroups"]:
+        for page in pages.paginate(logGroupName=group["logGroupName"], startTime=int(since * 1000)):
+            for event in page["events"]:
+                if event["message"].startswith("{"):
+                    yield event["message"]
+
+
+def test_each_step_of_an_execution_has_a_line_that_names_it(stack: StackClient) -> None:
+    since, execution_id = time.time(), stack.submit("instant")
+    stack.wait_for_notification(execution_id)
+    lines = [json.loads(text) for text in logged(stack, since) if execution_id in text]
+    # A GET of the API may be among them; of the loop each step is there once, bound by its execution.
+    loop = [line for line in lines if line["message"] != "api"]
+    assert {"start", "notify"} <= {line["message"] for line in loop}
+    assert {line["correlation_id"] for line in loop} == {stack.execution_arn(execution_id)}
+    assert {line["execution_id"] for line in lines} == {execution_id}
+    assert {line["chatbot_id"] for line in lines} == {"instant"}
+
+
+def test_the_deployed_functions_figures_are_those_of_their_stack(stack: StackClient) -> None:
+    since = time.time()
+    stack.wait_for_notification(stack.submit("instant"))
+    said = Said("", blobs=[json.loads(text) for text in logged(stack, since) if text.startswith('{"_aws"')])
+    assert {blob["stack"] for blob in said.blobs} == {STACK_NAME}
+    assert all(list(metrics_of(blob)) for blob in said.blobs)
+    assert {"Started", "OutcomeCompleted", "UpstreamLatency", "EstimatedCost"} <= said.figures.keys()
+
+
+def test_alarms_and_dashboard_deploy_where_somebody_is_to_be_told(strict: StackClient) -> None:
+    cloudwatch = aws(strict, "cloudwatch")
+    alarms = cloudwatch.describe_alarms()["MetricAlarms"]
+    assert len(alarms) == 17
+    assert all("See docs/operations.md#" in alarm["AlarmDescription"] for alarm in alarms)
+    ours = [alarm for alarm in alarms if alarm["Namespace"] == "Waterhook"]
+    assert all(alarm["Dimensions"] == [{"Name": "stack", "Value": STACK_NAME}] for alarm in ours)
+    (board,) = cloudwatch.list_dashboards()["DashboardEntries"]
+    body = json.loads(cloudwatch.get_dashboard(DashboardName=board["DashboardName"])["DashboardBody"])
+    assert "${" not in json.dumps(body)
+    (topic,) = {action for alarm in alarms for action in alarm["AlarmActions"]}
+    (subscription,) = aws(strict, "sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@waterhook.test")
