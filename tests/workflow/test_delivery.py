@@ -6,10 +6,11 @@ import pytest
 from moto.sns.exceptions import SNSException
 from moto.sns.models import SNSBackend
 
+from tests.support.builders import SOURCE
 from tests.support.context import CONTEXT
 from tests.workflow.functions_in_process import handler_of
 from tests.workflow.waterflai import completed
-from tests.workflow.world import SOURCE, World, request
+from tests.workflow.world import World, request
 from waterhook import envelope
 
 OUTPUT = '{"n": 12345678901234567890, "ratio": 1.0}'

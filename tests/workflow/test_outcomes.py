@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.builders import SOURCE
 from tests.workflow.waterflai import NO_ANSWER, completed, refused, status
-from tests.workflow.world import SOURCE, World, request
+from tests.workflow.world import World, request
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from moto.awslambda_simple.models import LambdaSimpleBackend
 
+from tests.support.builders import environment
 from tests.workflow import interpreter
 from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
@@ -25,7 +26,6 @@ from waterhook.records import Records
 
 ASL = Path(__file__).parents[2] / "statemachine" / "execution.asl.yaml"
 REGION = "us-east-1"
-SOURCE = "/waterhook/workflow"
 _ROLE = "arn:aws:iam::123456789012:role/machine"
 _PATIENCE_S = 60.0
 
@@ -88,30 +88,13 @@ class World:
             Endpoint=f"arn:aws:sqs:{REGION}:123456789012:results",
             Attributes={"RawMessageDelivery": "true"},
         )
-        environment = {
-            "WATERFLAI_BASE_URL": f"http://127.0.0.1:{self.upstream.port}",
-            "WATERFLAI_API_KEY_SECRET_ARN": self.secret_arn,
-            "WATERHOOK_TABLE": "executions",
-            "WATERHOOK_TOPIC_ARN": topic_arn,
-            "WATERHOOK_BUCKET": "results",
-            "WATERHOOK_SOURCE": SOURCE,
-            "WATERHOOK_DEFAULT_TIMEOUT_S": "3600",
-            "WATERHOOK_START_DEADLINE_S": "900",
-            "WATERHOOK_SHORTEST_WAIT_S": "2",
-            "WATERHOOK_LONGEST_WAIT_S": "60",
-            "WATERHOOK_START_SEMANTICS": "AT_MOST_ONCE",
-            "WATERHOOK_ON_503_AT_START": "RETRY",
-            "WATERHOOK_DELIVERY": "BOTH",
-            "WATERHOOK_RETENTION_DAYS": "30",
-            "WATERHOOK_FOLLOW_MODE": "OFF",
-            "WATERHOOK_FOLLOW_S": "840",
-            "WATERHOOK_MAX_RUNNING": "0",
-            "WATERHOOK_MAX_RUNNING_PER_CHATBOT": "0",
-            "WATERHOOK_ALLOWED_CHATBOTS": "",
-            "WATERHOOK_STATE_MACHINE_ARN": self.machine_arn,
-            "POWERTOOLS_SERVICE_NAME": "waterhook",
-        }
-        for name, value in environment.items():
+        variables = environment(
+            WATERFLAI_BASE_URL=f"http://127.0.0.1:{self.upstream.port}",
+            WATERFLAI_API_KEY_SECRET_ARN=self.secret_arn,
+            WATERHOOK_TOPIC_ARN=topic_arn,
+            WATERHOOK_STATE_MACHINE_ARN=self.machine_arn,
+        )
+        for name, value in variables.items():
             patch.setenv(name, value)
 
     def rewire(self) -> None:
