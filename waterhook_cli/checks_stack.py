@@ -90,19 +90,21 @@ def concurrency(
 
 def alarms(cloudwatch: "CloudWatchClient", resources: Iterable[Resource]) -> Iterator[Finding]:
     """Look which of the stack's alarms ring."""
-    names = [entry.physical for entry in resources if entry.kind in _ALARMS]
+    names = {entry.physical: entry.name for entry in resources if entry.kind in _ALARMS}
     if not names:
-        yield Finding.note("no alarms are deployed with the stack")
+        yield Finding.note(
+            "no alarms are deployed: nobody is told", "Deploy with AlarmEmail or AlarmTopicArn."
+        )
         return
     kinds: Any = ["MetricAlarm", "CompositeAlarm"]
-    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNames=names[:100], AlarmTypes=kinds)
+    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNames=[*names][:100], AlarmTypes=kinds)
     found: list[Any] = [
         alarm for page in pages for alarm in [*page.get("MetricAlarms", []), *page.get("CompositeAlarms", [])]
     ]
     ringing = [alarm for alarm in found if alarm.get("StateValue") == "ALARM"]
     for alarm in ringing:
         yield Finding.problem(
-            f"the alarm {alarm['AlarmName']} rings: {alarm.get('StateReason', '')}",
+            f"{names[alarm['AlarmName']]} rings: {alarm.get('StateReason', '')}",
             alarm.get("AlarmDescription", "") or "docs/operations.md says what to do.",
         )
     if not ringing:

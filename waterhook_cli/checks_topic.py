@@ -45,6 +45,23 @@ def subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iterator[F
         yield Finding.ok(f"{well} of {len(found)} subscriptions confirmed and with a dead-letter queue")
 
 
+def alarm_mail(sns: "SNSClient", resources: Iterable[Resource]) -> Iterator[Finding]:
+    """Look whether somebody hears the alarms of a stack that has a topic of its own for them."""
+    for topic in resources:
+        if (topic.kind, topic.name) != ("AWS::SNS::Topic", "AlarmTopic"):
+            continue
+        pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic.physical)
+        found: list[Any] = [entry for page in pages for entry in page["Subscriptions"]]
+        if any(entry["SubscriptionArn"].startswith("arn:") for entry in found):
+            yield Finding.ok("somebody hears the alarms")
+        else:
+            who = ", ".join(entry["Endpoint"] for entry in found)
+            yield Finding.warning(
+                f"nobody hears the alarms: {f'{who} has not confirmed' if who else 'there is no subscription'}",
+                "Confirm by the link in AWS's mail; after two days deploy with another AlarmEmail and back.",
+            )
+
+
 def _nobody(topic_arn: str, delivery: str) -> Finding:
     what = "nobody has subscribed to the notifications"
     if delivery == "DYNAMODB":
@@ -67,8 +84,8 @@ def dead_letters(sqs: "SQSClient", resources: Iterable[Resource]) -> Iterator[Fi
         if count:
             yield Finding.problem(
                 f"{count} in {queue.name}: what could not be delivered or closed waits there, for two weeks at most",
-                f"Read why: aws sqs receive-message --queue-url {queue.physical} "
-                "--message-attribute-names All. Outcomes are published again by `waterhook redeliver`.",
+                f"aws sqs receive-message --queue-url {queue.physical} --message-attribute-names All "
+                "shows one; docs/operations.md#dead-letters says what to do with it.",
             )
         empty += count == 0
     if empty:

@@ -24,14 +24,14 @@ _GONE = {
     "ResourceNotFoundException": "does not exist",
     "InvalidRequestException": "can't be read: it may be marked for deletion",
 }
-_PUT = "aws secretsmanager put-secret-value --secret-id {arn} --secret-string KEY"
+_PUT = "aws secretsmanager put-secret-value --secret-id {name} --secret-string KEY"
 _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 def secret(client: "SecretsManagerClient", arn: str, region: str) -> Iterator[Finding]:
     """Look whether the functions find a key in the secret. The key itself is never told."""
-    name = arn.rpartition(":")[2][:-7]  # without the six characters that AWS has added
-    put = _PUT.format(arn=arn)
+    name = _name(arn)
+    put = _PUT.format(name=name)
     if arn.split(":")[3:4] != [region]:
         yield Finding.problem(
             f"the secret {name} is in another region than the stack, and the functions look in {region}",
@@ -45,7 +45,7 @@ def secret(client: "SecretsManagerClient", arn: str, region: str) -> Iterator[Fi
             raise
         yield Finding.problem(
             f"the secret {name} {_GONE[code]}",
-            f"Bring it back (aws secretsmanager restore-secret --secret-id {arn}), or create one and deploy with "
+            f"Bring it back (aws secretsmanager restore-secret --secret-id {name}), or create one and deploy with "
             "its ARN as WaterflaiApiKeySecretArn.",
         )
         return
@@ -82,7 +82,7 @@ def upstream(base_url: str, send: Send, client: "SecretsManagerClient", secret_a
     elif code in _REFUSED:
         yield Finding.problem(
             f"{base_url} refuses the key ({code})",
-            f"Put the right one in: {_PUT.format(arn=secret_arn)}. No deployment is needed.",
+            f"Put the right one in: {_PUT.format(name=_name(secret_arn))}. No deployment is needed.",
         )
     elif code == HTTPStatus.NOT_FOUND and _is_json_object(answer.text):
         yield Finding.ok(f"{base_url} answers and takes the key")
@@ -115,6 +115,11 @@ def _unreachable(base_url: str, error: Exception) -> Finding:
     except OSError:
         return Finding.problem(f"{place.hostname} has no address: DNS does not know the name", here)
     return Finding.problem(f"{base_url} can't be reached: nobody takes the connection", here)
+
+
+def _name(arn: str) -> str:
+    """Return a secret's name, without the six characters that AWS adds in its ARN."""
+    return arn.rpartition(":")[2][:-7]
 
 
 def _key(client: "SecretsManagerClient", arn: str) -> str | None:

@@ -54,6 +54,7 @@ def checks(stack: Stack) -> Iterator[Check]:
         lambda: checks_stack.concurrency(client("lambda"), resources(), given, local=bool(stack.local)),
     )
     yield Check("alarms", lambda: checks_stack.alarms(client("cloudwatch"), resources()))
+    yield Check("alarms' mail", lambda: checks_topic.alarm_mail(client("sns"), resources()))
     yield Check("dead letters", lambda: checks_topic.dead_letters(client("sqs"), resources()))
     yield Check(
         "records",

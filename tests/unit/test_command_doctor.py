@@ -16,7 +16,7 @@ from waterhook.models import Status, iso
 from waterhook_cli.api import Api, sender
 from waterhook_cli.checks_stack import alarms, concurrency, records, state
 from waterhook_cli.checks_stack import api as look_at_api
-from waterhook_cli.checks_topic import dead_letters, subscriptions
+from waterhook_cli.checks_topic import alarm_mail, dead_letters, subscriptions
 from waterhook_cli.checks_upstream import secret as look_at_secret
 from waterhook_cli.checks_upstream import upstream
 from waterhook_cli.doctor import examine
@@ -149,14 +149,14 @@ class Alarms:
 def test_an_alarm_that_rings_is_seen_with_its_reason() -> None:
     fine = {"AlarmName": "a", "StateValue": "OK"}
     rings = {
-        "AlarmName": "b",
+        "AlarmName": ALARM.physical,
         "StateValue": "ALARM",
         "StateReason": "1 > 0",
         "AlarmDescription": "See Stalled.",
     }
     cloudwatch: Any = Alarms(fine, rings)
     finding = only(alarms(cloudwatch, [ALARM]))
-    assert finding == Finding.problem("the alarm b rings: 1 > 0", "See Stalled.")
+    assert finding == Finding.problem("Stalled rings: 1 > 0", "See Stalled.")
     cloudwatch = Alarms(fine)
     assert only(alarms(cloudwatch, [FOLLOW, ALARM])).level == OK
     assert only(alarms(cloudwatch, [FOLLOW])).level == NOTE
@@ -328,6 +328,16 @@ def test_a_subscription_that_was_not_confirmed_is_seen() -> None:
     sns: Any = Pending()
     finding = only(subscriptions(sns, "arn", "BOTH"))
     assert "email a@example.com has not confirmed" in finding.what
+
+
+def test_alarms_that_nobody_hears_are_seen(topic: Topic) -> None:
+    resource = Resource("AlarmTopic", "AWS::SNS::Topic", topic.arn)
+    assert only(alarm_mail(topic.sns, [FOLLOW, resource])).level == OK
+    sns: Any = Pending()
+    finding = only(alarm_mail(sns, [resource]))
+    assert finding.level == WARNING
+    assert finding.what == "nobody hears the alarms: a@example.com has not confirmed"
+    assert list(alarm_mail(sns, [FOLLOW])) == []
 
 
 def test_dead_letters_are_seen(topic: Topic) -> None:
