@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError
 
 from waterhook.client import WaterflaiClient
 from waterhook.errors import UpstreamError
@@ -138,7 +139,8 @@ def describe(states: "SFNClient", arn: str, status: str) -> Ended:
 
 
 def _in_trouble(execution_id: str, error: Exception) -> None:
-    telemetry.logger.warning("not swept", execution_id=execution_id, fault=type(error).__name__)
+    fault = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    telemetry.logger.warning("not swept", execution_id=execution_id, fault=fault)
 
 
 @cache
@@ -172,7 +174,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         telemetry.tell(
             swept=swept.ended, swept_alive=swept.alive, swept_failed=swept.failed, swept_left=swept.left
         )
-        telemetry.measure(Figure.RECONCILED, swept.ended)
+        # CloudWatch charges for what has data: mostly there is nothing to tell.
+        for figure, count in (
+            (Figure.RECONCILED, swept.ended),
+            (Figure.NOT_SWEPT, swept.failed + swept.left),
+        ):
+            if count:
+                telemetry.measure(figure, count)
         return asdict(swept)
     record = reconciler.close(describe(states, event["arn"], event["status"]))
     if record is not None:

@@ -341,7 +341,9 @@ def test_the_function_sweeps_what_its_machine_no_longer_runs(
     assert {table.get("a" * 32).status, table.get("b" * 32).status} == {Status.RUNNING}
 
 
-def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(invoke: Invoke, table: Table) -> None:
+def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
+    invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
     table.put(record(metadata_json='{"order":"0815"}', expires_at=9_000_000_000))
     table.put(owned("b", expires_at=9_000_000_000))
     table.set("b" * 32, status="card 4711")
@@ -355,5 +357,14 @@ def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(invoke: 
     )
     counts = {name: line[name] for name in ("swept", "swept_alive", "swept_failed", "swept_left")}
     assert counts == {"swept": 1, "swept_alive": 0, "swept_failed": 1, "swept_left": 0}
+    figures = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [(one["Reconciled"], one["NotSwept"]) for one in figures] == [([1.0], [1.0])]
     for secret in ("4711", "0815", "why?"):
         assert secret not in log.getvalue()
+
+
+def test_a_sweep_that_finds_nothing_measures_nothing(
+    invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(app, {"sweep": {}}) == {"ended": 0, "alive": 0, "failed": 0, "left": 0}
+    assert capsys.readouterr().out == ""

@@ -35,6 +35,7 @@ class Figure(StrEnum):
     UPSTREAM_UNAUTHORIZED = "UpstreamUnauthorized"
     UPSTREAM_REFUSALS = "UpstreamRefusals"
     RECONCILED = "Reconciled"
+    NOT_SWEPT = "NotSwept"
     OUTCOME_COMPLETED = "OutcomeCompleted"
     OUTCOME_FAILED = "OutcomeFailed"
     OUTCOME_CANCELLED = "OutcomeCancelled"
