@@ -163,15 +163,6 @@ def test_every_function_says_one_documented_line_and_no_payload(
         assert canary not in heard
 
 
-def test_a_variable_in_the_environment_has_no_event_logged(
-    hear: Hear, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
-    said = hear(start, begin(GIVEN), reply(202, {"execution_id": UPSTREAM_ID}))
-    assert len(said.of("start")) == 1
-    assert CANARIES["input"] not in said.text
-
-
 def test_a_line_is_bound_to_what_called_the_function(hear: Hear, table: Table, machine: Machine) -> None:
     """By the state machine's execution, the event or the request: each is what the caller's own log has."""
     event = {"event_id": EVENT_ID, "request": GIVEN}

@@ -57,8 +57,9 @@ def log_into(telemetry: Telemetry) -> Iterator[StringIO]:
     """Yield the lines that a function's voice logs; its figures go to standard output."""
     log, handler = StringIO(), telemetry.logger.registered_handler
     assert isinstance(handler, StreamHandler)
-    before = handler.setStream(log)
+    # Not by setStream: it flushes the stream before, which pytest may have closed with the test that opened it.
+    before, handler.stream = handler.stream, log
     try:
         yield log
     finally:
-        handler.setStream(before)
+        handler.stream = before

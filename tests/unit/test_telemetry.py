@@ -91,6 +91,15 @@ def test_a_line_has_no_field_but_the_known_ones(speak: Speak) -> None:
     assert line.keys() == {*LINE, *ADDED_BY_POWERTOOLS}
 
 
+def test_no_variable_in_the_environment_has_events_logged(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Powertools would write the whole event, input and all, where this one is set."""
+    monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
+    (line,) = speak(lambda telemetry: telemetry.tell(execution_id=ID)).lines
+    assert line["message"] == "poll"
+
+
 def test_a_field_is_short_and_on_one_line_whatever_it_is_given(speak: Speak) -> None:
     (line,) = speak(lambda telemetry: telemetry.tell(chatbot_id="a\nb" * 1000, event_id={"a": [1]})).lines
     assert len(line["chatbot_id"]) == MAX_ID_CHARS

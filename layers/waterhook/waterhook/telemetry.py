@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -19,7 +19,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from waterhook.errors import PerhapsAccepted, Unavailable
 from waterhook.figures import DIMENSION, NAMESPACE, Asked, Call, Figure
 from waterhook.models import MAX_ID_CHARS, Job, Status, clip, epoch
-from waterhook.record import Record
+
+if TYPE_CHECKING:
+    from waterhook.record import Record
 
 # All that a line may hold, besides what Powertools adds of the invocation itself.
 LINE = (
@@ -44,6 +46,12 @@ LINE = (
     "swept_left",
     "fault",
 )
+
+_USAGE = {
+    "polls": Figure.POLLS,
+    "follow_seconds": Figure.FOLLOW_SECONDS,
+    "estimated_cost_usd": Figure.ESTIMATED_COST,
+}
 
 type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -106,7 +114,7 @@ class Telemetry:
             given = {**(said or {}), **more}
             invocation.line |= {name: _plain(given[name]) for name in LINE if given.get(name) is not None}
 
-    def tell_record(self, record: Record) -> None:
+    def tell_record(self, record: "Record") -> None:
         """Say which execution it is about, and where that stands."""
         self.tell(
             execution_id=record.execution_id,
@@ -155,7 +163,7 @@ class Telemetry:
         if not job.outcome.is_final and history.progress is not None and history.progress_at is not None:
             self.measure(Figure.SECONDS_WITHOUT_PROGRESS, max(self._clock() - history.progress_at, 0.0))
 
-    def delivered(self, record: Record) -> None:
+    def delivered(self, record: "Record") -> None:
         """Measure an execution whose outcome was delivered just now, by this invocation and no other."""
         self.tell_record(record)
         self.measure(Figure.of_outcome(record.status))
@@ -170,13 +178,6 @@ class Telemetry:
         for name, figure in _USAGE.items():
             if isinstance(usage.get(name), int | float):
                 self.measure(figure, usage[name])
-
-
-_USAGE = {
-    "polls": Figure.POLLS,
-    "follow_seconds": Figure.FOLLOW_SECONDS,
-    "estimated_cost_usd": Figure.ESTIMATED_COST,
-}
 
 
 def _plain(value: Any) -> Any:
