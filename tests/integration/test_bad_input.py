@@ -31,9 +31,7 @@ from waterhook.sse import Decoder
 
 __all__ = ["tried"]
 
-THOUSANDS = settings(max_examples=2000, suppress_health_check=list(HealthCheck))
-# Over a socket, or through a table: each three questions of an upstream, or two of a table.
-A_THOUSAND = settings(THOUSANDS, max_examples=1000)
+A_THOUSAND = settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 
 
 class Listing(Table):
@@ -96,7 +94,7 @@ names = st.sampled_from(["Idempotency-Key", "Content-Type", "x-api-key", "User-A
 queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text | st.integers().map(str))
 
 
-@THOUSANDS
+@A_THOUSAND
 @given(
     call=calls,
     body=bodies,
@@ -211,7 +209,7 @@ marks = [b"\r", b"\n", b"\r\n", b":", b" ", b"data", b"data:", b"data: {}\n\n", 
 noise = st.lists(st.sampled_from([*marks, b"\xef\xbb\xbf", b"\x00"]) | st.binary(max_size=12), max_size=40)
 
 
-@THOUSANDS
+@settings(A_THOUSAND, max_examples=3000)
 @given(noise, st.integers(1, 8), st.integers(12, 64))
 def test_bad_bytes_of_a_stream_are_events_or_an_overflow(
     tried: Tried, pieces: list[bytes], chunk_bytes: int, limit_bytes: int
