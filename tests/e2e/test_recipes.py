@@ -59,8 +59,7 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Itera
         left.unlink()
 
 
-@pytest.fixture(scope="module")
-def deployed(shell: Shell) -> None:
+def deploy(shell: Shell) -> None:
     """The recipes that hear, all at once: what takes time is the SAM CLI."""
     recipes = [
         block("docs/recipes.md", "Mail"),
@@ -88,8 +87,15 @@ def until(ask: Callable[[], Any], timeout_s: float = 20) -> Any:
     return answer
 
 
-@pytest.mark.usefixtures("deployed")
+def subscribers(stack: StackClient) -> set[tuple[str, str]]:
+    listed = stack.sns.list_subscriptions_by_topic(TopicArn=stack.outputs.topic_arn)["Subscriptions"]
+    return {(each["Protocol"], each["Endpoint"]) for each in listed}
+
+
+# One test, so that one process deploys them, however many run the tests.
 def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClient, shell: Shell) -> None:
+    deploy(shell)
+    assert {protocol for protocol, _ in subscribers(stack)} >= {"email", "sqs", "lambda"}
     simulate = {"simulate": {"seconds": 1, "queue_seconds": 0}}
     heard = stack.submit("support-chat", simulate, progress_events=True)
     other = stack.submit("instant")
@@ -118,26 +124,31 @@ def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClie
             stack.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         return any(heard in body for body in bodies)
 
-    until(received)
+    until(received, 60)  # ten at a time, behind what other tests made
     events = [json.loads(body) for body in bodies]
     assert f"{heard}/COMPLETED" in [event["id"] for event in events]
     assert {event["data"]["chatbot_id"] for event in events} <= {"support-chat", "report-flow"}
     assert "waterhook.execution.progress" not in {event["type"] for event in events}
 
 
-@pytest.mark.usefixtures("deployed")
-def test_a_mail_is_subscribed_with_its_filter(stack: StackClient, shell: Shell) -> None:
-    shell(block("README.md", "Deploy it to AWS", 1))
-    listed = stack.sns.list_subscriptions_by_topic(TopicArn=stack.outputs.topic_arn)["Subscriptions"]
-    addresses = [each["Endpoint"] for each in listed if each["Protocol"] == "email"]
-    assert addresses
-    assert set(addresses) == {"you@example.com"}
+def test_the_subscription_of_the_readme_is_made(stack: StackClient, shell: Shell) -> None:
+    made = json.loads(shell(block("README.md", "Deploy it to AWS", 1)))
+    assert made["SubscriptionArn"]
+    assert ("email", "you@example.com") in subscribers(stack)
 
 
 def test_the_command_at_the_terminal_shows_an_output(shell: Shell) -> None:
     assert json.loads(shell(block("README.md", "At the terminal", 1))) == {
         "answer": "Waterflai runs chatflows and workflows."
     }
+
+
+def test_the_commands_of_an_operator_find_what_there_is(stack: StackClient, shell: Shell) -> None:
+    execution_id = stack.submit("instant")
+    stack.wait_for_notification(execution_id)
+    assert execution_id in shell(block("docs/operations.md", "Publishing again"))
+    running = json.loads(shell(block("docs/operations.md", "Deleting a stack")))
+    assert {run["status"] for run in running["executions"]} <= {"RUNNING"}
 
 
 def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shell: Shell) -> None:

@@ -55,8 +55,9 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_stand_in_blocks_of_one_kind(document: str) -> None:
-    fences = re.findall(r"^```(\w*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
-    assert not {"bash", "shell", "console", "zsh"} & set(fences)
+    fences = re.findall(r"^( *)```(\w*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
+    assert not {"bash", "shell", "console", "zsh"} & {language for _, language in fences}
+    assert not [indent for indent, _ in fences if indent], "an indented block is not looked at here"
 
 
 @pytest.mark.parametrize("one", BLOCKS, ids=shown)
