@@ -10,6 +10,8 @@ import pytest
 from local.runner import account
 from local.runner.client import StackClient
 from local.runner.sam import STACK_NAME
+from tests.e2e.conftest import WATCHED
+from tests.infra.template import deployed, of_type
 from tests.support.said import Said, metrics_of
 
 pytestmark = pytest.mark.e2e
@@ -54,8 +56,10 @@ def test_the_deployed_functions_figures_are_those_of_their_stack(stack: StackCli
 def test_alarms_and_dashboard_deploy_where_somebody_is_to_be_told(strict: StackClient) -> None:
     cloudwatch = aws(strict, "cloudwatch")
     alarms = cloudwatch.describe_alarms()["MetricAlarms"]
-    assert len(alarms) == 17
-    assert all("See docs/operations.md#" in alarm["AlarmDescription"] for alarm in alarms)
+    declared = of_type(deployed(CreateResultsQueue="true", **WATCHED), "AWS::CloudWatch::Alarm")
+    descriptions = {entry["Properties"]["AlarmDescription"] for entry in declared.values()}
+    assert {alarm["AlarmDescription"] for alarm in alarms} == descriptions
+    assert len(alarms) == len(declared)
     ours = [alarm for alarm in alarms if alarm["Namespace"] == "Waterhook"]
     assert all(alarm["Dimensions"] == [{"Name": "stack", "Value": STACK_NAME}] for alarm in ours)
     (board,) = cloudwatch.list_dashboards()["DashboardEntries"]
