@@ -18,6 +18,7 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from waterhook_cli.errors import ExitCode, Problem, Refused
+from waterhook_cli.output import read_json
 from waterhook_cli.target import Stack
 
 _ANSWER_S = 35  # API Gateway hangs up after 29
@@ -55,7 +56,7 @@ class Document:
     def read(cls, text: str) -> "Document":
         """Return what an answer holds. Raises Problem when that is no JSON object."""
         try:
-            fields = json.loads(text)
+            fields = read_json(text)
         except (ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):

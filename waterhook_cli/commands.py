@@ -14,7 +14,7 @@ from waterhook_cli import follow
 from waterhook_cli.api import Api, Document, sender
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.options import ExecutionId, JsonObject, common, output_of, same_stack, stack_of
-from waterhook_cli.output import Output, moment, style_of
+from waterhook_cli.output import Output, moment, read_json, style_of
 
 _STATUSES = [str(status) for status in Status]
 _HTTP_OK = 200
@@ -198,7 +198,7 @@ def _fetched(link: str) -> Any:
     """Return the JSON behind a link, or None where it can't be had."""
     try:
         answer = sender(link)(AWSRequest("GET", link))
-        return json.loads(answer.text) if answer.status_code == _HTTP_OK else None
+        return read_json(answer.text) if answer.status_code == _HTTP_OK else None
     except (BotoCoreError, ValueError, RecursionError):
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ class Output:
     def json(self, value: Any) -> None:
         """Print JSON: on a terminal indented; elsewhere on one line, and word for word if it is text already."""
         if console().is_terminal:
-            found = json.loads(value) if isinstance(value, str) else value
+            found = read_json(value) if isinstance(value, str) else value
             click.echo(_indented(found))
         else:
             click.echo(value if isinstance(value, str) else json.dumps(value))
@@ -68,6 +69,19 @@ class Output:
             console().print(Text(margin + line))
         for index, line in enumerate(wrapped(then, WIDTH - len(margin) - 3)):
             console().print(Text(margin + ("-> " if index == 0 else "   ") + line))
+
+
+def read_json(text: str) -> Any:
+    """Return the value of a JSON text; a number beyond Python's own is kept as the text it is. Raises ValueError."""
+    return json.loads(text, parse_int=_whole, parse_float=_fraction)
+
+
+def _whole(text: str) -> int | str:
+    return int(text) if len(text) <= sys.int_info.default_max_str_digits else text
+
+
+def _fraction(text: str) -> float | str:
+    return value if isfinite(value := float(text)) else text
 
 
 def _indented(value: Any) -> str:

@@ -243,6 +243,12 @@ def test_an_output_too_large_for_a_record_is_fetched(stack: Deployed) -> None:
     assert link in result.stderr.replace("\n", "")
 
 
+def test_a_number_beyond_python_s_own_is_shown_as_it_came(stack: Deployed) -> None:
+    stack.api = [(200, json.dumps(document()).replace('"At once."', f"[{'9' * 5000}, 1e999, 2.50]"))]
+    shown = json.loads(run("status", ID, "--follow", on=stack).stdout)
+    assert shown == {"answer": ["9" * 5000, "1e999", 2.5]}
+
+
 def test_a_missing_output_is_said(stack: Deployed) -> None:
     stack.api = [(200, document(final_output=None, output_error="too_large"))]
     assert "There is no output: too_large" in run("status", ID, "--follow", on=stack).stderr
