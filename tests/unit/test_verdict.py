@@ -75,7 +75,7 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
     table.put(running_record())
     notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
-    assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000336}
+    assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000338}
     assert data["timing"] == {
         "accepted_at": iso(NOW),
         "started_at": iso(NOW + 1),

@@ -26,9 +26,9 @@ FUNCTION_MB = 512
 QUESTION_S = 0.12
 START_S = 0.3
 NOTIFY_S = 0.2
-# Writes to the table: accepted, starting, running; the verdict and that it was published. Each is of a KB or so
-# and is repeated in an index.
-START_WRITES = 4
+# Writes, to the table and to its indexes: accepted (both indexes), starting and running (the callers' one); the verdict
+# (likewise) and that it was published (out of the index of what is unfinished). Each is of a KB or less.
+START_WRITES = 7
 END_WRITES = 4
 
 _MB_PER_GB = 1024
