@@ -89,10 +89,10 @@ checkov: .venv-audit/.stamp ## What checkov finds in the templates; what it must
 	$(AUDIT) -m checkov.main --config-file .checkov.yaml
 
 .PHONY: audit
-audit: checkov ## checkov, and known vulnerabilities of what is deployed (asks pypi.org: needs the internet)
+audit: checkov ## checkov, and known vulnerabilities of what is deployed (needs the internet)
 	@$(AUDIT) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off \
 		--requirement layers/waterhook/requirements.txt || { \
-		echo "make audit: a pin above is vulnerable, or pypi.org, which knows, could not be asked for all of them" >&2; \
+		echo "make audit: a pin above is vulnerable, or the public list of advisories could not be asked for all of them" >&2; \
 		exit 1; }
 
 .PHONY: lint-fix
