@@ -17,6 +17,13 @@ from local.runner.processes import Identity
 from local.runner.stack import LocalStack
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "strict" in getattr(item, "fixturenames", ()):
+            # It may have to wait for its turn, and that is no time of its own.
+            item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[StackClient]:
     """The API, the state machine, the notifications, the records and the simulator of a running stack.
