@@ -28,9 +28,9 @@ class Folders:
     bare: Build
     ours: dict[str, Build]
     naive: dict[str, Build]
-    """Compiled, too: what is left is what they import."""
-    as_built: Build
-    """The naive poll as `sam build` would leave it: uncompiled."""
+    """As `sam build` leaves a layer of BuildMethod python3.13: without bytecode."""
+    compiled: dict[str, Build]
+    """The same with bytecode: what is left is what they import."""
     layer: Path
 
 
@@ -41,8 +41,8 @@ def prepared(home: Path) -> Folders:
     _lay_out(runtime, _RUNTIME)
     _lay_out(naive / "layer", _NAIVE_LAYER)
     shutil.copytree(_NAIVE, naive / "task", ignore=shutil.ignore_patterns("__pycache__"))
-    as_built = shutil.copytree(naive, home / "as-built")
-    for folder in (runtime, naive):
+    compiled = shutil.copytree(naive, home / "compiled")
+    for folder in (runtime, compiled):
         compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     bare = home / "bare"
     bare.mkdir()
@@ -52,10 +52,15 @@ def prepared(home: Path) -> Folders:
     return Folders(
         Build(bare, (runtime,)),
         {name: Build(ours / f"{name.title()}Function", (layer, runtime)) for name in FUNCTIONS},
-        {name: Build(naive / "task", (naive / "layer", runtime), f"{name}.handler") for name in FUNCTIONS},
-        Build(as_built / "task", (as_built / "layer", runtime), "poll.handler"),
+        _naive(naive, runtime),
+        _naive(compiled, runtime),
         layer,
     )
+
+
+def _naive(folder: Path, runtime: Path) -> dict[str, Build]:
+    path = (folder / "layer", runtime)
+    return {name: Build(folder / "task", path, f"{name}.handler") for name in FUNCTIONS}
 
 
 def size_bytes(folder: Path) -> int:

@@ -36,7 +36,9 @@ class RuntimeApi:
             self._answers.put((time.perf_counter(), asked.path, json.loads(asked.body)))
             return json_answer({"status": "OK"}, 202)
         if self._served:
-            time.sleep(_LIMIT_S)  # there is no second one; the process is ended meanwhile
+            # There is no second one: the process is ended meanwhile.
+            time.sleep(_LIMIT_S)
+            return json_answer({"errorType": "Over"}, 410)
         self._served = True
         self._before()
         self.invoked_at = time.perf_counter()
