@@ -69,6 +69,12 @@ def test_links_of_the_docs_lead_somewhere() -> None:
             )
 
 
+def test_a_document_has_short_lines_where_it_can() -> None:
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        lines = document.read_text(encoding="utf-8").splitlines()
+        assert not [line for line in lines if len(line) > 120 and not line.startswith("|")], document.name
+
+
 @pytest.mark.parametrize("name", ["request", "eventbridge", "start"])
 def test_a_sample_of_a_request_is_a_valid_one(name: str) -> None:
     sample = json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))

@@ -108,6 +108,10 @@ def confirmation(**fields: Any) -> dict[str, Any]:
 
 
 def post(endpoint: Endpoint, message: Any, **environ: Any) -> int:
+    return answer(endpoint, message, **environ)[0]
+
+
+def answer(endpoint: Endpoint, message: Any, **environ: Any) -> tuple[int, str]:
     body = message if isinstance(message, bytes) else json.dumps(message).encode()
     given: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
@@ -116,8 +120,8 @@ def post(endpoint: Endpoint, message: Any, **environ: Any) -> int:
     } | environ
     setup_testing_defaults(given)
     answers: list[str] = []
-    list(endpoint(given, lambda status, _headers: answers.append(status)))
-    return int(answers[0].split()[0])
+    said = b"".join(endpoint(given, lambda status, _headers: answers.append(status)))
+    return int(answers[0].split()[0]), said.decode()
 
 
 def kept(inbox: Inbox) -> list[Any]:
@@ -188,9 +192,20 @@ def test_a_certificate_from_anywhere_else_is_not_even_fetched(endpoint: Endpoint
     assert web.asked == []
 
 
-def test_a_confirmation_that_leads_elsewhere_is_refused(endpoint: Endpoint, web: Web) -> None:
-    assert post(endpoint, confirmation(SubscribeURL="https://evil.test/")) == 403
+@pytest.mark.parametrize(
+    "url", ["https://evil.test/", SUBSCRIBE_URL + "\r\nHost: evil.test", f"{HOST}.evil.test/"]
+)
+def test_a_confirmation_that_leads_elsewhere_is_refused(endpoint: Endpoint, web: Web, url: str) -> None:
+    assert post(endpoint, confirmation(SubscribeURL=url)) == 403
     assert web.asked == [CERTIFICATE_URL]
+
+
+def test_a_topic_that_signs_with_sha_1_is_told_what_to_change(endpoint: Endpoint, web: Web) -> None:
+    assert answer(endpoint, signed(SignatureVersion="1")) == (
+        403,
+        "signed with SHA-1: set the topic's SignatureVersion to 2",
+    )
+    assert web.asked == []
 
 
 @pytest.mark.parametrize(
