@@ -20,7 +20,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.client import WaterflaiClient
-from waterhook.errors import InvalidRequest, Problem, RecordUnavailable, SettingsError
+from waterhook.errors import InvalidRequest, Problem, RecordUnavailable, RequestTooLarge, SettingsError
 from waterhook.front_door import FrontDoor
 from waterhook.models import Status
 from waterhook.polling import Poller
@@ -164,6 +164,11 @@ def cancel(execution_id: str) -> Response[str]:
 @app.exception_handler(Problem)  # type: ignore[untyped-decorator]  # Powertools leaves it untyped
 def _problem(problem: Problem) -> Response[str]:
     return _detail(problem.status, problem.detail)
+
+
+@app.exception_handler(RequestTooLarge)  # type: ignore[untyped-decorator]
+def _too_large(error: RequestTooLarge) -> Response[str]:
+    return _detail(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
 
 
 @app.exception_handler(InvalidRequest)  # type: ignore[untyped-decorator]

@@ -266,6 +266,15 @@ def test_a_body_of_the_limit_is_accepted_and_a_larger_one_is_413(api: Api, table
     assert len(table.all()) == 1
 
 
+def test_a_request_that_only_its_path_makes_too_large_is_413_as_well(api: Api, table: Table) -> None:
+    body = '{"input_data":{"t":"' + "x" * (MAX_REQUEST_BYTES - 23) + '"}}'
+    assert len(body) == MAX_REQUEST_BYTES
+    status, said = api(post(body))
+    assert status == 413
+    assert str(MAX_REQUEST_BYTES) in said["detail"]
+    assert table.all() == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

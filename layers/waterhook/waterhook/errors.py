@@ -3,6 +3,7 @@
     WaterhookError
     ├── SettingsError            the deployment is misconfigured: environment, secret, key
     ├── InvalidRequest           the caller's request is wrong; says where and what was expected
+    │   └── RequestTooLarge      ... or larger than what carries it
     ├── Problem                  our API refuses: the HTTP status and what to do about it
     ├── RecordConflict           a conditional write lost its race, or the record is another execution's
     ├── RecordUnavailable        the table did not take a write; whether it was written is not known
@@ -31,6 +32,10 @@ class SettingsError(WaterhookError):
 
 class InvalidRequest(WaterhookError):
     """The request breaks the contract; the message names the field: `input_data: expected object, got list`."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request is larger than Step Functions carries together with what is wrapped around it."""
 
 
 class Problem(WaterhookError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from waterhook.errors import InvalidRequest
+from waterhook.errors import InvalidRequest, RequestTooLarge
 from waterhook.models import MAX_ID_CHARS, clip
 
 # Step Functions carries 256 KiB per payload; the rest is room for the loop's own fields around the request.
@@ -55,7 +55,7 @@ class Request:
 
     @classmethod
     def from_dict(cls, raw: object, defaults: Defaults) -> Self:
-        """Return the request, or raise InvalidRequest naming every field that is wrong."""
+        """Return the request, or raise InvalidRequest naming every field that is wrong, or RequestTooLarge."""
         if not isinstance(raw, Mapping):
             message = f"request: expected object, got {kind(raw)}"
             raise InvalidRequest(message)
@@ -68,9 +68,9 @@ class Request:
         allowed = defaults.allowed_chatbots
         if not problems and allowed and raw["chatbot_id"] not in allowed:
             problems = ["chatbot_id: not among those that this deployment allows"]
-        problems = problems or [problem for problem in [_size_problem(raw)] if problem]
         if problems:
             raise InvalidRequest("; ".join(clip(problem, 300) for problem in problems[:10]))
+        _require_size(raw)
         return cls(
             chatbot_id=raw["chatbot_id"],
             input_data=raw["input_data"],
@@ -105,21 +105,22 @@ def kind(value: object) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _size_problem(raw: Mapping[str, Any]) -> str | None:
+def _require_size(raw: Mapping[str, Any]) -> None:
     try:
         # On its way to a function it is wrapped up to four times; the brackets are not part of its size.
         text = json.dumps([[[[raw]]]], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         size_bytes = len(text.encode()) - len("[[[[]]]]")
     except RecursionError:
-        return "request: nested too deeply"
+        raise InvalidRequest("request: nested too deeply") from None
     except UnicodeEncodeError:
-        return "request: contains half of a surrogate pair, which no text can carry"
+        message = "request: contains half of a surrogate pair, which no text can carry"
+        raise InvalidRequest(message) from None
     except ValueError:
         # Python's parser makes an infinity of 1e400, which nothing further on could write again.
-        return "request: contains a number that JSON can't carry: NaN, or one beyond a double"
+        message = "request: contains a number that JSON can't carry: NaN, or one beyond a double"
+        raise InvalidRequest(message) from None
     if size_bytes > MAX_REQUEST_BYTES:
-        return f"request: {size_bytes} bytes, at most {MAX_REQUEST_BYTES} are allowed"
-    return None
+        raise RequestTooLarge(f"request: {size_bytes} bytes, at most {MAX_REQUEST_BYTES} are allowed")
 
 
 def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
