@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ type Shell = Callable[[Block], str]
 
 
 @pytest.fixture(scope="module")
-def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Runs a block in the checkout, with the outputs of the shared stack in its environment; what it printed."""
     tools, home = tmp_path_factory.mktemp("tools"), tmp_path_factory.mktemp("home")
     for name, module in TOOLS.items():
@@ -35,6 +34,7 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Itera
     env = environment.for_tools(outputs.endpoint_url) | {
         "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
         "HOME": str(home),
+        "TMPDIR": str(home),  # the SAM CLI leaves folders there
         "__SAM_CLI_APP_DIR": str(home),
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_POLL_DELAY": "0.2",
@@ -54,13 +54,15 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Itera
         assert done.returncode == 0, f"{one.text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    yield run
-    for left in Path(home).glob("**/*.sqlite"):
-        left.unlink()
+    return run
 
 
-def deploy(shell: Shell) -> None:
-    """The recipes that hear, all at once: what takes time is the SAM CLI."""
+@pytest.fixture
+def deployed(stack: StackClient, shell: Shell) -> Iterator[None]:
+    """The recipes that hear, all at once, since what takes time is the SAM CLI; gone again after the test.
+
+    For one test only: then one process deploys them, however many run the tests.
+    """
     recipes = [
         block("docs/recipes.md", "Mail"),
         block("docs/recipes.md", "Queue"),
@@ -68,6 +70,10 @@ def deploy(shell: Shell) -> None:
     ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(shell, recipes))
+    yield
+    # Else the function would be called for every test that comes.
+    for name in ("waterhook-mail", "waterhook-queue", "waterhook-function"):
+        client(stack, "cloudformation").delete_stack(StackName=name)
 
 
 def client(stack: StackClient, service: str) -> Any:
@@ -92,9 +98,8 @@ def subscribers(stack: StackClient) -> set[tuple[str, str]]:
     return {(each["Protocol"], each["Endpoint"]) for each in listed}
 
 
-# One test, so that one process deploys them, however many run the tests.
+@pytest.mark.usefixtures("deployed")
 def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClient, shell: Shell) -> None:
-    deploy(shell)
     assert {protocol for protocol, _ in subscribers(stack)} >= {"email", "sqs", "lambda"}
     simulate = {"simulate": {"seconds": 1, "queue_seconds": 0}}
     heard = stack.submit("support-chat", simulate, progress_events=True)
