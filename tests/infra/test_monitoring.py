@@ -178,9 +178,9 @@ def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over(
     assert references == []
 
 
-def test_the_runbook_names_only_alarms_metrics_and_parameters_that_there_are() -> None:
+def test_the_runbook_names_only_alarms_metrics_parameters_and_resources_that_there_are() -> None:
     outer = source()
-    known = {*ALARMS, *Figure, *outer["Parameters"], *outer["Outputs"], *OF_OTHERS}
+    known = {*ALARMS, *Figure, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OF_OTHERS}
     words = {
         word
         for line in OPERATIONS.splitlines()
