@@ -55,10 +55,7 @@ WATCHED = {"AlarmEmail": "ops@waterhook.test", "Tracing": "ON"}
 @pytest.fixture
 def strict() -> Iterator[StackClient]:
     """A stack with alarms, permissions enforced. One test has it at a time: they change what others rely on."""
-    with (
-        locked(home_of("-strict") / "turn"),
-        StackClient(started_stack("-strict", WATCHED, auth=True)) as client,
-    ):
+    with locked(home_of("-strict") / "turn"), StackClient(started_strict_stack()) as client:
         yield client
 
 
@@ -79,6 +76,11 @@ def home_of(suffix: str = "") -> Path:
     """Where the stack of that suffix keeps its files."""
     home = Path(os.environ["WATERHOOK_TEST_STACK"])
     return home.with_name(home.name + suffix)
+
+
+def started_strict_stack() -> Outputs:
+    """The stack with alarms and enforced permissions, for who changes nothing in it: it is not theirs alone."""
+    return started_stack("-strict", WATCHED, auth=True)
 
 
 def started_stack(

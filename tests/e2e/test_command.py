@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from local.runner import account
 from local.runner.client import StackClient
 from local.runner.sam import STACK_NAME
-from tests.e2e.conftest import started_stack
+from tests.e2e.conftest import started_strict_stack
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT
 from waterhook_cli.cli import cli
@@ -170,7 +170,7 @@ def documented(command: str) -> set[str]:
 
 
 def test_the_documented_permissions_are_enough_and_what_is_missing_is_said() -> None:
-    visitor = Visitor(started_stack("-strict", auth=True).endpoint_url)
+    visitor = Visitor(started_strict_stack().endpoint_url)
     visitor.may(documented("doctor") - {"secretsmanager:GetSecretValue", "dynamodb:Scan"} | LOCAL_NAMES)
     said = json.loads(visitor.run("doctor", "--json").stdout)["findings"]
     # The API's key is left out on purpose: by its name on AWS, the API is not there.
