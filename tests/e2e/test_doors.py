@@ -227,7 +227,11 @@ def test_beyond_the_cap_a_request_waits_visibly_and_runs_when_a_slot_is_free(
     polling_stack: StackClient, marker: str
 ) -> None:
     simulate = {"seconds": 4, "nodes": 2, "queue_seconds": 0}
-    ids = [polling_stack.submit("report-flow", {"marker": marker, "simulate": simulate}) for _ in range(5)]
+    # Whoever has a minute looks for room every second or two.
+    ids = [
+        polling_stack.submit("report-flow", {"marker": marker, "simulate": simulate}, timeout_seconds=60)
+        for _ in range(5)
+    ]
     seen: set[int] = set()
 
     def all_done() -> bool:

@@ -26,8 +26,8 @@ from waterhook.status import StatusDocument
 TURN_BUDGET = 2_000
 # A refused start and the wait before the next write as many, and come on top.
 START_BUDGET = 300
-# A queue for a free slot has no count of its turns; each is this part of what is left until the deadline.
-QUEUE_TURNS = 100
+# A queue for a free slot has no count of its turns, but knows its whole time; these come on top as well.
+QUEUE_TURNS = 400
 # The state machine's own guard on the wait branch; see "What next?" in the ASL.
 WAIT_LIMIT_S = 3_600
 # An upstream that asks for more patience than this is asked again all the same.
@@ -114,12 +114,12 @@ def start_again(attempts: int, retry_after_s: float | None, now: float, limits: 
 def queue_again(waited_s: float, now: float, limits: Limits) -> Decision:
     """Return START after a wait that grows with the time already spent waiting for a free slot.
 
-    Each wait is at least a hundredth of what is left, so even a month of queueing takes no more than about
-    1,500 of them: whoever has that long is not asked every minute.
+    Each wait is at least one part in QUEUE_TURNS of all the time there is, so there are no more of them: whoever
+    has an hour looks again within ten seconds at first, whoever has a month every hour.
     """
     rest_s = max(limits.deadline - now, 1.0)
     wait_s = min(max(WAIT_PER_AGE * waited_s, limits.shortest_wait_s), limits.longest_wait_s)
-    wait_s = min(max(wait_s, rest_s / QUEUE_TURNS), rest_s)
+    wait_s = min(max(wait_s, (waited_s + rest_s) / QUEUE_TURNS), rest_s)
     return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
 
 
