@@ -45,10 +45,44 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if _E2E in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+    if _is_worker(config):
+        items[:] = dealt(items, hands=int(config.workerinput["workercount"]))  # type: ignore[attr-defined]
+
+
+def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
+    """The tests in an order that `--dist worksteal` cuts into even hands, which it does where hands are as long.
+
+    What waits for a deployed stack comes first, in two hands: who needs a listener of the shared stack must not meet
+    who takes all of them. Meanwhile the others keep the processor busy.
+    """
+    of_listeners = [item for item in items if item.path.stem in _OF_LISTENERS and not _polls(item)]
+    other_stacks = [item for item in items if _E2E in item.path.parents and item not in of_listeners]
+    waiting = {*of_listeners, *other_stacks}
+    rest = [item for item in items if item not in waiting]
+    order, given = [], 0
+    for hand in range(hands):
+        length = (len(items) - given) // (hands - hand)
+        first = [of_listeners, other_stacks][hand] if hand < min(hands, 2) else []
+        if hands == 1:
+            first = of_listeners + other_stacks
+        order += first + rest[: length - len(first)]
+        del rest[: length - len(first)]
+        given += length
+    return order
+
+
+_OF_LISTENERS = {"test_faults", "test_doors", "test_outcomes", "test_promises"}
+
+
+def _polls(item: pytest.Item) -> bool:
+    """Whether a test is about the stack that only polls, which is another one."""
+    fixtures = getattr(item, "fixturenames", ())
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "polling_stack" in fixtures or parameters.get("either_stack") == "poll"
 
 
 def _is_worker(config: pytest.Config) -> bool:
