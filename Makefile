@@ -106,7 +106,7 @@ unit: .venv/.stamp ## The fast tests: nothing is deployed
 
 .PHONY: test
 test: setup check checkov ## Everything CI runs: checks and all tests, end to end on the local AWS
-	$(PYTEST) -n 4 --dist worksteal
+	$(PYTEST) -n 4
 
 # ---- Figures ------------------------------------------------------------------------------------------------
 

@@ -54,25 +54,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
-    """The tests in an order that `--dist worksteal` cuts into even hands, which it does where hands are as long.
+    """The tests in the order in which xdist deals them: to each worker one part in `4 * hands` first, then the rest.
 
-    What waits for a deployed stack comes first, in two hands: who needs a listener of the shared stack must not meet
-    who takes all of them. Meanwhile the others keep the processor busy.
+    What waits for a deployed stack comes first, to two workers: who needs a listener of the shared stack must not
+    meet who takes all of them. What is quick fills their parts up; the others keep the processor busy meanwhile.
     """
+    if hands == 1:
+        return items
     of_listeners = [item for item in items if item.path.stem in _OF_LISTENERS and not _polls(item)]
     other_stacks = [item for item in items if _E2E in item.path.parents and item not in of_listeners]
-    waiting = {*of_listeners, *other_stacks}
-    rest = [item for item in items if item not in waiting]
-    order, given = [], 0
-    for hand in range(hands):
-        length = (len(items) - given) // (hands - hand)
-        first = [of_listeners, other_stacks][hand] if hand < min(hands, 2) else []
-        if hands == 1:
-            first = of_listeners + other_stacks
-        order += first + rest[: length - len(first)]
-        del rest[: length - len(first)]
-        given += length
-    return order
+    quick = [item for item in items if item.path.parent.name == "unit"]
+    order: list[pytest.Item] = []
+    for waiting in (of_listeners, other_stacks):
+        room = max(len(items) // hands // 4 - len(waiting), 0)
+        order += [*waiting, *quick[:room]]
+        del quick[:room]
+    dealt_out = set(order)
+    return order + [item for item in items if item not in dealt_out]
 
 
 _OF_LISTENERS = {"test_faults", "test_doors", "test_outcomes", "test_promises"}

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +51,7 @@ class _Demo:
         self._screen = screen
         self._scenario = scenario
         self._cancelled = False
+        self._held: list[str] = []
         self._began = time.monotonic()
         self._alive_at = self._began
         self._states_told = 0
@@ -63,8 +65,11 @@ class _Demo:
         self._screen.line()
         asked = self._asked()
         execution_id = self._submit()
-        with self._screen.busy("Waiting for the notification"):
-            event = self._follow(execution_id)
+        try:
+            with self._screen.busy("Waiting for the notification"):
+                event = self._follow(execution_id)
+        finally:
+            self._give_back()
         self._screen.line()
         self._screen.line("The notification, from the results queue", "bold")
         self._screen.document(event)
@@ -161,18 +166,31 @@ class _Demo:
             self._status_told = told
 
     def _receive(self, execution_id: str) -> dict[str, Any] | None:
-        """Our notification, taken from the queue, if it is there. What is another's is left there."""
+        """Our notification, taken from the queue, if it is there. What is another's is held until we are done.
+
+        Given back at once it would be in front of ours again, and after five times among the dead letters.
+        """
         sqs, queue = self._client.sqs, self._client.outputs.results_queue_url
-        ours = None
-        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
-            receipt = message["ReceiptHandle"]
-            event = notification(message["Body"])
-            if execution_id_of(event) == execution_id:
-                sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)
-                ours = event
-            else:
+        while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            ours = None
+            for message in messages:
+                event = notification(message["Body"])
+                if execution_id_of(event) == execution_id:
+                    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                    ours = event
+                else:
+                    self._held.append(message["ReceiptHandle"])
+            if ours:
+                return ours
+        return None
+
+    def _give_back(self) -> None:
+        sqs, queue = self._client.sqs, self._client.outputs.results_queue_url
+        for receipt in self._held:
+            # One that its own reader has deleted meanwhile is nobody's any more.
+            with suppress(ClientError):
                 sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=receipt, VisibilityTimeout=0)
-        return ours
+        self._held.clear()
 
     def _say(self, who: str, what: str) -> None:
         self._screen.line(f"{time.monotonic() - self._began:6.1f} s  {who:12}  {what}")

@@ -1,5 +1,7 @@
 """What a newcomer sees first: every scenario of the demo ends as its title says, and can be read."""
 
+import json
+
 import pytest
 
 from local.runner import demo
@@ -26,3 +28,14 @@ def test_a_scenario_of_the_demo_ends_as_it_should_and_is_readable_in_a_log(
         assert end in shown
     assert "\x1b" not in shown
     assert [line for line in shown.splitlines() if len(line) > WIDTH] == []
+
+
+def test_the_demo_finds_its_notification_behind_those_of_others_and_leaves_them_there(
+    stack: StackClient, marker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = stack.outputs.results_queue_url
+    for _ in range(25):
+        stack.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"data": {"execution_id": marker}}))
+    demo.tell(stack.outputs, Screen(), SCENARIOS["failure"])
+    assert "waterhook.execution.failed" in capsys.readouterr().out
+    assert len(stack.peek(marker)) == 25
