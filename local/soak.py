@@ -32,7 +32,7 @@ SENDERS = 12
 _POLL_S = 1.0
 _ON_ITS_WAY_S = 2.0
 # Whoever is not waited for by anybody is told of no later than this.
-_DEADLINE_S = 40
+_DEADLINE_S = 75
 
 # What may be told of a job that completes. A start whose answer is lost is uncertain; nothing else is.
 FINE, LOST, REFUSED = frozenset({"COMPLETED"}), frozenset({"UNCERTAIN"}), frozenset({"REJECTED"})
