@@ -8,6 +8,7 @@ stays (its stack is aws-sam-cli-managed-default).
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -201,9 +202,13 @@ class Smoke:
         folders = ["--cached", "--cache-dir", str(WORKSHOP / "cache"), "--build-dir", str(WORKSHOP / "build")]
         build = folders if command == "build" else []
         argv = [sys.executable, "-m", "samcli", command, *words, *build, "--config-file", str(config)]
+        # It leaves empty folders behind in the temporary one: the last run's go now.
+        temporary = WORKSHOP / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         with log.open("w", encoding="utf-8") as output:
-            env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0"}
+            env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary)}
             done = subprocess.run(argv, cwd=WORKSHOP, env=env, stdout=output, stderr=output, check=False)
         if done.returncode:
             last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES_OF_A_LOG:]
