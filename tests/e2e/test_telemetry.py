@@ -32,23 +32,32 @@ def logged(stack: StackClient, since: float) -> Iterator[str]:
                     yield event["message"]
 
 
+def ended(stack: StackClient, execution_id: str) -> str:
+    """The ARN of an execution once it has ended: notify says its line after the notification has arrived."""
+    stack.wait_for_notification(execution_id)
+    arn = stack.execution_arn(execution_id)
+    assert arn is not None
+    stack.wait_for_end(arn)
+    return arn
+
+
 def test_each_step_of_an_execution_has_a_line_that_names_it(stack: StackClient) -> None:
     since, execution_id = time.time(), stack.submit("instant")
-    stack.wait_for_notification(execution_id)
+    arn = ended(stack, execution_id)
     said = [json.loads(text) for text in logged(stack, since) if execution_id in text]
     # A function that another test has subscribed to the topic has a log here, too.
     lines = [line for line in said if line.get("service") == "waterhook"]
     # A GET of the API may be among them; of the loop each step is there once, bound by its execution.
     loop = [line for line in lines if line["message"] != "api"]
     assert {"start", "notify"} <= {line["message"] for line in loop}
-    assert {line["correlation_id"] for line in loop} == {stack.execution_arn(execution_id)}
+    assert {line["correlation_id"] for line in loop} == {arn}
     assert {line["execution_id"] for line in lines} == {execution_id}
     assert {line["chatbot_id"] for line in lines} == {"instant"}
 
 
 def test_the_deployed_functions_figures_are_those_of_their_stack(stack: StackClient) -> None:
     since = time.time()
-    stack.wait_for_notification(stack.submit("instant"))
+    ended(stack, stack.submit("instant"))
     said = Said("", blobs=[json.loads(text) for text in logged(stack, since) if text.startswith('{"_aws"')])
     assert {blob["stack"] for blob in said.blobs} == {STACK_NAME}
     assert all(list(metrics_of(blob)) for blob in said.blobs)
