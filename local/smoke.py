@@ -8,14 +8,13 @@ stays (its stack is aws-sam-cli-managed-default).
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from local.runner.account import reachable_api_url
 from local.runner.client import execution_id_of, notification
 from local.runner.definition import write_inlined
 from local.runner.errors import RunnerError
+from local.runner.sam import desk, override
 from local.runner.screen import Screen
 from waterhook_cli import target
 from waterhook_cli.api import Api
@@ -101,7 +101,7 @@ class Smoke:
 
     def _deploy(self, secret_arn: str) -> None:
         template = WORKSHOP / "build" / "template.yaml"
-        if self._account.client("sts").meta.endpoint_url.startswith("http://127.0.0.1"):
+        if _local_endpoint(self._account):
             # A local AWS takes a definition in JSON only; the real one gets the file as it is.
             inlined = template.with_name("template-inlined.json")
             write_inlined(template, inlined)
@@ -112,7 +112,7 @@ class Smoke:
             "CreateResultsQueue": "true",
             **self._wish.parameters,
         }
-        overrides = [f'{name}="{value}"' for name, value in parameters.items()]
+        overrides = [override(name, value) for name, value in parameters.items()]
         self._sam(
             *("deploy", "--template-file", str(template), "--stack-name", self._name, "--resolve-s3"),
             *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND", "--no-confirm-changeset"),
@@ -123,10 +123,8 @@ class Smoke:
     def _found(self) -> target.Stack:
         answer = self._account.client("cloudformation").describe_stacks(StackName=self._name)
         stack = target.Stack.described(self._account, answer["Stacks"][0])
-        endpoint_url = self._account.client("apigateway").meta.endpoint_url
-        if endpoint_url.startswith("http://127.0.0.1"):
-            api_url = reachable_api_url(endpoint_url, stack.output("ApiUrl"))
-            stack = target.Stack.described(self._account, answer["Stacks"][0], {"api_url": api_url})
+        if endpoint_url := _local_endpoint(self._account):
+            stack = replace(stack, local={"api_url": reachable_api_url(endpoint_url, stack.output("ApiUrl"))})
         return stack
 
     def _one_execution(self, stack: target.Stack) -> dict[str, Any]:
@@ -196,16 +194,10 @@ class Smoke:
 
     def _sam(self, command: str, *words: str) -> None:
         """Run the SAM CLI as a user would. Raises RunnerError with the end of its log."""
-        WORKSHOP.mkdir(parents=True, exist_ok=True)
-        config, log = WORKSHOP / "samconfig.toml", WORKSHOP / f"{command}.log"
-        config.write_text("version = 0.1\n", encoding="utf-8")
+        (config, temporary), log = desk(WORKSHOP), WORKSHOP / f"{command}.log"
         folders = ["--cached", "--cache-dir", str(WORKSHOP / "cache"), "--build-dir", str(WORKSHOP / "build")]
         build = folders if command == "build" else []
         argv = [sys.executable, "-m", "samcli", command, *words, *build, "--config-file", str(config)]
-        # It leaves empty folders behind in the temporary one: the last run's go now.
-        temporary = WORKSHOP / "tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         with log.open("w", encoding="utf-8") as output:
             env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary)}
@@ -248,6 +240,12 @@ def main(words: Sequence[str] | None = None) -> int:
         return interrupts.EXIT_CODE
     screen.line("One execution, one notification, nothing left.")
     return 0
+
+
+def _local_endpoint(account: target.Account) -> str | None:
+    """The address of a local AWS, where that is what AWS_ENDPOINT_URL names; None on the real one."""
+    endpoint_url = str(account.client("cloudformation").meta.endpoint_url)
+    return endpoint_url if endpoint_url.startswith("http://127.0.0.1") else None
 
 
 def _account() -> target.Account:

@@ -48,31 +48,37 @@ def start_deploy(
         "--capabilities": "CAPABILITY_IAM",
     }
     flags = ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
-    flags += ["--parameter-overrides", *(_override(name, value) for name, value in parameters.items())]
+    flags += ["--parameter-overrides", *(override(name, value) for name, value in parameters.items())]
     return _start("deploy", options, flags, environment.for_tools(endpoint_url), log)
 
 
-def _override(name: str, value: str) -> str:
+def override(name: str, value: str) -> str:
     """A parameter as the SAM CLI reads it: quoted, or JSON would lose its own quotes."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'{name}="{escaped}"'
 
 
+def desk(workshop: Path) -> tuple[Path, Path]:
+    """A samconfig of our own, since the checkout's is for the cloud, and an empty temporary folder.
+
+    The SAM CLI leaves empty folders behind in that: this run's go when the next begins.
+    """
+    config, temporary = workshop / "samconfig.toml", workshop / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    config.write_text("version = 0.1\n", encoding="utf-8")
+    return config, temporary
+
+
 def _start(
     command: str, options: Mapping[str, str], flags: list[str], env: dict[str, str], log: Path
 ) -> Child:
-    # A samconfig of our own, since the checkout's is for the cloud.
-    config = WORKSHOP / "samconfig.toml"
-    config.write_text("version = 0.1\n", encoding="utf-8")
-    # And a note that no update check is due: there is no option for that.
+    config, temporary = desk(WORKSHOP)
+    # A note that no update check is due: there is no option for that.
     note = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
     (WORKSHOP / "metadata.json").write_text(json.dumps(note), encoding="utf-8")
     words = [word for option in {**options, "--config-file": str(config)}.items() for word in option]
     argv = [sys.executable, "-m", "samcli", command, *words, *flags]
-    # It leaves empty folders behind in the temporary one: this run's go when the next begins.
-    temporary = WORKSHOP / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     own = {
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_POLL_DELAY": "0.2",
