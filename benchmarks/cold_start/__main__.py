@@ -6,8 +6,9 @@ import time
 
 from benchmarks import document, target
 from benchmarks.cold_start import folders, warm
-from benchmarks.cold_start.measure import ROUNDS, THROTTLED_ROUNDS, environment, event_for, measure
+from benchmarks.cold_start.measure import ROUNDS, THROTTLED_ROUNDS, event_for, measure
 from benchmarks.cold_start.report import Findings, render, targets
+from benchmarks.environment import environment_at
 from benchmarks.target import Target
 from local.runner.environment import ROOT, isolate
 from local.runner.interrupts import EXIT_CODE
@@ -25,7 +26,7 @@ def run(rounds: int = ROUNDS) -> list[Target]:
     built = folders.prepared(_HOME)
     measured = measure(built, rounds=rounds, throttled_rounds=min(rounds, THROTTLED_ROUNDS), tell=_tell)
     poll, follow = (event_for(name, time.time()) for name in ("poll", "follow"))
-    env = environment("")
+    env = environment_at("")
     findings = Findings(
         measured,
         overhead=warm.overhead(built.ours["poll"], poll, env, invocations=_POLLS, home=_HOME),

@@ -4,17 +4,15 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-from samcli.yamlhelper import yaml_parse
 
 from benchmarks.cold_start.backend import UPSTREAM_ID, Backend
 from benchmarks.cold_start.folders import FUNCTIONS, Folders
 from benchmarks.cold_start.process import Build, Run, run
 from benchmarks.cold_start.wire import serving
+from benchmarks.environment import environment_at
 from waterhook.models import Status, iso
 from waterhook.record import Record
 
@@ -23,16 +21,6 @@ ROUNDS = 15
 THROTTLED_ROUNDS = 3
 _ROOT = Path(__file__).resolve().parents[2]
 _DEADLINE_S = 3600
-_ACCOUNT = "us-east-1:123456789012"
-# What has no default in the template.
-_GIVEN = {
-    "WATERFLAI_API_KEY_SECRET_ARN": f"arn:aws:secretsmanager:{_ACCOUNT}:secret:waterflai-AbCdEf",
-    "WATERHOOK_TABLE": "executions",
-    "WATERHOOK_TOPIC_ARN": f"arn:aws:sns:{_ACCOUNT}:notifications",
-    "WATERHOOK_BUCKET": "outputs",
-    "WATERHOOK_SOURCE": "/waterhook/benchmark",
-    "WATERHOOK_STATE_MACHINE_ARN": f"arn:aws:states:{_ACCOUNT}:stateMachine:executions",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +44,6 @@ class Measured:
     naive: Mapping[str, Figures]
     compiled: Mapping[str, Figures]
     """The naive ones with bytecode, which `sam build` would not give them."""
-
-
-def environment(endpoint: str) -> dict[str, str]:
-    """Return what the template would set, everything being at one loopback address."""
-    return {**_defaults(), **_GIVEN, "WATERFLAI_BASE_URL": endpoint, "AWS_ENDPOINT_URL": endpoint}
-
-
-@cache
-def _defaults() -> dict[str, str]:
-    """Return the variables of the template whose value is a parameter's default, or a text."""
-    template = yaml_parse((_ROOT / "template.yaml").read_text(encoding="utf-8"))
-    variables = template["Globals"]["Function"]["Environment"]["Variables"]
-    defaults = {
-        name: entry["Default"] for name, entry in template["Parameters"].items() if "Default" in entry
-    }
-    values = {
-        name: defaults.get(value.get("Ref")) if isinstance(value, dict) else value
-        for name, value in variables.items()
-    }
-    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def event_for(name: str, now: float) -> Any:
@@ -148,4 +116,4 @@ def _once(name: str, build: Build, *, throttled: bool = False) -> Run:
     event = event_for(name, now)
     backend = Backend(*([record_for(event, now)] if "state" in event else []))
     with serving(backend.answer) as server:
-        return run(build, event, environment(f"http://{server.host}"), throttled=throttled)
+        return run(build, event, environment_at(f"http://{server.host}"), throttled=throttled)

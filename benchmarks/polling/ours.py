@@ -11,6 +11,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any, cast
 
+from benchmarks.environment import environment
 from benchmarks.polling.upstream import Clock, Upstream
 from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task, Workload
@@ -24,25 +25,6 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_S = 86_400.0
 
 # The template's defaults; the names that matter to nobody here are made up.
-_ENVIRONMENT = {
-    "WATERFLAI_BASE_URL": "https://api.waterflai.ai",
-    "WATERFLAI_API_KEY_SECRET_ARN": "arn",
-    "WATERHOOK_TABLE": "table",
-    "WATERHOOK_TOPIC_ARN": "arn",
-    "WATERHOOK_BUCKET": "bucket",
-    "WATERHOOK_SOURCE": "/waterhook/benchmark",
-    "WATERHOOK_DEFAULT_TIMEOUT_S": "3600",
-    "WATERHOOK_START_DEADLINE_S": "900",
-    "WATERHOOK_SHORTEST_WAIT_S": "2",
-    "WATERHOOK_LONGEST_WAIT_S": "60",
-    "WATERHOOK_START_SEMANTICS": "AT_MOST_ONCE",
-    "WATERHOOK_ON_503_AT_START": "RETRY",
-    "WATERHOOK_DELIVERY": "BOTH",
-    "WATERHOOK_RETENTION_DAYS": "30",
-    "WATERHOOK_FOLLOW_S": "840",
-    "WATERHOOK_MAX_RUNNING": "0",
-    "WATERHOOK_MAX_RUNNING_PER_CHATBOT": "0",
-}
 
 
 @cache
@@ -124,7 +106,7 @@ class Loop:
 
 def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
     """Return what the shipped loop takes to wait for each job of the workload."""
-    settings = Settings.from_env(_ENVIRONMENT | {"WATERHOOK_FOLLOW_MODE": "ON" if follow else "OFF"})
+    settings = Settings.from_env({**environment(), "WATERHOOK_FOLLOW_MODE": "ON" if follow else "OFF"})
     loops = [Loop(task, workload, settings) for task in workload.tasks]
     ahead = [(loop.now, number) for number, loop in enumerate(loops)]
     heapq.heapify(ahead)

@@ -1,0 +1,39 @@
+"""The environment that the template gives the functions: what a benchmark runs with is what is shipped."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from samcli.yamlhelper import yaml_parse
+
+_ROOT = Path(__file__).resolve().parents[1]
+_ACCOUNT = "us-east-1:123456789012"
+# What has no default in the template.
+_GIVEN = {
+    "WATERFLAI_API_KEY_SECRET_ARN": f"arn:aws:secretsmanager:{_ACCOUNT}:secret:waterflai-AbCdEf",
+    "WATERHOOK_TABLE": "executions",
+    "WATERHOOK_TOPIC_ARN": f"arn:aws:sns:{_ACCOUNT}:notifications",
+    "WATERHOOK_BUCKET": "outputs",
+    "WATERHOOK_SOURCE": "/waterhook/benchmark",
+    "WATERHOOK_STATE_MACHINE_ARN": f"arn:aws:states:{_ACCOUNT}:stateMachine:executions",
+}
+
+
+@cache
+def environment() -> Mapping[str, str]:
+    """Return what the template sets in every function, at its parameters' defaults."""
+    template = yaml_parse((_ROOT / "template.yaml").read_text(encoding="utf-8"))
+    variables = template["Globals"]["Function"]["Environment"]["Variables"]
+    defaults = {
+        name: entry["Default"] for name, entry in template["Parameters"].items() if "Default" in entry
+    }
+    values = {
+        name: defaults.get(value.get("Ref")) if isinstance(value, dict) else value
+        for name, value in variables.items()
+    }
+    return {name: str(value) for name, value in values.items() if value is not None} | _GIVEN
+
+
+def environment_at(endpoint: str) -> dict[str, str]:
+    """Return it with everything at one loopback address."""
+    return {**environment(), "WATERFLAI_BASE_URL": endpoint, "AWS_ENDPOINT_URL": endpoint}
