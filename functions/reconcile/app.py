@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import ClientError
 
 from waterhook.client import WaterflaiClient
-from waterhook.errors import UpstreamError
+from waterhook.errors import UpstreamError, aws_code
 from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status
@@ -139,8 +138,7 @@ def describe(states: "SFNClient", arn: str, status: str) -> Ended:
 
 
 def _in_trouble(execution_id: str, error: Exception) -> None:
-    fault = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    telemetry.logger.warning("not swept", execution_id=execution_id, fault=fault)
+    telemetry.logger.warning("not swept", execution_id=execution_id, fault=aws_code(error))
 
 
 @cache

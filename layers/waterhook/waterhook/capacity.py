@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook.errors import RecordUnavailable
+from waterhook.errors import RecordUnavailable, aws_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -104,5 +104,5 @@ def _available(execution_id: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        code = aws_code(error)
         raise RecordUnavailable(f"{execution_id}: the table of slots failed: {code}") from error

@@ -97,3 +97,9 @@ class Refused(NotAccepted):
 
 class PerhapsAccepted(UpstreamError):
     """The call may have been carried out: it was sent, and no usable answer came back."""
+
+
+def aws_code(error: Exception) -> str:
+    """Return the code that AWS gave a refusal, or the name of an error that is none of AWS's."""
+    said: dict[str, dict[str, str]] = getattr(error, "response", {})
+    return said["Error"]["Code"] if said else type(error).__name__

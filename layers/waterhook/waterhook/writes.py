@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.errors import RecordConflict, RecordUnavailable, aws_code
 from waterhook.models import Status
 from waterhook.record import Record, to_attribute
 
@@ -49,7 +49,7 @@ def racing(execution_id: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        code = aws_code(error)
         if code == "ConditionalCheckFailedException":
             message = f"{execution_id}: the record was changed in between, or is another execution's"
             raise RecordConflict(message) from error
