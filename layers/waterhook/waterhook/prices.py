@@ -11,13 +11,11 @@ TRANSITION_USD = 25.00 / 1e6
 # Lambda on arm64: every request, and the memory for as long as it is held.
 LAMBDA_REQUEST_USD = 0.20 / 1e6
 LAMBDA_GB_SECOND_USD = 0.000_013_333_4
-# API Gateway REST, SNS and EventBridge custom events: every request or message.
+# API Gateway REST and SNS: every request or message.
 API_REQUEST_USD = 3.50 / 1e6
 SNS_MESSAGE_USD = 0.50 / 1e6
-EVENTBRIDGE_EVENT_USD = 1.00 / 1e6
-# DynamoDB on demand: every KB written, every 4 KB read.
+# DynamoDB on demand: every KB written.
 DYNAMODB_WRITE_USD = 0.625 / 1e6
-DYNAMODB_READ_USD = 0.125 / 1e6
 
 # The functions as template.yaml makes them, and how long a warm one is held: by a question to the upstream, by a
 # start and by a notification. Measured against a server 0.1 s away; they matter by a hundredth of the estimate.
