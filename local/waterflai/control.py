@@ -10,7 +10,7 @@ from local.waterflai.clock import FASTEST, SLOWEST
 from local.waterflai.exchange import JsonResponse, body_of
 from local.waterflai.executions import Executions
 from local.waterflai.faults import Met, Operation, read_faults
-from local.waterflai.fields import as_header
+from local.waterflai.fields import as_header, as_text
 from local.waterflai.key import ApiKey
 from local.waterflai.standing import Faults
 from local.waterflai.wire import Object, as_number, write_json
@@ -97,6 +97,7 @@ class Control:
         routes = APIRouter(prefix=PREFIX)
         routes.add_api_route("/requests", self._requests, methods=["GET"])
         routes.add_api_route("/executions", self._list, methods=["GET"])
+        routes.add_api_route("/finish", self._finish, methods=["POST"])
         routes.add_api_route("/speed", self._speed, methods=["POST"])
         routes.add_api_route("/faults", self._set_faults, methods=["POST"])
         routes.add_api_route("/key", self._rotate_key, methods=["POST"])
@@ -116,6 +117,11 @@ class Control:
             for execution in self._executions.all()
         ]
         return JsonResponse({"executions": documents})
+
+    async def _finish(self, request: Request) -> Response:
+        body = await body_of(request)
+        execution = self._executions.find(as_text("execution_id", body.get("execution_id")))
+        return JsonResponse({"finished": execution is not None and self._executions.finish(execution)})
 
     async def _speed(self, request: Request) -> Response:
         body = await body_of(request)

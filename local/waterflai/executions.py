@@ -5,10 +5,10 @@ import contextlib
 import math
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from local.waterflai.clock import SimulatedClock
-from local.waterflai.jobs import Script, Snapshot, Status, finished_event, snapshot, timeline
+from local.waterflai.jobs import Outcome, Script, Snapshot, Status, finished_event, snapshot, timeline
 from local.waterflai.wire import Object
 
 MOST_EXECUTIONS = 10_000
@@ -94,6 +94,17 @@ class Executions:
         execution.wake_followers()
         return True, previous
 
+    def finish(self, execution: Execution) -> bool:
+        """Let what is not final end now, as its script says; an endless one completes. Return whether it did."""
+        if self.snapshot(execution).status.is_final:
+            return False
+        now_s, script = self._elapsed_s(execution), execution.script
+        outcome = Outcome.COMPLETED if script.outcome is Outcome.ENDLESS else script.outcome
+        queue_s = min(script.queue_seconds, now_s)
+        execution.script = replace(script, outcome=outcome, queue_seconds=queue_s, seconds=now_s - queue_s)
+        execution.wake_followers()
+        return True
+
     def clean_up_soon(self, execution: Execution, seconds: float) -> None:
         """Forget the execution `seconds` from now. Saying so again moves nothing."""
         if math.isinf(execution.cleaned_up_early_s):
@@ -129,12 +140,16 @@ class Executions:
 
     async def follow(self, execution: Execution) -> AsyncIterator[Object]:
         """Yield each event from now on as it falls due. Ends when the execution does, or is forgotten."""
-        for event in timeline(execution.script, after_s=self._elapsed_s(execution)):
+        script = execution.script
+        for event in timeline(script, after_s=self._elapsed_s(execution)):
             while True:
                 if self.find(execution.execution_id) is None:
                     return
                 if execution.cancelled_s is not None and event.at_s >= execution.cancelled_s:
                     yield finished_event(Status.CANCELLED)
+                    return
+                if execution.script is not script:  # it was let finish
+                    yield finished_event(Status(execution.script.outcome))
                     return
                 wait_s = event.at_s - self._elapsed_s(execution)
                 if wait_s <= 0:

@@ -158,6 +158,23 @@ def test_an_execution_is_followed_from_pending_to_its_output(upstream: Upstream)
     assert document["created_at"] < document["started_at"] < document["completed_at"]
 
 
+@pytest.mark.parametrize("queue_seconds", [600, 0])
+@pytest.mark.parametrize(
+    ("chatbot_id", "status"),
+    [("support-chat", "COMPLETED"), ("endless", "COMPLETED"), ("always-fails", "FAILED")],
+)
+def test_a_job_that_is_let_finish_ends_at_once_as_it_would_have(
+    upstream: Upstream, chatbot_id: str, status: str, queue_seconds: int
+) -> None:
+    execution_id = upstream.start(chatbot_id, queue_seconds=queue_seconds, seconds=600)
+    body = json.dumps({"execution_id": execution_id}).encode()
+    assert upstream.call("POST", "/_control/finish", body).json == {"finished": True}
+    document = upstream.status(execution_id)
+    assert document["status"] == status
+    assert document["completed_at"] >= document["started_at"]
+    assert upstream.call("POST", "/_control/finish", body).json == {"finished": False}
+
+
 def test_an_instant_execution_is_complete_when_first_asked_for(upstream: Upstream) -> None:
     assert upstream.status(upstream.start("instant"))["status"] == "COMPLETED"
 

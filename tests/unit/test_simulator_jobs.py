@@ -412,13 +412,14 @@ def test_a_stream_tells_nothing_before_the_status_does() -> None:
     ("change", "expected"),
     [
         (lambda executions, execution: executions.cancel(execution), ["execution_completed"]),
+        (lambda executions, execution: executions.finish(execution), ["execution_completed"]),
         (lambda executions, _: executions.reset(), []),
         (
             lambda executions, _: executions.set_speed(1_000),
             ["node_started", "node_completed", "execution_completed"],
         ),
     ],
-    ids=["cancel", "reset", "speed"],
+    ids=["cancel", "finish", "reset", "speed"],
 )
 def test_a_sleeping_stream_hears_of_a_change_at_once(change: Any, expected: list[str]) -> None:
     async def listen() -> list[str]:
