@@ -152,8 +152,8 @@ class Soak:
             answer = self._client.post("support-chat", request.body, idempotency_key=request.key)
             if answer.status_code == httpx.codes.ACCEPTED:
                 return str(answer.json()["execution_id"])
-            # All functions are busy: the answer says so, and a client comes again.
-            busy = answer.status_code in {429, 502, 503}
+            # The machine is: a client comes again.
+            busy = answer.status_code in {502, 503}
             if not busy or time.monotonic() > deadline:
                 raise RunnerError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
             pause(0.5)

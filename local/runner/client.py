@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, HistoryEventTypeDef
 
 _POLL_S = 0.1
+_BUSY_POLL_S = 0.3
 _ANSWER_S = 35.0  # API Gateway hangs up after 29
+_PATIENCE_S = 120.0  # a job of seconds, on a machine that has much else to do
 
 
 class StackClient:
@@ -65,23 +67,23 @@ class StackClient:
 
     def post(self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None) -> httpx.Response:
         """The answer to a start; `body` is sent as JSON, or as it is when it is text."""
-        headers = self._headers | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-        url = f"{self.outputs.api_url}/v1/executions/{chatbot_id}/async"
-        return self.http.post(url, content=content, headers=headers | {"Content-Type": "application/json"})
+        headers["Content-Type"] = "application/json"
+        return self._ask("POST", f"/{chatbot_id}/async", headers, content=content)
 
     def get(self, execution_id: str) -> httpx.Response:
         """The answer to a question where an execution stands."""
-        return self.http.get(f"{self.outputs.api_url}/v1/executions/{execution_id}", headers=self._headers)
+        return self._ask("GET", f"/{execution_id}")
 
     def delete(self, execution_id: str) -> httpx.Response:
         """The answer to a cancel."""
-        return self.http.delete(f"{self.outputs.api_url}/v1/executions/{execution_id}", headers=self._headers)
+        return self._ask("DELETE", f"/{execution_id}")
 
     def browse(self, **query: str | int | None) -> httpx.Response:
         """The answer to a question for a page of executions: `status`, `limit`, `next`."""
         params = {name: value for name, value in query.items() if value is not None}
-        return self.http.get(f"{self.outputs.api_url}/v1/executions", params=params, headers=self._headers)
+        return self._ask("GET", "", params=params)
 
     def submit(self, chatbot_id: str, input_data: Mapping[str, Any] | None = None, **request: Any) -> str:
         """Start an execution through the API; its id. `request` is the rest of the body: `metadata=…`."""
@@ -91,9 +93,17 @@ class StackClient:
             raise AssertionError(f"start of {chatbot_id}: {answer.status_code} {answer.text}")
         return str(answer.json()["execution_id"])
 
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"x-api-key": self.outputs.api_key}
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **arguments: Any
+    ) -> httpx.Response:
+        """The answer. The local AWS runs so many functions at once, and answers 429 to more: ask again."""
+        url, deadline = f"{self.outputs.api_url}/v1/executions{path}", time.monotonic() + _PATIENCE_S
+        with_key = {"x-api-key": self.outputs.api_key, **(headers or {})}
+        while True:
+            answer = self.http.request(method, url, headers=with_key, **arguments)
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                return answer
+            pause(_BUSY_POLL_S)
 
     # ---- The state machine ----
 
@@ -117,7 +127,9 @@ class StackClient:
         runs = (run for page in pages for run in page["executions"])
         return next((run["executionArn"] for run in runs if run["name"].startswith(execution_id)), None)
 
-    def wait_for_end(self, execution_arn: str, timeout_s: float = 60) -> "DescribeExecutionOutputTypeDef":
+    def wait_for_end(
+        self, execution_arn: str, timeout_s: float = _PATIENCE_S
+    ) -> "DescribeExecutionOutputTypeDef":
         """The description of an execution that has ended, well or not."""
 
         def ended() -> "DescribeExecutionOutputTypeDef | None":
@@ -161,7 +173,7 @@ class StackClient:
         queues = [queue for regions in accounts for region in regions.values() for queue in region.values()]
         return [message for queue in queues for message in queue]
 
-    def wait_for_status(self, execution_id: str, status: str, timeout_s: float = 60) -> None:
+    def wait_for_status(self, execution_id: str, status: str, timeout_s: float = _PATIENCE_S) -> None:
         """Return once the API shows that status."""
         _await(
             lambda: self.get(execution_id).json().get("status") == status or None,
@@ -169,7 +181,7 @@ class StackClient:
             f"{execution_id} is not {status}",
         )
 
-    def wait_for_notification(self, execution_id: str, timeout_s: float = 60) -> dict[str, Any]:
+    def wait_for_notification(self, execution_id: str, timeout_s: float = _PATIENCE_S) -> dict[str, Any]:
         """The first notification of an execution."""
         found = _await(lambda: self.peek(execution_id), timeout_s, f"no notification of {execution_id}")
         return found[0]
