@@ -45,7 +45,7 @@ SCENARIOS = {
     "timeout": Scenario(
         "A job that never ends: at its deadline it is cancelled",
         "endless",
-        {"input_data": _QUESTION, "metadata": _TICKET, "timeout_seconds": 6},
+        {"input_data": _QUESTION, "metadata": _TICKET, "timeout_seconds": 10},
     ),
     "cancel": Scenario(
         "A caller who changes their mind: heard at once, whatever the loop waits for",

@@ -19,11 +19,12 @@ from local.runner.sam import STACK_NAME
 from tests.e2e.conftest import started_strict_stack
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT
+from tests.support.waiting import PATIENCE_S
 from waterhook_cli.cli import cli
 
 pytestmark = pytest.mark.e2e
 
-SLOW = {"simulate": {"seconds": 60, "nodes": 6, "queue_seconds": 0}}
+SLOW = {"simulate": {"seconds": 120, "nodes": 6, "queue_seconds": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_an_execution_is_followed_to_its_end_and_its_output_is_all_there_is_on_s
 ) -> None:
     simulate = {"simulate": {"seconds": 2, "nodes": 3, "queue_seconds": 0}}
     process = start(home, "submit", "support-chat", "--input", json.dumps(simulate), "--follow")
-    stdout, stderr = process.communicate(timeout=40)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, stderr
     assert json.loads(stdout) == {"answer": "Waterflai runs chatflows and workflows."}
     lines = stderr.splitlines()
@@ -77,7 +78,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_execution(home: Path, stack: Stack
         assert line, said
         said += line
     process.send_signal(signal.SIGINT)
-    stdout, rest = process.communicate(timeout=20)
+    stdout, rest = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stdout) == (130, "")
     assert "It goes on." in rest
     assert "Traceback" not in said + rest

@@ -11,9 +11,10 @@ import pytest
 
 from local.runner.client import StackClient
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import put_event, running, until
+from tests.e2e.test_doors import put_event, running
 from tests.e2e.test_permissions import aws, physical
 from tests.e2e.traces import function_logs
+from tests.support.waiting import until
 from waterhook.intake import derived_id
 
 pytestmark = pytest.mark.e2e
@@ -36,7 +37,7 @@ HOSTILE = [
 # What of these may be the name of a chatbot, and is asked for as such; the upstream has none of them.
 PECULIAR = {"../../_control/reset", "a/b", "%2e%2e%2f_control", "..%2f..%2f", "a;b?c#d", "\N{GRINNING FACE}"}
 ONE_SEGMENT = re.compile(r"(GET|POST|DELETE) /v1/executions/[^/?#\s]+(/async|/stream)? (\d{3}|unanswered)")
-OUR_OWN = re.compile(r"(GET|POST) /_control/(requests|executions|faults|speed|key) 200")
+OUR_OWN = re.compile(r"(GET|POST) /_control/(requests|executions|finish|faults|speed|key) 200")
 
 
 def ask(stack: StackClient, method: str, path: str, body: str | None = None) -> tuple[int, str]:
@@ -62,7 +63,6 @@ def requests_upstream() -> list[str]:
     return log.splitlines()
 
 
-@pytest.mark.timeout(300)
 def test_an_id_of_any_text_is_refused_or_one_segment_of_one_path(stack: StackClient, marker: str) -> None:
     request = json.dumps({"input_data": {"marker": marker}})
     accepted = []

@@ -20,6 +20,7 @@ from local.runner.client import StackClient
 from local.runner.files import locked
 from tests.e2e.test_permissions import aws, physical
 from tests.support.server import Server, Step, reply
+from tests.support.waiting import PATIENCE_S
 from waterhook.models import History, Job, Next, Status
 from waterhook.record import Record
 from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Defaults, Request
@@ -263,7 +264,7 @@ def measured(case: Case, world: World, built: Path, configuration: Mapping[str, 
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=2 * PATIENCE_S,
         )
     assert run.returncode == 0, run.stderr
     answer: dict[str, Any] = json.loads(run.stdout)

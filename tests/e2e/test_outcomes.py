@@ -34,7 +34,7 @@ CASES = [
         "endless",
         "TIMED_OUT",
         "Waterhook.TimedOut",
-        request={"timeout_seconds": 6},
+        request={"timeout_seconds": 10},
         says="deadline",
     ),
     Case(

@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from local.runner.client import StackClient
+from tests.e2e.test_doors import SLOW, finish
 from tests.e2e.test_outcomes import starts_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -40,12 +42,16 @@ def test_the_same_key_with_another_request_is_a_conflict(stack: StackClient, mar
 def test_a_duplicate_execution_names_its_owner_while_that_runs_and_ends_as_it_did_afterwards(
     stack: StackClient, marker: str
 ) -> None:
-    request = {"chatbot_id": "support-chat", "input_data": {"marker": marker}, "idempotency_key": marker}
+    input_data = {"marker": marker, "simulate": SLOW}
+    request = {"chatbot_id": "support-chat", "input_data": input_data, "idempotency_key": marker}
     first = stack.start_execution(request)
+    until(lambda: starts_of(stack, marker))
     second = stack.wait_for_end(stack.start_execution(request))
     assert second["error"] == "Waterhook.Duplicate"
-    assert json.loads(second["cause"])["owner_execution_arn"] == first
+    cause = json.loads(second["cause"])
+    assert cause["owner_execution_arn"] == first
 
+    finish(stack, cause["execution_id"])
     output = json.loads(stack.wait_for_end(first)["output"])
     third = stack.wait_for_end(stack.start_execution(request))
     assert third["status"] == "SUCCEEDED"

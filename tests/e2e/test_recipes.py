@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,7 @@ from local.runner import account, environment
 from local.runner.client import StackClient
 from tests.infra.markdown import Block, block
 from tests.infra.template import ROOT
+from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Shell
     def run(one: Block) -> str:
         command = ["bash", "-euo", "pipefail", "-c", one.text]
         done = subprocess.run(
-            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=100
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S
         )
         assert done.returncode == 0, f"{one.text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -83,14 +83,6 @@ def client(stack: StackClient, service: str) -> Any:
 def output(stack: StackClient, name: str, key: str) -> str:
     (found,) = client(stack, "cloudformation").describe_stacks(StackName=name)["Stacks"]
     return next(str(each["OutputValue"]) for each in found["Outputs"] if each["OutputKey"] == key)
-
-
-def until(ask: Callable[[], Any], timeout_s: float = 20) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (answer := ask()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
-    return answer
 
 
 def subscribers(stack: StackClient) -> set[tuple[str, str]]:
@@ -129,7 +121,7 @@ def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClie
             stack.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         return any(heard in body for body in bodies)
 
-    until(received, 60)  # ten at a time, behind what other tests made
+    until(received)  # ten at a time, behind what other tests made
     events = [json.loads(body) for body in bodies]
     assert f"{heard}/COMPLETED" in [event["id"] for event in events]
     assert {event["data"]["chatbot_id"] for event in events} <= {"support-chat", "report-flow"}

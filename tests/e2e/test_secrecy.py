@@ -11,14 +11,17 @@ import pytest
 from local.runner import account
 from local.runner.client import StackClient
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import started, until, upstream
+from tests.e2e.test_doors import SLOW, finish, started, upstream
 from tests.e2e.test_outcomes import starts_of
 from tests.e2e.test_permissions import aws, physical
 from tests.e2e.traces import Trace, everything
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}
+# Whoever polls can't tell from it when the end will be, and goes on asking.
+NO_PROGRESS = {"on": "status", "kind": "nulls", "fields": ["progress", "completed_nodes", "total_nodes"]}
 # All eight but LOST, which takes a minute of 404.
 OUTCOMES = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "REJECTED", "UNCERTAIN", "ERROR"}
 
@@ -66,7 +69,7 @@ def ended_in_every_way(stack: StackClient, key: str, data: str) -> dict[str, str
     def submit(chatbot_id: str, simulate: dict[str, Any] | None = None, **more: Any) -> str:
         return stack.submit(chatbot_id, {"question": data, "simulate": simulate or {}}, **given, **more)
 
-    ids = [submit("endless", timeout_seconds=8)]
+    ids = [submit("endless", timeout_seconds=12)]
     # Its start comes first: on a busy machine ten cold starts at once outlast a short deadline.
     until(lambda: started(stack, ids[0]))
     polled = submit("support-chat", {"seconds": 2, "output": {"answer": data}, "faults": [NO_STREAM]})
@@ -88,11 +91,10 @@ def places(traces: list[Trace], text: str) -> Counter[str]:
 
 
 def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, marker: str) -> None:
-    simulate = {"seconds": 9, "queue_seconds": 0}
     polled = strict.submit(
-        "support-chat", {"marker": marker, "simulate": {**simulate, "faults": [NO_STREAM]}}
+        "support-chat", {"marker": marker, "simulate": {**SLOW, "faults": [NO_STREAM, NO_PROGRESS]}}
     )
-    followed = strict.submit("support-chat", {"marker": marker, "simulate": simulate})
+    followed = strict.submit("support-chat", {"marker": marker, "simulate": SLOW})
     # Both have shown the old key: one is asked about again and again, the other is listened to.
     arn = until(lambda: strict.execution_arn(polled))
     until(lambda: (states := strict.states(arn)).count("Poll") and states[-1] == "Wait")
@@ -101,6 +103,8 @@ def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, mar
     rotate(strict, f"rotated-{marker}")
     # By a function that has started jobs with the old key.
     later = strict.submit("instant", {"marker": marker})
+    for execution_id in (polled, followed):
+        finish(strict, execution_id)
 
     for execution_id in (polled, followed, later):
         assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"

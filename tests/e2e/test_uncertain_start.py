@@ -10,9 +10,10 @@ import pytest
 
 from local.runner.client import StackClient
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import until, upstream_status
+from tests.e2e.test_doors import upstream_status
 from tests.e2e.test_outcomes import starts_of
 from tests.e2e.test_permissions import physical
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -61,7 +62,7 @@ def test_a_start_killed_between_its_post_and_its_save_is_uncertain_and_not_repea
 def test_a_cancel_while_the_start_is_under_way_ends_the_job_as_soon_as_it_has_an_id(
     stack: StackClient, marker: str
 ) -> None:
-    execution_id = stack.submit("support-chat", {"marker": marker, "simulate": held_up(3)})
+    execution_id = stack.submit("support-chat", {"marker": marker, "simulate": held_up(8)})
     until(lambda: starts_of(stack, marker))
     answer = stack.delete(execution_id)
     assert (answer.status_code, answer.json()["previous_status"]) == (202, "STARTING")

@@ -12,15 +12,16 @@ from local.runner import processes, sam
 from local.runner.client import StackClient
 from local.runner.files import locked
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import until, upstream
+from tests.e2e.test_doors import upstream
 from tests.e2e.test_outcomes import starts_of
 from tests.e2e.test_permissions import aws
 from tests.e2e.traces import function_logs
+from tests.support.waiting import until
 from waterhook.models import STATE_VERSION
 
 pytestmark = pytest.mark.e2e
 
-DEPLOY_S = 100
+DEPLOY_S = 240
 NEWS = "This is the next version."
 LONG = {"seconds": 1000, "nodes": 4, "queue_seconds": 0}
 NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}

@@ -10,6 +10,7 @@ import pytest
 from local.runner import account
 from local.runner.client import StackClient
 from local.runner.sam import STACK_NAME
+from tests.e2e.test_doors import finish
 from waterhook.models import iso
 from waterhook.record import Record
 from waterhook.records import Records
@@ -44,10 +45,11 @@ def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
     eraser = Eraser(stack.dynamodb, s3, table=stack.outputs.table_name, bucket=bucket)
 
     execution_id = stack.submit(
-        "big-output", {"simulate": {"seconds": 0.5, "queue_seconds": 0.0}}, metadata={"order": marker}
+        "big-output", {"simulate": {"seconds": 60, "queue_seconds": 0.0}}, metadata={"order": marker}
     )
     with pytest.raises(CannotErase, match="cancel it first"):
         eraser.erase(execution_id)
+    finish(stack, execution_id)
     stack.wait_for_notification(execution_id)
     stack.wait_for_status(execution_id, "COMPLETED")
     (found,) = redelivery.find(ids=[execution_id], status="COMPLETED")
