@@ -377,10 +377,12 @@ def test_an_execution_is_cleaned_up_when_it_was_said_to_be(upstream: Upstream) -
 
 
 def stream(upstream: Upstream, kind: str, *, most: int = 10**9, **fields: Any) -> Heard:
-    """What a stream of a node that runs for 0.1 s tells."""
-    simulate = {"outcome": "COMPLETED", "queue_seconds": 0.05, "seconds": 0.1}
+    """What a stream of one node tells that is opened well before it runs, be the machine as busy as it may."""
+    # A stream that is over after some seconds counts from when it was opened: the node runs on for long.
+    seconds = 60 if "after_seconds" in fields else 0.1
+    simulate = {"outcome": "COMPLETED", "queue_seconds": 0.4, "seconds": seconds}
     question = request(upstream, "stream", on("stream", kind, **fields), **simulate)
-    return listen(upstream, *question, most=most)
+    return listen(upstream, *question, patience_s=1.5, most=most)
 
 
 HONEST = ["node_started", "node_completed", "execution_completed"]
@@ -392,7 +394,7 @@ HONEST = ["node_started", "node_completed", "execution_completed"]
         ("ends", {}, [], End.CLOSED),
         ("ends", {"after_events": 1}, HONEST[:1], End.CLOSED),
         ("ends", {"after_events": 9}, HONEST, End.CLOSED),
-        ("ends", {"after_seconds": 0.1}, HONEST[:1], End.CLOSED),
+        ("ends", {"after_seconds": 1.0}, HONEST[:1], End.CLOSED),
         ("ends", {"after_events": 2, "reset": True}, HONEST[:2], End.RESET),
         ("falls_silent", {}, [], End.SILENT),
         ("falls_silent", {"after_events": 1}, HONEST[:1], End.SILENT),
