@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-import boto3
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
@@ -19,6 +18,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook import aws
 from waterhook.client import WaterflaiClient
 from waterhook.errors import InvalidRequest, Problem, RecordUnavailable, RequestTooLarge, SettingsError
 from waterhook.front_door import FrontDoor
@@ -95,7 +95,7 @@ def _wiring() -> FrontDoor:
         notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
         return Remote(records, client, Stopper(client, poller), notifier, time.time)
 
-    states = boto3.client("stepfunctions")
+    states = aws.session().client("stepfunctions")
     return FrontDoor(records, states, Results(settings.bucket), settings, time.time, remote)
 
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from waterhook import aws
 from waterhook.client import WaterflaiClient
 from waterhook.errors import UpstreamError, aws_code
 from waterhook.figures import Figure
@@ -146,13 +146,13 @@ def _wiring() -> tuple[Reconciler, Sweeper, "SFNClient"]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
-    records, states = Records(settings.table), boto3.client("stepfunctions")
+    records, states = Records(settings.table), aws.session().client("stepfunctions")
     notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
     reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
     sweeper = Sweeper(
         records,
-        Unfinished(settings.table, boto3.client("dynamodb")),
+        Unfinished(settings.table, aws.session().client("dynamodb")),
         states,
         settings.state_machine_arn,
         end=reconciler.end,

@@ -21,7 +21,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # From the bottom up. A module may import from the rows below its own, never from its own or above.
 FLOORS = [
     {"errors"},
-    {"models", "sse", "connections"},
+    {"models", "sse", "connections", "aws"},
     {"prices", "request", "status", "transport", "figures"},
     {"policy", "client", "record", "results", "secrets", "capacity"},
     {"settings", "telemetry", "writes"},
@@ -33,24 +33,23 @@ FLOORS = [
 ]
 # What each module may take from outside the standard library.
 OUTSIDE = {
+    "aws": {"boto3", "botocore"},  # makes all clients
     "connections": {"urllib3"},
     "transport": {"urllib3"},
     "record": {"boto3"},  # the types of attributes
-    "records": {"boto3"},
     "writes": {"botocore"},  # what a refusal means
-    "capacity": {"boto3", "botocore"},
-    "results": {"boto3", "botocore"},
-    "secrets": {"boto3", "botocore"},
-    "progress": {"boto3", "botocore"},  # publishes
+    "capacity": {"botocore"},
+    "results": {"botocore"},
+    "secrets": {"botocore"},
+    "progress": {"botocore"},  # publishing may fail, and costs nothing but the event
     "telemetry": {"aws_lambda_powertools"},  # logger and metrics
-    "verdict": {"boto3"},  # publishes
     "remote": {"botocore"},  # a secret that can't be read costs the progress, not the record
     "sweep": {"botocore"},  # only to tell an execution that does not exist from one out of reach
     "front_door": {"botocore"},  # only to tell a refusal of StartExecution from a doubt
 }
-FUNCTIONS_OUTSIDE = {"waterhook", "aws_lambda_powertools", "boto3", "botocore"}
-# Who publishes or starts executions opens that client itself; the others leave AWS to the package.
-AWS_IN_FUNCTIONS = {"api", "reconcile"}
+FUNCTIONS_OUTSIDE = {"waterhook", "aws_lambda_powertools", "botocore"}
+# Who answers a caller tells AWS's errors from ours; the others leave AWS to the package.
+AWS_IN_FUNCTIONS = {"api"}
 
 
 def imports(path: Path) -> set[str]:
@@ -123,7 +122,7 @@ def test_the_way_imports_point_is_noticed_in_every_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_imports_the_package_and_its_few_tools(function: str) -> None:
     taken = outside(imports(ROOT / "functions" / function / "app.py"))
-    allowed = FUNCTIONS_OUTSIDE if function in AWS_IN_FUNCTIONS else FUNCTIONS_OUTSIDE - {"boto3", "botocore"}
+    allowed = FUNCTIONS_OUTSIDE if function in AWS_IN_FUNCTIONS else FUNCTIONS_OUTSIDE - {"botocore"}
     assert taken <= allowed
 
 

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook import aws
 from waterhook.errors import RecordUnavailable, aws_code
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Capacity:
 
     @property
     def _client(self) -> "DynamoDBClient":
-        self._given = self._given or boto3.client("dynamodb")
+        self._given = self._given or aws.session().client("dynamodb")
         return self._given
 
     def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:

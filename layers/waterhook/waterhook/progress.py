@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook import envelope
+from waterhook import aws, envelope
 from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import Job
 from waterhook.records import Records
@@ -52,7 +51,7 @@ class Relay:
         """Return a relay of this deployment, for one execution."""
         return cls(
             Records(settings.table),
-            boto3.client("sns"),
+            aws.session().client("sns"),
             topic_arn=settings.topic_arn,
             source=settings.source,
             clock=clock,

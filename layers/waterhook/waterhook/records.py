@@ -4,8 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
+from waterhook import aws
 from waterhook.errors import RecordConflict
 from waterhook.models import MAX_ID_CHARS, Status, iso
 from waterhook.record import Record, from_attribute
@@ -49,7 +48,7 @@ class Records:
         """Open nothing yet; `token` makes a text that no other call has."""
         self._token = token
         self._table = table
-        self._client = client or boto3.client("dynamodb")
+        self._client = client or aws.session().client("dynamodb")
 
     def get(self, execution_id: str, now: float) -> Record | None:
         """Return the record as last written, or None where there is none or it has expired."""

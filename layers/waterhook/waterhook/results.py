@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook import aws
 from waterhook.errors import ResultsUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Results:
     @property
     def _client(self) -> "S3Client":
         # S3 refuses links of the older signature, boto3's default for them, to objects under a KMS key.
-        self._given = self._given or boto3.client("s3", config=Config(signature_version="s3v4"))
+        self._given = self._given or aws.session().client("s3", config=Config(signature_version="s3v4"))
         return self._given
 
     def keep(self, execution_id: str, output_json: str) -> dict[str, str]:

@@ -3,9 +3,9 @@
 import json
 from typing import TYPE_CHECKING
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook import aws
 from waterhook.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class ApiKey:
     def __init__(self, secret_arn: str, client: "SecretsManagerClient | None" = None) -> None:
         """Read nothing yet."""
         self._secret_arn = secret_arn
-        self._client = client or boto3.client("secretsmanager")
+        self._client = client or aws.session().client("secretsmanager")
         self._value: str | None = None
 
     def get(self) -> str:

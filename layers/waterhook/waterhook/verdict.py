@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-import boto3
-
-from waterhook import envelope, prices
+from waterhook import aws, envelope, prices
 from waterhook.capacity import NO_CAP, Capacity
 from waterhook.errors import RecordConflict
 from waterhook.models import Job, Status, clip, iso
@@ -61,7 +59,7 @@ class Notifier:
         """Return the notifier of this deployment."""
         return cls(
             records,
-            boto3.client("sns"),
+            aws.session().client("sns"),
             topic_arn=settings.topic_arn,
             source=settings.source,
             retention_s=settings.retention_days * 24 * 3600,
