@@ -140,6 +140,22 @@ def test_nothing_of_an_invocation_is_left_for_the_next(
     assert [blob[Figure.STARTED] for blob in said.blobs] == [[1], [1]]
 
 
+def test_figures_that_are_switched_off_do_not_pile_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
+    telemetry = Telemetry("poll", correlation_id_path="execution.arn")
+
+    @telemetry.observed
+    def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+        telemetry.called(call())
+        return {}
+
+    for _ in range(101):  # Powertools prints a hundred of a kind by itself
+        handler(EVENT, CONTEXT)
+    assert "_aws" not in capsys.readouterr().out
+
+
 def test_outside_an_invocation_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry = Telemetry("poll", correlation_id_path="execution.arn")
     telemetry.called(call())

@@ -174,5 +174,8 @@ class Job:
 
 def _telling(record: History | Job) -> dict[str, Any]:
     """Return the fields that differ from their default, so that the state stays small."""
-    values = ((entry, getattr(record, entry.name)) for entry in fields(record))
-    return {entry.name: value for entry, value in values if value not in (entry.default, {})}
+    values = ((name, getattr(record, name), default) for name, default in _DEFAULTS[type(record)])
+    return {name: value for name, value, default in values if value not in (default, {})}
+
+
+_DEFAULTS = {kind: [(entry.name, entry.default) for entry in fields(kind)] for kind in (History, Job)}

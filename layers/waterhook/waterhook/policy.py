@@ -17,6 +17,7 @@ from the limit of its history. benchmarks/polling measures all of it; the figure
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from waterhook.errors import UpstreamError
 from waterhook.models import History, Next
@@ -125,7 +126,14 @@ def queue_again(waited_s: float, now: float, limits: Limits) -> Decision:
 
 def answered(history: History, document: StatusDocument, now: float) -> History:
     """Return the history after a status document: one turn more, no errors, and what it says of progress."""
-    history = replace(
+    moved: dict[str, Any] = {}
+    progress = _progress_of(document)
+    if progress is not None and progress != history.progress:
+        moved = {"progress": progress, "progress_at": now}
+        if history.progress is None or progress < history.progress:
+            # After an upstream retry the progress begins anew, and so does the rate it is measured by.
+            moved |= {"first_progress": progress, "first_progress_at": now}
+    return replace(
         history,
         turns=history.turns + 1,
         errors=0,
@@ -133,18 +141,7 @@ def answered(history: History, document: StatusDocument, now: float) -> History:
         not_found=0,
         not_found_since=None,
         cleanup_after=document.cleanup_after,
-    )
-    progress = _progress_of(document)
-    if progress is None or progress == history.progress:
-        return history
-    restarted = history.progress is None or progress < history.progress
-    return replace(
-        history,
-        progress=progress,
-        progress_at=now,
-        # After an upstream retry the progress begins anew, and so does the rate it is measured by.
-        first_progress=progress if restarted else history.first_progress,
-        first_progress_at=now if restarted else history.first_progress_at,
+        **moved,
     )
 
 

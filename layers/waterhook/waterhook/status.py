@@ -12,7 +12,9 @@ from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, UPSTREAM_FINAL, St
 # The most that is read of a status document; the rest of a larger one is never fetched.
 MAX_STATUS_BYTES = 6 * 1024 * 1024
 
-_WHITESPACE = re.compile(r"[ \t\n\r]*")
+# What stands between the parts of a JSON object.
+_OPENING, _COLON, _COMMA = (re.compile(rf"[ \t\n\r]*{mark}[ \t\n\r]*") for mark in (r"\{", ":", ","))
+_CLOSING = re.compile(r"[ \t\n\r]*\}[ \t\n\r]*\Z")
 _INT_DIGITS = 18
 
 
@@ -29,11 +31,6 @@ def _no_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_int=_lenient_int, parse_constant=_no_constant)
 
 
-def _skip(text: str, at: int) -> int:
-    match = _WHITESPACE.match(text, at)
-    return match.end() if match else at
-
-
 def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
     """Yield name, value and source text of each member of a JSON object.
 
@@ -41,22 +38,22 @@ def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
     shortened. A text that breaks off in a value (the body was capped) ends with the name of that value
     and no source text. Raises ValueError when the text is not a JSON object, or is nested too deeply.
     """
-    at = _skip(text, 0)
-    if text[at : at + 1] != "{":
+    mark = _OPENING.match(text)
+    if mark is None:
         message = "expected a JSON object"
         raise ValueError(message)
-    at = _skip(text, at + 1)
+    at = mark.end()
     more = text[at : at + 1] != "}"
     while more:
         if text[at : at + 1] != '"':
             message = "expected the name of a member"
             raise ValueError(message)
         name, at = _DECODER.raw_decode(text, at)
-        at = _skip(text, at)
-        if text[at : at + 1] != ":":
+        mark = _COLON.match(text, at)
+        if mark is None:
             message = "expected a member of a JSON object"
             raise ValueError(message)
-        start = _skip(text, at + 1)
+        start = mark.end()
         try:
             value, at = _DECODER.raw_decode(text, start)
         except RecursionError as error:
@@ -69,11 +66,10 @@ def members(text: str) -> Iterator[tuple[str, Any, str | None]]:
                 yield name, None, None
             raise
         yield name, value, text[start:at]
-        at = _skip(text, at)
-        more = text[at : at + 1] == ","
-        if more:
-            at = _skip(text, at + 1)
-    if text[at : at + 1] != "}" or _skip(text, at + 1) != len(text):
+        mark = _COMMA.match(text, at)
+        more = mark is not None
+        at = mark.end() if mark else at
+    if _CLOSING.match(text, at) is None:
         message = "the JSON object breaks off or goes on after its end"
         raise ValueError(message)
 

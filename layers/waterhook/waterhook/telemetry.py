@@ -57,7 +57,7 @@ type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
 def _metrics() -> EphemeralMetrics:
-    """Return figures of one invocation; Powertools prints them by itself when there are a hundred of a kind."""
+    """Return figures of one invocation at a time; Powertools prints them by itself at a hundred of a kind."""
     stack = os.environ.get("WATERHOOK_SOURCE", "").rpartition("/")[2]
     return EphemeralMetrics(namespace=NAMESPACE, default_dimensions={DIMENSION: stack or "unknown"})
 
@@ -66,8 +66,12 @@ def _metrics() -> EphemeralMetrics:
 class _Invocation:
     """What has come together so far."""
 
-    line: dict[str, Any] = field(default_factory=dict)
-    metrics: EphemeralMetrics = field(default_factory=_metrics)
+    metrics: EphemeralMetrics
+    told: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> dict[str, Any]:
+        """Return of what was told only what the line has a field for."""
+        return {name: _plain(self.told[name]) for name in LINE if name in self.told}
 
 
 class Telemetry:
@@ -81,6 +85,8 @@ class Telemetry:
         self._verb = verb
         self._path = correlation_id_path
         self._clock = clock
+        # Making one costs more than using it.
+        self._idle: list[EphemeralMetrics] = []
         self._current: ContextVar[_Invocation | None] = ContextVar(f"telemetry of {verb}", default=None)
 
     def observed(self, handler: Handler) -> Handler:
@@ -90,21 +96,24 @@ class Telemetry:
         @self.logger.inject_lambda_context(clear_state=True, correlation_id_path=self._path, log_event=False)
         @wraps(handler)
         def invoke(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-            invocation = _Invocation()
+            invocation = _Invocation(self._idle.pop() if self._idle else _metrics())
             token = self._current.set(invocation)
             try:
                 answer = handler(event, context)
             except BaseException as error:
                 self.tell(fault=type(error).__name__)
-                self.logger.error(self._verb, **_rounded(invocation.line))  # noqa: TRY400  # see above
+                self.logger.error(self._verb, **invocation.line())  # noqa: TRY400  # see above
                 raise
             else:
-                self.logger.info(self._verb, **_rounded(invocation.line))
+                self.logger.info(self._verb, **invocation.line())
                 return answer
             finally:
                 self._current.reset(token)
                 if invocation.metrics.metric_set:
                     invocation.metrics.flush_metrics()
+                # Where Powertools' metrics are switched off they stay as they are, and would grow.
+                if not invocation.metrics.metric_set:
+                    self._idle.append(invocation.metrics)
 
         return invoke
 
@@ -112,7 +121,7 @@ class Telemetry:
         """Put into the line what it has a field for; whatever else there is, and None, is passed over."""
         if (invocation := self._current.get()) is not None:
             given = {**(said or {}), **more}
-            invocation.line |= {name: _plain(given[name]) for name in LINE if given.get(name) is not None}
+            invocation.told |= {name: value for name, value in given.items() if value is not None}
 
     def tell_record(self, record: "Record") -> None:
         """Say which execution it is about, and where that stands."""
@@ -140,10 +149,10 @@ class Telemetry:
         self.measure(Figure.UPSTREAM_ERRORS, int(call.failed))
         if call.asked is Asked.STREAM:
             return  # an open stream takes as long as it is listened to
-        line = invocation.line
+        told = invocation.told
         self.tell(
-            latency_ms=line.get("latency_ms", 0.0) + call.latency_ms,
-            upstream_calls=line.get("upstream_calls", 0) + 1,
+            latency_ms=told.get("latency_ms", 0.0) + call.latency_ms,
+            upstream_calls=told.get("upstream_calls", 0) + 1,
         )
         self.measure(Figure.UPSTREAM_LATENCY, call.latency_ms)
         if call.asked is Asked.START:
@@ -181,9 +190,7 @@ class Telemetry:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number as it is and anything else as a short text: an id may be a caller's."""
-    return value if isinstance(value, int | float) else clip(str(value), MAX_ID_CHARS)
-
-
-def _rounded(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 1) if isinstance(value, float) else value for name, value in line.items()}
+    """Return a number, if need be rounded, or anything else as a short text: an id may be a caller's."""
+    if isinstance(value, float):
+        return round(value, 1)
+    return value if isinstance(value, int) else clip(str(value), MAX_ID_CHARS)
