@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.cold_start.folders import FUNCTIONS
 from benchmarks.cold_start.measure import Measured
-from benchmarks.cold_start.warm import Warm
+from benchmarks.cold_start.warm import PROCESSES, Warm
 from benchmarks.target import Target, at_most, table
 
 # How many times a bare handler's start each may take.
@@ -81,8 +81,8 @@ def render(findings: Findings, found: list[Target]) -> str:
     aside = f"A bare handler took {bare.cold_s * 1000:.0f} ms and {bare.peak_kib / 1024:.1f} MiB."
     warm = (
         f"Warm, a poll took {overhead.overhead:.2f} times a bare GET of the same document with urllib3 "
-        f"({overhead.ours_ms - overhead.bare_ms:.2f} ms more), in one process, on kept connections to the simulated "
-        "Waterflai on the same machine; any real one is farther away."
+        f"({overhead.ours_ms - overhead.bare_ms:.2f} ms more), in one process (the middle one of {PROCESSES}), on kept "
+        "connections to the simulated Waterflai on the same machine; any real one is farther away."
     )
     columns = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join(

@@ -24,6 +24,7 @@ from local.runner import services
 from local.runner.interrupts import pause
 from local.runner.processes import end
 
+PROCESSES = 5  # an odd number
 _CHILD = Path(__file__).with_name("warm_child.py")
 
 
@@ -46,7 +47,10 @@ class Warm:
 
 
 def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
-    """Return what polls take of which each asks the simulated Waterflai, in a process of its own as in e2e."""
+    """Return what polls take of which each asks the simulated Waterflai, in a process of its own as in e2e.
+
+    One process is faster than the next, from its start to its end: the middle one of PROCESSES is told.
+    """
     ready = home / "waterflai.json"
     simulator = services.start_simulator(ready, home / "waterflai.log")
     try:
@@ -61,10 +65,14 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
         event["state"]["waterflai_execution_id"] = started["execution_id"]
         with serving(Backend(api_key=upstream.api_key).answer) as aws:
             own = {"WATERFLAI_BASE_URL": upstream.base_url, "BENCHMARK_API_KEY": upstream.api_key}
-            seen = _run(poll, event, env | own | {"AWS_ENDPOINT_URL": f"http://{aws.host}"}, invocations)
+            where = env | own | {"AWS_ENDPOINT_URL": f"http://{aws.host}"}
+            runs = [
+                _told(_run(poll, event, where, invocations), invocations, connections=0)
+                for _ in range(PROCESSES)
+            ]
     finally:
         end([simulator.identity])
-    return _told(seen, invocations, connections=0)
+    return sorted(runs, key=lambda run: run.overhead)[PROCESSES // 2]
 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
