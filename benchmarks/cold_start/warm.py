@@ -1,25 +1,20 @@
 """A warm function: what its handler adds to a bare GET, and how many connections it opens."""
 
-import ipaddress
 import json
 import ssl
 import subprocess
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from benchmarks.cold_start.backend import API_KEY, Backend
 from benchmarks.cold_start.process import PYTHON, Build, environment_of
 from benchmarks.cold_start.runtime_api import FunctionFailed
 from benchmarks.cold_start.wire import serving
+from local import certificate
 from local.runner import services
 from local.runner.interrupts import pause
 from local.runner.processes import end
@@ -77,15 +72,15 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
     """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
-    certificate = _certificate(home / "upstream.pem")
+    pem = certificate.for_loopback(home / "upstream.pem")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
+    tls.load_cert_chain(pem)
     backend = Backend()
     with serving(backend.answer) as aws, serving(backend.answer, tls) as upstream:
         own = {
             "AWS_ENDPOINT_URL": f"http://{aws.host}",
             "WATERFLAI_BASE_URL": f"https://{upstream.host}",
-            "SSL_CERT_FILE": str(certificate),
+            "SSL_CERT_FILE": str(pem),
             "BENCHMARK_API_KEY": API_KEY,
         }
         seen = _run(build, event, env | own, invocations)
@@ -110,26 +105,3 @@ def _run(build: Build, event: Any, env: dict[str, str], invocations: int) -> dic
 def _told(seen: dict[str, Any], invocations: int, connections: int) -> Warm:
     bare_ms, ours_ms = median(seen["bare"]) * 1000, median(seen["ours"]) * 1000
     return Warm(invocations, bare_ms, ours_ms, connections, seen["contexts"])
-
-
-def _certificate(path: Path) -> Path:
-    """Write a certificate for 127.0.0.1 by nobody in particular, and its key."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "benchmark")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(pem))
-    return path
