@@ -20,6 +20,7 @@ SIMULATOR_API_KEY = "local-simulator-key"
 _READY_S = 60.0
 _ANSWER_S = 2.0
 _POLL_S = 0.05
+_MINISTACK = Path(__file__).with_name("ministack.py")
 _MINISTACK_PYTHON = environment.ROOT / ".venv-aws" / "bin" / "python"
 
 
@@ -68,8 +69,9 @@ def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> Chi
         raise RunnerError("the local AWS is not installed: run `make setup`")
     temporary.mkdir(parents=True, exist_ok=True)
     env = environment.for_ministack(port, temporary, auth=auth)
-    # Not started in the checkout: `python -m` would make its modules importable.
-    return start("ministack", [str(_MINISTACK_PYTHON), "-m", "ministack"], env=env, cwd=temporary, log=log)
+    # -P, and not started in the checkout: else its modules would be importable there.
+    command = [str(_MINISTACK_PYTHON), "-P", str(_MINISTACK)]
+    return start("ministack", command, env=env, cwd=temporary, log=log)
 
 
 def start_simulator(ready_file: Path, log: Path) -> Child:
