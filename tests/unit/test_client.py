@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -30,7 +31,9 @@ from tests.support.server import (
     stall,
 )
 from waterhook import client as client_module
+from waterhook import transport
 from waterhook.client import MAX_STATUS_BYTES, CancelAnswer, WaterflaiClient
+from waterhook.connections import shut_down_at
 from waterhook.errors import (
     InvalidRequest,
     NotAccepted,
@@ -327,7 +330,7 @@ def test_a_slow_drip_over_tls_ends_with_the_budget(over_tls: ssl.SSLContext, nam
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert type(error) is PerhapsAccepted
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < DRIPS_LAST_S / 3
 
 
 def test_one_context_serves_all_connections() -> None:
@@ -619,12 +622,14 @@ def test_an_endless_error_is_not_read_to_its_end() -> None:
     began = time.monotonic()
     error = started_with(endless)
     assert (type(error), error.status) == (PerhapsAccepted, 500)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # and would go on for ever
 
 
 # The budget of a call
 
 
+DRIPS_LAST_S = 100
+"""At the least, for whoever listens to the end."""
 DRIPS: dict[str, Step] = {
     "a body": drip(b"x" * 1000, 0.1, head=HEAD + b"Content-Length: 1000\r\n\r\n"),
     "a body without a length": drip(b" " * 1000, 0.1, head=HEAD + b"\r\n"),
@@ -646,20 +651,25 @@ def test_a_slow_drip_ends_with_the_budget(step: Step) -> None:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
         took_s = time.monotonic() - began
     assert type(error) is PerhapsAccepted
-    assert took_s < 1.5
+    assert took_s < DRIPS_LAST_S / 3
 
 
 @pytest.mark.usefixtures("hurried")
 def test_a_second_attempt_gets_no_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 5.0)
-    slow_401 = drip(b'{"detail":"no"}', 0.03, head=b"HTTP/1.1 401 No\r\nContent-Length: 15\r\n\r\n")
+    ends: list[float] = []
+
+    def noting(ends_at: float, holder: Any) -> AbstractContextManager[None]:
+        ends.append(ends_at)
+        return shut_down_at(ends_at, holder)
+
+    monkeypatch.setattr(transport, "shut_down_at", noting)
+    slow_401 = drip(b'{"detail":"no"}', 0.01, head=b"HTTP/1.1 401 No\r\nContent-Length: 15\r\n\r\n")
     with Server([slow_401, stall()]) as server:
-        began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey("old", "new")).status("e"))
-        took_s = time.monotonic() - began
     assert type(error) is PerhapsAccepted
-    assert len(server.received) == 2
-    assert took_s < 1.5
+    assert len(server.received) == len(ends) == 2
+    assert ends[0] == ends[1]
 
 
 def test_the_longest_call_leaves_the_function_time_to_answer() -> None:

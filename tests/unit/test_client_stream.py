@@ -46,9 +46,14 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
+HOLDS_S = 60
+PATIENCE_S = 30
+"""Less than anybody here holds out, more than a busy machine takes for anything."""
+
+
 def hold(connection: socket.socket) -> None:
     """Say nothing until the client hangs up."""
-    connection.settimeout(20)
+    connection.settimeout(HOLDS_S)
     while connection.recv(1024):
         pass
 
@@ -246,10 +251,12 @@ def test_an_event_is_yielded_as_it_comes_and_not_with_the_next(serve: Serve) -> 
     upstream = serve([CHUNKED, chunk(event(type="node_started")), hold])
     client = WaterflaiClient(upstream.url, Keys())
 
-    with closing(client.stream("exec-1", ends_at=time.monotonic() + 10, idle_timeout_s=5)) as events:
+    with closing(
+        client.stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=HOLDS_S)
+    ) as events:
         elapsed = Elapsed()
         assert next(events) == {"type": "node_started"}
-        assert elapsed() < 4
+        assert elapsed() < PATIENCE_S
 
 
 # ---- When it ends ---------------------------------------------------------------------------------------------
@@ -278,8 +285,8 @@ def test_it_ends_in_time_whatever_it_waits_for(serve: Serve, script: list[Step])
 
     assert listen(upstream, Keys([KEY, NEW_KEY]), for_s=0.4) == []
 
-    assert 0.4 <= elapsed() < 4
-    assert upstream.hung_up.wait(5)
+    assert 0.4 <= elapsed() < PATIENCE_S
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
@@ -288,9 +295,9 @@ def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
 
     events = listen(upstream, for_s=1)
 
-    assert elapsed() < 4
+    assert elapsed() < PATIENCE_S
     assert events[0] == {"type": "progress_update"}
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_time_that_is_up_asks_nothing(serve: Serve) -> None:
@@ -308,7 +315,7 @@ def test_who_stops_early_closes_the_connection(serve: Serve) -> None:
         for _ in events:
             break
 
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_who_forgets_to_close_it_closes_it_by_letting_go(serve: Serve) -> None:
@@ -318,14 +325,14 @@ def test_who_forgets_to_close_it_closes_it_by_letting_go(serve: Serve) -> None:
     for _ in client.stream("exec-1", ends_at=time.monotonic() + 60, idle_timeout_s=30):
         break
 
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_a_stream_read_to_its_end_is_closed_although_the_upstream_would_keep_it(serve: Serve) -> None:
     upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold])
 
     assert listen(upstream) == BOTH
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 # ---- As what it fails -----------------------------------------------------------------------------------------
@@ -371,7 +378,7 @@ def test_silence_and_broken_answers_are_no_answer(
 
     assert isinstance(error, PerhapsAccepted)
     assert (error.code, error.status) == ("no_answer", status)
-    assert elapsed() < 4
+    assert elapsed() < PATIENCE_S
 
 
 def test_events_before_a_failure_are_yielded(serve: Serve) -> None:
@@ -403,7 +410,7 @@ def test_a_flood_is_an_unusable_answer_and_dammed(serve: Serve, flood: bytes) ->
 
     assert (type(error), error.code, error.status) == (PerhapsAccepted, "unusable_answer", 200)
     assert "more than" in error.message
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_what_fits_is_read(serve: Serve) -> None:
@@ -430,7 +437,7 @@ def test_a_success_that_is_no_event_stream_is_unusable(serve: Serve, answer: byt
     error = failure(upstream)
 
     assert (type(error), error.code) == (PerhapsAccepted, "unusable_answer")
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -461,7 +468,7 @@ def test_other_answers_fail_as_they_do_for_every_call(
     assert (type(error), error.code, error.message) == (kind, code, message)
     assert error.retry_after_s == (7 if error.status == 429 else None)
     assert len(upstream.requests) == 1
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_an_id_that_is_none_is_refused_before_anything_is_sent(serve: Serve) -> None:
@@ -491,7 +498,7 @@ def test_a_rotated_key_is_read_again_and_the_stream_taken_up(serve: Serve) -> No
     ] == [True] * 2
     assert keys.refreshes == 1
     # The first connection is not kept for the length of the second.
-    assert upstream.hung_up.wait(5)
+    assert upstream.hung_up.wait(PATIENCE_S)
 
 
 def test_a_key_that_is_the_same_is_not_tried_again(serve: Serve) -> None:
