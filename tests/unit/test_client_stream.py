@@ -113,7 +113,7 @@ class Upstream:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 type Serve = Callable[..., Upstream]
@@ -344,7 +344,7 @@ def test_nobody_there_is_unavailable() -> None:
     client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys())
 
     with pytest.raises(Unavailable) as caught:
-        list(client.stream("exec-1", ends_at=time.monotonic() + 5, idle_timeout_s=5))
+        list(client.stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30))
 
     assert caught.value.code == "unreachable"
 
@@ -384,7 +384,7 @@ def test_silence_and_broken_answers_are_no_answer(
 def test_events_before_a_failure_are_yielded(serve: Serve) -> None:
     upstream = serve([CHUNKED, chunk(TWO), b"5\r\nab"])
     events = WaterflaiClient(upstream.url, Keys()).stream(
-        "exec-1", ends_at=time.monotonic() + 5, idle_timeout_s=5
+        "exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30
     )
 
     assert [next(events), next(events)] == BOTH
@@ -476,7 +476,7 @@ def test_an_id_that_is_none_is_refused_before_anything_is_sent(serve: Serve) -> 
     client = WaterflaiClient(upstream.url, Keys())
 
     with pytest.raises(InvalidRequest):
-        list(client.stream("..", ends_at=time.monotonic() + 5, idle_timeout_s=5))
+        list(client.stream("..", ends_at=time.monotonic() + 30, idle_timeout_s=30))
 
     assert upstream.requests == []
 

@@ -112,12 +112,12 @@ def running() -> Iterator[Upstream]:
     server = Server(Simulator(KEY, base_url), ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield Upstream(urllib.parse.urlsplit(base_url).port or 0)
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_a_stream_opened_too_late_only_tells_the_end(upstream: Upstream) -> None
 
 def test_an_event_arrives_when_it_happens_and_a_cancel_closes_the_stream(upstream: Upstream) -> None:
     execution_id = upstream.start("endless", queue_seconds=0.5, seconds=600)
-    with socket.create_connection((HOST, upstream.port), timeout=5) as connection:
+    with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
         path = f"/v1/executions/{execution_id}/stream"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
         received = b""
@@ -430,7 +430,7 @@ def test_addresses_do_not_depend_on_a_host_header(upstream: Upstream, host: str)
 
 
 def test_a_request_cut_off_half_way_does_no_harm(upstream: Upstream) -> None:
-    with socket.create_connection((HOST, upstream.port), timeout=5) as connection:
+    with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
         head = f"POST /v1/executions/instant/async HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n"
         head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(head.encode() + b'{"input_data"')
@@ -519,11 +519,11 @@ def test_the_command_says_when_it_is_ready_and_ends_when_told_to(
             assert ready["pid"] == child.pid
             upstream = Upstream(urllib.parse.urlsplit(ready["base_url"]).port or 0)
             path = f"/v1/executions/{upstream.start('endless')}"
-            with socket.create_connection((HOST, upstream.port), timeout=5) as stream:
+            with socket.create_connection((HOST, upstream.port), timeout=30) as stream:
                 stream.sendall(f"GET {path}/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
                 assert stream.recv(4096).startswith(b"HTTP/1.1 200")
                 child.send_signal(ending)
-                assert child.wait(10) == 0
+                assert child.wait(60) == 0
         finally:
             child.kill()
         log = (child.stderr or pytest.fail("no log")).read()

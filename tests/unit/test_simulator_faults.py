@@ -72,7 +72,7 @@ def listen(
 
 
 def asked(upstream: Upstream, method: str, path: str, body: bytes = b"") -> socket.socket:
-    connection = socket.create_connection((HOST, upstream.port), timeout=5)
+    connection = socket.create_connection((HOST, upstream.port), timeout=30)
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
