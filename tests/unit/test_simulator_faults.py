@@ -376,13 +376,15 @@ def test_an_execution_is_cleaned_up_when_it_was_said_to_be(upstream: Upstream) -
 # Streams
 
 
-def stream(upstream: Upstream, kind: str, *, most: int = 10**9, **fields: Any) -> Heard:
+def stream(
+    upstream: Upstream, kind: str, *, patience_s: float = 30, most: int = 10**9, **fields: Any
+) -> Heard:
     """What a stream of one node tells that is opened well before it runs, be the machine as busy as it may."""
     # A stream that is over after some seconds counts from when it was opened: the node runs on for long.
     seconds = 60 if "after_seconds" in fields else 0.1
     simulate = {"outcome": "COMPLETED", "queue_seconds": 0.4, "seconds": seconds}
     question = request(upstream, "stream", on("stream", kind, **fields), **simulate)
-    return listen(upstream, *question, patience_s=1.5, most=most)
+    return listen(upstream, *question, patience_s=patience_s, most=most)
 
 
 HONEST = ["node_started", "node_completed", "execution_completed"]
@@ -412,7 +414,7 @@ HONEST = ["node_started", "node_completed", "execution_completed"]
 def test_a_stream_breaks_its_promises(
     upstream: Upstream, kind: str, fields: dict[str, Any], told: list[str], end: End
 ) -> None:
-    heard = stream(upstream, kind, **fields)
+    heard = stream(upstream, kind, patience_s=1.5 if end is End.SILENT else 30, **fields)
     assert ([event["type"] for event in events_of(heard.body)], heard.end) == (told, end)
     has_head = kind not in {"stall", "reset"}
     assert heard.data.startswith(b"HTTP/1.1 200") == has_head
