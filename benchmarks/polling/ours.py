@@ -24,8 +24,6 @@ from waterhook.settings import Settings
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 86_400.0
 
-# The template's defaults; the names that matter to nobody here are made up.
-
 
 @cache
 def follower_type() -> Callable[..., Any]:

@@ -1,8 +1,7 @@
 """Clients of AWS, which cost a container less to make: docs/decisions/0014.
 
-At its first client botocore reads the endpoints of every service in every region, 1.2 MB of JSON: a fifth of the
-processor time of a cold start and 8 MB of its memory, to find hosts that all follow one rule. Here it finds the
-rule alone.
+At its first client botocore reads the endpoints of every service in every region, 1.2 MB of JSON, to find hosts that
+follow one rule. Here it finds the rule alone.
 """
 
 from functools import cache
