@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from local.waterflai.faults import KINDS, Calls, Operation, choose, read_faults
 from local.waterflai.kinds import Format, Newline
 from local.waterflai.server import HOST
 from local.waterflai.wire import InvalidValue
+from tests.support.waiting import until
 from tests.unit.test_simulator import KEY, Answer, Upstream, as_body, assert_is_detail, running
 
 START = "/v1/executions/instant/async"
@@ -187,7 +188,7 @@ def test_who_leaves_a_stalled_start_leaves_a_job_behind_only_if_it_was_processed
 ) -> None:
     question = request(upstream, "start", on("start", "stall", processed=processed))
     assert listen(upstream, *question) == Heard(b"", End.SILENT)
-    assert eventually(lambda: upstream.requests()["counts"]["start"] == {"unanswered": 1})
+    until(lambda: upstream.requests()["counts"]["start"] == {"unanswered": 1}, 5)
     executions = upstream.call("GET", "/_control/executions", headers={}).json["executions"]
     assert len(executions) == processed
 
@@ -227,7 +228,7 @@ def test_a_reset_of_the_simulator_ends_what_is_held_up(
     upstream: Upstream, operation: str, fault: dict[str, Any]
 ) -> None:
     with asked(upstream, *request(upstream, operation, fault, outcome="COMPLETED")) as connection:
-        assert eventually(lambda: upstream.requests()["asked"][operation] == 1)
+        until(lambda: upstream.requests()["asked"][operation] == 1, 5)
         upstream.call("POST", "/_control/reset", headers={})
         assert hear(connection).end is End.RESET
 
@@ -369,8 +370,11 @@ def test_an_execution_is_cleaned_up_when_it_was_said_to_be(upstream: Upstream) -
     far, *soon = (upstream.call(method, path).json["cleanup_after"] for _ in range(3))
     assert len(set(soon)) == 1
     assert soon[0] < far
-    assert eventually(lambda: upstream.call(method, path).status == 404)
-    assert datetime.fromisoformat(soon[0]) <= datetime.now(UTC)
+    due, asked_at = datetime.fromisoformat(soon[0]), datetime.now(UTC)
+    while upstream.call(method, path).status != 404:
+        assert asked_at <= due + timedelta(milliseconds=1)  # which the timestamp is cut to
+        asked_at = datetime.now(UTC)
+    assert datetime.now(UTC) >= due
 
 
 # Streams
@@ -673,12 +677,3 @@ def test_every_kind_is_documented() -> None:
         having = [operation.value for operation in KINDS if kind in KINDS[operation]]
         assert documented.pop(kind) == ("any" if having == OPERATIONS else ", ".join(having))
     assert documented == {}
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    deadline_s = time.monotonic() + 5
-    while not holds():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.02)
-    return True
