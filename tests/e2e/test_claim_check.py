@@ -9,8 +9,8 @@ import pytest
 
 from local.runner.client import StackClient
 from local.runner.services import SIMULATOR_API_KEY
+from tests.e2e.account import aws
 from tests.e2e.test_doors import put_event
-from tests.e2e.test_permissions import aws
 from tests.e2e.test_promises import size_bytes, texts
 from waterhook.intake import derived_id
 from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES

@@ -10,9 +10,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from local.runner.client import StackClient
+from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import put_event, running
-from tests.e2e.test_permissions import aws, physical
 from tests.e2e.traces import function_logs
 from tests.support.waiting import until
 from waterhook.intake import derived_id

@@ -18,7 +18,7 @@ import pytest
 from local.runner import environment, sam
 from local.runner.client import StackClient
 from local.runner.files import locked
-from tests.e2e.test_permissions import aws, physical
+from tests.e2e.account import aws, physical
 from tests.support.server import Server, Step, reply
 from tests.support.waiting import PATIENCE_S
 from waterhook.models import History, Job, Next, Status

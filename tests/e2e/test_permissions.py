@@ -1,26 +1,14 @@
 """Each role is enough for its step and for nothing more: on a stack whose local AWS enforces permissions."""
 
 import json
-from typing import Any
 
 import pytest
 
-from local.runner import account
 from local.runner.client import StackClient
 from local.runner.sam import STACK_NAME
+from tests.e2e.account import aws, physical
 
 pytestmark = pytest.mark.e2e
-
-
-def aws(stack: StackClient, service: str) -> Any:
-    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
-
-
-def physical(stack: StackClient, logical: str, within: str = STACK_NAME) -> str:
-    resource = aws(stack, "cloudformation").describe_stack_resource(
-        StackName=within, LogicalResourceId=logical
-    )
-    return str(resource["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def decision(stack: StackClient, logical: str, action: str, resource: str) -> str:

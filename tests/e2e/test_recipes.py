@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from local.runner import account, environment
+from local.runner import environment
 from local.runner.client import StackClient
+from tests.e2e.account import aws, output
 from tests.infra.markdown import Block, block
 from tests.infra.template import ROOT
 from tests.support.waiting import PATIENCE_S, until
@@ -73,16 +73,7 @@ def deployed(stack: StackClient, shell: Shell) -> Iterator[None]:
     yield
     # Else the function would be called for every test that comes.
     for name in ("waterhook-mail", "waterhook-queue", "waterhook-function"):
-        client(stack, "cloudformation").delete_stack(StackName=name)
-
-
-def client(stack: StackClient, service: str) -> Any:
-    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
-
-
-def output(stack: StackClient, name: str, key: str) -> str:
-    (found,) = client(stack, "cloudformation").describe_stacks(StackName=name)["Stacks"]
-    return next(str(each["OutputValue"]) for each in found["Outputs"] if each["OutputKey"] == key)
+        aws(stack, "cloudformation").delete_stack(StackName=name)
 
 
 def subscribers(stack: StackClient) -> set[tuple[str, str]]:
@@ -100,17 +91,17 @@ def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClie
     for execution_id in (heard, other, failed):
         stack.wait_for_notification(execution_id)
 
-    group = output(stack, "waterhook-function", "LogGroupName")
+    group = output(stack, "LogGroupName", of="waterhook-function")
 
     def logged() -> str:
-        events = client(stack, "logs").filter_log_events(logGroupName=group)["events"]
+        events = aws(stack, "logs").filter_log_events(logGroupName=group)["events"]
         return "\n".join(event["message"] for event in events)
 
     until(lambda: f"{heard}/COMPLETED" in logged() and f"{other}/COMPLETED" in logged())
     assert failed not in logged()
     assert f"{heard}/progress" not in logged()
 
-    queue = output(stack, "waterhook-queue", "QueueUrl")
+    queue = output(stack, "QueueUrl", of="waterhook-queue")
     bodies: list[str] = []
 
     def received() -> bool:

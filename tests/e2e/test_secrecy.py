@@ -10,10 +10,10 @@ import pytest
 
 from local.runner import account
 from local.runner.client import StackClient
+from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import SLOW, finish, started, upstream
 from tests.e2e.test_outcomes import starts_of
-from tests.e2e.test_permissions import aws, physical
 from tests.e2e.traces import Trace, everything
 from tests.support.waiting import until
 

@@ -3,22 +3,17 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from local.runner import account
 from local.runner.client import StackClient
 from local.runner.sam import STACK_NAME
+from tests.e2e.account import aws
 from tests.e2e.conftest import WATCHED
 from tests.infra.template import deployed, of_type
 from tests.support.said import Said, metrics_of
 
 pytestmark = pytest.mark.e2e
-
-
-def aws(stack: StackClient, service: str) -> Any:
-    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
 
 
 def logged(stack: StackClient, since: float) -> Iterator[str]:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from local.runner.client import StackClient
+from tests.e2e.account import physical
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import upstream_status
 from tests.e2e.test_outcomes import starts_of
-from tests.e2e.test_permissions import physical
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e

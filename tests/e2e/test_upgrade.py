@@ -11,10 +11,10 @@ import pytest
 from local.runner import processes, sam
 from local.runner.client import StackClient
 from local.runner.files import locked
+from tests.e2e.account import aws
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import upstream
 from tests.e2e.test_outcomes import starts_of
-from tests.e2e.test_permissions import aws
 from tests.e2e.traces import function_logs
 from tests.support.waiting import until
 from waterhook.models import STATE_VERSION

@@ -2,14 +2,12 @@
 
 import json
 import time
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from local.runner import account
 from local.runner.client import StackClient
-from local.runner.sam import STACK_NAME
+from tests.e2e.account import aws, output
 from tests.e2e.test_doors import finish
 from waterhook.models import iso
 from waterhook.record import Record
@@ -21,15 +19,6 @@ from waterhook_cli.redeliver import Redelivery
 pytestmark = pytest.mark.e2e
 
 AN_HOUR_S = 3600
-
-
-def aws(stack: StackClient, service: str) -> Any:
-    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
-
-
-def output(stack: StackClient, key: str) -> str:
-    (deployed,) = aws(stack, "cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
-    return str(next(entry["OutputValue"] for entry in deployed["Outputs"] if entry["OutputKey"] == key))
 
 
 def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local.runner import account
 from local.runner.client import StackClient
+from tests.e2e.account import aws
 
 type Trace = tuple[str, str]
 """A place, named as in docs/security.md, and a text that is kept there."""
@@ -30,7 +30,7 @@ def everything(stack: StackClient, home: Path) -> Iterator[Trace]:
 
 def function_logs(stack: StackClient) -> Iterator[Trace]:
     """Every line of every log group."""
-    logs = _client(stack, "logs")
+    logs = aws(stack, "logs")
     for group in _pages(logs, "describe_log_groups", "logGroups"):
         for event in _pages(logs, "filter_log_events", "events", logGroupName=group["logGroupName"]):
             yield f"log {group['logGroupName'].rpartition('/')[2]}", event["message"]
@@ -63,7 +63,7 @@ def _queues(stack: StackClient) -> Iterator[Trace]:
 
 
 def _objects(stack: StackClient) -> Iterator[Trace]:
-    s3 = _client(stack, "s3")
+    s3 = aws(stack, "s3")
     for bucket in s3.list_buckets()["Buckets"]:
         for entry in _pages(s3, "list_objects_v2", "Contents", Bucket=bucket["Name"]):
             stored = s3.get_object(Bucket=bucket["Name"], Key=entry["Key"])
@@ -71,7 +71,7 @@ def _objects(stack: StackClient) -> Iterator[Trace]:
 
 
 def _definitions(stack: StackClient) -> Iterator[Trace]:
-    cloudformation, functions = _client(stack, "cloudformation"), _client(stack, "lambda")
+    cloudformation, functions = aws(stack, "cloudformation"), aws(stack, "lambda")
     for deployed in _pages(cloudformation, "describe_stacks", "Stacks"):
         yield "stack", _text(deployed)
         template = cloudformation.get_template(StackName=deployed["StackName"])
@@ -94,10 +94,6 @@ def _answers(stack: StackClient) -> Iterator[Trace]:
         cursor = page["next"]
         if cursor is None:
             return
-
-
-def _client(stack: StackClient, service: str) -> Any:
-    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
 
 
 def _pages(client: Any, operation: str, name: str, **arguments: Any) -> Iterator[Any]:
