@@ -239,9 +239,10 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     environment.isolate(os.environ)
     screen = Screen()
-    parameters = {"FollowMode": "OFF" if arguments.polling else "ON"}
+    parameters = {"FollowConcurrency": "0"} if arguments.polling else {}
     requests = Request.all(arguments.executions, arguments.seed)
-    screen.line(f"{len(requests)} executions, seed {arguments.seed}, follow {parameters['FollowMode']}")
+    way = "polled" if arguments.polling else "followed"
+    screen.line(f"{len(requests)} executions, {way}, seed {arguments.seed}")
     try:
         with (
             LocalStack(_home(), parameters=parameters, screen=screen) as outputs,

@@ -104,7 +104,7 @@ class Loop:
 
 def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
     """Return what the shipped loop takes to wait for each job of the workload."""
-    settings = Settings.from_env({**environment(), "WATERHOOK_FOLLOW_MODE": "ON" if follow else "OFF"})
+    settings = Settings.from_env({**environment(), "WATERHOOK_FOLLOW_CONCURRENCY": "50" if follow else "0"})
     loops = [Loop(task, workload, settings) for task in workload.tasks]
     ahead = [(loop.now, number) for number, loop in enumerate(loops)]
     heapq.heapify(ahead)

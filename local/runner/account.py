@@ -6,7 +6,7 @@ from . import environment
 from .outputs import Outputs
 from .sam import ARTIFACTS_BUCKET, STACK_NAME
 
-# Of the 32 functions that environment.py lets run at once.
+# FollowConcurrency of the local stack: a part of the 32 concurrent executions that environment.py allows.
 FOLLOWERS = 12
 SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
 
@@ -28,17 +28,19 @@ def prepare(endpoint_url: str, waterflai_api_key: str) -> str:
     return secrets.create_secret(Name=SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
 
 
-def reserve_for_following(endpoint_url: str) -> None:
-    """Give the listeners a share of the concurrency, which MiniStack does not read from the template.
+def reserve_for_following(endpoint_url: str, concurrency: int) -> None:
+    """Reserve concurrency for the follow function, which MiniStack does not read from the template; 0 for none.
 
-    Without it they would take all there is, and poll and notify would wait for their jobs to end.
+    Without it the follow function could take all there is, and poll and notify would wait until its jobs end.
     """
+    if concurrency == 0:
+        return
     aws = session()
     stacks = aws.client("cloudformation", endpoint_url=endpoint_url)
     follow = stacks.describe_stack_resource(StackName=STACK_NAME, LogicalResourceId="FollowFunction")
     name = follow["StackResourceDetail"]["PhysicalResourceId"]
     functions = aws.client("lambda", endpoint_url=endpoint_url)
-    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=FOLLOWERS)
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=concurrency)
 
 
 def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:

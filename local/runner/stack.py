@@ -22,6 +22,7 @@ _PARAMETERS = {
     "CreateResultsQueue": "true",
     "ShortestWaitSeconds": "1",
     "LongestWaitSeconds": "5",
+    "FollowConcurrency": str(account.FOLLOWERS),
     "EventBusName": "default",
 }
 _BUILD_S = 300.0
@@ -144,7 +145,7 @@ class LocalStack:
             log = logs / "sam-deploy.log"
             deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log))
             self._crew.finish(deploy, _DEPLOY_S)
-            account.reserve_for_following(endpoint_url)
+            account.reserve_for_following(endpoint_url, int(parameters["FollowConcurrency"]))
         return account.outputs(endpoint_url, upstream.base_url)
 
     def _start_simulator(self) -> Upstream:

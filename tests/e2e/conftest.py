@@ -39,7 +39,7 @@ def polling_stack() -> Iterator[StackClient]:
     """A stack that only polls, runs three jobs of a chatbot at once, and starts one by schedule soon after."""
     soon = datetime.now(UTC) + timedelta(seconds=30)
     parameters = {
-        "FollowMode": "OFF",
+        "FollowConcurrency": "0",
         "MaxRunningPerChatbot": "3",
         "ScheduleExpression": f"at({soon:%Y-%m-%dT%H:%M:%S})",
         "ScheduleRequest": json.dumps({"chatbot_id": "instant", "input_data": {"marker": "scheduled"}}),

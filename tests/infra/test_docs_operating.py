@@ -31,7 +31,7 @@ def test_a_parameter_that_matters_to_an_upgrade_is_one_that_there_is() -> None:
 def test_what_the_quotas_are_compared_with_is_what_the_template_has() -> None:
     quotas = {row[0]: " ".join(row[1:]) for row in table(DOCUMENT, "Quota")}
     reserved = source()["Parameters"]["FollowConcurrency"]["Default"]
-    assert f"`FollowConcurrency`, {reserved} " in quotas["Lambda: unreserved concurrency"]
+    assert f"`FollowConcurrency`, {reserved} by default" in quotas["Lambda: unreserved concurrency"]
     assert deployed()["ExecutionsTable"]["Properties"]["PointInTimeRecoverySpecification"] == {
         "PointInTimeRecoveryEnabled": True
     }

@@ -101,6 +101,11 @@ def test_every_function_but_follow_is_watched_for_throttles() -> None:
     assert watched == set(FUNCTIONS) - {"FollowFunction"}
 
 
+def test_an_exhausted_follow_concurrency_raises_no_alarm_since_the_executions_are_polled() -> None:
+    assert not {name for name in ALARMS if properties(name)["MetricName"] == Figure.FOLLOW_REFUSED}
+    assert of_type(deployed(**EVERYTHING | {"FollowConcurrency": "50"}), ALARM).keys() == ALARMS.keys()
+
+
 def test_both_queues_of_dead_letters_are_watched() -> None:
     watched = {
         named(alarm["Properties"]["Dimensions"][0]["Value"])

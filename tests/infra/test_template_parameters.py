@@ -20,8 +20,6 @@ MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
 KNOW_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry]
-# Lambda holds to it; the functions needn't know.
-NOT_IN_SETTINGS = {"FollowConcurrency"}
 
 
 def refers_to(node: Any) -> set[str]:
@@ -181,7 +179,7 @@ def test_a_default_deployment_has_valid_settings(name: str) -> None:
     assert bool(settings.state_machine_arn) is (name in KNOW_THE_MACHINE)
 
 
-@pytest.mark.parametrize("name", [name for name in BOUNDED if name not in NOT_IN_SETTINGS])
+@pytest.mark.parametrize("name", BOUNDED)
 def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
     others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
@@ -192,7 +190,7 @@ def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
             Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
 
 
-@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery", "FollowMode"])
+@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])
 def test_settings_know_every_choice_the_template_offers(name: str) -> None:
     for value in PARAMETERS[name]["AllowedValues"]:
         Settings.from_env(environment("PollFunction", **{name: value}))

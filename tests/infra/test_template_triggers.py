@@ -247,14 +247,21 @@ def test_the_dead_letter_queue_is_always_there_and_keeps_what_it_has_for_two_wee
 # ---- Following -------------------------------------------------------------------------------------------------
 
 
-def test_capacity_is_reserved_for_following_only_where_there_is_following() -> None:
-    def reserved(**parameters: str) -> dict[str, Any]:
-        return {
-            name: entry["Properties"]["ReservedConcurrentExecutions"]
-            for name, entry in of_type(deployed(**parameters), "AWS::Lambda::Function").items()
-            if "ReservedConcurrentExecutions" in entry["Properties"]
-        }
+def reserved(**parameters: str) -> dict[str, Any]:
+    """The reserved concurrency of each function that reserves any."""
+    return {
+        name: entry["Properties"]["ReservedConcurrentExecutions"]
+        for name, entry in of_type(deployed(**parameters), "AWS::Lambda::Function").items()
+        if "ReservedConcurrentExecutions" in entry["Properties"]
+    }
 
-    assert reserved() == {"FollowFunction": "50"}
-    assert reserved(FollowConcurrency="7") == {"FollowFunction": "7"}
-    assert reserved(FollowMode="OFF", FollowConcurrency="7") == {}
+
+def test_no_function_reserves_concurrency_by_default_so_that_a_new_account_can_deploy() -> None:
+    # A new account has a quota of 10, and Lambda refuses any reservation there.
+    assert reserved() == {}
+    assert reserved(**EVERYTHING) == {}
+
+
+def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_says() -> None:
+    assert reserved(FollowConcurrency="1") == {"FollowFunction": "1"}
+    assert reserved(FollowConcurrency="50") == {"FollowFunction": "50"}

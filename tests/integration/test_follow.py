@@ -89,7 +89,11 @@ class World:
         self.streams = Streams(self.clock, *scripts)
         self.upstream = FakeUpstream(statuses=statuses)
         poller = Poller(
-            self.upstream, Results("none"), settings(follow=True), self.clock, limit_bytes=limit_bytes
+            self.upstream,
+            Results("none"),
+            settings(follow_concurrency=50),
+            self.clock,
+            limit_bytes=limit_bytes,
         )
         self.slept: list[float] = []
         self.follower = app.Follower(
@@ -307,7 +311,7 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
             "state": (given or job(deadline=9e9)).to_dict(),
             "execution": {"arn": OWNER, "started_at": STARTED_AT},
         }
-        changes = {"WATERHOOK_FOLLOW_MODE": "ON", "WATERHOOK_FOLLOW_S": "5"} | changes
+        changes = {"WATERHOOK_FOLLOW_CONCURRENCY": "50", "WATERHOOK_FOLLOW_S": "5"} | changes
         state = invoke(app, event, WATERFLAI_BASE_URL=server.url, **changes)
         assert json.loads(json.dumps(state)) == state
         return state

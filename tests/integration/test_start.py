@@ -767,9 +767,9 @@ def test_the_record_that_is_no_execution_cannot_be_claimed(table: Table) -> None
 
 
 def test_a_job_is_followed_from_its_start_where_that_is_on(table: Table) -> None:
-    assert World(table, follow=True).start()["next"] == "follow"
+    assert World(table, follow_concurrency=50).start()["next"] == "follow"
 
 
 def test_a_job_whose_id_was_not_saved_is_polled_first_since_a_poll_saves_it(table: Table) -> None:
-    state = World(table, records=Unsaving(table.name, table.client), follow=True).start()
+    state = World(table, records=Unsaving(table.name, table.client), follow_concurrency=50).start()
     assert (state["next"], state["unsaved"]) == ("wait", True)

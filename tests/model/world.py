@@ -255,7 +255,7 @@ def _settings(tape: Tape) -> Settings:
     return builders.settings(
         at_least_once=tape.one_in(4),
         uncertain_on_503=tape.one_in(4),
-        follow=tape.one_in(4),
+        follow_concurrency=50 if tape.one_in(4) else 0,
         follow_s=40,
         caps=tape.pick(Caps(), Caps(), Caps(stack=1), Caps(stack=2, chatbot=1)),
         start_deadline_s=tape.pick(60, 15),

@@ -40,7 +40,7 @@ def environment(**changes: str | None) -> dict[str, str]:
         "WATERHOOK_ON_503_AT_START": "RETRY",
         "WATERHOOK_DELIVERY": "BOTH",
         "WATERHOOK_RETENTION_DAYS": "30",
-        "WATERHOOK_FOLLOW_MODE": "OFF",
+        "WATERHOOK_FOLLOW_CONCURRENCY": "0",
         "WATERHOOK_FOLLOW_S": "840",
         "WATERHOOK_MAX_RUNNING": "0",
         "WATERHOOK_MAX_RUNNING_PER_CHATBOT": "0",

@@ -13,7 +13,7 @@ from tests.support.builders import ID, MACHINE, REGION
 type Answer = tuple[int, object]
 NAME = "shop"
 API_KEY = "the-key-of-the-api"
-PARAMETERS = {"Delivery": "BOTH", "FollowMode": "ON", "FollowConcurrency": "50"}
+PARAMETERS = {"Delivery": "BOTH", "FollowConcurrency": "50"}
 _XMLNS = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 
 

@@ -433,7 +433,7 @@ def test_following_does_not_make_callers_ask_every_second(table: Table, machine:
         table.records,
         machine.client,
         Results("none"),
-        settings(state_machine_arn=machine.arn, follow=True),
+        settings(state_machine_arn=machine.arn, follow_concurrency=50),
         Clock(NOW + 100),
         Silent,
     )

@@ -191,16 +191,16 @@ LARGE = StatusDocument(status="COMPLETED", too_large=True)
 
 def test_a_document_too_large_for_a_small_poller_is_left_to_one_with_more_room() -> None:
     upstream = FakeUpstream(statuses=[LARGE])
-    small = Poller(upstream, Results("none"), settings(follow=True), Clock(), limit_bytes=1024)
+    small = Poller(upstream, Results("none"), settings(follow_concurrency=50), Clock(), limit_bytes=1024)
     got = small.poll(job())
     assert (got.outcome, got.next, got.wait_seconds) == (Status.RUNNING, Next.POLL, 0)
-    roomy = Poller(upstream, Results("none"), settings(follow=True), Clock()).poll(got)
+    roomy = Poller(upstream, Results("none"), settings(follow_concurrency=50), Clock()).poll(got)
     assert (roomy.outcome, roomy.result) == (Status.COMPLETED, {"output_error": "too_large"})
 
 
 def following(*statuses: Answer[StatusDocument]) -> Polling:
     polling = Polling(*statuses)
-    polling.poller = Poller(polling.upstream, Results("none"), settings(follow=True), polling.clock)
+    polling.poller = Poller(polling.upstream, Results("none"), settings(follow_concurrency=50), polling.clock)
     return polling
 
 

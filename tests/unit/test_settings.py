@@ -124,6 +124,7 @@ NO_NUMBERS = [
         ("WATERHOOK_SHORTEST_WAIT_S", 1, 60),
         ("WATERHOOK_LONGEST_WAIT_S", 2, 3600),
         ("WATERHOOK_RETENTION_DAYS", 1, 3650),
+        ("WATERHOOK_FOLLOW_CONCURRENCY", 0, 10_000),
     ],
 )
 def test_a_number_has_limits_and_both_are_within(name: str, least: int, most: int) -> None:
@@ -182,14 +183,15 @@ def test_a_list_of_chatbots_is_read_without_the_spaces_and_the_gaps_in_it() -> N
 
 
 @pytest.mark.parametrize(
-    ("mode", "may_follow", "follows"), [("ON", True, True), ("ON", False, False), ("OFF", True, False)]
+    ("concurrency", "may_follow", "follows"),
+    [("50", True, True), ("1", True, True), ("50", False, False), ("0", True, False)],
 )
-def test_nobody_follows_unless_the_deployment_and_the_job_allow_it(
-    mode: str,
+def test_a_job_is_followed_only_where_concurrency_is_reserved_and_the_job_allows_it(
+    concurrency: str,
     may_follow: bool,
     follows: bool,
 ) -> None:
-    got = Settings.from_env(environment(WATERHOOK_FOLLOW_MODE=mode))
+    got = Settings.from_env(environment(WATERHOOK_FOLLOW_CONCURRENCY=concurrency))
     assert got.limits(0.0, may_follow=may_follow).follow is follows
 
 

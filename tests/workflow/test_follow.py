@@ -35,7 +35,7 @@ STRAIGHT = ["Start execution", "What next?", "Follow", "What next?", "Notify", "
 def following(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The world, deployed to follow; a silent stream is given up after a moment."""
     monkeypatch.setattr(app, "IDLE_TIMEOUT_S", 0.2)
-    with world.deployed_with(FOLLOW_MODE="ON"):
+    with world.deployed_with(FOLLOW_CONCURRENCY="50"):
         yield world
 
 
@@ -228,10 +228,10 @@ def finished(world: World, given: object) -> Run:
     return world.finished(world.record(execution_id).owner_execution_arn)
 
 
-@pytest.mark.parametrize("mode", ["ON", "OFF"])
+@pytest.mark.parametrize("concurrency", ["50", "0"])
 @pytest.mark.parametrize("moment", ["start", "status", "stream", "wait"])
 def test_a_cancel_at_any_moment_is_one_outcome_told_once(
-    world: World, monkeypatch: pytest.MonkeyPatch, moment: str, mode: str
+    world: World, monkeypatch: pytest.MonkeyPatch, moment: str, concurrency: str
 ) -> None:
     given, answers = keyed(), list[CancelAnswer]()
 
@@ -253,11 +253,11 @@ def test_a_cancel_at_any_moment_is_one_outcome_told_once(
         world.upstream.says("start", meanwhile(Answer(202, '{"execution_id": "job"}')))
     elif moment == "status":
         world.upstream.says("status", meanwhile(status("RUNNING")))
-    elif moment == "stream" and mode == "ON":
+    elif moment == "stream" and concurrency != "0":
         world.upstream.says("stream", meanwhile(stream(NODE)))
     else:
         world.clock.while_waiting = during_a_wait
-    with world.deployed_with(FOLLOW_MODE=mode):
+    with world.deployed_with(FOLLOW_CONCURRENCY=concurrency):
         run = finished(world, given)
     assert run.error == "Waterhook.Cancelled"
     assert [answer.cancelled for answer in answers] == [moment != "start"]
@@ -266,9 +266,9 @@ def test_a_cancel_at_any_moment_is_one_outcome_told_once(
     assert notification.event["data"]["error"]["message"] == "cancelled by its caller"
 
 
-@pytest.mark.parametrize("mode", ["ON", "OFF"])
+@pytest.mark.parametrize("concurrency", ["50", "0"])
 def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_first(
-    world: World, mode: str
+    world: World, concurrency: str
 ) -> None:
     given = keyed()
 
@@ -277,7 +277,7 @@ def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_f
         return Answer(202, '{"execution_id": "job"}')
 
     world.upstream.says("start", start).says("cancel", refused(500), refused(503), CANCELLED)
-    with world.deployed_with(FOLLOW_MODE=mode):
+    with world.deployed_with(FOLLOW_CONCURRENCY=concurrency):
         run = finished(world, given)
     assert run.error == "Waterhook.Cancelled"
     assert world.upstream.count("cancel") == 3

@@ -14,6 +14,7 @@ from waterhook.request import DELIVERIES, MAX_TIMEOUT_S, Defaults
 _BASE_URL = re.compile(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
 )
+MAX_FOLLOW_CONCURRENCY = 10_000
 # Refused starts write history too, on top of what polling may write.
 MAX_START_DEADLINE_S = 24 * 3600
 _DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERIES}
@@ -37,7 +38,7 @@ class Settings:
     uncertain_on_503: bool
     deliver_to: tuple[str, ...]
     retention_days: int
-    follow: bool
+    follow_concurrency: int
     follow_s: int
     caps: Caps
     allowed_chatbots: frozenset[str]
@@ -86,7 +87,7 @@ class Settings:
             uncertain_on_503=choice("WATERHOOK_ON_503_AT_START", "RETRY", "UNCERTAIN") == "UNCERTAIN",
             deliver_to=_DELIVERY[choice("WATERHOOK_DELIVERY", *_DELIVERY)],
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
-            follow=choice("WATERHOOK_FOLLOW_MODE", "ON", "OFF") == "ON",
+            follow_concurrency=number("WATERHOOK_FOLLOW_CONCURRENCY", 0, MAX_FOLLOW_CONCURRENCY),
             follow_s=number("WATERHOOK_FOLLOW_S", 1, 840),
             caps=Caps(
                 stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CAP),
@@ -102,6 +103,11 @@ class Settings:
         if problems:
             raise SettingsError("; ".join(problems))
         return settings
+
+    @property
+    def follow(self) -> bool:
+        """Whether event streams are used. Where they are not, executions are polled."""
+        return self.follow_concurrency > 0
 
     @property
     def defaults(self) -> Defaults:
