@@ -200,12 +200,24 @@ LIMITS: dict[str, tuple[bytes, list[str], bool]] = {
     "a line at its limit": (b"data: 789.123456\n\n", ["789.123456"], False),
     "a line beyond it": (b"data: 789.1234567\n\n", [], True),
     "a line beyond it, never ended": (b"data: 789.1234567", [], True),
-    "a comment beyond it": (b":" + b"x" * 16 + b"\n", [], True),
+    "a type beyond it": (b"event: 789.1234567\n\n", [], True),
+    "an id beyond it": (b"id: 789.12345678901\n\n", [], True),
+    "a retry beyond it": (b"retry: 000000000001\n\n", [], True),
+    "a comment beyond it": (b":" + b"x" * 1000 + b"\ndata: a\n\n", ["a"], False),
+    "a comment beyond it, never ended": (b"data: a\n\n:" + b"x" * 1000, ["a"], False),
+    "an unknown field beyond it": (b"more: " + b"x" * 1000 + b"\rdata: a\n\n", ["a"], False),
+    "a field without a colon beyond it": (b"data" + b"x" * 1000 + b"\r\ndata: a\n\n", ["a"], False),
+    "a comment beyond it inside an event": (
+        b"data: a\n:" + b"x" * 1000 + b"\ndata: b\n\n",
+        ["a\nb"],
+        False,
+    ),
+    "a comment beyond it after a BOM": (b"\xef\xbb\xbf:" + b"x" * 1000 + b"\ndata: a\n\n", ["a"], False),
     "CRLF does not count": (b"data: 789.123456\r\n\r\n", ["789.123456"], False),
     "an event at its limit": (b"data:12345678901\n" * 2 + b"\n", ["12345678901\n12345678901"], False),
     "an event beyond it": (b"data:12345678901\n" * 2 + b"data\n\n", [], True),
     "an event of empty lines beyond it": (b"data\n" * 25, [], True),
-    "events before it are out": (b"data: a\n\ndata: b\n\n" + b"x" * 17, ["a", "b"], True),
+    "events before it are out": (b"data: a\n\ndata: b\n\ndata:" + b"x" * 17, ["a", "b"], True),
     "many small events": (b"data: a\n\n" * 100, ["a"] * 100, False),
     "many comments": (b": ping\n" * 100, [], False),
     "many ids, types and unknowns": (b"id: 1\nevent: b\nx: y\n" * 100, [], False),
@@ -229,6 +241,23 @@ def test_limits_do_not_depend_on_the_cuts(stream: bytes, data: list[str], *, ove
     assert ([event.data for event in events], overflown) == (data, overflows)
 
 
+@pytest.mark.parametrize("start", [b":", b"more:", b"more", b"dat", b"database", b"idea: ", b" data: "])
+def test_a_comment_or_an_unknown_field_of_a_mebibyte_is_skipped_and_not_held(start: bytes) -> None:
+    decoder = Decoder(max_line_bytes=64, max_event_bytes=64)
+    tracemalloc.start()
+    try:
+        events = list(decoder.feed(b"data: a\n" + start))
+        for _ in range(16):
+            events += decoder.feed(b"x" * 65_536)
+        events += decoder.feed(b"\n\ndata: b\n\n")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert events == [message("a"), message("b")]
+    assert peak < 3 * 65_536
+
+
 def test_an_overflow_is_a_fault_of_its_own_kind() -> None:
     assert issubclass(StreamOverflow, WaterhookError)
     assert not issubclass(StreamOverflow, UpstreamError)
@@ -239,13 +268,14 @@ def test_the_limits_hold_where_none_are_given() -> None:
         MAX_LINE_BYTES - 5
     ]
     with pytest.raises(StreamOverflow):
-        decoded(b"x" * (MAX_LINE_BYTES + 1))
+        decoded(b"data:" + b"x" * (MAX_LINE_BYTES - 4))
     with pytest.raises(StreamOverflow):
         decoded(*[b"data\n"] * (MAX_EVENT_BYTES + 1))
 
 
 @pytest.mark.parametrize(
-    "piece", [b"x", b"data\n", b"data: x\n", b"id: 12345678\n", b"event: 1234567\n", b": ping\n\n"]
+    "piece",
+    [b"x", b":", b"data:", b"data\n", b"data: x\n", b"id: 12345678\n", b"event: 1234567\n", b": ping\n\n"],
 )
 def test_however_long_a_stream_is_it_costs_no_more_memory_than_a_line_and_an_event(piece: bytes) -> None:
     decoder = Decoder(max_line_bytes=4096, max_event_bytes=4096)

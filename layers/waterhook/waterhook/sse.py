@@ -16,6 +16,9 @@ MAX_EVENT_BYTES = 256 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_FIELDS = (b"data", b"event", b"id", b"retry")
+# What of a line shows whether it is a field: the longest name, a colon, and a BOM before them.
+_NAME_BYTES = len(_BOM) + len(b"event:")
 # Digits only, and no more than make sense: nobody waits for longer than 999,999,999 ms, eleven days.
 _RETRY_MS = re.compile(rb"0*([0-9]{1,9})")
 
@@ -38,6 +41,7 @@ class Decoder:
 
     Holds at most a line and the data, type and id of one event, as bytes: UTF-8 has no line end and no colon
     inside a character, so text is made of whole values only, and bytes that are no UTF-8 become U+FFFD.
+    A comment or an unknown field may be of any length: it is skipped as it arrives.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Decoder:
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()
+        self._skips = False
         self._is_first_line = True
         self._was_cr = False
         self._data = bytearray()
@@ -64,30 +69,39 @@ class Decoder:
         start = 1 if self._was_cr and chunk.startswith(b"\n") else 0
         self._was_cr = chunk.endswith(b"\r") if chunk else self._was_cr
         for end in _LINE_END.finditer(chunk, start):
-            if self._line:
-                self._hold(chunk[start : end.start()])
-                line = bytes(self._line)
-                self._line.clear()
-            else:
-                line = chunk[start : end.start()]
-                self._check_line(len(line))
+            self._hold(chunk[start : end.start()])
             start = end.end()
+            line = b"" if self._skips else bytes(self._line)
+            was_skipped, self._skips = self._skips, False
+            self._line.clear()
             if self._is_first_line:
                 line = line.removeprefix(_BOM)
                 self._is_first_line = False
             if line:
                 self._take(line)
-            elif (event := self._dispatch()) is not None:
+            elif not was_skipped and (event := self._dispatch()) is not None:
                 yield event
         self._hold(chunk[start:])
 
     def _hold(self, piece: bytes) -> None:
-        self._check_line(len(self._line) + len(piece))
+        """Keep a piece of a line, unless the line is one to skip."""
+        if not self._skips:
+            self._skips = self._is_skipped(bytes(self._line[:_NAME_BYTES]) + piece[:_NAME_BYTES])
+        if self._skips:
+            self._line.clear()
+            return
+        if len(self._line) + len(piece) > self._max_line_bytes:
+            raise StreamOverflow(f"line: more than {self._max_line_bytes} bytes")
         self._line += piece
 
-    def _check_line(self, size_bytes: int) -> None:
-        if size_bytes > self._max_line_bytes:
-            raise StreamOverflow(f"line: more than {self._max_line_bytes} bytes")
+    def _is_skipped(self, start: bytes) -> bool:
+        """Return whether the start of a line shows that it is a comment or an unknown field."""
+        if self._is_first_line:
+            start = start.removeprefix(_BOM)
+            if _BOM.startswith(start):
+                return False
+        name, colon, _ = start.partition(b":")
+        return name not in _FIELDS if colon else not any(field.startswith(name) for field in _FIELDS)
 
     def _take(self, line: bytes) -> None:
         """Remember what the line says. A comment is the field without a name, ignored like any unknown one."""
