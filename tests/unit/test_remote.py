@@ -325,6 +325,9 @@ def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topi
     assert (table.all(), world.heard()) == ([], [])
 
 
+UNKNOWN = "Waterflai may or may not have cancelled it; read the status again in a moment: "
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
     table: Table, topic: Topic, fault: UpstreamError
@@ -334,17 +337,42 @@ def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
     with pytest.raises(Problem) as caught:
         world.remote.cancel(there)
     assert caught.value.status == 502
+    if isinstance(fault, Unavailable):
+        assert caught.value.detail == f"Waterflai did not cancel it, nothing has changed: {fault.message}"
+    else:
+        assert caught.value.detail == UNKNOWN + fault.message
     assert (table.get(ID), world.heard()) == (there, [])
 
 
-def test_an_upstream_that_refuses_to_cancel_what_runs_leaves_everything_as_it_was(
-    table: Table, topic: Topic
+@pytest.mark.parametrize("fault", [FAULTS["500"], FAULTS["no answer"]], ids=str)
+def test_a_cancel_whose_answer_was_lost_is_a_cancel_where_the_status_says_so(
+    table: Table, topic: Topic, fault: UpstreamError
 ) -> None:
     there = table.put(running_record())
-    world = World(table, topic, cancels=[Refused("refused", "HTTP 403", status=403)])
+    world = World(table, topic, cancels=[fault], statuses=[StatusDocument("CANCELLED")])
+    got = world.remote.cancel(there)
+    assert got == CancelAnswer(cancelled=True, message="cancelled", previous_status="RUNNING")
+    assert world.heard() == ["CANCELLED"]
+    assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by its caller"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Refused("refused", "HTTP 403", status=403), CancelAnswer(None, None, None), TOO_LATE],
+    ids=["refused", "no body", "too late"],
+)
+@pytest.mark.parametrize("status", [StatusDocument("RUNNING"), FAULTS["429"]], ids=["running", "no status"])
+def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
+    table: Table, topic: Topic, answer: Answer[CancelAnswer], status: Answer[StatusDocument]
+) -> None:
+    there = table.put(running_record())
+    world = World(table, topic, cancels=[answer], statuses=[status])
     with pytest.raises(Problem) as caught:
         world.remote.cancel(there)
     assert caught.value.status == 502
+    assert caught.value.detail == (
+        "Waterflai has not confirmed that it is cancelled; read the status again in a moment"
+    )
     assert (table.get(ID), world.heard()) == (there, [])
 
 

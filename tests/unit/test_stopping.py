@@ -71,21 +71,56 @@ def test_a_job_that_runs_on_has_no_outcome(refusal: Answer[CancelAnswer]) -> Non
     assert got.outcome is Status.RUNNING
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Unavailable("unreachable", "no connection"),
-        Unavailable("unavailable", "HTTP 503", status=503),
-        PerhapsAccepted("server_error", "HTTP 500", status=500),
-        PerhapsAccepted("no_answer", "no answer"),
-    ],
-    ids=["unreachable", "503", "500", "no answer"],
-)
-def test_an_upstream_that_does_not_answer_decides_nothing(fault: UpstreamError) -> None:
-    upstream = FakeUpstream(cancels=[fault])
-    with pytest.raises(type(fault)):
+@pytest.mark.parametrize("status", [None, 503], ids=["unreachable", "503"])
+def test_a_cancel_that_was_not_taken_decides_nothing(status: int | None) -> None:
+    upstream = FakeUpstream(cancels=[Unavailable("unavailable", "not now", status=status)])
+    with pytest.raises(Unavailable):
         stopped(upstream)
     assert upstream.asked == []
+
+
+LOST = {
+    "500": PerhapsAccepted("server_error", "HTTP 500", status=500),
+    "no answer": PerhapsAccepted("no_answer", "no answer"),
+    "garbage": PerhapsAccepted("unusable_answer", "HTTP 200, but not JSON", status=200),
+}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("outcome", [Status.CANCELLED, Status.TIMED_OUT])
+def test_a_job_that_is_cancelled_after_a_lost_answer_was_cancelled_by_us(
+    fault: UpstreamError, outcome: Status
+) -> None:
+    upstream = FakeUpstream(cancels=[fault], statuses=[ENDS["CANCELLED"]])
+    got = stopped(upstream, outcome)
+    assert (got.outcome, got.next) == (outcome, Next.NOTIFY)
+    assert got.error == {"code": "because", "message": "it was asked for"}
+    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED"])
+def test_a_job_that_had_ended_before_a_lost_answer_has_the_outcome_it_had(
+    fault: UpstreamError, end: str
+) -> None:
+    got = stopped(FakeUpstream(cancels=[fault], statuses=[ENDS[end]]), Status.TIMED_OUT)
+    assert (got.outcome, got.next) == (Status(end), Next.NOTIFY)
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize(
+    "status",
+    [StatusDocument("RUNNING"), StatusDocument("???"), Unavailable("unreachable", "no connection")],
+    ids=["running", "unknown", "no answer"],
+)
+def test_a_lost_answer_and_a_status_that_settles_nothing_is_the_fault_of_the_cancel(
+    fault: UpstreamError, status: Answer[StatusDocument]
+) -> None:
+    upstream = FakeUpstream(cancels=[fault], statuses=[status])
+    with pytest.raises(PerhapsAccepted) as caught:
+        stopped(upstream)
+    assert caught.value is fault
+    assert len(upstream.asked) == 1
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.client import CancelAnswer
-from waterhook.errors import Problem, RecordConflict, UpstreamError, WaterhookError
+from waterhook.errors import NotAccepted, Problem, RecordConflict, UpstreamError, WaterhookError
 from waterhook.models import History, Job, Status
 from waterhook.polling import StatusSource
 from waterhook.record import Record
@@ -21,6 +21,7 @@ CACHED_S = 2.0
 MAX_CACHED = 256
 # Progress needs no output: a document larger than this is not worth its transfer.
 MAX_PROGRESS_BYTES = 64 * 1024
+_READ_AGAIN = "read the status again in a moment"
 
 
 class Remote:
@@ -63,9 +64,9 @@ class Remote:
         return document
 
     def cancel(self, record: Record) -> CancelAnswer:
-        """Return what a cancel came to, in the upstream's shape; the outcome is published before it returns.
+        """Cancel an execution and return the answer, in the upstream's shape. The outcome is published before.
 
-        Raises Problem 502 when the upstream did not answer: then nothing has changed.
+        Raises Problem 502 when Waterflai did not cancel it, or when it is not known whether it did.
         """
         previous = record.status
         if not record.status.is_final and record.waterflai_execution_id is None:
@@ -82,10 +83,16 @@ class Remote:
             stopped = self._stopper.stop(
                 job, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
             )
+        except NotAccepted as error:
+            detail = f"Waterflai did not cancel it, nothing has changed: {error.message}"
+            raise Problem(HTTPStatus.BAD_GATEWAY, detail) from error
         except UpstreamError as error:
-            raise Problem(HTTPStatus.BAD_GATEWAY, f"Waterflai did not cancel it: {error.message}") from error
+            detail = f"Waterflai may or may not have cancelled it; {_READ_AGAIN}: {error.message}"
+            raise Problem(HTTPStatus.BAD_GATEWAY, detail) from error
         if not stopped.outcome.is_final:
-            raise Problem(HTTPStatus.BAD_GATEWAY, "Waterflai did not cancel it, and says that it is running")
+            # Refused while it runs, taken but not carried out yet, or the status request failed.
+            detail = f"Waterflai has not confirmed that it is cancelled; {_READ_AGAIN}"
+            raise Problem(HTTPStatus.BAD_GATEWAY, detail)
         return self._ended(stopped, record, previous)
 
     def _before_the_job(self, record: Record) -> CancelAnswer:
