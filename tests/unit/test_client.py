@@ -1,13 +1,11 @@
 """Waterflai's API over real sockets: whatever comes back is sorted by whether the call may have been carried out."""
 
 import contextlib
-import gzip
 import json
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -31,9 +29,7 @@ from tests.support.server import (
     stall,
 )
 from waterhook import client as client_module
-from waterhook import transport
 from waterhook.client import MAX_STATUS_BYTES, CancelAnswer, WaterflaiClient
-from waterhook.connections import shut_down_at
 from waterhook.errors import (
     InvalidRequest,
     NotAccepted,
@@ -166,7 +162,7 @@ def test_every_status_of_an_answer_to_a_start_has_its_place() -> None:
     for status in range(200, 600):
         body = b"" if status in {204, 304} else b'{"detail":"why"}'
         error = started_with(reply(status, body, close=True))
-        if status in {429, 503}:
+        if status in {429, 503, 521, 523, 525, 526, 530}:
             expected: type[UpstreamError] = Unavailable
         elif 300 <= status < 500 and status != 408:
             expected = Refused
@@ -219,7 +215,9 @@ FAULTS: dict[str, Step] = {
     "an id with a line break": reply(202, {"execution_id": "a\nb"}),
     "an endless id": reply(202, {"execution_id": "x" * 201}),
     "half a surrogate pair for an id": reply(202, '{"execution_id":"\\ud800"}'),
-    "a compressed answer": reply(202, gzip.compress(b'{"execution_id":"e"}'), {"Content-Encoding": "gzip"}),
+    "an answer compressed as nobody can read": reply(
+        202, b'{"execution_id":"e"}', {"Content-Encoding": "br"}
+    ),
     "a compressed answer that is none": reply(202, b"{", {"Content-Encoding": "gzip"}),
     "another encoding": reply(202, '{"execution_id":"größe"}'.encode("latin-1")),
     "more than anybody wants": reply(202, '{"x":"' + "x" * 100_000 + '","execution_id":"e"}'),
@@ -656,20 +654,15 @@ def test_a_slow_drip_ends_with_the_budget(step: Step) -> None:
 
 @pytest.mark.usefixtures("hurried")
 def test_a_second_attempt_gets_no_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 5.0)
-    ends: list[float] = []
-
-    def noting(ends_at: float, holder: Any) -> AbstractContextManager[None]:
-        ends.append(ends_at)
-        return shut_down_at(ends_at, holder)
-
-    monkeypatch.setattr(transport, "shut_down_at", noting)
+    monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 60.0)
     slow_401 = drip(b'{"detail":"no"}', 0.01, head=b"HTTP/1.1 401 No\r\nContent-Length: 15\r\n\r\n")
-    with Server([slow_401, stall()]) as server:
+    with Server([slow_401, stall(60)]) as server:
+        began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey("old", "new")).status("e"))
+        took_s = time.monotonic() - began
     assert type(error) is PerhapsAccepted
-    assert len(server.received) == len(ends) == 2
-    assert ends[0] == ends[1]
+    assert len(server.received) == 2
+    assert took_s < 30
 
 
 def test_the_longest_call_leaves_the_function_time_to_answer() -> None:
@@ -705,7 +698,7 @@ def test_only_a_clear_yes_is_a_cancel(body: dict[str, Any], answer: CancelAnswer
     assert (got.method, got.target, got.body) == ("DELETE", "/v1/executions/e", b"")
 
 
-@pytest.mark.parametrize("step", [reply(204, b""), reply(200, "<html>"), reply(200, "[]"), hang_up])
+@pytest.mark.parametrize("step", [reply(200, "<html>"), reply(200, "[]"), hang_up])
 def test_a_cancel_without_a_usable_answer_may_have_been_carried_out(step: Step) -> None:
     with Server([step]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))

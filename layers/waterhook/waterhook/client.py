@@ -1,20 +1,22 @@
-"""Waterflai's HTTP API: start, ask, cancel and listen to executions."""
+"""Waterflai's HTTP API: start, read, cancel and follow executions."""
 
 import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from waterhook.answers import MAX_ANSWER_BYTES, Answer, retry_after_s, unusable
 from waterhook.connections import shared_ssl_context
 from waterhook.errors import InvalidRequest, StreamOverflow, UpstreamError
+from waterhook.event_stream import EventStream
 from waterhook.figures import Asked, Call, unwatched
 from waterhook.models import MAX_ID_CHARS, clip
 from waterhook.sse import Decoder
-from waterhook.status import MAX_STATUS_BYTES, StatusDocument
-from waterhook.transport import MAX_ANSWER_BYTES, Answer, KeySource, Transport, unusable
+from waterhook.status import FOREIGN, MAX_STATUS_BYTES, StatusDocument, is_foreign
+from waterhook.transport import KeySource, Transport
 
 __all__ = [
     "CALL_BUDGET_S",
@@ -34,14 +36,14 @@ CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 12.0
 # For a whole call, a second attempt with a rotated key included; the functions end after 30 s.
 CALL_BUDGET_S = 25.0
-# Of one stream: an event of 10 KB each second of the longest time one is listened to.
+# Of one stream: an event of 10 KB each second of the longest time that one is followed.
 MAX_STREAM_BYTES = 8 * 1024 * 1024
 _EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAnswer:
-    """What a cancel came to, None where the answer does not say; `previous_status` is the upstream's word, or None."""
+    """The answer to a cancel. A field is None where the answer lacks it; `previous_status` is the upstream's word."""
 
     cancelled: bool | None
     message: str | None
@@ -49,7 +51,7 @@ class CancelAnswer:
 
 
 class WaterflaiClient:
-    """Start, ask, cancel and listen to executions. Safe to keep for the life of a container."""
+    """Starts, reads, cancels and follows executions. Safe to keep for the life of a container."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class WaterflaiClient:
     ) -> None:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other.
 
-        `watch` is told of every call that was answered or failed.
+        `watch` is called with every call that was answered or failed, in the thread that made it.
         """
         self._watch = watch
         self._budget_s = budget_s
@@ -80,35 +82,65 @@ class WaterflaiClient:
         """
         body = json.dumps({"input_data": input_data}, allow_nan=False).encode()
         with self._watched(Asked.START):
-            answer = self._call("POST", f"{_path(chatbot_id)}/async", body)
-            started = _object(answer)
-            execution_id = started.get("execution_id")
-            if not isinstance(execution_id, str) or not _is_segment(execution_id):
-                raise unusable(answer.status, "no usable execution_id")
-            return execution_id
+            return self._call("POST", f"{_path(chatbot_id)}/async", _started_id, body)
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
-        """Return the status document. Raises UpstreamError for any other answer, which says nothing of the job."""
-        with self._watched(Asked.STATUS):
-            answer = self._call("GET", _path(execution_id), limit_bytes=limit_bytes)
+        """Return the status document. Raises UpstreamError for any other answer; then the status is not known."""
+
+        def document(answer: Answer) -> StatusDocument:
             try:
                 # The cap may have cut a character in two; anything else that is not UTF-8 is garbage.
                 text = answer.body.decode("utf-8-sig", "ignore" if answer.capped else "strict")
-                return StatusDocument.from_text(text, capped=answer.capped)
+                found = StatusDocument.from_text(text, capped=answer.capped, execution_id=execution_id)
             except ValueError as error:
                 raise unusable(answer.status, str(error)) from error
+            return replace(found, retry_after_s=retry_after_s(answer))
+
+        with self._watched(Asked.STATUS):
+            return self._call("GET", _path(execution_id), document, limit_bytes=limit_bytes)
 
     def cancel(self, execution_id: str) -> CancelAnswer:
-        """Ask for the execution's end and return what came of it. Raises UpstreamError for any other answer."""
+        """Cancel an execution and return the answer. Raises UpstreamError for anything but a success."""
+
+        def cancelled(answer: Answer) -> CancelAnswer:
+            # 204, or a success without a body: taken, and nothing is said about what came of it.
+            found = _object(answer) if answer.body.strip() or answer.capped else {}
+            if is_foreign(found.get("execution_id"), execution_id):
+                raise unusable(answer.status, FOREIGN)
+            flag, message, previous = (
+                found.get(name) for name in ("cancelled", "message", "previous_status")
+            )
+            return CancelAnswer(
+                cancelled=flag if isinstance(flag, bool) else None,
+                message=clip(message) if isinstance(message, str) else None,
+                previous_status=clip(previous) if isinstance(previous, str) else None,
+            )
+
         with self._watched(Asked.CANCEL):
-            answer = _object(self._call("DELETE", _path(execution_id)))
-        cancelled = answer.get("cancelled")
-        message, previous = answer.get("message"), answer.get("previous_status")
-        return CancelAnswer(
-            cancelled=cancelled if isinstance(cancelled, bool) else None,
-            message=clip(message) if isinstance(message, str) else None,
-            previous_status=clip(previous) if isinstance(previous, str) else None,
-        )
+            return self._call("DELETE", _path(execution_id), cancelled)
+
+    def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> EventStream:
+        """Open a connection for the execution's events and return the stream; a thread reads it.
+
+        It ends at `ends_at` on the monotonic clock, or when no byte arrives for `idle_timeout_s`. Close it.
+        Raises Unavailable when no connection comes about; every other fault is the stream's end.
+        """
+        began_at = time.monotonic()
+        path = f"{_path(execution_id)}/stream"
+        try:
+            body = self._http.open_stream(
+                path,
+                _EVENT_STREAM,
+                ends_at=ends_at,
+                idle_timeout_s=idle_timeout_s,
+                limit_bytes=MAX_STREAM_BYTES,
+            )
+        except UpstreamError as error:
+            if time.monotonic() >= ends_at:
+                return EventStream(None, execution_id, began_at, self._watch)
+            self._watch(Call(Asked.STREAM, (time.monotonic() - began_at) * 1000, error))
+            raise
+        return EventStream(body, execution_id, began_at, self._watch)
 
     def stream(
         self, execution_id: str, *, ends_at: float, idle_timeout_s: float
@@ -121,21 +153,22 @@ class WaterflaiClient:
         Who stops early closes it: `with closing(client.stream(…)) as events`.
         """
         decoder = Decoder()
-        pieces = self._http.stream(
-            f"{_path(execution_id)}/stream",
-            _EVENT_STREAM,
-            ends_at=ends_at,
-            idle_timeout_s=idle_timeout_s,
-            limit_bytes=MAX_STREAM_BYTES,
-        )
-        with self._watched(Asked.STREAM), closing(pieces):
-            try:
-                for piece in pieces:
-                    for event in decoder.feed(piece):
-                        if (value := _parsed(event.data)) is not None:
-                            yield value
-            except StreamOverflow as error:
-                raise unusable(200, str(error)) from error
+        with self._watched(Asked.STREAM):
+            body = self._http.open_stream(
+                f"{_path(execution_id)}/stream",
+                _EVENT_STREAM,
+                ends_at=ends_at,
+                idle_timeout_s=idle_timeout_s,
+                limit_bytes=MAX_STREAM_BYTES,
+            )
+            with closing(body):
+                try:
+                    for piece in body.pieces():
+                        for event in decoder.feed(piece):
+                            if (value := _parsed(event.data)) is not None:
+                                yield value
+                except StreamOverflow as error:
+                    raise unusable(200, str(error)) from error
 
     @contextmanager
     def _watched(self, asked: Asked) -> Iterator[None]:
@@ -151,12 +184,23 @@ class WaterflaiClient:
             raise
         self._watch(Call(asked, (time.monotonic() - began) * 1000))
 
-    def _call(
-        self, method: str, path: str, body: bytes | None = None, limit_bytes: int = MAX_ANSWER_BYTES
-    ) -> Answer:
-        return self._http.call(
-            method, path, body, limit_bytes=limit_bytes, budget_s=self._budget_s or CALL_BUDGET_S
-        )
+    def _call[T](
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], T],
+        body: bytes | None = None,
+        limit_bytes: int = MAX_ANSWER_BYTES,
+    ) -> T:
+        budget_s = self._budget_s or CALL_BUDGET_S
+        return self._http.call(method, path, body, read=read, budget_s=budget_s, limit_bytes=limit_bytes)
+
+
+def _started_id(answer: Answer) -> str:
+    execution_id = _object(answer).get("execution_id")
+    if not isinstance(execution_id, str) or not _is_segment(execution_id):
+        raise unusable(answer.status, "no usable execution_id")
+    return execution_id
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

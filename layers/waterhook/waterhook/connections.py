@@ -1,13 +1,13 @@
-"""Connections to the upstream's host: a pool of them for calls, and one beside it for a stream."""
+"""Connections to the upstream's host on which every socket operation ends by a deadline."""
 
+import http.client
+import io
 import logging
 import math
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Buffer
 from functools import cache
 from typing import Any
 
@@ -17,59 +17,217 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 # It warns of headers it can't parse by quoting them, and an upstream may echo the key in one.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
+# Status line and headers of an answer, its interim answers included. A usual answer has 1 to 2 KB of them.
+MAX_HEAD_BYTES = 128 * 1024
+MAX_INTERIM_ANSWERS = 20
+# Bytes sent between two looks at the clock; also the most that one TLS record carries.
+_PIECE_BYTES = 16 * 1024
+
 
 class NotConnected(Exception):
-    """No connection came about, so nothing was sent. urllib3 alone can't tell this from a broken answer."""
+    """Raised when no connection comes about, so that nothing was sent."""
 
 
-class _Marked:
-    """Marks what failed before there was a connection, in front of either of urllib3's two kinds."""
+class DeadlineSocket:
+    """A connected socket, plain or TLS, on which a call ends at a deadline and receives a limited number of bytes.
 
+    A socket's own timeout starts anew with every byte. Here each operation waits for the timeout or for the rest of
+    the call's time, whichever is shorter, and raises TimeoutError.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a connected socket."""
+        self._sock = sock
+        self._timeout_s = sock.gettimeout()
+        self._ends_at = math.inf
+        self._bytes_left = MAX_HEAD_BYTES
+        self.received_bytes = 0
+        """Bytes of the current call's answer."""
+        self.has_leftover = False
+        """Whether bytes arrived that belong to no answer."""
+
+    def begin_call(self, ends_at: float) -> None:
+        """Set the deadline, on the monotonic clock, of the next request and its answer."""
+        self._ends_at = ends_at
+        self._bytes_left = MAX_HEAD_BYTES
+        self.received_bytes = 0
+
+    def allow(self, body_bytes: int) -> None:
+        """Limit what may follow the head of the answer: its body, and chunk sizes and trailers around it."""
+        # A body in chunks of one byte arrives as six times its size.
+        self._bytes_left = MAX_HEAD_BYTES + 8 * body_bytes
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no byte is left over, decrypted ones included: those never make the socket readable."""
+        pending = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return not self.has_leftover and not pending
+
+    def sendall(self, data: Buffer) -> None:
+        """Send `data` in pieces, each within the time that is left."""
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), _PIECE_BYTES):
+            self._limit_wait()
+            self._sock.sendall(view[start : start + _PIECE_BYTES])
+
+    def receive_into(self, raw: io.RawIOBase, buffer: Buffer) -> int | None:
+        """Read once from `raw`, the unbuffered file of this socket, within the time that is left."""
+        if self._bytes_left <= 0:
+            message = "the answer is larger than its limit"
+            raise http.client.HTTPException(message)
+        self._limit_wait()
+        count: int | None = raw.readinto(buffer)
+        self._bytes_left -= count or 0
+        self.received_bytes += count or 0
+        return count
+
+    def _limit_wait(self) -> None:
+        left_s = self._ends_at - time.monotonic()
+        if left_s <= 0:
+            message = "the time of the call is over"
+            raise TimeoutError(message)
+        timeout_s = left_s if self._timeout_s is None else min(self._timeout_s, left_s)
+        self._sock.settimeout(None if timeout_s == math.inf else timeout_s)
+
+    # What http.client and urllib3 use of a socket.
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a file to read the answer from."""
+        return _AnswerFile(_AnswerBytes(self, self.hold()))
+
+    def hold(self) -> io.RawIOBase:
+        """Return an unbuffered file. The descriptor stays open until it is closed, even after `close`."""
+        held: io.RawIOBase = self._sock.makefile("rb", buffering=0)
+        return held
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        """Set the longest wait for one byte."""
+        self._timeout_s = timeout_s
+
+    def fileno(self) -> int:
+        """Return the descriptor, for `poll`."""
+        return self._sock.fileno()
+
+    def shutdown(self, how: int) -> None:
+        """End the connection, so that a thread that waits for it wakes. Of TLS, the socket underneath."""
+        # SSLSocket's own method drops the TLS state first, and the waiting thread would read on in the clear.
+        socket.socket.shutdown(self._sock, how)
+
+    def close(self) -> None:
+        """Close the socket once its files are closed."""
+        self._sock.close()
+
+
+class _AnswerBytes(io.RawIOBase):
+    """The bytes of one answer as they arrive."""
+
+    def __init__(self, sock: DeadlineSocket, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._has_ended = False
+        self.socket = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int | None:
+        return 0 if self._has_ended else self.socket.receive_into(self._raw, buffer)
+
+    def end(self) -> None:
+        """Receive nothing more."""
+        self._has_ended = True
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _AnswerFile(io.BufferedReader):
+    """Reads ahead, as http.client expects it. It notes what it read beyond the end of the answer."""
+
+    raw: _AnswerBytes
+
+    def close(self) -> None:
+        # http.client closes it after the last byte of the body.
+        if not self.closed:
+            self.raw.end()
+            if self.peek(1):
+                self.raw.socket.has_leftover = True
+        super().close()
+
+
+class _FinalAnswer(http.client.HTTPResponse):
+    """Skips every interim answer; http.client itself skips only 100."""
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(MAX_INTERIM_ANSWERS):
+            if not 100 <= self.status < 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004
+                return
+            self.headers = None  # type: ignore[assignment]  # what `begin` takes for "not read yet"
+            super().begin()
+        message = f"more than {MAX_INTERIM_ANSWERS} interim answers"
+        raise http.client.HTTPException(message)
+
+
+class _WithDeadline:
+    """Adds the deadline to either of urllib3's connections, and tells a failed connect from a failed call."""
+
+    response_class: Any = _FinalAnswer
+    host: str
+    port: int
+    socket_options: Any
     sock: Any
-    opened: socket.socket | None = None
-    """The socket it is on. `sock` is None as soon as an answer says that nothing comes after it."""
+    timeout: Any
+    ends_at = math.inf
+    """On the monotonic clock, for `connect`."""
+    opened: DeadlineSocket
+    """The socket. `sock` is None as soon as an answer says that the connection ends with it."""
 
     def connect(self) -> None:
         try:
             super().connect()  # type: ignore[misc]  # the mixin's next in line has it
+            self._left_s()
         except Exception as error:
+            self.close()
             raise NotConnected(str(error)) from error
-        self.opened = self.sock
+        self.sock = self.opened = DeadlineSocket(self.sock)
+
+    def close(self) -> None:
+        super().close()  # type: ignore[misc]  # the mixin's next in line has it
+
+    def _new_conn(self) -> socket.socket:
+        # urllib3's SOCKS connection replaces the same method. The original gives each address of the host the
+        # whole timeout, so that a host with eight addresses may take eight times as long.
+        failure: Exception = OSError("the host has no address")
+        for *_, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            try:
+                sock = urllib3.util.connection.create_connection(
+                    (str(address[0]), int(address[1])), self._left_s(), socket_options=self.socket_options
+                )
+            except OSError as error:
+                failure = error
+            else:
+                sock.settimeout(self._left_s())  # of the TLS handshake
+                return sock
+        raise failure
+
+    def _left_s(self) -> float:
+        left_s = self.ends_at - time.monotonic()
+        if left_s <= 0:
+            message = "no time was left to connect"
+            raise TimeoutError(message)
+        return min(float(self.timeout), left_s)
 
 
-class _MarkedHTTPConnection(_Marked, HTTPConnection):
+class _PlainConnection(_WithDeadline, HTTPConnection):
     pass
 
 
-class _MarkedHTTPSConnection(_Marked, HTTPSConnection):
+class _TLSConnection(_WithDeadline, HTTPSConnection):
     pass
 
 
-class _Watched:
-    """Lets either kind of pool know the socket of the call under way, so that the call can be ended."""
-
-    _under_way: Any = None
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        self._under_way = super()._get_conn(timeout)  # type: ignore[misc]  # the mixin's next in line has it
-        return self._under_way
-
-    @property
-    def opened(self) -> socket.socket | None:
-        """The socket of the call under way, or of the last one; None before there is one."""
-        return getattr(self._under_way, "opened", None)
-
-
-class _HTTPPool(_Watched, urllib3.HTTPConnectionPool):
-    ConnectionCls = _MarkedHTTPConnection
-
-
-class _HTTPSPool(_Watched, urllib3.HTTPSConnectionPool):
-    ConnectionCls = _MarkedHTTPSConnection
-
-
-type Pool = _HTTPPool | _HTTPSPool
-type Connection = _MarkedHTTPConnection | _MarkedHTTPSConnection
+type Connection = _PlainConnection | _TLSConnection
 
 
 @cache
@@ -78,73 +236,10 @@ def shared_ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def pool(base_url: str, *, connect_timeout_s: float, read_timeout_s: float) -> Pool:
-    """Return the pool for the host of `base_url`; it opens nothing yet, and no call takes it to another host."""
+def connection_to(base_url: str, timeout_s: float) -> Connection:
+    """Return a connection to the host of `base_url`, not opened yet. `timeout_s` is the time to connect."""
     url = urllib3.util.parse_url(base_url)
-    timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
-    host = url.host or ""
+    host = (url.host or "").strip("[]")
     if url.scheme == "https":
-        return _HTTPSPool(host, url.port, timeout=timeout, ssl_context=shared_ssl_context())
-    return _HTTPPool(host, url.port, timeout=timeout)
-
-
-def connection_beside(calls: Pool, connect_timeout_s: float) -> Connection:
-    """Return a connection to the host of a pool, not opened yet. Its socket is known, as a pool's never is."""
-    if isinstance(calls, _HTTPSPool):
-        context = shared_ssl_context()
-        return _MarkedHTTPSConnection(calls.host, calls.port, timeout=connect_timeout_s, ssl_context=context)
-    return _MarkedHTTPConnection(calls.host, calls.port, timeout=connect_timeout_s)
-
-
-class _Watch:
-    """Ends calls whose time is up. One thread for the process's life: a timer each would cost more than the call."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._calls: dict[object, tuple[float, Pool | Connection]] = {}
-        self._wakes_at = math.inf
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def over(self, ends_at: float, holder: Pool | Connection) -> Iterator[None]:
-        """Watch over what is done inside the block."""
-        call = object()
-        with self._changed:
-            self._calls[call] = (ends_at, holder)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-            elif ends_at < self._wakes_at:
-                self._changed.notify()
-        try:
-            yield
-        finally:
-            # After this it is surely not at work: the socket's number may be another connection's then.
-            with self._changed:
-                del self._calls[call]
-
-    def _run(self) -> None:
-        with self._changed:
-            while True:
-                now = time.monotonic()
-                for call, (ends_at, holder) in self._calls.items():
-                    if ends_at <= now:
-                        self._calls[call] = (math.inf, holder)
-                        _shut_down(holder)
-                self._wakes_at = min((ends_at for ends_at, _ in self._calls.values()), default=math.inf)
-                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
-
-
-_watch = _Watch()
-
-
-def shut_down_at(ends_at: float, holder: Pool | Connection) -> AbstractContextManager[None]:
-    """End whatever is waited for on its socket at `ends_at`: a byte in time would begin a read timeout anew."""
-    return _watch.over(ends_at, holder)
-
-
-def _shut_down(holder: Pool | Connection) -> None:
-    if holder.opened is not None:
-        with suppress(OSError):
-            # Of a TLS socket the plain one underneath: its own method would read on in the clear.
-            socket.socket.shutdown(holder.opened, socket.SHUT_RDWR)
+        return _TLSConnection(host, url.port, timeout=timeout_s, ssl_context=shared_ssl_context())
+    return _PlainConnection(host, url.port, timeout=timeout_s)

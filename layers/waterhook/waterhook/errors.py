@@ -11,7 +11,7 @@
     ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
     └── UpstreamError            one question to Waterflai was not answered as hoped
         ├── NotAccepted          surely not carried out: never sent, or refused
-        │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503
+        │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
         │   └── Refused          ... for good: 3xx, 4xx
         └── PerhapsAccepted      sent, and nobody can say what became of it: timeout, reset, 5xx, garbage
 
@@ -88,7 +88,7 @@ class NotAccepted(UpstreamError):
 
 
 class Unavailable(NotAccepted):
-    """Not carried out and worth repeating: refused connection, DNS, TLS, 429 or 503."""
+    """Not carried out and worth repeating: refused connection, DNS, TLS, 429, 503, 521, 523, 525, 526 or 530."""
 
 
 class Refused(NotAccepted):

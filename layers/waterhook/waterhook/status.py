@@ -16,6 +16,7 @@ MAX_STATUS_BYTES = 6 * 1024 * 1024
 _OPENING, _COLON, _COMMA = (re.compile(rf"[ \t\n\r]*{mark}[ \t\n\r]*") for mark in (r"\{", ":", ","))
 _CLOSING = re.compile(r"[ \t\n\r]*\}[ \t\n\r]*\Z")
 _INT_DIGITS = 18
+FOREIGN = "the document of another execution"
 
 
 def _lenient_int(digits: str) -> int | None:
@@ -88,6 +89,11 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def is_foreign(found: object, execution_id: str) -> bool:
+    """Return whether `found`, the `execution_id` of a document or event, is there and names another execution."""
+    return found is not None and str(found) != execution_id
+
+
 @dataclass(frozen=True, slots=True)
 class StatusDocument:
     """What the upstream says of an execution. Every field may be missing; unknown ones are passed over."""
@@ -105,6 +111,8 @@ class StatusDocument:
     retry_count: int | None = None
     cleanup_after: float | None = None
     too_large: bool = False
+    retry_after_s: float | None = None
+    """Of the answer's `Retry-After` header, not of the document."""
 
     @property
     def outcome(self) -> Status | None:
@@ -112,12 +120,13 @@ class StatusDocument:
         return UPSTREAM_FINAL.get(self.status or "")
 
     @classmethod
-    def from_text(cls, text: str, *, capped: bool = False) -> Self:
+    def from_text(cls, text: str, *, capped: bool = False, execution_id: str | None = None) -> Self:
         """Read a body. `capped` says that it was cut off at our limit, so it may end anywhere.
 
         An oversized document is told apart by what came before the cut; one that was cut inside
         `final_output` is COMPLETED, since the upstream fills that field only then.
-        Raises ValueError when a whole body is not a JSON object.
+        Raises ValueError when a whole body is not a JSON object, or when it names an execution other than
+        `execution_id`.
         """
         found: dict[str, Any] = {}
         output: str | None = None
@@ -132,6 +141,8 @@ class StatusDocument:
         except ValueError:
             if not capped:
                 raise
+        if execution_id is not None and is_foreign(found.get("execution_id"), execution_id):
+            raise ValueError(FOREIGN)
         status = found.get("status")
         if capped and broke_in_output and status is None:
             status = Status.COMPLETED.value

@@ -1,24 +1,24 @@
 """HTTP toward one host: one attempt per call, and an error that says whether it may have been carried out."""
 
-import json
+import socket
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from functools import partial
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException
 from typing import Protocol
+from weakref import finalize
 
 import urllib3
 
-from waterhook.connections import NotConnected, connection_beside, pool, shut_down_at
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.answers import MAX_ANSWER_BYTES, Answer, error_of, fault_of, is_success, read_answer, unusable
+from waterhook.connections import Connection, NotConnected, connection_to
+from waterhook.errors import PerhapsAccepted, Unavailable
 from waterhook.models import clip
 
-MAX_ANSWER_BYTES = 64 * 1024
-_CHUNK_BYTES = 64 * 1024
-_MAX_DETAIL_CHARS = 300
+_UNAUTHORIZED = 401
+_PIECE_BYTES = 16 * 1024
+# What urllib3's connections, http.client below them and the socket raise.
+_BROKEN = (urllib3.exceptions.HTTPError, HTTPException, OSError)
 
 
 class KeySource(Protocol):
@@ -31,205 +31,289 @@ class KeySource(Protocol):
         """Read it anew and return whether it has changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer as it was read; `capped` where its body went on."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    capped: bool
-
-
-class _TimeIsUp(Exception):
-    """What a stream waited for was still to come when its time ended."""
+class _ClosedWhileIdle(Exception):
+    """A kept connection broke before a byte of the answer arrived."""
 
 
 class Transport:
-    """Calls to one host, and streams from it. Safe to keep for the life of a container."""
+    """Calls to one host, and streams from it. Safe to keep for the life of a container.
+
+    A connection is kept for the next call only when nothing of an answer can be left on it: the answer was final,
+    was read to its end, and could be used.
+    """
 
     def __init__(
         self, base_url: str, key: KeySource, *, connect_timeout_s: float, read_timeout_s: float
     ) -> None:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other."""
+        self._base_url = base_url
         self._key = key
         self._connect_timeout_s = connect_timeout_s
-        self._new_pool = partial(
-            pool, base_url, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s
-        )
-        self._pool = self._new_pool()
+        self._read_timeout_s = read_timeout_s
+        self._kept: list[Connection] = []
+        finalize(self, _close_all, self._kept)
 
-    def call(
+    def call[T](
         self,
         method: str,
         path: str,
         body: bytes | None = None,
         *,
+        read: Callable[[Answer], T],
         budget_s: float,
         limit_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Answer:
-        """Return the answer to one attempt, or to a second, made only when the key has been rotated meanwhile.
+    ) -> T:
+        """Return what `read` makes of a successful answer. A second attempt is made only with a rotated key.
 
-        Reads `limit_bytes` of it, for `budget_s` in all. Raises UpstreamError for any answer but a success.
+        Reads `limit_bytes` of the answer and ends within `budget_s`. Raises UpstreamError for any other answer;
+        `read` raises it for a success that can't be used, which costs the connection.
         """
         ends_at = time.monotonic() + budget_s
-        answer = self._attempt(method, path, body, limit_bytes, ends_at)
-        if answer.status == 401 and self._key.refresh():  # noqa: PLR2004 - Unauthorized
-            answer = self._attempt(method, path, body, limit_bytes, ends_at)
-        if _is_success(answer.status):
-            return answer
-        raise self._error(answer)
+        is_second = False
+        while True:
+            key = self._key.get()
+            with self._exchange(method, path, body, key, limit_bytes, ends_at) as answer:
+                if answer.is_success:
+                    if answer.fault is not None:
+                        raise unusable(answer.status, answer.fault)
+                    return read(answer)
+            if answer.status != _UNAUTHORIZED or is_second or not self._key.refresh():
+                raise error_of(answer, key)
+            if time.monotonic() >= ends_at:
+                message = "HTTP 401, and no time was left to use the key that was read again"
+                raise Unavailable("unavailable", message, status=answer.status)
+            is_second = True
 
-    def stream(
+    def open_stream(
         self, path: str, media_type: str, *, ends_at: float, idle_timeout_s: float, limit_bytes: int
-    ) -> Generator[bytes]:
-        """Yield the body of a GET as it comes in, until it ends or it is `ends_at` on the monotonic clock.
+    ) -> "ByteStream":
+        """Return a stream whose connection is open and whose request is not sent yet.
 
-        Raises UpstreamError for any other answer, one that breaks off, is silent for `idle_timeout_s` or goes on
-        after `limit_bytes`. Closes its connection however it ends, with `close()` too.
+        Raises Unavailable when no connection comes about.
         """
-        with suppress(_TimeIsUp), ExitStack() as connections:
-            response = connections.enter_context(self._listen(path, media_type, ends_at, idle_timeout_s))
-            if response.status == 401 and self._key.refresh():  # noqa: PLR2004 - Unauthorized
-                connections.close()
-                response = connections.enter_context(self._listen(path, media_type, ends_at, idle_timeout_s))
-            if not _is_success(response.status):
-                raise self._error(_read(response, MAX_ANSWER_BYTES, ends_at))
-            if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != media_type:
-                raise unusable(response.status, f"not {media_type}")
-            size_bytes = 0
-            while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
-                size_bytes += len(chunk)
-                if size_bytes > limit_bytes:
-                    raise unusable(response.status, f"more than {limit_bytes} bytes")
-                if time.monotonic() >= ends_at:
-                    return
-                yield chunk
-
-    def _attempt(
-        self, method: str, path: str, body: bytes | None, limit_bytes: int, ends_at: float
-    ) -> Answer:
-        headers = self._headers("application/json")
-        with ExitStack() as done:
-            calls = self._pool
-            if body is not None:
-                # A kept connection may be gone without our knowing, and then nobody can say whether the
-                # start was received: it gets a connection of its own, which nobody gets after it.
-                calls = self._new_pool()
-                done.callback(calls.close)
-                headers |= {"Content-Type": "application/json", "Connection": "close"}
-            done.enter_context(shut_down_at(ends_at, calls))
-            try:
-                response = calls.urlopen(
-                    method, path, body, headers, retries=False, redirect=False, preload_content=False
-                )
-            except NotConnected as error:
-                raise _unreachable(error) from error
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise PerhapsAccepted("no_answer", f"no answer: {type(error).__name__}") from error
-            # Read to its end it has already given its connection back; otherwise that is unfit for reuse.
-            done.callback(response.close)
-            return _read(response, limit_bytes, ends_at)
+        key = self._key.get()
+        connection = self._connect(ends_at)
+        connection.timeout = idle_timeout_s
+        headers = _headers(key, media_type) | {"Cache-Control": "no-cache"}
+        return ByteStream(connection, path, headers, key, media_type, ends_at, limit_bytes)
 
     @contextmanager
-    def _listen(
-        self, path: str, media_type: str, ends_at: float, idle_timeout_s: float
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """Send a GET on a connection of its own, whose socket can be shut down when time is up."""
-        left_s = ends_at - time.monotonic()
-        if left_s <= 0:
-            raise _TimeIsUp
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, key: str, limit_bytes: int, ends_at: float
+    ) -> Iterator[Answer]:
+        """Yield the answer. Keep the connection if it can be reused and the block raises nothing."""
+        headers = _headers(key, "application/json")
+        if body is not None:
+            headers |= {"Content-Type": "application/json", "Connection": "close"}
+        connection, answer = self._attempt(method, path, body, headers, limit_bytes, ends_at)
+        is_kept = False
+        try:
+            yield answer
+            is_kept = (
+                body is None
+                and answer.is_whole
+                and not self._kept
+                and connection.opened.is_drained
+                and connection.is_connected
+            )
+        finally:
+            if is_kept:
+                self._kept.append(connection)
+            else:
+                connection.close()
+
+    def _attempt(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit_bytes: int,
+        ends_at: float,
+    ) -> tuple[Connection, Answer]:
+        """Return the answer and its connection: the kept one, or a new one.
+
+        A GET or DELETE is sent once more on a new connection when the kept one turns out to be closed. A POST always
+        has a new one: on a kept one it could fail without telling us whether it was received.
+        """
+        lost = None
+        if body is None and (kept := self._take_kept()) is not None:
+            try:
+                return kept, self._send(kept, method, path, body, headers, limit_bytes, ends_at, is_kept=True)
+            except _ClosedWhileIdle as error:
+                lost = _no_answer(error.__cause__)
+                if time.monotonic() >= ends_at:
+                    raise lost from error
+        try:
+            connection = self._connect(ends_at)
+        except Unavailable as error:
+            if lost is not None:
+                # The server may have carried out the first request before it closed the connection.
+                raise lost from error
+            raise
+        answer = self._send(connection, method, path, body, headers, limit_bytes, ends_at)
+        if lost is not None and method == "DELETE" and answer.is_unavailable:
+            connection.close()
+            raise lost
+        return connection, answer
+
+    def _send(
+        self,
+        connection: Connection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit_bytes: int,
+        ends_at: float,
+        *,
+        is_kept: bool = False,
+    ) -> Answer:
+        """Send one request and read its answer. Close the connection if it breaks."""
+        status = None
+        connection.timeout = self._read_timeout_s
+        connection.opened.begin_call(ends_at)
+        try:
+            _request(connection, method, path, body, headers)
+            with closing(connection.getresponse()) as response:
+                status = response.status
+                if not is_success(status):
+                    limit_bytes = min(limit_bytes, MAX_ANSWER_BYTES)
+                connection.opened.allow(limit_bytes)
+                return read_answer(response, limit_bytes)
+        except _BROKEN as error:
+            received_bytes = connection.opened.received_bytes
+            connection.close()
+            if is_kept and not received_bytes and not isinstance(error, TimeoutError):
+                raise _ClosedWhileIdle from error
+            raise _no_answer(error, status) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    def _take_kept(self) -> Connection | None:
+        with suppress(IndexError):
+            connection = self._kept.pop()
+            # Readable is what is at its end, and what sent something that was not asked for.
+            if connection.is_connected:
+                return connection
+            connection.close()
+        return None
+
+    def _connect(self, ends_at: float) -> Connection:
+        connection = connection_to(self._base_url, self._connect_timeout_s)
+        connection.ends_at = ends_at
+        try:
+            connection.connect()
+        except NotConnected as error:
+            raise Unavailable("unreachable", f"no connection: {clip(str(error), 300)}") from error
+        return connection
+
+
+class ByteStream:
+    """The body of one GET as it arrives. One thread reads it; another one may shut it down."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        path: str,
+        headers: dict[str, str],
+        key: str,
+        media_type: str,
+        ends_at: float,
+        limit_bytes: int,
+    ) -> None:
+        """Take over an open connection. `ends_at` is on the monotonic clock."""
+        self._connection = connection
+        self._socket = connection.opened
+        # http.client closes the socket where the answer ends. The descriptor must outlive `shut_down`, which would
+        # otherwise meet another socket that was given the same number.
+        self._held = connection.opened.hold()
+        self._path = path
+        self._headers = headers
+        self._key = key
+        self._media_type = media_type
+        self.ends_at = ends_at
+        self._limit_bytes = limit_bytes
+        self.status: int | None = None
+        """The status of the answer once it is known to be a stream."""
+
+    def pieces(self) -> Generator[bytes]:
+        """Send the request and yield the decoded body, until the server or the deadline ends it.
+
+        Raises UpstreamError for an answer that is no success or has another media type, that breaks off, that is
+        silent for too long, or that goes on after the limit.
+        """
+        self._socket.begin_call(self.ends_at)
         status = None
         try:
-            with closing(connection_beside(self._pool, min(self._connect_timeout_s, left_s))) as connection:
-                connection.connect()
-                connection.timeout = idle_timeout_s
-                with shut_down_at(ends_at, connection):
-                    connection.request("GET", path, headers=self._headers(media_type), preload_content=False)
-                    with closing(connection.getresponse()) as response:
-                        status = response.status
-                        yield response
-        except (NotConnected, urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
-            if time.monotonic() >= ends_at:
-                raise _TimeIsUp from error
-            if isinstance(error, NotConnected):
-                raise _unreachable(error) from error
-            message = f"{'no answer' if status is None else 'the stream broke off'}: {type(error).__name__}"
-            raise PerhapsAccepted("no_answer", message, status=status) from error
+            _request(self._connection, "GET", self._path, None, self._headers)
+            with closing(self._connection.getresponse()) as response:
+                status = response.status
+                self._socket.allow(self._limit_bytes)
+                self._check(response)
+                self.status = status
+                size_bytes = 0
+                while piece := response.read1(_PIECE_BYTES, decode_content=True):
+                    size_bytes += len(piece)
+                    if size_bytes > self._limit_bytes:
+                        raise unusable(status, f"more than {self._limit_bytes} bytes")
+                    yield piece
+        except urllib3.exceptions.DecodeError as error:
+            raise unusable(status or 0, "its encoding is broken") from error
+        except _BROKEN as error:
+            if time.monotonic() < self.ends_at:
+                raise _no_answer(error, status) from error
 
-    def _headers(self, accept: str) -> dict[str, str]:
-        return {
-            "X-API-Key": self._key.get(),
-            "Accept": accept,
-            # A compressed body could unfold into any size.
-            "Accept-Encoding": "identity",
-            "User-Agent": "waterhook",
-        }
+    def _check(self, response: urllib3.BaseHTTPResponse) -> None:
+        if not is_success(response.status):
+            raise error_of(read_answer(response, MAX_ANSWER_BYTES), self._key)
+        if (fault := fault_of(response)) is not None:
+            raise unusable(response.status, fault)
+        if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != self._media_type:
+            raise unusable(response.status, f"not {self._media_type}")
 
-    def _error(self, answer: Answer) -> UpstreamError:
-        """Sort an answer that is no success; every status that a start may meet has its place here."""
-        # In this order: a key that was cut in two would not be found.
-        detail = clip(_detail(answer).replace(self._key.get(), "***"), _MAX_DETAIL_CHARS)
-        said = f"HTTP {answer.status}" + (f": {detail}" if detail else "")
-        status = answer.status
-        if status in {429, 503}:
-            return Unavailable("unavailable", said, status=status, retry_after_s=_retry_after_s(answer))
-        if 300 <= status < 400:  # noqa: PLR2004 - the redirections of RFC 9110
-            return Refused("redirected", f"HTTP {status}: redirects are not followed", status=status)
-        if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - 408 leaves open how far it got
-            return Refused("refused", said, status=status)
-        return PerhapsAccepted("server_error", said, status=status, retry_after_s=_retry_after_s(answer))
+    def shut_down(self) -> None:
+        """End the connection for both sides. Whoever waits for it in `pieces` wakes."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection. No thread may be in `pieces` any more."""
+        self._connection.close()
+        self._held.close()
 
 
-def unusable(status: int, why: str) -> PerhapsAccepted:
-    """Return the error for a success that says nothing one can use."""
-    return PerhapsAccepted("unusable_answer", f"HTTP {status}, but {clip(why, 100)}", status=status)
+def _headers(key: str, accept: str) -> dict[str, str]:
+    return {
+        "X-API-Key": key,
+        "Accept": accept,
+        # Answers are decoded all the same: some gateways compress what nobody asked them to.
+        "Accept-Encoding": "identity",
+        "User-Agent": "waterhook",
+    }
 
 
-def _unreachable(error: NotConnected) -> Unavailable:
-    return Unavailable("unreachable", f"no connection: {clip(str(error), _MAX_DETAIL_CHARS)}")
-
-
-def _is_success(status: int) -> bool:
-    return 200 <= status < 300  # noqa: PLR2004 - the successes of RFC 9110
-
-
-def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int, ends_at: float) -> Answer:
-    """Read at most `limit_bytes` until `ends_at` on the monotonic clock, however slowly they drip."""
-    body = bytearray()
+def _request(
+    connection: Connection, method: str, path: str, body: bytes | None, headers: dict[str, str]
+) -> None:
+    """Send a request, all of it unless the server has answered before."""
     try:
-        while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
-            body += chunk
-            if len(body) > limit_bytes:
-                break
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise PerhapsAccepted(
-            "no_answer", f"the answer broke off: {type(error).__name__}", status=response.status
-        ) from error
-    if len(body) <= limit_bytes and time.monotonic() >= ends_at:
-        # A body without a length ends where the connection does, and we may have shut it down.
-        raise PerhapsAccepted("no_answer", "the answer took too long", status=response.status)
-    return Answer(
-        response.status, response.headers, bytes(body[:limit_bytes]), capped=len(body) > limit_bytes
-    )
+        connection.request(method, path, body, headers, preload_content=False)
+    except (BrokenPipeError, ConnectionResetError):
+        # It may have answered before it closed; urllib3's pool reads on too.
+        pass
+    except TimeoutError:
+        # It does not read on. A refusal, of a body that is too large for example, may be there already.
+        if connection.is_connected:
+            raise
 
 
-def _detail(answer: Answer) -> str:
-    """Return the `detail` of an error body; an HTML page of a gateway has none."""
-    try:
-        value = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return ""
-    detail = value.get("detail") if isinstance(value, dict) else None
-    return detail if isinstance(detail, str) else ""
+def _no_answer(error: BaseException | None, status: int | None = None) -> PerhapsAccepted:
+    what = "no answer" if status is None else "the answer broke off"
+    return PerhapsAccepted("no_answer", f"{what}: {type(error).__name__}", status=status)
 
 
-def _retry_after_s(answer: Answer) -> float | None:
-    """Return the seconds of a Retry-After header in either of its forms (RFC 9110, 10.2.3), or None."""
-    value = (answer.headers.get("Retry-After") or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return None
+def _close_all(connections: list[Connection]) -> None:
+    for connection in connections:
+        connection.close()

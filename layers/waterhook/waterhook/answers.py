@@ -1,0 +1,144 @@
+"""Answers of the upstream: read within limits, checked for what makes them unreadable, sorted by what they mean."""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import urllib3
+
+from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.models import clip
+
+MAX_ANSWER_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
+_MAX_DETAIL_CHARS = 300
+# 429 and 503, and what a CDN answers by itself when it did not reach the origin: 521 refused, 523 no route,
+# 525 and 526 TLS, 530 no address. 520, 522, 524 and 527 leave open whether the origin received the request.
+_NOT_RECEIVED = {429, 503, 521, 523, 525, 526, 530}
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_ENCODINGS = {"gzip", "x-gzip", "deflate"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    capped: bool = False
+    """Whether the body went on after the limit."""
+    fault: str | None = None
+    """Why the body can't be read, if so."""
+    is_whole: bool = False
+    """Whether the body was read to its end, and the end is beyond doubt."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return is_success(self.status)
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether the status means that the request was not carried out and may be repeated."""
+        return self.status in _NOT_RECEIVED
+
+
+def is_success(status: int) -> bool:
+    """Return whether a status is 2xx."""
+    return 200 <= status < 300  # noqa: PLR2004 - the successes of RFC 9110
+
+
+def read_answer(response: urllib3.BaseHTTPResponse, limit_bytes: int) -> Answer:
+    """Read at most `limit_bytes` of the body, counted after decoding, and never hold more than a chunk beyond them.
+
+    Raises what urllib3 and the socket raise when the answer breaks off.
+    """
+    fault = fault_of(response)
+    if fault is not None:
+        return Answer(response.status, response.headers, fault=fault)
+    body = bytearray()
+    try:
+        while chunk := response.read1(_CHUNK_BYTES, decode_content=True):
+            body += chunk
+            if len(body) > limit_bytes:
+                return Answer(response.status, response.headers, bytes(body[:limit_bytes]), capped=True)
+    except urllib3.exceptions.DecodeError:
+        return Answer(response.status, response.headers, fault=_encoding_fault(response, "broken"))
+    return Answer(response.status, response.headers, bytes(body), is_whole=_ends_clearly(response))
+
+
+def fault_of(response: urllib3.BaseHTTPResponse) -> str | None:
+    """Return why the body of an answer can't be read, or None when it can."""
+    headers = response.headers
+    if response.status < HTTPStatus.OK:
+        return "it is not a final answer"
+    # http.client takes any other list of transfer encodings, even one that ends in `chunked`, for none.
+    if (transfer := headers.get("Transfer-Encoding", "").strip().lower()) not in {"", "identity", "chunked"}:
+        return f"its transfer encoding is {clip(transfer, 40)}"
+    lengths = {part.strip() for part in headers.get("Content-Length", "0").split(",")}
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths.pop()):
+        return "its Content-Length is not a number"
+    encodings = [part.strip() for part in headers.get("Content-Encoding", "").lower().split(",")]
+    if encodings not in ([""], ["identity"]) and not _ENCODINGS.issuperset(encodings):
+        return _encoding_fault(response, "not one we can read")
+    return None
+
+
+def _encoding_fault(response: urllib3.BaseHTTPResponse, what: str) -> str:
+    return f"its encoding {clip(response.headers.get('Content-Encoding', ''), 40)} is {what}"
+
+
+def _ends_clearly(response: urllib3.BaseHTTPResponse) -> bool:
+    """Return whether client and server surely agree on where the body ended (RFC 9112, 6.3)."""
+    headers = response.headers
+    is_chunked, length = "Transfer-Encoding" in headers, headers.get("Content-Length")
+    said_to_end = "close" in headers.get("Connection", "").lower()
+    return not said_to_end and not (is_chunked and length) and "," not in (length or "")
+
+
+def error_of(answer: Answer, key: str) -> UpstreamError:
+    """Return the error for an answer that is no success. `key` is left out of its message."""
+    # In this order: a key that was cut in two would not be found.
+    detail = clip(_detail(answer).replace(key, "***"), _MAX_DETAIL_CHARS)
+    message = f"HTTP {answer.status}" + (f": {detail}" if detail else "")
+    status = answer.status
+    if status < HTTPStatus.OK:
+        return unusable(status, "it is not a final answer")
+    if answer.is_unavailable:
+        return Unavailable("unavailable", message, status=status, retry_after_s=retry_after_s(answer))
+    if 300 <= status < 400:  # noqa: PLR2004 - the redirections of RFC 9110
+        return Refused("redirected", f"HTTP {status}: redirects are not followed", status=status)
+    if 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT:  # noqa: PLR2004 - 408 leaves it open
+        return Refused("refused", message, status=status)
+    return PerhapsAccepted("server_error", message, status=status, retry_after_s=retry_after_s(answer))
+
+
+def unusable(status: int, why: str) -> PerhapsAccepted:
+    """Return the error for an answer whose content can't be used."""
+    return PerhapsAccepted("unusable_answer", f"HTTP {status}, but {clip(why, 100)}", status=status)
+
+
+def _detail(answer: Answer) -> str:
+    """Return the `detail` of an error body; an HTML page of a gateway has none."""
+    try:
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return ""
+    detail = value.get("detail") if isinstance(value, dict) else None
+    return detail if isinstance(detail, str) else ""
+
+
+def retry_after_s(answer: Answer) -> float | None:
+    """Return the seconds of a Retry-After header in either of its forms (RFC 9110, 10.2.3), or None."""
+    value = (answer.headers.get("Retry-After") or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,888 @@
+"""The client's event stream against a scripted upstream: its events, its end, its faults and its thread."""
+
+import gzip
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from http.client import responses
+from pathlib import Path
+
+import pytest
+
+from local.certificate import for_loopback
+from waterhook import client as client_module
+from waterhook.client import MAX_STREAM_BYTES, WaterflaiClient
+from waterhook.errors import InvalidRequest, PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.event_stream import MAX_WAITING_EVENTS, EventStream, StreamEnd, StreamEvent
+from waterhook.figures import Asked, Call, Figure
+from waterhook.sse import MAX_LINE_BYTES
+
+KEY = "the-key"
+NEW_KEY = "the-new-key"
+
+
+@dataclass
+class Keys:
+    """A secret that may have been rotated: `refresh` finds the next of its keys, if there is one."""
+
+    keys: list[str] = field(default_factory=lambda: [KEY])
+    refreshes: int = 0
+    read_by: set[str] = field(default_factory=set)
+
+    def get(self) -> str:
+        self.read_by.add(threading.current_thread().name)
+        return self.keys[0]
+
+    def refresh(self) -> bool:
+        self.refreshes += 1
+        if len(self.keys) == 1:
+            return False
+        self.keys.pop(0)
+        return True
+
+
+type Step = bytes | float | Callable[[socket.socket], None]
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+HOLDS_S = 60
+PATIENCE_S = 30
+"""Less than anybody here holds out, more than a busy machine takes for anything."""
+
+
+def hold(connection: socket.socket) -> None:
+    """Say nothing until the client hangs up."""
+    connection.settimeout(HOLDS_S)
+    while connection.recv(1024):
+        pass
+
+
+def forever(piece: bytes, every_s: float = 0.0) -> Callable[[socket.socket], None]:
+    def send(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(piece)
+            time.sleep(every_s)
+
+    return send
+
+
+class Upstream:
+    """A server on a free port of the loopback: one script for each connection, in order.
+
+    A script is played once the request is in: bytes are sent, numbers are seconds to sleep, functions are called.
+    """
+
+    def __init__(self, *scripts: Sequence[Step], context: ssl.SSLContext | None = None) -> None:
+        self._context = context
+        self.requests: list[str] = []
+        self.hung_up = threading.Event()
+        """The client closed a connection, or the script did."""
+        self._scripts = list(scripts)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with suppress(OSError):
+            if self._context:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            self._play(connection)
+        self.hung_up.set()
+
+    def _play(self, connection: socket.socket) -> None:
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                received = connection.recv(4096)
+                if not received:
+                    return
+                head += received
+            self.requests.append(head.decode())
+            script = self._scripts[len(self.requests) - 1] if len(self.requests) <= len(self._scripts) else []
+            for step in script:
+                if isinstance(step, bytes):
+                    connection.sendall(step)
+                elif isinstance(step, float):
+                    time.sleep(step)
+                else:
+                    step(connection)
+
+    def close(self) -> None:
+        # A thread that sits in accept keeps the port open unless it is woken.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(60)
+
+
+type Serve = Callable[..., Upstream]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    upstreams: list[Upstream] = []
+
+    def start(*scripts: Sequence[Step], context: ssl.SSLContext | None = None) -> Upstream:
+        upstreams.append(Upstream(*scripts, context=context))
+        return upstreams[-1]
+
+    yield start
+    for upstream in upstreams:
+        upstream.close()
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "event-stream"]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    assert readers() == []
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return for_loopback(tmp_path_factory.mktemp("tls") / "server.pem")
+
+
+@pytest.fixture
+def over_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """Return a server's context whose certificate the client trusts."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    client_module.shared_ssl_context.cache_clear()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    yield context
+    client_module.shared_ssl_context.cache_clear()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+# Until the connection is closed.
+OPEN = STREAM + b"\r\n"
+CHUNKED = STREAM + b"Transfer-Encoding: chunked\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(text: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(text), text)
+
+
+def event(**value: object) -> bytes:
+    return f"data: {json.dumps(value)}\n\n".encode()
+
+
+def plain(status: int, body: bytes, *headers: bytes) -> bytes:
+    head = f"HTTP/1.1 {status} {responses[status]}\r\nContent-Length: {len(body)}\r\n".encode()
+    return head + b"".join(header + b"\r\n" for header in headers) + b"\r\n" + body
+
+
+def opened(
+    upstream: Upstream, keys: Keys | None = None, *, for_s: float = HOLDS_S, idle_timeout_s: float = HOLDS_S
+) -> closing[EventStream]:
+    client = WaterflaiClient(upstream.url, keys or Keys())
+    ends_at = time.monotonic() + for_s
+    return closing(client.open_stream("exec-1", ends_at=ends_at, idle_timeout_s=idle_timeout_s))
+
+
+def rest(stream: EventStream) -> tuple[list[StreamEvent], UpstreamError | None]:
+    """Return the events that are still to come, and the error of the end."""
+    events: list[StreamEvent] = []
+    while True:
+        match stream.next(PATIENCE_S):
+            case StreamEvent() as event:
+                events.append(event)
+            case StreamEnd(error):
+                assert stream.next(0) == StreamEnd(error)
+                return events, error
+            case None:
+                raise AssertionError("neither an event nor an end")
+
+
+def listen(
+    upstream: Upstream, keys: Keys | None = None, *, for_s: float = HOLDS_S, idle_timeout_s: float = HOLDS_S
+) -> list[StreamEvent]:
+    with opened(upstream, keys, for_s=for_s, idle_timeout_s=idle_timeout_s) as stream:
+        events, error = rest(stream)
+    assert error is None
+    return events
+
+
+def failure(
+    upstream: Upstream, keys: Keys | None = None, *, for_s: float = HOLDS_S, idle_timeout_s: float = HOLDS_S
+) -> UpstreamError:
+    with opened(upstream, keys, for_s=for_s, idle_timeout_s=idle_timeout_s) as stream:
+        events, error = rest(stream)
+    assert events == []
+    assert error is not None
+    return error
+
+
+def calls_of(
+    upstream: Upstream, *, idle_timeout_s: float = HOLDS_S, take: float | None = PATIENCE_S
+) -> list[Call]:
+    """Return what the stream reported of itself after up to one event or end was taken."""
+    calls: list[Call] = []
+
+    def watch(call: Call) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        calls.append(call)
+
+    client = WaterflaiClient(upstream.url, Keys(), watch=watch)
+    with closing(
+        client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=idle_timeout_s)
+    ) as stream:
+        assert calls == []
+        if take is not None:
+            stream.next(take)
+            stream.next(0)
+    stream.close()
+    return calls
+
+
+@dataclass
+class Elapsed:
+    since: float = field(default_factory=time.monotonic)
+
+    def __call__(self) -> float:
+        return time.monotonic() - self.since
+
+
+# ---- What it yields -------------------------------------------------------------------------------------------
+
+TWO = event(type="node_started") + event(type="execution_completed")
+BOTH = [StreamEvent("node_started"), StreamEvent("execution_completed")]
+
+
+def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
+    upstream = serve([CHUNKED, LAST_CHUNK])
+
+    assert listen(upstream) == []
+
+    (request,) = upstream.requests
+    lines = request.split("\r\n")
+    assert lines[0] == "GET /v1/executions/exec-1/stream HTTP/1.1"
+    assert {
+        "X-API-Key: the-key",
+        "Accept: text/event-stream",
+        "Accept-Encoding: identity",
+        "Cache-Control: no-cache",
+    } <= set(lines)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([CHUNKED, chunk(TWO), LAST_CHUNK], id="chunked"),
+        pytest.param([CHUNKED, *(chunk(bytes([byte])) for byte in TWO), LAST_CHUNK], id="byte by byte"),
+        pytest.param([OPEN, TWO], id="until closed"),
+        pytest.param([STREAM + b"Content-Length: %d\r\n\r\n" % len(TWO), TWO], id="of known length"),
+        pytest.param([OPEN, b"\xef\xbb\xbf", TWO.replace(b"\n", b"\r\n")], id="BOM and CRLF"),
+        pytest.param([OPEN, TWO.replace(b"\n", b"\r")], id="CR"),
+        pytest.param([OPEN, b": ping\n\n", TWO[:30], 0.05, TWO[30:], b": bye\n\n"], id="with comments"),
+        pytest.param([OPEN, b"id: 1\nretry: 5\nevent: x\n", TWO], id="with other fields"),
+        pytest.param([OPEN, b"id: 1\n\n\n\n", TWO, b"data\n\n"], id="with empty events"),
+        pytest.param(
+            [OPEN, TWO.replace(b", ", b",\ndata: ").replace(b"{", b"{\ndata:")], id="on several lines"
+        ),
+        pytest.param([OPEN, TWO, b"data: {}"], id="cut off in an event"),
+        pytest.param(
+            [OPEN.replace(b"text/event-stream", b"Text/Event-Stream; charset=utf-8"), TWO], id="charset"
+        ),
+        pytest.param(
+            [OPEN.replace(b"text/event-stream", b"text/event-stream ; charset=utf-8"), TWO],
+            id="a space before the charset",
+        ),
+        pytest.param([b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3, 0.05, OPEN, TWO], id="after interim answers"),
+        pytest.param([OPEN, b":" + b"x" * 1024 * 1024 + b"\n", TWO], id="after a comment of 1 MiB"),
+        pytest.param(
+            [OPEN, b"more: " + b"x" * 1024 * 1024 + b"\n", TWO], id="after an unknown field of 1 MiB"
+        ),
+        pytest.param([STREAM + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(TWO)], id="compressed"),
+    ],
+)
+def test_a_stream_yields_its_objects(serve: Serve, script: list[Step]) -> None:
+    assert listen(serve(script)) == BOTH
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        b"",
+        b"[1]",
+        b'"text"',
+        b"1",
+        b"null",
+        b'{"type": "node',
+        b"{" * 9,
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_data_that_is_no_json_object_is_passed_over(serve: Serve, data: bytes) -> None:
+    assert listen(serve([OPEN, b"data: " + data + b"\n\n", TWO])) == BOTH
+
+
+def test_a_stream_of_comments_yields_nothing(serve: Serve) -> None:
+    assert listen(serve([OPEN, b": ping\n\n" * 1000])) == []
+
+
+def test_an_event_is_yielded_as_it_comes_and_not_with_the_next(serve: Serve) -> None:
+    with opened(serve([CHUNKED, chunk(event(type="node_started")), hold])) as stream:
+        elapsed = Elapsed()
+        assert stream.next(HOLDS_S) == StreamEvent("node_started")
+        assert elapsed() < PATIENCE_S
+
+
+def test_a_compressed_event_is_yielded_as_it_comes(serve: Serve) -> None:
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    piece = packer.compress(event(type="node_started")) + packer.flush(zlib.Z_SYNC_FLUSH)
+    with opened(serve([STREAM + b"Content-Encoding: gzip\r\n\r\n", piece, hold])) as stream:
+        assert stream.next(PATIENCE_S) == StreamEvent("node_started")
+
+
+def test_events_in_one_tls_record_are_all_yielded(serve: Serve, over_tls: ssl.SSLContext) -> None:
+    """The socket is not readable while the rest of the record waits inside TLS."""
+    many = event(type="node_started") * 300
+    with opened(serve([CHUNKED, chunk(many), hold], context=over_tls)) as stream:
+        assert [stream.next(PATIENCE_S) for _ in range(300)] == [StreamEvent("node_started")] * 300
+
+
+def test_nothing_within_the_timeout_is_neither_event_nor_end(serve: Serve) -> None:
+    with opened(serve([hold])) as stream:
+        assert [stream.next(timeout_s) for timeout_s in (0.05, 0, -1)] == [None] * 3
+        assert not stream.opened
+
+
+def test_a_stream_is_open_once_its_answer_is_known_to_be_one(serve: Serve) -> None:
+    with opened(serve([OPEN, event(type="node_started"), hold])) as stream:
+        stream.next(PATIENCE_S)
+        assert stream.opened
+    with opened(serve([plain(404, b"{}")])) as stream:
+        stream.next(PATIENCE_S)
+        assert not stream.opened
+
+
+def test_the_events_before_a_final_one_come_first_and_in_order(serve: Serve) -> None:
+    progress = b"".join(event(type="progress_update", progress=number / 4) for number in range(400))
+    events = listen(serve([CHUNKED, chunk(progress + event(type="execution_completed")), LAST_CHUNK]))
+    assert [one.progress for one in events[:-1]] == [number / 4 for number in range(400)]
+    assert events[-1].is_final
+
+
+# ---- What is an event -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_final"),
+    [
+        ("node_started", False),
+        ("node_completed", False),
+        ("node_", False),
+        ("progress_update", False),
+        ("execution_completed", True),
+        ("execution_failed", True),
+        ("execution_cancelled", True),
+        ("execution_canceled", True),
+    ],
+)
+def test_the_known_types_are_events(serve: Serve, kind: str, *, is_final: bool) -> None:
+    (got,) = listen(serve([OPEN, event(type=kind)]))
+    assert (got, got.is_final) == (StreamEvent(kind), is_final)
+
+
+@pytest.mark.parametrize(
+    "kind", ["ping", "heartbeat", "", "execution_started", "Node_started", 5, ["node_"], {}]
+)
+def test_other_types_are_no_events(serve: Serve, kind: object) -> None:
+    assert listen(serve([OPEN, event(type=kind), b"event: node_started\n" + event(type=kind)])) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (b"event: execution_completed\ndata: {}\n\n", "execution_completed"),
+        (b'event: node_started\ndata: {"type": null}\n\n', "node_started"),
+        (b'event: message\ndata: {"type": "node_started"}\n\n', "node_started"),
+        (b'event: execution_failed\ndata: {"type": "node_started"}\n\n', "node_started"),
+        (b"event: ping\ndata: {}\n\n", None),
+        (b"event: execution_completed\ndata: done\n\n", None),
+        (b"event: execution_completed\ndata: []\n\n", None),
+        (b"event: execution_completed\n\n", None),
+    ],
+)
+def test_the_name_of_an_event_counts_where_its_data_has_no_type(
+    serve: Serve, text: bytes, kind: str | None
+) -> None:
+    assert [one.type for one in listen(serve([OPEN, text]))] == ([kind] if kind else [])
+
+
+def test_events_of_another_execution_are_ignored(serve: Serve) -> None:
+    events = [
+        event(type="node_started", execution_id=id_) for id_ in ("another", "exec-1", None, "", 5, "exec-1 ")
+    ]
+    assert len(listen(serve([OPEN, *events]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "progress"),
+    [
+        ("50", 50.0),
+        ("33.33333", 33.333),
+        ("0", 0.0),
+        ("-0.0", 0.0),
+        ("-5", 0.0),
+        ("100.5", 100.0),
+        ("9" * 400, 100.0),
+        ("-" + "9" * 400, 0.0),
+        ("1e-200", 0.0),
+        ("1e999", None),
+        ("NaN", None),
+        ("Infinity", None),
+        ("-Infinity", None),
+        ("true", None),
+        ('"50"', None),
+        ("null", None),
+        ("[50]", None),
+    ],
+)
+def test_progress_is_a_bounded_percentage_or_none(serve: Serve, text: str, progress: float | None) -> None:
+    data = f'data: {{"type": "progress_update", "progress": {text}}}\n\n'.encode()
+    (got,) = listen(serve([OPEN, data]))
+    assert repr(got.progress) == repr(progress)
+
+
+@pytest.mark.parametrize(
+    ("fields", "node_id"),
+    [
+        ({"node_id": "a"}, "a"),
+        ({"current_node": "b"}, "b"),
+        ({"node_id": "a", "current_node": "b"}, "a"),
+        ({"node_id": "", "current_node": "b"}, "b"),
+        ({"node_id": 5}, None),
+        ({"node_id": {"x": 1}}, None),
+        ({"node_id": "a\nb"}, "a b"),
+    ],
+)
+def test_the_node_is_text_on_one_line(serve: Serve, fields: dict[str, object], node_id: str | None) -> None:
+    (got,) = listen(serve([OPEN, event(type="node_started", **fields)]))
+    assert got.node_id == node_id
+
+
+def test_long_names_are_clipped(serve: Serve) -> None:
+    (got,) = listen(serve([OPEN, event(type="node_" + "x" * 500, node_id="y" * 5000)]))
+    assert (len(got.type), len(got.node_id or "")) == (40, 200)
+
+
+# ---- When it ends ---------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_ends_early_is_no_failure(serve: Serve) -> None:
+    assert listen(serve([CHUNKED, chunk(event(type="node_started")), LAST_CHUNK])) == BOTH[:1]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([hold], id="no answer yet"),
+        pytest.param([forever(b"HTTP/1.1 200 OK\r\n"[:1], 0.05)], id="a head that drips"),
+        pytest.param([STREAM, forever(b"X-More: of it\r\n", 0.05)], id="a head without end"),
+        pytest.param([CHUNKED, hold], id="nothing"),
+        pytest.param([CHUNKED, chunk(b": ping\n\n"), hold], id="silence"),
+        pytest.param([OPEN, forever(b": ping\n\n", 0.05)], id="pings"),
+        pytest.param([CHUNKED, forever(chunk(b":"), 0.05)], id="drops"),
+        pytest.param([b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n", hold], id="an error"),
+    ],
+)
+def test_it_ends_in_time_whatever_it_waits_for(serve: Serve, script: list[Step]) -> None:
+    upstream = serve(script)
+    elapsed = Elapsed()
+
+    assert listen(upstream, for_s=0.4) == []
+
+    assert 0.4 <= elapsed() < PATIENCE_S
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
+    upstream = serve([CHUNKED, forever(chunk(event(type="progress_update")), 0.02)])
+    elapsed = Elapsed()
+
+    events = listen(upstream, for_s=1)
+
+    assert elapsed() < PATIENCE_S
+    assert events[0] == StreamEvent("progress_update")
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+def test_time_that_is_up_asks_nothing(serve: Serve) -> None:
+    upstream = serve([OPEN, TWO])
+
+    assert listen(upstream, for_s=0) == []
+    assert upstream.requests == []
+
+
+def test_a_stream_that_nobody_takes_from_ends_in_time(serve: Serve) -> None:
+    with opened(serve([OPEN, forever(event(type="node_started"))]), for_s=0.5) as stream:
+        (reader,) = readers()
+        reader.join(PATIENCE_S)
+        assert not reader.is_alive()
+        events, error = rest(stream)
+        assert (len(events), error) == (MAX_WAITING_EVENTS, None)
+
+
+def test_any_byte_is_a_sign_of_life(serve: Serve) -> None:
+    upstream = serve([CHUNKED, *[chunk(b":"), 0.25] * 8, chunk(b"\n" + TWO), LAST_CHUNK])
+    assert listen(upstream, idle_timeout_s=1.5) == BOTH
+
+
+def test_a_stream_read_to_its_end_is_closed_although_the_upstream_would_keep_it(serve: Serve) -> None:
+    upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold])
+
+    assert listen(upstream) == BOTH
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+# ---- As what it fails -----------------------------------------------------------------------------------------
+
+
+def test_nobody_there_is_unavailable() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    calls: list[Call] = []
+    client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), watch=calls.append)
+
+    with pytest.raises(Unavailable) as caught:
+        client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
+
+    assert caught.value.code == "unreachable"
+    (call,) = calls
+    assert (call.asked, call.error, call.kind) == (Asked.STREAM, caught.value, Figure.UPSTREAM_UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        pytest.param([hold], None, id="never answers"),
+        pytest.param([STREAM, hold], None, id="half a head"),
+        pytest.param([], None, id="hangs up"),
+        pytest.param([reset], None, id="resets"),
+        pytest.param([b"\x00\xff nonsense\r\n\r\n"], None, id="no HTTP"),
+        pytest.param([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"], None, id="too many headers"),
+        pytest.param([b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000], None, id="endless header"),
+        pytest.param([CHUNKED, hold], 200, id="stalls before the first byte"),
+        pytest.param([CHUNKED, chunk(b"data: {}\n"), hold], 200, id="stalls in an event"),
+        pytest.param([CHUNKED, chunk(b": ping\n\n"), b"5\r\n"], 200, id="breaks off in a chunk"),
+        pytest.param([CHUNKED, chunk(b": ping\n\n")], 200, id="breaks off between chunks"),
+        pytest.param([CHUNKED, b"rubbish\r\n"], 200, id="no chunks"),
+        pytest.param([STREAM + b"Content-Length: 99\r\n\r\n", b": ping\n\n"], 200, id="shorter than it said"),
+        pytest.param([OPEN, b": ping\n\n", 0.1, reset], 200, id="resets in the stream"),
+        pytest.param([plain(500, b"long")[:-1], hold], 500, id="stalls in an error"),
+    ],
+)
+def test_silence_and_broken_answers_are_no_answer(
+    serve: Serve, script: list[Step], status: int | None
+) -> None:
+    elapsed = Elapsed()
+
+    error = failure(serve(script), idle_timeout_s=0.8)
+
+    assert isinstance(error, PerhapsAccepted)
+    assert (error.code, error.status) == ("no_answer", status)
+    assert elapsed() < PATIENCE_S
+
+
+def test_events_before_a_failure_are_yielded(serve: Serve) -> None:
+    with opened(serve([CHUNKED, chunk(TWO), b"5\r\nab"])) as stream:
+        events, error = rest(stream)
+
+    assert events == BOTH
+    assert error is not None
+    assert "broke off" in error.message
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(b'data: "' + b"x" * 60_000 + b'"\n\n', id="events"),
+        pytest.param(b":" + b"x" * 60_000 + b"\n", id="comments"),
+        pytest.param(b"x" * 60_000, id="a line"),
+        pytest.param(b"data: " + b"x" * 60_000 + b"\n", id="an event"),
+        pytest.param(b"id: " + b"x" * 60_000, id="an id"),
+    ],
+)
+def test_a_flood_is_an_unusable_answer_and_dammed(serve: Serve, flood: bytes) -> None:
+    upstream = serve([OPEN, forever(flood)])
+
+    error = failure(upstream, for_s=30)
+
+    assert (type(error), error.code, error.status) == (PerhapsAccepted, "unusable_answer", 200)
+    assert "more than" in error.message
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+def test_what_fits_is_read(serve: Serve) -> None:
+    big = event(type="node_" + "x" * (MAX_LINE_BYTES - 100))
+    count = MAX_STREAM_BYTES // len(big)
+
+    assert len(listen(serve([OPEN, *[big] * count]), for_s=30)) == count
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(plain(200, b"<html>Hi</html>", b"Content-Type: text/html"), id="HTML"),
+        pytest.param(plain(200, b'{"status": "RUNNING"}', b"Content-Type: application/json"), id="JSON"),
+        pytest.param(plain(200, TWO), id="no media type"),
+        pytest.param(plain(200, TWO, b"Content-Type: text/event-streams"), id="another media type"),
+        pytest.param(plain(204, b""), id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + b"x" * 100_000, id="large page"),
+        pytest.param(STREAM + b"Content-Encoding: br\r\n\r\n" + TWO, id="an encoding nobody can read"),
+        pytest.param(STREAM + b"Content-Encoding: gzip\r\n\r\n" + TWO, id="broken gzip"),
+        pytest.param(STREAM + b"Transfer-Encoding: gzip, chunked\r\n\r\n", id="a transfer encoding"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="another protocol"),
+    ],
+)
+def test_a_success_that_is_no_event_stream_is_unusable(serve: Serve, answer: bytes) -> None:
+    upstream = serve([answer, hold])
+
+    error = failure(upstream)
+
+    assert (type(error), error.code) == (PerhapsAccepted, "unusable_answer")
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code", "message"),
+    [
+        (plain(404, b'{"detail": "no such execution"}'), Refused, "refused", "HTTP 404: no such execution"),
+        (plain(403, b"<html>"), Refused, "refused", "HTTP 403"),
+        (plain(429, b"", b"Retry-After: 7"), Unavailable, "unavailable", "HTTP 429"),
+        (plain(503, b"<html>"), Unavailable, "unavailable", "HTTP 503"),
+        (
+            plain(500, b'{"detail": "server error"}'),
+            PerhapsAccepted,
+            "server_error",
+            "HTTP 500: server error",
+        ),
+        (plain(504, b"<html>"), PerhapsAccepted, "server_error", "HTTP 504"),
+        (plain(500, b'{"detail": "' + b"x" * 100_000), PerhapsAccepted, "server_error", "HTTP 500"),
+        (plain(404, TWO, b"Content-Type: text/event-stream"), Refused, "refused", "HTTP 404"),
+    ],
+)
+def test_other_answers_fail_as_they_do_for_every_call(
+    serve: Serve, answer: bytes, kind: type[UpstreamError], code: str, message: str
+) -> None:
+    upstream = serve([answer, hold])
+
+    error = failure(upstream)
+
+    assert (type(error), error.code, error.message) == (kind, code, message)
+    assert error.retry_after_s == (7 if error.status == 429 else None)
+    assert len(upstream.requests) == 1
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+def test_an_id_that_is_none_is_refused_before_anything_is_sent(serve: Serve) -> None:
+    upstream = serve([OPEN])
+    client = WaterflaiClient(upstream.url, Keys())
+
+    with pytest.raises(InvalidRequest):
+        client.open_stream("..", ends_at=time.monotonic() + 30, idle_timeout_s=30)
+
+    assert upstream.requests == []
+
+
+# ---- The key --------------------------------------------------------------------------------------------------
+
+UNAUTHORIZED = plain(401, b'{"detail": "Invalid API key the-key"}')
+
+
+def test_a_401_ends_the_stream_and_leaves_the_key_to_the_next_poll(serve: Serve) -> None:
+    upstream = serve([UNAUTHORIZED], [OPEN, TWO])
+    keys = Keys([KEY, NEW_KEY])
+
+    error = failure(upstream, keys)
+
+    assert (type(error), error.status) == (Refused, 401)
+    assert (len(upstream.requests), keys.refreshes) == (1, 0)
+
+
+def test_the_reading_thread_never_touches_the_key(serve: Serve) -> None:
+    keys = Keys()
+    failure(serve([UNAUTHORIZED]), keys)
+    listen(serve([OPEN, TWO]), keys)
+    assert keys.read_by == {threading.main_thread().name}
+
+
+def test_the_key_is_not_repeated_in_an_error(serve: Serve) -> None:
+    error = failure(serve([UNAUTHORIZED]))
+
+    assert error.message == "HTTP 401: Invalid API key ***"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_key_goes_nowhere_else(serve: Serve, status: int) -> None:
+    elsewhere = serve([OPEN, TWO])
+    upstream = serve(
+        [plain(status, b"", b"Location: " + elsewhere.url.encode() + b"/v1/executions/exec-1/stream")]
+    )
+
+    error = failure(upstream)
+
+    assert (type(error), error.code, error.status) == (Refused, "redirected", status)
+    assert elsewhere.requests == []
+    assert len(upstream.requests) == 1
+
+
+# ---- What it reports ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "kind"),
+    [
+        pytest.param([OPEN], None, None, id="a stream that ends"),
+        pytest.param([OPEN, hold], "no_answer", None, id="a stream that falls silent"),
+        pytest.param([hold], "no_answer", Figure.UPSTREAM_NO_ANSWER, id="no answer"),
+        pytest.param([plain(404, b"{}")], "refused", Figure.UPSTREAM_REFUSALS, id="404"),
+        pytest.param([plain(401, b"{}")], "refused", Figure.UPSTREAM_UNAUTHORIZED, id="401"),
+        pytest.param([plain(503, b"{}")], "unavailable", Figure.UPSTREAM_UNAVAILABLE, id="503"),
+        pytest.param([plain(200, b"{}")], "unusable_answer", Figure.UPSTREAM_UNUSABLE, id="JSON"),
+    ],
+)
+def test_a_stream_that_ended_is_reported_once_and_by_who_takes_its_end(
+    serve: Serve, script: list[Step], code: str | None, kind: Figure | None
+) -> None:
+    (call,) = calls_of(serve(script), idle_timeout_s=0.5)
+    assert (call.asked, call.error.code if call.error else None, call.kind) == (Asked.STREAM, code, kind)
+    assert call.latency_ms > 0
+
+
+@pytest.mark.parametrize(
+    "script", [[hold], [OPEN, hold], [OPEN, forever(TWO)]], ids=["no head", "open", "flood"]
+)
+@pytest.mark.parametrize("take", [None, 0.2])
+def test_a_stream_that_is_closed_before_its_end_is_reported_once_and_without_a_fault(
+    serve: Serve, script: list[Step], take: float | None
+) -> None:
+    (call,) = calls_of(serve(script), take=take)
+    assert (call.asked, call.error) == (Asked.STREAM, None)
+
+
+def test_a_fault_that_nobody_took_is_reported_by_the_close(serve: Serve) -> None:
+    calls: list[Call] = []
+    upstream = serve([plain(503, b"{}")])
+    client = WaterflaiClient(upstream.url, Keys(), watch=calls.append)
+    stream = client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=HOLDS_S)
+    for reader in readers():
+        reader.join(PATIENCE_S)
+    assert calls == []
+
+    stream.close()
+
+    assert [call.kind for call in calls] == [Figure.UPSTREAM_UNAVAILABLE]
+
+
+# ---- Its thread -----------------------------------------------------------------------------------------------
+
+STATES: dict[str, list[Step]] = {
+    "head pending": [hold],
+    "half a head": [STREAM, hold],
+    "opened": [CHUNKED, hold],
+    "opened until closed": [OPEN, hold],
+    "in an event": [OPEN, b"data: {", hold],
+    "pings": [OPEN, forever(b": ping\n\n", 0.001)],
+    "a flood and a full queue": [OPEN, forever(event(type="node_started", node_id="x" * 1000))],
+    "a flood of comments": [OPEN, forever(b":" + b"x" * 1000, 0.01)],
+    "ended": [CHUNKED, chunk(TWO), LAST_CHUNK, hold],
+    "refused": [plain(404, b"{}"), hold],
+    "broken": [OPEN, reset],
+    "half an error": [b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n", hold],
+}
+
+
+@pytest.mark.parametrize("script", STATES.values(), ids=STATES)
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("after_s", [0.0, 0.2])
+def test_no_thread_and_no_connection_is_left_after_a_close(
+    serve: Serve, over_tls: ssl.SSLContext, script: list[Step], after_s: float, *, is_tls: bool
+) -> None:
+    upstream = serve(script, context=over_tls if is_tls else None)
+    with opened(upstream) as stream:
+        assert len(readers()) <= 1
+        time.sleep(after_s)
+        elapsed = Elapsed()
+        stream.close()
+        assert readers() == []
+        assert elapsed() < PATIENCE_S
+        assert isinstance(stream.next(0), StreamEnd)
+        stream.close()
+    assert upstream.hung_up.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
+def test_a_stream_that_was_taken_to_its_end_is_closed_all_the_same(
+    serve: Serve, over_tls: ssl.SSLContext, *, is_tls: bool
+) -> None:
+    upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold], context=over_tls if is_tls else None)
+    with opened(upstream) as stream:
+        assert rest(stream) == (BOTH, None)
+        # The server needs not wait for the close.
+        assert upstream.hung_up.wait(PATIENCE_S)
+        stream.close()
+        assert stream.next(0) == StreamEnd()
+
+
+def test_calls_go_on_while_a_stream_is_open(serve: Serve) -> None:
+    running = plain(200, b'{"status": "RUNNING"}')
+    upstream = serve([OPEN, hold], [running, hold])
+    client = WaterflaiClient(upstream.url, Keys())
+    with closing(client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=HOLDS_S)):
+        while not upstream.requests:
+            time.sleep(0.01)
+        assert client.status("exec-1").status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        event(type="node_started", node_id="x" * 200_000),
+        event(type="node_started", node_id="x"),
+        b": " + b"x" * 1_000_000 + b"\n",
+        b"data: " + b"x" * 200_000 + b"\n\n",
+    ],
+    ids=["large events", "small events", "comments", "no JSON"],
+)
+def test_a_flood_costs_no_more_memory_than_a_line_and_an_event(serve: Serve, piece: bytes) -> None:
+    upstream = serve([OPEN, forever(piece)])
+    tracemalloc.start()
+    try:
+        with opened(upstream, for_s=2) as stream:
+            while not isinstance(stream.next(0.05), StreamEnd):
+                pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The server's own pieces are among it.
+    assert peak < 4_000_000
