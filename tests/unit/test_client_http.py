@@ -21,6 +21,7 @@ from tests.support.builders import KEY, UPSTREAM_ID
 from tests.support.fakes import FakeKey
 from tests.support.server import Hangup, Server, Step, closed_port, drip, hang_up, raw, reply, reset, stall
 from waterhook import client as client_module
+from waterhook import transport
 from waterhook.client import CancelAnswer, WaterflaiClient
 from waterhook.connections import MAX_INTERIM_ANSWERS
 from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
@@ -481,6 +482,33 @@ def test_a_repeat_is_not_repeated(method: str) -> None:
         error = error_of(lambda: getattr(upstream, method)("e"))
     assert (type(error), error.code, error.status) == (PerhapsAccepted, "no_answer", None)
     assert len(server.received) == 3
+
+
+@pytest.mark.parametrize("method", ["status", "cancel"])
+def test_a_timeout_of_the_idle_connection_is_no_answer_to_the_request(method: str) -> None:
+    idle = reply(408, "<html>", {"Connection": "close"}, close=True)
+    with Server([RUNNING, idle, reply(200, {"status": "RUNNING", "cancelled": True})]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        getattr(upstream, method)("e")
+    assert [one.connection for one in server.received] == [1, 1, 2]
+
+
+def test_a_request_timeout_on_a_fresh_connection_may_have_been_carried_out() -> None:
+    with Server([reply(408, "<html>", {"Connection": "close"}, close=True)]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
+    assert (type(error), error.status, len(server.received)) == (PerhapsAccepted, 408, 1)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What drops it silently makes a request wait for the whole read timeout."""
+    monkeypatch.setattr(transport, "MAX_IDLE_S", 0.5)
+    with Server([RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for pause_s in (0.0, 0.7, 0.0):
+            upstream.status("e")
+            time.sleep(pause_s)
+    assert [one.connection for one in server.received] == [1, 1, 2]
 
 
 def test_nothing_is_repeated_on_a_fresh_connection() -> None:

@@ -81,7 +81,7 @@ class EventStream:
     def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
         """Return the next event, or None when there is none within `timeout_s`. After the end always return it."""
         try:
-            return self._events.get(timeout=max(timeout_s, 0.0))
+            return self._events.get(timeout=min(max(timeout_s, 0.0), threading.TIMEOUT_MAX))
         except queue.Empty:
             return None
         except queue.ShutDown:

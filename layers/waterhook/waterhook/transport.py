@@ -4,6 +4,8 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Protocol
 from weakref import finalize
@@ -12,10 +14,11 @@ import urllib3
 
 from waterhook.answers import MAX_ANSWER_BYTES, Answer, error_of, fault_of, is_success, read_answer, unusable
 from waterhook.connections import Connection, NotConnected, connection_to
-from waterhook.errors import PerhapsAccepted, Unavailable
+from waterhook.errors import PerhapsAccepted, Unavailable, UpstreamError
 from waterhook.models import clip
 
-_UNAUTHORIZED = 401
+# Servers and the network in between drop idle connections after a minute or more, some of them silently.
+MAX_IDLE_S = 55.0
 _PIECE_BYTES = 16 * 1024
 # What urllib3's connections, http.client below them and the socket raise.
 _BROKEN = (urllib3.exceptions.HTTPError, HTTPException, OSError)
@@ -29,6 +32,25 @@ class KeySource(Protocol):
 
     def refresh(self) -> bool:
         """Read it anew and return whether it has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One attempt. `ends_at` is on the monotonic clock; `limit_bytes` limits the body of the answer."""
+
+    method: str
+    path: str
+    body: bytes | None
+    key: str
+    ends_at: float
+    limit_bytes: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = _headers(self.key, "application/json")
+        if self.body is not None:
+            headers |= {"Content-Type": "application/json", "Connection": "close"}
+        return headers
 
 
 class _ClosedWhileIdle(Exception):
@@ -50,7 +72,7 @@ class Transport:
         self._key = key
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._kept: list[Connection] = []
+        self._kept: list[tuple[Connection, float]] = []
         finalize(self, _close_all, self._kept)
 
     def call[T](
@@ -71,14 +93,14 @@ class Transport:
         ends_at = time.monotonic() + budget_s
         is_second = False
         while True:
-            key = self._key.get()
-            with self._exchange(method, path, body, key, limit_bytes, ends_at) as answer:
+            request = _Request(method, path, body, self._key.get(), ends_at, limit_bytes)
+            with self._exchange(request) as answer:
                 if answer.is_success:
                     if answer.fault is not None:
                         raise unusable(answer.status, answer.fault)
                     return read(answer)
-            if answer.status != _UNAUTHORIZED or is_second or not self._key.refresh():
-                raise error_of(answer, key)
+            if answer.status != HTTPStatus.UNAUTHORIZED or is_second or not self._key.refresh():
+                raise error_of(answer, request.key)
             if time.monotonic() >= ends_at:
                 message = "HTTP 401, and no time was left to use the key that was read again"
                 raise Unavailable("unavailable", message, status=answer.status)
@@ -98,19 +120,14 @@ class Transport:
         return ByteStream(connection, path, headers, key, media_type, ends_at, limit_bytes)
 
     @contextmanager
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, key: str, limit_bytes: int, ends_at: float
-    ) -> Iterator[Answer]:
+    def _exchange(self, request: _Request) -> Iterator[Answer]:
         """Yield the answer. Keep the connection if it can be reused and the block raises nothing."""
-        headers = _headers(key, "application/json")
-        if body is not None:
-            headers |= {"Content-Type": "application/json", "Connection": "close"}
-        connection, answer = self._attempt(method, path, body, headers, limit_bytes, ends_at)
+        connection, answer = self._attempt(request)
         is_kept = False
         try:
             yield answer
             is_kept = (
-                body is None
+                request.body is None
                 and answer.is_whole
                 and not self._kept
                 and connection.opened.is_drained
@@ -118,67 +135,53 @@ class Transport:
             )
         finally:
             if is_kept:
-                self._kept.append(connection)
+                self._kept.append((connection, time.monotonic()))
             else:
                 connection.close()
 
-    def _attempt(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: dict[str, str],
-        limit_bytes: int,
-        ends_at: float,
-    ) -> tuple[Connection, Answer]:
+    def _attempt(self, request: _Request) -> tuple[Connection, Answer]:
         """Return the answer and its connection: the kept one, or a new one.
 
         A GET or DELETE is sent once more on a new connection when the kept one turns out to be closed. A POST always
         has a new one: on a kept one it could fail without telling us whether it was received.
         """
-        lost = None
-        if body is None and (kept := self._take_kept()) is not None:
+        lost: UpstreamError | None = None
+        if request.body is None and (kept := self._take_kept()) is not None:
             try:
-                return kept, self._send(kept, method, path, body, headers, limit_bytes, ends_at, is_kept=True)
+                answer = self._send(kept, request, is_kept=True)
             except _ClosedWhileIdle as error:
                 lost = _no_answer(error.__cause__)
-                if time.monotonic() >= ends_at:
-                    raise lost from error
+            else:
+                if answer.status != HTTPStatus.REQUEST_TIMEOUT:
+                    return kept, answer
+                # What some servers send on a connection that was idle for too long, instead of closing it.
+                kept.close()
+                lost = error_of(answer, request.key)
+            if time.monotonic() >= request.ends_at:
+                raise lost
         try:
-            connection = self._connect(ends_at)
+            connection = self._connect(request.ends_at)
         except Unavailable as error:
             if lost is not None:
                 # The server may have carried out the first request before it closed the connection.
                 raise lost from error
             raise
-        answer = self._send(connection, method, path, body, headers, limit_bytes, ends_at)
-        if lost is not None and method == "DELETE" and answer.is_unavailable:
+        answer = self._send(connection, request)
+        if lost is not None and request.method == "DELETE" and answer.is_unavailable:
             connection.close()
             raise lost
         return connection, answer
 
-    def _send(
-        self,
-        connection: Connection,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: dict[str, str],
-        limit_bytes: int,
-        ends_at: float,
-        *,
-        is_kept: bool = False,
-    ) -> Answer:
+    def _send(self, connection: Connection, request: _Request, *, is_kept: bool = False) -> Answer:
         """Send one request and read its answer. Close the connection if it breaks."""
         status = None
         connection.timeout = self._read_timeout_s
-        connection.opened.begin_call(ends_at)
+        connection.opened.begin_call(request.ends_at)
         try:
-            _request(connection, method, path, body, headers)
+            _transmit(connection, request.method, request.path, request.body, request.headers)
             with closing(connection.getresponse()) as response:
                 status = response.status
-                if not is_success(status):
-                    limit_bytes = min(limit_bytes, MAX_ANSWER_BYTES)
+                limit_bytes = request.limit_bytes if is_success(status) else MAX_ANSWER_BYTES
                 connection.opened.allow(limit_bytes)
                 return read_answer(response, limit_bytes)
         except _BROKEN as error:
@@ -193,9 +196,9 @@ class Transport:
 
     def _take_kept(self) -> Connection | None:
         with suppress(IndexError):
-            connection = self._kept.pop()
-            # Readable is what is at its end, and what sent something that was not asked for.
-            if connection.is_connected:
+            connection, since = self._kept.pop()
+            # Not connected is what has ended, and what sent something that was not asked for.
+            if time.monotonic() - since < MAX_IDLE_S and connection.is_connected:
                 return connection
             connection.close()
         return None
@@ -247,7 +250,7 @@ class ByteStream:
         self._socket.begin_call(self.ends_at)
         status = None
         try:
-            _request(self._connection, "GET", self._path, None, self._headers)
+            _transmit(self._connection, "GET", self._path, None, self._headers)
             with closing(self._connection.getresponse()) as response:
                 status = response.status
                 self._socket.allow(self._limit_bytes)
@@ -294,7 +297,7 @@ def _headers(key: str, accept: str) -> dict[str, str]:
     }
 
 
-def _request(
+def _transmit(
     connection: Connection, method: str, path: str, body: bytes | None, headers: dict[str, str]
 ) -> None:
     """Send a request, all of it unless the server has answered before."""
@@ -314,6 +317,6 @@ def _no_answer(error: BaseException | None, status: int | None = None) -> Perhap
     return PerhapsAccepted("no_answer", f"{what}: {type(error).__name__}", status=status)
 
 
-def _close_all(connections: list[Connection]) -> None:
-    for connection in connections:
+def _close_all(kept: list[tuple[Connection, float]]) -> None:
+    for connection, _ in kept:
         connection.close()
