@@ -388,7 +388,7 @@ def test_a_refusal_counts_though_its_body_cannot_be_read(name: str) -> None:
     assert (type(error), error.status, error.retry_after_s) == (Unavailable, 429, 7)
 
 
-def test_the_detail_of_a_compressed_error_is_told_without_the_key() -> None:
+def test_the_detail_of_a_compressed_error_is_reported_without_the_key() -> None:
     body = gzip.compress(json.dumps({"detail": f"no such thing, {KEY}"}).encode())
     with Server([reply(404, body, {"Content-Encoding": "gzip"})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
@@ -591,6 +591,30 @@ def test_no_attempt_begins_after_the_time_of_the_call() -> None:
     assert (type(error), error.status) == (Unavailable, 401)
     assert len(server.received) == 1
     assert took_s < 5
+
+
+@pytest.mark.parametrize("where", ["handshake", "head", "body"])
+def test_a_server_that_stalls_cannot_outlast_the_call(over_tls: ssl.SSLContext, where: str) -> None:
+    """Each wait would be in time for the connection's own timeouts, which are longer than the call."""
+    half = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=False)
+
+    def stalled(connection: socket.socket) -> None:
+        if where == "body":
+            half(connection)
+        stall(20)(connection)
+
+    server = (
+        Server([RUNNING], before_reading=stall(20))
+        if where == "handshake"
+        else Server([stalled], context=over_tls)
+    )
+    with server:
+        upstream = WaterflaiClient(server.url.replace("http:", "https:"), FakeKey(), budget_s=0.4)
+        began = time.monotonic()
+        error = error_of(lambda: upstream.status("e"))
+        took_s = time.monotonic() - began
+    assert type(error) is (Unavailable if where == "handshake" else PerhapsAccepted)
+    assert took_s < 2.5
 
 
 def test_a_second_attempt_ends_with_the_time_of_the_call() -> None:

@@ -564,6 +564,13 @@ def test_a_stream_read_to_its_end_is_closed_although_the_upstream_would_keep_it(
     assert upstream.hung_up.wait(PATIENCE_S)
 
 
+def test_a_stream_may_be_silent_for_longer_than_a_call(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(client_module, "CALL_BUDGET_S", 0.3)
+    assert listen(serve([0.7, OPEN, 0.7, TWO])) == BOTH
+
+
 # ---- As what it fails -----------------------------------------------------------------------------------------
 
 

@@ -9,11 +9,11 @@
     ├── RecordUnavailable        the table did not take a write; whether it was written is not known
     ├── ResultsUnavailable       the bucket did not take an output
     ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
-    └── UpstreamError            one question to Waterflai was not answered as hoped
-        ├── NotAccepted          surely not carried out: never sent, or refused
+    └── UpstreamError            a call to Waterflai failed
+        ├── NotAccepted          not carried out: never sent, or refused
         │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
-        │   └── Refused          ... for good: 3xx, 4xx
-        └── PerhapsAccepted      sent, and nobody can say what became of it: timeout, reset, 5xx, garbage
+        │   └── Refused          ... permanently: 3xx, 4xx
+        └── PerhapsAccepted      sent, and it is not known whether it was carried out: timeout, reset, 5xx, garbage
 
 The line that matters is drawn between `NotAccepted` and `PerhapsAccepted`: a start of the first kind may
 be repeated, a start of the second kind may already be a running job.

@@ -25,13 +25,13 @@ _BROKEN = (urllib3.exceptions.HTTPError, HTTPException, OSError)
 
 
 class KeySource(Protocol):
-    """Where the client gets its key from, and asks again after a 401."""
+    """Source of the API key."""
 
     def get(self) -> str:
         """Return the key."""
 
     def refresh(self) -> bool:
-        """Read it anew and return whether it has changed."""
+        """Read the key again, after a 401, and return whether it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
