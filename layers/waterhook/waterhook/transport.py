@@ -127,11 +127,7 @@ class Transport:
         try:
             yield answer
             is_kept = (
-                request.body is None
-                and answer.is_whole
-                and not self._kept
-                and connection.opened.is_drained
-                and connection.is_connected
+                request.body is None and answer.is_whole and connection.opened.is_drained and not self._kept
             )
         finally:
             if is_kept:
