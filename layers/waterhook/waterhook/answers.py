@@ -29,7 +29,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = b""
+    body: bytes | bytearray = b""
     capped: bool = False
     """Whether the body went on after the limit."""
     fault: str | None = None
@@ -66,10 +66,11 @@ def read_answer(response: urllib3.BaseHTTPResponse, limit_bytes: int) -> Answer:
         while chunk := response.read1(_CHUNK_BYTES, decode_content=True):
             body += chunk
             if len(body) > limit_bytes:
-                return Answer(response.status, response.headers, bytes(body[:limit_bytes]), capped=True)
+                del body[limit_bytes:]
+                return Answer(response.status, response.headers, body, capped=True)
     except urllib3.exceptions.DecodeError:
         return Answer(response.status, response.headers, fault=_encoding_fault(response, "broken"))
-    return Answer(response.status, response.headers, bytes(body), is_whole=_ends_clearly(response))
+    return Answer(response.status, response.headers, body, is_whole=_ends_clearly(response))
 
 
 def fault_of(response: urllib3.BaseHTTPResponse) -> str | None:
