@@ -34,7 +34,9 @@ class Baseline:
             1, BASELINE_POLL_S, BASELINE_POLL_MB
         )
         lag_s = now + TRANSITION_S - task.finish_s
-        return Waited(lag_s, turns, turns * self.transitions, 0.0, turns, turns * each_usd)
+        return Waited(
+            lag_s, turns, turns * self.transitions, 0.0, turns, turns * each_usd, turns, task.finish_s
+        )
 
 
 def _fixed(wait_s: float) -> Callable[[random.Random], Iterator[float]]:
@@ -68,14 +70,13 @@ def _retried(_: random.Random) -> Iterator[float]:
         yield 5.0
 
 
-FIXED_5, FIXED_15, FIXED_30, FIXED_60 = (
-    Baseline(f"fixed {wait_s} s", _fixed(wait_s)) for wait_s in (5, 15, 30, 60)
-)
+def fixed_interval(wait_s: int) -> Baseline:
+    """Return a loop that polls at a fixed interval."""
+    return Baseline(f"fixed {wait_s} s", _fixed(wait_s))
+
+
 BASELINES = (
-    FIXED_5,
-    FIXED_15,
-    FIXED_30,
-    FIXED_60,
+    *map(fixed_interval, (5, 15, 30, 60)),
     Baseline("doubling 1→60 s", _doubling),
     Baseline("1.5-fold to 300 s, full jitter", _jittered),
     Baseline("Retry as a loop, 5 s", _retried, transitions=1),

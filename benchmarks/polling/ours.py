@@ -1,35 +1,24 @@
 """The shipped loop in virtual time: the very Follower, Poller and policy that are deployed.
 
-What they decide is obeyed as the state machine obeys it, and each state it enters is counted.
+What they decide is carried out as the state machine does it, and each state that is entered is counted.
 """
 
 import heapq
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from runpy import run_path
-from typing import Any, cast
 
 from benchmarks.environment import environment
 from benchmarks.polling.upstream import Clock, Upstream
 from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task, Workload
 from waterhook import prices
+from waterhook.following import Follower
 from waterhook.models import History, Job, Next
 from waterhook.polling import Poller
+from waterhook.progress import Relay
 from waterhook.results import Results
 from waterhook.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = 86_400.0
-
-
-@cache
-def follower_type() -> Callable[..., Any]:
-    """Return the class that the deployed follow function is made of; its folder is no package."""
-    app = run_path(str(ROOT / "functions" / "follow" / "app.py"))
-    return cast("Callable[..., Any]", app["Follower"])
 
 
 class Loop:
@@ -40,9 +29,18 @@ class Loop:
         self._task = task
         self._settings = settings
         self._clock = Clock(task.arrives_s)
-        self._upstream = Upstream(task, self._clock, workload.stream_limit_s)
+        self._upstream = Upstream(task, self._clock, workload.stream_limit_s, workload.behaviour)
         self._poller = Poller(self._upstream, Results("bucket"), settings, self._clock)
-        self._job = self._poller.decide(Job("id", task.arrives_s + DEADLINE_S, History(task.arrives_s)))
+        self._follower = Follower(
+            self._upstream,
+            self._poller,
+            _no_publisher,
+            clock=self._clock,
+            monotonic=self._clock,
+            sleep=self._clock.sleep,
+        )
+        job = Job(f"job at {task.arrives_s}", task.arrives_s + DEADLINE_S, History(task.arrives_s))
+        self._job = self._poller.decide(job)
         # "What next?" after the start: the loop has it, so it is the loop's to pay.
         self._transitions, self._polls, self._follows, self.held_s = 1, 0, 0, 0.0
 
@@ -67,17 +65,14 @@ class Loop:
     def _follow(self, *, seat: bool) -> None:
         self._enter(1, INVOKE_S)
         if not seat:
-            # As the ASL's Catch does it.
-            self._job = replace(self._job, follow_refused=True)
-            self._poll()
+            # As the Catch of the state machine does it.
+            self._job = replace(self._job, follow_refused=True, next=Next.WAIT)
+            self._enter(1, 0)
             return
         self._follows += 1
-        opened = self.now
-        follower = follower_type()(
-            self._upstream, self._poller, lambda: None, self._clock, self._clock, self._clock.sleep
-        )
-        self._job = follower.follow(self._job, self._settings.follow_s)
-        self.held_s += self.now - opened
+        began = self.now
+        self._job = self._follower.follow(self._job, self._settings.follow_s)
+        self.held_s += self.now - began
         self._enter(1, 0)
 
     def _poll(self) -> None:
@@ -98,8 +93,14 @@ class Loop:
             transitions=self._transitions,
             held_s=self.held_s,
             requests=self._upstream.requests,
+            status_requests=self._upstream.status_requests,
+            age_s=self._task.finish_s,
             cost_usd=prices.waiting_usd(self._transitions, self._follows, self.held_s, self._polls),
         )
+
+
+def _no_publisher() -> Relay:
+    raise AssertionError
 
 
 def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:

@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _INNER_HEIGHT, _INNER_WIDTH = 1080, 420, 60, 44, 3
 _GAP = 40
 _LETTER_WIDTH, _LINE_HEIGHT = 6.0, 12.0
 _LEAST_S, _MOST_S = 0.03, 300.0
-_DRAWN = {FOLLOW: "follow", FOLLOW_FEW: "follow, 10 units for 100 jobs", OFF: "FollowMode OFF"}
+_DRAWN = {FOLLOW: "follow", FOLLOW_FEW: "follow, 10 units for 100 jobs", OFF: OFF}
 
 
 @dataclass(frozen=True, slots=True)

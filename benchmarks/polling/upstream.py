@@ -1,18 +1,30 @@
 """The upstream of one job in virtual time: the calls that the shipped functions make move a clock and nothing else."""
 
 from bisect import bisect_right
-from collections.abc import Generator
-from typing import Any
+from dataclasses import dataclass
 
 from benchmarks.polling.waited import EVENT_S, OPEN_S, REQUEST_S
-from benchmarks.polling.workloads import Progress, Task
+from benchmarks.polling.workloads import Behaviour, Progress, Task
 from waterhook.errors import PerhapsAccepted, Refused
+from waterhook.event_stream import StreamEnd, StreamEvent
 from waterhook.models import Status
 from waterhook.status import MAX_STATUS_BYTES, StatusDocument
 
+FINAL = StreamEvent("execution_completed")
+MOVED = StreamEvent("progress_update")
+CLOSED = StreamEnd()
+SILENT = StreamEnd(PerhapsAccepted("no_answer", "the stream is silent", status=200), idle=True)
+_NEVER = float("inf")
+_REFUSED_S = 1.0
+_LAG_S = 2.0
+
+
+# Heartbeats keep these streams from falling silent.
+_BEATING = {Behaviour.HEARTBEATS, Behaviour.LOST_OPEN}
+
 
 class Clock:
-    """Seconds since the simulation began, moved by whoever takes time."""
+    """Seconds since the simulation began, moved by whatever takes time."""
 
     def __init__(self, now: float) -> None:
         """Begin at `now`."""
@@ -27,54 +39,112 @@ class Clock:
         self.now += seconds
 
 
-class Upstream:
-    """Knows one job and answers as Waterflai would: status documents, and a stream that sends no keep-alive."""
+@dataclass(slots=True)
+class _Stream:
+    """An open stream: the moments of its events, the latest first."""
 
-    def __init__(self, task: Task, clock: Clock, stream_limit_s: float) -> None:
-        """Take the job, the clock to move, and after how many seconds it ends a stream."""
+    clock: Clock
+    pending: list[tuple[float, StreamEvent | StreamEnd]]
+    idle_timeout_s: float
+    last_byte_at: float
+    every_second: bool = False
+    opened: bool = True
+
+    def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
+        """Return the next event within the timeout, and let time pass until then."""
+        until = self.clock.now + timeout_s
+        at, event = self._next()
+        if at > until:
+            self.clock.now = until
+            return None
+        self.clock.now = max(self.clock.now, at)
+        self.last_byte_at = self.clock.now
+        if self.pending and self.pending[-1][1] is event:
+            self.pending.pop()
+        return event
+
+    def _next(self) -> tuple[float, StreamEvent | StreamEnd]:
+        at, event = self.pending[-1] if self.pending else (_NEVER, CLOSED)
+        if self.every_second:
+            return self.last_byte_at + 1.0, MOVED
+        silent_at = self.last_byte_at + self.idle_timeout_s
+        return (silent_at, SILENT) if silent_at < at else (at, event)
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+class Upstream:
+    """One job, answered as Waterflai would: status documents, and a stream that sends no keep-alive."""
+
+    def __init__(
+        self, task: Task, clock: Clock, stream_limit_s: float, behaviour: Behaviour = Behaviour.GOOD
+    ) -> None:
+        """`stream_limit_s` is the time after which the upstream closes a stream."""
         self._task = task
         self._clock = clock
         self._stream_limit_s = stream_limit_s
+        self._behaviour = behaviour
         self._finish = task.arrives_s + task.finish_s
-        self.requests = 0
+        self._visible = self._finish + (_LAG_S if behaviour is Behaviour.LAGGING else 0.0)
+        self.status_requests = 0
+        self.streams = 0
+
+    @property
+    def requests(self) -> int:
+        """Status requests and streams."""
+        return self.status_requests + self.streams
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
         """Return the status as it is half-way through the request."""
         del execution_id, limit_bytes
-        self.requests += 1
+        self.status_requests += 1
         self._clock.sleep(REQUEST_S / 2)
         document = self._document()
         self._clock.sleep(REQUEST_S / 2)
         return document
 
-    def stream(
-        self, execution_id: str, *, ends_at: float, idle_timeout_s: float
-    ) -> Generator[dict[str, Any]]:
-        """Yield an event when progress moves and one at the end; silence is the listener's to bear."""
-        del execution_id
-        self.requests += 1
+    def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> _Stream:
+        """Return the stream; the follower does not hold it beyond `ends_at`."""
+        del execution_id, ends_at
+        self.streams += 1
         self._clock.sleep(OPEN_S)
-        if self._clock.now >= self._finish:
+        now, task, behaviour = self._clock.now, self._task, self._behaviour
+        late = behaviour is Behaviour.LATE and now - task.arrives_s < _REFUSED_S
+        if now >= self._finish or late or behaviour is Behaviour.NONE:
             raise Refused("refused", "HTTP 404", status=404)
-        closes_at = min(ends_at, self._clock.now + self._stream_limit_s)
-        since = self._clock.now
-        first = bisect_right(self._task.steps, self._clock.now - self._task.arrives_s)
-        moments = [self._task.arrives_s + at for at in self._task.steps[first:]]
-        for moment in [*moments, self._finish]:
-            heard_at = moment + EVENT_S
-            if min(heard_at, closes_at) > since + idle_timeout_s:
-                self._clock.now = since + idle_timeout_s
-                raise PerhapsAccepted("no_answer", "the stream broke off: TimeoutError", status=200)
-            if heard_at > closes_at:
-                self._clock.now = closes_at
-                return
-            self._clock.now = since = heard_at
-            yield {"type": "execution_completed" if moment == self._finish else "progress_update"}
+        idle_s = _NEVER if behaviour in _BEATING else idle_timeout_s
+        pending = [(min(at, now + self._stream_limit_s), event) for at, event in self._moments(now)]
+        if self._stream_limit_s < _NEVER:
+            closes_at = now + self._stream_limit_s
+            pending = [each for each in pending if each[0] < closes_at] + [(closes_at, CLOSED)]
+        goes_on = behaviour is Behaviour.EVENTS_GO_ON
+        return _Stream(self._clock, pending[::-1], idle_s, now, every_second=goes_on)
+
+    def _moments(self, since: float) -> list[tuple[float, StreamEvent | StreamEnd]]:
+        first = bisect_right(self._task.steps, since - self._task.arrives_s)
+        moved: list[tuple[float, StreamEvent | StreamEnd]] = [
+            (self._task.arrives_s + at + EVENT_S, MOVED) for at in self._task.steps[first:]
+        ]
+        end_s = self._finish + EVENT_S
+        match self._behaviour:
+            case Behaviour.HEARTBEATS | Behaviour.HELD_BACK | Behaviour.EVENTS_GO_ON:
+                return []
+            case Behaviour.LOST_OPEN:
+                return moved
+            case Behaviour.LOST_CLOSED:
+                return [*moved, (end_s, CLOSED)]
+            case Behaviour.BUFFERED:
+                return [*((end_s, event) for _, event in moved), (end_s, FINAL)]
+            case _:
+                return [*moved, (end_s, FINAL)]
 
     def _document(self) -> StatusDocument:
-        if self._clock.now >= self._finish:
+        now = self._clock.now
+        if now >= self._visible:
             return StatusDocument(status=Status.COMPLETED)
-        done = bisect_right(self._task.steps, self._clock.now - self._task.arrives_s)
+        age_s = now - self._task.arrives_s - (self._visible - self._finish)
+        done = bisect_right(self._task.steps, age_s)
         if self._task.progress is Progress.SMOOTH:
             return StatusDocument(progress=float(done))
         if self._task.progress is Progress.STEPWISE:

@@ -1,6 +1,6 @@
 """What waiting for one job took, and what it took for many."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from waterhook.prices import QUESTION_S
 
@@ -28,8 +28,11 @@ class Waited:
     held_s: float
     """Of following."""
     requests: int
-    """To the upstream: questions and streams."""
+    """To the upstream: status requests and streams."""
     cost_usd: float
+    status_requests: int
+    age_s: float
+    """From the job's start to its completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Summary:
     held_s: float
     requests: float
     usd_per_1000: float
+    s_per_status_request: float
+    """The sum of the jobs' ages over the number of status requests."""
 
     @classmethod
     def of(cls, name: str, waited: list[Waited]) -> "Summary":
@@ -63,8 +68,19 @@ class Summary:
             held_s=sum(each.held_s for each in waited) / count,
             requests=sum(each.requests for each in waited) / count,
             usd_per_1000=sum(each.cost_usd for each in waited) / count * 1000,
+            s_per_status_request=sum(each.age_s for each in waited)
+            / max(sum(each.status_requests for each in waited), 1),
         )
 
+    def between(self, other: "Summary", part: float, name: str) -> "Summary":
+        """Return the numbers at this part of the way to the other ones."""
+        numbers = {
+            each.name: getattr(self, each.name) * (1 - part) + getattr(other, each.name) * part
+            for each in fields(Summary)
+            if each.name != "name"
+        }
+        return Summary(name, **numbers)
+
     def is_beaten_by(self, other: "Summary") -> bool:
-        """Whether the other one hears sooner on average and costs less."""
+        """Whether the other one is faster on average and costs less."""
         return other.mean_s < self.mean_s and other.usd_per_1000 < self.usd_per_1000

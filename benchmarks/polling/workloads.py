@@ -22,6 +22,21 @@ class Progress(StrEnum):
     NONE = "none"  # nothing before its end
 
 
+class Behaviour(StrEnum):
+    """What is wrong with the stream or the status of a job."""
+
+    GOOD = "good stream"
+    HEARTBEATS = "heartbeats only"
+    LOST_OPEN = "final event lost, the stream stays open"
+    LOST_CLOSED = "final event lost, the stream closes"
+    EVENTS_GO_ON = "events every second, the final one lost"
+    BUFFERED = "buffered, released at the end"
+    HELD_BACK = "buffered, never released"
+    NONE = "no stream"
+    LATE = "404 for the first second"
+    LAGGING = "status 2 s behind"
+
+
 MEDIAN_S = {Kind.CHAT: 12.0, Kind.FLOW: 90.0}
 # The spread of the one distribution we were given: median 47 s, p90 238 s.
 SIGMA = math.log(238 / 47) / 1.2816
@@ -33,7 +48,6 @@ QUEUE_MEAN_S = {Kind.CHAT: 3.0, Kind.FLOW: 20.0, Kind.BATCH: 150.0}
 PROGRESS_MIX = (Progress.SMOOTH, Progress.STEPWISE, Progress.NONE)
 PROGRESS_WEIGHTS = (3, 3, 2)
 IN_FLIGHT = 100.0
-_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,9 @@ class Workload:
 
     kind: Kind
     tasks: tuple[Task, ...] = field(repr=False)
-    stream_limit_s: float = _DAY_S
+    stream_limit_s: float = math.inf
     units: int = 1000
+    behaviour: Behaviour = Behaviour.GOOD
 
 
 def tasks(kind: Kind, count: int, *, in_flight: float = IN_FLIGHT, seed: int = 1) -> tuple[Task, ...]:

@@ -20,6 +20,8 @@ from waterhook.telemetry import Telemetry
 
 telemetry = Telemetry("cancel", correlation_id_path="execution.arn")
 
+# Of a DELETE, and of the status request after one whose answer was lost: both fit into the function's 30 s.
+CALL_BUDGET_S = 12.0
 # An upstream that can't cancel for this many attempts won't; the caller has waited long enough.
 MAX_CANCELS = 3
 RETRY_WAIT_S = 5
@@ -61,7 +63,7 @@ def _wiring() -> Canceller:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.get()
-    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
+    client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.called)
     return Canceller(Stopper(client, Poller(client, Results(settings.bucket), settings, time.time)))
 
 

@@ -14,7 +14,7 @@ from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.figures import Figure
 from waterhook.models import Job
 from waterhook.polling import Poller
-from waterhook.progress import Relay
+from waterhook.progress import Relay, has_moved, has_restarted
 from waterhook.records import Records
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
@@ -63,9 +63,9 @@ class Wiring:
         if job.unsaved:
             job = self.saver.save(job, owner)
         polled = self.poller.poll(replace(job, history=replace(job.history, polls=job.history.polls + 1)))
-        progress = polled.history.progress
-        if job.progress_events and progress != job.history.progress and not polled.outcome.is_final:
-            self.relay().tell(polled, {"progress": progress})
+        if has_moved(job, polled):
+            restarted = has_restarted(job, polled)
+            self.relay().tell(polled, {"progress": polled.history.progress}, restarted=restarted)
         return polled
 
 

@@ -15,6 +15,7 @@ from waterhook.client import WaterflaiClient
 from waterhook.errors import NotAccepted, RecordConflict, RecordUnavailable, Unavailable, UpstreamError
 from waterhook.figures import Figure
 from waterhook.intake import Intake
+from waterhook.jitter import jitter_of
 from waterhook.models import History, Job, Next, Status, epoch
 from waterhook.record import Record
 from waterhook.records import Records
@@ -69,10 +70,14 @@ class Starter:
         if record.owner_execution_arn != owner:
             same = record.request_sha256 == (request.sha256 if request else None)
             return envelope.duplicate(record) if same else envelope.idempotency_conflict(record)
+        accepted_at = epoch(record.created_at) or now
+        events = policy.events_before_start(
+            record.start_attempts, now - accepted_at, record.deadline - accepted_at
+        )
         job = Job(
             record.execution_id,
             record.deadline,
-            History(round(now, 3)),
+            History(round(now, 3), earlier_events=events),
             record.waterflai_execution_id,
             progress_events=record.progress_events,
             chatbot_id=record.chatbot_id,
@@ -166,7 +171,8 @@ class Starter:
             return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
         accepted_at = epoch(record.created_at) or 0.0
         limits = self._settings.limits(min(accepted_at + self._settings.start_deadline_s, record.deadline))
-        decision = policy.start_again(record.start_attempts, retry_after_s, self._clock(), limits)
+        jitter = jitter_of(job.execution_id, record.start_attempts)
+        decision = policy.start_again(record.start_attempts, retry_after_s, self._clock(), limits, jitter)
         if decision.next is Next.NOTIFY:
             message = f"Waterflai could not take the job until the start deadline; at last: {why}"
             return self._never_started(job, message, tried=True)

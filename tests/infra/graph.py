@@ -19,7 +19,7 @@ NOTIFY = "Notify"
 # The one place where an execution may turn green.
 VERDICT = "Completed?"
 # What is only there to be faster, and the state that does the same without it.
-ACCELERATORS = {"Follow": "Poll"}
+ACCELERATORS = {"Follow": "What next?"}
 # What no function may have the machine wait for: MiniStack fails on some of them, moto waits for others.
 NO_WAITS: tuple[object, ...] = (
     0,
@@ -149,10 +149,10 @@ def _gives_way(name: str, state: State) -> Iterator[str]:
     for catch in state.get("Catch", []):
         if catch["Next"] != slower:
             yield f"{name}: gives way to {catch['Next']!r}, not to {slower!r}"
-        given: dict[str, Any] = {"execution_id": "x", "next": "follow", "history": {"turns": 3}, "v": 1}
-        said = evaluate(catch["Output"], given) if "Output" in catch else None
-        if not isinstance(said, dict) or not given.items() <= said.items():
-            yield f"{name}: {slower!r} doesn't get the state of the loop"
+        kept: dict[str, Any] = {"execution_id": "x", "wait_seconds": 4, "history": {"polls": 3}, "v": 1}
+        said = evaluate(catch["Output"], kept | {"next": "follow"}) if "Output" in catch else None
+        if not isinstance(said, dict) or not (kept | {"next": "wait"}).items() <= said.items():
+            yield f"{name}: {slower!r} doesn't get the state of the loop, with a wait as the next step"
 
 
 def _verdict(definition: Definition) -> Iterator[str]:

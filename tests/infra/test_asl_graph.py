@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.follow.app import LAST_QUESTION_S
+from functions.follow.app import RESERVE_S
 from tests.infra import graph, template
 from tests.infra.graph import Definition
 from waterhook.models import Next
@@ -70,7 +70,7 @@ def test_follow_is_given_up_after_its_function_has_ended_it() -> None:
     function = template.deployed()["FollowFunction"]["Properties"]
     assert function["Timeout"] < template.definition()["States"]["Follow"]["TimeoutSeconds"] <= 900
     longest_s = template.source()["Parameters"]["FollowSeconds"]["MaxValue"]
-    assert longest_s + LAST_QUESTION_S <= function["Timeout"]
+    assert longest_s + RESERVE_S <= function["Timeout"]
 
 
 def test_throttles_are_retried_for_hours_under_both_their_names() -> None:
@@ -142,11 +142,11 @@ def catch_a_follow_too_late(states: dict[str, Any]) -> None:
     states["Follow"]["Catch"][0]["Next"] = "Notify"
 
 
-def lose_the_state_on_the_way_to_poll(states: dict[str, Any]) -> None:
+def lose_the_state_after_a_follow(states: dict[str, Any]) -> None:
     states["Follow"]["Catch"][0]["Output"] = "{% {'follow_refused': true} %}"
 
 
-def forget_what_poll_is_told(states: dict[str, Any]) -> None:
+def forget_the_output_after_a_follow(states: dict[str, Any]) -> None:
     del states["Follow"]["Catch"][0]["Output"]
 
 
@@ -246,10 +246,16 @@ def speak_jsonpath(states: dict[str, Any]) -> None:
         (catch_into_success, "Poll: a fault comes to 'Completed' without a notification"),
         (catch_past_the_report, "Poll: a fault goes to 'Notify', which doesn't set the outcome to ERROR"),
         (catch_past_the_notification, "Poll: a fault comes to 'Completed' without a notification"),
-        (catch_a_follow_as_a_fault, "Follow: gives way to 'Report the fault', not to 'Poll'"),
-        (catch_a_follow_too_late, "Follow: gives way to 'Notify', not to 'Poll'"),
-        (lose_the_state_on_the_way_to_poll, "Follow: 'Poll' doesn't get the state of the loop"),
-        (forget_what_poll_is_told, "Follow: 'Poll' doesn't get the state of the loop"),
+        (catch_a_follow_as_a_fault, "Follow: gives way to 'Report the fault', not to 'What next?'"),
+        (catch_a_follow_too_late, "Follow: gives way to 'Notify', not to 'What next?'"),
+        (
+            lose_the_state_after_a_follow,
+            "Follow: 'What next?' doesn't get the state of the loop, with a wait as the next step",
+        ),
+        (
+            forget_the_output_after_a_follow,
+            "Follow: 'What next?' doesn't get the state of the loop, with a wait as the next step",
+        ),
         (give_follow_no_way_out, "Follow: has no Catch for States.ALL"),
         (time_out_before_follow, "Follow: needs a TimeoutSeconds longer than its function's 880"),
         (catch_in_notify, "Notify: has a Catch, so a redrive would not enter it again"),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from functions.follow.app import change_in
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT, of_type, source
 from tests.support.builders import DEFAULTS, running_record, settings, verdict
@@ -17,6 +16,8 @@ from tests.support.clock import NOW
 from waterhook import envelope
 from waterhook.capacity import MAX_CAP
 from waterhook.errors import InvalidRequest
+from waterhook.event_stream import StreamEvent
+from waterhook.following import change_of
 from waterhook.front_door import MAX_PAGE, FrontDoor
 from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, Status
 from waterhook.progress import MIN_INTERVAL_S
@@ -94,7 +95,7 @@ def test_a_notification_has_the_fields_that_are_listed() -> None:
 
 
 def test_a_progress_event_has_the_fields_that_are_listed() -> None:
-    change = change_in({"type": "node_started", "progress": 40, "node_id": "llm", "unknown": 1})
+    change = change_of(StreamEvent("node_started", 40.0, "llm"))
     event = json.loads(envelope.progress_event(running_record(), "/waterhook/tests", change, NOW))
     assert listed("Progress") == set(leaves(event))
 

@@ -88,8 +88,8 @@ def test_every_outcome_that_needs_somebody_has_an_alarm() -> None:
 
 
 def test_a_late_notification_is_one_that_is_later_than_the_longest_wait() -> None:
-    late = of_type(deployed(**EVERYTHING | {"LongestWaitSeconds": "30"}), ALARM)["LateAlarm"]["Properties"]
-    assert (late["MetricName"], late["ExtendedStatistic"], late["Threshold"]) == ("NotifyLag", "p95", "30")
+    late = of_type(deployed(**EVERYTHING | {"LongestWaitSeconds": "45"}), ALARM)["LateAlarm"]["Properties"]
+    assert (late["MetricName"], late["ExtendedStatistic"], late["Threshold"]) == ("NotifyLag", "p95", "45")
 
 
 def test_every_function_but_follow_is_watched_for_throttles() -> None:

@@ -62,6 +62,14 @@ def test_a_nested_template_uses_every_parameter_it_has(path: Path) -> None:
     assert document["Parameters"].keys() <= used
 
 
+WAITING = ["FollowConcurrency", "FollowSeconds", "ShortestWaitSeconds", "LongestWaitSeconds"]
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_parameter_of_waiting_is_described_with_its_default(name: str) -> None:
+    assert f"Default {PARAMETERS[name]['Default']}" in PARAMETERS[name]["Description"]
+
+
 def test_every_parameter_is_shown_once_in_a_group_with_a_label() -> None:
     groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert all(group["Label"]["default"] for group in groups)

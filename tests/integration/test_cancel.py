@@ -139,9 +139,9 @@ def test_a_job_that_our_cancel_ended_though_its_answer_was_lost_is_timed_out() -
 
 
 def test_what_a_cancel_is_not_about_stays_as_it_was() -> None:
-    given = job(deadline=OVERDUE, unsaved=True, history=history(turns=7, errors=2))
+    given = job(deadline=OVERDUE, unsaved=True, history=history(status_requests=7, errors=2))
     got = World([FAULTS["500"]], []).cancel(given)
-    assert (got.unsaved, got.history.turns, got.history.errors) == (True, 7, 2)
+    assert (got.unsaved, got.history.status_requests, got.history.errors) == (True, 7, 2)
 
 
 def event(given: Job) -> dict[str, Any]:

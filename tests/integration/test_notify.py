@@ -76,7 +76,7 @@ def started(**changes: Any) -> Record:
     )
 
 
-POLLED = history(turns=3, polls=2, follows=1)
+POLLED = history(status_requests=3, polls=2, follows=1)
 DONE_AT = {"completed_at": "2026-01-01T00:00:59.000Z"}
 ENDINGS: dict[str, tuple[Record, Job]] = {
     "completed": (

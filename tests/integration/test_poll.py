@@ -130,7 +130,7 @@ def test_the_function_saves_the_id_that_start_could_not_and_asks_all_the_same(
     with Server([reply(200, {"status": "RUNNING"})]) as server:
         state = poll(invoke, server, job(deadline=9e9, unsaved=True))
     assert "unsaved" not in state
-    assert state["history"]["turns"] == 1
+    assert state["history"]["status_requests"] == 1
     assert Records(table.name, table.client).get(ID, NOW) is not None
     assert table.only().status is Status.RUNNING
 

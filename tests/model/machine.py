@@ -129,6 +129,7 @@ class Execution:
         if self._step == "follow":
             self._state |= {"follow_refused": True}
             self._step = "poll"
+            self.wake_at += self._state["wait_seconds"]
         elif self._step == "notify":
             self.status, self.ended_at = "FAILED", self.world.now
         else:

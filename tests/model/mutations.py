@@ -10,7 +10,8 @@ from waterhook import envelope
 from waterhook.capacity import Capacity
 from waterhook.errors import RecordConflict
 from waterhook.intake import Intake
-from waterhook.models import Job, Status
+from waterhook.models import Job, Status, StreamHistory
+from waterhook.polling import Poller
 from waterhook.record import Record
 from waterhook.records import Records, mine
 from waterhook.stopping import Stopper
@@ -129,6 +130,22 @@ class SweepsWhatWasStartedOnly(Sweeper):
         return None if status == MISSING else status
 
 
+class BelievesTheStream(Poller):
+    def due_at(self, job: Job, stream: StreamHistory) -> float:
+        return job.deadline if stream.final_event_at is None else super().due_at(job, stream)
+
+
+class PutsOffPollsForEvents(Poller):
+    def due_at(self, job: Job, stream: StreamHistory) -> float:
+        return min((stream.event_at or 0.0) + 60.0, job.deadline)
+
+
+class ForgetsToPollAgain(Poller):
+    def due_at(self, job: Job, stream: StreamHistory) -> float:
+        lagging = stream.final_event_at is not None and (job.history.polled_at or 0.0) > stream.final_event_at
+        return job.deadline if lagging else super().due_at(job, stream)
+
+
 SEEDED = {
     "the last verdict wins": Parts(records=LastVerdictWins),
     "a start that does not look whether it was cancelled": Parts(records=StartsWhatIsNotAccepted),
@@ -145,4 +162,7 @@ SEEDED = {
     "a sweep that ends what still runs": Parts(sweeper=SweepsTheLiving),
     "a sweep that does not look for what was never told": Parts(sweeper=SweepsOnlyWhatHasNoVerdict),
     "a sweep that does not look for what was never started": Parts(sweeper=SweepsWhatWasStartedOnly),
+    "a follow that takes an open stream for a working one": Parts(poller=BelievesTheStream),
+    "a poll that every event postpones": Parts(poller=PutsOffPollsForEvents),
+    "a final event after which the status is polled once": Parts(poller=ForgetsToPollAgain),
 }

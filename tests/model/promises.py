@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from tests.model.machine import Execution
 from tests.model.world import World
 from waterhook.envelope import DUPLICATE, IDEMPOTENCY_CONFLICT, PROGRESS_TYPE
-from waterhook.models import Status
+from waterhook.models import Status, epoch
 from waterhook.record import Record
+
+# No job here is old enough for a longer wait.
+MOST_DELAY_S = 13.0
+# Events that go on postpone a poll by up to 30 s.
+MOST_POSTPONED_S = 32.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ def broken(ending: Ending) -> list[str]:
         *_notifications(ending, records),
         *_jobs(ending, records),
         *_answers(ending, records),
+        *_delays(ending, records),
         *_slots(ending),
     ]
 
@@ -66,6 +72,8 @@ def _outcomes(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         job = jobs.get(record.waterflai_execution_id or "")
         if record.status is Status.COMPLETED and (job is None or job.outcome != "COMPLETED"):
             yield f"{record.execution_id}: COMPLETED, but the job is {job}"
+        if job is not None and record.final_output_json not in {None, job.output}:
+            yield f"{record.execution_id}: has the output {record.final_output_json}, its job {job.output}"
     for one in ending.executions:
         owned = by_owner.get(one.arn)
         if owned is None or not one.ending:
@@ -131,6 +139,23 @@ def _answers(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         job = ending.world.upstream.jobs.get((record and record.waterflai_execution_id) or "")
         if answer.cancelled and job is not None and job.outcome != "CANCELLED":
             yield f"{execution_id}: a cancel was confirmed, and its job is {job}"
+
+
+def _delays(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """Whatever the stream does, an outcome is known soon, where no call fails.
+
+    Where several executions run at a time, one that sleeps moves the clock of all: those say nothing of delays.
+    """
+    if len(ending.executions) > 1:
+        return
+    owners = {one.arn for one in ending.executions if one.status == "SUCCEEDED"}
+    for record in records.values():
+        job = ending.world.upstream.jobs.get(record.waterflai_execution_id or "")
+        if not ending.world.is_calm or job is None or record.owner_execution_arn not in owners:
+            continue
+        delay_s = (epoch(record.finished_at) or 0.0) - job.ends_at - job.lag_s
+        if delay_s > (MOST_POSTPONED_S if job.stream == "chatters" else MOST_DELAY_S):
+            yield f"{record.execution_id}: known {delay_s:.1f} s after its end, the stream: {job.stream}"
 
 
 def _slots(ending: Ending) -> Iterator[str]:

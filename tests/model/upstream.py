@@ -1,12 +1,13 @@
 """Waterflai in memory: jobs that finish when the clock says so, and answers that go wrong as the tape says."""
 
 import math
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from waterhook.client import CancelAnswer
 from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.event_stream import StreamEnd, StreamEvent
 from waterhook.status import MAX_STATUS_BYTES, StatusDocument
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ _BEFORE: tuple[UpstreamError, ...] = (
 )
 _AFTER = PerhapsAccepted("no_answer", "read timeout")
 _GARBAGE = PerhapsAccepted("garbage", "no JSON object", status=200)
+_FOREIGN = PerhapsAccepted("unusable_answer", "the document of another execution", status=200)
+_CLOSED = StreamEnd()
+_IDLE = StreamEnd(PerhapsAccepted("no_answer", "silent", status=200), idle=True)
+_BROKEN = StreamEnd(_AFTER)
+_STARTED = StreamEvent("node_started", progress=1.0)
+_DONE = StreamEvent("execution_completed")
+# How a stream behaves. Of these only the first makes the end of the job known.
+_STREAMS = ("good", "good", "heartbeats", "closes", "breaks", "held back", "false end", "idle", "chatters")
 
 
 @dataclass
@@ -33,13 +42,58 @@ class Job:
     outcome: str
     cleaned_at: float
     started_at: float
+    lag_s: float
+    """How far the status is behind the truth."""
+    stream: str
 
     def status(self, now: float) -> str:
-        return self.outcome if now >= self.ends_at else "RUNNING"
+        return self.outcome if now >= self.ends_at + self.lag_s else "RUNNING"
 
     @property
     def output(self) -> str:
         return f'"{self.marker}"'
+
+
+class Stream:
+    """The event stream of one job."""
+
+    opened = True
+
+    def __init__(self, world: "World", job: Job) -> None:
+        self._world, self._job = world, job
+        self._opened_at = world.now
+        self._started = False
+
+    def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
+        """Let time pass until something happens or the timeout ends."""
+        at, event = self._next()
+        until = self._world.now + timeout_s
+        if at > until:
+            self._world.sleep(max(timeout_s, 0.01))
+            return None
+        self._world.sleep(max(at - self._world.now, 0.0))
+        return _BROKEN if self._world.trouble() else event
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def _next(self) -> tuple[float, StreamEvent | StreamEnd]:
+        behaviour, ends_at = self._job.stream, self._job.ends_at
+        if behaviour in {"heartbeats", "held back"}:
+            return math.inf, _CLOSED
+        if not self._started:
+            self._started = True
+            return self._world.now, _STARTED
+        opened_at = self._opened_at
+        moments: dict[str, tuple[float, StreamEvent | StreamEnd]] = {
+            "good": (ends_at, _DONE),
+            "closes": (ends_at, _CLOSED),
+            "chatters": (self._world.now + 1.0, _STARTED),
+            "false end": (opened_at + 1.0, _DONE),
+            "breaks": (opened_at + 2.0, _BROKEN),
+            "idle": (opened_at + 60.0, _IDLE),
+        }
+        return moments[behaviour]
 
 
 class Upstream:
@@ -55,9 +109,10 @@ class Upstream:
             job_id = f"job-{len(self.jobs)}"
             ends_at = now + tape.pick(3.0, 0.2, 0.5, 8.0, 25.0, math.inf)
             outcome = tape.pick("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CANCELLED")
-            self.jobs[job_id] = Job(
-                input_data["marker"], ends_at, outcome, ends_at + tape.pick(9e9, 9e9, 9e9, 3.0), now
-            )
+            cleaned_at = ends_at + tape.pick(9e9, 9e9, 9e9, 3.0)
+            lag_s = tape.pick(0.0, 0.0, 2.0)
+            stream = tape.pick(*_STREAMS)
+            self.jobs[job_id] = Job(input_data["marker"], ends_at, outcome, cleaned_at, now, lag_s, stream)
             return job_id
 
         return self._world.call("start", effect, before=_BEFORE, after=(_AFTER, _GARBAGE))
@@ -71,7 +126,9 @@ class Upstream:
             return StatusDocument(status, min(99.0, round(now - job.started_at)))
 
         odd = StatusDocument(status="PONDERING", progress=-5.0)
-        answer = self._world.call("status", effect, before=(*_BEFORE, _GARBAGE), after=(_AFTER,))
+        answer = self._world.call("status", effect, before=(*_BEFORE, _GARBAGE, _FOREIGN), after=(_AFTER,))
+        if answer.outcome is None and self._world.trouble():
+            return replace(answer, retry_after_s=5.0)
         return odd if answer.outcome is None and self._world.trouble() else answer
 
     def cancel(self, execution_id: str) -> CancelAnswer:
@@ -82,22 +139,18 @@ class Upstream:
                 if self._world.tape.one_in(2):
                     raise Refused("http_409", "too late", status=409)
                 return CancelAnswer(cancelled=False, message="too late", previous_status=previous)
-            job.outcome, job.ends_at = "CANCELLED", now
+            if now >= job.ends_at:
+                # The status lags: the job is over, and only the answer shows it.
+                return CancelAnswer(cancelled=False, message="too late", previous_status=job.outcome)
+            job.outcome, job.ends_at, job.lag_s = "CANCELLED", now, 0.0
             return CancelAnswer(cancelled=True, message=None, previous_status=previous)
 
         return self._world.call("cancel", effect, before=_BEFORE, after=(_AFTER, _GARBAGE))
 
-    def stream(
-        self, execution_id: str, *, ends_at: float, idle_timeout_s: float
-    ) -> Generator[dict[str, Any]]:
-        """Listen until the job ends or the time is up; a broken stream ends a while before either."""
+    def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> Stream:
+        """Open the stream of a job, whatever has become of it."""
         job = self._world.call("stream", lambda: self._found(execution_id), before=_BEFORE, after=(_AFTER,))
-        yield {"type": "node_started", "progress": 1}
-        self._world.sleep(min(max(job.ends_at - self._world.now, 0.0), max(ends_at - self._world.now, 0.0)))
-        if self._world.trouble():
-            raise _AFTER
-        if job.status(self._world.now) != "RUNNING" or self._world.trouble():
-            yield {"type": "execution_completed"}
+        return Stream(self._world, job)
 
     def _found(self, execution_id: str) -> Job:
         job = self.jobs.get(execution_id)

@@ -7,7 +7,6 @@ from typing import Any, cast
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from functions.cancel.app import Canceller
-from functions.follow.app import Follower
 from functions.notify.app import Reporter
 from functions.poll.app import LateSaver, Wiring
 from functions.reconcile.app import Reconciler
@@ -21,6 +20,7 @@ from tests.support.clock import NOW
 from waterhook.capacity import Capacity, Caps
 from waterhook.client import CancelAnswer
 from waterhook.errors import WaterhookError
+from waterhook.following import Follower
 from waterhook.front_door import FrontDoor
 from waterhook.models import Status
 from waterhook.polling import Poller
@@ -54,6 +54,7 @@ class Parts:
     reconciler: type[Reconciler] = Reconciler
     remote: type[Remote] = Remote
     sweeper: type[Sweeper] = Sweeper
+    poller: type[Poller] = Poller
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class World:
         self.not_the_sweeps: frozenset[str] = frozenset()
         """The executions that ran when a sweep began; what they own is not the sweep's while they do."""
         self._faults = tape.pick(0, 1, 2, 3, 5, 8)
+        self.is_calm = not self._faults
+        """Whether no call fails and no function crashes."""
         self._rate = tape.pick(8, 4, 2, 16)
         self.settings = _settings(tape)
         self.table = Table(self._changed)
@@ -112,7 +115,7 @@ class World:
             clock=self.time,
             capacity=capacity,
         )
-        poller = Poller(upstream, Results("results"), settings, self.time)
+        poller = parts.poller(upstream, Results("results"), settings, self.time)
         self.stopper = parts.stopper(upstream, poller)
         self.starter = parts.starter(self.records, upstream, settings, self.time, capacity)
 
@@ -120,7 +123,9 @@ class World:
             return Relay(self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time)
 
         self.polling = Wiring(poller, LateSaver(lambda: self.records, self.time), relay)
-        self.follower = Follower(upstream, poller, relay, self.time, self.time, self.sleep)
+        self.follower = Follower(
+            upstream, poller, relay, clock=self.time, monotonic=self.time, sleep=self.sleep
+        )
         self.canceller = Canceller(self.stopper)
         self.reporter = Reporter(self.records, settings.defaults, self.time)
         self.reconciler = parts.reconciler(
@@ -255,7 +260,7 @@ def _settings(tape: Tape) -> Settings:
     return builders.settings(
         at_least_once=tape.one_in(4),
         uncertain_on_503=tape.one_in(4),
-        follow_concurrency=50 if tape.one_in(4) else 0,
+        follow_concurrency=tape.pick(0, 50),
         follow_s=40,
         caps=tape.pick(Caps(), Caps(), Caps(stack=1), Caps(stack=2, chatbot=1)),
         start_deadline_s=tape.pick(60, 15),

@@ -121,6 +121,8 @@ class Server:
     """Answers each request with the next step of the script; the last step is repeated."""
 
     steps: list[Step]
+    streams: list[Step] | None = None
+    """A script of its own for requests of event streams, which may come while others are answered."""
     before_reading: Step | None = None
     """What happens to every connection before its request is read, instead of reading it."""
     context: ssl.SSLContext | None = None
@@ -172,7 +174,9 @@ class Server:
                 while request := self._read(stream, number):
                     with self._lock:
                         self.received.append(request)
-                        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+                        is_stream = self.streams and request.target.endswith("/stream")
+                        steps = self.streams if self.streams and is_stream else self.steps
+                        step = steps.pop(0) if len(steps) > 1 else steps[0]
                     step(connection)
                     if request.headers.get("connection") == "close":
                         return

@@ -211,8 +211,8 @@ def rest(stream: EventStream) -> tuple[list[StreamEvent], UpstreamError | None]:
         match stream.next(PATIENCE_S):
             case StreamEvent() as event:
                 events.append(event)
-            case StreamEnd(error):
-                assert stream.next(0) == StreamEnd(error)
+            case StreamEnd(error, idle):
+                assert stream.next(0) == StreamEnd(error, idle)
                 return events, error
             case None:
                 raise AssertionError("neither an event nor an end")
@@ -618,6 +618,20 @@ def test_silence_and_broken_answers_are_no_answer(
     assert isinstance(error, PerhapsAccepted)
     assert (error.code, error.status) == ("no_answer", status)
     assert elapsed() < PATIENCE_S
+
+
+@pytest.mark.parametrize(
+    ("script", "idle"),
+    [([hold], True), ([OPEN, hold], True), ([CHUNKED, chunk(TWO), b"5\r\nab"], False), ([OPEN], False)],
+    ids=["no head", "no event", "broken", "closed"],
+)
+def test_a_stream_that_was_idle_for_too_long_is_told_apart_from_one_that_broke(
+    serve: Serve, script: list[Step], *, idle: bool
+) -> None:
+    with opened(serve(script), idle_timeout_s=0.5) as stream:
+        while not isinstance(end := stream.next(PATIENCE_S), StreamEnd):
+            pass
+    assert end.idle is idle
 
 
 def test_events_before_a_failure_are_yielded(serve: Serve) -> None:

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tests.support import builders
 from tests.support.clock import NOW
 from tests.support.json_values import any_json, any_text
-from waterhook.models import MAX_MESSAGE_CHARS, History, Job, Next, Status, clip, epoch, iso
+from waterhook.models import MAX_MESSAGE_CHARS, History, Job, Next, Status, StreamHistory, clip, epoch, iso
 
 finite = st.floats(0, 4e9)
 counts = st.integers(0, 10_000)
 histories = st.builds(
     History,
     started_at=finite,
-    turns=counts,
+    status_requests=counts,
     errors=counts,
     retry_after_s=st.none() | finite,
     not_found=counts,
@@ -30,11 +30,20 @@ histories = st.builds(
     cleanup_after=st.none() | finite,
     cancels=counts,
 )
+streams = st.builds(
+    StreamHistory,
+    delivered=st.booleans(),
+    event_at=st.none() | finite,
+    final_event_at=st.none() | finite,
+    failures=counts,
+    reopens_at=st.none() | finite,
+)
 jobs = st.builds(
     Job,
     execution_id=st.text(min_size=1),
     deadline=finite,
     history=histories,
+    stream=streams,
     waterflai_execution_id=st.none() | st.text(min_size=1),
     unsaved=st.booleans(),
     outcome=st.sampled_from(Status),

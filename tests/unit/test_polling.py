@@ -48,7 +48,12 @@ class Polling:
 def test_a_running_job_is_asked_again_after_a_wait() -> None:
     polling = Polling(StatusDocument(status="RUNNING"))
     got = polling.poll()
-    assert (got.outcome, got.next, got.wait_seconds, got.history.turns) == (Status.RUNNING, Next.WAIT, 2, 1)
+    assert (got.outcome, got.next, got.wait_seconds, got.history.status_requests) == (
+        Status.RUNNING,
+        Next.WAIT,
+        2,
+        1,
+    )
     assert polling.upstream.asked == [UPSTREAM_ID]
 
 
@@ -127,7 +132,7 @@ def test_no_row_of_failures_ends_a_job_before_its_deadline(name: str) -> None:
         assert got.outcome is Status.RUNNING
         polling.clock.advance(got.wait_seconds)
     assert polling.clock.now >= got.deadline
-    assert got.history.errors == got.history.turns
+    assert got.history.errors == got.history.status_requests
 
 
 def test_a_row_of_404_over_a_minute_is_a_lost_job() -> None:
@@ -209,10 +214,10 @@ def test_a_poll_leads_back_to_following_where_that_is_on() -> None:
     assert Polling().poll().next is Next.WAIT
 
 
-def test_a_follow_that_found_no_capacity_is_remembered_for_a_while() -> None:
+def test_a_follow_that_found_no_concurrency_is_not_repeated_for_a_while() -> None:
     polling = following()
     got = polling.poll(job(follow_refused=True))
-    assert (got.next, got.follow_refused, got.history.follow_failed_at) == (Next.WAIT, False, NOW)
+    assert (got.next, got.follow_refused, got.history.follow_refused_at) == (Next.WAIT, False, NOW)
     polling.clock.advance(policy.FOLLOW_PAUSE_S - 1)
     assert polling.poll(got).next is Next.WAIT
     polling.clock.advance(1)

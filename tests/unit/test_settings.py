@@ -125,6 +125,7 @@ NO_NUMBERS = [
         ("WATERHOOK_LONGEST_WAIT_S", 2, 3600),
         ("WATERHOOK_RETENTION_DAYS", 1, 3650),
         ("WATERHOOK_FOLLOW_CONCURRENCY", 0, 10_000),
+        ("WATERHOOK_FOLLOW_S", 30, 840),
     ],
 )
 def test_a_number_has_limits_and_both_are_within(name: str, least: int, most: int) -> None:
@@ -195,6 +196,6 @@ def test_a_job_is_followed_only_where_concurrency_is_reserved_and_the_job_allows
     assert got.limits(0.0, may_follow=may_follow).follow is follows
 
 
-@pytest.mark.parametrize("value", ["0", "841", "-5"])
-def test_a_follow_longer_than_a_function_may_run_is_named(value: str) -> None:
-    assert problem(WATERHOOK_FOLLOW_S=value).startswith("WATERHOOK_FOLLOW_S: expected 1 to 840")
+@pytest.mark.parametrize("value", ["0", "29", "841", "-5"])
+def test_a_follow_that_is_too_short_or_longer_than_a_function_may_run_is_named(value: str) -> None:
+    assert problem(WATERHOOK_FOLLOW_S=value).startswith("WATERHOOK_FOLLOW_S: expected 30 to 840")

@@ -47,7 +47,7 @@ def notifier(
 
 
 def completed(**result: Any) -> Job:
-    return job(history=history(turns=3, polls=2, follows=1)).ended(
+    return job(history=history(status_requests=3, polls=2, follows=1)).ended(
         Status.COMPLETED, **({"final_output_json": '{"n":1.0}', "completed_at": iso(NOW + 59)} | result)
     )
 
@@ -366,7 +366,7 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
     there = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
     table.put(there)
     notifier(table, topic).notify(
-        job(history=history(turns=3)).ended(status, code="why", message="Grüße", **given), OWNER
+        job(history=history(status_requests=3)).ended(status, code="why", message="Grüße", **given), OWNER
     )
     (first,) = topic.envelopes()
     before = table.get(ID)

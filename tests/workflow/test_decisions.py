@@ -39,7 +39,7 @@ def test_nonsense_ends_in_an_error_that_is_notified(world: World, decision: dict
     run = world.run(request(idempotency_key=f"{decision}"))
     assert run.error == "Waterhook.Error"
     assert run.path[-5:-1] == ["What next?", "Report the fault", "Notify", "Completed?"]
-    assert world.clock.waits == [2]
+    assert world.clock.waits == [4]
     [said] = world.notifications()
     assert said.event["data"]["error"]["code"] == "fault"
     assert "(Waterhook.NoSuchStep)" in said.event["data"]["error"]["message"]
@@ -102,7 +102,7 @@ def test_no_way_leads_from_a_catch_to_a_success_but_through_notify() -> None:
     states = definition()["States"]
     # Follow is an accelerator: without it, polling goes on.
     follow = states.pop("Follow")
-    assert [catch["Next"] for catch in follow["Catch"]] == ["Poll"]
+    assert [catch["Next"] for catch in follow["Catch"]] == ["What next?"]
     assert {catch["Next"] for state in states.values() for catch in state.get("Catch", [])} == {
         "Report the fault"
     }

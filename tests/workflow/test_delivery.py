@@ -53,7 +53,7 @@ def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Top
     [said] = world.notifications()
     # Hours later, and still of the moment at which it was decided.
     assert world.clock.elapsed_s > 3 * 3600
-    assert said.event["time"] == "2026-01-01T00:00:02.000Z"
+    assert said.event["time"] == "2026-01-01T00:00:04.000Z"
     assert f'"final_output":{OUTPUT}' in said.text
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from functions.follow import app
 from tests.workflow.run import Run
 from tests.workflow.waterflai import (
     CANCELLED,
@@ -32,9 +31,8 @@ STRAIGHT = ["Start execution", "What next?", "Follow", "What next?", "Notify", "
 
 
 @pytest.fixture
-def following(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """The world, deployed to follow; a silent stream is given up after a moment."""
-    monkeypatch.setattr(app, "IDLE_TIMEOUT_S", 0.2)
+def following(world: World) -> Iterator[World]:
+    """The world, deployed to follow."""
     with world.deployed_with(FOLLOW_CONCURRENCY="50"):
         yield world
 
@@ -88,7 +86,8 @@ def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(followin
     following.upstream.says("stream", finish(following))
     run = following.run(request())
     assert run.status == "SUCCEEDED"
-    assert run.path[:6] == ["Start execution", "What next?", "Follow", "Poll", "What next?", "Wait"]
+    assert run.path[:6] == ["Start execution", "What next?", "Follow", "What next?", "Wait", "Poll"]
+    assert following.clock.waits[0] == 4
     assert run.path.count("Follow") == 2
     assert run.path[-5:] == STRAIGHT[-5:]
     assert following.clock.elapsed_s >= policy.FOLLOW_PAUSE_S
@@ -140,31 +139,64 @@ BAD: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_stream_costs_one_question_and_the_loop_goes_on(following: World, name: str) -> None:
+def test_with_a_bad_stream_the_status_is_polled_in_the_same_invocation(following: World, name: str) -> None:
     following.upstream.says("stream", BAD[name])
     following.upstream.says("status", status("RUNNING"), completed("{}"))
     run = following.run(request())
     assert run.status == "SUCCEEDED"
-    assert run.path == [*STRAIGHT[:4], "Wait", "Poll", *STRAIGHT[3:]]
-    assert (following.upstream.count("stream"), following.upstream.count("status")) == (1, 2)
+    assert run.path == STRAIGHT
+    assert following.upstream.count("status") == 2
+    assert following.clock.elapsed_s <= 5
     assert len(following.notifications()) == 1
+
+
+def test_a_job_that_ends_behind_a_stream_of_heartbeats_is_known_to_be_over_within_the_cadence(
+    following: World,
+) -> None:
+    following.upstream.says("stream", Answer(headers={"Content-Type": "text/event-stream"}, stalls=True))
+
+    def by_time() -> Answer:
+        return completed("{}") if following.clock.elapsed_s >= 9 else status("RUNNING")
+
+    following.upstream.says("status", by_time)
+    run = following.run(request())
+    assert (run.status, run.path) == ("SUCCEEDED", STRAIGHT)
+    assert following.clock.elapsed_s <= 9 + 2.3
+
+
+def test_an_upstream_that_fails_three_times_in_a_row_is_polled_from_the_wait_state_until_it_answers(
+    following: World,
+) -> None:
+    following.upstream.says("stream", Answer(headers={"Content-Type": "text/event-stream"}, stalls=True))
+    following.upstream.says("status", *[refused(503)] * 4, status("RUNNING"), completed("{}"))
+    run = following.run(request())
+    assert run.path == [
+        *STRAIGHT[:4],
+        "Wait",
+        "Poll",
+        "What next?",
+        "Wait",
+        "Poll",
+        "What next?",
+        *STRAIGHT[2:],
+    ]
 
 
 def test_an_event_that_lies_changes_nothing(following: World) -> None:
     following.upstream.says("stream", after(following, 12, stream(DONE)))
     following.upstream.says("status", status("RUNNING"), status("RUNNING"), completed("{}"))
     run = following.run(request())
-    assert run.path == [*STRAIGHT[:4], "Wait", "Poll", *STRAIGHT[3:]]
+    assert run.path == STRAIGHT
     assert following.upstream.count("status") == 3
     (notification,) = following.notifications()
     assert notification.event["data"]["status"] == "COMPLETED"
 
 
-def test_a_stream_that_ends_early_is_taken_up_again_in_the_same_turn(following: World) -> None:
+def test_a_stream_that_ends_early_is_reopened_in_the_same_invocation(following: World) -> None:
     following.upstream.says("stream", after(following, 20, stream(NODE)), finish(following))
     run = following.run(request())
     assert run.path == STRAIGHT
-    assert (following.upstream.count("stream"), following.upstream.count("status")) == (2, 2)
+    assert following.upstream.count("stream") == 2
 
 
 def test_a_job_longer_than_a_follow_is_followed_turn_after_turn(following: World) -> None:
@@ -256,6 +288,7 @@ def test_a_cancel_at_any_moment_is_one_outcome_told_once(
     elif moment == "stream" and concurrency != "0":
         world.upstream.says("stream", meanwhile(stream(NODE)))
     else:
+        world.functions.fail("follow", "Lambda.TooManyRequestsException", times=1)
         world.clock.while_waiting = during_a_wait
     with world.deployed_with(FOLLOW_CONCURRENCY=concurrency):
         run = finished(world, given)

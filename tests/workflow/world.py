@@ -5,7 +5,7 @@ import json
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
 from tests.workflow.waterflai import API_KEY, Waterflai
+from waterhook.event_stream import EventStream, StreamEnd, StreamEvent
 from waterhook.record import Record
 from waterhook.records import Records
 
@@ -28,6 +29,19 @@ ASL = Path(__file__).parents[2] / "statemachine" / "execution.asl.yaml"
 REGION = "us-east-1"
 _ROLE = "arn:aws:iam::123456789012:role/machine"
 _PATIENCE_S = 60.0
+_next_event = EventStream.next
+
+
+def _with_virtual_time(clock: Clock) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
+    """Return a method of streams that lets virtual time pass where no event arrives within a real second."""
+
+    def next_event(stream: EventStream, timeout_s: float) -> StreamEvent | StreamEnd | None:
+        event = _next_event(stream, min(timeout_s, 1.0))
+        if event is None:
+            clock.sleep(timeout_s)
+        return event
+
+    return next_event
 
 
 def definition() -> dict[str, Any]:
@@ -64,6 +78,7 @@ class World:
         for step in (*STEPS, "api"):
             app = importlib.import_module(f"functions.{step}.app")
             patch.setattr(app, "time", self.clock)
+        patch.setattr(EventStream, "next", _with_virtual_time(self.clock))
         self.rewire()
 
     def _make_resources(self, patch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,8 @@ class StreamEnd:
     """The stream is over. `error` is None when the server or the deadline ended a stream without a fault."""
 
     error: UpstreamError | None = None
+    idle: bool = False
+    """Not a byte arrived for the idle timeout: the connection may be dead, or the job has nothing to report."""
 
 
 class EventStream:
@@ -116,7 +118,7 @@ class EventStream:
         except StreamOverflow as error:
             end = StreamEnd(unusable(body.status or 0, str(error)))
         except UpstreamError as error:
-            end = StreamEnd(error)
+            end = StreamEnd(error, idle=body.is_idle)
         finally:
             # In this order: `next` looks for the end when it finds the queue shut down and empty.
             self._end = self._end or end

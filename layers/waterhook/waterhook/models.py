@@ -95,22 +95,53 @@ class History:
     """What the loop has seen of one execution: all that the policy decides from. Times are epoch seconds."""
 
     started_at: float
-    turns: int = 0
-    """Questions asked, by whichever step."""
+    status_requests: int = 0
+    """Status requests so far, by whichever step."""
     polls: int = 0
+    """Cycles of Wait, Poll and Choice."""
     follows: int = 0
+    """Invocations of the follow function."""
+    refusals: int = 0
+    """Follows that found no concurrency."""
+    earlier_events: int = 0
+    """History events of the state machine execution before the job was started, estimated."""
+    polled_at: float | None = None
+    """When the last status request was answered, or failed."""
     errors: int = 0
+    """Failed status requests in a row."""
     retry_after_s: float | None = None
+    """`Retry-After` of the last answer."""
     not_found: int = 0
     not_found_since: float | None = None
     progress: float | None = None
     progress_at: float | None = None
+    progress_readings: int = 0
+    """Readings in which the progress rose, in a row."""
     first_progress: float | None = None
     first_progress_at: float | None = None
+    retry_count: int | None = None
+    """The upstream's count of its own retries; after one more the progress may begin anew."""
     cleanup_after: float | None = None
+    large_document: bool = False
+    """The status document was too large for the follow function: only the poll function can read it."""
     cancels: int = 0
-    follow_failed_at: float | None = None
+    follow_refused_at: float | None = None
     follow_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHistory:
+    """What the follow function has seen of the event streams of one execution. Times are epoch seconds."""
+
+    delivered: bool = False
+    """A stream has delivered an event of a known type."""
+    event_at: float | None = None
+    """When the last of them came that was not final."""
+    final_event_at: float | None = None
+    """When a stream first declared the end of the job."""
+    failures: int = 0
+    """Streams in a row that were refused or ended early."""
+    reopens_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +159,24 @@ class Job:
     chatbot_id: str | None = None
     """For the logs; every step would else have to look it up."""
     follow_refused: bool = False
-    """Set by the state machine when there was no capacity to follow; the next poll takes note."""
+    """Set by the state machine when the follow function had no concurrency left; the next poll counts it."""
     outcome: Status = Status.RUNNING
     next: Next = Next.POLL
     wait_seconds: int = 0
     error: Mapping[str, Any] | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
+    stream: StreamHistory = StreamHistory()
     v: int = STATE_VERSION
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Read the state a step was handed; fields of a newer version are passed over."""
         known = {name: state[name] for name in cls.__dataclass_fields__ if name in state}
-        past = {
-            name: value
-            for name, value in known.pop("history").items()
-            if name in History.__dataclass_fields__
-        }
         return cls(
             **known
             | {
-                "history": History(**past),
+                "history": _read(History, known["history"]),
+                "stream": _read(StreamHistory, known.get("stream", {})),
                 "outcome": Status(known.get("outcome", Status.RUNNING)),
                 "next": Next(known.get("next", Next.POLL)),
             }
@@ -157,7 +185,8 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON: always `v`, `outcome`, `next` and `wait_seconds`, the rest where it says something."""
         always = {"v": self.v, "outcome": self.outcome, "next": self.next, "wait_seconds": self.wait_seconds}
-        return _telling(self) | {"history": _telling(self.history)} | always
+        state = _telling(self) | {"history": _telling(self.history)} | always
+        return state | {"stream": _telling(self.stream)} if "stream" in state else state
 
     def ended(self, outcome: Status, *, code: str | None = None, message: str = "", **result: Any) -> Self:
         """Return the job with its outcome, on its way to notify."""
@@ -172,10 +201,16 @@ class Job:
         )
 
 
-def _telling(record: History | Job) -> dict[str, Any]:
+def _read[T: (History, StreamHistory)](kind: type[T], state: Mapping[str, Any]) -> T:
+    return kind(**{name: value for name, value in state.items() if name in kind.__dataclass_fields__})
+
+
+def _telling(record: History | StreamHistory | Job) -> dict[str, Any]:
     """Return the fields that differ from their default, so that the state stays small."""
     values = ((name, getattr(record, name), default) for name, default in _DEFAULTS[type(record)])
     return {name: value for name, value, default in values if value not in (default, {})}
 
 
-_DEFAULTS = {kind: [(entry.name, entry.default) for entry in fields(kind)] for kind in (History, Job)}
+_DEFAULTS = {
+    kind: [(entry.name, entry.default) for entry in fields(kind)] for kind in (History, StreamHistory, Job)
+}

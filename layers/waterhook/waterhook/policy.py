@@ -1,18 +1,18 @@
-"""When to ask again: pure functions from what was seen to what to do next. No clock, no randomness, no I/O.
+"""Polling policy: pure functions that decide when to poll next. They use no clock, no randomness and no I/O.
 
-Whether to listen or to ask is the ski rental: pay by the second, or by the turn. A turn of wait, poll and choice
-costs as much as 45 s of a 128 MB function that listens (waterhook.prices), so listening is cheaper than asking
-more often than that, and hears at once. Up to LongestWaitSeconds of 60 it is the better bargain for as long
-as a job takes, and nothing has to be guessed: a job is followed wherever the upstream answers and there is a
-seat. An open stream may be silent, that is what a job without progress sounds like; only one that was refused
-or ended at once has failed. A follow that finds no seat costs a whole turn, so the next tries are spaced by
-doubling; and whoever found none once leaves the seats to others while its own finish is far.
+Following a stream is billed by the second, polling by the state transition. One cycle of Wait, Poll and Choice costs
+as much as 45 s of a 128 MB function (waterhook.prices), so following is cheaper than polling more often than every
+45 s, and faster. A job is therefore followed wherever there is concurrency for it.
 
-Without a stream a wait grows with the age of the job (three tenths of it, so the delay stays in proportion to a
-job of unknown size). Where progress predicts a finish it is half of the predicted rest instead, and the last
-stretch at once; at most the age, for a prediction is trusted no further than the job has been watched.
-It is stretched by trouble: errors in a row, `Retry-After`, and the budget of turns that keeps an execution far
-from the limit of its history. benchmarks/polling measures all of it; the figures were chosen there.
+An open stream is no proof that events arrive: proxies buffer, servers send heartbeats only, the final event gets lost.
+Polls are the guarantee and the stream is an accelerator. While a stream is followed, the status is polled in the same
+invocation (`poll_due_at`). Those requests are no state transitions and do not count against the execution's history.
+
+Without a stream the Wait state spaces the polls (`next_step`): the wait grows slowly with the age of the job. Steady
+progress that predicts a finish far off stretches it. Errors, `Retry-After` and the limit of Step Functions on the
+number of history events lengthen it. benchmarks/polling measures both cadences; the constants were chosen there.
+
+Jitter comes in as `jitter`, a number from 0 to 1 (exclusive) that differs between executions and between polls.
 """
 
 import math
@@ -20,43 +20,77 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from waterhook.errors import UpstreamError
-from waterhook.models import History, Next
+from waterhook.models import History, Next, StreamHistory
 from waterhook.status import StatusDocument
 
-# Step Functions ends an execution at 25,000 history events; a turn of wait, poll and choice writes about nine.
-TURN_BUDGET = 2_000
-# A refused start and the wait before the next write as many, and come on top.
-START_BUDGET = 300
-# A queue for a free slot has no count of its turns, but knows its whole time; these come on top as well.
-QUEUE_TURNS = 400
-# The state machine's own guard on the wait branch; see "What next?" in the ASL.
+# Step Functions ends an execution at 25,000 history events. This much is planned with; the rest is for task retries.
+EVENT_BUDGET = 18_500
+# Entering and leaving a Wait and a Choice writes two events each, a task five.
+EVENTS_PER_POLL = 9
+EVENTS_PER_FOLLOW = 7
+# A task that failed for lack of concurrency, its one retry included, and a Choice.
+EVENTS_PER_REFUSAL = 10
+# Starting, and waiting to start again, writes as many events as a poll.
+EVENTS_PER_START = 9
+# Above this the events that are left are for polls: their waits can grow, the length of a follow can't.
+FOLLOW_EVENT_BUDGET = 16_000
+# Attempts to start, and checks for a free slot, before the upstream accepts the job.
+MAX_STARTS = 200
+MAX_QUEUE_CHECKS = 200
+
+# The state machine accepts waits up to this; see "What next?" in its definition.
 WAIT_LIMIT_S = 3_600
-# An upstream that asks for more patience than this is asked again all the same.
+# A longer Retry-After is shortened to this.
 RETRY_AFTER_LIMIT_S = 900
-WAIT_PER_AGE = 0.3
-# Waiting less than the predicted rest leaves room for a job that is faster than it looked.
-WAIT_PER_REST = 0.5
-# A rest shorter than this part of the age, and than this, is waited for whole: halving it on costs more turns
-# than it saves delay.
-LAST_STRETCH_PER_AGE = 0.1
-LAST_STRETCH_S = 15.0
-# A status asked for this long before `cleanup_after` still finds its job.
+# A status request this long before `cleanup_after` still finds its job.
 CLEANUP_MARGIN_S = 5.0
-# 404 is "gone" only after this many in a row over this long: right after a start it may be replication delay.
+# 404 means "gone" only after this many in a row over this long: right after a start it may be replication delay.
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
-# A stream that failed, or found no seat, is tried again after as long as the job was old then, within these.
+
+# Without a stream: first poll at this age, then after 2 · age^0.3 seconds, from ten minutes of age on in proportion.
+FIRST_POLL_S = 4.0
+WAIT_FACTOR, WAIT_EXPONENT = 2.0, 0.3
+OLD_AGE_S = 600.0
+# Progress is steady after three readings, the last of which is not older than this.
+STEADY_READINGS = 3
+STEADY_S, STEADY_PER_AGE = 1.5, 0.03
+# With steady progress: this part of the predicted rest, but no more than so many times the usual wait, and no more
+# than so many times LongestWaitSeconds.
+WAIT_PER_REST = 0.3
+STRETCH_PER_WAIT, STRETCH_PER_LONGEST = 4.0, 2.0
+# The end of a predicted rest is waited for without another poll in between: this long at most.
+LAST_STRETCH_S, LAST_STRETCH_PER_AGE = 12.0, 0.06
+# After a failed request up to this is added, or up to this part of the wait: a failure is common to many executions.
+ERROR_JITTER_S, ERROR_JITTER = 8.0, 0.5
+
+# While a stream is followed: 2 % of the age within these bounds; an old job may wait longer.
+CADENCE_PER_AGE = 0.02
+CADENCE_MIN_S, CADENCE_MAX_S, CADENCE_OLD_MAX_S = 2.0, 4.5, 18.0
+CADENCE_JITTER = 0.1
+# Events postpone the next poll, but not beyond this after the last one: the final event may be lost.
+MAX_POSTPONED_S = 30.0
+# The status may lag behind the final event. Seconds after the event at which the status is polled.
+POLLS_AFTER_FINAL_EVENT_S = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 11.0)
+# So many failed status requests in a row end a follow: the Wait state is cheaper for an upstream that is down.
+MAX_FOLLOW_ERRORS = 3
+# A stream that was refused or ended early is reopened after this, doubled with every failure.
+REOPEN_S, REOPEN_LIMIT_S = 1.0, 240.0
+# A stream that lasted this long is no failure and is reopened immediately.
+WORTHWHILE_S = 5.0
+# After a final event that the status does not confirm.
+REOPEN_AFTER_FINAL_EVENT_S = 30.0
+
+# After a follow was refused for lack of concurrency the next is tried after the age of the job, within these bounds.
 FOLLOW_PAUSE_S = 240.0
 FOLLOW_PAUSE_LIMIT_S = 900.0
-# Where seats are scarce, a job that has longer to go than this leaves them to those that finish sooner.
+# Where concurrency is scarce, a job that has longer to go than this leaves it to those that finish sooner.
 FAR_S = 600.0
-# An open stream may be deaf for so long before the status is asked: longer than a result soon cleaned up can wait.
-DEAF_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a decision must stay within: waits in seconds, the deadline in epoch seconds."""
+    """Bounds of a decision: waits in seconds, the deadline in epoch seconds."""
 
     shortest_wait_s: float
     longest_wait_s: float
@@ -66,91 +100,137 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do next, and after how many whole seconds."""
+    """What to do next, and after how many whole seconds.
+
+    For FOLLOW the seconds are the wait that the state machine takes instead when it finds no concurrency.
+    """
 
     next: Next
     wait_seconds: int = 0
 
 
-def next_step(history: History, now: float, limits: Limits) -> Decision:
-    """Return CANCEL once the deadline has passed, FOLLOW where that promises more, else WAIT.
+def next_step(history: History, now: float, limits: Limits, jitter: float = 0.0) -> Decision:
+    """Return CANCEL once the deadline has passed, FOLLOW where following is on and promising, else WAIT.
 
-    A wait is a whole number of seconds in 1..WAIT_LIMIT_S. Upper bounds win over lower ones, with one
-    exception: the turn budget. An upstream that keeps moving `cleanup_after` must not lead an execution
-    into the history limit.
+    A wait is a whole number of seconds in 1..WAIT_LIMIT_S. Precedence: deadline and `cleanup_after`, then
+    `Retry-After`, then the polling interval. Only the budget of history events is stronger than `cleanup_after`:
+    an upstream that keeps moving it must not lead an execution into the limit.
     """
     rest_s = limits.deadline - now
     if rest_s <= 0:
         return Decision(Next.CANCEL)
-    if limits.follow and _may_follow(history, now):
-        return Decision(Next.FOLLOW)
-    wait_s = _by_age_and_progress(history, now, limits)
+    wait_s = _interval(history, now, limits)
     if history.errors:
         slower_s = limits.shortest_wait_s * 2.0 ** min(history.errors, 16)
         wait_s = max(wait_s, min(slower_s, limits.longest_wait_s))
+    wait_s = max(wait_s, retry_at(history) - now)
+    if history.errors:
+        wait_s += jitter * max(ERROR_JITTER_S, ERROR_JITTER * wait_s)
+    wait_s = min(wait_s, _left_before_cleanup(history, now, limits.shortest_wait_s))
+    wait_s = min(max(wait_s, _wait_by_budget(history, rest_s)), rest_s)
+    wait_seconds = min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S)
+    follow = limits.follow and may_follow(history, now)
+    return Decision(Next.FOLLOW if follow else Next.WAIT, wait_seconds)
+
+
+def poll_due_at(history: History, stream: StreamHistory, limits: Limits, jitter: float = 0.5) -> float:
+    """Return when the status is to be polled next while a stream is followed, in epoch seconds.
+
+    Counted from the last poll or known event. Precedence as in `next_step`.
+    """
+    polled_at = history.started_at if history.polled_at is None else history.polled_at
+    seen_at = polled_at if stream.event_at is None else max(polled_at, stream.event_at)
+    interval_s = _cadence(seen_at - history.started_at) * (1 - CADENCE_JITTER + 2 * CADENCE_JITTER * jitter)
+    due_at = min(seen_at + interval_s, polled_at + MAX_POSTPONED_S)
+    if history.errors:
+        slower_s = CADENCE_MIN_S * 2.0**history.errors
+        due_at = polled_at + max(due_at - polled_at, slower_s) + jitter * ERROR_JITTER_S
+    if stream.final_event_at is not None and history.errors <= 1:
+        due_at = min(due_at, _poll_after(stream.final_event_at, polled_at))
     if history.retry_after_s is not None:
-        wait_s = max(wait_s, min(history.retry_after_s, RETRY_AFTER_LIMIT_S))
-    if history.cleanup_after is not None and history.cleanup_after > now:
-        left_s = history.cleanup_after - now
-        # Within the margin the shortest wait keeps us from hammering, but must not outlast what is left.
-        wait_s = min(wait_s, max(left_s - CLEANUP_MARGIN_S, min(limits.shortest_wait_s, left_s / 2)))
-    wait_s = min(max(wait_s, _by_budget(TURN_BUDGET, history.turns, rest_s)), rest_s)
-    return Decision(Next.WAIT, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
+        spread_s = jitter * ERROR_JITTER_S if history.errors else 0.0
+        due_at = max(due_at, retry_at(history) + spread_s)
+    due_at = min(due_at, polled_at + _left_before_cleanup(history, polled_at, CADENCE_MIN_S))
+    return min(due_at, limits.deadline)
 
 
-def start_again(attempts: int, retry_after_s: float | None, now: float, limits: Limits) -> Decision:
-    """Return START after a wait that doubles with the attempts and honours `Retry-After`.
+def start_again(
+    attempts: int, retry_after_s: float | None, now: float, limits: Limits, jitter: float = 0.0
+) -> Decision:
+    """Return START after a wait that doubles with the attempts and is never shorter than `Retry-After`.
 
-    `limits.deadline` is the start deadline: past it the answer is NOTIFY, since no job was started.
+    `limits.deadline` is the start deadline. Once it has passed the decision is NOTIFY, since no job was started.
     """
     if now >= limits.deadline:
         return Decision(Next.NOTIFY)
     wait_s = min(limits.shortest_wait_s * 2.0 ** min(attempts, 16), limits.longest_wait_s)
     wait_s = max(wait_s, min(retry_after_s or 0.0, RETRY_AFTER_LIMIT_S))
+    wait_s += jitter * max(ERROR_JITTER_S, ERROR_JITTER * wait_s)
     rest_s = limits.deadline - now
-    wait_s = min(max(wait_s, _by_budget(START_BUDGET, attempts, rest_s)), rest_s)
+    wait_s = min(max(wait_s, _spread(rest_s, attempts, MAX_STARTS)), rest_s)
     return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
 
 
 def queue_again(waited_s: float, now: float, limits: Limits) -> Decision:
     """Return START after a wait that grows with the time already spent waiting for a free slot.
 
-    Each wait is at least one part in QUEUE_TURNS of all the time there is, so there are no more of them: whoever
-    has an hour looks again within ten seconds at first, whoever has a month every hour.
+    Each wait is at least one part in MAX_QUEUE_CHECKS of the time from acceptance to the deadline.
     """
     rest_s = max(limits.deadline - now, 1.0)
-    wait_s = min(max(WAIT_PER_AGE * waited_s, limits.shortest_wait_s), limits.longest_wait_s)
-    wait_s = min(max(wait_s, (waited_s + rest_s) / QUEUE_TURNS), rest_s)
+    wait_s = min(max(0.3 * waited_s, limits.shortest_wait_s), limits.longest_wait_s)
+    wait_s = min(max(wait_s, (waited_s + rest_s) / MAX_QUEUE_CHECKS), rest_s)
     return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
 
 
+def events_before_start(attempts: int, waited_s: float, timeout_s: float) -> int:
+    """Return how many history events an execution may have by now: starts and checks for a slot, as many as possible.
+
+    `waited_s` counts from acceptance, `timeout_s` is the time from acceptance to the deadline.
+    """
+    check_s = min(max(timeout_s / MAX_QUEUE_CHECKS, 1.0), WAIT_LIMIT_S)
+    return EVENTS_PER_START * (attempts + math.ceil(max(waited_s, 0.0) / check_s))
+
+
+def events_used(history: History) -> int:
+    """Return how many history events the loop has written, without task retries."""
+    return (
+        history.earlier_events
+        + EVENTS_PER_POLL * history.polls
+        + EVENTS_PER_FOLLOW * history.follows
+        + EVENTS_PER_REFUSAL * history.refusals
+    )
+
+
 def answered(history: History, document: StatusDocument, now: float) -> History:
-    """Return the history after a status document: one turn more, no errors, and what it says of progress."""
+    """Return the history after a status document: one request more, no errors, and its progress."""
     moved: dict[str, Any] = {}
     progress = _progress_of(document)
     if progress is not None and progress != history.progress:
-        moved = {"progress": progress, "progress_at": now}
+        moved = {"progress": progress, "progress_at": now, "progress_readings": history.progress_readings + 1}
         if history.progress is None or progress < history.progress:
             # After an upstream retry the progress begins anew, and so does the rate it is measured by.
-            moved |= {"first_progress": progress, "first_progress_at": now}
+            moved |= {"first_progress": progress, "first_progress_at": now, "progress_readings": 1}
     return replace(
         history,
-        turns=history.turns + 1,
+        status_requests=history.status_requests + 1,
+        polled_at=now,
         errors=0,
-        retry_after_s=None,
+        retry_after_s=document.retry_after_s,
         not_found=0,
         not_found_since=None,
         cleanup_after=document.cleanup_after,
+        retry_count=history.retry_count if document.retry_count is None else document.retry_count,
         **moved,
     )
 
 
 def not_answered(history: History, error: UpstreamError, now: float) -> History:
-    """Return the history after a failed question. Only an unbroken row of 404 counts toward LOST."""
+    """Return the history after a failed status request. Only an unbroken row of 404 counts toward LOST."""
     missing = error.status == 404  # noqa: PLR2004 - Not Found
     return replace(
         history,
-        turns=history.turns + 1,
+        status_requests=history.status_requests + 1,
+        polled_at=now,
         errors=history.errors + 1,
         retry_after_s=error.retry_after_s,
         not_found=history.not_found + 1 if missing else 0,
@@ -159,55 +239,121 @@ def not_answered(history: History, error: UpstreamError, now: float) -> History:
 
 
 def is_lost(history: History, now: float) -> bool:
-    """Whether the upstream has denied knowing the job often and long enough to believe it."""
+    """Whether the upstream has answered 404 often and long enough to believe it."""
     since = history.not_found_since
     return since is not None and history.not_found >= LOST_AFTER_COUNT and now - since >= LOST_AFTER_S
 
 
-def not_followed(history: History, now: float) -> History:
-    """Return the history after a stream that failed or was refused: polling goes on for a while."""
-    return replace(history, follow_failed_at=now)
+def follow_refused(history: History, now: float) -> History:
+    """Return the history after a follow that found no concurrency: polling goes on for a while."""
+    return replace(history, refusals=history.refusals + 1, follow_refused_at=now)
 
 
-def _may_follow(history: History, now: float) -> bool:
-    """Whether the upstream answers, there may be a seat, and this job should take it."""
-    if history.errors or history.retry_after_s is not None or history.turns >= TURN_BUDGET // 2:
+def stream_event(stream: StreamHistory, now: float) -> StreamHistory:
+    """Return the history after a known event that is not final: the stream works, and the job is alive."""
+    return replace(stream, delivered=True, event_at=now)
+
+
+def final_event(stream: StreamHistory, now: float) -> StreamHistory:
+    """Return the history after an event that declares the end; the status is polled until it confirms it."""
+    # Only the first one begins the row of quick polls: a stream that is wrong about the end may repeat itself.
+    first_at = now if stream.final_event_at is None else stream.final_event_at
+    pause_s = min(REOPEN_AFTER_FINAL_EVENT_S * 2.0 ** min(stream.failures, 3), REOPEN_LIMIT_S)
+    return replace(
+        stream,
+        delivered=True,
+        final_event_at=first_at,
+        failures=stream.failures + 1,
+        reopens_at=now + pause_s,
+    )
+
+
+def stream_ended(stream: StreamHistory, now: float, lasted_s: float) -> StreamHistory:
+    """Return the history after a stream that was refused, broke off, fell silent or was closed."""
+    if lasted_s >= WORTHWHILE_S:
+        return replace(stream, failures=0, reopens_at=now)
+    pause_s = min(REOPEN_S * 2.0 ** min(stream.failures, 16), REOPEN_LIMIT_S)
+    return replace(stream, failures=stream.failures + 1, reopens_at=now + pause_s)
+
+
+def may_follow(history: History, now: float) -> bool:
+    """Whether the upstream answers, the history has room, and concurrency is worth trying for."""
+    if history.errors or history.large_document or events_used(history) >= FOLLOW_EVENT_BUDGET:
         return False
-    if history.cleanup_after is not None and 0 < history.cleanup_after - now <= DEAF_S:
-        return False
-    failed_at = history.follow_failed_at
-    if failed_at is None:
+    refused_at = history.follow_refused_at
+    if refused_at is None:
         return True
-    pause_s = min(max(failed_at - history.started_at, FOLLOW_PAUSE_S), FOLLOW_PAUSE_LIMIT_S)
+    pause_s = min(max(refused_at - history.started_at, FOLLOW_PAUSE_S), FOLLOW_PAUSE_LIMIT_S)
     finish = _predicted_finish(history)
-    return now - failed_at >= pause_s and (finish is None or finish - now <= FAR_S)
+    return now - refused_at >= pause_s and (finish is None or finish - now <= FAR_S)
+
+
+def retry_at(history: History) -> float:
+    """Return when `Retry-After` permits the next status request, in epoch seconds, or minus infinity."""
+    if history.retry_after_s is None or history.polled_at is None:
+        return -math.inf
+    return history.polled_at + min(history.retry_after_s, RETRY_AFTER_LIMIT_S)
 
 
 def _progress_of(document: StatusDocument) -> float | None:
-    """Return percent, from `progress` or else from the nodes, or None."""
+    """Return percent with three decimals, from `progress` or else from the nodes, or None."""
     if document.progress is not None:
-        return min(max(document.progress, 0.0), 100.0)
+        return round(min(max(document.progress, 0.0), 100.0), 3)
     if document.completed_nodes is not None and document.total_nodes:
-        return min(100.0 * document.completed_nodes / document.total_nodes, 100.0)
+        return round(min(100.0 * document.completed_nodes / document.total_nodes, 100.0), 3)
     return None
 
 
-def _by_age_and_progress(history: History, now: float, limits: Limits) -> float:
+def _interval(history: History, now: float, limits: Limits) -> float:
+    """Return the polling interval without a stream, in seconds, before errors and deadlines count."""
     age_s = max(now - history.started_at, 0.0)
-    wait_s = WAIT_PER_AGE * age_s
+    longest_s = max(limits.longest_wait_s, limits.shortest_wait_s)
+    if age_s < FIRST_POLL_S and not history.status_requests:
+        return min(max(FIRST_POLL_S - age_s, limits.shortest_wait_s), longest_s)
+    wait_s = WAIT_FACTOR * math.pow(min(age_s, OLD_AGE_S), WAIT_EXPONENT) * max(age_s / OLD_AGE_S, 1.0)
+    wait_s = min(max(wait_s, limits.shortest_wait_s), longest_s)
     finish = _predicted_finish(history)
-    if finish is not None and finish > now:
-        rest_s = finish - now
-        last_stretch_s = min(LAST_STRETCH_PER_AGE * age_s, LAST_STRETCH_S)
-        wait_s = min(age_s, rest_s, max(WAIT_PER_REST * rest_s, last_stretch_s))
-    elif finish is not None and history.progress_at is not None:
-        # It should be done: ask often at first, then as for a job that just began to stand still.
-        wait_s = min(wait_s, WAIT_PER_AGE * (now - history.progress_at))
-    return min(max(wait_s, limits.shortest_wait_s), max(limits.longest_wait_s, limits.shortest_wait_s))
+    if finish is None or not _is_steady(history, now, age_s):
+        return wait_s
+    rest_s = finish - now
+    if rest_s <= 0:
+        # The job is expected to be over: poll often at first, then as if the progress had just stopped.
+        since_s = now - (history.progress_at or now)
+        return min(max(WAIT_PER_REST * since_s, limits.shortest_wait_s), wait_s)
+    last_stretch_s = min(rest_s, LAST_STRETCH_PER_AGE * age_s, wait_s, LAST_STRETCH_S)
+    stretched_s = max(WAIT_PER_REST * rest_s, last_stretch_s, limits.shortest_wait_s)
+    return min(stretched_s, STRETCH_PER_WAIT * wait_s, STRETCH_PER_LONGEST * longest_s)
+
+
+def _is_steady(history: History, now: float, age_s: float) -> bool:
+    if history.progress_at is None or history.progress_readings < STEADY_READINGS:
+        return False
+    return now - history.progress_at < STEADY_S + STEADY_PER_AGE * age_s
+
+
+def _cadence(age_s: float) -> float:
+    """Return the polling interval while a stream is followed, in seconds."""
+    if age_s > OLD_AGE_S:
+        return min(CADENCE_MAX_S * (age_s / OLD_AGE_S) ** 2, CADENCE_OLD_MAX_S)
+    return min(max(CADENCE_PER_AGE * age_s, CADENCE_MIN_S), CADENCE_MAX_S)
+
+
+def _poll_after(final_event_at: float, polled_at: float) -> float:
+    moments = (final_event_at + after_s for after_s in POLLS_AFTER_FINAL_EVENT_S)
+    return next((moment for moment in moments if moment > polled_at), math.inf)
+
+
+def _left_before_cleanup(history: History, now: float, shortest_s: float) -> float:
+    """Return the longest wait that still finds the result, in seconds."""
+    if history.cleanup_after is None or history.cleanup_after <= now:
+        return math.inf
+    left_s = history.cleanup_after - now
+    # Within the margin a short wait bounds the rate of requests, but must not outlast what is left.
+    return max(left_s - CLEANUP_MARGIN_S, min(shortest_s, left_s / 2))
 
 
 def _predicted_finish(history: History) -> float | None:
-    """Return when the job reaches 100 % at the rate seen so far, or None where there is no rate."""
+    """Return when the job reaches 100 % at the rate seen so far, in epoch seconds, or None where there is no rate."""
     if history.progress is None or history.progress_at is None:
         return None
     base, base_at = history.first_progress, history.first_progress_at
@@ -222,11 +368,18 @@ def _predicted_finish(history: History) -> float | None:
     )
 
 
-def _by_budget(budget: int, spent: int, rest_s: float) -> float:
-    """Return the shortest wait that the turns left allow, in seconds.
+def _wait_by_budget(history: History, rest_s: float) -> float:
+    """Return the shortest wait that the history events left allow, in seconds."""
+    polls = max((EVENT_BUDGET - history.earlier_events) // EVENTS_PER_POLL, 1)
+    spent = math.ceil((events_used(history) - history.earlier_events) / EVENTS_PER_POLL)
+    return _spread(rest_s, spent, polls)
 
-    It starts at nothing and approaches rest/turns left as the budget is used up, so a young job with a
-    far deadline is asked as often as any other, and none can spend more than the budget before its deadline.
+
+def _spread(rest_s: float, spent: int, budget: int) -> float:
+    """Return the shortest wait of which no more than `budget` fit before the deadline, in seconds.
+
+    It is nothing at first and approaches rest / (budget - spent), so a young job with a far deadline is polled as
+    often as any other.
     """
     spent = min(spent, budget - 1)
     return rest_s / (budget - spent) * (spent / budget)

@@ -1,4 +1,4 @@
-"""One question to the upstream and what follows from its answer: the step that poll, cancel and follow share."""
+"""One status request and what follows from its answer: the step that poll, cancel and follow share."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,21 +6,23 @@ from typing import Protocol
 
 from waterhook import policy
 from waterhook.errors import ResultsUnavailable, UpstreamError
-from waterhook.models import Job, Next, Status, iso
+from waterhook.jitter import jitter_of
+from waterhook.models import History, Job, Next, Status, StreamHistory, iso
+from waterhook.policy import Limits
 from waterhook.results import Results
 from waterhook.settings import Settings
 from waterhook.status import MAX_STATUS_BYTES, StatusDocument
 
 
 class StatusSource(Protocol):
-    """Whoever knows the status of an execution."""
+    """Returns status documents."""
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
-        """Return it, reading no more than `limit_bytes`, or raise UpstreamError."""
+        """Return the document, reading no more than `limit_bytes`, or raise UpstreamError."""
 
 
 class Poller:
-    """Asks once and never raises because the upstream had a bad minute: a failed question is not a failed job."""
+    """Sends one status request. It never raises because of the upstream: a failed request is not a failed job."""
 
     def __init__(
         self,
@@ -31,7 +33,7 @@ class Poller:
         *,
         limit_bytes: int = MAX_STATUS_BYTES,
     ) -> None:
-        """Keep what it works with; a document larger than `limit_bytes` is left to a poller with more room."""
+        """A document larger than `limit_bytes` is left to the poll function, which has more memory."""
         self._limit_bytes = limit_bytes
         self._source = source
         self._results = results
@@ -41,38 +43,51 @@ class Poller:
     def poll(self, job: Job) -> Job:
         """Return the job with an outcome, or with what to do next."""
         if job.follow_refused:
-            job = replace(job, follow_refused=False, history=policy.not_followed(job.history, self._clock()))
+            refused = policy.follow_refused(job.history, self._clock())
+            job = replace(job, follow_refused=False, history=refused)
         try:
             document = self._source.status(job.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
         except UpstreamError as error:
             return self.unanswered(job, error)
-        now = self._clock()
-        job = replace(job, history=policy.answered(job.history, document, now))
+        history = policy.answered(job.history, document, self._clock())
         if document.too_large and self._limit_bytes < MAX_STATUS_BYTES:
-            return replace(job, next=Next.POLL, wait_seconds=0)
+            history = replace(history, large_document=True)
+            return replace(job, next=Next.POLL, wait_seconds=0, history=history)
         if document.outcome is None:
-            # Running, or larger than we read and saying no outcome in what we read: later it may.
-            return self.decide(job)
-        return self._ended(job, document, document.outcome)
+            # Running, or larger than we read and without an outcome in what we read: later it may have one.
+            return self.decide(job, history)
+        return self._ended(replace(job, history=history), document, document.outcome)
 
     def unanswered(self, job: Job, error: UpstreamError) -> Job:
-        """Return the job after a question that failed: asked again later, unless it has been denied for long."""
+        """Return the job after a failed status request: polled again later, or LOST after 404 for long enough."""
         now = self._clock()
-        job = replace(job, history=policy.not_answered(job.history, error, now))
-        if policy.is_lost(job.history, now):
-            return job.ended(
-                Status.LOST, code="not_found", message="Waterflai no longer knows this execution"
-            )
-        return self.decide(job)
+        history = policy.not_answered(job.history, error, now)
+        if policy.is_lost(history, now):
+            job = replace(job, history=history)
+            message = "Waterflai no longer knows this execution"
+            return job.ended(Status.LOST, code="not_found", message=message)
+        return self.decide(job, history)
 
-    def decide(self, job: Job) -> Job:
-        """Return the job with the policy's decision; one whose caller cancelled it is cancelled until it has ended."""
+    def decide(self, job: Job, history: History | None = None) -> Job:
+        """Return the job, with a new history if one is given, and the policy's decision what to do next.
+
+        A job whose caller cancelled it goes to Cancel until it has ended.
+        """
+        history = history or job.history
         if job.cancel_requested:
-            return replace(job, next=Next.CANCEL, wait_seconds=0)
-        # Only a poll saves an id that start could not, and until then nobody else can cancel the job.
-        limits = self._settings.limits(job.deadline, may_follow=not job.unsaved)
-        decision = policy.next_step(job.history, self._clock(), limits)
-        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+            return replace(job, history=history, next=Next.CANCEL, wait_seconds=0)
+        jitter = jitter_of(job.execution_id, history.status_requests)
+        decision = policy.next_step(history, self._clock(), self._limits(job), jitter)
+        return replace(job, history=history, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def due_at(self, job: Job, stream: StreamHistory) -> float:
+        """Return when a follow polls the status next, in epoch seconds."""
+        jitter = jitter_of(job.execution_id, job.history.status_requests)
+        return policy.poll_due_at(job.history, stream, self._limits(job), jitter)
+
+    def _limits(self, job: Job) -> Limits:
+        # Only a poll saves an id that start could not save, and until then nobody else can cancel the job.
+        return self._settings.limits(job.deadline, may_follow=not job.unsaved)
 
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:
         completed_at = iso(document.completed_at)
@@ -92,6 +107,6 @@ class Poller:
         try:
             kept = self._results.keep(job.execution_id, document.final_output_json)
         except ResultsUnavailable:
-            # The job is done and its output still there: a bad minute of the bucket must not cost it.
+            # The job is done and Waterflai still has its output: a failure of the bucket must not lose it.
             return self.decide(replace(job, history=replace(job.history, errors=job.history.errors + 1)))
         return job.ended(outcome, completed_at=completed_at, **kept)

@@ -60,11 +60,11 @@ def end_usd() -> float:
 
 
 def loop_transitions(history: History) -> int:
-    """Return the states entered between start and Notify: a choice after the start, and those of every turn.
+    """Return the states entered between start and Notify: a Choice after the start, and those of every cycle.
 
-    A poll is three (Wait, or the Follow that found no capacity; Poll; What next?), a follow two.
+    A poll is three (Wait, Poll, What next?), a follow two, whether it found concurrency or not.
     """
-    return 1 + 3 * history.polls + 2 * history.follows
+    return 1 + 3 * history.polls + 2 * (history.follows + history.refusals)
 
 
 def estimated_usd(history: History) -> float:

@@ -20,10 +20,11 @@ MIN_INTERVAL_S = 1.0
 
 
 class Relay:
-    """Relays the progress of one execution. Best effort: a lost progress event is no lost outcome.
+    """Publishes the progress of one execution. Best effort: a lost progress event is no lost outcome.
 
     The record is written first and refuses once it is final, so nothing is published after the outcome was
-    decided; the number it hands out orders the events, since SNS keeps no order.
+    decided; the number it hands out orders the events, since SNS keeps no order. The progress in them never
+    decreases while the upstream does not retry: a stream that reconnects may replay its events from 0 %.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Relay:
         self._latest: Mapping[str, Any] = {}
         self._told: Mapping[str, Any] = {}
         self._tried_at = float("-inf")
+        self._restarted = False
 
     @classmethod
     def of(cls, settings: Settings, clock: Callable[[], float]) -> Self:
@@ -57,21 +59,23 @@ class Relay:
             clock=clock,
         )
 
-    def tell(self, job: Job, change: Mapping[str, Any]) -> bool:
-        """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was.
+    def tell(self, job: Job, change: Mapping[str, Any], *, restarted: bool = False) -> bool:
+        """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was published.
 
-        Nothing is published without a change, within a second of the last try, or after the end. Never raises
-        because table or topic had a bad minute: the next change is another chance.
+        `restarted` says that the upstream began anew, so that the progress may be lower than before. Nothing is
+        published without a change, within a second of the last attempt, or after the end. Never raises because
+        of table or topic: the next change is another chance.
         """
         now = self._clock()
         self._latest = {**self._latest, **change}
+        self._restarted = self._restarted or restarted
         if not job.progress_events or self._latest == self._told or now - self._tried_at < MIN_INTERVAL_S:
             return False
-        # Of tries, not of events: a stream that floods must not become a flood of reads of a final record.
+        # Counted from attempts, not from events: a flood of events must not become a flood of reads of a final record.
         self._tried_at = now
         try:
             record = self._record or self._records.get(job.execution_id, now)
-            if record is None or record.status.is_final:
+            if record is None or record.status.is_final or not self._is_news(record):
                 return False
             self._record = self._records.save_progress(record, self._latest.get("progress"))
             self._sns.publish(
@@ -83,4 +87,28 @@ class Relay:
             self._record = None
             return False
         self._told = self._latest
+        self._restarted = False
         return True
+
+    def _is_news(self, record: "Record") -> bool:
+        """Raise the latest progress to what was published before; return whether anything new is left."""
+        published, progress = record.progress, self._latest.get("progress")
+        if self._restarted or published is None or progress is None or progress >= published:
+            return True
+        self._latest = {**self._latest, "progress": published}
+        return self._latest != self._told and self._latest.keys() != {"progress"}
+
+
+def has_moved(before: Job, after: Job) -> bool:
+    """Whether a status request found another progress of a running job whose caller wants progress events."""
+    return (
+        after.progress_events
+        and not after.outcome.is_final
+        and after.history.progress is not None
+        and after.history.progress != before.history.progress
+    )
+
+
+def has_restarted(before: Job, after: Job) -> bool:
+    """Whether a status request found that the upstream has retried the job meanwhile."""
+    return (after.history.retry_count or 0) > (before.history.retry_count or 0)

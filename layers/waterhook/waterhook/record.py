@@ -126,7 +126,8 @@ def _fit(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, float):
-        return Decimal(str(value))
+        # DynamoDB takes 38 digits and exponents from -130: a number from outside may be smaller.
+        return Decimal(str(round(value, 6)))
     if isinstance(value, Mapping):
         return {name: _fit(entry) for name, entry in value.items()}
     return value

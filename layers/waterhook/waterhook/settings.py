@@ -15,6 +15,8 @@ _BASE_URL = re.compile(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
 )
 MAX_FOLLOW_CONCURRENCY = 10_000
+# In a few seconds an invocation can't tell a stream that works from one that doesn't.
+MIN_FOLLOW_S = 30
 # Refused starts write history too, on top of what polling may write.
 MAX_START_DEADLINE_S = 24 * 3600
 _DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERIES}
@@ -88,7 +90,7 @@ class Settings:
             deliver_to=_DELIVERY[choice("WATERHOOK_DELIVERY", *_DELIVERY)],
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
             follow_concurrency=number("WATERHOOK_FOLLOW_CONCURRENCY", 0, MAX_FOLLOW_CONCURRENCY),
-            follow_s=number("WATERHOOK_FOLLOW_S", 1, 840),
+            follow_s=number("WATERHOOK_FOLLOW_S", MIN_FOLLOW_S, 840),
             caps=Caps(
                 stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CAP),
                 chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CAP),

@@ -236,6 +236,8 @@ class ByteStream:
         self._limit_bytes = limit_bytes
         self.status: int | None = None
         """The status of the answer once it is known to be a stream."""
+        self.is_idle = False
+        """Whether it ended because not a byte arrived for too long."""
 
     def pieces(self) -> Generator[bytes]:
         """Send the request and yield the decoded body, until the server or the deadline ends it.
@@ -262,6 +264,7 @@ class ByteStream:
             raise unusable(status or 0, "its encoding is broken") from error
         except _BROKEN as error:
             if time.monotonic() < self.ends_at:
+                self.is_idle = isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
                 raise _no_answer(error, status) from error
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:

@@ -160,7 +160,7 @@ class Notifier:
             "waterflai_execution_id": job.waterflai_execution_id,
             "timing": {"completed_at": completed_at} if completed_at else None,
             "usage": {
-                "polls": job.history.turns,
+                "polls": job.history.status_requests,
                 "follow_seconds": job.history.follow_seconds,
                 "estimated_cost_usd": prices.estimated_usd(job.history),
             },

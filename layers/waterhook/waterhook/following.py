@@ -1,0 +1,225 @@
+"""Following: one execution's event stream, and the status requests that do not depend on it.
+
+A `FollowSession` is one execution with its stream and its state; a `Follower` is the invocation that hosts it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from waterhook import policy
+from waterhook.errors import Refused, UpstreamError
+from waterhook.event_stream import StreamEnd, StreamEvent
+from waterhook.models import Job, Next
+from waterhook.polling import Poller
+from waterhook.progress import Relay, has_moved, has_restarted
+
+# A connection without a single byte for so long may be dead: the stream is reopened.
+IDLE_TIMEOUT_S = 60.0
+
+
+class Stream(Protocol):
+    """An open event stream."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether the upstream has answered with an event stream."""
+
+    def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
+        """Return the next event or the end, or None after the timeout."""
+
+    def close(self) -> None:
+        """Close the connection and end its thread."""
+
+
+class StreamOpener(Protocol):
+    """Opens event streams."""
+
+    def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> Stream:
+        """Return the stream of an execution, or raise UpstreamError. `ends_at` is on the monotonic clock."""
+
+
+class FollowSession:
+    """One execution that is followed: its stream, its polls and the state of its loop.
+
+    `advance` does what is due and returns; `wait` lets time pass until an event arrives. `job` is the state of the
+    loop, `history` that of its streams.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        streams: StreamOpener,
+        poller: Poller,
+        *,
+        clock: Callable[[], float],
+        publisher: Relay | None = None,
+        stream_ends_at: float,
+    ) -> None:
+        self.job = job
+        self.history = job.stream
+        self.finished = False
+        """The job has an outcome, or its loop goes on elsewhere."""
+        self.has_polled = False
+        self._streams = streams
+        self._poller = poller
+        self._clock = clock
+        self._publisher = publisher
+        self._stream_ends_at = stream_ends_at
+        self._stream: Stream | None = None
+        self._opened_at = 0.0
+        self._poll_now = False
+
+    def advance(self) -> float:
+        """Poll the status or open the stream where that is due; return when this is to be called next.
+
+        The time is in epoch seconds. An event may make it earlier: call this after every `wait`.
+        """
+        if self._due_at() <= self._clock():
+            self.poll()
+        if self._stream is None and not self.finished and (self.history.reopens_at or 0.0) <= self._clock():
+            self._open()
+        due_at = self._due_at()
+        if self._stream is None and self.history.reopens_at is not None:
+            return min(due_at, self.history.reopens_at)
+        return due_at
+
+    def wait(self, seconds: float, sleep: Callable[[float], None]) -> None:
+        """Wait for an event of the stream, or for as long as given where there is no stream."""
+        if self._stream is None:
+            sleep(seconds)
+            return
+        event = self._stream.next(seconds)
+        if isinstance(event, StreamEnd):
+            # A stream that was idle is reopened; any other end may be that of the job.
+            self._ended(event.error, poll=self._stream.opened and not event.idle)
+        elif event is not None:
+            self._received(event)
+
+    def poll(self) -> None:
+        """Poll the status once and take over what it says."""
+        before = self.job
+        after = self.job = self._poller.poll(before)
+        self.has_polled, self._poll_now = True, False
+        if self._publisher is not None and has_moved(before, after):
+            restarted = has_restarted(before, after)
+            self._publisher.tell(after, {"progress": after.history.progress}, restarted=restarted)
+        self.finished = (
+            after.outcome.is_final
+            or after.next in {Next.POLL, Next.CANCEL}
+            or after.history.errors >= policy.MAX_FOLLOW_ERRORS
+        )
+
+    def close(self) -> None:
+        """Close the stream; no thread is left."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _due_at(self) -> float:
+        due_at = self._poller.due_at(self.job, self.history)
+        if not self._poll_now:
+            return due_at
+        # As soon as possible is not sooner than the upstream permits.
+        return min(due_at, policy.retry_at(self.job.history))
+
+    def _open(self) -> None:
+        self._opened_at = self._clock()
+        try:
+            self._stream = self._streams.open_stream(
+                self.job.waterflai_execution_id or "",
+                ends_at=self._stream_ends_at,
+                idle_timeout_s=IDLE_TIMEOUT_S,
+            )
+        except UpstreamError as error:
+            self._ended(error, poll=False)
+
+    def _received(self, event: StreamEvent) -> None:
+        now = self._clock()
+        if event.is_final:
+            self.history = policy.final_event(self.history, now)
+            # The status decides; the stream says nothing more.
+            self._poll_now = True
+            self.close()
+            return
+        self.history = policy.stream_event(self.history, now)
+        if self._publisher is not None:
+            self._publisher.tell(self.job, change_of(event))
+
+    def _ended(self, error: UpstreamError | None, *, poll: bool) -> None:
+        """Reopen the stream later, and poll the status now where the job may have ended."""
+        delivered = self.history.delivered
+        self.close()
+        now = self._clock()
+        self.history = policy.stream_ended(self.history, now, now - self._opened_at)
+        self._poll_now = self._poll_now or poll or (delivered and isinstance(error, Refused))
+
+
+class Follower:
+    """Hosts one session for the duration of an invocation."""
+
+    def __init__(
+        self,
+        streams: StreamOpener,
+        poller: Poller,
+        publisher: Callable[[], Relay],
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        """`publisher` is called only for an execution whose caller wants progress events."""
+        self._streams = streams
+        self._poller = poller
+        self._publisher = publisher
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    def follow(self, job: Job, follow_s: float) -> Job:
+        """Return the job with an outcome or with what to do next, after at most `follow_s` of following.
+
+        The status is polled at least once, also where there is no time left.
+        """
+        began = self._monotonic()
+        ends_at = began + max(follow_s, 0.0)
+        session = FollowSession(
+            replace(job, history=replace(job.history, follows=job.history.follows + 1)),
+            self._streams,
+            self._poller,
+            clock=self._clock,
+            publisher=self._publisher() if job.progress_events else None,
+            stream_ends_at=ends_at,
+        )
+        try:
+            self._run(session, ends_at)
+        finally:
+            session.close()
+        history = session.job.history
+        seconds = round(history.follow_seconds + self._monotonic() - began, 3)
+        return replace(session.job, stream=session.history, history=replace(history, follow_seconds=seconds))
+
+    def _run(self, session: FollowSession, ends_at: float) -> None:
+        while not session.finished:
+            left_s = ends_at - self._monotonic()
+            if left_s <= 0:
+                if not session.has_polled:
+                    session.poll()
+                elif not session.finished:
+                    session.job = self._poller.decide(session.job)
+                return
+            wakes_at = session.advance()
+            if not session.finished:
+                session.wait(max(min(wakes_at - self._clock(), left_s), 0.0), self._sleep)
+
+
+def change_of(event: StreamEvent) -> dict[str, Any]:
+    """Return what a progress event publishes of an event of the stream."""
+    change: dict[str, Any] = {}
+    if event.type.startswith("node_"):
+        change["event"] = event.type
+    if event.progress is not None:
+        change["progress"] = event.progress
+    if event.node_id is not None:
+        change["node_id"] = event.node_id
+    return change
