@@ -2,19 +2,18 @@
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from waterhook.answers import MAX_ANSWER_BYTES, Answer, retry_after_s, unusable
 from waterhook.connections import shared_ssl_context
-from waterhook.errors import InvalidRequest, StreamOverflow, UpstreamError
+from waterhook.errors import InvalidRequest, UpstreamError
 from waterhook.event_stream import EventStream
 from waterhook.figures import Asked, Call, unwatched
 from waterhook.models import MAX_ID_CHARS, clip
-from waterhook.sse import Decoder
 from waterhook.status import FOREIGN, MAX_STATUS_BYTES, StatusDocument, is_foreign
 from waterhook.transport import KeySource, Transport
 
@@ -64,7 +63,7 @@ class WaterflaiClient:
     ) -> None:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other.
 
-        `watch` is called with every call that was answered or failed, in the thread that made it.
+        `watch` is called with every call that was answered or failed, never from the thread that reads a stream.
         """
         self._watch = watch
         self._budget_s = budget_s
@@ -142,34 +141,6 @@ class WaterflaiClient:
             raise
         return EventStream(body, execution_id, began_at, self._watch)
 
-    def stream(
-        self, execution_id: str, *, ends_at: float, idle_timeout_s: float
-    ) -> Generator[dict[str, Any]]:
-        """Yield the JSON objects of the execution's event stream; any other data is passed over.
-
-        They are hints: what happened is for `status` to say. Opens the stream with the first of them and ends
-        when the upstream ends it or when it is `ends_at` on the monotonic clock. Raises UpstreamError when the
-        stream is refused, is none, breaks off, is silent for `idle_timeout_s` or sends more than one listens to.
-        Who stops early closes it: `with closing(client.stream(…)) as events`.
-        """
-        decoder = Decoder()
-        with self._watched(Asked.STREAM):
-            body = self._http.open_stream(
-                f"{_path(execution_id)}/stream",
-                _EVENT_STREAM,
-                ends_at=ends_at,
-                idle_timeout_s=idle_timeout_s,
-                limit_bytes=MAX_STREAM_BYTES,
-            )
-            with closing(body):
-                try:
-                    for piece in body.pieces():
-                        for event in decoder.feed(piece):
-                            if (value := _parsed(event.data)) is not None:
-                                yield value
-                except StreamOverflow as error:
-                    raise unusable(200, str(error)) from error
-
     @contextmanager
     def _watched(self, asked: Asked) -> Iterator[None]:
         began = time.monotonic()
@@ -177,10 +148,6 @@ class WaterflaiClient:
             yield
         except UpstreamError as error:
             self._watch(Call(asked, (time.monotonic() - began) * 1000, error))
-            raise
-        except GeneratorExit:
-            # A stream whose listener has heard enough.
-            self._watch(Call(asked, (time.monotonic() - began) * 1000))
             raise
         self._watch(Call(asked, (time.monotonic() - began) * 1000))
 
@@ -201,15 +168,6 @@ def _started_id(answer: Answer) -> str:
     if not isinstance(execution_id, str) or not _is_segment(execution_id):
         raise unusable(answer.status, "no usable execution_id")
     return execution_id
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    """Return a JSON object, or None for anything else."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _object(answer: Answer) -> dict[str, Any]:
