@@ -1,4 +1,4 @@
-"""`doctor` looks at the stack itself: its state, its share of Lambda, its alarms, its records."""
+"""`doctor` looks at the stack itself: its state, its reserved concurrency, its alarms, its records."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 _ALARMS = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
-# A new account starts with 10; from 100 on Lambda lets functions reserve a share.
-_SMALL_QUOTA = 100
+RECOMMENDED_FOLLOW_CONCURRENCY = 50
+# Lambda refuses a reservation that leaves fewer unreserved.
+MIN_UNRESERVED = 100
+# "Concurrent executions" of Lambda in Service Quotas, and its default. A new account may have 10.
+_QUOTA_CODE, _DEFAULT_QUOTA = "L-B99A9384", 1000
 # notify goes on trying, and after it a sweep every quarter of an hour.
 _UNTOLD_S = 1800.0
 _OVERDUE_S = 3600.0
@@ -58,34 +61,56 @@ def api(door: Api) -> Iterator[Finding]:
 def concurrency(
     functions: "LambdaClient", resources: Iterable[Resource], parameters: Mapping[str, str], *, local: bool
 ) -> Iterator[Finding]:
-    """Look whether there is room to listen, and room beside it."""
+    """Compare the reserved concurrency of the follow function with FollowConcurrency and the account's quota.
+
+    Where FollowConcurrency is 0, yields a recommendation. That is no fault: executions are polled.
+    """
     limits = functions.get_account_settings()["AccountLimit"]
     quota, unreserved = limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"]
-    room = f"Lambda runs {quota} at a time in this account and region, {unreserved} of them unreserved"
-    names = [entry.physical for entry in resources if entry.name == "FollowFunction"]
-    if local:  # it has a quota of its own, and `make up` a share of its own for listening
-        yield Finding.ok(room)
+    yield Finding.ok(
+        f"Lambda's quota of concurrent executions is {quota} in this account and region, {unreserved} unreserved"
+    )
+    if local:  # its quota is no account's, and `make up` reserves what the template's parameter says
         return
-    if quota < _SMALL_QUOTA:
-        yield Finding.warning(
-            room,
-            "Ask for more (Service Quotas, Lambda, Concurrent executions); until then deploy with FollowMode=OFF.",
-        )
-    else:
-        yield Finding.ok(room)
-    if parameters.get("FollowMode") == "OFF" or not names:
-        yield Finding.note("FollowMode is OFF: executions are asked at intervals, none is listened to")
+    wanted = parameters.get("FollowConcurrency", "0")
+    if wanted == "0":
+        yield _recommended(quota, unreserved)
         return
-    wanted = parameters.get("FollowConcurrency", "")
-    found: Mapping[str, Any] = functions.get_function_concurrency(FunctionName=names[0])
-    reserved = found.get("ReservedConcurrentExecutions")
-    if str(reserved) != wanted:
-        yield Finding.warning(
-            f"{'nothing' if reserved is None else reserved} is reserved for listening, "
-            f"but FollowConcurrency is {wanted}: somebody has changed it by hand",
-            "Deploy again, or set it: aws lambda put-function-concurrency "
-            f"--function-name {names[0]} --reserved-concurrent-executions {wanted}",
+    for function in (entry.physical for entry in resources if entry.name == "FollowFunction"):
+        found: Mapping[str, Any] = functions.get_function_concurrency(FunctionName=function)
+        reserved = found.get("ReservedConcurrentExecutions")
+        if str(reserved) != wanted:
+            yield Finding.warning(
+                f"FollowConcurrency is {wanted}, but the follow function reserves "
+                f"{'nothing' if reserved is None else reserved}: it was changed outside the stack",
+                "Deploy again, or set it: aws lambda put-function-concurrency "
+                f"--function-name {function} --reserved-concurrent-executions {wanted}",
+            )
+
+
+def reservable(unreserved: int) -> int:
+    """Return how many of so many unreserved concurrent executions a function may still reserve."""
+    return max(unreserved - MIN_UNRESERVED, 0)
+
+
+def _recommended(quota: int, unreserved: int) -> Finding:
+    """Return what a stack that follows no stream could do about it under the account's quota."""
+    now = "FollowConcurrency is 0: no event stream is followed, executions are polled"
+    if reservable(unreserved) >= RECOMMENDED_FOLLOW_CONCURRENCY:
+        return Finding.note(
+            f"{now}. The account's quota allows to reserve {RECOMMENDED_FOLLOW_CONCURRENCY}",
+            f"Deploy with FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY} to get results sooner.",
         )
+    reserved_by_others = quota - unreserved
+    # The default is the least to request: accounts that have less of it are new ones.
+    needed = max(_DEFAULT_QUOTA, reserved_by_others + MIN_UNRESERVED + RECOMMENDED_FOLLOW_CONCURRENCY)
+    return Finding.note(
+        f"{now}. The account's quota is too low to reserve {RECOMMENDED_FOLLOW_CONCURRENCY}: "
+        f"Lambda keeps {MIN_UNRESERVED} unreserved",
+        "Request a higher quota, then deploy with "
+        f"FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY}: aws service-quotas request-service-quota-increase "
+        f"--service-code lambda --quota-code {_QUOTA_CODE} --desired-value {needed}",
+    )
 
 
 def alarms(cloudwatch: "CloudWatchClient", resources: Iterable[Resource]) -> Iterator[Finding]:

@@ -84,13 +84,13 @@ def test_an_api_that_fails_is_seen(answer: Step) -> None:
 
 
 class Functions:
-    """Lambda with a quota and a reservation."""
+    """Lambda with a quota, what the follow function reserves of it, and what others do."""
 
-    def __init__(self, quota: int, reserved: int | None = None) -> None:
-        self._quota, self._reserved = quota, reserved
+    def __init__(self, quota: int, reserved: int | None = None, *, by_others: int = 0) -> None:
+        self._quota, self._reserved, self._by_others = quota, reserved, by_others
 
     def get_account_settings(self) -> dict[str, Any]:
-        unreserved = self._quota - (self._reserved or 0)
+        unreserved = self._quota - (self._reserved or 0) - self._by_others
         return {
             "AccountLimit": {
                 "ConcurrentExecutions": self._quota,
@@ -103,30 +103,49 @@ class Functions:
         return {} if self._reserved is None else {"ReservedConcurrentExecutions": self._reserved}
 
 
-def room(functions: Any, *, local: bool = False, **changes: str) -> list[Finding]:
-    parameters = {"FollowMode": "ON", "FollowConcurrency": "50"} | changes
-    return list(concurrency(functions, [FOLLOW], parameters, local=local))
+def room(functions: Any, follow_concurrency: str = "50", *, local: bool = False) -> list[Finding]:
+    return list(concurrency(functions, [FOLLOW], {"FollowConcurrency": follow_concurrency}, local=local))
 
 
-def test_a_stack_with_room_to_listen_is_well() -> None:
-    assert only(room(Functions(1000, 50))).what.startswith("Lambda runs 1000 at a time")
+def test_a_stack_that_reserves_what_its_parameter_says_is_well() -> None:
+    finding = only(room(Functions(1000, 50)))
+    assert (finding.level, "1000 in this account" in finding.what) == (OK, True)
+    assert finding.what.endswith("950 unreserved")
 
 
-def test_a_small_quota_is_seen() -> None:
-    small, off = room(Functions(10), FollowMode="OFF")
-    assert (small.level, off.level) == (WARNING, NOTE)
-    assert "FollowMode=OFF" in small.do
+@pytest.mark.parametrize(("quota", "by_others"), [(1000, 0), (150, 0), (1000, 850)])
+def test_following_is_recommended_where_the_quota_allows_it(quota: int, by_others: int) -> None:
+    fine, advice = room(Functions(quota, by_others=by_others), "0")
+    assert (fine.level, advice.level) == (OK, NOTE)
+    assert "executions are polled" in advice.what
+    assert "FollowConcurrency=50" in advice.do
+    assert "service-quotas" not in advice.do
+
+
+@pytest.mark.parametrize(
+    ("quota", "by_others", "enough"), [(10, 0, 1000), (149, 0, 1000), (1000, 851, 1001), (2000, 1900, 2050)]
+)
+def test_a_quota_too_low_to_follow_is_reported_with_the_one_to_request(
+    quota: int, by_others: int, enough: int
+) -> None:
+    fine, advice = room(Functions(quota, by_others=by_others), "0")
+    # A recommendation: the stack works without.
+    assert (fine.level, advice.level) == (OK, NOTE)
+    assert "quota is too low to reserve 50" in advice.what
+    assert advice.do.endswith(f"--service-code lambda --quota-code L-B99A9384 --desired-value {enough}")
 
 
 @pytest.mark.parametrize("reserved", [None, 0, 7])
-def test_a_reservation_that_was_changed_by_hand_is_seen(reserved: int | None) -> None:
+def test_a_reservation_that_was_changed_outside_the_stack_is_seen(reserved: int | None) -> None:
     fine, changed = room(Functions(1000, reserved))
     assert (fine.level, changed.level) == (OK, WARNING)
-    assert f"{'nothing' if reserved is None else reserved} is reserved" in changed.what
+    assert f"reserves {'nothing' if reserved is None else reserved}" in changed.what
+    assert changed.do.endswith("--function-name shop-Follow --reserved-concurrent-executions 50")
 
 
-def test_a_local_aws_has_a_quota_of_its_own() -> None:
-    assert only(room(Functions(32, 12), local=True)).level == OK
+@pytest.mark.parametrize("follow_concurrency", ["0", "12"])
+def test_a_local_aws_has_a_quota_of_its_own(follow_concurrency: str) -> None:
+    assert only(room(Functions(32, 12), follow_concurrency, local=True)).level == OK
 
 
 ALARM = Resource("Stalled", "AWS::CloudWatch::Alarm", "shop-Stalled-1")
