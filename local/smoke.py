@@ -30,6 +30,7 @@ from local.runner.sam import desk, override
 from local.runner.screen import Screen
 from waterhook_cli import target
 from waterhook_cli.api import Api
+from waterhook_cli.checks_stack import reservable
 from waterhook_cli.errors import Problem
 
 WORKSHOP = environment.ROOT / ".local" / "smoke"
@@ -67,10 +68,24 @@ class Smoke:
 
         Whatever happens after the first resource was created, all is deleted again, unless it is to be kept.
         """
+        self._require_quota()
         with self._screen.step("Build (sam build)"):
             self._sam("build", "--template-file", str(environment.ROOT / "template.yaml"))
         with self._secret(secret_arn, api_key) as secret, self._deployed(secret) as stack:
             return self._one_execution(stack)
+
+    def _require_quota(self) -> None:
+        """Raise RunnerError if Lambda would refuse to reserve FollowConcurrency, which would roll back the stack."""
+        wanted = self._wish.parameters.get("FollowConcurrency", "0")
+        if wanted == "0" or _local_endpoint(self._account):
+            return
+        limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
+        possible = reservable(limits["UnreservedConcurrentExecutions"])
+        if wanted.isdecimal() and int(wanted) > possible:
+            raise RunnerError(
+                f"FollowConcurrency={wanted}: Lambda's quota in this account and region allows {possible}. "
+                "Leave it out, or request a higher quota."
+            )
 
     @contextmanager
     def _secret(self, arn: str | None, api_key: str | None) -> Iterator[str]:
@@ -264,7 +279,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--secret-arn", help="secret with its key; else WATERFLAI_API_KEY is put into one for a while"
     )
     parser.add_argument(
-        "--parameter", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="of the template"
+        "--parameter",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the template; FollowConcurrency=1 to follow the event stream, where the account's quota allows it",
     )
     parser.add_argument("--keep", action="store_true", help="delete nothing, to look at it")
     return parser.parse_args(words)
