@@ -1,3 +1,3 @@
 """Waterhook: webhooks for Waterflai's asynchronous executions, the package behind every function."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
