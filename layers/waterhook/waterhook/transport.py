@@ -46,10 +46,17 @@ class _Request:
     limit_bytes: int
 
     @property
+    def may_repeat(self) -> bool:
+        """Whether it changes nothing upstream. Only such a request uses a kept connection."""
+        return self.method == "GET"
+
+    @property
     def headers(self) -> dict[str, str]:
         headers = _headers(self.key, "application/json")
         if self.body is not None:
-            headers |= {"Content-Type": "application/json", "Connection": "close"}
+            headers |= {"Content-Type": "application/json"}
+        if not self.may_repeat:
+            headers |= {"Connection": "close"}
         return headers
 
 
@@ -127,7 +134,7 @@ class Transport:
         try:
             yield answer
             is_kept = (
-                request.body is None and answer.is_whole and connection.opened.is_drained and not self._kept
+                request.may_repeat and answer.is_whole and connection.opened.is_drained and not self._kept
             )
         finally:
             if is_kept:
@@ -138,15 +145,15 @@ class Transport:
     def _attempt(self, request: _Request) -> tuple[Connection, Answer]:
         """Return the answer and its connection: the kept one, or a new one.
 
-        A GET or DELETE is sent once more on a new connection when the kept one turns out to be closed. A POST always
-        has a new one: on a kept one it could fail without telling us whether it was received.
+        A GET is sent once more on a new connection when the kept one turns out to be closed. POST and DELETE always
+        have a new one: on a kept one they could fail without telling us whether they were received, and the answer
+        to a second DELETE would not tell whether the first one cancelled the job.
         """
-        lost: UpstreamError | None = None
-        if request.body is None and (kept := self._take_kept()) is not None:
+        if request.may_repeat and (kept := self._take_kept()) is not None:
             try:
                 answer = self._send(kept, request, is_kept=True)
             except _ClosedWhileIdle as error:
-                lost = _no_answer(error.__cause__)
+                lost: UpstreamError = _no_answer(error.__cause__)
             else:
                 if answer.status != HTTPStatus.REQUEST_TIMEOUT:
                     return kept, answer
@@ -155,18 +162,8 @@ class Transport:
                 lost = error_of(answer, request.key)
             if time.monotonic() >= request.ends_at:
                 raise lost
-        try:
-            connection = self._connect(request.ends_at)
-        except Unavailable as error:
-            if lost is not None:
-                # The server may have carried out the first request before it closed the connection.
-                raise lost from error
-            raise
-        answer = self._send(connection, request)
-        if lost is not None and request.method == "DELETE" and answer.is_unavailable:
-            connection.close()
-            raise lost
-        return connection, answer
+        connection = self._connect(request.ends_at)
+        return connection, self._send(connection, request)
 
     def _send(self, connection: Connection, request: _Request, *, is_kept: bool = False) -> Answer:
         """Send one request and read its answer. Close the connection if it breaks."""
