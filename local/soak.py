@@ -23,10 +23,12 @@ from local.runner.errors import RunnerError
 from local.runner.interrupts import pause
 from local.runner.screen import Screen
 from local.runner.stack import HOME, LocalStack
+from local.waterflai.chatbots import CHATBOTS
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef
 
+_CHATBOT = "support-chat"
 LIMIT_S = 150.0
 SENDERS = 12
 _POLL_S = 1.0
@@ -82,8 +84,59 @@ TROUBLES = (
     Trouble("stream lies", (_at("stream", "false_end", closes=True),)),
     Trouble("stream junk", (_at("stream", "junk"),)),
     Trouble("stream ends early", (_at("stream", "ends", after_events=1),)),
+    # HTTP as it is: what the client has to decode, skip or throw away.
+    Trouble("start after interim answers", (_at("start", "interim", codes=[102, 103, 103]),)),
+    Trouble("start in gzip", (_at("start", "encoded"),)),
+    Trouble("start in Brotli", (_at("start", "encoded", encoding="br"),), LOST),
+    Trouble("start is a bomb", (_at("start", "bomb", mib=20),), LOST),
+    Trouble("start 521", (_code("start", 521, html=True, times=1),), posts=2),
+    Trouble("start 520, with a job", (_code("start", 520, html=True, processed=True),), LOST),
+    Trouble("start closes the connection", (_at("start", "closes_idle", after_seconds=0.2),)),
+    Trouble("status after an interim answer", (_at("status", "interim"),)),
+    Trouble("status in gzip", (_at("status", "encoded"),)),
+    Trouble("status in deflate", (_at("status", "encoded", encoding="deflate"),)),
+    Trouble("status in Brotli at first", (_at("status", "encoded", encoding="br", times=2),)),
+    Trouble("status is a bomb once", (_at("status", "bomb", mib=20, times=1),)),
+    Trouble("status closes the connection", (_at("status", "closes_idle", after_seconds=0.2),)),
+    Trouble("status resets the connection", (_at("status", "closes_idle", after_seconds=0.2, reset=True),)),
+    Trouble("status of another execution", (_at("status", "foreign_document", times=2),)),
+    Trouble("status and another one behind it", (_at("status", "pipelined_document"),)),
+    Trouble("status and another one later", (_at("status", "pipelined_document", pause_seconds=0.05),)),
+    Trouble("status 522", (_code("status", 522, html=True, times=2),)),
+    # The truth, but late, slow or odd.
+    Trouble("status lags", (_at("status", "lag", seconds=2),)),
+    Trouble("status asks to slow down", (_at("status", "slow_down", retry_after=2, times=2),)),
+    Trouble("status not found for a second", (_at("status", "not_found_for", seconds=1),)),
+    Trouble("tiny progress", (_at("status", "tiny_progress"), _at("stream", "tiny_progress"))),
+    # Streams that are open and don't work.
+    Trouble("stream of comments", (_at("stream", "heartbeats", every_seconds=0.5),)),
+    Trouble("stream of pings, closing", (_at("stream", "heartbeats", as_events=True, closes=True),)),
+    Trouble("stream without an end", (_at("stream", "no_end"),)),
+    Trouble("stream goes on", (_at("stream", "events_go_on"),)),
+    Trouble("stream buffered", (_at("stream", "buffered"),)),
+    Trouble("stream buffered for ever", (_at("stream", "buffered", head=False, released=False),)),
+    Trouble(
+        "stream replays",
+        (_at("stream", "ends", after_events=2, reset=True, times=1), _at("stream", "replays")),
+    ),
+    Trouble("stream not found for a second", (_at("stream", "not_found_for", seconds=1),)),
+    Trouble("stream with a long comment", (_at("stream", "long_comment"),)),
+    Trouble("stream in gzip", (_at("stream", "encoded"),)),
+    Trouble("stream is a bomb", (_at("stream", "bomb", mib=20),)),
+    Trouble("stream after interim answers", (_at("stream", "interim", codes=[102, 103]),)),
     Trouble("never ends", (), CANCELS, endless=True),
     Trouble("never ends, cancel 500", (_code("cancel", 500, times=1),), CANCELS, endless=True),
+    Trouble("never ends, cancel 204", (_at("cancel", "empty_answer"),), CANCELS, endless=True),
+    Trouble("never ends, cancel empty", (_at("cancel", "empty_answer", code=202),), CANCELS, endless=True),
+    Trouble(
+        "never ends, cancel's answer lost",
+        (_at("cancel", "reset", processed=True, times=1),),
+        CANCELS,
+        endless=True,
+    ),
+    Trouble(
+        "never ends, cancel of another", (_at("cancel", "foreign_document", times=1),), CANCELS, endless=True
+    ),
 )
 
 
@@ -149,7 +202,7 @@ class Soak:
     def _accepted(self, request: Request) -> str:
         deadline = time.monotonic() + LIMIT_S
         while True:
-            answer = self._client.post("support-chat", request.body, idempotency_key=request.key)
+            answer = self._client.post(_CHATBOT, request.body, idempotency_key=request.key)
             if answer.status_code == httpx.codes.ACCEPTED:
                 return str(answer.json()["execution_id"])
             # The machine is: a client comes again.
@@ -197,6 +250,7 @@ class Soak:
                 yield f"{request.key} ({trouble.name}): {status}, told {[event['id'] for event in told]}"
             if status not in trouble.outcomes:
                 yield f"{request.key} ({trouble.name}): {status} {item.get('error')}"
+            yield from wrong_outputs(request, status, told)
             cost = posts[request.key], jobs[request.key]
             if cost != (trouble.posts, trouble.jobs):
                 yield f"{request.key} ({trouble.name}): {cost[0]} POSTs, {cost[1]} jobs"
@@ -224,6 +278,14 @@ class Soak:
         self._screen.line(
             f"asked          {_counts(asked)} ({sum(bool(s['execution_id']) for s in starts)} jobs)"
         )
+
+
+def wrong_outputs(request: Request, status: str, told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the notifications whose output is not that of the request's own job, such as another execution's."""
+    expected = CHATBOTS[_CHATBOT].output if status in FINE else None
+    outputs = [event["data"].get("final_output") for event in told]
+    name = f"{request.key} ({request.trouble.name})"
+    return [f"{name}: {status}, output {str(output)[:200]}" for output in outputs if output != expected]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -12,31 +12,39 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from local.waterflai.documents import reshaped
+from local.waterflai.connection import CDN_PHRASES, KEEP_ALIVE_S, connection_of
+from local.waterflai.documents import RUNNING, reshaped
+from local.waterflai.encodings import encoding
 from local.waterflai.exchange import JsonResponse
-from local.waterflai.faults import Met
+from local.waterflai.faults import Met, Operation
 from local.waterflai.kinds import (
+    Bomb,
+    Buffered,
+    ClosesIdle,
     CutOff,
+    DocumentKind,
     Drip,
     Early,
+    EmptyAnswer,
+    Encoded,
     Ends,
+    Interim,
     LateKind,
     Redirect,
     Reset,
+    SlowDown,
     Stall,
     StatusCode,
-    StreamKind,
+    TransferKind,
     Truncated,
 )
+from local.waterflai.wire import Object
 
 type Process = Callable[[], Response]
 
-# Where the server puts the function that resets a request's connection: in the request's state.
-RESET = "reset_connection"
-
 _NO_BODY = frozenset({204, 304})
 # As the gateway in front words them.
-_PHRASES = {503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
+_PHRASES = {503: "Service Temporarily Unavailable", 504: "Gateway Time-out", **CDN_PHRASES}
 
 
 def answer(request: Request, met: Met | None, process: Process, over: asyncio.Event) -> Response:
@@ -47,7 +55,7 @@ def answer(request: Request, met: Met | None, process: Process, over: asyncio.Ev
     if met is None:
         return process()
     if not isinstance(met.kind, Early):
-        return _altered(met.kind, met.turn, process(), over)
+        return _altered(met.kind, met, process(), over)
     # A stalled request that is not processed yet will be, once its time has come.
     honest = process() if met.kind.processed else _Later(process)
     match met.kind:
@@ -61,21 +69,53 @@ def answer(request: Request, met: Met | None, process: Process, over: asyncio.Ev
             return Response(status_code=code, headers={"Location": to + request.scope["raw_path"].decode()})
 
 
-def _altered(kind: LateKind, turn: int, honest: Response, over: asyncio.Event) -> Response:
-    if isinstance(kind, StreamKind):  # the events are already as it has them
-        resets = isinstance(kind, Ends) and kind.reset
-        return Held(_cutting_off(honest) if resets else honest, over)
+def _altered(kind: LateKind, met: Met, honest: Response, over: asyncio.Event) -> Response:
+    if isinstance(kind, TransferKind):
+        return Held(_transferring(kind, honest), over)
+    if met.fault.on is Operation.STREAM:  # the events are already as it has them
+        return Held(_streaming(kind, honest), over)
+    if isinstance(kind, DocumentKind):
+        document = reshaped(kind, json.loads(bytes(honest.body)), met.turn)
+        return JsonResponse(document, honest.status_code)
+    return _answering_otherwise(kind, honest)
+
+
+def _answering_otherwise(kind: LateKind, honest: Response) -> Response:
     match kind:
-        case Drip():
-            return Held(_dripping(kind, honest), over)
-        case CutOff():
-            return Held(_cutting_off(honest), over)
+        case EmptyAnswer(code=code):
+            return Response(status_code=code)
+        case SlowDown(retry_after=retry_after) if json.loads(bytes(honest.body))["status"] in RUNNING:
+            honest.headers["Retry-After"] = retry_after
+            return honest
         case Truncated():
             body = bytes(honest.body)
             return Response(body[: len(body) // 2], honest.status_code, media_type=JsonResponse.media_type)
         case _:
-            document = reshaped(kind, json.loads(bytes(honest.body)), turn)
-            return JsonResponse(document, honest.status_code)
+            return honest
+
+
+def _streaming(kind: LateKind, honest: Response) -> ASGIApp:
+    match kind:
+        case Ends(reset=True):
+            return _cutting_off(honest)
+        case Buffered(head=False):
+            return _with_late_head(honest)
+        case _:
+            return honest
+
+
+def _transferring(kind: TransferKind, honest: Response) -> ASGIApp:
+    match kind:
+        case Drip():
+            return _dripping(kind, honest)
+        case CutOff():
+            return _cutting_off(honest)
+        case Interim():
+            return _announcing(kind, honest)
+        case ClosesIdle():
+            return _closing_idle(kind, honest)
+        case Encoded() | Bomb():
+            return encoding(kind, honest)
 
 
 def gateway_page(code: int) -> Response:
@@ -122,7 +162,7 @@ class ResetConnection(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Reset, and return once the server has noticed."""
-        scope["state"][RESET]()
+        connection_of(scope).reset()
         await _gone(receive)
 
 
@@ -142,13 +182,35 @@ class Held(Response):
         try:
             await asyncio.wait({answering, gone, over}, return_when=asyncio.FIRST_COMPLETED)
             if over.done() and not answering.done():
-                scope["state"][RESET]()
+                connection_of(scope).reset()
                 await gone
         finally:
             for task in (answering, gone, over):
                 task.cancel()
         if answering.done():
             await answering  # raises what it raised
+
+
+class Pipelined(Response):
+    """An answer, and behind it the answer to another request: in the same bytes, or `pause_s` after it."""
+
+    def __init__(self, first: Response, second: Object, pause_s: float) -> None:
+        super().__init__()
+        self._first = first
+        self._second = JsonResponse(second)
+        self._pause_s = pause_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer twice, if the connection is kept."""
+        connection = connection_of(scope)
+        lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._second.raw_headers)]
+        second = b"\r\n".join([*lines, b"", bytes(self._second.body)])
+        with connection.in_one_piece():
+            await self._first(scope, receive, send)
+            if not self._pause_s:
+                connection.write(second)
+        if self._pause_s:
+            asyncio.get_running_loop().call_later(self._pause_s, connection.write, second)
 
 
 class _Later:
@@ -201,6 +263,46 @@ def _cutting_off(honest: ASGIApp) -> ASGIApp:
         await honest(scope, receive, cut)
 
     return cutting_off
+
+
+def _with_late_head(honest: ASGIApp) -> ASGIApp:
+    async def with_late_head(scope: Scope, receive: Receive, send: Send) -> None:
+        head: Message | None = None
+
+        async def hold_back(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message
+                return
+            if head is not None:
+                await send(head)
+                head = None
+            await send(message)
+
+        await honest(scope, receive, hold_back)
+
+    return with_late_head
+
+
+def _announcing(kind: Interim, honest: ASGIApp) -> ASGIApp:
+    async def announcing(scope: Scope, receive: Receive, send: Send) -> None:
+        for code in kind.codes:
+            head = f"HTTP/1.1 {code} {_phrase(code)}\r\nLink: </>; rel=preconnect\r\n\r\n"
+            connection_of(scope).write(head.encode())
+            await asyncio.sleep(kind.pause_seconds)
+        await honest(scope, receive, send)
+
+    return announcing
+
+
+def _closing_idle(kind: ClosesIdle, honest: Response) -> ASGIApp:
+    async def closing_idle(scope: Scope, receive: Receive, send: Send) -> None:
+        honest.headers["Connection"] = "keep-alive"
+        honest.headers["Keep-Alive"] = f"timeout={KEEP_ALIVE_S}"
+        connection_of(scope).close_when_idle(kind.after_seconds, reset=kind.reset)
+        await honest(scope, receive, send)
+
+    return closing_idle
 
 
 async def _gone(receive: Receive) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from local.waterflai.acts import answer
+from local.waterflai.acts import Pipelined, answer
 from local.waterflai.chatbots import CHATBOTS, script_for
 from local.waterflai.clock import SimulatedClock
 from local.waterflai.control import PREFIX, Control, Ledger
@@ -19,7 +19,14 @@ from local.waterflai.exchange import JsonResponse, body_of
 from local.waterflai.executions import Execution, Executions, TooManyExecutions
 from local.waterflai.faults import Met, Operation
 from local.waterflai.key import ApiKey
-from local.waterflai.kinds import CleanupSoon, StreamKind
+from local.waterflai.kinds import (
+    CleanupSoon,
+    ForeignDocument,
+    Lag,
+    NotFoundFor,
+    PipelinedDocument,
+    StreamKind,
+)
 from local.waterflai.standing import Faults
 from local.waterflai.wire import InvalidJson, InvalidValue, Object, as_object
 
@@ -131,14 +138,22 @@ class Api:
         met = self._meet(Operation.STATUS, execution)
 
         def process() -> Response:
-            if met and isinstance(met.kind, CleanupSoon):
-                self._executions.clean_up_soon(execution, met.kind.seconds)
-            return JsonResponse(self._executions.document(execution))
+            lag_s = 0.0
+            match met and met.kind:
+                case CleanupSoon(seconds=seconds):
+                    self._executions.clean_up_soon(execution, seconds)
+                case Lag(seconds=seconds):
+                    lag_s = seconds
+                case NotFoundFor(seconds=seconds) if self._executions.is_younger(execution, seconds):
+                    raise _not_found()
+            return JsonResponse(self._executions.document(execution, lag_s))
 
-        return answer(request, met, process, self._faults.over)
+        answered = answer(request, met, process, self._faults.over)
+        return self._mixed_up(met, execution, answered)
 
     async def _cancel(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
+        met = self._meet(Operation.CANCEL, execution)
 
         def process() -> Response:
             cancelled, previous = self._executions.cancel(execution)
@@ -150,7 +165,8 @@ class Api:
             }
             return JsonResponse(verdict)
 
-        return answer(request, self._meet(Operation.CANCEL, execution), process, self._faults.over)
+        answered = answer(request, met, process, self._faults.over)
+        return self._mixed_up(met, execution, answered)
 
     async def _stream(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
@@ -158,13 +174,25 @@ class Api:
         kind = met.kind if met and isinstance(met.kind, StreamKind) else None
 
         def process() -> Response:
+            if isinstance(kind, NotFoundFor) and self._executions.is_younger(execution, kind.seconds):
+                raise _not_found()
             return StreamingResponse(
-                told(kind, self._executions.follow(execution)),
+                told(kind, self._executions, execution),
                 media_type="text/event-stream",
                 headers={"Cache-Control": "no-cache"},
             )
 
         return answer(request, met, process, self._faults.over)
+
+    def _mixed_up(self, met: Met | None, execution: Execution, answered: Response) -> Response:
+        """Return `answered`, unless the fault is a proxy that mixes up the answers to its clients."""
+        match met and met.kind:
+            case ForeignDocument():
+                return JsonResponse(self._executions.foreign_document(execution))
+            case PipelinedDocument(pause_seconds=pause_s):
+                return Pipelined(answered, self._executions.foreign_document(execution), pause_s)
+            case _:
+                return answered
 
     def _meet(self, operation: Operation, execution: Execution) -> Met | None:
         is_final = self._executions.snapshot(execution).status.is_final
@@ -175,8 +203,12 @@ class Api:
     def _find(self, execution_id: str) -> Execution:
         execution = self._executions.find(execution_id)
         if execution is None:
-            raise HTTPException(404, "Execution not found")
+            raise _not_found()
         return execution
+
+
+def _not_found() -> HTTPException:
+    return HTTPException(404, "Execution not found")
 
 
 def _application(*routers: APIRouter) -> FastAPI:

@@ -42,6 +42,13 @@ class SimulatedClock:
         current = self._stretches[-1]
         return current.simulated_s + (self._monotonic() - current.real_s) * current.factor
 
+    def past_s(self, real_s: float) -> float:
+        """Return the simulated seconds that had gone by `real_s` real seconds ago; 0 before the clock was made."""
+        moment_s = self._monotonic() - real_s
+        earlier = (stretch for stretch in reversed(self._stretches) if stretch.real_s <= moment_s)
+        stretch = next(earlier, self._stretches[0])
+        return max(stretch.simulated_s + (moment_s - stretch.real_s) * stretch.factor, 0.0)
+
     def set_factor(self, factor: float) -> None:
         """Go on from the present moment at another speed."""
         now = _Stretch(real_s=self._monotonic(), simulated_s=self.now_s(), factor=factor)

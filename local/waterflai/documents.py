@@ -6,19 +6,26 @@ from urllib.parse import urlsplit
 from local.waterflai.kinds import (
     CleanupSoon,
     DocumentKind,
+    ForeignDocument,
     ForeignUrls,
     Huge,
+    Lag,
     Missing,
     NoOutput,
+    NotFoundFor,
     Nulls,
+    PipelinedDocument,
     ProgressBack,
+    TinyProgress,
     UnknownStatus,
     WrongTypes,
 )
 from local.waterflai.wire import Object
 
 _MIB = 1024 * 1024
-_RUNNING = frozenset({"PENDING", "RUNNING"})
+
+TINY_PROGRESS = 1e-200
+RUNNING = frozenset({"PENDING", "RUNNING"})
 
 
 def reshaped(kind: DocumentKind, document: Object, turn: int) -> Object:  # noqa: PLR0911 - one a kind
@@ -38,12 +45,12 @@ def reshaped(kind: DocumentKind, document: Object, turn: int) -> Object:  # noqa
             }
         case UnknownStatus(status=status):
             return {**document, "status": status}
-        case ProgressBack():
-            return {**document, **_set_back(turn)} if document.get("status") in _RUNNING else document
+        case ProgressBack() | TinyProgress():
+            return {**document, **_progress(kind, turn)} if document.get("status") in RUNNING else document
         case NoOutput():
             return {name: each for name, each in document.items() if name != "final_output"}
-        case CleanupSoon():
-            return document  # it already says so: the execution itself was changed
+        case CleanupSoon() | Lag() | ForeignDocument() | PipelinedDocument() | NotFoundFor():
+            return document  # it is made so where the execution is known
 
 
 def _wrong(value: Any) -> Any:
@@ -70,5 +77,7 @@ def _moved(url: str, to: str) -> str:
     return to + urlsplit(url).path
 
 
-def _set_back(turn: int) -> Object:
+def _progress(kind: ProgressBack | TinyProgress, turn: int) -> Object:
+    if isinstance(kind, TinyProgress):
+        return {"progress": TINY_PROGRESS}
     return {"progress": float(max(100 - 10 * turn, 0)), "retry_count": turn - 1}

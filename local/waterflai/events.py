@@ -6,25 +6,37 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 
+from local.waterflai.documents import TINY_PROGRESS
+from local.waterflai.executions import Execution, Executions
 from local.waterflai.kinds import (
+    Buffered,
     Ends,
+    EventsGoOn,
     FallsSilent,
     FalseEnd,
     Flood,
     Format,
+    Heartbeats,
     Junk,
+    LongComment,
     Newline,
     NoEnd,
+    Replays,
     StreamKind,
+    TinyProgress,
 )
 from local.waterflai.wire import Object, write_json
 
 _LAST = "execution_completed"
+_PROGRESS = "progress_update"
 _NEWLINES = {Newline.LF: "\n", Newline.CRLF: "\r\n", Newline.CR: "\r"}
 _BOM = b"\xef\xbb\xbf"
 
 _FLOOD_STEP_S = 0.01
 _LINE_PIECE = b"x" * 1024
+
+_PING = b": ping\n\n"
+_PING_EVENT = b"event: ping\ndata: {}\n\n"
 
 # The last is neither the end of a job nor a word that a client can hash or compare.
 _JUNK = b"".join(
@@ -51,13 +63,22 @@ def encoded(event: Object) -> bytes:
     return b"data: " + write_json(event) + b"\n\n"
 
 
-async def told(kind: StreamKind | None, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
-    """Yield what is written, piece by piece."""
+async def told(kind: StreamKind | None, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
+    """Yield what is written to a follower of `execution`, piece by piece."""
+    events = executions.follow(execution, replays=isinstance(kind, Replays))
     match kind:
         case Format():
             pieces = _formatted(kind, events)
         case Flood():
             pieces = _flood(kind)
+        case Heartbeats():
+            pieces = _heartbeats(kind, executions, execution)
+        case EventsGoOn():
+            pieces = _going_on(kind, executions, execution)
+        case Buffered():
+            pieces = _buffered(kind, events)
+        case LongComment():
+            pieces = _with_long_comment(kind, events)
         case _:
             pieces = _altered(kind, events)
     async for piece in pieces:
@@ -76,6 +97,8 @@ async def _altered(kind: StreamKind | None, events: AsyncIterator[Object]) -> As
             events = _with_false_end(kind, events)
         case NoEnd():
             events = _without_end(kind, events)
+        case TinyProgress():
+            events = _with_tiny_progress(events)
     async for event in events:
         if isinstance(kind, Junk):
             yield _JUNK
@@ -114,9 +137,42 @@ async def _flood(kind: Flood) -> AsyncIterator[bytes]:
         yield b'data: {"type": "progress_update", "padding": "'
     a_step = max(round(kind.per_second * _FLOOD_STEP_S), 1)
     for step in itertools.count():
-        progress = {"type": "progress_update", "progress": float(step % 100)}
+        progress = {"type": _PROGRESS, "progress": float(step % 100)}
         yield (_LINE_PIECE if kind.endless_line else encoded(progress)) * a_step
         await asyncio.sleep(max(_FLOOD_STEP_S, a_step / kind.per_second))
+
+
+async def _heartbeats(kind: Heartbeats, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
+    while True:
+        yield _PING_EVENT if kind.as_events else _PING
+        if not kind.closes:
+            await asyncio.sleep(kind.every_seconds)
+        elif await executions.ended(execution, kind.every_seconds):
+            return
+
+
+async def _going_on(kind: EventsGoOn, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
+    while True:
+        yield encoded({"type": _PROGRESS, "progress": executions.snapshot(execution).progress})
+        await asyncio.sleep(kind.every_seconds)
+
+
+async def _buffered(kind: Buffered, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
+    held_back = b"".join([encoded(event) async for event in events])
+    if not kind.released:
+        await asyncio.Event().wait()  # until the client has enough
+    yield held_back
+
+
+async def _with_long_comment(kind: LongComment, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
+    for name in (b": ", b"unknown: "):
+        yield name
+        for _ in range(kind.kib):
+            yield _LINE_PIECE
+            await asyncio.sleep(0)  # so that the server notices a client that leaves
+        yield b"\n"
+    async for event in events:
+        yield encoded(event)
 
 
 async def _first(events: AsyncIterator[Object], count: int) -> AsyncIterator[Object]:
@@ -157,3 +213,8 @@ async def _without_end(kind: NoEnd, events: AsyncIterator[Object]) -> AsyncItera
             yield event
     if not kind.closes:
         await asyncio.Event().wait()  # until the client has enough
+
+
+async def _with_tiny_progress(events: AsyncIterator[Object]) -> AsyncIterator[Object]:
+    async for event in events:
+        yield {**event, "progress": TINY_PROGRESS} if event["type"] == _PROGRESS else event

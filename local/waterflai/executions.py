@@ -13,6 +13,10 @@ from local.waterflai.wire import Object
 
 MOST_EXECUTIONS = 10_000
 
+# What a client must never take for its own: an execution that nobody started, and its output.
+FOREIGN_ID = "f0e1d2c3-0000-4000-8000-000000000000"
+FOREIGN_OUTPUT: Object = {"foreign": True}
+
 # Events that fall due within this time are sent together: it bounds the wake-ups of a stream at any speed.
 _SHORTEST_SLEEP_S = 0.01
 
@@ -81,9 +85,12 @@ class Executions:
         """Return every execution still known, oldest first."""
         return [execution for execution_id in list(self._by_id) if (execution := self.find(execution_id))]
 
-    def snapshot(self, execution: Execution) -> Snapshot:
-        """Return the execution as it is now."""
-        return snapshot(execution.script, self._elapsed_s(execution), execution.cancelled_s)
+    def snapshot(self, execution: Execution, lag_s: float = 0.0) -> Snapshot:
+        """Return the execution as it was `lag_s` real seconds ago."""
+        elapsed_s = self._elapsed_s(execution)
+        if lag_s:  # may be negative: then it was still to be queued
+            elapsed_s = self._clock.past_s(lag_s) - execution.accepted_s
+        return snapshot(execution.script, elapsed_s, execution.cancelled_s)
 
     def cancel(self, execution: Execution) -> tuple[bool, Status]:
         """Cancel what is not final yet. Return whether it was cancelled, and its status before that."""
@@ -110,16 +117,28 @@ class Executions:
         if math.isinf(execution.cleaned_up_early_s):
             execution.cleaned_up_early_s = self._elapsed_s(execution) + seconds
 
-    def document(self, execution: Execution) -> Object:
-        """Return the status document. Only that of a completed execution has a `final_output`."""
-        document = self.progress_document(execution)
+    def is_younger(self, execution: Execution, seconds: float) -> bool:
+        """Whether the execution was accepted less than `seconds` real seconds ago."""
+        return execution.accepted_s > self._clock.past_s(seconds)
+
+    def foreign_document(self, execution: Execution) -> Object:
+        """Return the status document of another execution of the same chatbot, which has completed."""
+        script = Script(queue_seconds=0.0, seconds=0.0, output=FOREIGN_OUTPUT)
+        return self.document(Execution(FOREIGN_ID, execution.chatbot_id, script, execution.accepted_s))
+
+    def document(self, execution: Execution, lag_s: float = 0.0) -> Object:
+        """Return the status document, as it was `lag_s` real seconds ago.
+
+        Only that of a completed execution has a `final_output`.
+        """
+        document = self.progress_document(execution, lag_s)
         if document["status"] is Status.COMPLETED:
             document["final_output"] = execution.script.final_output()
         return document
 
-    def progress_document(self, execution: Execution) -> Object:
+    def progress_document(self, execution: Execution, lag_s: float = 0.0) -> Object:
         """Return the status document without the output, which may be large."""
-        now = self.snapshot(execution)
+        now = self.snapshot(execution, lag_s)
         script = execution.script
         return {
             "execution_id": execution.execution_id,
@@ -138,10 +157,13 @@ class Executions:
             "cleanup_after": self._timestamp(execution, execution.cleanup_s),
         }
 
-    async def follow(self, execution: Execution) -> AsyncIterator[Object]:
-        """Yield each event from now on as it falls due. Ends when the execution does, or is forgotten."""
+    async def follow(self, execution: Execution, *, replays: bool = False) -> AsyncIterator[Object]:
+        """Yield each event from now on as it falls due, and before them with `replays` those of the past.
+
+        Ends when the execution does, or is forgotten.
+        """
         script = execution.script
-        for event in timeline(script, after_s=self._elapsed_s(execution)):
+        for event in timeline(script, after_s=0.0 if replays else self._elapsed_s(execution)):
             while True:
                 if self.find(execution.execution_id) is None:
                     return
@@ -156,6 +178,15 @@ class Executions:
                     break
                 await execution.sleep(max(self._clock.real_delay_s(wait_s), _SHORTEST_SLEEP_S))
             yield event.body
+
+    async def ended(self, execution: Execution, within_s: float) -> bool:
+        """Return whether the execution is over, or forgotten, `within_s` real seconds from now at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                async for _ in self.follow(execution):
+                    pass
+                return True
+        return False
 
     def set_speed(self, factor: float) -> None:
         """Let time go on `factor` times as fast as the wall clock."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 
 from local.waterflai import kinds
@@ -15,8 +16,10 @@ from local.waterflai.fields import (
     as_names,
     as_text,
     integer,
+    list_of,
     number,
     one_of,
+    one_of_numbers,
     read_fields,
 )
 from local.waterflai.wire import InvalidValue, as_object
@@ -109,7 +112,8 @@ def _read_fault(where: str, value: Any) -> Fault:
     if not isinstance(name, str) or name not in known:
         raise InvalidValue(f"{where}.kind: expected one of {', '.join(known)}")
     own = {field.name: field for field in fields(known[name])}
-    meant = read_fields(where, described, {**_COMMON, **{field: _OWN[field] for field in own}})
+    readers = {field: _OF_ONE_KIND.get((name, field)) or _OWN[field] for field in own}
+    meant = read_fields(where, described, {**_COMMON, **readers})
     for field in own.values():
         if field.name not in meant and field.default is MISSING:
             raise InvalidValue(f"{where}.{field.name}: is missing")
@@ -125,6 +129,13 @@ def _retry_after(where: str, value: Any) -> str:
     return as_header(where, value) if isinstance(value, str) else f"{number(0, _DAY_S)(where, value):g}"
 
 
+def _interim_code(where: str, value: Any) -> int:
+    code: int = integer(100, 199)(where, value)
+    if code == HTTPStatus.SWITCHING_PROTOCOLS:
+        raise InvalidValue(f"{where}: 101 ends HTTP on the connection, it is no interim answer")
+    return code
+
+
 _COMMON: Mapping[str, Reader] = {
     "on": one_of(Operation),
     "kind": as_text,
@@ -136,23 +147,30 @@ _COMMON: Mapping[str, Reader] = {
 _OWN: Mapping[str, Reader] = {
     "after_events": integer(0, _MOST_CALLS),
     "after_seconds": number(0, _DAY_S),
+    "as_events": as_boolean,
     "body": as_text,
     "bom": as_boolean,
     "chunk_bytes": integer(1, 1024 * 1024),
     "closes": as_boolean,
     "code": integer(200, 599),
+    "codes": list_of(_interim_code, 10),
     "comments": as_boolean,
     "detail": as_text,
+    "encoding": one_of(kinds.Encoding),
     "endless_line": as_boolean,
     "event_fields": as_boolean,
+    "every_seconds": number(0.01, _DAY_S),
     "fields": as_names,
+    "head": as_boolean,
     "html": as_boolean,
+    "kib": integer(1, 64 * 1024),
     "mib": integer(1, 64),
     "multiline": as_boolean,
     "newline": one_of(kinds.Newline),
     "pause_seconds": number(0, 60),
     "per_second": integer(1, 100_000),
     "processed": as_boolean,
+    "released": as_boolean,
     "reset": as_boolean,
     "retry_after": _retry_after,
     "retry_after_date": number(-_DAY_S, _DAY_S),
@@ -161,12 +179,22 @@ _OWN: Mapping[str, Reader] = {
     "to": as_address,
 }
 
+# Where a field of one kind has other bounds than the field of that name usually has.
+_OF_ONE_KIND: Mapping[tuple[str, str], Reader] = {
+    ("empty_answer", "code"): one_of_numbers(200, 202, 204),
+    ("bomb", "mib"): integer(1, 1024),  # never in memory as a whole
+}
+
 _ANY: Mapping[str, type[kinds.Kind]] = {
     "reset": kinds.Reset,
     "stall": kinds.Stall,
     "status_code": kinds.StatusCode,
     "redirect": kinds.Redirect,
     "drip": kinds.Drip,
+    "interim": kinds.Interim,
+    "closes_idle": kinds.ClosesIdle,
+    "encoded": kinds.Encoded,
+    "bomb": kinds.Bomb,
 }
 
 _DOCUMENT: Mapping[str, type[kinds.Kind]] = {
@@ -187,8 +215,20 @@ KINDS: Mapping[Operation, Mapping[str, type[kinds.Kind]]] = {
         "progress_back": kinds.ProgressBack,
         "no_output": kinds.NoOutput,
         "cleanup_soon": kinds.CleanupSoon,
+        "lag": kinds.Lag,
+        "slow_down": kinds.SlowDown,
+        "foreign_document": kinds.ForeignDocument,
+        "pipelined_document": kinds.PipelinedDocument,
+        "not_found_for": kinds.NotFoundFor,
+        "tiny_progress": kinds.TinyProgress,
     },
-    Operation.CANCEL: {**_ANY, **_DOCUMENT},
+    Operation.CANCEL: {
+        **_ANY,
+        **_DOCUMENT,
+        "empty_answer": kinds.EmptyAnswer,
+        "foreign_document": kinds.ForeignDocument,
+        "pipelined_document": kinds.PipelinedDocument,
+    },
     Operation.STREAM: {
         **_ANY,
         "format": kinds.Format,
@@ -198,5 +238,12 @@ KINDS: Mapping[Operation, Mapping[str, type[kinds.Kind]]] = {
         "flood": kinds.Flood,
         "false_end": kinds.FalseEnd,
         "no_end": kinds.NoEnd,
+        "heartbeats": kinds.Heartbeats,
+        "events_go_on": kinds.EventsGoOn,
+        "buffered": kinds.Buffered,
+        "replays": kinds.Replays,
+        "long_comment": kinds.LongComment,
+        "not_found_for": kinds.NotFoundFor,
+        "tiny_progress": kinds.TinyProgress,
     },
 }

@@ -86,6 +86,29 @@ def integer(low: int, high: int) -> Reader:
     return read
 
 
+def list_of(read: Reader, most: int) -> Reader:
+    """Return a reader of lists of one to `most` values, each as `read` reads it."""
+
+    def read_each(where: str, value: Any) -> tuple[Any, ...]:
+        values = as_list(where, value, most)
+        if not values:
+            raise InvalidValue(f"{where}: expected at least 1")
+        return tuple(read(f"{where}[{index}]", each) for index, each in enumerate(values))
+
+    return read_each
+
+
+def one_of_numbers(*allowed: int) -> Reader:
+    """Return a reader of the `allowed` whole numbers."""
+
+    def read(where: str, value: Any) -> int:
+        if isinstance(value, bool) or value not in allowed:
+            raise InvalidValue(f"{where}: expected one of {', '.join(map(str, allowed))}")
+        return int(value)
+
+    return read
+
+
 def one_of[Word: StrEnum](words: type[Word]) -> Callable[[str, Any], Word]:
     """Return a reader of the values of an enumeration."""
 

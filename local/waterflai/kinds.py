@@ -67,6 +67,47 @@ class CutOff:
     """The head and half of the body, then the connection is reset."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interim:
+    """Interim answers with these `codes`, each with a header, before the honest answer on the same connection."""
+
+    codes: tuple[int, ...] = (103,)
+    pause_seconds: float = 0.0  # after each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosesIdle:
+    """The answer is honest and promises keep-alive. The server closes the connection if no request follows.
+
+    It does so `after_seconds`: by FIN, or with `reset` by RST.
+    """
+
+    after_seconds: float = 0.5
+    reset: bool = False
+
+
+class Encoding(StrEnum):
+    """The content codings that proxies use."""
+
+    GZIP = "gzip"
+    DEFLATE = "deflate"
+    BR = "br"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """The body has a content coding that the client did not accept. Of `br` only the header is true."""
+
+    encoding: Encoding = Encoding.GZIP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bomb:
+    """A small gzip body that unfolds to `mib` MiB of white space, or in a stream of a comment, before the truth."""
+
+    mib: int = 200
+
+
 # ---- JSON documents -------------------------------------------------------------------------------------------
 
 
@@ -139,6 +180,57 @@ class CleanupSoon:
     seconds: float = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """The status document is that of `seconds` ago. The stream, cancels and clean-up are not late."""
+
+    seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignDocument:
+    """The valid document of another execution, which has completed. The request itself is processed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelinedDocument:
+    """The honest answer, and behind it on the same connection another one, with a foreign document.
+
+    Both are sent in the same bytes, or the second one `pause_seconds` after the first.
+    """
+
+    pause_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowDown:
+    """An honest answer about a job that isn't over has a `Retry-After`."""
+
+    retry_after: str = "2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmptyAnswer:
+    """The job is cancelled, but the answer has no body."""
+
+    code: int = 204
+
+
+# ---- Documents and streams ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFoundFor:
+    """404 as long as the job is younger than `seconds`."""
+
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyProgress:
+    """While the job runs, its progress is 1e-200: a number that decimal arithmetic may refuse."""
+
+
 # ---- Streams --------------------------------------------------------------------------------------------------
 
 
@@ -207,12 +299,84 @@ class NoEnd:
     closes: bool = False
 
 
-StreamKind = Format | Junk | Ends | FallsSilent | Flood | FalseEnd | NoEnd
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeats:
+    """The head, then comments only, or with `as_events` events without meaning. The job's own never come.
 
-DocumentKind = (
-    WrongTypes | Nulls | Missing | Huge | ForeignUrls | UnknownStatus | ProgressBack | NoOutput | CleanupSoon
+    The stream stays open after the job's end unless it `closes`.
+    """
+
+    every_seconds: float = 3.0
+    as_events: bool = False
+    closes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsGoOn:
+    """The true progress, again and again, also after the job's end. There is no other event and no end."""
+
+    every_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffered:
+    """A proxy holds everything back until the job's end, or if it is not `released`, for ever.
+
+    Without `head` the response's head is held back as well.
+    """
+
+    head: bool = True
+    released: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replays:
+    """Every connection gets the events of the job from its beginning, those of the past without a pause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongComment:
+    """A comment of `kib` KiB and an unknown field of that length, in the block of the first event."""
+
+    kib: int = 1_024
+
+
+StreamKind = (
+    Format
+    | Junk
+    | Ends
+    | FallsSilent
+    | Flood
+    | FalseEnd
+    | NoEnd
+    | Heartbeats
+    | EventsGoOn
+    | Buffered
+    | Replays
+    | LongComment
+    | NotFoundFor
+    | TinyProgress
 )
 
-LateKind = Drip | CutOff | Truncated | DocumentKind | StreamKind
+DocumentKind = (
+    WrongTypes
+    | Nulls
+    | Missing
+    | Huge
+    | ForeignUrls
+    | UnknownStatus
+    | ProgressBack
+    | NoOutput
+    | CleanupSoon
+    | Lag
+    | ForeignDocument
+    | PipelinedDocument
+    | NotFoundFor
+    | TinyProgress
+)
+
+TransferKind = Drip | CutOff | Interim | ClosesIdle | Encoded | Bomb
+
+LateKind = TransferKind | Truncated | SlowDown | EmptyAnswer | DocumentKind | StreamKind
 
 Kind = Reset | Stall | StatusCode | Redirect | LateKind

@@ -1,46 +1,17 @@
 """The simulator on a socket: listens on loopback, says when it answers, and ends when told to."""
 
-import asyncio
 import socket
-import struct
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
-from local.waterflai.acts import RESET
 from local.waterflai.app import Simulator
+from local.waterflai.connection import KEEP_ALIVE_S, Connection
 
 HOST = "127.0.0.1"
 
-# Longer than the pauses of a poller, so that the server seldom closes a connection that is about to be used.
-_KEEP_ALIVE_S = 75
 _GRACE_S = 2
-
-
-# Linger for no time: what is closed is dropped, and the other side is told by a reset.
-_NO_LINGER = struct.pack("ii", 1, 0)
-
-
-class Protocol(H11Protocol):
-    """HTTP on one connection, which the application can reset through its request's state: ASGI knows no such act."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, {**app_state, RESET: self._reset}, _loop)
-
-    def _reset(self) -> None:
-        connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        self.transport.abort()
 
 
 class Server(uvicorn.Server):
@@ -51,13 +22,13 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 simulator,
                 access_log=False,
-                http=Protocol,
+                http=Connection,
                 lifespan="off",
                 log_config=None,
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
-                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 ws="none",
             )
         )

@@ -13,13 +13,14 @@ ANOTHER_HOST = "http://another.host"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault, the outcome, and what it may cost: POSTs, jobs, and at most so many questions for the status."""
+    """A fault, the outcome, and what it may cost: POSTs, jobs, and at most so many status requests."""
 
     name: str
     fault: Mapping[str, Any]
     outcome: str = "COMPLETED"
     code: str | None = None
-    posts: int = 1
+    posts: int | tuple[int, ...] = 1
+    """Several where the jitter between attempts decides."""
     jobs: int = 1
     statuses: int | None = None
     output_error: str | None = None
@@ -53,6 +54,10 @@ def _postponed(name: str, code: int, **fault: Any) -> Row:
     return _start(name, "status_code", code=code, times=1, posts=2, **fault)
 
 
+# Of a CDN: the origin never received the request; it may have received it.
+NOT_RECEIVED, PERHAPS_RECEIVED = (521, 523, 525, 526, 530), (520, 522, 524, 527)
+
+
 START = (
     _lost("reset before it was processed", "reset", 0),
     _lost("reset after it was processed", "reset", 1, processed=True),
@@ -74,7 +79,7 @@ START = (
         "status_code",
         code=429,
         retry_after=1,
-        posts=2,
+        posts=(1, 2),
         jobs=0,
         outcome="REJECTED",
         code_="start_deadline",
@@ -87,6 +92,18 @@ START = (
     _lost("200 with a page", "status_code", 0, code=200, html=True),
     _lost("202 with an id that climbs", "status_code", 0, code=202, body='{"execution_id": ".."}'),
     _lost("204", "status_code", 1, code=204, processed=True),
+    *(_postponed(f"{code} of a CDN", code, html=True) for code in NOT_RECEIVED),
+    *(
+        _lost(f"{code} of a CDN, with a job", "status_code", 1, code=code, html=True, processed=True)
+        for code in PERHAPS_RECEIVED
+    ),
+    _start("103 before the answer", "interim"),
+    _start("102, 103 and 103 before the answer", "interim", codes=[102, 103, 103], pause_seconds=0.2),
+    _start("gzip", "encoded", encoding="gzip"),
+    _start("deflate", "encoded", encoding="deflate"),
+    _lost("an encoding we cannot read", "encoded", 1, encoding="br"),
+    _lost("200 MiB in gzip", "bomb", 1),
+    _start("a connection that is closed afterwards", "closes_idle", after_seconds=0.1),
     _lost("cut off", "cut_off", 1),
     _lost("truncated", "truncated", 1),
     _lost("wrong types", "wrong_types", 1),

@@ -1,27 +1,27 @@
-"""Every fault that a running job's questions, cancel and stream can meet, and what must become of it."""
+"""Every fault that a running job's status requests, cancel and stream can meet, and what must become of it."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from tests.e2e.fault_table import ANOTHER_HOST, Row
+from tests.e2e.fault_table import ANOTHER_HOST, NOT_RECEIVED, PERHAPS_RECEIVED, Row
 
 SOON_S = 10
 """A deadline that is soon, and yet later than a busy machine takes for the start."""
-POLLS = {"on": "stream", "kind": "status_code", "code": 404}
-"""Added to a row, this has the loop ask: the stream is refused."""
+NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}
+"""Added to a row, this leaves the outcome to the polls."""
 
 
-def _status(name: str, kind: str, *, asks: bool = True, **fault: Any) -> Row:
-    """A failed question is not a failed job: most rows let the first two fail."""
+def _status(name: str, kind: str, *, polls: bool = True, **fault: Any) -> Row:
+    """A failed status request is not a failed job: most rows let the first one fail."""
     names = ("outcome", "code_", "statuses", "output_error", "request", "simulate", "least_s")
     row = {key: fault.pop(key) for key in names if key in fault}
-    more = (POLLS,) if asks else ()
+    more = (NO_STREAM,) if polls else ()
     code = row.pop("code_", None)
     return Row(name, {"on": "status", "kind": kind, **fault}, code=code, more=more, **row)
 
 
 def _answers(code: int, name: str = "", **fault: Any) -> Row:
-    return _status(name or f"{code}", "status_code", **{"code": code, "times": 2, "statuses": 5, **fault})
+    return _status(name or f"{code}", "status_code", **{"code": code, "times": 1, "statuses": 3, **fault})
 
 
 OVERDUE: Mapping[str, Any] = {
@@ -32,13 +32,13 @@ OVERDUE: Mapping[str, Any] = {
 }
 
 STATUS = (
-    _status("reset", "reset", times=2, statuses=5),
-    _status("reset at the end of the stream", "reset", times=1, asks=False, statuses=3),
+    _status("reset", "reset", times=1, statuses=3),
+    _status("reset at the end of the stream", "reset", times=1, polls=False, statuses=3),
     _status("no answer", "stall", times=1, least_s=14, statuses=4),
-    _status("an answer after two seconds", "stall", seconds=2, times=1, statuses=4),
+    _status("an answer after two seconds", "stall", seconds=2, times=1, statuses=3),
     _answers(401),
     _answers(404),
-    _answers(404, "404 at the end of the stream", times=1, asks=False, statuses=3),
+    _answers(404, "404 at the end of the stream", times=1, polls=False, statuses=3),
     _status(
         "404 for more than a minute",
         "status_code",
@@ -51,23 +51,42 @@ STATUS = (
     _answers(408),
     _answers(409),
     _answers(422),
+    _answers(429, "429 twice", times=2, statuses=4),
     _answers(429, "429 for so many seconds", retry_after=1),
     _answers(429, "429 until a date", retry_after_date=1),
     _answers(429, "429 until a date long past", retry_after_date=-9000),
     _answers(500),
-    _answers(500, "500 at the end of the stream", times=1, asks=False, statuses=3),
+    _answers(500, "500 at the end of the stream", times=1, polls=False, statuses=3),
     _answers(502, html=True),
     _answers(503, html=True, retry_after=1),
     _answers(504, html=True),
     _answers(200, "200 with a page", html=True),
     _answers(200, "200 with a list", body="[]"),
     _answers(204),
-    _status("redirected", "redirect", to=ANOTHER_HOST, times=2, statuses=5),
-    _status("redirected in place", "redirect", to=ANOTHER_HOST, code=307, times=2, statuses=5),
+    *(_answers(code, f"{code} of a CDN", html=True) for code in (*NOT_RECEIVED, *PERHAPS_RECEIVED)),
+    _status("103 before each answer", "interim"),
+    _status("102 and 103 before each answer", "interim", codes=[102, 103]),
+    _status("gzip", "encoded", encoding="gzip"),
+    _status("deflate", "encoded", encoding="deflate"),
+    _status("an encoding we cannot read, once", "encoded", encoding="br", times=1, statuses=3),
+    _status("200 MiB in gzip, once", "bomb", times=1, statuses=3),
+    _status("the document of another execution, once", "foreign_document", times=1, statuses=3),
+    _status("the document of another execution for ever", "foreign_document", **OVERDUE),
+    _status("a second answer in the same bytes", "pipelined_document"),
+    _status("a second answer a moment later", "pipelined_document", pause_seconds=0.05),
+    _status("a connection that is closed after each answer", "closes_idle", after_seconds=0.1),
+    _status("a connection that is reset after each answer", "closes_idle", after_seconds=0.1, reset=True),
+    _status("two seconds behind", "lag"),
+    _status("two seconds behind the final event", "lag", polls=False, statuses=8),
+    _status("404 in the first second", "not_found_for"),
+    _status("Retry-After while it runs", "slow_down", retry_after=3, simulate={"seconds": 3}, statuses=4),
+    _status("progress of 1e-200", "tiny_progress", simulate={"seconds": 3}),
+    _status("redirected", "redirect", to=ANOTHER_HOST, times=1, statuses=3),
+    _status("redirected in place", "redirect", to=ANOTHER_HOST, code=307, times=1, statuses=3),
     _status("in drops", "drip", chunk_bytes=32, pause_seconds=0.02),
-    _status("cut off", "cut_off", times=2, statuses=5),
-    _status("truncated", "truncated", times=2, statuses=5),
-    _status("wrong types at first", "wrong_types", times=2),
+    _status("cut off", "cut_off", times=1, statuses=3),
+    _status("truncated", "truncated", times=1, statuses=3),
+    _status("wrong types at first", "wrong_types", times=1),
     _status(
         "wrong types but for the outcome",
         "wrong_types",
@@ -82,25 +101,25 @@ STATUS = (
         ],
     ),
     _status("wrong types for ever", "wrong_types", **OVERDUE),
-    _status("nulls at first", "nulls", times=2),
+    _status("nulls at first", "nulls", times=1),
     _status("nulls for ever", "nulls", **OVERDUE),
     _status("null as output", "nulls", fields=["final_output"], output_error="missing"),
-    _status("nothing in it at first", "missing", times=2),
+    _status("nothing in it at first", "missing", times=1),
     _status(
         "nothing in it but the status and the output",
         "missing",
         fields=["progress", "completed_at", "cleanup_after"],
     ),
     _status("20 MiB at the end", "huge", when="final", output_error="too_large"),
-    _status("20 MiB at the end of the stream", "huge", when="final", asks=False, output_error="too_large"),
+    _status("20 MiB at the end of the stream", "huge", when="final", polls=False, output_error="too_large"),
     _status("20 MiB while it runs", "huge", when="running", simulate={"seconds": 2}),
-    _status("a status nobody knows", "unknown_status", times=2),
+    _status("a status nobody knows", "unknown_status", times=1),
     _status("a status nobody knows for ever", "unknown_status", **OVERDUE),
     _status("progress that goes back", "progress_back", simulate={"seconds": 3}),
     _status("COMPLETED without output", "no_output", output_error="missing"),
-    _status("COMPLETED without output, heard", "no_output", asks=False, output_error="missing"),
+    _status("COMPLETED without output, heard", "no_output", polls=False, output_error="missing"),
     _status("cleaned up in two seconds", "cleanup_soon", simulate={"seconds": 0.7}),
-    _status("cleaned up two seconds after its end", "cleanup_soon", asks=False),
+    _status("cleaned up two seconds after its end", "cleanup_soon", polls=False),
 )
 
 
@@ -114,7 +133,7 @@ def _cancel(name: str, kind: str, **fault: Any) -> Row:
         code="deadline",
         request={"timeout_seconds": SOON_S},
         simulate={"outcome": "ENDLESS"},
-        more=(POLLS,),
+        more=(NO_STREAM,),
         least_s=least_s,
     )
 
@@ -133,6 +152,16 @@ CANCEL = (
     _cancel("200 with a page", "status_code", code=200, html=True),
     _cancel("redirected", "redirect", to=ANOTHER_HOST),
     _cancel("in drops", "drip", chunk_bytes=8, pause_seconds=0.02, least_s=1),
+    _cancel("521 of a CDN", "status_code", code=521, html=True),
+    _cancel("524 of a CDN, but cancelled", "status_code", code=524, html=True, processed=True),
+    _cancel("103 before the answer", "interim"),
+    _cancel("gzip", "encoded", encoding="gzip"),
+    _cancel("an encoding we cannot read", "encoded", encoding="br"),
+    _cancel("200 MiB in gzip", "bomb"),
+    _cancel("the document of another execution", "foreign_document"),
+    _cancel("a second answer in the same bytes", "pipelined_document"),
+    _cancel("a connection that is closed afterwards", "closes_idle", after_seconds=0.1),
+    *(_cancel(f"an empty {code}", "empty_answer", code=code) for code in (200, 202, 204)),
     _cancel("cut off", "cut_off"),
     _cancel("truncated", "truncated"),
     _cancel("wrong types", "wrong_types"),
@@ -143,14 +172,12 @@ CANCEL = (
 
 
 def _stream(name: str, kind: str, statuses: int, **fault: Any) -> Row:
-    """The status decides; a stream that is of no use costs one question more than polling would."""
+    """The status decides, and the polls beside a useless stream find out soon."""
     row = {key: fault.pop(key) for key in ("request", "simulate", "least_s") if key in fault}
     return Row(name, {"on": "stream", "kind": kind, **fault}, statuses=statuses, **row)
 
 
-HEARD, USELESS, LIED = 1, 4, 5
-# A silent stream is given up after a minute, or at the deadline of the job.
-SOON: Mapping[str, Any] = {"request": {"timeout_seconds": SOON_S}, "least_s": SOON_S}
+HEARD, USELESS, LIED = 1, 4, 9
 
 STREAM = (
     *(
@@ -170,10 +197,10 @@ STREAM = (
     _stream("junk in between", "junk", HEARD),
     _stream("in drops", "drip", HEARD, chunk_bytes=16, pause_seconds=0.005),
     _stream("reset", "reset", USELESS),
-    _stream("no head", "stall", HEARD, **SOON),
+    _stream("no head", "stall", USELESS),
     _stream("no head for a second", "stall", HEARD, seconds=1),
     *(_stream(f"{code}", "status_code", USELESS, code=code) for code in (401, 404, 429, 500, 204)),
-    _stream("404 after the end", "status_code", HEARD, code=404, when="final", simulate={"seconds": 0}),
+    _stream("404 after the end", "status_code", USELESS, code=404, when="final", simulate={"seconds": 0}),
     _stream("502 of a gateway", "status_code", USELESS, code=502, html=True),
     _stream("200 with a page", "status_code", USELESS, code=200, html=True),
     _stream("redirected", "redirect", USELESS, to=ANOTHER_HOST),
@@ -181,13 +208,31 @@ STREAM = (
     _stream("over after an event", "ends", USELESS, after_events=1),
     _stream("broken off after an event", "ends", USELESS, after_events=1, reset=True),
     _stream("over in the middle", "ends", USELESS, after_seconds=0.5),
-    _stream("silent from the beginning", "falls_silent", HEARD, **SOON),
-    _stream("silent after two events", "falls_silent", HEARD, after_events=2, **SOON),
-    _stream("a flood", "flood", HEARD, **SOON),
+    _stream("silent from the beginning", "falls_silent", USELESS),
+    _stream("silent after two events", "falls_silent", USELESS, after_events=2),
+    _stream("a flood", "flood", USELESS),
     _stream("a line without an end", "flood", USELESS, endless_line=True),
     _stream("an end that is none", "false_end", LIED, simulate={"seconds": 3}),
     _stream("an end that is none, and no more", "false_end", LIED, closes=True, simulate={"seconds": 3}),
     _stream("a failure that is none", "false_end", LIED, status="FAILED", simulate={"seconds": 3}),
-    _stream("no end, and it stays open", "no_end", HEARD, **SOON),
+    _stream("no end, and it stays open", "no_end", USELESS),
     _stream("no end, and it closes", "no_end", HEARD, closes=True),
+    _stream("103 before the head", "interim", HEARD),
+    _stream("gzip", "encoded", HEARD, encoding="gzip"),
+    _stream("deflate", "encoded", HEARD, encoding="deflate"),
+    _stream("an encoding we cannot read", "encoded", USELESS, encoding="br"),
+    _stream("200 MiB in gzip", "bomb", USELESS),
+    _stream("comments only", "heartbeats", USELESS, every_seconds=0.5),
+    _stream("ping events only", "heartbeats", USELESS, every_seconds=0.5, as_events=True),
+    _stream("comments only, and it closes", "heartbeats", HEARD, every_seconds=0.5, closes=True),
+    _stream("events every second, but not the final one", "events_go_on", USELESS, least_s=30),
+    _stream("held back until the end", "buffered", HEARD),
+    _stream("held back until the end, the head too", "buffered", HEARD, head=False),
+    _stream("held back for ever", "buffered", USELESS, released=False),
+    _stream("held back for ever, the head too", "buffered", USELESS, head=False, released=False),
+    _stream("replays from the beginning", "replays", HEARD),
+    _stream("a comment of a mebibyte", "long_comment", HEARD),
+    _stream("404 in the first second", "not_found_for", USELESS, simulate={"seconds": 3}),
+    _stream("progress of 1e-200", "tiny_progress", HEARD),
+    _stream("a connection that is closed afterwards", "closes_idle", HEARD, after_seconds=0.1),
 )

@@ -25,8 +25,11 @@ from tests.e2e.fault_table_of_jobs import CANCEL, STATUS, STREAM
 pytestmark = pytest.mark.e2e
 
 TABLE = {"start": START, "status": STATUS, "cancel": CANCEL, "stream": STREAM}
-# The local AWS runs a few functions at once, and refuses more: a row that listens or is kept waiting holds one.
-AT_ONCE = {"start": 3, "status": 4, "cancel": 5, "stream": 2}
+# The local AWS runs a few functions at once, and refuses more: a row that is followed holds one.
+AT_ONCE = {"start": 2, "status": 4, "cancel": 3, "stream": 2}
+# Without following a row that waits holds none, but of each chatbot only three jobs run at a time.
+POLLED_AT_ONCE = {"status": 3, "cancel": 3}
+CHATBOTS = {"status": "support-chat", "cancel": "report-flow"}
 JOB = {"seconds": 1, "queue_seconds": 0}
 SIMULATORS_LOG = Path("log") / "waterflai.log"
 # Longer than a test of the deployed stack should take, so they are proved where a clock can be set.
@@ -106,26 +109,26 @@ class Seen:
     states: list[str]
 
 
-def run(stack: StackClient, row: Row, door: str, another_host: str) -> Seen:
+def run(stack: StackClient, row: Row, door: str, another_host: str, chatbot: str = "support-chat") -> Seen:
     """What became of the row's execution. One whose deadline a busy machine let pass unstarted is run again."""
-    seen = once(stack, row, door, another_host)
+    seen = once(stack, row, door, another_host, chatbot)
     for _ in range(2):
         if seen.starts:
             break
-        seen = once(stack, row, door, another_host)
+        seen = once(stack, row, door, another_host, chatbot)
     return seen
 
 
-def once(stack: StackClient, row: Row, door: str, another_host: str) -> Seen:
+def once(stack: StackClient, row: Row, door: str, another_host: str, chatbot: str) -> Seen:
     """Run one row's execution to its end, through the API or by the state machine itself."""
     marker = uuid.uuid4().hex
     faults = json.loads(json.dumps([row.fault, *row.more]).replace(ANOTHER_HOST, another_host))
     given = {"marker": marker, "simulate": {**JOB, **row.simulate, "faults": faults}}
     if door == "api":
-        arn = stack.execution_arn(stack.submit("support-chat", given, **row.request))
+        arn = stack.execution_arn(stack.submit(chatbot, given, **row.request))
         assert arn is not None
     else:
-        arn = stack.start_execution({"chatbot_id": "support-chat", "input_data": given, **row.request})
+        arn = stack.start_execution({"chatbot_id": chatbot, "input_data": given, **row.request})
     ended = stack.wait_for_end(arn)
     ending = json.loads(ended["output"] if ended["status"] == "SUCCEEDED" else ended["cause"])
     execution_id = ending["execution_id"]
@@ -161,7 +164,7 @@ def check(row: Row, seen: Seen) -> None:
     assert seen.run.get("error") == error
     assert "Report the fault" not in seen.states
     assert seen.item["notified_at"]
-    assert len(seen.starts) == row.posts
+    assert len(seen.starts) in (row.posts if isinstance(row.posts, tuple) else (row.posts,))
     assert sum(start["execution_id"] is not None for start in seen.starts) == row.jobs
     # What is no fault of a row's is no fault: the simulator has no other reason for a 5xx.
     assert all(start["fault"] for start in seen.starts if (start["status_code"] or 0) >= 500)
@@ -188,6 +191,34 @@ def test_each_fault_of_the_upstream_ends_as_the_table_says(
     assert another_host.heard == []
     log = Path(os.environ["WATERHOOK_TEST_STACK"]) / SIMULATORS_LOG
     assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.timeout(900)
+def test_each_fault_ends_as_the_table_says_where_nothing_is_followed(
+    polling_stack: StackClient, another_host: Listener, subtests: pytest.Subtests
+) -> None:
+    """The Wait state spaces the polls here. A stream is never opened, so its rows make no difference."""
+    began = time.monotonic()
+    with ExitStack() as pools:
+        seen = []
+        for operation, at_once in POLLED_AT_ONCE.items():
+            pool = pools.enter_context(ThreadPoolExecutor(at_once))
+            chatbot, rows = CHATBOTS[operation], sorted(TABLE[operation], key=by_time)
+            for door, row in zip(cycle(("api", "states")), rows, strict=False):
+                seen.append(
+                    (
+                        operation,
+                        row,
+                        pool.submit(run, polling_stack, row, door, another_host.address, chatbot),
+                    )
+                )
+        for operation, row, future in seen:
+            with subtests.test(f"{operation}: {row.name}"):
+                found = future.result()
+                check(row, found)
+                assert "Follow" not in found.states
+    print(f"\n{len(seen)} faults without following in {time.monotonic() - began:.0f} s")
+    assert another_host.heard == []
 
 
 def by_time(row: Row) -> float:

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.e2e
 
 NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}
 # Whoever polls can't tell from it when the end will be, and goes on asking.
-NO_PROGRESS = {"on": "status", "kind": "nulls", "fields": ["progress", "completed_nodes", "total_nodes"]}
+# A status that fails while the job runs: after the third failure the job is polled from the Wait state.
+DOWN = {"on": "status", "kind": "status_code", "code": 503, "when": "running"}
 # All eight but LOST, which takes a minute of 404.
 OUTCOMES = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "REJECTED", "UNCERTAIN", "ERROR"}
 
@@ -92,10 +93,10 @@ def places(traces: list[Trace], text: str) -> Counter[str]:
 
 def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, marker: str) -> None:
     polled = strict.submit(
-        "support-chat", {"marker": marker, "simulate": {**SLOW, "faults": [NO_STREAM, NO_PROGRESS]}}
+        "support-chat", {"marker": marker, "simulate": {**SLOW, "faults": [NO_STREAM, DOWN]}}
     )
     followed = strict.submit("support-chat", {"marker": marker, "simulate": SLOW})
-    # Both have shown the old key: one is asked about again and again, the other is listened to.
+    # Both have shown the old key: one is polled from the Wait state, the other is followed.
     arn = until(lambda: strict.execution_arn(polled))
     until(lambda: (states := strict.states(arn)).count("Poll") and states[-1] == "Wait")
     until(lambda: upstream(strict, followed)["asked"]["stream"])
@@ -110,7 +111,8 @@ def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, mar
         assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
         assert len(strict.peek(execution_id)) == 1
     assert starts_of(strict, marker) == 3
-    assert refused(strict, "status") == before["status"] + 2
+    # Each container meets its first 401 once: that of poll, that of the follow, perhaps that of a follow before.
+    assert 2 <= refused(strict, "status") - before["status"] <= 3
     assert refused(strict, "start") == before["start"] + 1
 
 

@@ -24,7 +24,11 @@ pytestmark = pytest.mark.e2e
 DEPLOY_S = 240
 NEWS = "This is the next version."
 LONG = {"seconds": 1000, "nodes": 4, "queue_seconds": 0}
-NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}
+# A status that fails while the job runs: after the third failure the job is polled from the Wait state.
+DOWN = [
+    {"on": "stream", "kind": "status_code", "code": 404},
+    {"on": "status", "kind": "status_code", "code": 503, "when": "running"},
+]
 
 
 def changed(file: Path, before: str, after: str) -> None:
@@ -92,7 +96,7 @@ def test_an_execution_that_runs_while_the_stack_is_updated_ends_with_its_notific
 ) -> None:
     polled, followed = (
         strict.submit("support-chat", {"marker": marker, "simulate": {**LONG, "faults": faults}})
-        for faults in ([NO_STREAM], [])
+        for faults in (DOWN, [])
     )
     arns = {execution_id: strict.execution_arn(execution_id) or "" for execution_id in (polled, followed)}
     until(lambda: strict.states(arns[polled]).count("Poll"))

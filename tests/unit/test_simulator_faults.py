@@ -1,13 +1,17 @@
 """What the simulated upstream does wrong when asked to: a real server, listened to on bare sockets."""
 
 import email.utils
+import http.client
 import itertools
 import json
 import logging
 import re
 import socket
+import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -18,7 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local.waterflai.connection import CDN_PHRASES
 from local.waterflai.events import spelled
+from local.waterflai.executions import FOREIGN_ID, FOREIGN_OUTPUT
 from local.waterflai.faults import KINDS, Calls, Operation, choose, read_faults
 from local.waterflai.kinds import Format, Newline
 from local.waterflai.server import HOST
@@ -233,6 +239,149 @@ def test_a_reset_of_the_simulator_ends_what_is_held_up(
         assert hear(connection).end is End.RESET
 
 
+# More than one answer on a connection
+
+
+def keep_alive(upstream: Upstream) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection(HOST, upstream.port, timeout=30)
+    connection.connect()
+    return connection
+
+
+def answer_on(connection: http.client.HTTPConnection, question: Asked) -> http.client.HTTPResponse:
+    """The next answer on a connection that is kept alive, its body still to be read."""
+    method, path, body = question
+    headers = {"X-API-Key": KEY, **({"Content-Type": "application/json"} if body else {})}
+    connection.request(method, path, body or None, headers)
+    return connection.getresponse()
+
+
+def pieces_on(connection: socket.socket, question: Asked, count: int) -> list[bytes]:
+    """What is received as so many answers, each but the interim ones with a JSON body, to one request."""
+    method, path, _ = question
+    connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+    pieces: list[bytes] = []
+    while b"".join(pieces).count(b"HTTP/1.1 ") < count or not pieces[-1].endswith(b"}"):
+        pieces.append(connection.recv(65_536))
+        assert pieces[-1], "the connection was closed"
+    return pieces
+
+
+@pytest.mark.parametrize("codes", [[103], [102, 103, 103], [100], [199]], ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_interim_answers_come_before_the_real_one(
+    upstream: Upstream, operation: str, codes: list[int]
+) -> None:
+    fault = on(operation, "interim", codes=codes)
+    heard = listen(upstream, *request(upstream, operation, fault, outcome="COMPLETED"), patience_s=5)
+    *interim, real = re.findall(rb"^HTTP/1.1 (\d+)", heard.data, re.MULTILINE)
+    assert [int(code) for code in interim] == codes
+    assert heard.data.count(b"\r\nLink: </>; rel=preconnect\r\n\r\n") == len(codes)
+    assert int(real) == (202 if operation == "start" else 200)
+    assert list(upstream.requests()["counts"][operation]) == [real.decode()]
+
+
+def test_a_connection_lives_on_after_interim_answers(upstream: Upstream) -> None:
+    question = request(upstream, "status", on("status", "interim", times=1))
+    with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
+        for codes in ([b"103", b"200"], [b"200"]):
+            told = b"".join(pieces_on(connection, question, len(codes)))
+            assert re.findall(rb"^HTTP/1.1 (\d+)", told, re.MULTILINE) == codes
+
+
+def test_interim_answers_may_come_long_before_the_real_one(upstream: Upstream) -> None:
+    began_s = time.monotonic()
+    fault = on("status", "interim", codes=[102, 102], pause_seconds=0.1)
+    assert listen(upstream, *request(upstream, "status", fault), patience_s=5).end is End.CLOSED
+    assert time.monotonic() - began_s >= 0.2
+
+
+@pytest.mark.parametrize(("reset", "end"), [(False, End.CLOSED), (True, End.RESET)])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_idle_connection_is_closed_although_it_was_promised_to_be_kept(
+    upstream: Upstream, operation: str, end: End, *, reset: bool
+) -> None:
+    began_s = time.monotonic()
+    fault = on(operation, "closes_idle", after_seconds=0.2, reset=reset)
+    with closing(keep_alive(upstream)) as connection:
+        answer = answer_on(connection, request(upstream, operation, fault, outcome="COMPLETED"))
+        assert answer.getheader("connection") == "keep-alive"
+        assert answer.getheader("keep-alive") == "timeout=75"
+        assert answer.status == (202 if operation == "start" else 200)
+        assert answer.read()
+        assert hear(connection.sock, patience_s=30) == Heard(b"", end)
+    assert time.monotonic() - began_s >= 0.2
+
+
+def test_a_connection_in_use_is_not_closed_and_then_lives_as_long_as_ever(upstream: Upstream) -> None:
+    question = request(upstream, "status", on("status", "closes_idle", after_seconds=1, times=1))
+    with closing(keep_alive(upstream)) as connection:
+        for _ in range(2):
+            assert json.loads(answer_on(connection, question).read())["status"] == "RUNNING"
+        assert hear(connection.sock, patience_s=1.5) == Heard(b"", End.SILENT)
+
+
+# Content codings
+
+
+@pytest.mark.parametrize(("encoding", "window"), [("gzip", 31), ("deflate", 15)])
+@pytest.mark.parametrize("operation", ["start", "status", "cancel"])
+def test_a_document_has_a_content_coding(
+    upstream: Upstream, operation: str, encoding: str, window: int
+) -> None:
+    answer = upstream.call(*request(upstream, operation, on(operation, "encoded", encoding=encoding)))
+    assert answer.headers["content-encoding"] == encoding
+    assert "content-length" not in answer.headers
+    assert json.loads(zlib.decompress(answer.body, window))["execution_id"]
+
+
+@pytest.mark.parametrize(("encoding", "window"), [("gzip", 31), ("deflate", 15)])
+def test_each_event_of_an_encoded_stream_can_be_decoded_when_it_arrives(
+    upstream: Upstream, encoding: str, window: int
+) -> None:
+    heard = stream(upstream, "encoded", encoding=encoding)
+    decoder = zlib.decompressobj(window)
+    decoded = [decoder.decompress(chunk) for chunk in heard.chunks]
+    assert [event["type"] for piece in decoded for event in events_of(piece)] == HONEST
+    assert decoder.eof
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_is_said_to_be_brotli_is_nothing(upstream: Upstream, operation: str) -> None:
+    fault = on(operation, "encoded", encoding="br")
+    answer = upstream.call(*request(upstream, operation, fault, outcome="COMPLETED"))
+    assert answer.headers["content-encoding"] == "br"
+    assert answer.body.startswith(b"\x11")
+    with pytest.raises(UnicodeDecodeError):
+        answer.body.decode()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_small_body_unfolds_to_a_bomb(upstream: Upstream, operation: str) -> None:
+    fault = on(operation, "bomb", mib=3)
+    answer = upstream.call(*request(upstream, operation, fault, outcome="COMPLETED"))
+    assert len(answer.body) < 30_000
+    body = zlib.decompress(answer.body, 31)
+    assert len(body) > 3 * 2**20
+    if operation == "stream":
+        assert [event["type"] for event in events_of(body)][-1] == "execution_completed"
+    else:
+        assert json.loads(body)["execution_id"]
+
+
+def test_a_bomb_is_as_large_as_it_is_by_default_and_keeps_nobody_else_waiting(upstream: Upstream) -> None:
+    with asked(upstream, *request(upstream, "status", on("status", "bomb"))) as connection:
+        connection.recv(1)
+        assert upstream.status(upstream.start("instant"))["status"] == "COMPLETED"
+        body = Heard(b"H" + hear(connection).data, End.CLOSED).body
+    decoder, size = zlib.decompressobj(31), 0
+    while not decoder.eof:
+        size += len(decoder.decompress(body, 2**20))
+        body = decoder.unconsumed_tail
+    assert len(body) == 0
+    assert size > 200 * 2**20
+
+
 # Other answers
 
 
@@ -277,6 +426,17 @@ def test_any_status_code_can_be_answered(
     assert answer.status == fields["code"]
     assert holds(answer), answer
     assert upstream.requests()["counts"][operation] == {str(fields["code"]): 1}
+
+
+@pytest.mark.parametrize("code", range(520, 531))
+def test_the_codes_of_a_content_delivery_network_have_their_phrases(upstream: Upstream, code: int) -> None:
+    phrase = CDN_PHRASES.get(code, "")
+    for processed in (False, True):
+        fault = on("start", "status_code", code=code, html=True, processed=processed)
+        head = listen(upstream, *request(upstream, "start", fault)).data
+        assert head.startswith(f"HTTP/1.1 {code} {phrase}\r\n".encode())
+        assert f"<title>{code} {phrase or 'Unknown'}</title>".encode() in head
+        assert (upstream.requests()["starts"][-1]["execution_id"] is not None) == processed
 
 
 def seconds_until(answer: Answer) -> float:
@@ -377,6 +537,127 @@ def test_an_execution_is_cleaned_up_when_it_was_said_to_be(upstream: Upstream) -
     assert datetime.now(UTC) >= due
 
 
+def test_a_status_lags_behind_the_truth_in_all_it_tells(upstream: Upstream) -> None:
+    lag = on("status", "lag", seconds=1.0)
+    simulate = {"outcome": "COMPLETED", "queue_seconds": 0, "seconds": 0.3, "output": {"answer": 1}}
+    began_s = time.monotonic()
+    method, path, _ = request(upstream, "status", lag, **simulate)
+    assert (
+        events_of(listen(upstream, "GET", f"{path}/stream", patience_s=5).body)[-1]["status"] == "COMPLETED"
+    )
+    late = upstream.call(method, path).json
+    if time.monotonic() - began_s < 1.0:  # be the machine as busy as it may
+        assert (late["status"], late["progress"], late["completed_at"]) == ("PENDING", 0.0, None)
+        assert "final_output" not in late
+    until(lambda: upstream.call(method, path).json["status"] == "COMPLETED", 10)
+    assert time.monotonic() - began_s >= 1.2
+    assert upstream.call(method, path).json["final_output"] == {"answer": 1}
+
+
+def test_a_lag_hides_a_cancel_for_a_while_but_not_from_the_next_cancel(upstream: Upstream) -> None:
+    method, path, _ = request(upstream, "status", on("status", "lag", seconds=1.0))
+    began_s = time.monotonic()
+    assert upstream.call("DELETE", path).json["cancelled"] is True
+    assert upstream.call("DELETE", path).json["previous_status"] == "CANCELLED"
+    assert upstream.call(method, path).json["status"] in {"PENDING", "RUNNING", "CANCELLED"}
+    until(lambda: upstream.call(method, path).json["status"] == "CANCELLED", 10)
+    assert time.monotonic() - began_s >= 0.9
+
+
+@pytest.mark.parametrize("operation", ["status", "stream"])
+def test_a_young_job_is_not_found(upstream: Upstream, operation: str) -> None:
+    began_s = time.monotonic()
+    fault = on(operation, "not_found_for", seconds=0.8)
+    method, path, _ = request(upstream, operation, fault, outcome="COMPLETED")
+    early = upstream.call(method, path)
+    if time.monotonic() - began_s < 0.8:
+        assert (early.status, early.json) == (404, {"detail": "Execution not found"})
+    until(lambda: upstream.call(method, path).status == 200, 10)
+    assert time.monotonic() - began_s >= 0.8
+
+
+@pytest.mark.parametrize(("given", "told"), [(3, "3"), (0.5, "0.5"), ("soon", "soon")])
+def test_a_status_asks_its_client_to_slow_down_until_the_end(
+    upstream: Upstream, given: Any, told: str
+) -> None:
+    method, path, _ = request(upstream, "status", on("status", "slow_down", retry_after=given))
+    running_still = upstream.call(method, path)
+    assert (running_still.status, running_still.json["status"]) == (200, "RUNNING")
+    assert running_still.headers["retry-after"] == told
+    upstream.call("DELETE", path)
+    assert "retry-after" not in upstream.call(method, path).headers
+
+
+def test_the_progress_of_a_running_job_is_tiny(upstream: Upstream) -> None:
+    method, path, _ = request(upstream, "status", on("status", "tiny_progress"), seconds=60)
+    assert upstream.call(method, path).json["progress"] == 1e-200
+    upstream.call("DELETE", path)
+    assert upstream.call(method, path).json["progress"] != 1e-200
+
+
+@pytest.mark.parametrize("code", [200, 202, 204])
+def test_a_job_is_cancelled_without_a_word(upstream: Upstream, code: int) -> None:
+    method, path, _ = request(upstream, "cancel", on("cancel", "empty_answer", code=code))
+    answer = upstream.call(method, path)
+    assert (answer.status, answer.body) == (code, b"")
+    assert "content-type" not in answer.headers
+    assert answer.headers.get("content-length") == (None if code == 204 else "0")
+    assert upstream.status(path.rpartition("/")[2])["status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("operation", ["status", "cancel"])
+def test_the_answer_is_about_another_execution(upstream: Upstream, operation: str) -> None:
+    method, path, _ = request(upstream, operation, on(operation, "foreign_document", times=1))
+    document = upstream.call(method, path).json
+    honest = upstream.status(path.rpartition("/")[2])
+    assert honest["status"] == ("CANCELLED" if operation == "cancel" else "RUNNING")
+    assert (document["execution_id"], document["status"]) == (FOREIGN_ID, "COMPLETED")
+    assert document["final_output"] == FOREIGN_OUTPUT
+    assert (document["progress"], document["completed_nodes"]) == (100.0, document["total_nodes"])
+    assert document.keys() == honest.keys() | {"final_output"}
+    assert upstream.call("GET", f"/v1/executions/{FOREIGN_ID}").status == 404
+
+
+@pytest.mark.parametrize("operation", ["status", "cancel"])
+def test_a_second_answer_comes_in_the_bytes_of_the_first(upstream: Upstream, operation: str) -> None:
+    method, path, _ = request(upstream, operation, on(operation, "pipelined_document", times=1))
+    with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
+        pieces = pieces_on(connection, (method, path, b""), 2)
+        assert len(pieces) == 1 or sys.platform != "linux"
+        honest, foreign = bodies_of(b"".join(pieces))
+        assert (honest["execution_id"], foreign["execution_id"]) == (path.rpartition("/")[2], FOREIGN_ID)
+        assert foreign["final_output"] == FOREIGN_OUTPUT
+        (body,) = bodies_of(b"".join(pieces_on(connection, (method, path, b""), 1)))
+        assert body["execution_id"] == path.rpartition("/")[2]
+
+
+def test_a_second_answer_may_come_later(upstream: Upstream) -> None:
+    question = request(upstream, "status", on("status", "pipelined_document", pause_seconds=0.3))
+    began_s = time.monotonic()
+    with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
+        honest, foreign = bodies_of(b"".join(pieces_on(connection, question, 2)))
+    assert time.monotonic() - began_s >= 0.3
+    assert (honest["status"], foreign["execution_id"]) == ("RUNNING", FOREIGN_ID)
+
+
+def test_there_is_no_second_answer_where_the_client_closes(upstream: Upstream) -> None:
+    for pause_s in (0, 0.1):
+        fault = on("status", "pipelined_document", pause_seconds=pause_s)
+        heard = listen(upstream, *request(upstream, "status", fault), patience_s=5)
+        assert (len(bodies_of(heard.data)), heard.end) == (1, End.CLOSED)
+
+
+def bodies_of(data: bytes) -> list[Any]:
+    """The JSON bodies of complete answers, one behind the other."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+        found.append(json.loads(data[:length]))
+        data = data[length:]
+    return found
+
+
 # Streams
 
 
@@ -409,6 +690,16 @@ HONEST = ["node_started", "node_completed", "execution_completed"]
         ("false_end", {"closes": True}, ["execution_completed"], End.CLOSED),
         ("no_end", {}, HONEST[:2], End.SILENT),
         ("no_end", {"closes": True}, HONEST[:2], End.CLOSED),
+        ("heartbeats", {}, [], End.SILENT),
+        ("heartbeats", {"closes": True}, [], End.CLOSED),
+        ("buffered", {}, HONEST, End.CLOSED),
+        ("buffered", {"released": False}, [], End.SILENT),
+        ("buffered", {"head": False}, HONEST, End.CLOSED),
+        ("buffered", {"head": False, "released": False}, [], End.SILENT),
+        ("replays", {}, HONEST, End.CLOSED),
+        ("long_comment", {}, HONEST, End.CLOSED),
+        ("tiny_progress", {}, HONEST, End.CLOSED),
+        ("not_found_for", {"seconds": 0}, HONEST, End.CLOSED),
         ("stall", {}, [], End.SILENT),
         ("reset", {}, [], End.RESET),
         ("format", {}, HONEST, End.CLOSED),
@@ -420,7 +711,7 @@ def test_a_stream_breaks_its_promises(
 ) -> None:
     heard = stream(upstream, kind, patience_s=1.5 if end is End.SILENT else 30, **fields)
     assert ([event["type"] for event in events_of(heard.body)], heard.end) == (told, end)
-    has_head = kind not in {"stall", "reset"}
+    has_head = kind not in {"stall", "reset"} and (fields.get("head", True) or told != [])
     assert heard.data.startswith(b"HTTP/1.1 200") == has_head
 
 
@@ -455,6 +746,75 @@ def test_junk_stands_between_the_events(upstream: Upstream) -> None:
     assert body.count(b"data: not JSON\n\n") == body.count(b"data:\n\n") == len(HONEST)
     for event in HONEST:
         assert f'\n\ndata: {{"type":"{event}"'.encode() in body
+
+
+@pytest.mark.parametrize(
+    ("as_events", "beat"), [(False, b": ping\n\n"), (True, b"event: ping\ndata: {}\n\n")]
+)
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_stream_has_heartbeats_but_no_event(
+    upstream: Upstream, beat: bytes, *, as_events: bool, closes: bool
+) -> None:
+    fields = {"every_seconds": 0.1, "as_events": as_events, "closes": closes}
+    # Where it stays open, it does so for longer than the job takes.
+    heard = stream(upstream, "heartbeats", most=10**9 if closes else 200 + 15 * (len(beat) + 8), **fields)
+    assert set(heard.chunks) >= {beat}
+    assert heard.body.replace(beat, b"") in ({b""} if closes else {beat[:n] for n in range(len(beat))})
+    assert heard.body.count(beat) >= (2 if closes else 10)
+
+
+def test_progress_goes_on_after_the_end(upstream: Upstream) -> None:
+    question = request(
+        upstream, "stream", on("stream", "events_go_on", every_seconds=0.05), outcome="COMPLETED", seconds=0.8
+    )
+    told = events_of(
+        listen(upstream, *question, patience_s=5, most=3_000).body.rpartition(b"\n\n")[0] + b"\n\n"
+    )
+    assert {event["type"] for event in told} == {"progress_update"}
+    progress = [event["progress"] for event in told]
+    assert progress == sorted(progress)
+    assert progress[0] < 100
+    assert progress[-10:] == [100.0] * 10
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_proxy_sends_nothing_of_a_stream_before_the_end(upstream: Upstream, *, head: bool) -> None:
+    question = request(
+        upstream, "stream", on("stream", "buffered", head=head), outcome="COMPLETED", seconds=2
+    )
+    with asked(upstream, *question) as connection:
+        early = hear(connection, patience_s=0.7)
+        assert (early.data.startswith(b"HTTP/1.1 200"), early.body) == (head, b"")
+        late = hear(connection)
+    whole = Heard(early.data + late.data, late.end)
+    assert len(whole.chunks) == 1
+    assert [event["type"] for event in events_of(whole.body)][-1] == "execution_completed"
+
+
+def test_a_reconnect_gets_the_events_of_the_past_once_more(upstream: Upstream) -> None:
+    ends = on("stream", "ends", after_events=1, times=1)
+    _, path, _ = request(upstream, "stream", ends, on("stream", "replays"), outcome="COMPLETED", seconds=0.1)
+    told = [
+        [event["type"] for event in events_of(listen(upstream, "GET", path, patience_s=5).body)]
+        for _ in range(3)
+    ]
+    assert told == [told[0], HONEST, HONEST]
+    assert len(told[0]) == 1
+
+
+@pytest.mark.parametrize("kib", [1, 1024])
+def test_a_comment_and_an_unknown_field_are_long(upstream: Upstream, kib: int) -> None:
+    comment, field, data = stream(upstream, "long_comment", kib=kib).body.split(b"\n", 2)
+    assert comment == b": " + b"x" * kib * 1024
+    assert field == b"unknown: " + b"x" * kib * 1024
+    assert data.startswith(b'data: {"type":"node_started"')
+
+
+def test_the_progress_that_a_stream_tells_is_tiny(upstream: Upstream) -> None:
+    question = request(upstream, "stream", on("stream", "tiny_progress"), outcome="COMPLETED", seconds=2.5)
+    body = listen(upstream, *question, patience_s=5).body
+    progress = {event["progress"] for event in events_of(body) if event["type"] == "progress_update"}
+    assert progress == {1e-200}
 
 
 def test_a_flood_never_ends_and_keeps_nobody_else_waiting(upstream: Upstream) -> None:
@@ -616,6 +976,23 @@ def test_a_key_that_no_header_can_carry_is_refused(upstream: Upstream, body: byt
         ([on("start", "redirect", to="http://a\r\nb")], "[0].to: expected printable ASCII"),
         ([on("status", "nulls", fields="status")], "[0].fields: expected list, got string"),
         ([on("status", "nulls", fields=[1])], "[0].fields[0]: expected string, got number"),
+        ([on("start", "interim", codes=103)], "[0].codes: expected list, got number"),
+        ([on("start", "interim", codes=[])], "[0].codes: expected at least 1"),
+        ([on("start", "interim", codes=[103] * 11)], "[0].codes: expected at most 10"),
+        ([on("start", "interim", codes=[103, 200])], "[0].codes[1]: expected 100 to 199"),
+        ([on("start", "interim", codes=[101])], "[0].codes[0]: 101 ends HTTP on the connection"),
+        ([on("start", "encoded", encoding="zstd")], "[0].encoding: expected one of gzip, deflate, br"),
+        ([on("cancel", "empty_answer", code=201)], "[0].code: expected one of 200, 202, 204"),
+        ([on("cancel", "empty_answer", code=True)], "[0].code: expected one of 200, 202, 204"),
+        ([on("cancel", "lag")], "[0].kind: expected one of"),
+        ([on("status", "lag", seconds=-1)], "[0].seconds: expected 0 to 86400"),
+        ([on("status", "slow_down", retry_after="a\nb")], "[0].retry_after: expected printable"),
+        ([on("stream", "heartbeats", every_seconds=0)], "[0].every_seconds: expected 0.01 to 86400"),
+        ([on("stream", "heartbeats", as_events="yes")], "[0].as_events: expected boolean, got string"),
+        ([on("stream", "buffered", released=1)], "[0].released: expected boolean, got number"),
+        ([on("stream", "long_comment", kib=0)], "[0].kib: expected 1 to 65536"),
+        ([on("start", "bomb", mib=1025)], "[0].mib: expected 1 to 1024"),
+        ([on("start", "huge", mib=65)], "[0].mib: expected 1 to 64"),
         ([on("stream", "format", newline="lfcr")], "[0].newline: expected one of lf, crlf, cr"),
         ([on("stream", "format", bom=1)], "[0].bom: expected boolean, got number"),
     ],
@@ -636,7 +1013,10 @@ names = st.sampled_from(sorted({name for kinds in KINDS.values() for name in kin
 words = st.sampled_from([*OPERATIONS, "final", "crlf", "http://a", "x"]) | st.text(max_size=5)
 values = st.none() | st.booleans() | st.integers() | st.floats() | words | st.lists(words, max_size=2)
 fields = st.sampled_from(
-    ["code", "to", "seconds", "times", "after", "when", "fields", "newline", "retry_after", "x"]
+    [
+        *("code", "to", "seconds", "times", "after", "when", "fields", "newline", "retry_after", "x"),
+        *("codes", "encoding", "mib", "every_seconds", "kib"),
+    ]
 )
 descriptions = st.builds(
     lambda described, more: {**described, **more},

@@ -281,6 +281,30 @@ def test_timestamps_are_those_of_the_wall_clock_at_any_speed(time: Time, clock: 
     assert stamps == pytest.approx([5.0, 15.0, 25.0])
 
 
+def test_the_past_is_counted_in_real_seconds_at_any_speed(time: Time, clock: SimulatedClock) -> None:
+    time.now_s += 10
+    clock.set_factor(10.0)
+    time.now_s += 2
+    assert [clock.past_s(ago) for ago in (0, 1, 2, 7, 12, 13)] == pytest.approx([30, 20, 10, 5, 0, 0])
+
+
+def test_a_late_document_is_the_one_of_then_at_any_speed(time: Time, executions: Executions) -> None:
+    time.now_s += 5
+    executions.set_speed(10.0)
+    execution = executions.start("instant", Script(queue_seconds=0, seconds=20, output={"answer": 1}))
+    instant = executions.start("instant", Script(queue_seconds=0, seconds=0))
+    assert executions.document(instant)["status"] == "COMPLETED"
+    assert executions.document(instant, lag_s=0.1)["status"] == "PENDING"
+    time.now_s += 1
+    assert executions.document(execution)["progress"] == 50.0
+    assert executions.document(execution, lag_s=2.0)["progress"] == 0.0
+    assert [executions.is_younger(execution, seconds) for seconds in (0.9, 1.1)] == [False, True]
+    time.now_s += 1
+    assert executions.document(execution)["final_output"] == {"answer": 1}
+    late = executions.document(execution, lag_s=1.0)
+    assert (late["status"], late["progress"], "final_output" in late) == ("RUNNING", 50.0, False)
+
+
 def test_however_often_the_speed_changes_the_present_is_right(time: Time, clock: SimulatedClock) -> None:
     for _ in range(1_000):
         time.now_s += 0.5
