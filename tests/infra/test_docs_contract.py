@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -14,22 +15,28 @@ from tests.infra.template import ROOT, of_type, source
 from tests.support.builders import DEFAULTS, running_record, settings, verdict
 from tests.support.clock import NOW
 from waterhook import envelope
+from waterhook.answers import MAX_ANSWER_BYTES, Answer, error_of
 from waterhook.capacity import MAX_CAP
-from waterhook.errors import InvalidRequest
+from waterhook.connections import MAX_INTERIM_ANSWERS
+from waterhook.errors import InvalidRequest, PerhapsAccepted, Refused, Unavailable
 from waterhook.event_stream import StreamEvent
 from waterhook.following import change_of
 from waterhook.front_door import MAX_PAGE, FrontDoor
 from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, Status
+from waterhook.policy import RETRY_AFTER_LIMIT_S
 from waterhook.progress import MIN_INTERVAL_S
 from waterhook.record import Record
 from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
 from waterhook.results import INLINE_BYTES, LINK_SECONDS
+from waterhook.sse import MAX_EVENT_BYTES
 from waterhook.status import MAX_STATUS_BYTES
 
 DOCUMENT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 API = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = API["components"]["schemas"]
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.json"))
+# What an answer means for a start, and the error that the code makes of it.
+MEANINGS = {"surely not taken": Unavailable, "perhaps taken": PerhapsAccepted, "refused": Refused}
 # Whatever the customer puts there, so nothing of it is a field of ours.
 THEIRS = {"data.final_output", "data.metadata"}
 FULL = running_record(
@@ -149,6 +156,33 @@ def codes(tree: ast.Module) -> Iterator[str]:
                         yield str(default.value)
 
 
+def test_the_status_codes_mean_what_is_listed() -> None:
+    listed_codes = {
+        int(code): next((kind for words, kind in MEANINGS.items() if words in row[1]), None)
+        for row in table(DOCUMENT, "Waterflai answers")
+        for code in re.findall(r"\b[3-5]\d\d\b", row[0])
+    }
+    meant = {status: type(error_of(Answer(status, {}), "key")) for status in range(300, 600)}
+    assert {code for code, kind in meant.items() if kind is Unavailable} <= listed_codes.keys()
+    assert {code: meant[code] for code in listed_codes} == listed_codes
+    # What the last rows say of any other one.
+    others = meant.keys() - listed_codes.keys()
+    assert {meant[code] for code in others if code < 500} == {Refused}
+    assert {meant[code] for code in others if code >= 500} == {PerhapsAccepted}
+
+
+def test_every_502_of_a_cancel_is_listed() -> None:
+    texts = {
+        text.value
+        for node in ast.walk(ast.parse((ROOT / "layers/waterhook/waterhook/remote.py").read_text("utf-8")))
+        if isinstance(node, ast.JoinedStr) and isinstance(text := node.values[0], ast.Constant)
+    }
+    refusals = {str(text) for text in texts if str(text).startswith("Waterflai ")}
+    rows = listed("`detail` begins with")
+    assert len(rows) == len(refusals)
+    assert all(any(text.startswith(row) for text in refusals) for row in rows)
+
+
 def test_a_record_has_the_attributes_that_are_listed() -> None:
     # Two marks are written and never read back: they are conditions of other writes.
     marks = {"repeated", "slot_taken"}
@@ -175,6 +209,10 @@ def test_the_limits_are_those_of_the_code() -> None:
         "a link to an output": f"{LINK_SECONDS // 3600} hour",
         "a page of executions": f"{MAX_PAGE}",
         "progress events": f"{1 / MIN_INTERVAL_S:.0f} a second",
+        "Retry-After of Waterflai": f"{RETRY_AFTER_LIMIT_S} s",
+        "an answer of Waterflai other than a status document": f"{MAX_ANSWER_BYTES // 1024} KiB",
+        "an event of a stream": f"{MAX_EVENT_BYTES // 1024} KiB",
+        "interim answers before an answer": f"{MAX_INTERIM_ANSWERS}",
         "requests to the API": (
             f"{throttling['ThrottlingRateLimit']} a second, {throttling['ThrottlingBurstLimit']} at once"
         ),
