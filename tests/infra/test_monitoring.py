@@ -8,6 +8,7 @@ import pytest
 
 from tests.infra.markdown import names, table
 from tests.infra.template import EVERYTHING, FUNCTIONS, KMS_KEY_ARN, ROOT, deployed, named, of_type, source
+from waterhook import policy
 from waterhook.figures import DIMENSION, NAMESPACE, Figure
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -87,9 +88,20 @@ def test_every_outcome_that_needs_somebody_has_an_alarm() -> None:
     assert watched >= {"OutcomeError", "OutcomeUncertain", "OutcomeLost", "UpstreamUnauthorized"}
 
 
-def test_a_late_notification_is_one_that_is_later_than_the_longest_wait() -> None:
-    late = of_type(deployed(**EVERYTHING | {"LongestWaitSeconds": "45"}), ALARM)["LateAlarm"]["Properties"]
-    assert (late["MetricName"], late["ExtendedStatistic"], late["Threshold"]) == ("NotifyLag", "p95", "45")
+def test_the_alarm_on_late_notifications_has_its_threshold_from_the_template() -> None:
+    late = of_type(deployed(**EVERYTHING | {"LateAlarmSeconds": "600"}), ALARM)["LateAlarm"]["Properties"]
+    assert (late["MetricName"], late["ExtendedStatistic"], late["Threshold"]) == ("NotifyLag", "p95", "600")
+    # A single slow notification is one period.
+    assert (late["DatapointsToAlarm"], late["EvaluationPeriods"]) == (2, 3)
+
+
+def test_no_wait_of_the_policy_alone_makes_a_notification_late_by_default() -> None:
+    """The longest one: steady progress stretches it, and failed status requests lengthen it once more."""
+    parameters = source()["Parameters"]
+    longest_s = parameters["LongestWaitSeconds"]["Default"]
+    wait_s = longest_s * policy.STRETCH_PER_LONGEST
+    wait_s += max(policy.ERROR_JITTER_S, policy.ERROR_JITTER * wait_s)
+    assert wait_s < parameters["LateAlarmSeconds"]["Default"] == 4 * longest_s
 
 
 def test_every_function_but_follow_is_watched_for_throttles() -> None:

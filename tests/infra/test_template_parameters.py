@@ -19,7 +19,9 @@ POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
 MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
 KNOW_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
-BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry]
+# Read by an alarm and by no function.
+OF_ALARMS = {"LateAlarmSeconds"}
+BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in OF_ALARMS]
 
 
 def refers_to(node: Any) -> set[str]:
@@ -62,7 +64,13 @@ def test_a_nested_template_uses_every_parameter_it_has(path: Path) -> None:
     assert document["Parameters"].keys() <= used
 
 
-WAITING = ["FollowConcurrency", "FollowSeconds", "ShortestWaitSeconds", "LongestWaitSeconds"]
+WAITING = [
+    "FollowConcurrency",
+    "FollowSeconds",
+    "ShortestWaitSeconds",
+    "LongestWaitSeconds",
+    "LateAlarmSeconds",
+]
 
 
 @pytest.mark.parametrize("name", WAITING)
