@@ -21,7 +21,7 @@ telemetry = Telemetry("follow", correlation_id_path="execution.arn")
 
 # Reserved for the last status request, its answer and the write of an output.
 RESERVE_S = 30.0
-# At 128 MB there is room for a small status document; a larger one is left to the poll function.
+# 128 MB of memory suffice for a small status document; the poll function reads larger ones.
 MAX_STATUS_BYTES = 256 * 1024
 
 

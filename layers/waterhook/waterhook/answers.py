@@ -1,4 +1,4 @@
-"""Answers of the upstream: read within limits, checked for what makes them unreadable, sorted by what they mean."""
+"""Answers of the upstream: read within limits, checked for faults, and classified by their meaning."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from waterhook.models import clip
 MAX_ANSWER_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 _MAX_DETAIL_CHARS = 300
-# 429 and 503, and what a CDN answers by itself when it did not reach the origin: 521 refused, 523 no route,
+# 429, 503, and the answers of a CDN that did not reach the origin: 521 refused, 523 no route,
 # 525 and 526 TLS, 530 no address. 520, 522, 524 and 527 leave open whether the origin received the request.
 _NOT_RECEIVED = {429, 503, 521, 523, 525, 526, 530}
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -35,7 +35,7 @@ class Answer:
     fault: str | None = None
     """Why the body can't be read, if so."""
     is_whole: bool = False
-    """Whether the body was read to its end, and the end is beyond doubt."""
+    """Whether the body was read to its end, and the end is unambiguous."""
 
     @property
     def is_success(self) -> bool:
@@ -78,7 +78,7 @@ def fault_of(response: urllib3.BaseHTTPResponse) -> str | None:
     headers = response.headers
     if response.status < HTTPStatus.OK:
         return "it is not a final answer"
-    # http.client takes any other list of transfer encodings, even one that ends in `chunked`, for none.
+    # http.client ignores any other list of transfer encodings, even one that ends in `chunked`.
     if (transfer := headers.get("Transfer-Encoding", "").strip().lower()) not in {"", "identity", "chunked"}:
         return f"its transfer encoding is {clip(transfer, 40)}"
     lengths = {part.strip() for part in headers.get("Content-Length", "0").split(",")}

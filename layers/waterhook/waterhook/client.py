@@ -42,7 +42,7 @@ _EVENT_STREAM = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class CancelAnswer:
-    """The answer to a cancel. A field is None where the answer lacks it; `previous_status` is the upstream's word."""
+    """The answer to a cancel. A field is None where the answer lacks it; `previous_status` is not interpreted."""
 
     cancelled: bool | None
     message: str | None
@@ -88,7 +88,7 @@ class WaterflaiClient:
 
         def document(answer: Answer) -> StatusDocument:
             try:
-                # The cap may have cut a character in two; anything else that is not UTF-8 is garbage.
+                # The cap may have cut a character in two; any other invalid UTF-8 is unusable.
                 text = answer.body.decode("utf-8-sig", "ignore" if answer.capped else "strict")
                 found = StatusDocument.from_text(text, capped=answer.capped, execution_id=execution_id)
             except ValueError as error:
@@ -102,7 +102,7 @@ class WaterflaiClient:
         """Cancel an execution and return the answer. Raises UpstreamError for anything but a success."""
 
         def cancelled(answer: Answer) -> CancelAnswer:
-            # 204, or a success without a body: taken, and nothing is said about what came of it.
+            # 204, or a success without a body: accepted, without a result.
             found = _object(answer) if answer.body.strip() or answer.capped else {}
             if is_foreign(found.get("execution_id"), execution_id):
                 raise unusable(answer.status, FOREIGN)

@@ -14,13 +14,13 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-# It warns of headers it can't parse by quoting them, and an upstream may echo the key in one.
+# urllib3 logs headers that it can't parse, and an upstream may echo the key in one.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 # Status line and headers of an answer, its interim answers included. A usual answer has 1 to 2 KB of them.
 MAX_HEAD_BYTES = 128 * 1024
 MAX_INTERIM_ANSWERS = 20
-# Bytes sent between two looks at the clock; also the most that one TLS record carries.
+# Bytes sent between two checks of the deadline; also the size of the largest TLS record.
 _PIECE_BYTES = 16 * 1024
 
 
@@ -142,7 +142,7 @@ class _AnswerBytes(io.RawIOBase):
 
 
 class _AnswerFile(io.BufferedReader):
-    """Reads ahead, as http.client expects it. It notes what it read beyond the end of the answer."""
+    """Reads ahead, as http.client expects it. It records whether it read beyond the end of the answer."""
 
     raw: _AnswerBytes
 
@@ -181,11 +181,11 @@ class _WithDeadline:
     ends_at = math.inf
     """On the monotonic clock, for `connect`."""
     opened: DeadlineSocket
-    """The socket. `sock` is None as soon as an answer says that the connection ends with it."""
+    """The socket. `sock` is None as soon as an answer ends the connection (`Connection: close`)."""
 
     def connect(self) -> None:
         try:
-            super().connect()  # type: ignore[misc]  # the mixin's next in line has it
+            super().connect()  # type: ignore[misc]  # defined by the class behind the mixin
             self._left_s()
         except Exception as error:
             self.close()
@@ -193,7 +193,7 @@ class _WithDeadline:
         self.sock = self.opened = DeadlineSocket(self.sock)
 
     def close(self) -> None:
-        super().close()  # type: ignore[misc]  # the mixin's next in line has it
+        super().close()  # type: ignore[misc]  # defined by the class behind the mixin
 
     def _new_conn(self) -> socket.socket:
         # urllib3's SOCKS connection replaces the same method. The original gives each address of the host the

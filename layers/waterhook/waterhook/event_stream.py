@@ -36,7 +36,7 @@ class StreamEvent:
 
     @property
     def is_final(self) -> bool:
-        """Whether the event says that the execution is over. The status document decides."""
+        """Whether the event declares the end of the execution. Only the status document decides."""
         return self.type in _FINAL_TYPES
 
 
@@ -52,7 +52,7 @@ class StreamEnd:
 class EventStream:
     """Events of one execution, in order. Made by `WaterflaiClient.open_stream`; close it before the function returns.
 
-    The reading thread sends the request, reads and decodes. It never touches the key or telemetry.
+    The reading thread sends the request, reads and decodes. It uses neither the key nor telemetry.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class EventStream:
 
     def close(self) -> None:
         """Shut the connection down and wait until the reading thread has ended. May be called again."""
-        # A fault that the thread meets from here on is our own doing.
+        # Errors that the thread meets from here on are caused by this call, not by the upstream.
         end = self._end or StreamEnd()
         self._events.shutdown(immediate=True)
         if self._body is not None:
@@ -120,13 +120,13 @@ class EventStream:
         except UpstreamError as error:
             end = StreamEnd(error, idle=body.is_idle)
         finally:
-            # In this order: `next` looks for the end when it finds the queue shut down and empty.
+            # In this order: `next` reads the end as soon as the queue is shut down and empty.
             self._end = self._end or end
             self._events.shutdown()
             body.shut_down()
 
     def _read(self, body: ByteStream) -> None:
-        """Put events into the queue. Raises queue.Full when nobody took one until the stream's deadline."""
+        """Put events into the queue. Raises queue.Full when the queue stays full until the deadline."""
         decoder = Decoder()
         with closing(body.pieces()) as pieces:
             for piece in pieces:

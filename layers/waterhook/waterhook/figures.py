@@ -1,8 +1,8 @@
-"""What is measured: every figure's name and unit, and how a call to the upstream becomes one.
+"""Metrics: the name and unit of each, and which of them a call to the upstream counts in.
 
 A metric has one dimension, the stack: an outcome or a kind of error is a metric of its own, so that an alarm needs
-no search, and nothing that names an execution or a chatbot is ever a dimension (each value would be a metric that
-is paid for by the month). docs/operations.md lists them; a test compares.
+no search. Executions and chatbots are no dimensions, since each value would be a metric that is billed by the month.
+docs/operations.md lists the metrics; a test compares.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _UNAUTHORIZED = 401
 
 
 class Figure(StrEnum):
-    """The metrics, as CloudWatch knows them."""
+    """The metrics by their names in CloudWatch."""
 
     STARTED = "Started"
     STARTS_QUEUED = "StartsQueued"
@@ -52,12 +52,12 @@ class Figure(StrEnum):
 
     @property
     def unit(self) -> str:
-        """CloudWatch's word for what it is counted in; dollars have none."""
+        """Unit in CloudWatch; it has none for dollars."""
         return _UNITS.get(self, "Count")
 
     @classmethod
     def of_outcome(cls, outcome: Status) -> "Figure":
-        """Return the count of executions that ended so."""
+        """Return the metric that counts executions with this outcome."""
         return cls[f"OUTCOME_{outcome.name}"]
 
 
@@ -70,7 +70,7 @@ _UNITS = {
     Figure.ESTIMATED_COST: "None",
 }
 
-# By the code of the error. These are the upstream's doing and make up UPSTREAM_ERRORS.
+# By the code of the error. These are failures of the upstream and count in UPSTREAM_ERRORS too.
 _FAILURES = {
     "unreachable": Figure.UPSTREAM_UNREACHABLE,
     "no_answer": Figure.UPSTREAM_NO_ANSWER,
@@ -81,7 +81,7 @@ _FAILURES = {
 
 
 class Asked(StrEnum):
-    """What a call asked of the upstream."""
+    """Kinds of requests to the upstream."""
 
     START = "start"
     STATUS = "status"
@@ -91,7 +91,7 @@ class Asked(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to the upstream that has ended: what it asked, how long it took, and its error if it had one."""
+    """A call to the upstream that has ended: its kind, its duration, and its error if it failed."""
 
     asked: Asked
     latency_ms: float
@@ -99,17 +99,17 @@ class Call:
 
     @property
     def kind(self) -> Figure | None:
-        """The figure that this call adds one to because it was not answered as hoped, or None."""
+        """The metric that counts the failure or refusal of this call, or None."""
         error = self.error
         if error is None or (self.asked is Asked.STREAM and error.code == "no_answer" and error.status):
-            return None  # a stream that was open and broke off: the next one, or a poll, takes over
+            return None  # a stream that was open and broke off: polls go on and the stream is reopened
         if error.status == _UNAUTHORIZED:
             return Figure.UPSTREAM_UNAUTHORIZED
         return _FAILURES.get(error.code, Figure.UPSTREAM_REFUSALS)
 
     @property
     def failed(self) -> bool:
-        """Whether it is the upstream that failed. A refusal is an answer: to a wrong key or a wrong question."""
+        """Whether the upstream failed. A refusal is no failure of the upstream: key or request were wrong."""
         return self.kind in _FAILURES.values()
 
 

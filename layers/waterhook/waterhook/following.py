@@ -42,8 +42,8 @@ class StreamOpener(Protocol):
 class FollowSession:
     """One execution that is followed: its stream, its polls and the state of its loop.
 
-    `advance` does what is due and returns; `wait` lets time pass until an event arrives. `job` is the state of the
-    loop, `history` that of its streams.
+    `advance` does what is due and returns; `wait` blocks until an event arrives or the time is up. `job` is the state
+    of the loop, `history` that of its streams.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class FollowSession:
             self._received(event)
 
     def poll(self) -> None:
-        """Poll the status once and take over what it says."""
+        """Poll the status once, and publish its progress if it has changed."""
         before = self.job
         after = self.job = self._poller.poll(before)
         self.has_polled, self._poll_now = True, False
@@ -120,7 +120,7 @@ class FollowSession:
         due_at = self._poller.due_at(self.job, self.history)
         if not self._poll_now:
             return due_at
-        # As soon as possible is not sooner than the upstream permits.
+        # Not before the time that Retry-After permits.
         return min(due_at, policy.retry_at(self.job.history))
 
     def _open(self) -> None:
@@ -138,7 +138,7 @@ class FollowSession:
         now = self._clock()
         if event.is_final:
             self.history = policy.final_event(self.history, now)
-            # The status decides; the stream says nothing more.
+            # The status decides; the stream is not needed any more.
             self._poll_now = True
             self.close()
             return

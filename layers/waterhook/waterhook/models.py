@@ -1,4 +1,4 @@
-"""What travels: the statuses, and the state of the loop."""
+"""Statuses, and the state of the loop that one step passes to the next."""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any, Self
 
 STATE_VERSION = 1
-# An identifier longer than this is garbage, not a name; every id we saw upstream is a UUID.
+# Longest identifier that is accepted. Every id seen upstream is a UUID.
 MAX_ID_CHARS = 200
-# Room for a stack trace's essence, far from what SNS or an item can hold.
+# Longest message that is stored and published, far below the limits of SNS and DynamoDB.
 MAX_MESSAGE_CHARS = 2_000
 
 # The years 1 to 9999: what lies outside can be read, with a zone, but not be written again.
@@ -20,7 +20,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class Status(StrEnum):
-    """Where an execution stands: three ways of being alive, eight of having ended."""
+    """Status of an execution: three that are not final, and eight outcomes."""
 
     ACCEPTED = "ACCEPTED"
     STARTING = "STARTING"
@@ -36,7 +36,7 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can follow this status."""
+        """Whether this status is an outcome."""
         return self not in {Status.ACCEPTED, Status.STARTING, Status.RUNNING}
 
     @property
@@ -45,7 +45,7 @@ class Status(StrEnum):
         return "Waterhook." + "".join(word.capitalize() for word in self.split("_"))
 
 
-# The upstream's own last words. Any other value it may use is "not final yet".
+# Final statuses of the upstream. Any other value means that the job still runs.
 UPSTREAM_FINAL = {
     "COMPLETED": Status.COMPLETED,
     "FAILED": Status.FAILED,
@@ -54,7 +54,7 @@ UPSTREAM_FINAL = {
 
 
 class Next(StrEnum):
-    """What the state machine does next; it obeys and decides nothing itself."""
+    """The step that the state machine takes next."""
 
     START = "start"
     FOLLOW = "follow"
@@ -92,7 +92,7 @@ def epoch(text: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the loop has seen of one execution: all that the policy decides from. Times are epoch seconds."""
+    """What the loop has observed of one execution: the input of the policy. Times are epoch seconds."""
 
     started_at: float
     status_requests: int = 0
@@ -131,7 +131,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class StreamHistory:
-    """What the follow function has seen of the event streams of one execution. Times are epoch seconds."""
+    """What the follow function has observed of the streams of one execution. Times are epoch seconds."""
 
     delivered: bool = False
     """A stream has delivered an event of a known type."""
@@ -146,7 +146,7 @@ class StreamHistory:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The state of the loop: small, versioned, and the only thing that travels between its steps."""
+    """State of the loop: small, versioned, and all that one step passes to the next."""
 
     execution_id: str
     deadline: float
@@ -157,7 +157,7 @@ class Job:
     progress_events: bool = False
     cancel_requested: bool = False
     chatbot_id: str | None = None
-    """For the logs; every step would else have to look it up."""
+    """For the logs, so that no step has to read the record for it."""
     follow_refused: bool = False
     """Set by the state machine when the follow function had no concurrency left; the next poll counts it."""
     outcome: Status = Status.RUNNING
@@ -183,7 +183,7 @@ class Job:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON: always `v`, `outcome`, `next` and `wait_seconds`, the rest where it says something."""
+        """Return plain JSON: always `v`, `outcome`, `next` and `wait_seconds`, others if not the default."""
         always = {"v": self.v, "outcome": self.outcome, "next": self.next, "wait_seconds": self.wait_seconds}
         state = _telling(self) | {"history": _telling(self.history)} | always
         return state | {"stream": _telling(self.stream)} if "stream" in state else state

@@ -84,7 +84,7 @@ REOPEN_AFTER_FINAL_EVENT_S = 30.0
 # After a follow was refused for lack of concurrency the next is tried after the age of the job, within these bounds.
 FOLLOW_PAUSE_S = 240.0
 FOLLOW_PAUSE_LIMIT_S = 900.0
-# Where concurrency is scarce, a job that has longer to go than this leaves it to those that finish sooner.
+# After a refusal, a job that is predicted to run longer than this is not followed: shorter jobs use the concurrency.
 FAR_S = 600.0
 
 
@@ -110,7 +110,7 @@ class Decision:
 
 
 def next_step(history: History, now: float, limits: Limits, jitter: float = 0.0) -> Decision:
-    """Return CANCEL once the deadline has passed, FOLLOW where following is on and promising, else WAIT.
+    """Return CANCEL once the deadline has passed, FOLLOW where following is on and may be tried, else WAIT.
 
     A wait is a whole number of seconds in 1..WAIT_LIMIT_S. Precedence: deadline and `cleanup_after`, then
     `Retry-After`, then the polling interval. Only the budget of history events is stronger than `cleanup_after`:
@@ -239,7 +239,7 @@ def not_answered(history: History, error: UpstreamError, now: float) -> History:
 
 
 def is_lost(history: History, now: float) -> bool:
-    """Whether the upstream has answered 404 often and long enough to believe it."""
+    """Whether the upstream has answered 404 often and long enough to give the job up."""
     since = history.not_found_since
     return since is not None and history.not_found >= LOST_AFTER_COUNT and now - since >= LOST_AFTER_S
 
@@ -250,13 +250,13 @@ def follow_refused(history: History, now: float) -> History:
 
 
 def stream_event(stream: StreamHistory, now: float) -> StreamHistory:
-    """Return the history after a known event that is not final: the stream works, and the job is alive."""
+    """Return the history after a known event that is not final: the stream works, and the job runs."""
     return replace(stream, delivered=True, event_at=now)
 
 
 def final_event(stream: StreamHistory, now: float) -> StreamHistory:
     """Return the history after an event that declares the end; the status is polled until it confirms it."""
-    # Only the first one begins the row of quick polls: a stream that is wrong about the end may repeat itself.
+    # Only the first one starts the quick polls: a stream that declares the end too early may do so repeatedly.
     first_at = now if stream.final_event_at is None else stream.final_event_at
     pause_s = min(REOPEN_AFTER_FINAL_EVENT_S * 2.0 ** min(stream.failures, 3), REOPEN_LIMIT_S)
     return replace(
@@ -277,7 +277,7 @@ def stream_ended(stream: StreamHistory, now: float, lasted_s: float) -> StreamHi
 
 
 def may_follow(history: History, now: float) -> bool:
-    """Whether the upstream answers, the history has room, and concurrency is worth trying for."""
+    """Whether the upstream answers, the history has events left, and concurrency may be available."""
     if history.errors or history.large_document or events_used(history) >= FOLLOW_EVENT_BUDGET:
         return False
     refused_at = history.follow_refused_at

@@ -54,7 +54,7 @@ class Poller:
             history = replace(history, large_document=True)
             return replace(job, next=Next.POLL, wait_seconds=0, history=history)
         if document.outcome is None:
-            # Running, or larger than we read and without an outcome in what we read: later it may have one.
+            # Running, or cut at the limit before an outcome: a later document may have one.
             return self.decide(job, history)
         return self._ended(replace(job, history=history), document, document.outcome)
 
@@ -86,7 +86,7 @@ class Poller:
         return policy.poll_due_at(job.history, stream, self._limits(job), jitter)
 
     def _limits(self, job: Job) -> Limits:
-        # Only a poll saves an id that start could not save, and until then nobody else can cancel the job.
+        # Only a poll saves an id that start could not save, and until then the API can't cancel the job.
         return self._settings.limits(job.deadline, may_follow=not job.unsaved)
 
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:

@@ -1,4 +1,4 @@
-"""Progress events: what changed while an execution runs, at most one a second, never after its end."""
+"""Progress events: changes while an execution runs, at most one a second, none after its outcome."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -22,8 +22,8 @@ MIN_INTERVAL_S = 1.0
 class Relay:
     """Publishes the progress of one execution. Best effort: a lost progress event is no lost outcome.
 
-    The record is written first and refuses once it is final, so nothing is published after the outcome was
-    decided; the number it hands out orders the events, since SNS keeps no order. The progress in them never
+    The record is written first, which fails once it is final: nothing is published after the outcome. The sequence
+    number in the record orders the events, since SNS keeps no order. The progress in them never
     decreases while the upstream does not retry: a stream that reconnects may replay its events from 0 %.
     """
 
@@ -36,7 +36,6 @@ class Relay:
         source: str,
         clock: Callable[[], float],
     ) -> None:
-        """Keep what it works with."""
         self._records = records
         self._sns = sns
         self._topic_arn = topic_arn
@@ -62,16 +61,16 @@ class Relay:
     def tell(self, job: Job, change: Mapping[str, Any], *, restarted: bool = False) -> bool:
         """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was published.
 
-        `restarted` says that the upstream began anew, so that the progress may be lower than before. Nothing is
-        published without a change, within a second of the last attempt, or after the end. Never raises because
-        of table or topic: the next change is another chance.
+        With `restarted` the upstream has retried the job, and the progress may be lower than before. Nothing is
+        published without a change, within a second of the last attempt, or after the outcome. Failures of table
+        and topic are ignored: the next change is published instead.
         """
         now = self._clock()
         self._latest = {**self._latest, **change}
         self._restarted = self._restarted or restarted
         if not job.progress_events or self._latest == self._told or now - self._tried_at < MIN_INTERVAL_S:
             return False
-        # Counted from attempts, not from events: a flood of events must not become a flood of reads of a final record.
+        # Counted from attempts: frequent events must not cause frequent reads of a final record.
         self._tried_at = now
         try:
             record = self._record or self._records.get(job.execution_id, now)
@@ -91,7 +90,7 @@ class Relay:
         return True
 
     def _is_news(self, record: "Record") -> bool:
-        """Raise the latest progress to what was published before; return whether anything new is left."""
+        """Raise the latest progress to what was published before; return whether there is still a change."""
         published, progress = record.progress, self._latest.get("progress")
         if self._restarted or published is None or progress is None or progress >= published:
             return True

@@ -1,4 +1,4 @@
-"""What a caller may ask of a running job: how far it is, and that it end."""
+"""Live status and cancellation of a running job, for callers of the API."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from waterhook.status import StatusDocument
 from waterhook.stopping import Stopper
 from waterhook.verdict import Notifier
 
-# A dashboard that refreshes every second asks the upstream every other second.
+# A dashboard that refreshes every second causes a status request every other second.
 CACHED_S = 2.0
 MAX_CACHED = 256
 # Progress needs no output: a document larger than this is not worth its transfer.
@@ -25,7 +25,7 @@ _READ_AGAIN = "read the status again in a moment"
 
 
 class Remote:
-    """The upstream as the API's callers see it. A wait of the state machine is never waited for."""
+    """Reads and cancels jobs at the upstream, without waiting for the state machine."""
 
     def __init__(
         self,
@@ -35,7 +35,6 @@ class Remote:
         notifier: Notifier,
         clock: Callable[[], float],
     ) -> None:
-        """Keep what it works with."""
         self._records = records
         self._source = source
         self._stopper = stopper
@@ -44,7 +43,7 @@ class Remote:
         self._seen: OrderedDict[str, tuple[float, StatusDocument | None]] = OrderedDict()
 
     def progress(self, record: Record) -> StatusDocument | None:
-        """Return the status document of a running job, at most CACHED_S old, or None where it isn't told."""
+        """Return the status document of a running job, at most CACHED_S old, or None where it is not known."""
         upstream_id, now = record.waterflai_execution_id, self._clock()
         if upstream_id is None or record.status.is_final:
             return None
@@ -54,8 +53,8 @@ class Remote:
         try:
             document = self._source.status(upstream_id, limit_bytes=MAX_PROGRESS_BYTES)
         except (WaterhookError, BotoCoreError, ClientError):
-            # The record stands without it; and an upstream in trouble, or a key that can't be read, is not
-            # asked for more often either.
+            # The record is returned without it. The failure is cached too: an upstream that fails, or a key that
+            # can't be read, is not requested more often.
             document = None
         self._seen[upstream_id] = (now, document)
         self._seen.move_to_end(upstream_id)
@@ -97,7 +96,7 @@ class Remote:
 
     def _before_the_job(self, record: Record) -> CancelAnswer:
         if record.status is Status.STARTING:
-            # Its start is on its way, and only that step will know the id. It looks here before it goes on.
+            # Only the start step gets the id. It checks for this request before it goes on.
             message = "requested: the job is being started and will be cancelled as soon as it has an id"
             return CancelAnswer(cancelled=False, message=message, previous_status=record.status)
         job = self._job(record).ended(
@@ -106,7 +105,7 @@ class Remote:
         return self._ended(job, record, record.status)
 
     def _ended(self, job: Job, record: Record, previous: Status) -> CancelAnswer:
-        """Publish the outcome, or the one that was first, and return what the cancel came to."""
+        """Publish the outcome, or the one that was first, and return the result of the cancel."""
         ending = self._notifier.notify(job, record.owner_execution_arn)
         if "status" not in ending:
             raise Problem(HTTPStatus.NOT_FOUND, "the execution is gone")

@@ -32,7 +32,7 @@ class Stopper:
         try:
             answer = self._upstream.cancel(job.waterflai_execution_id or "")
         except Refused:
-            # Not in the vendor's pages, but the usual answer to "too late"; a 404 means that too.
+            # Waterflai's usual answer when the job has ended already, though not documented; a 404 may mean that too.
             return self._poller.poll(job)
         except PerhapsAccepted:
             polled = self._poller.poll(job)
@@ -44,6 +44,6 @@ class Stopper:
                 return job.ended(outcome, code=code, message=message)
             polled, cancelled = self._poller.poll(job), answer.cancelled
         if cancelled is None and polled.outcome is Status.CANCELLED:
-            # The cancel may have been taken, and the job is cancelled: by us.
+            # The cancel may have been carried out, and the job is cancelled: it counts as ours.
             return job.ended(outcome, code=code, message=message, **polled.result)
         return polled

@@ -1,4 +1,4 @@
-"""HTTP toward one host: one attempt per call, and an error that says whether it may have been carried out."""
+"""HTTP toward one host: one attempt per call, and errors that distinguish whether it may have been carried out."""
 
 import socket
 import time
@@ -92,10 +92,10 @@ class Transport:
         budget_s: float,
         limit_bytes: int = MAX_ANSWER_BYTES,
     ) -> T:
-        """Return what `read` makes of a successful answer. A second attempt is made only with a rotated key.
+        """Return the result of `read` for a successful answer. A second attempt is made only with a rotated key.
 
         Reads `limit_bytes` of the answer and ends within `budget_s`. Raises UpstreamError for any other answer;
-        `read` raises it for a success that can't be used, which costs the connection.
+        `read` raises it for a success that can't be used. The connection is then closed.
         """
         ends_at = time.monotonic() + budget_s
         is_second = False
@@ -146,8 +146,8 @@ class Transport:
         """Return the answer and its connection: the kept one, or a new one.
 
         A GET is sent once more on a new connection when the kept one turns out to be closed. POST and DELETE always
-        have a new one: on a kept one they could fail without telling us whether they were received, and the answer
-        to a second DELETE would not tell whether the first one cancelled the job.
+        have a new one: on a kept one they could fail without showing whether they were received, and the answer to a
+        second DELETE would not show whether the first one cancelled the job.
         """
         if request.may_repeat and (kept := self._take_kept()) is not None:
             try:
@@ -190,7 +190,7 @@ class Transport:
     def _take_kept(self) -> Connection | None:
         with suppress(IndexError):
             connection, since = self._kept.pop()
-            # Not connected is what has ended, and what sent something that was not asked for.
+            # `is_connected` is false where the server has closed it or has sent bytes that belong to no answer.
             if time.monotonic() - since < MAX_IDLE_S and connection.is_connected:
                 return connection
             connection.close()
@@ -273,7 +273,7 @@ class ByteStream:
             raise unusable(response.status, f"not {self._media_type}")
 
     def shut_down(self) -> None:
-        """End the connection for both sides. Whoever waits for it in `pieces` wakes."""
+        """End the connection for both sides. A thread that waits in `pieces` wakes."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -287,7 +287,7 @@ def _headers(key: str, accept: str) -> dict[str, str]:
     return {
         "X-API-Key": key,
         "Accept": accept,
-        # Answers are decoded all the same: some gateways compress what nobody asked them to.
+        # Answers are decoded all the same: some gateways compress although identity was requested.
         "Accept-Encoding": "identity",
         "User-Agent": "waterhook",
     }
@@ -300,10 +300,10 @@ def _transmit(
     try:
         connection.request(method, path, body, headers, preload_content=False)
     except (BrokenPipeError, ConnectionResetError):
-        # It may have answered before it closed; urllib3's pool reads on too.
+        # The server may have answered before it closed; urllib3's pool reads the answer too.
         pass
     except TimeoutError:
-        # It does not read on. A refusal, of a body that is too large for example, may be there already.
+        # The server stopped reading. It may have sent a refusal, for example of a body that is too large.
         if connection.is_connected:
             raise
 
