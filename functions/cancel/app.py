@@ -1,5 +1,6 @@
 """Cancel: end a remote job that is overdue; where it is too late for that, return its real outcome."""
 
+import math
 import os
 import time
 from dataclasses import replace
@@ -25,6 +26,7 @@ CALL_BUDGET_S = 12.0
 # An upstream that can't cancel for this many attempts won't; the caller has waited long enough.
 MAX_CANCELS = 3
 RETRY_WAIT_S = 5
+MAX_RETRY_WAIT_S = 60
 
 _WHY = {
     False: (Status.TIMED_OUT, "deadline", "cancelled at its deadline"),
@@ -45,17 +47,19 @@ class Canceller:
         try:
             stopped = self._stopper.stop(job, outcome, code=code, message=message)
         except UpstreamError as error:
-            return self._failed(job, error.message)
+            return self._failed(job, error.message, error.retry_after_s)
         return stopped if stopped.outcome.is_final else self._failed(stopped, "it could not be cancelled")
 
-    def _failed(self, job: Job, why: str) -> Job:
+    def _failed(self, job: Job, why: str, retry_after_s: float | None = None) -> Job:
         cancels = job.history.cancels + 1
         if cancels >= MAX_CANCELS:
             outcome, code, message = _WHY[job.cancel_requested]
             message = f"{message}, but the job at Waterflai may go on: {why}"
             return job.ended(outcome, code=code, message=message)
         history = replace(job.history, cancels=cancels)
-        return replace(job, history=history, next=Next.WAIT, wait_seconds=RETRY_WAIT_S)
+        # The caller waits for the outcome: a longer Retry-After is shortened.
+        wait_s = min(max(RETRY_WAIT_S, math.ceil(retry_after_s or 0.0)), MAX_RETRY_WAIT_S)
+        return replace(job, history=history, next=Next.WAIT, wait_seconds=wait_s)
 
 
 @cache

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 telemetry = Telemetry("reconcile", correlation_id_path="event_id")
 
+# Of a DELETE, and of the status request after one whose answer was lost.
+CALL_BUDGET_S = 12.0
 # In-process attempts to stop a remote job before its record is closed all the same.
 CANCEL_ATTEMPTS = 3
 CANCEL_PAUSE_S = 2.0
@@ -145,7 +147,7 @@ def _in_trouble(execution_id: str, error: Exception) -> None:
 def _wiring() -> tuple[Reconciler, Sweeper, "SFNClient"]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
+    client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.called)
     records, states = Records(settings.table), aws.session().client("stepfunctions")
     notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
     poller = Poller(client, Results(settings.bucket), settings, time.time)

@@ -148,16 +148,18 @@ class Starter:
     def _not_started(self, job: Job, record: Record, error: UpstreamError) -> Job:
         ambiguous_503 = error.status == _SERVICE_UNAVAILABLE and self._settings.uncertain_on_503
         if not isinstance(error, NotAccepted) or ambiguous_503:
-            return self._perhaps_accepted(job, record, error.message)
+            return self._perhaps_accepted(job, record, error.message, error.retry_after_s)
         if not isinstance(error, Unavailable):
             message = f"Waterflai refused the start: {error.message}"
             # This attempt is counted already; it is the ones before it that may have been taken.
             return self._never_started(job, message, code=error.code, tried=record.start_attempts > 1)
         return self._again(job, record, error.message, error.retry_after_s)
 
-    def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:
+    def _perhaps_accepted(
+        self, job: Job, record: Record, why: str, retry_after_s: float | None = None
+    ) -> Job:
         if self._settings.at_least_once:
-            return self._again(job, record, why)
+            return self._again(job, record, why, retry_after_s)
         message = f"{why}; Waterflai may be running this job, and it was not started a second time"
         return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
 

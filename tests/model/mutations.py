@@ -100,7 +100,9 @@ class GivesAwayWhatIsInUse(Starter):
 
 
 class PostsAgain(Starter):
-    def _perhaps_accepted(self, job: Job, record: Record, why: str) -> Job:
+    def _perhaps_accepted(
+        self, job: Job, record: Record, why: str, retry_after_s: float | None = None
+    ) -> Job:
         return self._again(job, record, why)
 
 

@@ -718,6 +718,25 @@ def test_retry_after_on_a_status_is_passed_on(value: str | None, seconds: float 
         assert WaterflaiClient(server.url, FakeKey()).status("e").retry_after_s == seconds
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (302, b""),
+        (404, b"{}"),
+        (409, b"{}"),
+        (429, b"{}"),
+        (500, b""),
+        (521, b""),
+        (200, b"<html>"),
+        (200, b'{"execution_id": "another"}'),
+    ],
+)
+def test_retry_after_is_passed_on_with_every_error(status: int, body: bytes) -> None:
+    with Server([reply(status, body, {"Retry-After": "7", "Location": "/"})]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+    assert error.retry_after_s == 7
+
+
 # A CDN before the origin
 
 

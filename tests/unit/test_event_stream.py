@@ -787,7 +787,7 @@ def test_the_key_goes_nowhere_else(serve: Serve, status: int) -> None:
         pytest.param([OPEN, hold], "no_answer", None, id="a stream that falls silent"),
         pytest.param([hold], "no_answer", Figure.UPSTREAM_NO_ANSWER, id="no answer"),
         pytest.param([plain(404, b"{}")], "refused", Figure.UPSTREAM_REFUSALS, id="404"),
-        pytest.param([plain(401, b"{}")], "refused", Figure.UPSTREAM_UNAUTHORIZED, id="401"),
+        pytest.param([plain(401, b"{}")], "refused", None, id="401"),
         pytest.param([plain(503, b"{}")], "unavailable", Figure.UPSTREAM_UNAVAILABLE, id="503"),
         pytest.param([plain(200, b"{}")], "unusable_answer", Figure.UPSTREAM_UNUSABLE, id="JSON"),
     ],

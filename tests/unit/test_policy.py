@@ -178,7 +178,7 @@ def seconds_of_first_polls(past: History, retry_after_s: float | None) -> list[i
     )
     jitters = [jitter_of(f"execution {number}", past.status_requests) for number in range(40)]
     waits = [next_step(past, NOW, limits(longest_s=30), jitter).wait_seconds for jitter in jitters]
-    dues = [poll_due_at(past, StreamHistory(), limits(), jitter) - NOW for jitter in jitters]
+    dues = [poll_due_at(past, StreamHistory(), NOW + 3600, jitter) - NOW for jitter in jitters]
     assert min(*waits, *dues) >= (retry_after_s or 0)
     return [max(Counter(waits).values()), max(Counter(map(int, dues)).values())]
 
@@ -446,7 +446,7 @@ def test_a_failure_counts_as_a_request_and_lengthens_the_row_of_errors() -> None
 def test_retry_after_of_a_successful_answer_is_kept() -> None:
     past = policy.answered(history(), StatusDocument("RUNNING", retry_after_s=20.0), NOW)
     assert next_step(past, NOW, limits()).wait_seconds == 20
-    assert poll_due_at(past, StreamHistory(), limits()) == NOW + 20
+    assert poll_due_at(past, StreamHistory(), NOW + 3600) == NOW + 20
 
 
 def test_a_failure_keeps_what_is_known_of_cleanup_and_progress() -> None:
@@ -651,9 +651,9 @@ def test_follows_that_are_always_refused_stay_below_the_limit_of_events() -> Non
 # Polls while a stream is followed
 
 
-def due_s(past: History, stream: StreamHistory | None = None, within: Limits | None = None) -> float:
+def due_s(past: History, stream: StreamHistory | None = None, deadline: float = NOW + 3600) -> float:
     """Return after how many seconds from NOW the status is polled next, without jitter."""
-    return poll_due_at(past, stream or StreamHistory(), within or limits()) - NOW
+    return poll_due_at(past, stream or StreamHistory(), deadline) - NOW
 
 
 @pytest.mark.parametrize(
@@ -665,7 +665,9 @@ def test_the_status_is_polled_every_2_percent_of_the_age_within_bounds(age_s: in
 
 
 def test_the_interval_varies_by_a_tenth_between_executions() -> None:
-    dues = [poll_due_at(history(polled_at=NOW), StreamHistory(), limits(), u / 100) - NOW for u in range(100)]
+    dues = [
+        poll_due_at(history(polled_at=NOW), StreamHistory(), NOW + 3600, u / 100) - NOW for u in range(100)
+    ]
     assert [min(dues), max(dues)] == pytest.approx([1.8, 2.196])
 
 
@@ -683,7 +685,7 @@ def test_after_a_final_event_the_status_is_polled_in_quick_succession_and_then_a
     stream = policy.final_event(StreamHistory(), NOW)
     moments, past = [], history(started_at=NOW - 100, polled_at=NOW - 1)
     for _ in range(9):
-        due = poll_due_at(past, stream, limits())
+        due = poll_due_at(past, stream, NOW + 3600)
         moments.append(round(due - NOW, 3))
         past = policy.answered(past, StatusDocument("RUNNING"), due + 0.1)
     assert moments == pytest.approx([0, 0.5, 1, 2, 3, 5, 7, 9.242, 11])
@@ -703,7 +705,7 @@ def test_retry_after_is_stronger_than_a_final_event() -> None:
 
 def test_the_deadline_and_the_cleanup_are_stronger_than_retry_after() -> None:
     past = history(polled_at=NOW, retry_after_s=500.0)
-    assert due_s(past, within=limits(deadline=NOW + 100)) == 100
+    assert due_s(past, deadline=NOW + 100) == 100
     assert due_s(replace(past, cleanup_after=NOW + 60)) == 60 - CLEANUP_MARGIN_S
 
 
@@ -714,7 +716,7 @@ def test_a_result_that_is_about_to_go_is_fetched_in_time(left_s: float, due: flo
 
 def test_failed_requests_space_the_polls_of_a_follow_by_doubling() -> None:
     dues = [
-        poll_due_at(history(polled_at=NOW, errors=errors), StreamHistory(), limits(), 0.0) - NOW
+        poll_due_at(history(polled_at=NOW, errors=errors), StreamHistory(), NOW + 3600, 0.0) - NOW
         for errors in (0, 1, 2)
     ]
     assert dues == pytest.approx([1.8, 4, 8])
@@ -726,6 +728,12 @@ def test_streams_that_are_refused_are_reopened_after_a_pause_that_doubles() -> N
         stream = policy.stream_ended(stream, NOW, lasted_s=0.1)
         pauses.append((stream.reopens_at or 0) - NOW)
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 240, 240]
+
+
+@pytest.mark.parametrize(("retry_after_s", "pause_s"), [(0.5, 1), (30.0, 30), (1e9, RETRY_AFTER_LIMIT_S)])
+def test_a_stream_is_not_reopened_before_retry_after_permits(retry_after_s: float, pause_s: float) -> None:
+    stream = policy.stream_ended(StreamHistory(), NOW, 0.1, retry_after_s)
+    assert stream.reopens_at == NOW + pause_s
 
 
 def test_a_stream_that_lasted_is_reopened_immediately() -> None:
@@ -748,10 +756,10 @@ def test_a_poll_of_a_follow_is_never_due_after_the_deadline_or_before_retry_afte
     past: History, within: Limits, jitter: float, event_at: float | None, final_at: float | None
 ) -> None:
     past = replace(past, started_at=NOW - 500, polled_at=NOW, cleanup_after=None, errors=min(past.errors, 2))
-    within = replace(within, deadline=max(within.deadline, NOW))
-    due = poll_due_at(past, StreamHistory(event_at=event_at, final_event_at=final_at), within, jitter)
-    assert due <= within.deadline
-    assert due >= min(policy.retry_at(past), within.deadline)
+    deadline = max(within.deadline, NOW)
+    due = poll_due_at(past, StreamHistory(event_at=event_at, final_event_at=final_at), deadline, jitter)
+    assert due <= deadline
+    assert due >= min(policy.retry_at(past), deadline)
     if past.retry_after_s is None and not past.errors:
         assert due <= NOW + policy.MAX_POSTPONED_S
 

@@ -107,16 +107,18 @@ def error_of(answer: Answer, key: str) -> UpstreamError:
     # In this order: a key that was cut in two would not be found.
     detail = clip(_detail(answer).replace(key, "***"), _MAX_DETAIL_CHARS)
     message = f"HTTP {answer.status}" + (f": {detail}" if detail else "")
-    status = answer.status
+    status, wait_s = answer.status, retry_after_s(answer)
     if status < HTTPStatus.OK:
         return unusable(status, "it is not a final answer")
     if answer.is_unavailable:
-        return Unavailable("unavailable", message, status=status, retry_after_s=retry_after_s(answer))
+        return Unavailable("unavailable", message, status=status, retry_after_s=wait_s)
     if 300 <= status < 400:  # noqa: PLR2004 - the redirections of RFC 9110
-        return Refused("redirected", f"HTTP {status}: redirects are not followed", status=status)
+        return Refused(
+            "redirected", f"HTTP {status}: redirects are not followed", status=status, retry_after_s=wait_s
+        )
     if 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT:  # noqa: PLR2004 - 408 leaves it open
-        return Refused("refused", message, status=status)
-    return PerhapsAccepted("server_error", message, status=status, retry_after_s=retry_after_s(answer))
+        return Refused("refused", message, status=status, retry_after_s=wait_s)
+    return PerhapsAccepted("server_error", message, status=status, retry_after_s=wait_s)
 
 
 def unusable(status: int, why: str) -> PerhapsAccepted:

@@ -93,7 +93,8 @@ class WaterflaiClient:
                 found = StatusDocument.from_text(text, capped=answer.capped, execution_id=execution_id)
             except ValueError as error:
                 raise unusable(answer.status, str(error)) from error
-            return replace(found, retry_after_s=retry_after_s(answer))
+            wait_s = retry_after_s(answer)
+            return found if wait_s is None else replace(found, retry_after_s=wait_s)
 
         with self._watched(Asked.STATUS):
             return self._call("GET", _path(execution_id), document, limit_bytes=limit_bytes)

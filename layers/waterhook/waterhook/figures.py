@@ -104,7 +104,8 @@ class Call:
         if error is None or (self.asked is Asked.STREAM and error.code == "no_answer" and error.status):
             return None  # a stream that was open and broke off: polls go on and the stream is reopened
         if error.status == _UNAUTHORIZED:
-            return Figure.UPSTREAM_UNAUTHORIZED
+            # A stream does not read the secret again. The poll that follows does, and counts if that does not help.
+            return None if self.asked is Asked.STREAM else Figure.UPSTREAM_UNAUTHORIZED
         return _FAILURES.get(error.code, Figure.UPSTREAM_REFUSALS)
 
     @property

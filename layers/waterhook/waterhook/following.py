@@ -69,6 +69,8 @@ class FollowSession:
         self._stream: Stream | None = None
         self._opened_at = 0.0
         self._poll_now = False
+        self._known_due_at: float | None = None
+        """When the next poll is due, until a poll, an event or the end of a stream changes that."""
 
     def advance(self) -> float:
         """Poll the status or open the stream where that is due; return when this is to be called next.
@@ -79,10 +81,7 @@ class FollowSession:
             self.poll()
         if self._stream is None and not self.finished and (self.history.reopens_at or 0.0) <= self._clock():
             self._open()
-        due_at = self._due_at()
-        if self._stream is None and self.history.reopens_at is not None:
-            return min(due_at, self.history.reopens_at)
-        return due_at
+        return self._wakes_at()
 
     def wait(self, seconds: float, sleep: Callable[[float], None]) -> None:
         """Wait for an event of the stream, or for as long as given where there is no stream."""
@@ -99,15 +98,15 @@ class FollowSession:
     def poll(self) -> None:
         """Poll the status once, and publish its progress if it has changed."""
         before = self.job
-        after = self.job = self._poller.poll(before)
-        self.has_polled, self._poll_now = True, False
+        after = self.job = self._poller.observe(before)
+        self.has_polled, self._poll_now, self._known_due_at = True, False, None
         if self._publisher is not None and has_moved(before, after):
             restarted = has_restarted(before, after)
             self._publisher.tell(after, {"progress": after.history.progress}, restarted=restarted)
         self.finished = (
-            after.outcome.is_final
-            or after.next in {Next.POLL, Next.CANCEL}
+            after.next is not Next.FOLLOW
             or after.history.errors >= policy.MAX_FOLLOW_ERRORS
+            or self._clock() >= after.deadline
         )
 
     def close(self) -> None:
@@ -116,12 +115,17 @@ class FollowSession:
             self._stream.close()
             self._stream = None
 
+    def _wakes_at(self) -> float:
+        if self._stream is None and self.history.reopens_at is not None:
+            return min(self._due_at(), self.history.reopens_at)
+        return self._due_at()
+
     def _due_at(self) -> float:
-        due_at = self._poller.due_at(self.job, self.history)
-        if not self._poll_now:
-            return due_at
-        # Not before the time that Retry-After permits.
-        return min(due_at, policy.retry_at(self.job.history))
+        if self._known_due_at is None:
+            due_at = self._poller.due_at(self.job, self.history)
+            # As soon as possible is not sooner than the upstream permits.
+            self._known_due_at = min(due_at, policy.retry_at(self.job.history)) if self._poll_now else due_at
+        return self._known_due_at
 
     def _open(self) -> None:
         self._opened_at = self._clock()
@@ -135,6 +139,7 @@ class FollowSession:
             self._ended(error, poll=False)
 
     def _received(self, event: StreamEvent) -> None:
+        self._known_due_at = None
         now = self._clock()
         if event.is_final:
             self.history = policy.final_event(self.history, now)
@@ -148,10 +153,12 @@ class FollowSession:
 
     def _ended(self, error: UpstreamError | None, *, poll: bool) -> None:
         """Reopen the stream later, and poll the status now where the job may have ended."""
+        self._known_due_at = None
         delivered = self.history.delivered
         self.close()
         now = self._clock()
-        self.history = policy.stream_ended(self.history, now, now - self._opened_at)
+        retry_after_s = None if error is None else error.retry_after_s
+        self.history = policy.stream_ended(self.history, now, now - self._opened_at, retry_after_s)
         self._poll_now = self._poll_now or poll or (delivered and isinstance(error, Refused))
 
 
@@ -184,7 +191,7 @@ class Follower:
         began = self._monotonic()
         ends_at = began + max(follow_s, 0.0)
         session = FollowSession(
-            replace(job, history=replace(job.history, follows=job.history.follows + 1)),
+            replace(job, next=Next.FOLLOW, history=replace(job.history, follows=job.history.follows + 1)),
             self._streams,
             self._poller,
             clock=self._clock,
@@ -195,22 +202,17 @@ class Follower:
             self._run(session, ends_at)
         finally:
             session.close()
-        history = session.job.history
-        seconds = round(history.follow_seconds + self._monotonic() - began, 3)
-        return replace(session.job, stream=session.history, history=replace(history, follow_seconds=seconds))
+        job = session.job if session.job.next is not Next.FOLLOW else self._poller.decide(session.job)
+        seconds = round(job.history.follow_seconds + self._monotonic() - began, 3)
+        return replace(job, stream=session.history, history=replace(job.history, follow_seconds=seconds))
 
     def _run(self, session: FollowSession, ends_at: float) -> None:
-        while not session.finished:
-            left_s = ends_at - self._monotonic()
-            if left_s <= 0:
-                if not session.has_polled:
-                    session.poll()
-                elif not session.finished:
-                    session.job = self._poller.decide(session.job)
-                return
+        while not session.finished and (left_s := ends_at - self._monotonic()) > 0:
             wakes_at = session.advance()
             if not session.finished:
                 session.wait(max(min(wakes_at - self._clock(), left_s), 0.0), self._sleep)
+        if not session.has_polled:
+            session.poll()
 
 
 def change_of(event: StreamEvent) -> dict[str, Any]:

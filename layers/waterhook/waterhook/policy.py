@@ -133,7 +133,7 @@ def next_step(history: History, now: float, limits: Limits, jitter: float = 0.0)
     return Decision(Next.FOLLOW if follow else Next.WAIT, wait_seconds)
 
 
-def poll_due_at(history: History, stream: StreamHistory, limits: Limits, jitter: float = 0.5) -> float:
+def poll_due_at(history: History, stream: StreamHistory, deadline: float, jitter: float = 0.5) -> float:
     """Return when the status is to be polled next while a stream is followed, in epoch seconds.
 
     Counted from the last poll or known event. Precedence as in `next_step`.
@@ -151,7 +151,7 @@ def poll_due_at(history: History, stream: StreamHistory, limits: Limits, jitter:
         spread_s = jitter * ERROR_JITTER_S if history.errors else 0.0
         due_at = max(due_at, retry_at(history) + spread_s)
     due_at = min(due_at, polled_at + _left_before_cleanup(history, polled_at, CADENCE_MIN_S))
-    return min(due_at, limits.deadline)
+    return min(due_at, deadline)
 
 
 def start_again(
@@ -268,11 +268,14 @@ def final_event(stream: StreamHistory, now: float) -> StreamHistory:
     )
 
 
-def stream_ended(stream: StreamHistory, now: float, lasted_s: float) -> StreamHistory:
+def stream_ended(
+    stream: StreamHistory, now: float, lasted_s: float, retry_after_s: float | None = None
+) -> StreamHistory:
     """Return the history after a stream that was refused, broke off, fell silent or was closed."""
     if lasted_s >= WORTHWHILE_S:
         return replace(stream, failures=0, reopens_at=now)
     pause_s = min(REOPEN_S * 2.0 ** min(stream.failures, 16), REOPEN_LIMIT_S)
+    pause_s = max(pause_s, min(retry_after_s or 0.0, RETRY_AFTER_LIMIT_S))
     return replace(stream, failures=stream.failures + 1, reopens_at=now + pause_s)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from waterhook import policy
 from waterhook.errors import ResultsUnavailable, UpstreamError
 from waterhook.jitter import jitter_of
-from waterhook.models import History, Job, Next, Status, StreamHistory, iso
+from waterhook.models import Job, Next, Status, StreamHistory, iso
 from waterhook.policy import Limits
 from waterhook.results import Results
 from waterhook.settings import Settings
@@ -45,49 +45,55 @@ class Poller:
         if job.follow_refused:
             refused = policy.follow_refused(job.history, self._clock())
             job = replace(job, follow_refused=False, history=refused)
+        job = self.observe(job)
+        return job if job.next in {Next.NOTIFY, Next.POLL} else self.decide(job)
+
+    def observe(self, job: Job) -> Job:
+        """Return the job after one status request.
+
+        `next` is NOTIFY with an outcome, POLL where the document is too large for this function, and else FOLLOW:
+        what to do next is not decided yet.
+        """
         try:
             document = self._source.status(job.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
         except UpstreamError as error:
-            return self.unanswered(job, error)
+            return self._not_answered(job, error)
         history = policy.answered(job.history, document, self._clock())
         if document.too_large and self._limit_bytes < MAX_STATUS_BYTES:
             history = replace(history, large_document=True)
             return replace(job, next=Next.POLL, wait_seconds=0, history=history)
-        if document.outcome is None:
-            # Running, or cut at the limit before an outcome: a later document may have one.
-            return self.decide(job, history)
-        return self._ended(replace(job, history=history), document, document.outcome)
+        job = replace(job, next=Next.FOLLOW, history=history)
+        # Without an outcome it is running, or was cut at the limit before one: a later document may have one.
+        return job if document.outcome is None else self._ended(job, document, document.outcome)
 
-    def unanswered(self, job: Job, error: UpstreamError) -> Job:
-        """Return the job after a failed status request: polled again later, or LOST after 404 for long enough."""
-        now = self._clock()
-        history = policy.not_answered(job.history, error, now)
-        if policy.is_lost(history, now):
-            job = replace(job, history=history)
-            message = "Waterflai no longer knows this execution"
-            return job.ended(Status.LOST, code="not_found", message=message)
-        return self.decide(job, history)
-
-    def decide(self, job: Job, history: History | None = None) -> Job:
-        """Return the job, with a new history if one is given, and the policy's decision what to do next.
+    def decide(self, job: Job) -> Job:
+        """Return the job with the policy's decision what to do next.
 
         A job whose caller cancelled it goes to Cancel until it has ended.
         """
-        history = history or job.history
         if job.cancel_requested:
-            return replace(job, history=history, next=Next.CANCEL, wait_seconds=0)
-        jitter = jitter_of(job.execution_id, history.status_requests)
-        decision = policy.next_step(history, self._clock(), self._limits(job), jitter)
-        return replace(job, history=history, next=decision.next, wait_seconds=decision.wait_seconds)
+            return replace(job, next=Next.CANCEL, wait_seconds=0)
+        jitter = jitter_of(job.execution_id, job.history.status_requests)
+        decision = policy.next_step(job.history, self._clock(), self._limits(job), jitter)
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def due_at(self, job: Job, stream: StreamHistory) -> float:
         """Return when a follow polls the status next, in epoch seconds."""
         jitter = jitter_of(job.execution_id, job.history.status_requests)
-        return policy.poll_due_at(job.history, stream, self._limits(job), jitter)
+        return policy.poll_due_at(job.history, stream, job.deadline, jitter)
 
     def _limits(self, job: Job) -> Limits:
         # Only a poll saves an id that start could not save, and until then the API can't cancel the job.
         return self._settings.limits(job.deadline, may_follow=not job.unsaved)
+
+    def _not_answered(self, job: Job, error: UpstreamError) -> Job:
+        """Return the job after a failed status request: LOST after 404 for long enough."""
+        now = self._clock()
+        job = replace(job, next=Next.FOLLOW, history=policy.not_answered(job.history, error, now))
+        if not policy.is_lost(job.history, now):
+            return job
+        message = "Waterflai no longer knows this execution"
+        return job.ended(Status.LOST, code="not_found", message=message)
 
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:
         completed_at = iso(document.completed_at)
@@ -108,5 +114,5 @@ class Poller:
             kept = self._results.keep(job.execution_id, document.final_output_json)
         except ResultsUnavailable:
             # The job is done and Waterflai still has its output: a failure of the bucket must not lose it.
-            return self.decide(replace(job, history=replace(job.history, errors=job.history.errors + 1)))
+            return replace(job, history=replace(job.history, errors=job.history.errors + 1))
         return job.ended(outcome, completed_at=completed_at, **kept)

@@ -12,7 +12,16 @@ from weakref import finalize
 
 import urllib3
 
-from waterhook.answers import MAX_ANSWER_BYTES, Answer, error_of, fault_of, is_success, read_answer, unusable
+from waterhook.answers import (
+    MAX_ANSWER_BYTES,
+    Answer,
+    error_of,
+    fault_of,
+    is_success,
+    read_answer,
+    retry_after_s,
+    unusable,
+)
 from waterhook.connections import Connection, NotConnected, connection_to
 from waterhook.errors import PerhapsAccepted, Unavailable, UpstreamError
 from waterhook.models import clip
@@ -103,9 +112,13 @@ class Transport:
             request = _Request(method, path, body, self._key.get(), ends_at, limit_bytes)
             with self._exchange(request) as answer:
                 if answer.is_success:
-                    if answer.fault is not None:
-                        raise unusable(answer.status, answer.fault)
-                    return read(answer)
+                    try:
+                        if answer.fault is not None:
+                            raise unusable(answer.status, answer.fault)
+                        return read(answer)
+                    except UpstreamError as error:
+                        error.retry_after_s = retry_after_s(answer)
+                        raise
             if answer.status != HTTPStatus.UNAUTHORIZED or is_second or not self._key.refresh():
                 raise error_of(answer, request.key)
             if time.monotonic() >= ends_at:
