@@ -111,7 +111,7 @@ test: setup check checkov ## Everything CI runs: checks and all tests, end to en
 # ---- Figures ------------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: setup ## Delay and cost of waiting, cold starts, the deployed stack against a poller: ten minutes
+bench: setup ## Delay and cost of waiting, cold starts, the deployed stack against a poller: eleven minutes
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
 .PHONY: picture

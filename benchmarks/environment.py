@@ -35,5 +35,6 @@ def environment() -> Mapping[str, str]:
 
 
 def environment_at(endpoint: str) -> dict[str, str]:
-    """Return it with everything at one loopback address."""
-    return {**environment(), "WATERFLAI_BASE_URL": endpoint, "AWS_ENDPOINT_URL": endpoint}
+    """Return it with everything at one loopback address, and with following on."""
+    own = {"WATERFLAI_BASE_URL": endpoint, "AWS_ENDPOINT_URL": endpoint, "WATERHOOK_FOLLOW_CONCURRENCY": "50"}
+    return {**environment(), **own}

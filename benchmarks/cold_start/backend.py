@@ -81,4 +81,5 @@ def _waterflai(asked: Asked) -> Answer:
         return Answer(_STREAM, {"Content-Type": "text/event-stream"})
     if asked.method == "POST":
         return json_answer({"execution_id": UPSTREAM_ID, "status": "queued"}, 202)
-    return json_answer(STATUS)
+    # A document of another execution would not be used.
+    return json_answer(STATUS | {"execution_id": asked.path.rpartition("/")[2]})

@@ -17,7 +17,7 @@ from waterhook.models import Status, iso
 from waterhook.record import Record
 
 BARE = "bare"
-ROUNDS = 15
+ROUNDS = 11
 THROTTLED_ROUNDS = 3
 _ROOT = Path(__file__).resolve().parents[2]
 _DEADLINE_S = 3600
@@ -52,6 +52,8 @@ def event_for(name: str, now: float) -> Any:
     event = json.loads((_ROOT / "events" / file).read_text(encoding="utf-8"))
     if "state" in event:
         event["state"] |= {"deadline": now + _DEADLINE_S, "progress_events": False}
+        # Young enough that a follow opens its stream before its first poll is due.
+        event["state"]["history"] = {"started_at": now + _DEADLINE_S}
     return event
 
 

@@ -17,10 +17,10 @@ from local.runner.errors import RunnerError
 from local.runner.screen import Screen
 from local.runner.stack import HOME, LocalStack
 
-JOBS, EXECUTIONS = 24, 500
+JOBS, EXECUTIONS = 16, 500
 # A place of its own: `make up`'s stack is left alone. The waits are the template's, not the demo's.
 _HOME = HOME / "bench-stack"
-_PARAMETERS = {"ShortestWaitSeconds": "2", "LongestWaitSeconds": "60"}
+_PARAMETERS = {"ShortestWaitSeconds": "2", "LongestWaitSeconds": "30"}
 
 
 def run(jobs: int = JOBS, executions: int = EXECUTIONS) -> list[Target]:
