@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.e2e
 
 TABLE = {"start": START, "status": STATUS, "cancel": CANCEL, "stream": STREAM}
 # The local AWS runs a few functions at once, and refuses more: a row that is followed holds one.
-AT_ONCE = {"start": 2, "status": 4, "cancel": 3, "stream": 2}
+AT_ONCE = {"start": 2, "status": 4, "stream": 5}
 # Without following a row that waits holds none, but of each chatbot only three jobs run at a time.
-POLLED_AT_ONCE = {"status": 3, "cancel": 3}
-CHATBOTS = {"status": "support-chat", "cancel": "report-flow"}
+POLLED_AT_ONCE = {"status": 6, "cancel": 6}
+CHATBOTS = {"status": ("support-chat", "instant"), "cancel": ("endless", "always-fails")}
 JOB = {"seconds": 1, "queue_seconds": 0}
 SIMULATORS_LOG = Path("log") / "waterflai.log"
 # Longer than a test of the deployed stack should take, so they are proved where a clock can be set.
@@ -180,8 +180,8 @@ def test_each_fault_of_the_upstream_ends_as_the_table_says(
     began = time.monotonic()
     with ExitStack() as pools:
         seen = []
-        for operation, rows in TABLE.items():
-            pool = pools.enter_context(ThreadPoolExecutor(AT_ONCE[operation]))
+        for operation, at_once in AT_ONCE.items():
+            pool, rows = pools.enter_context(ThreadPoolExecutor(at_once)), TABLE[operation]
             for door, row in zip(cycle(("api", "states")), sorted(rows, key=by_time), strict=False):
                 seen.append((operation, row, pool.submit(run, stack, row, door, another_host.address)))
         for operation, row, future in seen:
@@ -197,14 +197,17 @@ def test_each_fault_of_the_upstream_ends_as_the_table_says(
 def test_each_fault_ends_as_the_table_says_where_nothing_is_followed(
     polling_stack: StackClient, another_host: Listener, subtests: pytest.Subtests
 ) -> None:
-    """The Wait state spaces the polls here. A stream is never opened, so its rows make no difference."""
+    """The Wait state spaces the polls here. Jobs are cancelled from it, so the rows of cancel are run here only."""
     began = time.monotonic()
     with ExitStack() as pools:
         seen = []
         for operation, at_once in POLLED_AT_ONCE.items():
             pool = pools.enter_context(ThreadPoolExecutor(at_once))
-            chatbot, rows = CHATBOTS[operation], sorted(TABLE[operation], key=by_time)
-            for door, row in zip(cycle(("api", "states")), rows, strict=False):
+            rows, ways = (
+                sorted(TABLE[operation], key=by_time),
+                product(CHATBOTS[operation], ("api", "states")),
+            )
+            for (chatbot, door), row in zip(cycle(ways), rows, strict=False):
                 seen.append(
                     (
                         operation,

@@ -159,8 +159,8 @@ def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
     world.upstream.says("status", completed("{}"))
     run = world.run(request())
     [said] = world.notifications()
-    assert said.event["time"] == "2026-01-01T00:00:02.000Z"
-    assert world.clock.elapsed_s == 4
+    assert said.event["time"] == "2026-01-01T00:00:04.000Z"
+    assert world.clock.elapsed_s == 6
     assert run.result["timing"]["finished_at"] == said.event["time"]
 
 
