@@ -16,13 +16,11 @@ from waterhook.polling import Poller
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
-from waterhook.stopping import Stopper
+from waterhook.stopping import CALL_BUDGET_S, Stopper
 from waterhook.telemetry import Telemetry
 
 telemetry = Telemetry("cancel", correlation_id_path="execution.arn")
 
-# Of a DELETE, and of the status request after one whose answer was lost: both fit into the function's 30 s.
-CALL_BUDGET_S = 12.0
 # An upstream that can't cancel for this many attempts won't; the caller has waited long enough.
 MAX_CANCELS = 3
 RETRY_WAIT_S = 5

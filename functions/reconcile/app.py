@@ -22,7 +22,7 @@ from waterhook.records import Records
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
-from waterhook.stopping import Stopper
+from waterhook.stopping import CALL_BUDGET_S, Stopper
 from waterhook.sweep import MISSING, Sweeper, Unfinished
 from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 telemetry = Telemetry("reconcile", correlation_id_path="event_id")
 
-# Of a DELETE, and of the status request after one whose answer was lost.
-CALL_BUDGET_S = 12.0
 # In-process attempts to stop a remote job before its record is closed all the same.
 CANCEL_ATTEMPTS = 3
 CANCEL_PAUSE_S = 2.0

@@ -13,7 +13,7 @@ from local.waterflai.wire import Object
 
 MOST_EXECUTIONS = 10_000
 
-# What a client must never take for its own: an execution that nobody started, and its output.
+# An execution that no client has started, and its output: a client must not use them.
 FOREIGN_ID = "f0e1d2c3-0000-4000-8000-000000000000"
 FOREIGN_OUTPUT: Object = {"foreign": True}
 

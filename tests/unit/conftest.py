@@ -1,4 +1,4 @@
-"""The fixtures of the simulated AWS, for every test in this folder."""
+"""The fixtures of the simulated AWS and of TLS, for every test in this folder."""
 
 from tests.support import properties
 from tests.support.aws import (
@@ -14,19 +14,24 @@ from tests.support.aws import (
     table,
     topic,
 )
+from tests.support.tls import certificate, over_tls, trusted, trusted_tls
 
 __all__ = [
     "aws",
     "bucket",
+    "certificate",
     "dynamodb",
     "machine",
     "messaging",
+    "over_tls",
     "s3",
     "secret",
     "secretsmanager",
     "stepfunctions",
     "table",
     "topic",
+    "trusted",
+    "trusted_tls",
 ]
 
 properties.load()

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.certificate import for_loopback
 from tests.support.builders import KEY, UPSTREAM_ID
 from tests.support.fakes import FakeKey
 from tests.support.server import Hangup, Server, Step, drip, hang_up, raw, reply, reset, stall
@@ -66,22 +65,6 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(client_module, "CALL_BUDGET_S", 0.6)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return for_loopback(tmp_path_factory.mktemp("tls") / "server.pem")
-
-
-@pytest.fixture
-def over_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """Return a server's context whose certificate the client trusts."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    client_module.shared_ssl_context.cache_clear()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    yield context
-    client_module.shared_ssl_context.cache_clear()
 
 
 # Interim answers
@@ -202,7 +185,7 @@ LEFTOVERS: dict[str, tuple[Step, bool]] = {
         True,
     ),
     "two equal lengths": (raw(answer(OWN, b"Content-Length: %d" % len(OWN)), close=False), True),
-    "a transfer encoding nobody knows": (
+    "an unknown transfer encoding": (
         raw(answer(OWN, b"Transfer-Encoding: gzip, chunked"), close=False),
         False,
     ),
@@ -255,7 +238,7 @@ def test_an_answer_that_was_late_for_another_request_is_not_this_jobs() -> None:
 
 @pytest.mark.parametrize("size_bytes", [8_192, 8_000])
 def test_bytes_that_wait_inside_tls_are_never_the_next_answer(
-    over_tls: ssl.SSLContext, size_bytes: int
+    trusted_tls: ssl.SSLContext, size_bytes: int
 ) -> None:
     """They came in one record: the socket is not readable, and the next request would read them."""
     padding = size_bytes - len(answer(OWN, b"X-Padding: "))
@@ -266,7 +249,7 @@ def test_bytes_that_wait_inside_tls_are_never_the_next_answer(
         raw(own + between + forged, close=False),
         raw(answer(document("job-3", progress=3.0)), close=False),
     ]
-    with Server(steps, context=over_tls) as server:
+    with Server(steps, context=trusted_tls) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("job-1").status == "RUNNING"
         assert upstream.status("job-3").progress == 3.0
@@ -586,7 +569,7 @@ def test_no_attempt_begins_after_the_time_of_the_call() -> None:
 
 
 @pytest.mark.parametrize("where", ["handshake", "head", "body"])
-def test_a_server_that_stalls_cannot_outlast_the_call(over_tls: ssl.SSLContext, where: str) -> None:
+def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContext, where: str) -> None:
     """Each wait would be in time for the connection's own timeouts, which are longer than the call."""
     half = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=False)
 
@@ -602,7 +585,7 @@ def test_a_server_that_stalls_cannot_outlast_the_call(over_tls: ssl.SSLContext, 
     server = (
         Server([RUNNING], before_reading=shake_no_hand)
         if where == "handshake"
-        else Server([stalled], context=over_tls)
+        else Server([stalled], context=trusted_tls)
     )
     with server:
         upstream = WaterflaiClient(server.url.replace("http:", "https:"), FakeKey(), budget_s=0.4)
@@ -626,11 +609,11 @@ def test_a_second_attempt_ends_with_the_time_of_the_call() -> None:
 
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_a_slow_reader_of_a_large_start_cannot_outlast_the_call(
-    over_tls: ssl.SSLContext, *, is_tls: bool
+    trusted_tls: ssl.SSLContext, *, is_tls: bool
 ) -> None:
     def sip(connection: socket.socket) -> None:
         if is_tls:
-            connection = over_tls.wrap_socket(connection, server_side=True)
+            connection = trusted_tls.wrap_socket(connection, server_side=True)
         with connection, contextlib.suppress(OSError):
             while connection.recv(16_384):
                 time.sleep(0.012)

@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.client import responses
-from pathlib import Path
 
 import pytest
 
-from local.certificate import for_loopback
 from waterhook import client as client_module
 from waterhook.client import MAX_STREAM_BYTES, WaterflaiClient
 from waterhook.errors import InvalidRequest, PerhapsAccepted, Refused, Unavailable, UpstreamError
@@ -158,22 +156,6 @@ def readers() -> list[threading.Thread]:
 def _no_thread_is_left() -> Iterator[None]:
     yield
     assert readers() == []
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return for_loopback(tmp_path_factory.mktemp("tls") / "server.pem")
-
-
-@pytest.fixture
-def over_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """Return a server's context whose certificate the client trusts."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    client_module.shared_ssl_context.cache_clear()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    yield context
-    client_module.shared_ssl_context.cache_clear()
 
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -362,10 +344,10 @@ def test_a_compressed_event_is_yielded_as_it_comes(serve: Serve) -> None:
         assert stream.next(PATIENCE_S) == StreamEvent("node_started")
 
 
-def test_events_in_one_tls_record_are_all_yielded(serve: Serve, over_tls: ssl.SSLContext) -> None:
+def test_events_in_one_tls_record_are_all_yielded(serve: Serve, trusted_tls: ssl.SSLContext) -> None:
     """The socket is not readable while the rest of the record waits inside TLS."""
     many = event(type="node_started") * 300
-    with opened(serve([CHUNKED, chunk(many), hold], context=over_tls)) as stream:
+    with opened(serve([CHUNKED, chunk(many), hold], context=trusted_tls)) as stream:
         assert [stream.next(PATIENCE_S) for _ in range(300)] == [StreamEvent("node_started")] * 300
 
 
@@ -543,7 +525,7 @@ def test_time_that_is_up_asks_nothing(serve: Serve) -> None:
     assert upstream.requests == []
 
 
-def test_a_stream_that_nobody_takes_from_ends_in_time(serve: Serve) -> None:
+def test_a_stream_whose_events_are_not_taken_ends_in_time(serve: Serve) -> None:
     with opened(serve([OPEN, forever(event(type="node_started"))]), for_s=0.5) as stream:
         (reader,) = readers()
         reader.join(PATIENCE_S)
@@ -574,7 +556,7 @@ def test_a_stream_may_be_silent_for_longer_than_a_call(serve: Serve, monkeypatch
 # ---- As what it fails -----------------------------------------------------------------------------------------
 
 
-def test_nobody_there_is_unavailable() -> None:
+def test_a_refused_connection_is_unavailable() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     calls: list[Call] = []
@@ -679,7 +661,7 @@ def test_what_fits_is_read(serve: Serve) -> None:
         pytest.param(plain(200, TWO, b"Content-Type: text/event-streams"), id="another media type"),
         pytest.param(plain(204, b""), id="nothing"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + b"x" * 100_000, id="large page"),
-        pytest.param(STREAM + b"Content-Encoding: br\r\n\r\n" + TWO, id="an encoding nobody can read"),
+        pytest.param(STREAM + b"Content-Encoding: br\r\n\r\n" + TWO, id="an unknown encoding"),
         pytest.param(STREAM + b"Content-Encoding: gzip\r\n\r\n" + TWO, id="broken gzip"),
         pytest.param(STREAM + b"Transfer-Encoding: gzip, chunked\r\n\r\n", id="a transfer encoding"),
         pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="another protocol"),
@@ -811,7 +793,7 @@ def test_a_stream_that_is_closed_before_its_end_is_reported_once_and_without_a_f
     assert (call.asked, call.error) == (Asked.STREAM, None)
 
 
-def test_a_fault_that_nobody_took_is_reported_by_the_close(serve: Serve) -> None:
+def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> None:
     calls: list[Call] = []
     upstream = serve([plain(503, b"{}")])
     client = WaterflaiClient(upstream.url, Keys(), watch=calls.append)
@@ -847,9 +829,9 @@ STATES: dict[str, list[Step]] = {
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("after_s", [0.0, 0.2])
 def test_no_thread_and_no_connection_is_left_after_a_close(
-    serve: Serve, over_tls: ssl.SSLContext, script: list[Step], after_s: float, *, is_tls: bool
+    serve: Serve, trusted_tls: ssl.SSLContext, script: list[Step], after_s: float, *, is_tls: bool
 ) -> None:
-    upstream = serve(script, context=over_tls if is_tls else None)
+    upstream = serve(script, context=trusted_tls if is_tls else None)
     with opened(upstream) as stream:
         assert len(readers()) <= 1
         time.sleep(after_s)
@@ -864,9 +846,9 @@ def test_no_thread_and_no_connection_is_left_after_a_close(
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
 def test_a_stream_that_was_taken_to_its_end_is_closed_all_the_same(
-    serve: Serve, over_tls: ssl.SSLContext, *, is_tls: bool
+    serve: Serve, trusted_tls: ssl.SSLContext, *, is_tls: bool
 ) -> None:
-    upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold], context=over_tls if is_tls else None)
+    upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold], context=trusted_tls if is_tls else None)
     with opened(upstream) as stream:
         assert rest(stream) == (BOTH, None)
         # The server needs not wait for the close.

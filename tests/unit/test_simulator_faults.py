@@ -369,7 +369,7 @@ def test_a_small_body_unfolds_to_a_bomb(upstream: Upstream, operation: str) -> N
         assert json.loads(body)["execution_id"]
 
 
-def test_a_bomb_is_as_large_as_it_is_by_default_and_keeps_nobody_else_waiting(upstream: Upstream) -> None:
+def test_a_bomb_is_as_large_as_it_is_by_default_and_delays_no_other_request(upstream: Upstream) -> None:
     with asked(upstream, *request(upstream, "status", on("status", "bomb"))) as connection:
         connection.recv(1)
         assert upstream.status(upstream.start("instant"))["status"] == "COMPLETED"

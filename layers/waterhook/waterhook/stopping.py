@@ -7,6 +7,9 @@ from waterhook.errors import PerhapsAccepted, Refused
 from waterhook.models import Job, Status
 from waterhook.polling import Poller
 
+# For each call of a `stop`, a DELETE and perhaps a status request. Both fit into the 30 s of the cancel function.
+CALL_BUDGET_S = 12.0
+
 
 class Upstream(Protocol):
     """The part of the client that cancels."""
