@@ -126,11 +126,20 @@ def test_a_key_that_was_rotated_is_read_again_by_a_poll_and_used_by_the_next_str
 ) -> None:
     monkeypatch.setattr(policy, "REOPEN_S", 0.2)
 
-    def by_key(connection: Any) -> None:
+    reopened = threading.Event()
+
+    def refuse_and_rotate(connection: Any) -> None:
         secret.rotate("wf-the-new-key")
         reply(401, {"detail": "no"})(connection)
 
-    with Server([by_key, RUNNING, DOCUMENT], streams=[reply(401), sse(NODE, DONE)]) as server:
+    def stream(connection: Any) -> None:
+        reopened.set()
+        sse(NODE, DONE)(connection)
+
+    def status(connection: Any) -> None:
+        (DOCUMENT if reopened.is_set() else RUNNING)(connection)
+
+    with Server([refuse_and_rotate, status], streams=[reply(401), stream]) as server:
         state = follow(server)
     assert state["outcome"] == "COMPLETED"
     used = [one.headers["x-api-key"] for one in server.received if one.target == STREAM_PATH]
