@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, SSLError
+from botocore.exceptions import ClientError, ConnectTimeoutError, HTTPClientError, SSLError
 from botocore.exceptions import ConnectionError as Unreachable
 
-from waterhook.errors import SettingsError
+from waterhook.errors import KeyUnavailable
 from waterhook.secrets import ApiKey
 from waterhook_cli.api import Send
 from waterhook_cli.findings import Finding
@@ -126,7 +126,7 @@ def _key(client: "SecretsManagerClient", arn: str) -> str | None:
     """Return the key as the functions read it, or None where they would find none."""
     try:
         return ApiKey(arn, client).get()
-    except (SettingsError, ClientError, BotoCoreError):
+    except KeyUnavailable:
         return None
 
 

@@ -21,11 +21,11 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from waterhook.client import CancelAnswer
 from waterhook.errors import (
+    KeyUnavailable,
     PerhapsAccepted,
     Problem,
     RecordConflict,
     Refused,
-    SettingsError,
     Unavailable,
     UpstreamError,
 )
@@ -113,7 +113,7 @@ def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -
     [
         *FAULTS.values(),
         Refused("refused", "HTTP 401", status=401),
-        SettingsError("no key"),
+        KeyUnavailable("no key"),
         client_error("AccessDeniedException"),
     ],
     ids=str,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.support.aws import Secret
+from tests.support.aws import Failing, Secret, client_error
 from tests.support.builders import KEY
-from waterhook.errors import SettingsError
+from waterhook.errors import KeyUnavailable
 from waterhook.secrets import ApiKey
 
 
@@ -39,7 +39,7 @@ def test_what_people_paste_around_a_key_is_not_part_of_it(secret: Secret, value:
 )
 def test_a_secret_that_fits_in_no_header_is_refused_without_being_quoted(secret: Secret, value: str) -> None:
     secret.rotate(value)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(KeyUnavailable) as caught:
         ApiKey(secret.arn, secret.client).get()
     assert secret.arn in str(caught.value)
     for part in ("lines", "injected", "schl", "byte", "not-shown"):
@@ -48,8 +48,17 @@ def test_a_secret_that_fits_in_no_header_is_refused_without_being_quoted(secret:
 
 def test_a_binary_secret_is_refused(secret: Secret) -> None:
     secret.client.put_secret_value(SecretId=secret.arn, SecretBinary=b"bytes")
-    with pytest.raises(SettingsError):
+    with pytest.raises(KeyUnavailable):
         ApiKey(secret.arn, secret.client).get()
+
+
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "AccessDeniedException", "ResourceNotFoundException"]
+)
+def test_a_secret_that_is_not_readable_now_is_told_apart_from_a_fault(secret: Secret, code: str) -> None:
+    client = Failing(secret.client, {"get_secret_value": client_error(code)})
+    with pytest.raises(KeyUnavailable, match=code):
+        ApiKey(secret.arn, client).get()  # type: ignore[arg-type]
 
 
 def test_the_key_is_read_once_and_kept(secret: Secret) -> None:

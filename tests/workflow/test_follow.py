@@ -102,7 +102,7 @@ def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(followin
         "States.Timeout",
         "MemoryError",
         "Runtime.ExitError",
-        "SettingsError",
+        "KeyUnavailable",
     ],
 )
 def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str) -> None:

@@ -1,13 +1,15 @@
 """Every fault Waterhook raises, in one tree. Outcomes of an execution are data and are not here.
 
     WaterhookError
-    ├── SettingsError            the deployment is misconfigured: environment, secret, key
+    ├── SettingsError            the deployment is misconfigured: its environment
     ├── InvalidRequest           the caller's request is wrong; says where and what was expected
     │   └── RequestTooLarge      ... or larger than what carries it
     ├── Problem                  our API refuses: the HTTP status and what to do about it
     ├── RecordConflict           a conditional write lost its race, or the record is another execution's
-    ├── RecordUnavailable        the table did not take a write; whether it was written is not known
-    ├── ResultsUnavailable       the bucket did not take an output
+    ├── DependencyUnavailable    an AWS service that Waterhook uses failed; a later call may succeed
+    │   ├── RecordUnavailable    the table failed; whether a write was carried out is not known
+    │   ├── ResultsUnavailable   the bucket did not take an output
+    │   └── KeyUnavailable       the secret can't be read, or holds no usable API key
     ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
     └── UpstreamError            a call to Waterflai failed
         ├── NotAccepted          not carried out: never sent, or refused
@@ -52,12 +54,20 @@ class RecordConflict(WaterhookError):
     """A conditional write found the record in another state, or owned by another execution."""
 
 
-class RecordUnavailable(WaterhookError):
-    """The table failed for another reason than a condition: throttled, denied, out of reach."""
+class DependencyUnavailable(WaterhookError):
+    """An AWS service that Waterhook uses failed: throttled, denied, out of reach, slow. A later call may succeed."""
 
 
-class ResultsUnavailable(WaterhookError):
-    """The bucket did not take an output: throttled, denied, out of reach."""
+class RecordUnavailable(DependencyUnavailable):
+    """The table failed for another reason than a condition."""
+
+
+class ResultsUnavailable(DependencyUnavailable):
+    """The bucket did not take an output."""
+
+
+class KeyUnavailable(DependencyUnavailable):
+    """The secret can't be read, or holds no text that can be an API key, for example during a rotation."""
 
 
 class StreamOverflow(WaterhookError):

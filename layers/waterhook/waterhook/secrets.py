@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import aws
-from waterhook.errors import SettingsError
+from waterhook.errors import KeyUnavailable, aws_code
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -24,7 +24,7 @@ class ApiKey:
         self._value: str | None = None
 
     def get(self) -> str:
-        """Return the key. Raises SettingsError when the secret holds none that fits in a header."""
+        """Return the key. Raises KeyUnavailable when the secret can't be read or holds none that fits in a header."""
         if self._value is None:
             self._value = self._read()
         return self._value
@@ -34,13 +34,17 @@ class ApiKey:
         before = self._value
         try:
             self._value = self._read()
-        except (ClientError, BotoCoreError):
+        except KeyUnavailable:
             # The upstream's 401 is the answer then; it must not become a fault of ours.
             return False
         return self._value != before
 
     def _read(self) -> str:
-        text = self._client.get_secret_value(SecretId=self._secret_arn).get("SecretString", "").strip()
+        try:
+            text = self._client.get_secret_value(SecretId=self._secret_arn).get("SecretString", "").strip()
+        except (ClientError, BotoCoreError) as error:
+            message = f"{self._secret_arn}: Secrets Manager failed: {aws_code(error)}"
+            raise KeyUnavailable(message) from error
         # The console's default is a JSON object of key/value pairs.
         if text.startswith("{"):
             try:
@@ -51,7 +55,7 @@ class ApiKey:
             message = (
                 f"{self._secret_arn}: expected the API key as plain text or as {{{_JSON_FIELD!r}: …}} in JSON"
             )
-            raise SettingsError(message)
+            raise KeyUnavailable(message)
         return text
 
     def __repr__(self) -> str:
