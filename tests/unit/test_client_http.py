@@ -579,7 +579,9 @@ def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContex
         stall(20)(connection)
 
     def shake_no_hand(connection: socket.socket) -> None:
-        time.sleep(4)
+        connection.settimeout(20)
+        while connection.recv(2_000):
+            pass
         raise Hangup
 
     server = (
@@ -593,7 +595,7 @@ def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContex
         error = error_of(lambda: upstream.status("e"))
         took_s = time.monotonic() - began
     assert type(error) is (Unavailable if where == "handshake" else PerhapsAccepted)
-    assert took_s < 2.5
+    assert took_s < 10
 
 
 def test_a_second_attempt_ends_with_the_time_of_the_call() -> None:
