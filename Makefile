@@ -56,7 +56,7 @@ setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local 
 
 .venv/.stamp: requirements-dev.txt | $(UV_FILE)
 .venv-aws/.stamp: local/requirements.txt | $(UV_FILE)
-.venv-audit/.stamp: requirements-audit.txt | $(UV_FILE)
+.venv-audit/.stamp: requirements-audit.txt requirements-guard.txt | $(UV_FILE)
 .venv/.stamp .venv-aws/.stamp .venv-audit/.stamp: .python-version
 	@echo "Installing $(@D) from $(filter %.txt,$^)"
 	@[ -x $(@D)/bin/python$(PYTHON_VERSION) ] || rm -rf $(@D)
@@ -73,6 +73,9 @@ lock: $(UV_FILE) ## Compile the requirements again, at the newest versions that 
 			--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url $$name.in -o $$name.txt \
 			|| exit 1; \
 	done
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal --no-deps \
+		--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url requirements-guard.in \
+		-o requirements-guard.txt
 
 # ---- Checks -------------------------------------------------------------------------------------------------
 
@@ -87,6 +90,10 @@ check: .venv/.stamp ## Format, lint, types, template and state machine: reads on
 .PHONY: checkov
 checkov: .venv-audit/.stamp ## What checkov finds in the templates; what it must not is in .checkov.yaml, with the reason
 	$(AUDIT) -m checkov.main --config-file .checkov.yaml
+
+.PHONY: guard
+guard: .venv/.stamp .venv-audit/.stamp ## What AWS Control Tower's rules refuse in the templates (cfn-guard)
+	$(PYTEST) tests/infra/test_control_tower.py
 
 .PHONY: audit
 audit: checkov ## checkov, and known vulnerabilities of what is deployed (needs the internet)

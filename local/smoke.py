@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.runner import environment, interrupts
 from local.runner.account import reachable_api_url
 from local.runner.client import execution_id_of, notification
-from local.runner.definition import write_inlined
+from local.runner.definition import write_for_local_aws
 from local.runner.errors import RunnerError
 from local.runner.sam import desk, override
 from local.runner.screen import Screen
@@ -117,9 +117,9 @@ class Smoke:
     def _deploy(self, secret_arn: str) -> None:
         template = WORKSHOP / "build" / "template.yaml"
         if _local_endpoint(self._account):
-            # A local AWS takes a definition in JSON only; the real one gets the file as it is.
+            # AWS gets the template as it was built.
             inlined = template.with_name("template-inlined.json")
-            write_inlined(template, inlined)
+            write_for_local_aws(template, inlined)
             template = inlined
         parameters = {
             "WaterflaiBaseUrl": self._wish.base_url,

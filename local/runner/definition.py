@@ -15,6 +15,7 @@ from .errors import RunnerError
 
 _TEMPLATE = environment.ROOT / "template.yaml"
 _POINTERS = ("DefinitionS3Location", "DefinitionUri")
+_LOOPBACK = "127.0.0.0/8"
 
 
 def write_inlined(template: Path, target: Path) -> list[Path]:
@@ -37,6 +38,29 @@ def write_inlined(template: Path, target: Path) -> list[Path]:
             properties["TemplateURL"] = inner.name
     target.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return written
+
+
+def write_for_local_aws(template: Path, target: Path) -> None:
+    """Write what `write_inlined` writes, with requests from loopback exempt from every denial of a resource policy.
+
+    With --auth, MiniStack enforces these policies. Requests reach it by plain http, and it compares
+    aws:PrincipalArn with the ARN of a role's session, AWS with the ARN of the role.
+    """
+    for file in write_inlined(template, target):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        _exempt_loopback(document["Resources"])
+        file.write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def _exempt_loopback(node: object) -> None:
+    if isinstance(node, dict):
+        if node.get("Effect") == "Deny":
+            node.setdefault("Condition", {})["NotIpAddress"] = {"aws:SourceIp": _LOOPBACK}
+        for value in node.values():
+            _exempt_loopback(value)
+    elif isinstance(node, list):
+        for item in node:
+            _exempt_loopback(item)
 
 
 def lint() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import environment
-from .definition import write_inlined
+from .definition import write_for_local_aws
 from .processes import Child, start
 
 STACK_NAME = "waterhook-local"
@@ -39,7 +39,7 @@ def start_deploy(
 ) -> Child:
     """`sam deploy` of what was built."""
     template = build / "template-for-ministack.json"
-    write_inlined(build / "template.yaml", template)
+    write_for_local_aws(build / "template.yaml", template)
     options = {
         "--template-file": str(template),
         "--stack-name": stack_name,

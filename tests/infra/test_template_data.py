@@ -142,8 +142,7 @@ def test_only_the_rules_there_are_send_to_the_dead_letter_queue(triggers: dict[s
 
 
 @pytest.mark.parametrize("kind", ["AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
-def test_nothing_is_sent_in_the_clear_except_over_loopback(kind: str) -> None:
-    loopback = {"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}
+def test_every_resource_policy_denies_requests_without_tls_and_exempts_no_address(kind: str) -> None:
     for policy in of_type(deployed(**EVERYTHING), kind).values():
         denials = [
             statement["Condition"]
@@ -152,4 +151,4 @@ def test_nothing_is_sent_in_the_clear_except_over_loopback(kind: str) -> None:
             and statement["Principal"] == "*"
             and "Bool" in statement["Condition"]
         ]
-        assert denials == [{"Bool": {"aws:SecureTransport": "false"}} | loopback]
+        assert denials == [{"Bool": {"aws:SecureTransport": "false"}}]

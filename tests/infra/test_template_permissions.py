@@ -196,9 +196,7 @@ def test_nobody_publishes_but_the_roles_that_may() -> None:
     assert (denial["Effect"], denial["Principal"], denial["Action"]) == ("Deny", "*", "sns:Publish")
     exempt = [named(arn) for arn in denial["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]]
     assert sorted(exempt) == sorted(f"{role}.Arn" for role in publishers)
-    # In the local AWS a role goes by the name of its session; its own permissions hold there all the same.
-    assert denial["Condition"].keys() == {"ArnNotEquals", "NotIpAddress"}
-    assert denial["Condition"]["NotIpAddress"] == {"aws:SourceIp": "127.0.0.0/8"}
+    assert denial["Condition"].keys() == {"ArnNotEquals"}
 
 
 def test_the_topic_s_policy_gives_nothing_away() -> None:
