@@ -15,7 +15,7 @@ from waterhook.client import WaterflaiClient
 from waterhook.errors import UpstreamError, aws_code
 from waterhook.figures import Figure
 from waterhook.intake import Intake
-from waterhook.models import History, Job, Status
+from waterhook.models import History, Job, Status, iso
 from waterhook.polling import Poller
 from waterhook.record import Record
 from waterhook.records import Records
@@ -133,7 +133,8 @@ class Reconciler:
 def describe(states: "SFNClient", arn: str, status: str) -> Ended:
     """Return the ended execution; the event tells no input, on purpose: rules pass no customer data."""
     run = states.describe_execution(executionArn=arn)
-    started_at = run["startDate"].strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    # boto3 gives it in the zone of the machine, and the id of a request without a key is derived from it in UTC.
+    started_at = iso(run["startDate"].timestamp()) or ""
     return Ended(arn, status, json.loads(run.get("input") or "null"), started_at, run.get("error"))
 
 

@@ -1,7 +1,7 @@
 """Reconcile: what the machine could not close is closed once, by its owner, with the outcome it really had."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -353,6 +353,19 @@ def test_the_function_finds_the_record_of_a_start_by_the_same_moment(
     with Server([reply(200, {"cancelled": True})]) as server:
         invoke(app, event, WATERFLAI_BASE_URL=server.url)
     assert (table.only().execution_id, table.only().status) == (state["execution_id"], Status.CANCELLED)
+
+
+@pytest.mark.parametrize("hours", [-5, 0, 5.5])
+def test_the_start_of_an_execution_is_written_in_utc_whatever_the_zone_of_the_machine(hours: float) -> None:
+    class States:
+        """Step Functions as boto3 shows it: moments in the local zone."""
+
+        def describe_execution(self, **_: str) -> dict[str, Any]:
+            zone = timezone(timedelta(hours=hours))
+            return {"startDate": datetime(2026, 1, 1, 0, 0, 0, 123_000, UTC).astimezone(zone), "input": "{}"}
+
+    states: Any = States()
+    assert app.describe(states, OWNER, "ABORTED").started_at == "2026-01-01T00:00:00.123Z"
 
 
 def test_the_function_brings_an_output_that_was_faster_than_the_stop(

@@ -566,6 +566,7 @@ GARBAGE = {
     "an id that is none": cursor([None, "2026-01-01T00:00:00Z"]),
     "no time": cursor([ID, ""]),
     "a time that is none": cursor([ID, 7]),
+    "a time as a number": cursor([ID, 1_767_225_600]),
     "nested without end": base64.urlsafe_b64encode(b"[" * 100_000).decode(),
 }
 

@@ -110,6 +110,10 @@ def test_a_cut_text_says_so() -> None:
     assert clip("x" * (MAX_MESSAGE_CHARS + 1)) == "x" * (MAX_MESSAGE_CHARS - 1) + "…"
 
 
+def test_a_clipped_text_holds_no_character_that_xml_excludes() -> None:
+    assert clip("a\ufffeb\uffffc\ufffd") == "a b c\ufffd"
+
+
 def test_clipping_a_huge_text_of_control_characters_leaves_nothing_behind() -> None:
     assert clip("\x00" * 10_000_000) == ""
 
@@ -122,14 +126,50 @@ def test_clipping_a_huge_text_of_control_characters_leaves_nothing_behind() -> N
         ("2026-01-01T00:00:00", NOW),
         ("2026-01-01T01:00:00+01:00", NOW),
         ("2025-12-31T23:59:59.999999999Z", NOW - 0.000001),
+        ("2026-01-01t00:00:00z", NOW),
+        ("2026-01-01t00:00:00.102z", NOW + 0.102),
+        ("2026-01-01t01:00:00+01:00", NOW),
+        ("2025-12-31T23:59:60Z", NOW),
+        ("2025-12-31t23:59:60.25z", NOW + 0.25),
+        ("2026-01-01T00:59:60+01:00", NOW),
     ],
 )
-def test_a_time_is_read_with_or_without_fractions_and_zone(text: str, seconds: float) -> None:
+def test_a_time_is_read_as_rfc_3339_allows_it(text: str, seconds: float) -> None:
     assert epoch(text) == pytest.approx(seconds, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    "text", [None, 5, 1.5, True, [], {}, "", "soon", "2026-13-01T00:00:00Z", "\ud800", "2026-01-01T25:00:00Z"]
+    ("number", "seconds"),
+    [
+        (1_767_225_600, NOW),
+        (1_767_225_600.5, NOW + 0.5),
+        (1_767_225_600_000, NOW),
+        (1_767_225_600_250.0, NOW + 0.25),
+        (946_684_800, 946_684_800.0),
+        (946_684_800_000, 946_684_800.0),
+    ],
+)
+def test_an_epoch_number_is_read_in_seconds_and_in_milliseconds(number: float, seconds: float) -> None:
+    assert epoch(number) == seconds
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(0, 5, -1, 946_684_799, 4_102_444_800, 946_684_799_999, 4_102_444_800_000, 1.8e18, 10**400, True),
+        *(float("inf"), float("-inf"), float("nan")),
+    ],
+)
+def test_a_number_outside_of_the_years_2000_to_2100_is_no_time(number: float) -> None:
+    assert epoch(number) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, [], {}, "", "soon", "2026-13-01T00:00:00Z", "\ud800", "2026-01-01T25:00:00Z"),
+        *("2026-01-01T00:00:61Z", "1767225600", "60", ":60Z"),
+    ],
 )
 def test_what_is_no_time_is_none(text: object) -> None:
     assert epoch(text) is None

@@ -212,6 +212,7 @@ def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest("next: expected the value that the last page gave") from error
     # DynamoDB refuses a key that is empty or endless, which would look like a table in trouble.
-    if not isinstance(execution_id, str) or not _ID.fullmatch(execution_id) or epoch(created_at) is None:
+    texts = isinstance(execution_id, str) and isinstance(created_at, str)
+    if not texts or not _ID.fullmatch(execution_id) or epoch(created_at) is None:
         raise InvalidRequest("next: expected the value that the last page gave")
     return {"execution_id": execution_id, "created_at": created_at, "caller": caller}
