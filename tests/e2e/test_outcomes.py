@@ -99,7 +99,7 @@ def test_each_outcome_is_notified_once_and_ends_the_machine_as_documented(
     ("request_", "says"),
     [
         ({"chatbot_id": "support-chat", "input_data": []}, "input_data: expected object, got list"),
-        ({"input_data": {}}, "chatbot_id: expected string, got null"),
+        ({"input_data": {}}, "chatbot_id: missing, expected string"),
         (
             {"chatbot_id": "support-chat", "input_data": {}, "timeout_second": 1},
             "timeout_second: unknown field",

@@ -56,7 +56,7 @@ def test_an_event_id_may_be_any_text(event_id: str) -> None:
     [
         (None, "request: expected object, got null"),
         ([], "request: expected object, got list"),
-        ({}, "chatbot_id: expected string, got null; input_data: expected object, got null"),
+        ({}, "chatbot_id: missing, expected string; input_data: missing, expected object"),
         ({"chatbot_id": "a", "input_data": []}, "input_data: expected object, got list"),
         ({"request": {"chatbot_id": "a", "input_data": []}}, "input_data: expected object, got list"),
         ({"event_id": "e", "request": None}, "request: expected object, got null"),

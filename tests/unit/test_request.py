@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,18 @@ from hypothesis import strategies as st
 
 from tests.support.builders import DEFAULTS, request, request_dict
 from tests.support.json_values import any_json, any_request, any_text
-from waterhook.errors import InvalidRequest
-from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Defaults, Request, compact
+from waterhook.errors import InvalidRequest, RequestTooLarge
+from waterhook.request import (
+    MAX_METADATA_BYTES,
+    MAX_NESTING,
+    MAX_REQUEST_BYTES,
+    MAX_TIMEOUT_S,
+    Defaults,
+    Request,
+    compact,
+)
+
+TIMEOUT = f"timeout_seconds: expected whole number of seconds from 1 to {MAX_TIMEOUT_S}"
 
 
 def problem(raw: object) -> str:
@@ -93,18 +104,18 @@ def test_a_request_that_is_no_object_is_refused(raw: object) -> None:
         ("idempotency_key", "a\x00", "idempotency_key: expected 1 to 200"),
         ("idempotency_key", "\udfff", "idempotency_key: expected 1 to 200"),
         ("idempotency_key", 7, "idempotency_key: expected string, got number"),
-        ("timeout_seconds", 0, f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got 0"),
-        ("timeout_seconds", -1, f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got -1"),
-        ("timeout_seconds", MAX_TIMEOUT_S + 1, "timeout_seconds: expected 1 to"),
-        ("timeout_seconds", 1.5, "timeout_seconds: expected whole number"),
-        ("timeout_seconds", "60", "timeout_seconds: expected whole number, got string"),
-        ("timeout_seconds", True, "timeout_seconds: expected whole number, got boolean"),
-        ("timeout_seconds", math.inf, "timeout_seconds: expected"),
-        ("timeout_seconds", math.nan, "timeout_seconds: expected"),
-        ("timeout_seconds", 10**400, "timeout_seconds: expected 1 to"),
-        ("timeout_seconds", -(10**400), "timeout_seconds: expected 1 to"),
+        ("timeout_seconds", 0, f"{TIMEOUT}, got 0"),
+        ("timeout_seconds", -1, f"{TIMEOUT}, got -1"),
+        ("timeout_seconds", MAX_TIMEOUT_S + 1, f"{TIMEOUT}, got 2592001"),
+        ("timeout_seconds", 1.5, f"{TIMEOUT}, got 1.5"),
+        ("timeout_seconds", "60", f"{TIMEOUT}, got string"),
+        ("timeout_seconds", True, f"{TIMEOUT}, got boolean"),
+        ("timeout_seconds", math.inf, f"{TIMEOUT}, got another one"),
+        ("timeout_seconds", math.nan, f"{TIMEOUT}, got nan"),
+        ("timeout_seconds", 10**400, f"{TIMEOUT}, got another one"),
+        ("timeout_seconds", -(10**400), f"{TIMEOUT}, got another one"),
         ("metadata", [], "metadata: expected object, got list"),
-        ("metadata", {"a": "x" * MAX_METADATA_BYTES}, "metadata: "),
+        ("metadata", {"a": "x" * MAX_METADATA_BYTES}, "metadata: 4104 bytes, at most 4096 are allowed"),
         ("deliver_to", "sns", "deliver_to: expected list, got string"),
         ("deliver_to", [], "deliver_to: expected one or both of sns, dynamodb"),
         ("deliver_to", ["sqs"], "deliver_to: expected one or both"),
@@ -119,6 +130,13 @@ def test_a_wrong_field_is_refused_by_name_with_what_was_expected(
     field: str, value: object, said: str
 ) -> None:
     assert problem(request_dict(**{field: value})).startswith(said)
+
+
+@pytest.mark.parametrize("field", ["chatbot_id", "input_data"])
+def test_a_field_that_is_not_there_is_called_missing(field: str) -> None:
+    raw = request_dict()
+    del raw[field]
+    assert problem(raw).startswith(f"{field}: missing, expected ")
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
@@ -175,39 +193,51 @@ def test_a_bottomless_value_is_refused_and_not_a_crash(field: str) -> None:
     assert "nested too deeply" in problem(request_dict(**{field: value}))
 
 
-def test_whatever_depth_is_let_in_can_be_wrapped_and_written_again() -> None:
-    """As the deepest event of a function does: notify's, after a fault. The wrapping must not be what breaks."""
-
-    def accepted(depth: int) -> bool:
-        value: dict[str, Any] = {}
-        for _ in range(depth):
-            value = {"d": value}
-        try:
-            got = Request.from_dict(request_dict(input_data=value), DEFAULTS)
-        except InvalidRequest:
-            return False
-        assert got.sha256
-        compact({"state": {"input": {"request": {"chatbot_id": "c", "input_data": got.input_data}}}})
-        return True
-
-    low, high = 1, 100_000
-    assert accepted(low)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if accepted(middle) else (low, middle)
-    for depth in range(low - 3, low + 4):
-        accepted(depth)
+@pytest.mark.parametrize("field", ["input_data", "metadata"])
+@pytest.mark.parametrize(
+    "inner", [lambda value: {"d": value}, lambda value: [value]], ids=["object", "array"]
+)
+def test_a_request_may_be_nested_200_levels_deep_and_no_deeper(
+    field: str, inner: Callable[[Any], Any]
+) -> None:
+    """The request and its field are the first two."""
+    value: Any = "leaf"
+    for _ in range(MAX_NESTING - 2):
+        value = inner(value)
+    assert request(**{field: {"d": value}}).chatbot_id
+    said = problem(request_dict(**{field: {"d": inner(value)}}))
+    assert said.startswith(f"request: nested too deeply, more than {MAX_NESTING} levels; ")
 
 
 def test_a_request_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not() -> None:
     empty = len(json.dumps(request_dict(input_data={"t": ""}), separators=(",", ":")))
     request(input_data={"t": "x" * (MAX_REQUEST_BYTES - empty)})
     said = problem(request_dict(input_data={"t": "x" * (MAX_REQUEST_BYTES - empty + 1)}))
-    assert said == f"request: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+    sizes = f"request: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+    assert said == f"{sizes}, counted as JSON in UTF-8 without spaces"
 
 
 def test_the_size_is_counted_in_bytes_and_not_in_characters() -> None:
     assert "bytes" in problem(request_dict(input_data={"t": "ß" * (MAX_REQUEST_BYTES // 2)}))
+
+
+def test_the_size_of_a_request_that_was_measured_as_text_is_not_counted_again() -> None:
+    """Numbers may be longer in another spelling: 1e5 is 100000.0 once it was parsed."""
+    raw = request_dict(input_data={"n": [1e5] * 40_000})
+    with pytest.raises(RequestTooLarge):
+        Request.from_dict(raw, DEFAULTS)
+    assert Request.from_dict(raw, DEFAULTS, measured=True).input_data == raw["input_data"]
+
+
+@pytest.mark.parametrize("letter", ["x", "я", "語", "🦆", '"', "\x01", "\x7f"])
+def test_metadata_of_4_kib_is_accepted_in_every_script_and_no_more(letter: str) -> None:
+    letter_bytes = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
+    room = MAX_METADATA_BYTES - len('{"t":""}')
+    whole, rest = divmod(room, letter_bytes)
+    fits = {"t": letter * whole + "x" * rest}
+    assert request(metadata=fits).metadata == fits
+    size = f"metadata: {MAX_METADATA_BYTES + 1} bytes, at most {MAX_METADATA_BYTES} are allowed"
+    assert problem(request_dict(metadata={"t": fits["t"] + "x"})).startswith(size)
 
 
 @given(any_json | any_request)

@@ -10,9 +10,11 @@ from typing import Any, Self
 from waterhook.errors import InvalidRequest, RequestTooLarge
 from waterhook.models import MAX_ID_CHARS, clip
 
-# Step Functions carries 256 KiB per payload; the rest is room for the loop's own fields around the request.
+# Step Functions carries 256 KiB per payload; the rest is room for what is wrapped around the request.
 MAX_REQUEST_BYTES = 240 * 1024
 MAX_METADATA_BYTES = 4 * 1024
+# The parsers on the way stop at about 1,000 levels, those of what is wrapped around the request included.
+MAX_NESTING = 200
 # The state machine's own TimeoutSeconds is two days longer, so the loop's deadline is always the first to pass.
 MAX_TIMEOUT_S = 30 * 24 * 3600
 DELIVERIES = ("sns", "dynamodb")
@@ -28,6 +30,10 @@ _FIELDS = {
 }
 # Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
 _FOREIGN_PREFIX = "AWS_"
+TOO_DEEP = f"nested too deeply, more than {MAX_NESTING} levels; send deeper values as JSON text in a string"
+_AT_MOST = f"at most {MAX_REQUEST_BYTES} are allowed, counted as JSON in UTF-8 without spaces"
+_METADATA_AT_MOST = f"at most {MAX_METADATA_BYTES} are allowed, counted as JSON in UTF-8 without spaces"
+_LONGEST_SHOWN = 10**15
 _UNFIT_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -54,11 +60,16 @@ class Request:
     progress_events: bool = False
 
     @classmethod
-    def from_dict(cls, raw: object, defaults: Defaults) -> Self:
-        """Return the request, or raise InvalidRequest naming every field that is wrong, or RequestTooLarge."""
+    def from_dict(cls, raw: object, defaults: Defaults, *, measured: bool = False) -> Self:
+        """Return the request, or raise InvalidRequest naming every field that is wrong, or RequestTooLarge.
+
+        The size of one that is `measured` already, as the text that it came as, is not checked.
+        """
         if not isinstance(raw, Mapping):
             message = f"request: expected object, got {kind(raw)}"
             raise InvalidRequest(message)
+        if nested_too_deeply(raw):
+            raise InvalidRequest(f"request: {TOO_DEEP}")
         problems = [
             f"{name}: unknown field; known are {', '.join(sorted(_FIELDS))}"
             for name in raw
@@ -70,7 +81,9 @@ class Request:
             problems = ["chatbot_id: not among those that this deployment allows"]
         if problems:
             raise InvalidRequest("; ".join(clip(problem, 300) for problem in problems[:10]))
-        _require_size(raw)
+        size_bytes = _size_bytes(raw)
+        if size_bytes > MAX_REQUEST_BYTES and not measured:
+            raise RequestTooLarge(f"request: {size_bytes} bytes, {_AT_MOST}")
         return cls(
             chatbot_id=raw["chatbot_id"],
             input_data=raw["input_data"],
@@ -89,6 +102,27 @@ class Request:
         ).hexdigest()
 
 
+def in_utf8(value: object) -> bytes:
+    """Return JSON in UTF-8 without spaces: the form in which sizes are counted.
+
+    Raises ValueError for NaN, and UnicodeEncodeError, a ValueError too, for half of a surrogate pair.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def nested_too_deeply(value: object) -> bool:
+    """Return whether arrays and objects lie in each other more than MAX_NESTING deep. Does not recurse itself."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        containers = [entry for entry in level if isinstance(entry, list | dict)]
+        if not containers:
+            return False
+        level = [
+            inner for entry in containers for inner in (entry.values() if isinstance(entry, dict) else entry)
+        ]
+    return True
+
+
 def compact(value: object, *, sort_keys: bool = False) -> str:
     """Return JSON as ASCII without spaces, the same text for the same value. Raises ValueError for NaN."""
     return json.dumps(value, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
@@ -99,43 +133,46 @@ def _given(raw: Mapping[str, Any], name: str, default: Any) -> Any:
     return default if raw.get(name) is None else raw[name]
 
 
+def _unexpected(raw: Mapping[str, Any], name: str, expected: str) -> str:
+    if name not in raw:
+        return f"{name}: missing, expected {expected}"
+    return f"{name}: expected {expected}, got {kind(raw[name])}"
+
+
 def kind(value: object) -> str:
     """Return the JSON name of a value's type."""
     names = {bool: "boolean", int: "number", float: "number", str: "string", dict: "object"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _require_size(raw: Mapping[str, Any]) -> None:
+def _size_bytes(raw: Mapping[str, Any]) -> int:
     try:
-        # On its way to a function it is wrapped up to four times; the brackets are not part of its size.
-        text = json.dumps([[[[raw]]]], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        size_bytes = len(text.encode()) - len("[[[[]]]]")
-    except RecursionError:
-        raise InvalidRequest("request: nested too deeply") from None
+        return len(in_utf8(raw))
     except UnicodeEncodeError:
-        message = "request: contains half of a surrogate pair, which no text can carry"
+        message = "request: contains half of a surrogate pair, which no text can carry; send whole characters"
         raise InvalidRequest(message) from None
     except ValueError:
         # Python's parser makes an infinity of 1e400, which nothing further on could write again.
-        message = "request: contains a number that JSON can't carry: NaN, or one beyond a double"
+        message = (
+            "request: contains a number that JSON can't carry: NaN, or one beyond a double; send it as text"
+        )
         raise InvalidRequest(message) from None
-    if size_bytes > MAX_REQUEST_BYTES:
-        raise RequestTooLarge(f"request: {size_bytes} bytes, at most {MAX_REQUEST_BYTES} are allowed")
 
 
 def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("chatbot_id")
     if not isinstance(value, str):
-        return f"chatbot_id: expected string, got {kind(value)}"
+        return _unexpected(raw, "chatbot_id", "string")
     # A dot segment would be resolved away on its way to the upstream, percent-encoded or not.
     if not 1 <= len(value) <= MAX_ID_CHARS or value in {".", ".."} or " " in value or not value.isprintable():
-        return f"chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces"
+        return f"chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces, not . or .."
     return None
 
 
 def _input_data(raw: Mapping[str, Any]) -> str | None:
-    value = raw.get("input_data")
-    return None if isinstance(value, dict) else f"input_data: expected object, got {kind(value)}"
+    if isinstance(raw.get("input_data"), dict):
+        return None
+    return _unexpected(raw, "input_data", "object")
 
 
 def _idempotency_key(raw: Mapping[str, Any]) -> str | None:
@@ -143,7 +180,7 @@ def _idempotency_key(raw: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        return f"idempotency_key: expected string, got {kind(value)}"
+        return _unexpected(raw, "idempotency_key", "string")
     if not 1 <= len(value) <= MAX_ID_CHARS or _UNFIT_IN_KEY.search(value):
         return f"idempotency_key: expected 1 to {MAX_ID_CHARS} characters without control characters"
     return None
@@ -153,12 +190,15 @@ def _timeout_seconds(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("timeout_seconds")
     if value is None:
         return None
+    expected = f"whole number of seconds from 1 to {MAX_TIMEOUT_S}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _unexpected(raw, "timeout_seconds", expected)
     # An engine on the way may have turned 60 into 60.0.
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        return f"timeout_seconds: expected whole number, got {kind(value)}"
-    if not 1 <= value <= MAX_TIMEOUT_S:
-        return f"timeout_seconds: expected 1 to {MAX_TIMEOUT_S}, got {int(value)}"[:200]
-    return None
+    if 1 <= value <= MAX_TIMEOUT_S and value == value // 1:
+        return None
+    # Python writes no integer of thousands of digits.
+    got = "another one" if abs(value) > _LONGEST_SHOWN else value
+    return f"timeout_seconds: expected {expected}, got {got}"
 
 
 def _metadata(raw: Mapping[str, Any]) -> str | None:
@@ -166,13 +206,12 @@ def _metadata(raw: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        return f"metadata: expected object, got {kind(value)}"
+        return _unexpected(raw, "metadata", "object")
     try:
-        size_bytes = len(json.dumps(value))
-    except RecursionError:
-        return "metadata: nested too deeply"
-    too_large = size_bytes > MAX_METADATA_BYTES
-    return f"metadata: {size_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed" if too_large else None
+        size_bytes = len(in_utf8(value))
+    except ValueError:
+        return None  # what is wrong with it is wrong with the whole request
+    return f"metadata: {size_bytes} bytes, {_METADATA_AT_MOST}" if size_bytes > MAX_METADATA_BYTES else None
 
 
 def _deliver_to(raw: Mapping[str, Any]) -> str | None:
@@ -180,7 +219,7 @@ def _deliver_to(raw: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     if not isinstance(value, list):
-        return f"deliver_to: expected list, got {kind(value)}"
+        return _unexpected(raw, "deliver_to", "list")
     if not value or any(entry not in DELIVERIES for entry in value):
         return f"deliver_to: expected one or both of {', '.join(DELIVERIES)}"
     return None
@@ -189,7 +228,7 @@ def _deliver_to(raw: Mapping[str, Any]) -> str | None:
 def _progress_events(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("progress_events")
     fits = value is None or isinstance(value, bool)
-    return None if fits else f"progress_events: expected boolean, got {kind(value)}"
+    return None if fits else _unexpected(raw, "progress_events", "boolean")
 
 
 _CHECKS = (
