@@ -1,6 +1,7 @@
 """What is said of a finished execution: the same words each time, and no number in them changed."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 
 from tests.support.builders import ID, OWNER, SOURCE, UPSTREAM_ID, record, request, running_record, verdict
 from tests.support.clock import NOW
+from tests.support.json_values import any_text
 from waterhook import envelope
 from waterhook.models import MAX_MESSAGE_CHARS, Status, iso
 from waterhook.record import Record
-from waterhook.request import MAX_METADATA_BYTES
+from waterhook.request import MAX_METADATA_BYTES, compact, nested_too_deeply
+from waterhook.results import INLINE_BYTES
 
 FINAL = [status for status in Status if status.is_final]
 # https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html
@@ -83,6 +86,51 @@ def test_an_output_cannot_break_out_of_its_place() -> None:
     assert event["data"]["status"] == "COMPLETED"
 
 
+@pytest.mark.parametrize(
+    ("raw", "published"),
+    [
+        ("\ufffe", "\\ufffe"),
+        ("\uffff", "\\uffff"),
+        ("\ud800", "\\ud800"),
+        ("a\uffff\ufffeb", "a\\uffff\\ufffeb"),
+        ("\ufffd", "\ufffd"),
+        ("\ue000", "\ue000"),
+        ("\x7f\x85", "\x7f\x85"),
+        ("\ufdd0", "\ufdd0"),
+        ("\U0001ffff", "\U0001ffff"),
+        ("🙂", "🙂"),
+        ("\\ufffe", "\\ufffe"),
+        ("\\u0000", "\\u0000"),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("place", ["value", "name"])
+@pytest.mark.parametrize("field", ["final_output", "metadata"])
+def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
+    field: str, place: str, raw: str, published: str
+) -> None:
+    """The characters of XML 1.0: tab, line feed, carriage return, from U+0020 without surrogates, U+FFFE and U+FFFF."""
+
+    def written(text: str) -> str:
+        return f'{{ "{text}":\t1.0}}' if place == "name" else f'["{text}",\n1e400]'
+
+    changes: dict[str, Any] = {f"{field}_json": written(raw)}
+    text = envelope.event(final(**changes), SOURCE)
+    assert f'"{field}":{written(published)},' in text
+    assert json.loads(text)["data"][field] == json.loads(written(raw))
+
+
+@given(any_text)
+def test_no_character_outside_of_xml_is_ever_published(some: str) -> None:
+    output = json.dumps({some: [some]}, ensure_ascii=False)
+    event = envelope.event(final(final_output_json=output), SOURCE)
+    assert json.loads(event)["data"]["final_output"] == {some: [some]}
+    assert all(
+        letter in "\t\n\r" or " " <= letter <= "\ud7ff" or "\ue000" <= letter <= "\ufffd" or letter > "\uffff"
+        for letter in event
+    )
+
+
 def test_no_output_is_null() -> None:
     assert read(final(Status.FAILED))["data"]["final_output"] is None
 
@@ -118,16 +166,30 @@ def test_two_events_of_one_record_are_the_same_bytes_however_the_table_orders_it
     assert envelope.event(one, SOURCE) == envelope.event(other, SOURCE)
 
 
-def test_the_largest_event_fits_through_sns() -> None:
-    crowded = final(
+def largest(letter: str, **changes: Any) -> Record:
+    """A record whose parts are as large as they may be, all in one script."""
+    room = MAX_METADATA_BYTES - len('{"m":""}')
+    metadata = {"m": letter * (room // (len(json.dumps(letter, ensure_ascii=False).encode()) - 2))}
+    return final(
         Status.FAILED,
         chatbot_id="🙂" * 200,
         waterflai_execution_id="🙂" * 200,
-        final_output_json='"' + "ß" * (16 * 1024 - 1) + '"',
-        metadata_json=json.dumps({"m": "x" * (MAX_METADATA_BYTES - 10)}),
-        error={"code": "failed", "message": "🙂" * MAX_MESSAGE_CHARS},
+        metadata_json=compact(request(metadata=metadata).metadata),
+        error={"code": "failed", "message": letter * MAX_MESSAGE_CHARS},
+        **changes,
     )
-    assert len(envelope.event(crowded, SOURCE).encode()) < MAX_SNS_BYTES / 2
+
+
+# One to four bytes in UTF-8, and characters that JSON escapes.
+LETTERS = ["x", "я", "語", "🦆", '"', "\\", "\x7f"]
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+@pytest.mark.parametrize("piece", ["x", '\\"', "\\u0000", "\uffff", "🦆"], ids=ascii)
+def test_the_largest_event_fits_through_sns(letter: str, piece: str) -> None:
+    output = '"' + piece * ((INLINE_BYTES - 2) // len(piece.encode())) + '"'
+    event = envelope.event(largest(letter, final_output_json=output), SOURCE)
+    assert len(event.encode()) < MAX_SNS_BYTES / 2
 
 
 @pytest.mark.parametrize("status", FINAL)
@@ -169,17 +231,25 @@ def test_an_outcome_without_a_reason_has_a_cause_all_the_same() -> None:
     assert json.loads(ending["cause"])["message"].endswith("no reason was given")
 
 
-def test_the_longest_cause_is_one_that_step_functions_takes() -> None:
-    crowded = final(
-        Status.FAILED,
-        chatbot_id="🙂" * 200,
-        waterflai_execution_id="🙂" * 200,
-        metadata_json=json.dumps({"m": "x" * (MAX_METADATA_BYTES - 10)}),
-        error={"code": "failed", "message": "🙂" * MAX_MESSAGE_CHARS},
-    )
-    ending = envelope.summary(crowded)
-    assert len(ending["cause"]) <= MAX_CAUSE_CHARS
+@pytest.mark.parametrize("letter", LETTERS)
+def test_the_longest_cause_is_one_that_step_functions_takes(letter: str) -> None:
+    ending = envelope.summary(largest(letter))
+    assert len(ending["cause"]) <= MAX_CAUSE_CHARS / 2
     assert len(json.dumps(ending)) < MAX_STATE_BYTES / 2
+
+
+def test_the_largest_output_of_the_state_machine_is_one_that_step_functions_takes() -> None:
+    quotes = json.dumps('"' * (INLINE_BYTES // 2 - 1))
+    one = replace(largest("🦆"), status=Status.COMPLETED, error=None, final_output_json=quotes)
+    assert len(json.dumps(envelope.summary(one)).encode()) < MAX_STATE_BYTES / 2
+
+
+def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -> None:
+    deep = "[" * 15_000 + "]" * 15_000
+    ending = envelope.summary(final(final_output_json=deep))
+    assert ending["final_output_json"] == deep
+    assert not nested_too_deeply(ending)
+    assert f'"final_output":{deep},' in envelope.event(final(final_output_json=deep), SOURCE)
 
 
 @pytest.mark.parametrize("status", Status)

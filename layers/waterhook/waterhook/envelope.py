@@ -1,6 +1,7 @@
 """What Waterhook says of a finished execution, always read from its record: the same words each time."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,22 +12,25 @@ from waterhook.request import compact
 PROGRESS_TYPE = "waterhook.execution.progress"
 DUPLICATE = "Waterhook.Duplicate"
 IDEMPOTENCY_CONFLICT = "Waterhook.IdempotencyConflict"
+# SNS and SQS take the characters of XML 1.0; SQS refuses a message with any other or replaces them.
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def event(record: Record, source: str) -> str:
     """Return the CloudEvents 1.0 notification of a final record as JSON text.
 
-    `final_output` goes in as the text it came as, so no number in it changes. Two calls give the same bytes.
+    `final_output` goes in as the text it came as, so no number in it changes. Characters that SNS and SQS do not
+    carry are written as JSON escapes: a parser reads the same value. Two calls give the same bytes.
     """
     data = {
         "execution_id": compact(record.execution_id),
         "waterflai_execution_id": compact(record.waterflai_execution_id),
         "chatbot_id": compact(record.chatbot_id),
         "status": compact(record.status),
-        "final_output": record.final_output_json or "null",
+        "final_output": _carried(record.final_output_json or "null"),
         # A map comes out of DynamoDB in any order.
         "error": compact(record.error, sort_keys=True),
-        "metadata": record.metadata_json,
+        "metadata": _carried(record.metadata_json),
         "timing": compact(_timing(record)),
         "usage": compact(record.usage or {}, sort_keys=True),
     }
@@ -156,6 +160,11 @@ def idempotency_conflict(record: Record) -> dict[str, Any]:
 def joined(members: dict[str, str]) -> str:
     """Return a JSON object from names and values that are JSON text already."""
     return "{" + ",".join(f"{compact(name)}:{value}" for name, value in members.items()) + "}"
+
+
+def _carried(text: str) -> str:
+    """Return JSON text with an escape for each character that SNS or SQS refuses; they occur in strings only."""
+    return _NOT_IN_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _timing(record: Record) -> dict[str, Any]:
