@@ -114,8 +114,7 @@ def browse(context: click.Context, wanted: str | None, limit: int, *, every: boo
         output.say(
             "None." if wanted else "None. You see those that you have started yourself through the API."
         )
-    for entry in listed:
-        output.result(_row(entry))
+    output.rows(("ID", "STATUS", "ACCEPTED", "CHATBOT"), map(_row, listed))
     if more:
         output.say("There are more: --limit N, or --all.")
 
@@ -145,7 +144,9 @@ def cancel(context: click.Context, execution_id: str) -> None:
 
 def _follow(api: Api, execution_id: str, output: Output, where: str) -> ExitCode:
     try:
-        document = follow.watched(lambda: api.status(execution_id), follow.display(), output)
+        document = follow.watched(
+            lambda: api.status(execution_id), follow.display(quiet=output.quiet), output
+        )
     except KeyboardInterrupt:
         output.say(f"It goes on. To watch it again: waterhook status {execution_id} --follow{where}")
         output.say(f"To end it: waterhook cancel {execution_id}{where}")
@@ -154,7 +155,8 @@ def _follow(api: Api, execution_id: str, output: Output, where: str) -> ExitCode
         output.json(document.text)
         return follow.exit_code(document)
     message = document.fields.get("error_message")
-    output.say(f"{document.status}{f': {message}' if message else ''}", style_of(document.status))
+    tell = output.say if document.status == Status.COMPLETED else output.warn
+    tell(f"{document.status}{f': {message}' if message else ''}", style_of(document.status))
     _tell_output(document, output)
     return follow.exit_code(document)
 
@@ -187,11 +189,11 @@ def _tell_output(document: Document, output: Output) -> None:
     elif link := fields.get("final_output_url"):
         fetched = _fetched(link)
         if fetched is None:
-            output.say(f"The output can't be fetched. For an hour it is at {link}", "yellow")
+            output.warn(f"The output can't be fetched. For an hour it is at {link}")
         else:
             output.document(fetched)
     elif fields.get("output_error"):
-        output.say(f"There is no output: {fields['output_error']}", "yellow")
+        output.warn(f"There is no output: {fields['output_error']}")
 
 
 def _fetched(link: str) -> Any:
@@ -203,7 +205,7 @@ def _fetched(link: str) -> Any:
         return None
 
 
-def _row(entry: Mapping[str, Any]) -> str:
-    """Return `id  status  accepted  chatbot`: the last column is the only one without an end."""
-    chatbot = entry.get("chatbot_id", "")
-    return f"{entry['execution_id']}  {entry['status']:<9}  {moment(entry.get('created_at')):<19}  {chatbot}"
+def _row(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return id, status, time of acceptance, chatbot: the last one is the only one of any length."""
+    chatbot = str(entry.get("chatbot_id") or "")
+    return str(entry["execution_id"]), str(entry["status"]), moment(entry.get("created_at")), chatbot

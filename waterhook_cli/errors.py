@@ -1,6 +1,5 @@
 """What ends a command early, as a person is told of it: what is wrong, what to do, and the exit code."""
 
-import textwrap
 from enum import IntEnum
 from typing import IO, Any, Self
 
@@ -11,7 +10,6 @@ from rich.text import Text
 
 from waterhook.models import clip
 
-WIDTH = 80
 _NAME = "waterhook: "
 _MAX_CHARS = 4_000
 
@@ -47,12 +45,11 @@ class Problem(click.ClickException):
         self.do = do
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it on standard error."""
+        """Print it on standard error: two lines at most, so that a command in them can be copied."""
         console = Console(stderr=file is None, file=file, highlight=False, soft_wrap=True)
-        head, *rest = wrapped(f"{_NAME}{self.message}")
-        console.print(Text.assemble((_NAME, "bold red"), head.removeprefix(_NAME)))
-        for line in [*rest, *wrapped(self.do)]:
-            console.print(Text(line))
+        console.print(Text.assemble((_NAME, "bold red"), plain(self.message)))
+        if self.do:
+            console.print(Text(plain(self.do)))
 
 
 class Refused(Problem):
@@ -137,11 +134,6 @@ def _answered(error: aws.ClientError) -> Problem:
 def plain(text: str) -> str:
     """Return text without what would steer the terminal: much of it comes from elsewhere."""
     return clip(text, _MAX_CHARS)
-
-
-def wrapped(text: str, width: int = WIDTH) -> list[str]:
-    """Return the lines of a paragraph, plain; no word, and so no address or option, is broken."""
-    return textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def one_line(error: Exception) -> str:

@@ -67,7 +67,7 @@ def watched(
                 if not passing or clock() - heard > _PATIENCE_S:
                     raise
                 if not complained:
-                    output.say(f"{problem.message}; still asking", "yellow")
+                    output.warn(f"{problem.message}; still asking")
                 complained = True
             else:
                 heard, complained = clock(), False
@@ -82,10 +82,25 @@ def pace_s(age_s: float) -> float:
     return min(max(_FIRST_S, age_s * _PER_AGE), _LAST_S)
 
 
-def display() -> Display:
+def display(*, quiet: bool = False) -> Display:
     """Return what suits standard error."""
+    if quiet:
+        return Nothing()
     screen = console(stderr=True)
     return Bar(screen) if screen.is_terminal else Lines()
+
+
+class Nothing:
+    """No display at all."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, document: Document) -> None:
+        """Show nothing."""
 
 
 class Bar:

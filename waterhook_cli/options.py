@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Waterhook(click.Group):
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
-            Output().say("Interrupted.")
+            Output().warn("Interrupted.", "")
             raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
@@ -70,24 +71,41 @@ _COMMON: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("--profile",), {"metavar": "NAME", "help": "AWS profile.  [AWS_PROFILE]"}),
     (("--region",), {"metavar": "NAME", "help": "AWS region.  [AWS_REGION; the profile's]"}),
     (("--json",), {"is_flag": True, "help": "JSON on standard output, nothing else there."}),
+    (("--quiet", "-q"), {"is_flag": True, "help": "Standard error for errors and warnings only."}),
 ]
 
 
 def output_of(context: click.Context) -> Output:
-    """Return where this command's words go."""
-    return Output(as_json=bool(context.ensure_object(dict).get("json")))
+    """Return where this command prints."""
+    given = context.ensure_object(dict)
+    return Output(as_json=bool(given.get("json")), quiet=bool(given.get("quiet")))
 
 
 def stack_of(context: click.Context) -> Stack:
-    """Return the stack that is asked for, and say which it is: nobody shall take one for another."""
+    """Return the stack that is asked for, and name it on standard error."""
     given = context.ensure_object(dict)
     wanted = Wanted(
         **{name: given[name] for name in ("stack", "local", "profile", "region") if name in given}
     )
-    with busy("Looking for the stack"):
+    output = output_of(context)
+    with nullcontext() if output.quiet else busy("Looking for the stack"):
         stack = find(wanted)
-    output_of(context).say(str(stack), "dim")
+    output.say(str(stack), "dim")
     return stack
+
+
+def require_consent(*, yes: bool) -> None:
+    """Raise a usage error where `agreed` could not ask."""
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("Standard input is not a terminal, so this can't be confirmed: add --yes.")
+
+
+def agreed(question: str, output: Output, *, yes: bool) -> bool:
+    """Return whether the user wants it: `yes`, or the answer at the terminal."""
+    if yes or click.confirm(question, err=True):
+        return True
+    output.warn("Nothing was done.", "")
+    return False
 
 
 def same_stack(context: click.Context) -> str:

@@ -3,10 +3,10 @@
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from waterhook_cli.errors import WIDTH, plain, wrapped
+from waterhook_cli.errors import plain
 
 _STYLES = {"COMPLETED": "green", "ACCEPTED": "cyan", "STARTING": "cyan", "RUNNING": "cyan"}
 _LABEL = 12
@@ -24,18 +24,37 @@ _STEERING = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """With `as_json`, standard output gets JSON and nothing else."""
+    """With `as_json`, standard output gets JSON and nothing else. With `quiet`, standard error gets no `say`.
+
+    No line is wrapped: a command in it stays in one piece, on a terminal and in a pipe.
+    """
 
     as_json: bool = False
+    quiet: bool = False
 
     def say(self, text: str, style: str = "") -> None:
-        """Tell the person at the terminal something."""
-        for line in wrapped(text):
-            console(stderr=True).print(Text(line, style=style))
+        """Print what is only of interest to a person on standard error, unless `quiet`."""
+        if not self.quiet:
+            self.warn(text, style)
+
+    def warn(self, text: str, style: str = "yellow") -> None:
+        """Print a line on standard error."""
+        console(stderr=True).print(Text(plain(text), style=style))
 
     def result(self, text: str | Text = "") -> None:
         """Print a line of the result."""
         console().print(text if isinstance(text, Text) else Text(plain(text)))
+
+    def rows(self, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+        """Print a table: aligned, with its heads, on a terminal; elsewhere tab-separated, without heads, as gh does."""
+        found = [tuple(map(plain, row)) for row in rows]
+        if not console().is_terminal:
+            click.echo("".join("\t".join(row) + "\n" for row in found), nl=False)
+        elif found:
+            widths = [max(map(len, column)) for column in zip(heads, *found, strict=True)]
+            for row, style in ((heads, "bold"), *((row, "") for row in found)):
+                cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+                self.result(Text("  ".join(cells).rstrip(), style=style))
 
     def json(self, value: Any) -> None:
         """Print JSON: on a terminal indented; elsewhere on one line, and word for word if it is text already."""
@@ -61,14 +80,11 @@ class Output:
                 self.result(Text.assemble((name.ljust(_LABEL), "dim"), (told, style_of(told))))
 
     def point(self, mark: str, style: str, text: str, then: str = "") -> None:
-        """Print a marked paragraph, and below it what to do."""
-        margin = " " * (_LABEL - 3)
-        head, *rest = wrapped(text, WIDTH - len(margin)) or [""]
-        self.result(Text.assemble((mark.ljust(len(margin)), style), head))
-        for line in rest:
-            console().print(Text(margin + line))
-        for index, line in enumerate(wrapped(then, WIDTH - len(margin) - 3)):
-            console().print(Text(margin + ("-> " if index == 0 else "   ") + line))
+        """Print a marked line, and below it what to do."""
+        width = _LABEL - 3
+        self.result(Text.assemble((mark.ljust(width), style), plain(text)))
+        if then:
+            self.result(Text(f"{'':{width}}-> {plain(then)}"))
 
 
 def read_json(text: str) -> Any:
@@ -108,10 +124,12 @@ def style_of(status: str) -> str:
 
 
 def moment(text: object) -> str:
-    """Return an RFC 3339 time as the clock on the wall shows it, to the second."""
+    """Return an RFC 3339 time in UTC, to the second; any other text as it is. A time without zone is UTC."""
     try:
-        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
+        found = datetime.fromisoformat(str(text))
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
         return str(text or "")
 
 

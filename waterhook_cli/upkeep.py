@@ -1,6 +1,5 @@
 """What an operator does to a stack: look what is wrong with it, publish again, erase."""
 
-import sys
 from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
@@ -11,12 +10,20 @@ from waterhook.models import Status
 from waterhook_cli import doctor as checkup
 from waterhook_cli.erase import CannotErase, Erased, Eraser, NoSuchExecution
 from waterhook_cli.errors import ExitCode, Problem
-from waterhook_cli.options import ExecutionId, Moment, common, output_of, stack_of
+from waterhook_cli.options import (
+    ExecutionId,
+    Moment,
+    agreed,
+    common,
+    output_of,
+    require_consent,
+    stack_of,
+)
 from waterhook_cli.output import Output
 from waterhook_cli.redeliver import Redelivery, Sent
-from waterhook_cli.target import Stack
 
 _OUTCOMES = [str(status) for status in Status if status.is_final]
+_YES = click.option("--yes", "-y", is_flag=True, help="Don't ask. Needed where there is no terminal.")
 
 
 @click.command()
@@ -29,7 +36,7 @@ def doctor(context: click.Context) -> None:
 
 
 @click.command()
-@click.option("--id", "ids", type=ExecutionId(), multiple=True, help="This one; may be given again.")
+@click.argument("ids", type=ExecutionId(), metavar="[ID]...", nargs=-1)
 @click.option(
     "--status",
     type=click.Choice(_OUTCOMES, case_sensitive=False),
@@ -40,6 +47,7 @@ def doctor(context: click.Context) -> None:
 @click.option("--until", type=Moment(), help="Ended before.")
 @click.option("--undelivered", is_flag=True, help="Only those that were never published.")
 @click.option("--dry-run", is_flag=True, help="Only list which ones it would be.")
+@_YES
 @common
 @click.pass_context
 def redeliver(
@@ -51,20 +59,29 @@ def redeliver(
     *,
     undelivered: bool,
     dry_run: bool,
+    yes: bool,
 ) -> None:
     """Publish notifications again: the same id, time and data."""
     if not (ids or status or since or until or undelivered):
-        raise click.UsageError("Say which: --id, --status, --since, --until or --undelivered.")
+        raise click.UsageError("Say which: an ID, --status, --since, --until or --undelivered.")
+    if not dry_run:
+        require_consent(yes=yes)
     output, stack = output_of(context), stack_of(context)
     redelivery = Redelivery(
         stack.client("dynamodb"),
         stack.client("lambda"),
         table=stack.output("TableName"),
-        notify_function=stack.resource("NotifyFunction"),
+        notify_function=stack.output("NotifyFunctionName"),
     )
-    found = redelivery.find(
-        ids or None, status=status, since=since, until=until, undelivered_only=undelivered
+    found = list(
+        redelivery.find(ids or None, status=status, since=since, until=until, undelivered_only=undelivered)
     )
+    if ids and not found:
+        raise Problem(ExitCode.NOT_FOUND, "no execution that has ended goes by that id and those filters")
+    many = f"{len(found)} notification{'' if len(found) == 1 else 's'}"
+    question = f"Publish {many} again, to every subscriber of {stack}?"
+    if found and not dry_run and not agreed(question, output, yes=yes):
+        context.exit(ExitCode.ENDED_OTHERWISE)
     told: list[dict[str, Any]] = []
     for execution_id in found:
         sent = None if dry_run else redelivery.send(execution_id)
@@ -77,8 +94,6 @@ def redeliver(
     output.say(
         f"{len(told)} would be published again." if dry_run else f"{done} of {len(told)} published again."
     )
-    if ids and not told:
-        raise Problem(ExitCode.NOT_FOUND, "no execution that has ended goes by that id and those filters")
     if not dry_run and done < len(told):
         context.exit(ExitCode.ENDED_OTHERWISE)
 
@@ -88,15 +103,16 @@ def _sent(sent: Sent) -> str:
 
 
 @click.command()
-@click.option("--id", "execution_id", type=ExecutionId(), required=True, help="The execution.")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.argument("execution_id", type=ExecutionId(), metavar="ID")
+@_YES
 @common
 @click.pass_context
 def erase(context: click.Context, execution_id: str, *, yes: bool) -> None:
-    """Erase an execution: its record and its output, for good."""
+    """Erase an execution: its record and its output, permanently."""
+    require_consent(yes=yes)
     output, stack = output_of(context), stack_of(context)
-    if not yes:
-        _confirm(execution_id, stack)
+    if not agreed(f"Erase {execution_id} from {stack}? It can't be undone.", output, yes=yes):
+        context.exit(ExitCode.ENDED_OTHERWISE)
     eraser = Eraser(
         stack.client("dynamodb"),
         stack.client("s3"),
@@ -112,12 +128,6 @@ def erase(context: click.Context, execution_id: str, *, yes: bool) -> None:
         output.json(_as_json(erased))
     else:
         _tell(erased, output)
-
-
-def _confirm(execution_id: str, stack: Stack) -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError("Nobody is here to be asked whether to erase: add --yes.")
-    click.confirm(f"Erase {execution_id} from {stack}? It can't be undone.", abort=True, err=True)
 
 
 def _as_json(erased: Erased) -> dict[str, Any]:

@@ -100,21 +100,21 @@ def test_an_execution_is_submitted_read_listed_published_again_and_erased(
     listed = told(home, "list", "--status", "completed", "--limit", "50")
     assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
     stack.wait_for_notification(execution_id)
-    found = told(home, "redeliver", "--id", execution_id, "--since", "1h", "--dry-run")
+    found = told(home, "redeliver", execution_id, "--since", "1h", "--dry-run")
     assert found["executions"] == [{"execution_id": execution_id, "redelivered": False}]
-    sent = told(home, "redeliver", "--id", execution_id)["executions"]
+    sent = told(home, "redeliver", execution_id, "--yes")["executions"]
     assert [(entry["execution_id"], entry["redelivered"]) for entry in sent] == [(execution_id, True)]
     first, second = stack.peek(execution_id)
     assert first == second
-    erased = told(home, "erase", "--id", execution_id, "--yes")
+    erased = told(home, "erase", execution_id, "--yes")
     assert (erased["record"], erased["notified"]) == (True, True)
     assert run(home, "status", execution_id).exit_code == 3
-    assert run(home, "erase", "--id", execution_id, "--yes").exit_code == 3
+    assert run(home, "erase", execution_id, "--yes").exit_code == 3
 
 
 def test_one_that_runs_is_not_erased_and_one_that_has_ended_not_cancelled(home: Path) -> None:
     running = told(home, "submit", "support-chat", "--input", json.dumps(SLOW))["execution_id"]
-    assert run(home, "erase", "--id", running, "--yes").exit_code == 1
+    assert run(home, "erase", running, "--yes").exit_code == 1
     ended = told(home, "submit", "instant", "--follow")["execution_id"]
     late = run(home, "cancel", ended, "--json")
     assert (late.exit_code, json.loads(late.stdout)["previous_status"]) == (1, "COMPLETED")
@@ -185,9 +185,9 @@ def test_the_documented_permissions_are_enough_and_what_is_missing_is_said() -> 
     said = json.loads(visitor.run("doctor", "--json").stdout)["findings"]
     assert {finding["check"] for finding in said if finding["level"] == "unknown"} == {"the API"}, said
     nobody = "0" * 32
-    for command, words in (("redeliver", []), ("erase", ["--yes"])):
+    for command in ("redeliver", "erase"):
         visitor.may(documented(command))
-        result = visitor.run(command, "--id", nobody, *words)
+        result = visitor.run(command, nobody, "--yes")
         assert result.exit_code == 3, result.stderr
-    result = visitor.run("redeliver", "--undelivered")
-    assert (result.exit_code, "not allowed: DescribeStackResource" in result.stderr) == (4, True)
+    result = visitor.run("redeliver", "--undelivered", "--yes")
+    assert (result.exit_code, "not allowed: Scan" in result.stderr) == (4, True)

@@ -49,6 +49,10 @@ class Deployed:
     error: str | None = None
     """The code that CloudFormation answers everything with."""
     asked: list[Asked] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)
+    """What is in its table, as DynamoDB's JSON."""
+    invoked: list[Any] = field(default_factory=list)
+    """The payloads that its functions were called with; each answers that it published COMPLETED."""
     credentials: set[str] = field(default_factory=set)
     """What CloudFormation was asked with."""
 
@@ -79,7 +83,13 @@ class Deployed:
             return 403, _refused(self.error, "it is so")
         if name not in {None, NAME}:
             return 400, _refused("ValidationError", f"Stack with id {name} does not exist")
-        outputs = {"ApiUrl": f"{self.url}/live", "StateMachineArn": MACHINE} | self.outputs
+        outputs = {
+            "ApiUrl": f"{self.url}/live",
+            "StateMachineArn": MACHINE,
+            "TableName": "table",
+            "BucketName": "bucket",
+            "NotifyFunctionName": "notify",
+        } | self.outputs
         told = "".join(
             f"<{kind}s>"
             + "".join(
@@ -107,7 +117,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        if self.path == "/":
+        target = self.headers.get("X-Amz-Target", "")
+        if target.startswith("DynamoDB"):
+            key = json.loads(body).get("Key")
+            found = [item for item in self.stack.items if key is None or key.items() <= item.items()]
+            said = {"Items": found} if target.endswith("Scan") else {"Item": found[0]} if found else {}
+            self._say(200, json.dumps(said))
+        elif self.path.startswith("/2015-03-31/functions/notify/"):
+            self.stack.invoked.append(json.loads(body))
+            self._say(200, json.dumps({"redelivered": True, "outcome": "COMPLETED"}))
+        elif self.path == "/":
             self.stack.credentials.add(self.headers["Authorization"].partition("Credential=")[2][:4])
             asked = parse_qs(body.decode())
             status, text = self.stack.described(asked.get("StackName", [None])[0])

@@ -1,8 +1,18 @@
 """The command as people use it: what is printed where, and the exit code of every way it can end."""
 
+import fcntl
 import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -27,8 +37,35 @@ def run(
     with runner.isolated_filesystem():
         result = runner.invoke(cli, words, input=given, prog_name="waterhook")
     assert "Traceback" not in result.stderr
-    assert all(len(line) <= 80 for line in result.stderr.splitlines())
     return result
+
+
+def at_terminal(*words: str, on: Deployed, answer: str = "", columns: int = 60) -> tuple[int, str]:
+    """The exit code of a command line in a terminal of that width, and what is on the screen in the end.
+
+    `answer` is typed in.
+    """
+    controller, terminal = pty.openpty()
+    size = struct.pack("HHHH", 24, columns, 0, 0)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+    path = os.pathsep.join(sys.path)
+    with TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "waterhook_cli", *words],
+            cwd=folder,
+            env=os.environ | on.environment | {"PYTHONPATH": path, "TERM": "dumb", "NO_COLOR": "1"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        os.write(controller, answer.encode())
+        screen = b""
+        with suppress(OSError):  # EIO: the last one with the terminal open has ended
+            while read := os.read(controller, 65536):
+                screen += read
+        os.close(controller)
+        return process.wait(), screen.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture
@@ -69,7 +106,11 @@ EXITS: dict[str, tuple[list[str], list[Answer], int]] = {
     "an input that is not there": (["submit", "bot", "--input", "@nowhere.json"], [], 2),
     "a time that is none": (["redeliver", "--since", "yesterday"], [], 2),
     "a redelivery of what?": (["redeliver"], [], 2),
-    "nobody to confirm": (["erase", "--id", ID], [], 2),
+    "an erasure that can't be confirmed": (["erase", ID], [], 2),
+    "a redelivery that can't be confirmed": (["redeliver", ID], [], 2),
+    "a redelivery of nothing": (["redeliver", "--undelivered", "--yes"], [], 0),
+    "a redelivery of an unknown id": (["redeliver", ID, "--yes"], [], 3),
+    "a region that is none": (["list", "--region", "x y"], [], 4),
     "both here and there": (["list", "--local", "--stack", "a"], [], 2),
     "no such stack": (["list", "--stack", "other"], [], 3),
     "no local stack": (["list", "--local"], [], 3),
@@ -270,12 +311,155 @@ def test_what_comes_from_elsewhere_does_not_steer_the_terminal(stack: Deployed) 
 def test_a_command_that_is_told_finds_the_same_stack(stack: Deployed) -> None:
     stack.api = [ACCEPTED]
     hint = f"waterhook status {ID} --follow --stack {NAME} --region us-east-1"
-    said = run("submit", "bot", "--stack", NAME, "--region", "us-east-1", on=stack).stderr
-    assert hint in said.replace("\n", " ")
+    words = ["submit", "bot", "--stack", NAME, "--region", "us-east-1"]
+    # In one piece, so that it can be copied: in a pipe, and on a terminal that is not as wide.
+    assert hint in run(*words, on=stack).stderr
+    assert hint in at_terminal(*words, on=stack, columns=40)[1]
 
 
-def test_which_stack_is_asked_is_said(stack: Deployed) -> None:
-    assert f"the stack {NAME} (us-east-1)" in run("list", on=stack).stderr
+def test_which_stack_is_asked_is_on_standard_error_unless_it_is_quiet(stack: Deployed) -> None:
+    stack.api = [(200, {"executions": listed("a"), "next": "more"})]
+    result = run("list", "--limit", "1", on=stack)
+    assert f"the stack {NAME} (us-east-1)\n" in result.stderr
+    assert NAME not in result.stdout
+    for quiet in ("--quiet", "-q"):
+        silent = run("list", "--limit", "1", quiet, on=stack)
+        assert (silent.stdout, silent.stderr) == (result.stdout, "")
+
+
+def test_following_quietly_prints_nothing_but_the_output_and_what_went_wrong(stack: Deployed) -> None:
+    stack.api = [(200, document())]
+    result = run("status", ID, "--follow", "--quiet", on=stack)
+    assert (result.stdout, result.stderr) == (OUTPUT, "")
+    stack.api = [(200, document("FAILED", error_message="that is why"))]
+    result = run("status", ID, "--follow", "--quiet", on=stack)
+    assert (result.exit_code, result.stderr) == (1, "FAILED: that is why\n")
+    stack.error = "AccessDenied"
+    assert "not allowed" in run("status", ID, "--quiet", on=stack).stderr
+
+
+def test_a_list_has_heads_on_a_terminal_and_tabs_in_a_pipe(stack: Deployed) -> None:
+    entries = [
+        {
+            "execution_id": ID,
+            "status": "FAILED",
+            "created_at": "2026-01-31T09:00:00.123Z",
+            "chatbot_id": "a b",
+        },
+        {"execution_id": ID, "status": "TIMED_OUT", "created_at": "2026-01-31T10:00:00+01:00"},
+    ]
+    stack.api = [(200, {"executions": entries, "next": None})]
+    assert run("list", on=stack).stdout.splitlines() == [
+        f"{ID}\tFAILED\t2026-01-31T09:00:00Z\ta b",
+        f"{ID}\tTIMED_OUT\t2026-01-31T09:00:00Z\t",
+    ]
+    code, screen = at_terminal("list", "-q", on=stack, columns=80)
+    assert code == 0
+    assert screen.splitlines() == [
+        f"{'ID':32}  STATUS     ACCEPTED              CHATBOT",
+        f"{ID}  FAILED     2026-01-31T09:00:00Z  a b",
+        f"{ID}  TIMED_OUT  2026-01-31T09:00:00Z",
+    ]
+
+
+def ended(execution_id: str) -> dict[str, Any]:
+    return {
+        "execution_id": {"S": execution_id},
+        "status": {"S": "FAILED"},
+        "finished_at": {"S": "2026-01-01T00:00:00.000Z"},
+        "expires_at": {"N": "99999999999"},
+    }
+
+
+def test_a_redelivery_names_stack_and_number_and_waits_for_a_yes(stack: Deployed) -> None:
+    stack.items = [ended(ID), ended("1e" * 16)]
+    code, screen = at_terminal("redeliver", "--status", "failed", on=stack, answer="n\n", columns=200)
+    assert (code, stack.invoked) == (1, [])
+    question = f"Publish 2 notifications again, to every subscriber of the stack {NAME} (us-east-1)? [y/N]"
+    assert question in screen
+    assert "Nothing was done." in screen
+    code, screen = at_terminal("redeliver", ID, on=stack, answer="y\n", columns=200)
+    assert (code, stack.invoked) == (0, [{"redeliver": {"execution_id": ID}}])
+    assert "Publish 1 notification again" in screen
+
+
+def test_without_a_terminal_a_redelivery_needs_a_yes_and_a_dry_run_does_not(stack: Deployed) -> None:
+    stack.items = [ended(ID)]
+    refused = run("redeliver", ID, on=stack)
+    assert (refused.exit_code, "add --yes" in refused.stderr, stack.invoked) == (2, True, [])
+    assert run("redeliver", ID, "--dry-run", on=stack).stdout == f"{ID}\n"
+    assert stack.invoked == []
+    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}  COMPLETED\n"
+    assert len(stack.invoked) == 1
+
+
+def test_an_erasure_that_is_not_wanted_ends_without_one(stack: Deployed) -> None:
+    code, screen = at_terminal("erase", ID, on=stack, answer="n\n", columns=200)
+    assert code == 1
+    assert f"Erase {ID} from the stack {NAME} (us-east-1)? It can't be undone. [y/N]" in screen
+
+
+def piped(*words: str, on: Deployed, reader: str) -> tuple[list[int], str]:
+    """The exit codes of a command line and of what reads it, and what is on standard error."""
+    path = os.pathsep.join(sys.path)
+    script = f'"$@" | {reader}; echo "${{PIPESTATUS[@]}}" >&3'
+    read, write = os.pipe()
+    with TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [  # noqa: S607  # wherever bash is
+                "bash",
+                "-c",
+                f"exec 3>&{write}; {script}",
+                "bash",
+                sys.executable,
+                "-m",
+                "waterhook_cli",
+                *words,
+            ],
+            cwd=folder,
+            env=os.environ | on.environment | {"PYTHONPATH": path},
+            pass_fds=[write],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(write)
+        _, stderr = process.communicate(timeout=60)
+        with os.fdopen(read) as codes:
+            return [int(code) for code in codes.read().split()], stderr
+
+
+@pytest.mark.parametrize("words", [["list", "--all"], ["list", "--all", "--json"], ["status", ID]])
+def test_a_reader_that_has_seen_enough_causes_no_traceback(stack: Deployed, words: list[str]) -> None:
+    entries = listed(*(f"{number:032x}" for number in range(5000)))
+    large = {"executions": entries, "next": None}
+    stack.api = [(200, large if words[0] == "list" else document(final_output=["x" * 100] * 5000))]
+    codes, stderr = piped(*words, "--quiet", on=stack, reader="head -n 1")
+    assert (codes[0] in {0, 1}, codes[1], stderr) == (True, 0, "")
+    # What fits into the pipe is written when nobody reads it any more, if at all.
+    stack.api = [(200, {"executions": listed("a"), "next": None})]
+    assert piped("list", "-q", on=stack, reader="true")[1] == ""
+
+
+def test_ctrl_c_is_no_traceback(stack: Deployed) -> None:
+    stack.api = [(200, document("RUNNING"))]
+    path = os.pathsep.join(sys.path)
+    with TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "waterhook_cli", "status", ID, "--follow"],
+            cwd=folder,
+            env=os.environ | stack.environment | {"PYTHONPATH": path},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        while "RUNNING" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert f"To watch it again: waterhook status {ID} --follow\n" in said
+    assert "Traceback" not in said
 
 
 def test_a_fault_of_the_command_is_called_one(stack: Deployed) -> None:
