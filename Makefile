@@ -15,8 +15,8 @@ AUDIT := .venv-audit/bin/python
 # What is active in the user's shell must not decide what is built or whose account is asked.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
 unexport PIP_USER PIP_TARGET PIP_PREFIX UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT
-# Only the goals that are about a stack of the user's own, and are asked for alone, see the user's account.
-OWN_ACCOUNT := waterhook redeliver erase smoke-aws
+# Only these goals, each on its own, see the variables of the user's account: smoke-aws uses it, env unsets them.
+OWN_ACCOUNT := smoke-aws env
 ifneq (,$(filter-out $(OWN_ACCOUNT),$(or $(MAKECMDGOALS),help)))
 unexport $(filter-out AWS_CA_BUNDLE,$(filter AWS_% SAM_%,$(.VARIABLES)))
 endif
@@ -27,7 +27,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-boot/bin/uv)
 UV_FILE := $(filter .venv-boot/%,$(UV))
 
 # An environment whose Python is gone is made again.
-$(shell for env in .venv .venv-aws .venv-audit; do $$env/bin/python -c "" 2>/dev/null || rm -f $$env/.stamp; done)
+$(shell for env in .venv .venv-aws .venv-awscli .venv-audit; do $$env/bin/python -c "" 2>/dev/null || rm -f $$env/.stamp; done)
 
 .PHONY: help
 help: ## Print this list
@@ -36,7 +36,7 @@ help: ## Print this list
 # ---- Environments -------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local AWS (.venv-aws)
+setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp ## Install the tools, the local AWS and the AWS CLI
 
 # Whichever Python 3 there is can install uv; uv then finds or fetches the one this project runs on.
 .venv-boot/bin/uv:
@@ -56,9 +56,11 @@ setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local 
 
 .venv/.stamp: requirements-dev.txt | $(UV_FILE)
 .venv-aws/.stamp: local/requirements.txt | $(UV_FILE)
+.venv-awscli/.stamp: requirements-awscli.txt | $(UV_FILE)
 .venv-audit/.stamp: requirements-audit.txt requirements-guard.txt | $(UV_FILE)
-.venv/.stamp .venv-aws/.stamp .venv-audit/.stamp: .python-version
-	@echo "Installing $(@D) from $(filter %.txt,$^)"
+# Standard output belongs to the goal: a shell evaluates that of `make env`.
+.venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .venv-audit/.stamp: .python-version
+	@echo "Installing $(@D) from $(filter %.txt,$^)" >&2
 	@[ -x $(@D)/bin/python$(PYTHON_VERSION) ] || rm -rf $(@D)
 	@[ -d $(@D) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) $(@D) || { \
 		echo "make setup: no Python $(PYTHON_VERSION) found here or downloaded: install it, with pyenv for one" >&2; \
@@ -68,7 +70,8 @@ setup: .venv/.stamp .venv-aws/.stamp ## Install the tools (.venv) and the local 
 
 .PHONY: lock
 lock: $(UV_FILE) ## Compile the requirements again, at the newest versions that fit
-	@for name in layers/waterhook/requirements local/requirements requirements-dev requirements-audit; do \
+	@for name in layers/waterhook/requirements local/requirements requirements-dev \
+			requirements-awscli requirements-audit; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal \
 			--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url $$name.in -o $$name.txt \
 			|| exit 1; \
@@ -108,7 +111,7 @@ lint-fix: .venv/.stamp ## Let ruff mend what it can
 	$(PY) -m ruff format .
 
 .PHONY: unit
-unit: .venv/.stamp ## The fast tests: nothing is deployed
+unit: .venv/.stamp .venv-awscli/.stamp ## The fast tests: nothing is deployed
 	$(PYTEST) -n auto -m "not e2e"
 
 .PHONY: test
@@ -128,36 +131,26 @@ picture: .venv/.stamp ## Draw the state machine into docs/architecture.md again
 # ---- The laptop ---------------------------------------------------------------------------------------------
 
 .PHONY: up
-up: setup ## Start the local AWS with the application in it (ARGS=--auth: permissions enforced)
+up: .venv/.stamp .venv-aws/.stamp ## Start the local AWS with the application in it (ARGS=--auth: permissions enforced)
 	@$(PY) -m local.runner up $(ARGS)
 
 .PHONY: down
 down: .venv/.stamp ## Stop it; nothing stays behind
 	@$(PY) -m local.runner down
 
+.PHONY: env
+env: .venv/.stamp .venv-awscli/.stamp ## eval "$(make -s env)": aws, sam and waterhook use the local stack
+	@$(PY) -m local.runner env
+
 .PHONY: demo
-demo: setup ## One execution, shown (SCENARIO=failure, timeout, cancel or flaky: how it may go)
+demo: .venv/.stamp .venv-aws/.stamp ## One execution, shown (SCENARIO=failure, timeout, cancel or flaky: how it may go)
 	@$(PY) -m local.runner demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
 .PHONY: soak
 soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)
 	@$(PY) -m local.soak $(ARGS)
 
-# ---- A deployed stack: the one of `make up` while there is one, else the user's on AWS -------------------------
-
-WATERHOOK = PYTHONPATH=layers/waterhook $(PY) -m waterhook_cli
-
-.PHONY: waterhook
-waterhook: .venv/.stamp ## The command for people at a terminal (ARGS="submit support-chat --follow")
-	@$(WATERHOOK) $(ARGS)
-
-.PHONY: redeliver
-redeliver: .venv/.stamp ## Publish outcomes again (ARGS="--since 24h --dry-run")
-	@$(WATERHOOK) redeliver $(ARGS)
-
-.PHONY: erase
-erase: .venv/.stamp ## Erase an execution for good (ARGS="--id ID")
-	@$(WATERHOOK) erase $(ARGS)
+# ---- An account of the user's (the command itself is local/bin/waterhook) --------------------------------------
 
 .PHONY: smoke-aws
 smoke-aws: setup ## Deploy to your AWS account, run one execution, delete all (ARGS="--chatbot ID")
@@ -166,4 +159,4 @@ smoke-aws: setup ## Deploy to your AWS account, run one execution, delete all (A
 .PHONY: clean
 clean: ## Stop everything and remove what the other targets made
 	@if [ -x $(PY) ]; then $(PY) -m local.runner down; fi
-	rm -rf .venv .venv-aws .venv-audit .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-aws .venv-awscli .venv-audit .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

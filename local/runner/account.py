@@ -46,8 +46,7 @@ def reserve_for_following(endpoint_url: str, concurrency: int) -> None:
 def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:
     """Where the deployed stack answers, as seen from this machine."""
     aws = session()
-    stacks = aws.client("cloudformation", endpoint_url=endpoint_url).describe_stacks(StackName=STACK_NAME)
-    named = {output["OutputKey"]: output["OutputValue"] for output in stacks["Stacks"][0]["Outputs"]}
+    named = named_outputs(endpoint_url)
     key_id = named.get("ApiKeyId")
     api_key = ""
     if key_id:
@@ -64,6 +63,13 @@ def outputs(endpoint_url: str, waterflai_base_url: str) -> Outputs:
         table_name=named["TableName"],
         waterflai_base_url=waterflai_base_url,
     )
+
+
+def named_outputs(endpoint_url: str) -> dict[str, str]:
+    """The outputs of the deployed stack, by their names in the template."""
+    stacks = session().client("cloudformation", endpoint_url=endpoint_url)
+    (stack,) = stacks.describe_stacks(StackName=STACK_NAME)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
 def reachable_api_url(endpoint_url: str, api_url: str) -> str:

@@ -3,14 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from . import environment, interrupts
+from . import account, environment, interrupts
 from .errors import RunnerError
 from .outputs import Outputs
 from .scenarios import SCENARIOS
 from .screen import Screen
 from .services import Upstream
+from .shell import assignments
 from .stack import HOME, LocalStack, end_abandoned
 
 
@@ -18,6 +19,7 @@ def run(words: Sequence[str]) -> int:
     """Carry out one command line; the exit code. An error the user can act on is printed."""
     interrupts.check()
     arguments = _parser().parse_args(words)
+    of_shell = dict(os.environ)
     environment.isolate(os.environ)
     try:
         match arguments.command:
@@ -29,6 +31,8 @@ def run(words: Sequence[str]) -> int:
                 _demo(arguments.scenario, auth=arguments.auth)
             case "status":
                 return _status()
+            case "env":
+                _env(of_shell)
             case _:
                 return _lint()
     except RunnerError as error:
@@ -53,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--scenario", choices=SCENARIOS, default="success", help="what is shown")
     commands.add_parser("down", help="end what `up` started")
     commands.add_parser("status", help="say what is running and where")
+    commands.add_parser("env", help="print what makes a shell use the local stack")
     commands.add_parser("lint", help="check the template and the state machine")
     return parser
 
@@ -82,6 +87,18 @@ def _status() -> int:
     return 0
 
 
+def _env(of_shell: Mapping[str, str]) -> None:
+    outputs = LocalStack().running()
+    if outputs is None:
+        raise RunnerError("No local stack is up: `make up` starts one.")
+    lines = assignments(outputs, account.named_outputs(outputs.endpoint_url), HOME, of_shell)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.write(
+        f"aws, sam and waterhook of this shell use the local stack at {outputs.endpoint_url}.\n"
+        "For an account on AWS open another shell.\n"
+    )
+
+
 def _demo(name: str, *, auth: bool) -> None:
     from .demo import run as run_demo  # noqa: PLC0415  # an HTTP client that the other commands don't need
 
@@ -108,3 +125,5 @@ def _tell(screen: Screen, outputs: Outputs) -> None:
     screen.line()
     screen.line(f"  curl -H 'x-api-key: {outputs.api_key}' -d '{{\"input_data\": {{}}}}' \\")
     screen.line(f"    {outputs.api_url}/v1/executions/support-chat/async")
+    screen.line()
+    screen.line('For aws, sam and waterhook in this shell: eval "$(make -s env)"')

@@ -21,13 +21,19 @@ def isolate(environ: MutableMapping[str, str]) -> None:
 
     Profiles and endpoints go, and so do the files they are read from; loopback is never sent to a proxy.
     """
-    for name in [name for name in environ if name.startswith(("AWS_", "SAM_")) and name != "AWS_CA_BUNDLE"]:
+    for name in [name for name in environ if leads_elsewhere(name)]:
         del environ[name]
     environ.update(CREDENTIALS)
     environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION, AWS_EC2_METADATA_DISABLED="true")
     environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     for name in ("NO_PROXY", "no_proxy"):
-        environ[name] = ",".join(filter(None, [environ.get(name), _LOOPBACK]))
+        if not environ.get(name, "").endswith(_LOOPBACK):
+            environ[name] = ",".join(filter(None, [environ.get(name), _LOOPBACK]))
+
+
+def leads_elsewhere(name: str) -> bool:
+    """Whether a variable may lead a client of AWS to another account or endpoint."""
+    return name.startswith(("AWS_", "SAM_")) and name != "AWS_CA_BUNDLE"
 
 
 def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:

@@ -3,14 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from local.runner import environment
+from local.runner import account
 from local.runner.client import StackClient
+from local.runner.shell import assignments
 from tests.e2e.account import aws, output
 from tests.infra.markdown import Block, block
 from tests.infra.template import ROOT
@@ -18,36 +19,23 @@ from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.e2e
 
-# The tools that the commands call, from this environment; the AWS CLI itself is none of it.
-TOOLS = {"sam": "samcli", "aws": "tests.support.aws_cli", "waterhook": "waterhook_cli"}
 type Shell = Callable[[Block], str]
 
 
 @pytest.fixture(scope="module")
 def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """Runs a block in the checkout, with the outputs of the shared stack in its environment; what it printed."""
-    tools, home = tmp_path_factory.mktemp("tools"), tmp_path_factory.mktemp("home")
-    for name, module in TOOLS.items():
-        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', encoding="utf-8")
-        (tools / name).chmod(0o755)
-    outputs = stack.outputs
-    env = environment.for_tools(outputs.endpoint_url) | {
-        "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
-        "HOME": str(home),
-        "TMPDIR": str(home),  # the SAM CLI leaves folders there
-        "__SAM_CLI_APP_DIR": str(home),
-        "SAM_CLI_TELEMETRY": "0",
-        "SAM_CLI_POLL_DELAY": "0.2",
-        "PYTHONPATH": str(ROOT / "layers" / "waterhook"),
-        "WATERHOOK_LOCAL": os.environ["WATERHOOK_TEST_STACK"],
-        "API_URL": outputs.api_url,
-        "API_KEY": outputs.api_key,
-        "TOPIC_ARN": outputs.topic_arn,
-        "STATE_MACHINE_ARN": outputs.state_machine_arn,
-    }
+    """Runs a block in the checkout, in a shell that has evaluated `make env`; returns what it printed."""
+    home = tmp_path_factory.mktemp("home")
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    local = Path(os.environ["WATERHOOK_TEST_STACK"])
+    named = account.named_outputs(stack.outputs.endpoint_url)
+    prepared = "\n".join(assignments(stack.outputs, named, local, env))
+    # The SAM CLI leaves folders there, and polls every few seconds.
+    env |= {"TMPDIR": str(home), "__SAM_CLI_APP_DIR": str(home)}
+    prepared += "\nexport SAM_CLI_POLL_DELAY=0.2"
 
     def run(one: Block) -> str:
-        command = ["bash", "-euo", "pipefail", "-c", one.text]
+        command = ["bash", "-euo", "pipefail", "-c", f"{prepared}\n{one.text}"]
         done = subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S
         )

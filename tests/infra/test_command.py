@@ -46,22 +46,16 @@ def test_it_installs_with_all_that_it_imports_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("goals", "seen"),
-    [
-        (["redeliver"], "the-user-s"),
-        (["erase"], "the-user-s"),
-        (["waterhook"], "the-user-s"),
-        (["up"], ""),
-        (["redeliver", "up"], ""),
-    ],
+    [(["env"], "the-user-s"), (["smoke-aws"], "the-user-s"), (["up"], ""), (["env", "up"], "")],
 )
-def test_make_shows_the_user_s_account_to_nothing_but_the_command(
+def test_make_shows_the_user_s_account_to_these_goals_only(
     tmp_path: Path, goals: list[str], seen: str
 ) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "profile: $AWS_PROFILE"\n', encoding="utf-8")
     python.chmod(0o755)
     # The environments are taken for made, and a shell script for their Python.
-    stamps = ["-o", ".venv/.stamp", "-o", ".venv-aws/.stamp"]
+    stamps = [word for env in (".venv", ".venv-aws", ".venv-awscli") for word in ("-o", f"{env}/.stamp")]
     made = subprocess.run(
         ["make", "-s", *stamps, *goals, f"PY={python}"],  # noqa: S607  # wherever make is
         cwd=ROOT,

@@ -50,7 +50,7 @@ def test_a_sample_of_a_trigger_is_taken_in(given: Any, source: str) -> None:
 
 
 def test_the_detail_of_the_sample_on_the_bus_is_a_request() -> None:
-    entry = sample("bus")
+    (entry,) = sample("bus")
     assert entry["DetailType"] == "Waterflai Execution Requested"
     assert Request.from_dict(json.loads(entry["Detail"]), DEFAULTS).chatbot_id == "support-chat"
 
