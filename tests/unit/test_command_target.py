@@ -127,6 +127,6 @@ def test_its_folder_can_be_named(deployed: Deployed, here: Path, tmp_path: Path)
 
 def test_a_stack_of_something_else_is_said_to_be_one(deployed: Deployed, here: Path) -> None:
     stack = find(Wanted(stack=NAME), {"AWS_REGION": "eu-west-1"}, here)
-    with pytest.raises(Problem, match="has no output TableName") as caught:
-        stack.output("TableName")
+    with pytest.raises(Problem, match="has no output TopicArn") as caught:
+        stack.output("TopicArn")
     assert caught.value.exit_code == ExitCode.NOT_FOUND
