@@ -97,12 +97,14 @@ def status(context: click.Context, execution_id: str, *, following: bool) -> Non
     metavar="STATUS",
     help="Only these: RUNNING, FAILED, ...",
 )
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many at most."
+)
 @click.option("--all", "every", is_flag=True, help="All of them, whatever the limit.")
 @common
 @click.pass_context
 def browse(context: click.Context, wanted: str | None, limit: int, *, every: bool) -> None:
-    """List the executions you have started, newest first."""
+    """List the executions that you have started, newest first."""
     output, api = output_of(context), Api.of(stack_of(context))
     found = api.executions(wanted)
     listed = list(found if every else islice(found, limit))

@@ -78,6 +78,7 @@ _UNANSWERED: list[tuple[tuple[type[Exception], ...], str, str]] = [
         "{endpoint_url} can't be reached ({kind})",
         "Check the network, the region and AWS_ENDPOINT_URL.",
     ),
+    ((aws.InvalidRegionError,), "{text}", "Check --region, AWS_REGION and the profile's region."),
     ((aws.BotoCoreError,), "AWS can't be asked: {text}", _CREDENTIALS),
 ]
 _DENIED = {
@@ -106,9 +107,11 @@ def denied(error: Exception) -> bool:
 
 
 def explained(error: Exception) -> Problem | None:
-    """Return what an exception of botocore means to the user, or None for any other exception."""
+    """Return what an exception of botocore or of the operating system means to the user, or None for any other."""
     if isinstance(error, aws.ClientError):
         return _answered(error)
+    if isinstance(error, OSError):  # a disk that is full, for example
+        return Problem(ExitCode.UNAVAILABLE, one_line(error))
     for kinds, what, do in _UNANSWERED:
         if isinstance(error, kinds):
             known: dict[str, Any] = getattr(error, "kwargs", {})

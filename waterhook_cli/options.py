@@ -170,10 +170,10 @@ class Moment(click.ParamType):
         """Return it with its zone; a usage error says that it is none."""
         if isinstance(value, datetime):
             return value
-        if ago := _AGO.fullmatch(value):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         try:
+            if ago := _AGO.fullmatch(value):
+                return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
             moment = datetime.fromisoformat(value)
-        except ValueError:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
             self.fail("expected a time: 2026-01-31T09:00Z, 90m, 24h", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -58,6 +58,8 @@ class Account:
         config = _CONFIG if self.endpoint_url is None else _CONFIG.merge(_LOOPBACK)
         try:
             return open_client(service, endpoint_url=self.endpoint_url, config=config)
+        except BotoCoreError:  # some of these are ValueErrors, too
+            raise
         except ValueError as error:
             raise Problem(ExitCode.UNAVAILABLE, f"{error}: look at AWS_ENDPOINT_URL") from error
 

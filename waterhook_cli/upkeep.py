@@ -30,7 +30,7 @@ _YES = click.option("--yes", "-y", is_flag=True, help="Don't ask. Needed where t
 @common
 @click.pass_context
 def doctor(context: click.Context) -> None:
-    """Check secret, address, key, subscriptions, quota, alarms, records."""
+    """Check the stack and what it depends on."""
     output, stack = output_of(context), stack_of(context)
     context.exit(checkup.examine(checkup.checks(stack), output))
 

@@ -105,6 +105,9 @@ EXITS: dict[str, tuple[list[str], list[Answer], int]] = {
     "an input that is no object": (["submit", "bot", "--input", "[1]"], [], 2),
     "an input that is not there": (["submit", "bot", "--input", "@nowhere.json"], [], 2),
     "a time that is none": (["redeliver", "--since", "yesterday"], [], 2),
+    "a time before all times": (["redeliver", "--since", "0001-01-01T00:00+14:00"], [], 2),
+    "a time too long ago": (["redeliver", "--since", "999999d"], [], 2),
+    "a list without an end": (["list", "--limit", "9" * 30], [], 2),
     "a redelivery of what?": (["redeliver"], [], 2),
     "an erasure that can't be confirmed": (["erase", ID], [], 2),
     "a redelivery that can't be confirmed": (["redeliver", ID], [], 2),
@@ -161,6 +164,9 @@ def test_what_aws_refuses_is_said_in_words(stack: Deployed, error: str, said: st
         ({"AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials were found"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}, "can't be reached"),
         ({"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense"),
+        ({"AWS_REGION": "x y"}, "Check --region, AWS_REGION and"),
+        ({"AWS_CONFIG_FILE": __file__}, "Unable to parse config file"),
+        ({"AWS_PROFILE": "nobody"}, "no AWS profile 'nobody' is configured"),
     ],
 )
 def test_what_is_not_set_up_is_said_in_words(stack: Deployed, env: dict[str, Any], said: str) -> None:
@@ -399,10 +405,10 @@ def test_an_erasure_that_is_not_wanted_ends_without_one(stack: Deployed) -> None
     assert f"Erase {ID} from the stack {NAME} (us-east-1)? It can't be undone. [y/N]" in screen
 
 
-def piped(*words: str, on: Deployed, reader: str) -> tuple[list[int], str]:
+def piped(*words: str, on: Deployed, reader: str, target: str = "/dev/stdout") -> tuple[list[int], str]:
     """The exit codes of a command line and of what reads it, and what is on standard error."""
     path = os.pathsep.join(sys.path)
-    script = f'"$@" | {reader}; echo "${{PIPESTATUS[@]}}" >&3'
+    script = f'"$@" > {target} | {reader}; echo "${{PIPESTATUS[@]}}" >&3'
     read, write = os.pipe()
     with TemporaryDirectory() as folder:
         process = subprocess.Popen(
@@ -439,6 +445,18 @@ def test_a_reader_that_has_seen_enough_causes_no_traceback(stack: Deployed, word
     # What fits into the pipe is written when nobody reads it any more, if at all.
     stack.api = [(200, {"executions": listed("a"), "next": None})]
     assert piped("list", "-q", on=stack, reader="true")[1] == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_disk_that_is_full_is_no_fault_of_the_command(stack: Deployed) -> None:
+    stack.api = [(200, {"executions": listed("a"), "next": None})]
+    codes, stderr = piped("list", "-q", on=stack, reader="true", target="/dev/full")
+    assert codes[0] == 4
+    assert stderr == "waterhook: [Errno 28] No space left on device\n"
+
+
+def test_no_command_is_described_by_half_a_sentence() -> None:
+    assert "..." not in run("--help").stdout.partition("Commands:")[2]
 
 
 def test_ctrl_c_is_no_traceback(stack: Deployed) -> None:
