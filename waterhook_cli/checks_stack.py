@@ -1,10 +1,8 @@
-"""`doctor` looks at the stack itself: its state, its reserved concurrency, its alarms, its records."""
+"""`doctor` looks at the stack itself: its state, its reserved concurrency, its alarms."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from waterhook.models import iso
-from waterhook.sweep import UNFINISHED_INDEX
 from waterhook_cli.api import Api
 from waterhook_cli.errors import Problem, Refused
 from waterhook_cli.findings import Finding
@@ -12,7 +10,6 @@ from waterhook_cli.target import Resource, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
-    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
 
 _ALARMS = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
@@ -21,11 +18,6 @@ RECOMMENDED_FOLLOW_CONCURRENCY = 50
 MIN_UNRESERVED = 100
 # "Concurrent executions" of Lambda in Service Quotas, and its default. A new account may have 10.
 _QUOTA_CODE, _DEFAULT_QUOTA = "L-B99A9384", 1000
-# notify goes on trying, and after it a sweep every quarter of an hour.
-_UNTOLD_S = 1800.0
-_OVERDUE_S = 3600.0
-_LOOKED_AT = 200
-_NAMED = 3
 
 
 def state(stack: Stack) -> Iterator[Finding]:
@@ -134,47 +126,3 @@ def alarms(cloudwatch: "CloudWatchClient", resources: Iterable[Resource]) -> Ite
         )
     if not ringing:
         yield Finding.ok(f"none of {len(found)} alarms rings")
-
-
-def records(dynamodb: "DynamoDBClient", table: str, now: float) -> Iterator[Finding]:
-    """Look for outcomes that were never published, and executions that should long have ended.
-
-    Reads the index of what is still to be notified, and the oldest of the records in it.
-    """
-    pages = dynamodb.get_paginator("scan").paginate(
-        TableName=table,
-        IndexName=UNFINISHED_INDEX,
-        FilterExpression="created_at < :before",
-        ExpressionAttributeValues={":before": {"S": iso(now - _UNTOLD_S) or ""}},
-    )
-    found = [(item["created_at"]["S"], item["execution_id"]["S"]) for page in pages for item in page["Items"]]
-    untold: list[str] = []
-    overdue: list[str] = []
-    for _, execution_id in sorted(found)[:_LOOKED_AT]:
-        item = dynamodb.get_item(
-            TableName=table,
-            Key={"execution_id": {"S": execution_id}},
-            ProjectionExpression="finished_at, notified_at, deadline",
-        ).get("Item", {})
-        if "finished_at" in item:
-            if "notified_at" not in item and item["finished_at"]["S"] < (iso(now - _UNTOLD_S) or ""):
-                untold.append(execution_id)
-        elif "deadline" in item and int(item["deadline"]["N"]) < now - _OVERDUE_S:
-            overdue.append(execution_id)
-    if untold:
-        yield Finding.problem(
-            f"the outcome of {_some(untold)} was never published", "waterhook redeliver --undelivered"
-        )
-    if overdue:
-        yield Finding.problem(
-            f"{_some(overdue)} should have ended more than an hour ago",
-            "Look at the execution of the state machine that has this id in its name; stopping it closes the record.",
-        )
-    if not untold and not overdue:
-        yield Finding.ok("no execution is overdue, no outcome unpublished")
-
-
-def _some(ids: list[str]) -> str:
-    """Return how many there are, and the first of them."""
-    count = f"{len(ids)} execution{'s' if len(ids) > 1 else ''}"
-    return f"{count} ({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''})"

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from waterhook_cli import checks_stack, checks_topic, checks_upstream
+from waterhook_cli import checks_records, checks_stack, checks_topic, checks_upstream
 from waterhook_cli.api import Api, sender
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.findings import Check, Finding, Level
@@ -22,8 +22,11 @@ _STYLES = {
 _ANSWER_S = 10
 
 
-def checks(stack: Stack) -> Iterator[Check]:
-    """Yield the checks of a stack; each asks when it is looked through, not before."""
+def checks(stack: Stack, options: str = "") -> Iterator[Check]:
+    """Yield the checks of a stack; each asks when it is looked through, not before.
+
+    `options` are those that a `waterhook` command needs to find the same stack.
+    """
     given, client = stack.parameters, stack.client
     base_url = given.get("WaterflaiBaseUrl", "")
     secret_arn = given.get("WaterflaiApiKeySecretArn", "")
@@ -55,15 +58,25 @@ def checks(stack: Stack) -> Iterator[Check]:
     )
     yield Check("alarms", lambda: checks_stack.alarms(client("cloudwatch"), resources()))
     yield Check("alarms' mail", lambda: checks_topic.alarm_mail(client("sns"), resources()))
-    yield Check("dead letters", lambda: checks_topic.dead_letters(client("sqs"), resources()))
+    yield Check(
+        "dead letters",
+        lambda: checks_topic.dead_letters(
+            client("sqs"), client("sns"), stack.output("TopicArn"), resources()
+        ),
+    )
     yield Check(
         "records",
-        lambda: checks_stack.records(client("dynamodb"), stack.output("TableName"), time.time()),
+        lambda: checks_records.records(
+            client("dynamodb"), stack.output("TableName"), time.time(), given, options
+        ),
     )
 
 
-def examine(to_do: Iterable[Check], output: Output) -> ExitCode:
-    """Tell what the checks find, each as soon as it is known, and return how the command ends."""
+def examine(to_do: Iterable[Check], output: Output, aws_needs: str = "") -> ExitCode:
+    """Print what the checks find, each as soon as it is known, and return the exit code.
+
+    `aws_needs` is what an `aws` command needs to reach the same account; it is named where there is such a command.
+    """
     found: list[tuple[Check, Finding]] = []
     for check in to_do:
         for finding in check.findings():
@@ -77,6 +90,8 @@ def examine(to_do: Iterable[Check], output: Output) -> ExitCode:
             for check, finding in found
         ]
         output.json({"findings": listed, "count": {level: count[level] for level in Level}})
+    if aws_needs and any("aws " in finding.do for _, finding in found):
+        output.say(f"The aws commands above need: {aws_needs}")
     output.say(summary(count))
     return ExitCode.PROBLEMS if count[Level.PROBLEM] else ExitCode.OK
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -111,8 +112,16 @@ def agreed(question: str, output: Output, *, yes: bool) -> bool:
 def same_stack(context: click.Context) -> str:
     """Return the options to add to a command that we tell the user of, so that it finds the same stack."""
     given = context.ensure_object(dict)
-    named = [f" --{name} {given[name]}" for name in ("stack", "profile", "region") if name in given]
+    named = [
+        f" --{name} {shlex.quote(given[name])}" for name in ("stack", "profile", "region") if name in given
+    ]
     return "".join(named) + (" --local" if "local" in given else "")
+
+
+def aws_options(context: click.Context) -> str:
+    """Return the options with which an `aws` command reaches the account of this one."""
+    given = context.ensure_object(dict)
+    return " ".join(f"--{name} {shlex.quote(given[name])}" for name in ("profile", "region") if name in given)
 
 
 class JsonObject(click.ParamType):

@@ -14,9 +14,11 @@ from waterhook_cli.options import (
     ExecutionId,
     Moment,
     agreed,
+    aws_options,
     common,
     output_of,
     require_consent,
+    same_stack,
     stack_of,
 )
 from waterhook_cli.output import Output
@@ -32,7 +34,8 @@ _YES = click.option("--yes", "-y", is_flag=True, help="Don't ask. Needed where t
 def doctor(context: click.Context) -> None:
     """Check the stack and what it depends on."""
     output, stack = output_of(context), stack_of(context)
-    context.exit(checkup.examine(checkup.checks(stack), output))
+    needs = 'eval "$(make -s env)"' if stack.local else aws_options(context)
+    context.exit(checkup.examine(checkup.checks(stack, same_stack(context)), output, needs))
 
 
 @click.command()

@@ -3,18 +3,21 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from tests.support.aws import Secret, Table, Topic, client_error
+from tests.support.aws import Failing, Secret, Table, Topic, client_error
 from tests.support.builders import KEY, REGION, record, running_record, verdict
 from tests.support.clock import NOW
 from tests.support.server import Server, Step, closed_port, hang_up, raw, reply, stall
 from waterhook.models import Status, iso
+from waterhook.record import to_attribute
 from waterhook_cli.api import Api, sender
-from waterhook_cli.checks_stack import alarms, concurrency, records, state
+from waterhook_cli.checks_records import records as examine_records
+from waterhook_cli.checks_stack import alarms, concurrency, state
 from waterhook_cli.checks_stack import api as look_at_api
 from waterhook_cli.checks_topic import alarm_mail, dead_letters, subscriptions
 from waterhook_cli.checks_upstream import secret as look_at_secret
@@ -182,6 +185,11 @@ def test_an_alarm_that_rings_is_seen_with_its_reason() -> None:
 
 
 LATER = NOW + 2 * 3600
+CAPS = {"MaxRunning": "2", "MaxRunningPerChatbot": "0"}
+
+
+def records(client: Any, table: str, now: float) -> Iterable[Finding]:
+    return examine_records(client, table, now, CAPS, " --stack shop")
 
 
 def test_records_that_are_well_are_left_alone(table: Table) -> None:
@@ -201,12 +209,63 @@ def test_an_outcome_that_was_never_published_is_seen(table: Table) -> None:
     finding = only(records(table.client, table.name, LATER))
     assert finding.level == PROBLEM
     assert finding.what.startswith("the outcome of 1 execution (0f0f")
-    assert finding.do == "waterhook redeliver --undelivered"
+    assert finding.do == "waterhook redeliver --undelivered --stack shop"
 
 
-def test_an_outcome_that_may_be_on_its_way_is_not(table: Table) -> None:
-    table.put(running_record(**verdict(finished_at=iso(LATER - 1700))))
-    assert only(records(table.client, table.name, LATER)).level == OK
+@pytest.mark.parametrize(("ago_s", "level"), [(290, OK), (310, WARNING), (1790, WARNING), (1810, PROBLEM)])
+def test_an_outcome_that_is_not_published_minutes_after_the_end_is_seen(
+    table: Table, ago_s: int, level: Level
+) -> None:
+    table.put(running_record(**verdict(finished_at=iso(LATER - ago_s))))
+    assert only(records(table.client, table.name, LATER)).level == level
+
+
+def wait(table: Table, digit: str, **waiting: str) -> None:
+    """Put a record that waits to start, in the form in which the functions write it."""
+    accepted = record(execution_id=digit * 32, deadline=int(LATER), unfinished=digit)
+    more = {"waiting": to_attribute(waiting)} if waiting else {}
+    table.client.put_item(TableName=table.name, Item=accepted.to_item() | more)
+
+
+def test_executions_that_wait_to_start_are_counted_by_their_reason(table: Table) -> None:
+    wait(table, "a", reason="queued", since="2026-01-01T00:10:00.000Z")
+    wait(
+        table, "b", reason="queued", since="2026-01-01T00:05:00.000Z", next_attempt_at="2026-01-01T02:01:00Z"
+    )
+    wait(table, "c", reason="upstream_busy", since="2026-01-01T00:20:00.000Z")
+    busy, queued = sorted(records(table.client, table.name, LATER), key=lambda finding: finding.what)
+    assert (busy.level, queued.level) == (WARNING, WARNING)
+    assert busy.what == (
+        f"1 execution ({'c' * 32}) waits for Waterflai, which takes no more jobs now, "
+        "the oldest since 2026-01-01T00:20:00Z"
+    )
+    assert queued.what.startswith("2 executions (")
+    assert queued.what.endswith(
+        ") wait for a free slot (MaxRunning is 2, MaxRunningPerChatbot is 0), "
+        "the oldest since 2026-01-01T00:05:00Z, next attempt at 2026-01-01T02:01:00Z"
+    )
+
+
+@pytest.mark.parametrize("waiting", [{}, {"reason": "of another version"}])
+def test_an_execution_that_waits_for_no_known_reason_is_seen(table: Table, waiting: dict[str, str]) -> None:
+    wait(table, "a", **waiting)
+    finding = only(records(table.client, table.name, LATER))
+    assert finding.level == WARNING
+    assert finding.what.endswith(") waits for their start, the oldest since 2026-01-01T00:00:00Z")
+
+
+def test_an_execution_that_was_just_accepted_is_no_backlog(table: Table) -> None:
+    wait(table, "a", reason="queued")
+    assert only(records(table.client, table.name, NOW + 299)).level == OK
+
+
+def test_many_executions_are_read_in_batches_and_the_rest_is_named(table: Table) -> None:
+    for number in range(1001):
+        table.put(running_record(execution_id=f"{number:032x}", deadline=int(LATER), unfinished="0"))
+    running, rest = records(table.client, table.name, LATER)
+    assert (running.level, rest.level) == (OK, NOTE)
+    assert "; 1000 have been running for more than 5 minutes" in running.what
+    assert rest.what == "only the oldest 1000 of 1001 executions were examined"
 
 
 def test_an_execution_that_should_have_ended_is_seen(table: Table) -> None:
@@ -359,17 +418,111 @@ def test_alarms_that_nobody_hears_are_seen(topic: Topic) -> None:
     assert list(alarm_mail(sns, [FOLLOW])) == []
 
 
+def redrive(topic: Topic, queue_arn: str) -> None:
+    """Name a dead-letter queue for the topic's subscription."""
+    (entry,) = topic.sns.list_subscriptions_by_topic(TopicArn=topic.arn)["Subscriptions"]
+    topic.sns.set_subscription_attributes(
+        SubscriptionArn=entry["SubscriptionArn"],
+        AttributeName="RedrivePolicy",
+        AttributeValue=json.dumps({"deadLetterTargetArn": queue_arn}),
+    )
+
+
+def queue(topic: Topic, name: str, messages: int = 0) -> tuple[str, str]:
+    """Make a queue of a name that no other test has; return its URL and ARN."""
+    url = topic.sqs.create_queue(QueueName=f"{name}-{uuid4().hex}")["QueueUrl"]
+    for _ in range(messages):
+        topic.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    attributes = topic.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    return url, attributes["QueueArn"]
+
+
+def letters(topic: Topic, *urls: str, sqs: Any = None, sns: Any = None) -> list[Finding]:
+    resources = [Resource("DeadLetterQueue", "AWS::SQS::Queue", url) for url in urls]
+    resources.append(Resource("ResultsQueue", "AWS::SQS::Queue", "never looked at"))
+    return list(dead_letters(sqs or topic.sqs, sns or topic.sns, topic.arn, resources))
+
+
 def test_dead_letters_are_seen(topic: Topic) -> None:
-    resources = [
-        Resource("ResultsQueue", "AWS::SQS::Queue", "never looked at"),
-        Resource("DeadLetterQueue", "AWS::SQS::Queue", topic.queue_url),
-    ]
-    assert only(dead_letters(topic.sqs, resources)).level == OK
-    topic.sqs.send_message(QueueUrl=topic.queue_url, MessageBody="{}")
-    topic.sqs.send_message(QueueUrl=topic.queue_url, MessageBody="{}")
-    topic.sqs.receive_message(QueueUrl=topic.queue_url)
-    finding = only(dead_letters(topic.sqs, resources))
+    url, _ = queue(topic, "dead")
+    assert only(letters(topic, url)).level == OK
+    topic.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    topic.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    topic.sqs.receive_message(QueueUrl=url)
+    finding = only(letters(topic, url))
     assert (finding.level, finding.what[:20]) == (PROBLEM, "2 in DeadLetterQueue")
+
+
+def test_dead_letters_of_a_subscription_are_seen_in_the_queue_that_it_names(topic: Topic) -> None:
+    own, _ = queue(topic, "own")
+    full, arn = queue(topic, "of-a-subscriber", messages=3)
+    redrive(topic, arn)
+    problem, fine = letters(topic, own)
+    assert (problem.level, fine.level) == (PROBLEM, OK)
+    assert problem.what.startswith("3 in of-a-subscriber-")
+    assert f"the dead-letter queue of the subscription of sqs {topic_queue(topic)}" in problem.what
+    assert full in problem.do
+    assert fine.what == "1 of 2 dead-letter queues are empty"
+
+
+def test_a_dead_letter_queue_of_stack_and_subscription_is_counted_once(topic: Topic) -> None:
+    url, arn = queue(topic, "results", messages=1)
+    redrive(topic, arn)
+    assert only(letters(topic, url)).what.startswith("1 in DeadLetterQueue")
+
+
+@pytest.mark.parametrize("where", ["us-east-1:210987654321", "eu-west-1:123456789012"])
+def test_a_dead_letter_queue_of_another_account_or_region_is_named(topic: Topic, where: str) -> None:
+    own, _ = queue(topic, "own")
+    redrive(topic, f"arn:aws:sqs:{where}:theirs")
+    unknown, fine = letters(topic, own)
+    region, account = where.split(":")
+    assert (unknown.level, fine.level) == (UNKNOWN, OK)
+    assert f"theirs, the dead-letter queue of the subscription of sqs {topic_queue(topic)}" in unknown.what
+    assert unknown.what.endswith(f"not looked at, it is in account {account}, {region}")
+
+
+def topic_queue(topic: Topic) -> str:
+    (entry,) = topic.sns.list_subscriptions_by_topic(TopicArn=topic.arn)["Subscriptions"]
+    return entry["Endpoint"]
+
+
+def test_a_dead_letter_queue_that_is_gone_is_a_problem(topic: Topic) -> None:
+    own, _ = queue(topic, "own")
+    url, arn = queue(topic, "gone")
+    redrive(topic, arn)
+    topic.sqs.delete_queue(QueueUrl=url)
+    problem, fine = letters(topic, own)
+    assert (problem.level, fine.level) == (PROBLEM, OK)
+    assert "does not exist: a notification that can't be delivered is lost" in problem.what
+
+
+def test_a_queue_that_may_not_be_read_keeps_no_other_from_being_read(topic: Topic) -> None:
+    own, _ = queue(topic, "own", messages=1)
+    redrive(topic, queue(topic, "secret")[1])
+    sqs = Failing(topic.sqs, {"get_queue_url": client_error("AccessDenied", 403)})
+    problem, unknown = letters(topic, own, sqs=sqs)
+    assert (problem.level, unknown.level) == (PROBLEM, UNKNOWN)
+    assert "you are not allowed to" in unknown.what
+
+
+class Foreign:
+    """SNS with a topic whose subscription is of another account."""
+
+    def __init__(self, sns: Any) -> None:
+        self.get_paginator = sns.get_paginator
+
+    def get_subscription_attributes(self, **asked: str) -> None:
+        raise client_error("AuthorizationError", 403)
+
+
+def test_a_subscription_that_only_its_owner_may_read_is_named(topic: Topic) -> None:
+    sns: Any = Foreign(topic.sns)
+    finding = only(subscriptions(sns, topic.arn, "BOTH"))
+    assert finding.level == UNKNOWN
+    assert "of account 123456789012: not looked at" in finding.what
+    own, _ = queue(topic, "own")
+    assert only(letters(topic, own, sns=sns)).level == OK
 
 
 # ---- All of it ----
@@ -415,6 +568,12 @@ def test_a_problem_decides_how_it_ends_and_a_warning_does_not(capsys: pytest.Cap
         "warning  " + "so so " * 29 + "so so",
         "         -> " + "do " * 39 + "do",
     ]
+    fix = Check("c", lambda: [Finding.warning("odd", "aws sns subscribe")])
+    assert examine([warning], Output(), "--region eu-west-1") == ExitCode.OK
+    assert examine([fix], Output(), "--region eu-west-1") == ExitCode.OK
+    assert capsys.readouterr().err == (
+        "1 warning\nThe aws commands above need: --region eu-west-1\n1 warning\n"
+    )
     assert examine([warning, problem], Output(as_json=True)) == ExitCode.PROBLEMS
     told = json.loads(capsys.readouterr().out)
     assert told["findings"][1] == {"check": "b", "level": "problem", "what": "bad", "do": "mend it"}
