@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from waterhook_cli.api import Api
 from waterhook_cli.errors import Problem, Refused
 from waterhook_cli.findings import Finding
@@ -68,9 +70,18 @@ def concurrency(
     if wanted == "0":
         yield _recommended(quota, unreserved)
         return
-    for function in (entry.physical for entry in resources if entry.name == "FollowFunction"):
-        found: Mapping[str, Any] = functions.get_function_concurrency(FunctionName=function)
-        reserved = found.get("ReservedConcurrentExecutions")
+    names = [entry.physical for entry in resources if entry.name == "FollowFunction"]
+    found = dict(_reservations(functions, names))
+    possible = reservable(unreserved)
+    if int(wanted) > possible and all(reserved is None for reserved in found.values()):
+        yield Finding.problem(
+            f"FollowConcurrency is {wanted}, but nothing is reserved and {possible} can be: Lambda keeps "
+            f"{MIN_UNRESERVED} unreserved",
+            f"Deploy with FollowConcurrency={possible}, or request a higher quota first: "
+            f"{quota_request(quota, unreserved, int(wanted))}",
+        )
+        return
+    for function, reserved in found.items():
         if str(reserved) != wanted:
             yield Finding.warning(
                 f"FollowConcurrency is {wanted}, but the follow function reserves "
@@ -80,9 +91,33 @@ def concurrency(
             )
 
 
+def _reservations(functions: "LambdaClient", names: Iterable[str]) -> Iterator[tuple[str, int | None]]:
+    """Yield each function that exists with its reserved concurrency, None where it reserves none."""
+    for name in names:
+        try:
+            answer: Mapping[str, Any] = functions.get_function_concurrency(FunctionName=name)
+        except ClientError as error:
+            # A stack whose deployment was rolled back lists what is deleted, too.
+            if error.response["Error"].get("Code") != "ResourceNotFoundException":
+                raise
+        else:
+            yield name, answer.get("ReservedConcurrentExecutions")
+
+
 def reservable(unreserved: int) -> int:
     """Return how many of so many unreserved concurrent executions a function may still reserve."""
     return max(unreserved - MIN_UNRESERVED, 0)
+
+
+def quota_request(quota: int, unreserved: int, wanted: int) -> str:
+    """Return the command that requests the lowest quota under which so many more can be reserved."""
+    reserved = quota - unreserved
+    # The default is the least to request: accounts that have less of it are new ones.
+    needed = max(_DEFAULT_QUOTA, reserved + MIN_UNRESERVED + wanted)
+    return (
+        "aws service-quotas request-service-quota-increase "
+        f"--service-code lambda --quota-code {_QUOTA_CODE} --desired-value {needed}"
+    )
 
 
 def _recommended(quota: int, unreserved: int) -> Finding:
@@ -93,15 +128,12 @@ def _recommended(quota: int, unreserved: int) -> Finding:
             f"{now}. The account's quota allows to reserve {RECOMMENDED_FOLLOW_CONCURRENCY}",
             f"Deploy with FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY} to get results sooner.",
         )
-    reserved_by_others = quota - unreserved
-    # The default is the least to request: accounts that have less of it are new ones.
-    needed = max(_DEFAULT_QUOTA, reserved_by_others + MIN_UNRESERVED + RECOMMENDED_FOLLOW_CONCURRENCY)
     return Finding.note(
         f"{now}. The account's quota is too low to reserve {RECOMMENDED_FOLLOW_CONCURRENCY}: "
         f"Lambda keeps {MIN_UNRESERVED} unreserved",
         "Request a higher quota, then deploy with "
-        f"FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY}: aws service-quotas request-service-quota-increase "
-        f"--service-code lambda --quota-code {_QUOTA_CODE} --desired-value {needed}",
+        f"FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY}: "
+        f"{quota_request(quota, unreserved, RECOMMENDED_FOLLOW_CONCURRENCY)}",
     )
 
 

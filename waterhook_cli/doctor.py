@@ -35,6 +35,11 @@ def checks(stack: Stack, options: str = "") -> Iterator[Check]:
     def resources() -> list[Resource]:
         return stack.resources()
 
+    # First: where the quota is too low, the deployment fails and nothing else can be well.
+    yield Check(
+        "concurrency",
+        lambda: checks_stack.concurrency(client("lambda"), resources(), given, local=bool(stack.local)),
+    )
     yield Check("the stack", lambda: checks_stack.state(stack))
     yield Check("the API", lambda: checks_stack.api(Api.of(stack)))
     yield Check(
@@ -51,10 +56,6 @@ def checks(stack: Stack, options: str = "") -> Iterator[Check]:
         lambda: checks_topic.subscriptions(
             client("sns"), stack.output("TopicArn"), given.get("Delivery", "")
         ),
-    )
-    yield Check(
-        "concurrency",
-        lambda: checks_stack.concurrency(client("lambda"), resources(), given, local=bool(stack.local)),
     )
     yield Check("alarms", lambda: checks_stack.alarms(client("cloudwatch"), resources()))
     yield Check("alarms' mail", lambda: checks_topic.alarm_mail(client("sns"), resources()))

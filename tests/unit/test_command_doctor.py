@@ -22,7 +22,7 @@ from waterhook_cli.checks_stack import api as look_at_api
 from waterhook_cli.checks_topic import alarm_mail, dead_letters, subscriptions
 from waterhook_cli.checks_upstream import secret as look_at_secret
 from waterhook_cli.checks_upstream import upstream
-from waterhook_cli.doctor import examine
+from waterhook_cli.doctor import checks, examine
 from waterhook_cli.errors import ExitCode, Problem
 from waterhook_cli.findings import Check, Finding, Level
 from waterhook_cli.output import Output
@@ -144,6 +144,49 @@ def test_a_reservation_that_was_changed_outside_the_stack_is_seen(reserved: int 
     assert (fine.level, changed.level) == (OK, WARNING)
     assert f"reserves {'nothing' if reserved is None else reserved}" in changed.what
     assert changed.do.endswith("--function-name shop-Follow --reserved-concurrent-executions 50")
+
+
+class RolledBack(Functions):
+    """Lambda after a deployment that was rolled back: the stack lists the follow function, and it is gone."""
+
+    def get_function_concurrency(self, **asked: str) -> dict[str, int]:
+        raise client_error("ResourceNotFoundException", 404)
+
+
+@pytest.mark.parametrize("functions", [RolledBack(120), Functions(120)], ids=["rolled back", "deployed"])
+def test_a_quota_too_low_for_follow_concurrency_is_a_problem_with_its_numbers(functions: Functions) -> None:
+    fine, finding = room(functions)
+    assert (fine.level, finding.level) == (OK, PROBLEM)
+    assert finding.what == (
+        "FollowConcurrency is 50, but nothing is reserved and 20 can be: Lambda keeps 100 unreserved"
+    )
+    assert "FollowConcurrency=20" in finding.do
+    assert finding.do.endswith("--desired-value 1000")
+
+
+def test_a_rolled_back_stack_whose_reservation_fits_has_no_fault_of_concurrency() -> None:
+    assert only(room(RolledBack(1000))).level == OK
+
+
+def test_the_quota_is_the_first_check_and_a_denied_call_stops_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[str] = []
+
+    class Denying:
+        def client(self, service: str) -> Any:
+            asked.append(service)
+            raise client_error("AccessDeniedException", 403)
+
+    account: Any = Denying()
+    outputs = {"TopicArn": "arn:of:a:topic", "TableName": "table", "ApiUrl": "https://api.test/live"}
+    first, second, *_ = checks(Stack("shop", account, "CREATE_COMPLETE", outputs, {}))
+    assert (first.about, second.about) == ("concurrency", "the stack")
+    stack_is_fine = Check("the stack", lambda: [Finding.ok("fine")])
+    assert examine([first, stack_is_fine], Output()) == ExitCode.OK
+    assert asked == ["lambda"]
+    marks = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert marks == ["unknown", "ok"]
 
 
 @pytest.mark.parametrize("follow_concurrency", ["0", "12"])
@@ -540,14 +583,14 @@ def test_what_it_may_not_see_it_says_and_goes_on(capsys: pytest.CaptureFixture[s
         yield Finding.ok("one is well")
         raise client_error("AuthorizationError", 403)
 
-    checks = [
+    to_do = [
         Check("subscriptions", half_way),
         Check("alarms", raising(client_error("Throttling"))),
         Check("concurrency", raising(EndpointConnectionError(endpoint_url="http://lambda"))),
         Check("dead letters", raising(Problem(ExitCode.NOT_FOUND, "it has no output"))),
         Check("records", lambda: [Finding.ok("all is there")]),
     ]
-    assert examine(checks, Output()) == ExitCode.OK
+    assert examine(to_do, Output()) == ExitCode.OK
     printed = capsys.readouterr()
     marks = [line.split()[0] for line in printed.out.splitlines() if line[0] != " "]
     assert marks == ["ok", "unknown", "unknown", "unknown", "unknown", "ok"]
