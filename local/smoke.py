@@ -8,12 +8,11 @@ stays (its stack is aws-sam-cli-managed-default).
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,22 @@ from local.runner.account import reachable_api_url
 from local.runner.client import execution_id_of, notification
 from local.runner.definition import write_for_local_aws
 from local.runner.errors import RunnerError
+from local.runner.files import locked
+from local.runner.processes import end, start
 from local.runner.sam import desk, override
 from local.runner.screen import Screen
+from local.teardown import DELETE_S, STOP_S, Teardown, code_of, is_missing
 from waterhook_cli import target
 from waterhook_cli.api import Api
-from waterhook_cli.checks_stack import reservable
-from waterhook_cli.errors import Problem
+from waterhook_cli.checks_stack import MIN_UNRESERVED, quota_request, reservable
+from waterhook_cli.errors import Problem, denied
 
 WORKSHOP = environment.ROOT / ".local" / "smoke"
 # Cold starts, a first TLS handshake, and whatever the chatbot itself takes.
 LIMIT_S = 900.0
+DEPLOY_S = 1800.0
 _SQS_WAIT_S = 5
-_LINES_OF_A_LOG = 15
-# What stays when a stack is deleted, on purpose; ours was never anybody's.
-_KEPT = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue")
+_PREFIX = "waterhook-smoke-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,65 +55,109 @@ class Wish:
 
 
 class Smoke:
-    """One deployment of its own name, from its creation to its end."""
+    """One deployment under a name of its own, from its creation to its deletion."""
 
     def __init__(self, account: target.Account, wish: Wish, screen: Screen) -> None:
         """Touch nothing yet."""
         self._account = account
         self._wish = wish
         self._screen = screen
-        self._name = f"waterhook-smoke-{uuid.uuid4().hex[:8]}"
+        self._name = f"{_PREFIX}{uuid.uuid4().hex[:8]}"
+        self._secret_name = _secret_of(self._name)
+        self._running: tuple[Api, str] | None = None
 
     def run(self, secret_arn: str | None, api_key: str | None) -> dict[str, Any]:
-        """Return the notification of a COMPLETED execution. Raises RunnerError where anything else came of it.
+        """Return the notification of a COMPLETED execution.
 
-        Whatever happens after the first resource was created, all is deleted again, unless it is to be kept.
+        All that was created is deleted again, whatever happens, unless it is to be kept. Raises RunnerError where
+        the execution did not complete, or where something could not be deleted.
         """
         self._require_quota()
-        with self._screen.step("Build (sam build)"):
-            self._sam("build", "--template-file", str(environment.ROOT / "template.yaml"))
-        with self._secret(secret_arn, api_key) as secret, self._deployed(secret) as stack:
-            return self._one_execution(stack)
+        # Also for the case that this process is killed.
+        self._screen.line(f"Stack {self._name}; to delete what is left of it: {_again(self._name)}")
+        with ExitStack() as workshop:
+            # Two runs at the same time would share its build folder.
+            workshop.enter_context(locked(WORKSHOP / "lock"))
+            with self._screen.step("Build (sam build)"):
+                self._sam("build", "--template-file", str(environment.ROOT / "template.yaml"))
+            try:
+                secret = secret_arn or self._create_secret(api_key)
+                with self._screen.step(f"Deploy {self._name} (sam deploy), at most {DEPLOY_S / 60:.0f} min"):
+                    self._deploy(secret)
+                workshop.close()
+                event = self._one_execution(self._found())
+            except BaseException:
+                workshop.close()
+                self._end(own_secret=not secret_arn, failed=True)
+                raise
+        if left := self._end(own_secret=not secret_arn):
+            raise RunnerError(left)
+        return event
+
+    def _end(self, *, own_secret: bool, failed: bool = False) -> str:
+        """Delete everything; return what could not be done as one text, empty where all was.
+
+        Ctrl-C has no effect meanwhile.
+        """
+        interrupts.ignore()
+        teardown = Teardown(self._account, self._screen.line)
+        if failed:
+            with teardown.step("read the events of the stack"):
+                self._show_failures(teardown)
+        if self._wish.keep:
+            self._screen.line(f"{self._name} is kept. To delete it: {_again(self._name)}")
+            return ""
+        if self._running:
+            api, execution_id = self._running
+            with teardown.step(f"cancel execution {execution_id}, whose job may still run"):
+                api.cancel(execution_id)
+        left = clean_up(teardown, self._screen, self._name, self._secret_name if own_secret else None)
+        if left and failed:
+            self._screen.line(left)
+        return left
+
+    def _show_failures(self, teardown: Teardown) -> None:
+        try:
+            failures = teardown.failures(self._name)
+        except ClientError as error:
+            if is_missing(error):
+                return  # it was never created
+            raise
+        for failure in failures:
+            self._screen.line(f"  {failure}")
 
     def _require_quota(self) -> None:
-        """Raise RunnerError if Lambda would refuse to reserve FollowConcurrency, which would roll back the stack."""
-        wanted = self._wish.parameters.get("FollowConcurrency", "0")
-        if wanted == "0" or _local_endpoint(self._account):
+        """Print Lambda's quota. Raises RunnerError if FollowConcurrency does not fit: the deployment would fail."""
+        given = self._wish.parameters.get("FollowConcurrency", "0")
+        if not given.isdecimal():
+            raise RunnerError(f"FollowConcurrency={given}: expected a whole number")
+        wanted = int(given)
+        try:
+            limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
+        except ClientError as error:
+            if not denied(error):
+                raise
+            self._screen.line(
+                "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The deployment fails "
+                f"if fewer than {MIN_UNRESERVED + wanted} concurrent executions are unreserved."
+                if wanted
+                else "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The defaults need none."
+            )
             return
-        limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
-        possible = reservable(limits["UnreservedConcurrentExecutions"])
-        if wanted.isdecimal() and int(wanted) > possible:
+        quota, unreserved = limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"]
+        self._screen.line(f"Lambda: {quota} concurrent executions in this region, {unreserved} unreserved")
+        possible = reservable(unreserved)
+        if wanted > possible and not _local_endpoint(self._account):
             raise RunnerError(
-                f"FollowConcurrency={wanted}: Lambda's quota in this account and region allows {possible}. "
-                "Leave it out, or request a higher quota."
+                f"FollowConcurrency={wanted} does not fit: of {unreserved} unreserved concurrent executions, Lambda "
+                f"keeps {MIN_UNRESERVED}, so {possible} can be reserved. Leave FollowConcurrency out, or request a "
+                f"higher quota: {quota_request(quota, unreserved, wanted)}"
             )
 
-    @contextmanager
-    def _secret(self, arn: str | None, api_key: str | None) -> Iterator[str]:
-        """The ARN of the key's secret; one of our own making is deleted for good."""
-        if arn:
-            yield arn
-            return
+    def _create_secret(self, api_key: str | None) -> str:
+        """Return the ARN of a secret with the API key."""
         secrets = self._account.client("secretsmanager")
-        made = secrets.create_secret(Name=f"{self._name}/waterflai-api-key", SecretString=api_key)["ARN"]
-        try:
-            yield made
-        finally:
-            if not self._wish.keep:
-                secrets.delete_secret(SecretId=made, ForceDeleteWithoutRecovery=True)
-
-    @contextmanager
-    def _deployed(self, secret_arn: str) -> Iterator[target.Stack]:
-        try:
-            with self._screen.step(f"Deploy {self._name} (sam deploy)"):
-                self._deploy(secret_arn)
-            yield self._found()
-        finally:
-            if self._wish.keep:
-                self._screen.line(f"{self._name} is kept. To delete it: sam delete --stack-name {self._name}")
-            else:
-                with self._screen.step("Delete everything"):
-                    self._delete()
+        return str(secrets.create_secret(Name=self._secret_name, SecretString=api_key)["ARN"])
 
     def _deploy(self, secret_arn: str) -> None:
         template = WORKSHOP / "build" / "template.yaml"
@@ -145,9 +190,12 @@ class Smoke:
     def _one_execution(self, stack: target.Stack) -> dict[str, Any]:
         """Return what a subscriber is told of one execution, started through the API with our own credentials."""
         request = {"input_data": dict(self._wish.input_data), "metadata": {"smoke": self._name}}
-        with self._screen.step(f"Run {self._wish.chatbot}"):
-            accepted = Api.of(stack).submit(self._wish.chatbot, request, None)
-            event = self._notification(stack, str(accepted.fields["execution_id"]))
+        with self._screen.step(f"Run {self._wish.chatbot}, at most {LIMIT_S / 60:.0f} min"):
+            api = Api.of(stack)
+            execution_id = str(api.submit(self._wish.chatbot, request, None).fields["execution_id"])
+            self._running = api, execution_id
+            event = self._notification(stack, execution_id)
+            self._running = None
         self._screen.document(event)
         status = event.get("data", {}).get("status")
         if status != "COMPLETED":
@@ -166,47 +214,6 @@ class Smoke:
                     return event
         raise RunnerError(f"No notification of {execution_id} after {LIMIT_S:.0f} s")
 
-    def _delete(self) -> None:
-        """Delete the stack, then what it leaves; raises RunnerError naming whatever could not be deleted."""
-        stacks = self._account.client("cloudformation")
-        try:
-            kept = [each for each in self._found().resources() if each.kind in _KEPT and each.physical]
-        except ClientError:
-            return  # it was never created
-        stacks.delete_stack(StackName=self._name)
-        waiter = stacks.get_waiter("stack_delete_complete")
-        waiter.wait(StackName=self._name, WaiterConfig={"Delay": 2, "MaxAttempts": 300})
-        left = []
-        for each in kept:
-            try:
-                self._remove(each)
-            except (ClientError, BotoCoreError) as error:
-                left.append(f"{each.kind} {each.physical}: {error}")
-        if left:
-            raise RunnerError("Not deleted:\n  " + "\n  ".join(left))
-
-    def _remove(self, kept: target.Resource) -> None:
-        """Delete what the stack has left; a first deployment that failed has left none of it."""
-        removers: dict[str, Callable[[str], object]] = {
-            "AWS::DynamoDB::Table": lambda name: self._account.client("dynamodb").delete_table(
-                TableName=name
-            ),
-            "AWS::SQS::Queue": lambda url: self._account.client("sqs").delete_queue(QueueUrl=url),
-            "AWS::S3::Bucket": self._remove_bucket,
-        }
-        try:
-            removers[kept.kind](kept.physical)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _GONE:
-                raise
-
-    def _remove_bucket(self, name: str) -> None:
-        bucket = self._account.session.resource(
-            "s3", endpoint_url=self._account.client("s3").meta.endpoint_url
-        ).Bucket(name)
-        bucket.object_versions.delete()
-        bucket.delete()
-
     def _sam(self, command: str, *words: str) -> None:
         """Run the SAM CLI as a user would. Raises RunnerError with the end of its log."""
         (config, temporary), log = desk(WORKSHOP), WORKSHOP / f"{command}.log"
@@ -214,27 +221,62 @@ class Smoke:
         build = folders if command == "build" else []
         argv = [sys.executable, "-m", "samcli", command, *words, *build, "--config-file", str(config)]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        with log.open("w", encoding="utf-8") as output:
-            env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary)}
-            done = subprocess.run(argv, cwd=WORKSHOP, env=env, stdout=output, stderr=output, check=False)
-        if done.returncode:
-            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES_OF_A_LOG:]
-            raise RunnerError("\n".join([f"sam {command} failed ({log}):", *last]))
+        env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary)}
+        child = start(f"sam {command}", argv, env=env, cwd=WORKSHOP, log=log)
+        try:
+            code = child.wait(DEPLOY_S)
+        except TimeoutError as error:
+            raise RunnerError(f"{error}\n{child.trail()}") from None
+        finally:
+            end([child.identity])
+        if code:
+            raise RunnerError(f"sam {command} failed:\n{child.trail()}")
 
 
-_GONE = {
-    "ResourceNotFoundException",
-    "NoSuchBucket",
-    "QueueDoesNotExist",
-    "AWS.SimpleQueueService.NonExistentQueue",
-}
+def clean_up(teardown: Teardown, screen: Screen, stack: str, secret: str | None) -> str:
+    """Delete a stack with all that it retains, and a secret; return what could not be done, empty where all was."""
+    longest = (STOP_S + 2 * DELETE_S) / 60
+    with screen.step(f"Delete everything, at most {longest:.0f} min (Ctrl-C has no effect)"):
+        teardown.delete(stack)
+        if secret:
+            with teardown.step(f"delete secret {secret}"):
+                _delete_secret(teardown.account, secret)
+    if not teardown.faults:
+        return ""
+    faults = ["Not done in the clean-up:", *teardown.faults]
+    return "\n  ".join(faults) + f"\nTo clean up again: {_again(teardown.stack or stack)}"
+
+
+def _clean_up_again(account: target.Account, screen: Screen, stack: str) -> None:
+    """Delete what an earlier run has left. Raises RunnerError where something could not be deleted."""
+    interrupts.ignore()
+    if left := clean_up(Teardown(account, screen.line), screen, stack, _secret_of(stack)):
+        raise RunnerError(left)
+
+
+def _delete_secret(account: target.Account, name: str) -> None:
+    """Delete a secret by its name: it may exist although the answer to its creation was lost."""
+    try:
+        account.client("secretsmanager").delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    except ClientError as error:
+        if code_of(error) != "ResourceNotFoundException":
+            raise
+
+
+def _again(stack: str) -> str:
+    return f'make smoke-aws ARGS="--clean-up {stack}"'
+
+
+def _secret_of(stack: str) -> str:
+    """Return the name of the secret that belongs to a stack, given by name or id."""
+    return f"{stack.partition('stack/')[2].partition('/')[0] or stack}/waterflai-api-key"
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Return 0 once everything went well and is deleted, else 1 with the reason on standard error."""
     wanted = _arguments(words)
     api_key = os.environ.get("WATERFLAI_API_KEY")
-    if not (wanted.secret_arn or api_key):
+    if not (wanted.secret_arn or api_key or wanted.clean_up):
         sys.stderr.write("Waterflai's key: --secret-arn ARN, or WATERFLAI_API_KEY in the environment\n")
         return 1
     interrupts.install()
@@ -243,6 +285,9 @@ def main(words: Sequence[str] | None = None) -> int:
         account = _account()
         who = account.client("sts").get_caller_identity()
         screen.line(f"Account {who['Account']}, {account.session.region_name}, as {who['Arn']}")
+        if wanted.clean_up:
+            _clean_up_again(account, screen, wanted.clean_up)
+            return 0
         wish = Wish(wanted.base_url, wanted.chatbot, wanted.input, dict(wanted.parameter), keep=wanted.keep)
         Smoke(account, wish, screen).run(wanted.secret_arn, api_key)
     except (RunnerError, Problem, BotoCoreError, ClientError, ValueError) as error:
@@ -272,7 +317,8 @@ def _account() -> target.Account:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make smoke-aws ARGS=…", description=__doc__)
-    parser.add_argument("--chatbot", required=True, help="a chatbot that completes, and that may be run once")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--chatbot", help="a chatbot that completes, and that may be run once")
     parser.add_argument("--input", type=_object, default="{}", help="its input_data, as JSON")
     parser.add_argument("--base-url", default="https://api.waterflai.ai", help="of the Waterflai to ask")
     parser.add_argument(
@@ -287,6 +333,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help="of the template; FollowConcurrency=1 to follow the event stream, where the account's quota allows it",
     )
     parser.add_argument("--keep", action="store_true", help="delete nothing, to look at it")
+    what.add_argument(
+        "--clean-up", type=_stack, metavar="STACK", help="only delete what an earlier run left, by name or id"
+    )
     return parser.parse_args(words)
 
 
@@ -298,6 +347,13 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise argparse.ArgumentTypeError("expected a JSON object")
     return given
+
+
+def _stack(text: str) -> str:
+    name = text.partition("stack/")[2] if text.startswith("arn:") else text
+    if not name.startswith(_PREFIX):
+        raise argparse.ArgumentTypeError(f"expected a stack of this test, {_PREFIX}…, got {text}")
+    return text
 
 
 def _pair(text: str) -> tuple[str, str]:

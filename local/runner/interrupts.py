@@ -50,6 +50,11 @@ def check() -> None:
     _interrupts.check()
 
 
+def ignore() -> None:
+    """Raise no KeyboardInterrupt from now on: what follows must run to its end, and all its waits are bounded."""
+    _interrupts.raised = True
+
+
 def pause(seconds: float) -> None:
     """Sleep; raise KeyboardInterrupt soon after a signal comes."""
     until = time.monotonic() + seconds

@@ -1,20 +1,32 @@
 """`make smoke-aws`, against the local AWS: what it does to an account is what it says."""
 
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+import uuid
 
-import boto3
 import pytest
 
 from local.runner import account, environment
 from local.runner.client import StackClient
 from local.runner.services import SIMULATOR_API_KEY
+from local.teardown import Teardown
+from waterhook_cli import target
 
 pytestmark = pytest.mark.e2e
 
 
 def smoke(stack: StackClient, *words: str) -> subprocess.CompletedProcess[str]:
+    with started(stack, *words) as running:
+        output, errors = running.communicate(timeout=240)
+    return subprocess.CompletedProcess(running.args, running.returncode, output, errors)
+
+
+def started(stack: StackClient, *words: str) -> subprocess.Popen[str]:
     env = {
         **os.environ,
         "AWS_ENDPOINT_URL": stack.outputs.endpoint_url,
@@ -22,13 +34,30 @@ def smoke(stack: StackClient, *words: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(environment.ROOT / "layers" / "waterhook"),
     }
     argv = [sys.executable, "-m", "local.smoke", "--base-url", stack.outputs.waterflai_base_url, *words]
-    return subprocess.run(
-        argv, cwd=environment.ROOT, env=env, capture_output=True, text=True, timeout=240, check=False
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, cwd=environment.ROOT, env=env, stdout=pipe, stderr=pipe, text=True)
 
 
-def left(session: boto3.Session, stack: StackClient) -> list[str]:
-    """Everything in the account that a smoke test could have made."""
+def wait_for_an_execution(stack: StackClient, smoke_test: subprocess.Popen[str], chatbot: str) -> None:
+    """Return once an execution of the chatbot runs in the state machine of a smoke test."""
+    states = account.session().client("stepfunctions", endpoint_url=stack.outputs.endpoint_url)
+    ends_at = time.monotonic() + 120
+    while time.monotonic() < ends_at:
+        assert smoke_test.poll() is None, "it has ended"
+        machines = [machine["stateMachineArn"] for machine in states.list_state_machines()["stateMachines"]]
+        for arn in (arn for arn in machines if "waterhook-smoke" in arn):
+            for entry in states.list_executions(stateMachineArn=arn, statusFilter="RUNNING")["executions"]:
+                if chatbot in states.describe_execution(executionArn=entry["executionArn"])["input"]:
+                    return
+        time.sleep(0.2)
+    raise AssertionError("no execution runs")
+
+
+def left(stack: StackClient, output: str) -> list[str]:
+    """Return everything in the account that the smoke test with this output has made and not deleted."""
+    made = re.findall(r"^Stack (waterhook-smoke-[0-9a-f]{8});", output, re.MULTILINE)
+    assert len(made) == 1
+    session = account.session()
 
     def names(service: str, operation: str, key: str, *fields: str) -> list[str]:
         client = session.client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
@@ -46,7 +75,7 @@ def left(session: boto3.Session, stack: StackClient) -> list[str]:
             names("logs", "describe_log_groups", "logGroups", "logGroupName"),
         )
         for name in listed
-        if "waterhook-smoke" in name and "DELETE_COMPLETE" not in name
+        if made[0] in name and "DELETE_COMPLETE" not in name
     ]
 
 
@@ -55,4 +84,47 @@ def test_a_smoke_test_runs_one_execution_and_leaves_nothing(stack: StackClient) 
     assert (done.returncode, done.stderr) == (0, "")
     assert '"type": "waterhook.execution.completed"' in done.stdout
     assert SIMULATOR_API_KEY not in done.stdout
-    assert left(account.session(), stack) == []
+    assert left(stack, done.stdout) == []
+
+
+def test_a_deployment_that_is_refused_leaves_nothing(stack: StackClient) -> None:
+    done = smoke(stack, "--chatbot", "instant", "--parameter", "ShortestWaitSeconds=0")
+    assert done.returncode == 1
+    assert "sam deploy failed" in done.stderr
+    assert "Not done in the clean-up" not in done.stdout
+    assert left(stack, done.stdout) == []
+
+
+def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: StackClient) -> None:
+    aws = target.Account(account.session(), stack.outputs.endpoint_url)
+    bucket, name = f"templates-{uuid.uuid4().hex}", f"failing-{uuid.uuid4().hex}"
+    wrong = {
+        "Type": "AWS::SSM::Parameter",
+        "Properties": {"Type": "String", "Name": "aws-wrong", "Value": "1"},
+    }
+    aws.client("s3").create_bucket(Bucket=bucket)
+    aws.client("s3").put_object(Bucket=bucket, Key="t.json", Body=json.dumps({"Resources": {"Wrong": wrong}}))
+    url = f"{stack.outputs.endpoint_url}/{bucket}/t.json"
+    nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}
+    stacks = aws.client("cloudformation")
+    stack_id = stacks.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Inner": nested}}))
+    teardown = Teardown(aws, print)
+    ends_at = time.monotonic() + 30
+    while not (found := teardown.failures(stack_id["StackId"])) and time.monotonic() < ends_at:
+        time.sleep(0.2)
+    teardown.delete(name)
+    # The local AWS names no nested stack in its parent's events: its resources are read in tests/unit.
+    (failure,) = found
+    assert failure.startswith("Inner (AWS::CloudFormation::Stack) CREATE_FAILED: AWS::SSM::Parameter")
+    assert teardown.faults == []
+
+
+def test_ctrl_c_while_an_execution_waits_leaves_nothing(stack: StackClient) -> None:
+    with started(stack, "--chatbot", "endless") as running:
+        wait_for_an_execution(stack, running, "endless")
+        running.send_signal(signal.SIGINT)
+        output, errors = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert "Interrupted" in errors
+    assert "Not done in the clean-up" not in output
+    assert left(stack, output) == []

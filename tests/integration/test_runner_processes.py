@@ -178,3 +178,12 @@ def test_a_signal_ends_a_pause_with_130_and_no_traceback(signum: signal.Signals)
 def test_a_signal_never_cuts_into_what_is_being_done() -> None:
     body = "import time; time.sleep(0.5); print('done', flush=True); interrupts.pause(60)"
     assert interrupted(body, signal.SIGTERM) == (130, "done\n")
+
+
+def test_no_signal_ends_what_must_run_to_its_end() -> None:
+    # The second signal, after more than a second, else ends what does not react to the first.
+    body = (
+        "import os, signal, time; interrupts.ignore(); os.kill(os.getpid(), signal.SIGINT); time.sleep(1.2); "
+        "os.kill(os.getpid(), signal.SIGTERM); interrupts.pause(0.1); print('done', flush=True)"
+    )
+    assert interrupted(body, signal.SIGINT) == (0, "done\n")

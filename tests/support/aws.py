@@ -79,11 +79,11 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
 
-        def call(**arguments: Any) -> Any:
+        def call(*words: Any, **arguments: Any) -> Any:
             if name not in self.faults:
-                return method(**arguments)
+                return method(*words, **arguments)
             if self._after:
-                method(**arguments)
+                method(*words, **arguments)
             raise self.faults[name]
 
         return call
