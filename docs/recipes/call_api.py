@@ -1,30 +1,49 @@
-"""Ask the API as the IAM principal that you are: needs nothing but boto3's botocore.
+"""Call the API with your IAM credentials. Needs nothing but boto3's botocore.
 
 `python docs/recipes/call_api.py POST "$API_URL/v1/executions/support-chat/async" '{"input_data": {}}'`
 """
 
+import os
+import re
 import sys
 import urllib.error
 import urllib.request
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
+USAGE = "usage: call_api.py METHOD URL [BODY]"
 
-def ask(method: str, url: str, body: str = "", *, idempotency_key: str | None = None) -> tuple[int, str]:
-    """Return the status and the body of an answer. The caller needs `execute-api:Invoke` on `ApiInvokeArn`."""
+
+def call(method: str, url: str, body: str = "", *, idempotency_key: str | None = None) -> tuple[int, str]:
+    """Return the status and the body of an answer. The caller needs `execute-api:Invoke` on `ApiInvokeArn`.
+
+    Raises SystemExit with a message for what is missing: an address, a region, credentials, an answer.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise SystemExit(f"{url!r} is no address of an API: is API_URL set?")
     session = Session()
-    credentials = session.get_credentials()
+    # The host of an API names its region; behind a domain of your own it is the one that you have set.
+    named = re.match(r"https://[^/]+\.execute-api\.([a-z0-9-]+)\.", url)
+    try:
+        region = named[1] if named else os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        credentials = session.get_credentials()
+    except BotoCoreError as error:  # no such profile, a key without its secret, a login that has expired
+        raise SystemExit(f"AWS credentials can't be used: {error}") from error
+    if not region:
+        raise SystemExit("no AWS region: set AWS_REGION, or give your profile one")
     if credentials is None:
         raise SystemExit("no AWS credentials: log in, or set AWS_PROFILE")
     headers = {"Content-Type": "application/json"}
     if idempotency_key:
         headers["Idempotency-Key"] = idempotency_key
     request = AWSRequest(method, url, headers, body.encode())
-    # The region of the API: `https://….execute-api.<region>.amazonaws.com/live`.
-    region = session.get_config_variable("region")
-    SigV4Auth(credentials, "execute-api", region).add_auth(request)
+    try:
+        SigV4Auth(credentials, "execute-api", region).add_auth(request)
+    except BotoCoreError as error:
+        raise SystemExit(f"AWS credentials can't be used: {error}") from error
     signed = urllib.request.Request(url, body.encode() or None, dict(request.headers), method=method)  # noqa: S310
     try:
         with urllib.request.urlopen(signed, timeout=30) as answer:  # noqa: S310  # the URL is our own API's
@@ -32,8 +51,12 @@ def ask(method: str, url: str, body: str = "", *, idempotency_key: str | None = 
     except urllib.error.HTTPError as refusal:
         with refusal:
             return refusal.code, refusal.read().decode()
+    except OSError as error:
+        raise SystemExit(f"no answer from {url}: {error}") from error
 
 
 if __name__ == "__main__":
-    status, text = ask(*sys.argv[1:4])
+    if not 3 <= len(sys.argv) <= 4:  # noqa: PLR2004  # two or three words
+        raise SystemExit(USAGE)
+    status, text = call(*sys.argv[1:])
     print(status, text)  # noqa: T201  # that is what a command is for
