@@ -6,11 +6,9 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from local.runner import account
 from local.runner.account import FOLLOWERS
@@ -20,7 +18,6 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
-NESTED = Path(__file__).parents[2] / "events" / "parent.asl.yaml"
 # Whatever the machine has else to do: it runs until it is cancelled, or let finish.
 SLOW = {"seconds": 120, "nodes": 12}
 
@@ -67,16 +64,6 @@ def put_event(stack: StackClient, detail_type: str, detail: Any) -> str:
     answer = events.put_events(Entries=[entry])
     assert answer["FailedEntryCount"] == 0
     return answer["Entries"][0]["EventId"]
-
-
-def nested_machine(stack: StackClient, name: str) -> str:
-    """The parent of the README: it waits for the outcome, and catches what AWS calls States.TaskFailed."""
-    text = NESTED.read_text(encoding="utf-8").replace("${StateMachineArn}", stack.outputs.state_machine_arn)
-    definition = json.dumps(yaml.safe_load(text))
-    role = "arn:aws:iam::000000000000:role/parent"
-    return stack.stepfunctions.create_state_machine(name=name, definition=definition, roleArn=role)[
-        "stateMachineArn"
-    ]
 
 
 def start(stack: StackClient, machine: str, given: Any) -> str:
@@ -248,21 +235,6 @@ def test_beyond_the_cap_a_request_waits_visibly_and_runs_when_a_slot_is_free(
     for execution_id in ids:
         polling_stack.wait_for_status(execution_id, "COMPLETED")
     assert starts_of(polling_stack, marker) == 5
-
-
-def test_a_parent_state_machine_waits_for_the_outcome(stack: StackClient, marker: str) -> None:
-    parent = nested_machine(stack, f"parent-{marker}")
-    good = start(stack, parent, {"chatbot_id": "instant", "input_data": {"marker": marker}})
-    run = stack.wait_for_end(good)
-    assert run["status"] == "SUCCEEDED"
-    assert json.loads(run["output"])["final_output"] == {"answer": "At once."}
-    bad = start(stack, parent, {"chatbot_id": "always-fails", "input_data": {}})
-    run = stack.wait_for_end(bad)
-    assert run["status"] == "SUCCEEDED"
-    caught = json.loads(run["output"])
-    # On AWS the parent sees States.TaskFailed and finds the name in the cause; MiniStack hands the name through.
-    assert "Waterhook.Failed" in json.dumps(caught)
-    assert "the model did not answer" in json.dumps(caught)
 
 
 def test_whoever_finds_no_listener_free_polls(stack: StackClient) -> None:

@@ -6,8 +6,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+import yaml
 
 from local.runner import account
 from local.runner.client import StackClient
@@ -146,3 +149,56 @@ def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shel
         return sum(start["input_data"] == request["input_data"] for start in starts)
 
     until(lambda: started() >= 2)  # by both of the last doors
+
+
+@pytest.fixture(scope="module")
+def parent(stack: StackClient) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Runs a request in the state machine of events/parent.asl.yaml; returns that machine's output."""
+    text = (ROOT / "events" / "parent.asl.yaml").read_text(encoding="utf-8")
+    for name, value in {"Partition": "aws", "StateMachineArn": stack.outputs.state_machine_arn}.items():
+        text = text.replace(f"${{{name}}}", value)
+    machine = stack.stepfunctions.create_state_machine(
+        name=f"parent-{uuid4().hex}",
+        definition=json.dumps(yaml.safe_load(text)),
+        roleArn="arn:aws:iam::000000000000:role/parent",
+    )["stateMachineArn"]
+
+    def run(request: dict[str, Any]) -> dict[str, Any]:
+        started = stack.stepfunctions.start_execution(stateMachineArn=machine, input=json.dumps(request))
+        ended = stack.wait_for_end(started["executionArn"])
+        assert ended["status"] == "SUCCEEDED", ended
+        output: dict[str, Any] = json.loads(ended["output"])
+        return output | {"states": stack.states(started["executionArn"])}
+
+    return run
+
+
+def test_a_parent_gets_the_output_of_a_completed_execution(parent: Callable[..., dict[str, Any]]) -> None:
+    got = parent({"chatbot_id": "instant", "input_data": {}})
+    assert got["final_output"] == {"answer": "At once."}
+    assert got["states"][-1] == "Use the output"
+
+
+def test_a_parent_gets_a_reference_to_an_output_too_large_for_a_state(
+    stack: StackClient, parent: Callable[..., dict[str, Any]]
+) -> None:
+    got = parent({"chatbot_id": "big-output", "input_data": {"simulate": {"seconds": 0, "queue_seconds": 0}}})
+    assert got["states"][-1] == "Hand on the reference"
+    assert got["final_output"] is None
+    bucket, _, key = got["output_ref"].removeprefix("s3://").partition("/")
+    stored = aws(stack, "s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    assert len(json.dumps(json.loads(stored))) > 100 * 1024
+
+
+def test_a_parent_gets_the_reason_for_a_missing_output(parent: Callable[..., dict[str, Any]]) -> None:
+    simulate = {"seconds": 0, "queue_seconds": 0, "faults": [{"on": "status", "kind": "no_output"}]}
+    got = parent({"chatbot_id": "support-chat", "input_data": {"simulate": simulate}})
+    assert (got["output_error"], got["states"][-1]) == ("missing", "Go on without it")
+
+
+def test_a_parent_gets_the_cause_of_a_failure(parent: Callable[..., dict[str, Any]]) -> None:
+    got = parent({"chatbot_id": "always-fails", "input_data": {}})
+    assert got["states"][-1] == "Go on without it"
+    # On AWS the error is States.TaskFailed and the name is in the cause; the local AWS passes the name through.
+    assert "Waterhook.Failed" in json.dumps(got)
+    assert "the model did not answer" in got["cause"]

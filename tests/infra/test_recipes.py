@@ -42,7 +42,9 @@ def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
     whole = [file for path in RECIPES for file in write_inlined(path, tmp_path / f"{path.stem}.json")]
     for file in whole:
         text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace("${AWS::Partition}", "aws"), encoding="utf-8")
+        for partition in ("${AWS::Partition}", "${Partition}"):
+            text = text.replace(partition, "aws")
+        file.write_text(text, encoding="utf-8")
     entry = "import sys; from cfnlint.runner import main; sys.exit(main())"
     lint = [sys.executable, "-c", entry, "--regions", "us-east-1", "--template", *map(str, whole)]
     done = subprocess.run(lint, capture_output=True, text=True, check=False)
@@ -81,9 +83,31 @@ def test_the_topic_signs_as_the_endpoint_demands() -> None:
 def test_no_role_of_a_recipe_may_do_a_thing_to_everything(path: Path) -> None:
     for role in of_type(read(path)["Resources"], "AWS::IAM::Role").values():
         for policy in role["Properties"]["Policies"]:
-            for statement in policy["PolicyDocument"]["Statement"]:
+            for written in policy["PolicyDocument"]["Statement"]:
+                statement = written.get("Fn::If", [None, written])[1]
                 assert statement["Resource"] != "*"
                 assert "*" not in json.dumps(statement["Action"])
+
+
+@pytest.mark.parametrize("name", ["parent.yaml", "schedule.yaml"])
+def test_a_recipe_that_starts_executions_may_use_the_key_that_encrypts_them(name: str) -> None:
+    document = read(ROOT / "docs" / "recipes" / name)
+    assert document["Parameters"]["KmsKeyArn"]["Default"] == ""
+    (role,) = of_type(document["Resources"], "AWS::IAM::Role").values()
+    (policy,) = role["Properties"]["Policies"]
+    conditional = [one["Fn::If"] for one in policy["PolicyDocument"]["Statement"] if "Fn::If" in one]
+    statement = {
+        "Effect": "Allow",
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": {"Ref": "KmsKeyArn"},
+    }
+    assert conditional == [["HasKmsKey", statement, {"Ref": "AWS::NoValue"}]]
+
+
+def test_no_recipe_and_no_sample_is_of_one_partition_only() -> None:
+    for path in [*RECIPES, *(ROOT / "events").glob("*.yaml")]:
+        text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+        assert "arn:aws:" not in text, path.name
 
 
 def test_the_function_takes_every_notification_there_is(capsys: pytest.CaptureFixture[str]) -> None:
