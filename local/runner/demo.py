@@ -21,26 +21,50 @@ from .stack import LocalStack
 _LIMIT_S = 60.0
 _PACE_S = 0.2
 _ON_ITS_WAY_S = 5.0
+_NEXT = [
+    ('eval "$(make -s env)"', "aws, sam and waterhook for it"),
+    ("waterhook submit support-chat --follow", "a request of your own"),
+    ("make demo SCENARIO=failure", "or timeout, cancel, flaky"),
+    ("docs/recipes.md", "queue, function, mail, Slack, HTTPS"),
+    ('README.md, "Deploy it to AWS"', "the same on AWS"),
+]
 
 
 def run(stack: LocalStack, screen: Screen, scenario: Scenario) -> None:
     """Return once the notification has arrived and been shown; raises RunnerError when it does not come."""
     screen.line(scenario.title, "bold")
     screen.line()
+    stays = False
     try:
-        tell(stack.up(), screen, scenario)
+        outputs = stack.up()
+        stays = not stack.started_here
+        event = show(outputs, screen, scenario)
     except (httpx.HTTPError, BotoCoreError, ClientError) as error:
         raise RunnerError(f"The local stack has stopped answering: {error}") from error
     finally:
         if stack.started_here:
             with screen.step("Stop everything"):
                 stack.down()
+    # Last, so that it is what the reader sees.
+    finish(screen, event, stays=stays)
 
 
-def tell(outputs: Outputs, screen: Screen, scenario: Scenario) -> None:
-    """Show one execution on a running stack; raises RunnerError when its notification does not come."""
+def show(outputs: Outputs, screen: Screen, scenario: Scenario) -> dict[str, Any]:
+    """Show one execution on a running stack and return its notification; raises RunnerError when that does not come."""
     with StackClient(outputs) as client:
-        _Demo(client, screen, scenario).tell()
+        return _Demo(client, screen, scenario).show()
+
+
+def finish(screen: Screen, event: dict[str, Any], *, stays: bool) -> None:
+    """Show the notification, and what to do next; `stays`: whether the stack is still running."""
+    screen.line()
+    screen.line("The notification, from the results queue", "bold")
+    screen.document(event)
+    screen.line()
+    screen.line("What to do next", "bold")
+    start = [] if stays else [("make up", "a stack that keeps running, then:")]
+    for command, does in [*start, *_NEXT]:
+        screen.line(f"  {command:40}{does}")
 
 
 class _Demo:
@@ -57,8 +81,8 @@ class _Demo:
         self._states_told = 0
         self._status_told = ""
 
-    def tell(self) -> None:
-        """Request, progress, notification, record; raises RunnerError when one of them fails to come."""
+    def show(self) -> dict[str, Any]:
+        """Show request, progress and record, and return the notification; raises RunnerError when one is missing."""
         self._screen.line()
         self._screen.line(f"POST /v1/executions/{self._scenario.chatbot}/async", "bold")
         self._screen.document(self._scenario.request)
@@ -71,13 +95,11 @@ class _Demo:
         finally:
             self._give_back()
         self._screen.line()
-        self._screen.line("The notification, from the results queue", "bold")
-        self._screen.document(event)
-        self._screen.line()
         self._screen.line("The record, from the executions table", "bold")
         self._screen.document(self._client.item(execution_id))
         self._screen.line()
         self._tell_asked(asked)
+        return event
 
     def _submit(self) -> str:
         self._began = time.monotonic()

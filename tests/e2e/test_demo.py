@@ -1,11 +1,13 @@
 """What a newcomer sees first: every scenario of the demo ends as its title says, and can be read."""
 
 import json
+from typing import Any
 
 import pytest
 
 from local.runner import demo
 from local.runner.client import StackClient
+from local.runner.outputs import Outputs
 from local.runner.scenarios import SCENARIOS
 from local.runner.screen import WIDTH, Screen
 
@@ -18,16 +20,37 @@ ENDS = {
 }
 
 
+class Borrowed:
+    """The stack of the tests, as one that the demo has started; it keeps running."""
+
+    started_here = True
+
+    def __init__(self, stack: StackClient) -> None:
+        self._outputs = stack.outputs
+
+    def up(self) -> Outputs:
+        return self._outputs
+
+    def down(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_of_the_demo_ends_as_it_should_and_is_readable_in_a_log(
     stack: StackClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    demo.tell(stack.outputs, Screen(), SCENARIOS[name])
+    borrowed: Any = Borrowed(stack)
+    demo.run(borrowed, Screen(), SCENARIOS[name])
     shown = capsys.readouterr().out
     for end in ENDS[name]:
         assert end in shown
     assert "\x1b" not in shown
     assert [line for line in shown.splitlines() if len(line) > WIDTH] == []
+    # What the reader came for is at the end, and still on the screen.
+    headings = ["The record", "Stop everything", "The notification", "What to do next"]
+    places = [shown.index(f"\n{heading}") for heading in headings]
+    assert places == sorted(places)
+    assert len(shown[places[2] :].splitlines()) < 50
 
 
 def test_the_demo_finds_its_notification_behind_those_of_others_and_leaves_them_there(
@@ -36,6 +59,7 @@ def test_the_demo_finds_its_notification_behind_those_of_others_and_leaves_them_
     queue = stack.outputs.results_queue_url
     for _ in range(25):
         stack.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"data": {"execution_id": marker}}))
-    demo.tell(stack.outputs, Screen(), SCENARIOS["failure"])
+    event = demo.show(stack.outputs, Screen(), SCENARIOS["failure"])
+    assert event["type"] == "waterhook.execution.failed"
     assert "waterhook.execution.failed" in capsys.readouterr().out
     assert len(stack.peek(marker)) == 25
