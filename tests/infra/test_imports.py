@@ -23,7 +23,7 @@ FLOORS = [
     {"errors", "jitter"},
     {"models", "sse", "connections", "aws"},
     {"prices", "request", "status", "answers", "figures"},
-    {"policy", "transport", "record", "results", "secrets", "capacity"},
+    {"policy", "transport", "record", "results", "secrets", "capacity", "submission"},
     {"event_stream", "settings", "telemetry", "writes"},
     {"client", "records"},
     {"envelope", "intake", "polling"},

@@ -98,6 +98,14 @@ def test_any_input_data_arrives_as_it_was_given() -> None:
     assert server.received[0].json == {"input_data": value}
 
 
+@pytest.mark.parametrize("letter", ["я", "語", "🦆", "\ufffe"])
+def test_input_data_is_sent_in_utf_8_and_without_spaces(letter: str) -> None:
+    """As large as it was counted: escaped it would be up to three times as large."""
+    with Server([STARTED]) as server:
+        WaterflaiClient(server.url, FakeKey()).start("support-chat", {"t": [letter, 1]})
+    assert server.received[0].body == f'{{"input_data":{{"t":["{letter}",1]}}}}'.encode()
+
+
 def test_an_infinity_in_the_input_is_sent_to_nobody() -> None:
     with Server([STARTED]) as server:
         with pytest.raises(ValueError, match="JSON compliant"):

@@ -34,7 +34,12 @@ def claim(table: Table, given_input: object, *, owner: str = OWNER, now: float =
 
 wrapped = st.fixed_dictionaries(
     {"request": any_request | any_json},
-    optional={"execution_id": any_text | any_json, "event_id": any_text | any_json, "chatbot_id": any_json},
+    optional={
+        "execution_id": any_text | any_json,
+        "event_id": any_text | any_json,
+        "chatbot_id": any_json,
+        "parameters": any_json,
+    },
 )
 
 
@@ -73,11 +78,33 @@ def test_what_is_wrong_is_said_and_not_raised(given_input: object, problem: str)
         {"request": request_dict()},
         {"request": request_dict(), "event_id": "e-1"},
         {"request": request_dict(), "execution_id": ID},
+        {
+            "request": {"input_data": request_dict()["input_data"]},
+            "parameters": {"chatbot_id": "support-chat"},
+            "execution_id": ID,
+        },
+        {
+            "request": request_dict(chatbot_id=None),
+            "parameters": {"chatbot_id": "support-chat"},
+            "execution_id": ID,
+        },
     ],
-    ids=["a machine of one's own", "wrapped", "EventBridge", "the API"],
+    ids=["a machine of one's own", "wrapped", "EventBridge", "the API", "path and body", "path and null"],
 )
 def test_every_door_hands_in_the_same_request(given_input: object) -> None:
     assert read(given_input).request == request()
+
+
+def test_path_and_header_of_another_trigger_than_the_api_are_passed_over() -> None:
+    given_input = {"request": request_dict(), "event_id": "e", "parameters": {"chatbot_id": "other"}}
+    assert read(given_input).request == request()
+
+
+def test_a_request_that_the_api_has_measured_is_not_measured_again_as_its_numbers_are_written_later() -> None:
+    raw = request_dict(input_data={"n": [1e5] * 40_000})
+    assert read({"execution_id": ID, "request": raw}).problem is None
+    for given_input in (raw, {"event_id": "e", "request": raw}):
+        assert "bytes, at most" in (read(given_input).problem or "")
 
 
 def test_the_same_execution_gets_the_same_id_however_often_it_asks() -> None:

@@ -14,6 +14,7 @@ from waterhook.errors import InvalidRequest, UpstreamError
 from waterhook.event_stream import EventStream
 from waterhook.figures import Asked, Call, unwatched
 from waterhook.models import MAX_ID_CHARS, clip
+from waterhook.request import in_utf8
 from waterhook.status import FOREIGN, MAX_STATUS_BYTES, StatusDocument, is_foreign
 from waterhook.transport import KeySource, Transport
 
@@ -79,7 +80,7 @@ class WaterflaiClient:
 
         Raises Unavailable or Refused when surely no job was created, PerhapsAccepted when one may have been.
         """
-        body = json.dumps({"input_data": input_data}, allow_nan=False).encode()
+        body = in_utf8({"input_data": input_data})
         with self._watched(Asked.START):
             return self._call("POST", f"{_path(chatbot_id)}/async", _started_id, body)
 

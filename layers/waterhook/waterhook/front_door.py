@@ -16,11 +16,11 @@ from waterhook.client import CancelAnswer
 from waterhook.envelope import joined
 from waterhook.errors import InvalidRequest, Problem, RecordConflict, RecordUnavailable
 from waterhook.intake import derived_id
-from waterhook.models import History, Status, epoch
+from waterhook.models import History, Status, clip, epoch
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.remote import Remote
-from waterhook.request import Request, compact
+from waterhook.request import Request, compact, in_utf8
 from waterhook.results import Results
 from waterhook.settings import Settings
 from waterhook.status import StatusDocument
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 100
 _ID = re.compile(r"[0-9a-f]{32}")
+# What Step Functions answers to an input that it will not take the next time either.
+_REFUSED_INPUT = {"InvalidExecutionInput", "ValidationException"}
 _NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
 
 
@@ -53,14 +55,17 @@ class FrontDoor:
         self._settings = settings
         self._clock = clock
 
-    def accept(self, raw: object, caller: str) -> Record:
+    def accept(self, raw: object, caller: str, texts: Mapping[str, str] | None = None) -> Record:
         """Return the record of a request that is on its way, its own or that of the same request before it.
+
+        `texts` are members of the state machine's input as JSON text, measured before: the request as it was
+        sent. Without them `raw` is written as JSON.
 
         The record is written before the execution is started, so a GET right after finds it; an accepted
         request whose execution is missing is started by whoever repeats it with the same key.
         Raises InvalidRequest, or Problem for a conflict or a fault on our side.
         """
-        request = Request.from_dict(raw, self._settings.defaults)
+        request = Request.from_dict(raw, self._settings.defaults, measured=texts is not None)
         key, now = request.idempotency_key, self._clock()
         execution_id = derived_id(f"api/{caller}", key) if key else uuid.uuid4().hex
         record = Record.accepted(
@@ -77,7 +82,7 @@ class FrontDoor:
         except RecordConflict as error:
             record = self._same(record, now, error)
         if record.waterflai_execution_id is None and not record.status.is_final:
-            self._start(record, raw)
+            self._start(record, texts or {"request": in_utf8(raw).decode()})
         return record
 
     def find(self, execution_id: str, caller: str) -> Record:
@@ -170,22 +175,29 @@ class FrontDoor:
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from conflict
             return current
 
-    def _start(self, record: Record, raw: object) -> None:
+    def _start(self, record: Record, texts: Mapping[str, str]) -> None:
         """Start the execution that the record names as its owner; repeating it does no harm."""
         name = record.owner_execution_arn.rpartition(":")[2]
-        given = json.dumps({"execution_id": record.execution_id, "request": raw}, ensure_ascii=False)
+        given = joined({"execution_id": compact(record.execution_id), **texts})
         try:
             self._states.start_execution(
                 stateMachineArn=self._settings.state_machine_arn, name=name, input=given
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ExecutionAlreadyExists":
+            if (code := error.response["Error"]["Code"]) == "ExecutionAlreadyExists":
                 return
             answer = error.response.get("ResponseMetadata", {})
             # Where boto3 asked again, a try before the one that was refused may have started it.
             alone = not answer.get("RetryAttempts")
             if alone and 400 <= answer.get("HTTPStatusCode", 0) < 500:  # noqa: PLR2004 - surely not started
                 self._withdraw(record)
+            if code in _REFUSED_INPUT:
+                size_bytes, why = (
+                    len(given.encode()),
+                    clip(error.response["Error"].get("Message") or code, 300),
+                )
+                detail = f"request: Step Functions refuses it, as an input of {size_bytes} bytes: {why}"
+                raise Problem(HTTPStatus.BAD_REQUEST, detail) from error
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from error
         except BotoCoreError as error:
             # As after a 5xx: it may have been started all the same, so the record stays.

@@ -45,12 +45,14 @@ class Intake:
             raw = given["request"]
             if isinstance(given.get("execution_id"), str):
                 accepted_id = given["execution_id"]
+                raw = _with(raw, given.get("parameters"))
             elif isinstance(given.get("event_id"), str):
                 source, key = "events", given["event_id"]
             elif (scheduled := _scheduled(given.get("schedule"))) is not None:
                 source, key = "schedule", scheduled
         try:
-            request = Request.from_dict(raw, defaults)
+            # The API has measured the text that the caller sent. Numbers may be longer after a parser.
+            request = Request.from_dict(raw, defaults, measured=accepted_id is not None)
         except InvalidRequest as error:
             return cls(derived_id(source, key), source, None, str(error), accepted_id)
         execution_id = derived_id(source, request.idempotency_key or key)
@@ -81,6 +83,13 @@ class Intake:
                 raise
             return first
         return record
+
+
+def _with(raw: object, parameters: object) -> object:
+    """Return a request of the API with what its path and its header named, which the body need not repeat."""
+    if isinstance(raw, Mapping) and isinstance(parameters, Mapping):
+        return {**raw, **parameters}
+    return raw
 
 
 def _scheduled(schedule: object) -> str | None:
