@@ -75,4 +75,4 @@ def named_outputs(endpoint_url: str) -> dict[str, str]:
 def reachable_api_url(endpoint_url: str, api_url: str) -> str:
     """The API by path: `https://{api}.execute-api…/{stage}` is a name that only AWS resolves."""
     host, stage = api_url.removeprefix("https://").split("/", 1)
-    return f"{endpoint_url}/_aws/execute-api/{host.split('.', 1)[0]}/{stage}"
+    return f"{endpoint_url}{environment.API_PATH_PREFIX}/{host.split('.', 1)[0]}/{stage}"

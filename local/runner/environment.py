@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 # To the local AWS this key is the account's root, also where it enforces permissions.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+# Where the local AWS serves the stages of an API, by its id: only AWS resolves the name of an API's own.
+API_PATH_PREFIX = "/_aws/execute-api"
 
 _LOOPBACK = "127.0.0.1,localhost"
 # MAKE: of the `make` that runs us; the one that builds the layer has its own flags.
@@ -54,6 +56,8 @@ def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
         # Without a cap a burst of executions starts a process each until memory is gone.
         "LAMBDA_ACCOUNT_CONCURRENCY": "32",
         "AUTH": "true" if auth else "false",
+        # The event of a request does not contain it, and the API function returns absolute URLs.
+        "WATERHOOK_API_PATH_PREFIX": API_PATH_PREFIX,
     }
 
 

@@ -88,9 +88,12 @@ class World:
 
     def http(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         identity = {"userArn": self.record.caller}
+        id_ = path.split("/")[3]
         return {
+            "resource": path.replace(id_, "{id}"),
             "httpMethod": method,
             "path": path,
+            "pathParameters": {"id": id_},
             "headers": {},
             "body": body,
             "isBase64Encoded": False,

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +38,18 @@ BODY = {"input_data": {"question": "why?"}}
 START = "/v1/executions/support-chat/async"
 
 
+def matched(path: str) -> tuple[str, dict[str, str] | None]:
+    """Return resource and path parameters of a path, which API Gateway splits at its slashes and leaves encoded."""
+    match path.split("/"):
+        case ["", "v1", "executions"]:
+            return "/v1/executions", None
+        case ["", "v1", "executions", id_] if id_:
+            return "/v1/executions/{id}", {"id": id_}
+        case ["", "v1", "executions", id_, "async"] if id_:
+            return "/v1/executions/{id}/async", {"id": id_}
+    return "/{proxy+}", {"proxy": path[1:]}
+
+
 def event(
     method: str,
     path: str,
@@ -46,19 +59,25 @@ def event(
     caller: str | None = CALLER,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Return the event of a REST API with Lambda proxy integration, as far as anybody reads it."""
+    """Return the event of a REST API with Lambda proxy integration, as far as it is read.
+
+    A path that the template doesn't have gets here only in a test: API Gateway answers 403.
+    """
+    resource, parameters = matched(path)
     return {
-        "resource": "/{proxy+}",
+        "resource": resource,
         "path": path,
         "httpMethod": method,
         "headers": {"Host": "abc.execute-api.test", "Content-Type": "application/json"} | (headers or {}),
         "multiValueHeaders": {},
         "queryStringParameters": None,
         "multiValueQueryStringParameters": None,
-        "pathParameters": None,
+        "pathParameters": parameters,
         "stageVariables": None,
         "requestContext": {
+            "apiId": "abc",
             "path": f"/live{path}",
+            "resourcePath": resource,
             "stage": "live",
             "domainName": "abc.execute-api.test",
             "httpMethod": method,
@@ -95,8 +114,8 @@ class Api:
 
     @staticmethod
     def header(answer: dict[str, Any], name: str) -> str | None:
-        values = answer["multiValueHeaders"].get(name)
-        return values[0] if values else None
+        value: str | None = answer["headers"].get(name)
+        return value
 
 
 @pytest.fixture
@@ -121,7 +140,11 @@ def test_a_request_is_accepted_with_where_to_look_and_how_to_cancel(
         "cancel_url": url,
     }
     ((name, started),) = machine.executions().items()
-    assert started == {"execution_id": got.execution_id, "request": BODY | {"chatbot_id": "support-chat"}}
+    assert started == {
+        "execution_id": got.execution_id,
+        "parameters": {"chatbot_id": "support-chat"},
+        "request": BODY,
+    }
     assert got.owner_execution_arn.endswith(f":{name}")
 
 
@@ -199,28 +222,94 @@ def test_an_encoded_chatbot_id_is_the_one_the_caller_meant(api: Api, table: Tabl
     assert (status, table.only().chatbot_id) == (202, chatbot_id)
 
 
+@pytest.mark.parametrize("chatbot_id", ["🙂", "größe", "語", 'a"b', "{id}", "^|`", "a?b#c"])
+def test_a_chatbot_id_in_raw_characters_is_itself(api: Api, table: Table, chatbot_id: str) -> None:
+    status, _ = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert (status, table.only().chatbot_id) == (202, chatbot_id)
+
+
+# How the caller reached the API: https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-custom-domains.html
+REACHED = {
+    "stage URL": ("", "/live", "abc.execute-api.test"),
+    "custom domain": ("", "", "jobs.example.com"),
+    "custom domain with a base path": ("/v2", "/v2", "jobs.example.com"),
+    "custom domain with a base path of several levels": ("/a/b", "/a/b", "jobs.example.com"),
+    "custom domain with a base path like ours": ("/v1", "/v1", "jobs.example.com"),
+    "custom domain mapped to all stages": ("/v2/live", "/v2/live", "jobs.example.com"),
+    "private API": ("", "/live", "abc-vpce-0123.execute-api.test"),
+}
+
+
+@pytest.mark.parametrize(("before_path", "before_context_path", "domain"), REACHED.values(), ids=REACHED)
+@pytest.mark.parametrize("chatbot_id", ["support-chat", "🙂", quote("🙂"), "v1%2Fexecutions%2Fx"])
+def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
+    api: Api, before_path: str, before_context_path: str, domain: str, chatbot_id: str
+) -> None:
+    def reached(request: dict[str, Any]) -> dict[str, Any]:
+        path = request["path"]
+        request["requestContext"] |= {"path": before_context_path + path, "domainName": domain}
+        return request | {"path": before_path + path}
+
+    answer = api.raw(reached(post(path=f"/v1/executions/{chatbot_id}/async")))
+    said = json.loads(answer["body"])
+    assert answer["statusCode"] == 202
+    assert said["status_url"] == said["cancel_url"] == api.header(answer, "Location")
+    assert said["status_url"] == f"https://{domain}{before_context_path}/v1/executions/{said['execution_id']}"
+    assert api(reached(get(said["execution_id"])))[1]["status"] == "ACCEPTED"
+    assert len(api(reached(event("GET", "/v1/executions")))[1]["executions"]) == 1
+    assert api(reached(event("DELETE", f"/v1/executions/{said['execution_id']}")))[1]["cancelled"] is True
+
+
 # 400, 404, 413
 
 
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ("", "body: expected a JSON object with input_data"),
-        ("{", "body: expected a JSON object with input_data"),
-        ("[]", "body: expected object, got list"),
+        ("", "body: empty. Send a JSON object such as"),
+        (" \n", "body: empty. Send a JSON object such as"),
+        ("{", "body: invalid JSON at line 1, column 2. Send a JSON object such as"),
+        (
+            '{"input_data":}',
+            'body: invalid JSON at line 1, column 15. Send a JSON object such as {"input_data": {}}.',
+        ),
+        ('{\n  "input_data": {},\n}', "body: invalid JSON at line 2, column "),
+        ('{"input_data":{}} {}', "body: invalid JSON at line 1, column 19"),
+        ("input_data=1", "body: invalid JSON at line 1, column 1."),
+        ("[]", "body: expected object, got list. Send a JSON object such as"),
         ("null", "body: expected object, got null"),
         ('"x"', "body: expected object, got string"),
         ("5", "body: expected object, got number"),
         ("{}", "input_data: missing, expected object"),
+        ('{"input_data":null}', "input_data: expected object, got null"),
         ('{"input_data":[]}', "input_data: expected object, got list"),
         ('{"input_data":{},"x":1}', "x: unknown field; known are chatbot_id, deliver_to,"),
-        ('{"input_data":{},"chatbot_id":"other"}', "chatbot_id: the body and the request around it name two"),
+        ('{"input_data":{},"chatbot_id":"other"}', "chatbot_id: body and path differ; send it in one"),
+        ('{"input_data":{},"chatbot_id":["a"]}', "chatbot_id: body and path differ; send it in one"),
+        (
+            '{"input_data":{},"input_data":{"a":1}}',
+            "body: input_data occurs twice in one object; send it once",
+        ),
+        (
+            '{"input_data":{"q":[{"a":1,"b":2,"\\u0061":1}]}}',
+            "body: a occurs twice in one object; send it once",
+        ),
         ('{"input_data":{"n":1e400}}', "request: contains a number that JSON can't carry"),
         ('{"input_data":{"n":NaN}}', "request: contains a number that JSON can't carry"),
         ('{"input_data":{"t":"\\ud800"}}', "request: contains half of a surrogate pair"),
         ('{"input_data":{},"timeout_seconds":' + "9" * 400 + "}", "timeout_seconds: expected whole number"),
-        ('{"input_data":{},"timeout_seconds":' + "9" * 5000 + "}", "body: expected a JSON object"),
-        ('{"input_data":' + "[" * 100_000 + "]" * 100_000 + "}", "body: expected a JSON object"),
+        ('{"input_data":{},"timeout_seconds":' + "9" * 5000 + "}", "body: a number has too many digits"),
+        *(
+            (
+                '{"input_data":{"a":' + "[" * depth + "]" * depth + "}}",
+                "body: nested too deeply, more than 200 levels",
+            )
+            for depth in (199, 1_000, 5_000, 30_000, 100_000)
+        ),
+        (
+            '{"input_data":' + '{"a":' * 1000 + "1" + "}" * 1001,
+            "body: nested too deeply, more than 200 levels",
+        ),
     ],
     ids=lambda value: value[:30],
 )
@@ -247,32 +336,102 @@ def test_two_keys_are_one_too_many(api: Api, other: object) -> None:
     assert api(post(BODY | {"idempotency_key": other}, {"Idempotency-Key": "b"}))[0] == 400
 
 
-@pytest.mark.parametrize(
-    "chatbot_id", ["%20", "a%0Ab", ".", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201, "%FF%FE%0A"]
-)
+@pytest.mark.parametrize("chatbot_id", ["%20", "a%0Ab", ".", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201])
 def test_a_chatbot_id_that_is_none_is_refused(api: Api, chatbot_id: str) -> None:
     status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
     assert status == 400
     assert said["detail"].startswith("chatbot_id: expected 1 to 200")
 
 
-def test_a_body_of_the_limit_is_accepted_and_a_larger_one_is_413(api: Api, table: Table) -> None:
-    empty = len(json.dumps({"input_data": {"t": ""}, "chatbot_id": "support-chat"}, separators=(",", ":")))
-    text = json.dumps({"input_data": {"t": "x" * (MAX_REQUEST_BYTES - empty)}}, separators=(",", ":"))
-    assert api(post(text))[0] == 202
-    status, said = api(post('{"input_data":{"t":"' + "x" * MAX_REQUEST_BYTES + '"}}'))
+@pytest.mark.parametrize("chatbot_id", ["%FF", "a%E2%80", "%FF%FE%0A"])
+def test_a_chatbot_id_that_is_no_utf_8_is_refused_and_not_replaced(api: Api, chatbot_id: str) -> None:
+    status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert (status, said["detail"]) == (400, "chatbot_id: expected percent-encoded UTF-8 in the path")
+
+
+def body_of(size_bytes: int, filler: str = "x") -> str:
+    """Return a body of exactly that size in UTF-8."""
+    count, rest = divmod(size_bytes - len('{"input_data":{"t":""}}'), len(filler.encode()))
+    return '{"input_data":{"t":"' + filler * count + "x" * rest + '"}}'
+
+
+@pytest.mark.parametrize("filler", ["x", "я", "語", "🦆"])
+def test_a_body_of_240_kib_in_utf_8_is_accepted_and_one_byte_more_is_413(
+    api: Api, table: Table, machine: Machine, filler: str
+) -> None:
+    body = body_of(MAX_REQUEST_BYTES, filler)
+    assert (
+        api(post(body, {"Idempotency-Key": "k" * 200}, path=f"/v1/executions/{quote('🦆' * 200)}/async"))[0]
+        == 202
+    )
+    assert len(machine.inputs()[0].encode()) < 256 * 1024
+    status, said = api(post(body_of(MAX_REQUEST_BYTES + 1, filler)))
     assert status == 413
-    assert str(MAX_REQUEST_BYTES) in said["detail"]
+    assert said["detail"] == f"body: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
     assert len(table.all()) == 1
 
 
-def test_a_request_that_only_its_path_makes_too_large_is_413_as_well(api: Api, table: Table) -> None:
-    body = '{"input_data":{"t":"' + "x" * (MAX_REQUEST_BYTES - 23) + '"}}'
-    assert len(body) == MAX_REQUEST_BYTES
+def numbers(count: int, number: str) -> str:
+    return '{"input_data":{"n":[' + ",".join([number] * count) + "]}}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        numbers(40_900, "12345"),
+        '{ "input_data" : {"f":1.0,"n":12345678901234567890,"e":1E-5,"t":"ß\\u00df\\/🙂"},\r\n\t"metadata":{} }',
+    ],
+    ids=["40,900 numbers", "numbers and escapes"],
+)
+def test_the_state_machine_gets_the_text_that_the_caller_sent(api: Api, machine: Machine, body: str) -> None:
+    status, accepted = api(post(body, {"Idempotency-Key": "ß"}))
+    assert status == 202
+    (given,) = machine.inputs()
+    assert given == (
+        f'{{"execution_id":"{accepted["execution_id"]}",'
+        '"parameters":{"chatbot_id":"support-chat","idempotency_key":"\\u00df"},'
+        f'"request":{body}}}'
+    )
+
+
+def test_numbers_that_an_engine_may_write_out_beyond_its_own_limit_are_413_with_both_sizes(
+    api: Api, table: Table
+) -> None:
+    body = numbers(60_000, "1e5")
     status, said = api(post(body))
     assert status == 413
-    assert str(MAX_REQUEST_BYTES) in said["detail"]
+    assert said["detail"].startswith(
+        f"body: {len(body)} bytes, 540022 with its numbers written out, at most "
+    )
     assert table.all() == []
+
+
+def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves_no_record(
+    served: Any, table: Table, machine: Machine
+) -> None:
+    states = Failing(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
+    status, said = served(door(table, machine, states=states), post())
+    assert status == 400
+    assert re.fullmatch(r"request: Step Functions refuses it, as an input of \d{3} bytes: .+", said["detail"])
+    assert table.all() == []
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_is_read_as_json_whatever_its_content_type(api: Api, content_type: str | None) -> None:
+    request = post()
+    request["headers"]["Content-Type"] = content_type
+    assert api(request)[0] == 202
+
+
+def test_a_byte_order_mark_is_passed_over(api: Api, machine: Machine) -> None:
+    assert api(post("\ufeff" + json.dumps(BODY)))[0] == 202
+    assert "\ufeff" not in machine.inputs()[0]
+
+
+@pytest.mark.parametrize("body", ["/w==", "e30"], ids=["no UTF-8", "no padding"])
+def test_a_body_in_base64_that_is_no_text_is_told_so(api: Api, body: str) -> None:
+    status, said = api(post(body, isBase64Encoded=True))
+    assert (status, said["detail"]) == (400, "body: not UTF-8. Send a JSON object in UTF-8.")
 
 
 @pytest.mark.parametrize(
@@ -281,6 +440,7 @@ def test_a_request_that_only_its_path_makes_too_large_is_413_as_well(api: Api, t
         ("GET", "/"),
         ("GET", "/v1"),
         ("POST", "/v1/executions/support-chat"),
+        ("POST", "/v1/executions"),
         ("GET", "/v1/executions/support-chat/async"),
         ("PUT", f"/v1/executions/{ID}"),
         ("PATCH", START),
@@ -293,7 +453,7 @@ def test_a_request_that_only_its_path_makes_too_large_is_413_as_well(api: Api, t
         ("GET", "/v2/executions/x"),
     ],
 )
-def test_what_there_is_not_says_so_in_the_same_shape(api: Api, method: str, path: str) -> None:
+def test_a_route_that_there_is_not_is_404_in_the_same_shape(api: Api, method: str, path: str) -> None:
     status, said = api(event(method, path, "{}"))
     assert (status, list(said)) == (404, ["detail"])
 
@@ -447,18 +607,29 @@ def test_no_header_makes_somebody_else_of_a_caller(api: Api, table: Table) -> No
 
 
 @pytest.mark.parametrize(
-    ("context", "base"),
+    ("headers", "base"),
     [
-        ({"path": f"/live{START}", "domainName": "abc.test"}, "https://abc.test/live"),
-        ({"path": START, "domainName": "own.test"}, "https://own.test"),
-        ({"path": f"/live{START}"}, "/live"),
-        ({}, ""),
+        ({"Host": "127.0.0.1:4566"}, "http://127.0.0.1:4566/live"),
+        ({"host": "[::1]:4566"}, "http://[::1]:4566/live"),
+        ({"Host": "stand-in.test", "X-Forwarded-Proto": "https"}, "https://stand-in.test/live"),
+        ({"Host": "stand-in.test", "X-Forwarded-Proto": "javascript"}, "http://stand-in.test/live"),
+        ({"Host": "user@stand-in.test/x"}, "/live"),
     ],
 )
-def test_urls_begin_as_the_caller_reached_us(api: Api, context: dict[str, Any], base: str) -> None:
-    request = post()
-    request["requestContext"] = context | {"identity": {"userArn": CALLER}}
+def test_without_a_domain_name_urls_begin_with_the_host_that_was_called(
+    api: Api, headers: dict[str, str], base: str
+) -> None:
+    request = post() | {"headers": headers}
+    del request["requestContext"]["domainName"]
     _, said = api(request)
+    assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
+
+
+def test_where_an_api_is_reached_by_path_its_urls_have_that_path(invoke: Invoke) -> None:
+    request = post() | {"headers": {"Host": "127.0.0.1:4566"}}
+    del request["requestContext"]["domainName"]
+    said = json.loads(invoke(app, request, WATERHOOK_API_PATH_PREFIX="/_aws/execute-api")["body"])
+    base = "http://127.0.0.1:4566/_aws/execute-api/abc/live"
     assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
 
 

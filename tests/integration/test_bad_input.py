@@ -127,6 +127,7 @@ wrapped = st.fixed_dictionaries(
     optional={
         "execution_id": any_text | any_json,
         "event_id": any_text | any_json,
+        "parameters": st.fixed_dictionaries({}, optional={"chatbot_id": any_text}) | any_json,
         "schedule": st.fixed_dictionaries({}, optional={"arn": any_json, "time": any_text}) | any_json,
         "chatbot_id": any_json,
     },

@@ -214,9 +214,16 @@ class Machine:
 
     def executions(self) -> dict[str, dict[str, Any]]:
         """Return the input of every execution by its name."""
+        return {name: json.loads(text) for name, text in self._texts().items()}
+
+    def inputs(self) -> list[str]:
+        """Return the input of every execution as the text that it was started with."""
+        return list(self._texts().values())
+
+    def _texts(self) -> dict[str, str]:
         listed = self.client.list_executions(stateMachineArn=self.arn)["executions"]
         described = (self.client.describe_execution(executionArn=one["executionArn"]) for one in listed)
-        return {one["name"]: json.loads(one["input"]) for one in described}
+        return {one["name"]: one["input"] for one in described}
 
 
 @pytest.fixture(scope="session")

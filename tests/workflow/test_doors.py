@@ -55,7 +55,7 @@ def test_a_request_through_the_api_is_found_at_once_and_read_when_it_has_ended(w
     code, accepted = call(event)
     assert code == 202
     read = sample("api-read.json")
-    read["path"] = f"/v1/executions/{accepted['execution_id']}"
+    read["pathParameters"] = {"id": accepted["execution_id"]}
     assert call(read)[0] == 200
     world.upstream.says("status", completed('{"answer": 42}'))
     run = world.finished(world.record(accepted["execution_id"]).owner_execution_arn)
