@@ -26,7 +26,7 @@ from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, Status
 from waterhook.policy import RETRY_AFTER_LIMIT_S
 from waterhook.progress import MIN_INTERVAL_S
 from waterhook.record import Record
-from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
+from waterhook.request import MAX_METADATA_BYTES, MAX_NESTING, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
 from waterhook.results import INLINE_BYTES, LINK_SECONDS
 from waterhook.sse import MAX_EVENT_BYTES
 from waterhook.status import MAX_STATUS_BYTES
@@ -200,6 +200,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert caps == [MAX_CAP, MAX_CAP]
     assert {row[0]: row[1] for row in table(DOCUMENT, "Limit")} == {
         "a whole request": f"{MAX_REQUEST_BYTES // 1024} KiB",
+        "nesting of a request": f"{MAX_NESTING} levels",
         "metadata": f"{MAX_METADATA_BYTES // 1024} KiB",
         "a deadline": f"{MAX_TIMEOUT_S // 86400} days",
         "chatbot_id, idempotency_key": f"{MAX_ID_CHARS} characters",
