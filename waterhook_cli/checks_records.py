@@ -20,7 +20,6 @@ _FRESH_S = 300.0
 # notify is retried, and the sweep runs every quarter of an hour: both have had their turn.
 _UNPUBLISHED_S = 1800.0
 _OVERDUE_S = 3600.0
-_EXAMINED = 1000
 _BATCH = 100  # the most that BatchGetItem takes
 _NAMED = 3
 _ATTRIBUTES = ("execution_id", "status", "created_at", "finished_at", "notified_at", "deadline", "waiting")
@@ -42,16 +41,22 @@ _ANY_REASON = ("their start", "The log of StartFunction has the reason: docs/ope
 
 
 def records(
-    dynamodb: "DynamoDBClient", table: str, now: float, parameters: Mapping[str, str], options: str = ""
+    dynamodb: "DynamoDBClient",
+    table: str,
+    now: float,
+    parameters: Mapping[str, str],
+    options: str = "",
+    *,
+    most: int = 1000,
 ) -> Iterator[Finding]:
     """Look for a backlog, for overdue executions, and for outcomes that were not published.
 
-    Reads the index of executions that are not notified, and the oldest 1,000 records in it. `options` are those that
+    Reads the index of executions that are not notified, and the oldest `most` records in it. `options` are those that
     a `waterhook` command needs to find the same stack.
     """
     found = _unfinished(dynamodb, table, now - _FRESH_S)
     states: defaultdict[_State, list[Mapping[str, Any]]] = defaultdict(list)
-    for record in _read(dynamodb, table, found[:_EXAMINED]):
+    for record in _read(dynamodb, table, found[:most]):
         states[_state(record, now)].append(record)
     if unpublished := states[_State.UNPUBLISHED]:
         yield Finding.problem(
@@ -76,8 +81,8 @@ def records(
             "no execution is overdue or waits to start, no outcome is unpublished; "
             f"{len(states[_State.RUNNING])} have been running for more than {_FRESH_S / 60:.0f} minutes"
         )
-    if len(found) > _EXAMINED:
-        yield Finding.note(f"only the oldest {_EXAMINED} of {len(found)} executions were examined")
+    if len(found) > most:
+        yield Finding.note(f"only the oldest {most} of {len(found)} executions were examined")
 
 
 class _State(StrEnum):

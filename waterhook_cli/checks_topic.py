@@ -51,7 +51,7 @@ def subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iterator[F
             continue
         yield Finding.warning(
             f"the subscription of {who} has no dead-letter queue: a notification it can't take is lost",
-            f"aws sns set-subscription-attributes --subscription-arn {entry['SubscriptionArn']} "
+            f"Name one: aws sns set-subscription-attributes --subscription-arn {entry['SubscriptionArn']} "
             '--attribute-name RedrivePolicy --attribute-value \'{"deadLetterTargetArn": "QUEUE_ARN"}\'',
         )
     if well:
@@ -81,8 +81,8 @@ def _nobody(topic_arn: str, delivery: str) -> Finding:
         return Finding.note(f"{what}; results stay in the table (Delivery is DYNAMODB)")
     return Finding.warning(
         what,
-        f"aws sns subscribe --topic-arn {topic_arn} --protocol email --notification-endpoint YOU@EXAMPLE.COM, "
-        "or deploy with CreateResultsQueue=true.",
+        "Deploy with CreateResultsQueue=true, or subscribe: aws sns subscribe --protocol email "
+        f"--notification-endpoint YOU@EXAMPLE.COM --topic-arn {topic_arn}",
     )
 
 
@@ -124,8 +124,8 @@ def dead_letters(
         if count:
             yield Finding.problem(
                 f"{count} in {what}: what could not be delivered or closed waits there, for two weeks at most",
-                f"aws sqs receive-message --queue-url {url} --message-attribute-names All "
-                "shows one; docs/operations.md#dead-letters says what to do with it.",
+                "docs/operations.md#dead-letters has what to do with it. To see one: "
+                f"aws sqs receive-message --message-attribute-names All --queue-url {url}",
             )
         empty += count == 0
     if empty:

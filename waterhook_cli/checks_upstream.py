@@ -45,23 +45,24 @@ def secret(client: "SecretsManagerClient", arn: str, region: str) -> Iterator[Fi
             raise
         yield Finding.problem(
             f"the secret {name} {_GONE[code]}",
-            f"Bring it back (aws secretsmanager restore-secret --secret-id {name}), or create one and deploy with "
-            "its ARN as WaterflaiApiKeySecretArn.",
+            "Create one and deploy with its ARN as WaterflaiApiKeySecretArn, or bring this one back: "
+            f"aws secretsmanager restore-secret --secret-id {name}",
         )
         return
     text = found.get("SecretString")
     if text is None:
-        yield Finding.problem(f"the secret {name} holds bytes, not text", put)
+        yield Finding.problem(f"the secret {name} holds bytes, not text", f"Put the key in: {put}")
     elif not text.strip():
-        yield Finding.problem(f"the secret {name} is empty", put)
+        yield Finding.problem(f"the secret {name} is empty", f"Put the key in: {put}")
     elif _key(client, arn) is None:
         yield Finding.problem(
-            f'the secret {name} holds neither a key as plain text nor {{"api_key": "..."}} in JSON', put
+            f'the secret {name} holds neither a key as plain text nor {{"api_key": "..."}} in JSON',
+            f"Put the key in: {put}",
         )
     elif text != text.strip() or _padded_in_json(text):
         yield Finding.warning(
             f"the secret {name} has white space around its key: Waterhook overlooks it, others may not",
-            f"{put} (a newline often comes from `echo`: printf '%s' adds none)",
+            f"A newline often comes from `echo`; printf '%s' adds none. Put the key in again: {put}",
         )
     else:
         yield Finding.ok(f"the secret {name} holds a key")
@@ -82,7 +83,7 @@ def upstream(base_url: str, send: Send, client: "SecretsManagerClient", secret_a
     elif code in _REFUSED:
         yield Finding.problem(
             f"{base_url} refuses the key ({code})",
-            f"Put the right one in: {_PUT.format(name=_name(secret_arn))}. No deployment is needed.",
+            f"No deployment is needed. Put the right one in: {_PUT.format(name=_name(secret_arn))}",
         )
     elif code == HTTPStatus.NOT_FOUND and _is_json_object(answer.text):
         yield Finding.ok(f"{base_url} answers and takes the key")

@@ -14,7 +14,7 @@ _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
 )
 _WHICH = (
     "Without --stack, --profile or --region: the stack that `make up` started in this checkout, if there is one; "
-    "else the stack `waterhook` on AWS. Which one it is, is said on standard error."
+    "else the stack `waterhook` on AWS. Its name is printed on standard error, unless --quiet."
 )
 
 

@@ -1,5 +1,6 @@
 """What an operator does to a stack: look what is wrong with it, publish again, erase."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
@@ -21,7 +22,7 @@ from waterhook_cli.options import (
     same_stack,
     stack_of,
 )
-from waterhook_cli.output import Output
+from waterhook_cli.output import Output, busy
 from waterhook_cli.redeliver import Redelivery, Sent
 
 _OUTCOMES = [str(status) for status in Status if status.is_final]
@@ -76,9 +77,12 @@ def redeliver(
         table=stack.output("TableName"),
         notify_function=stack.output("NotifyFunctionName"),
     )
-    found = list(
-        redelivery.find(ids or None, status=status, since=since, until=until, undelivered_only=undelivered)
-    )
+    with nullcontext() if output.quiet else busy("Looking for executions"):
+        found = list(
+            redelivery.find(
+                ids or None, status=status, since=since, until=until, undelivered_only=undelivered
+            )
+        )
     if ids and not found:
         raise Problem(ExitCode.NOT_FOUND, "no execution that has ended goes by that id and those filters")
     many = f"{len(found)} notification{'' if len(found) == 1 else 's'}"

@@ -1,17 +1,15 @@
 """Every command in the documents is run by a test or says what it needs, and names what there is."""
 
 import ast
-import json
 import re
 import shlex
-import subprocess
 from functools import cache
 
 import pytest
 
-from local.runner import environment
 from tests.infra.markdown import Block, blocks
 from tests.infra.template import ROOT
+from tests.support.aws_commands import refused
 
 DOCUMENTS = sorted(
     str(path.relative_to(ROOT))
@@ -44,11 +42,10 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
 
 
-def aws_commands(one: Block) -> list[list[str]]:
-    """The words after each `aws`, also of one whose output is taken; a word stands for each variable."""
+def aws_commands(one: Block) -> list[str]:
+    """The commands of the AWS CLI, also those whose output is taken."""
     inner = [found[1] for line in one.lines for found in re.finditer(r"\$\((aws [^)]*)\)", line)]
-    plain = [line for line in one.lines if line.startswith("aws ")]
-    return [shlex.split(re.sub(r"\$[A-Z_]+", "name", line), comments=True)[1:] for line in [*inner, *plain]]
+    return [*inner, *(line for line in one.lines if line.startswith("aws "))]
 
 
 def test_there_are_commands() -> None:
@@ -78,44 +75,21 @@ def test_a_block_that_a_test_runs_is_not_marked() -> None:
     assert not [shown(one) for one in run if one.needs_more]
 
 
-def refusals(commands: list[list[str]]) -> list[str | None]:
-    """What the AWS CLI prints of each command that it refuses, before it sends anything; None where it accepts it."""
-    done = subprocess.run(
-        [ROOT / ".venv-awscli" / "bin" / "python", "-I", ROOT / "tests" / "support" / "aws_cli.py"],
-        input=json.dumps(commands),
-        cwd=ROOT,  # file://events/…
-        env=environment.for_tools(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: list[str | None] = json.loads(done.stdout)
-    return found
-
-
 def test_the_aws_cli_accepts_every_command_of_its_own() -> None:
-    commands = [words for one in BLOCKS for words in aws_commands(one)]
+    commands = [command for one in BLOCKS for command in aws_commands(one)]
     assert len(commands) > 10
-    refused = {
-        " ".join(words): why
-        for words, why in zip(commands, refusals(commands), strict=True)
-        if why is not None
+    assert refused(commands) == {}
+
+
+def test_commands_that_the_aws_cli_refuses_are_found() -> None:
+    wrong = {
+        "aws sns subscribe-all": "Invalid choice",
+        "aws sns subscribe --topic-arn x --protocol email --colour red": "Unknown options: --colour",
+        "aws sns subscribe --topic-arn x": "required: --protocol",
+        "aws events put-events --entries file://events/schedule.json": "Error parsing parameter '--entries'",
     }
-    assert refused == {}
-
-
-@pytest.mark.parametrize(
-    ("command", "why"),
-    [
-        ("sns subscribe-all", "Invalid choice"),
-        ("sns subscribe --topic-arn x --protocol email --colour red", "Unknown options: --colour"),
-        ("sns subscribe --topic-arn x", "required: --protocol"),
-        ("events put-events --entries file://events/schedule.json", "Error parsing parameter '--entries'"),
-    ],
-)
-def test_a_command_that_the_aws_cli_refuses_is_found(command: str, why: str) -> None:
-    (refusal,) = refusals([command.split()])
-    assert why in (refusal or "")
+    found = refused([*wrong])
+    assert {command: why for command, why in wrong.items() if why in found.get(command, "")} == wrong
 
 
 def test_a_make_target_that_a_document_names_is_one_that_there_is() -> None:

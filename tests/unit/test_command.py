@@ -442,7 +442,9 @@ def test_a_reader_that_has_seen_enough_causes_no_traceback(stack: Deployed, word
     stack.api = [(200, large if words[0] == "list" else document(final_output=["x" * 100] * 5000))]
     codes, stderr = piped(*words, "--quiet", on=stack, reader="head -n 1")
     assert (codes[0] in {0, 1}, codes[1], stderr) == (True, 0, "")
-    # What fits into the pipe is written when nobody reads it any more, if at all.
+
+
+def test_a_reader_that_has_gone_before_the_first_line_causes_no_traceback(stack: Deployed) -> None:
     stack.api = [(200, {"executions": listed("a"), "next": None})]
     assert piped("list", "-q", on=stack, reader="true")[1] == ""
 
