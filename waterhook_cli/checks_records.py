@@ -148,13 +148,15 @@ def _backlog(reason: str, records: list[Mapping[str, Any]], parameters: Mapping[
     what, do = _REASONS.get(reason, _ANY_REASON)
     known = {name: parameters.get(name, "0") for name in ("MaxRunning", "MaxRunningPerChatbot")}
     given = [one["waiting"] for one in records if isinstance(one.get("waiting"), Mapping)]
-    since = min(str(one.get("created_at", "")) for one in records)
-    since = min([str(one["since"]) for one in given if one.get("since")] or [since])
+    oldest: Mapping[str, Any] = min(given, key=lambda one: str(one.get("since")), default={})
+    since = oldest.get("since") or min(str(one.get("created_at", "")) for one in records)
+    detail = f" ({oldest['detail']})" if oldest.get("detail") else ""
     attempts = [str(one["next_attempt_at"]) for one in given if one.get("next_attempt_at")]
     attempt = f", next attempt at {moment(min(attempts))}" if attempts else ""
     waits = "waits" if len(records) == 1 else "wait"
     return Finding.warning(
-        f"{_some(records)} {waits} for {what.format(**known)}, the oldest since {moment(since)}{attempt}", do
+        f"{_some(records)} {waits} for {what.format(**known)}, the oldest since {moment(since)}{detail}{attempt}",
+        do,
     )
 
 

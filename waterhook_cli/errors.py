@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     meaning: str
 
     OK = 0, "done; with `--follow`: the execution is COMPLETED"
-    ENDED_OTHERWISE = 1, "the execution ended otherwise, or not all could be done"
+    ENDED_OTHERWISE = 1, "the execution ended otherwise, not all could be done, or you declined"
     USAGE = 2, "the command or the request is wrong"
     NOT_FOUND = 3, "no such stack or execution"
     UNAVAILABLE = 4, "not reachable, not allowed or not set up"

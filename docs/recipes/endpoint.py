@@ -161,4 +161,6 @@ def application() -> Endpoint:
 
 
 if __name__ == "__main__":
+    if not os.environ.get("TOPIC_ARN"):
+        raise SystemExit("TOPIC_ARN is not set: it is TopicArn of Waterhook's outputs")
     make_server("127.0.0.1", 8080, application()).serve_forever()

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from io import BytesIO
@@ -17,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from docs.recipes.endpoint import MAX_BYTES, Endpoint, Inbox, application
+from tests.infra.template import ROOT
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:waterhook-NotificationTopic-1"
 HOST = "https://sns.us-east-1.amazonaws.com"
@@ -280,3 +284,18 @@ def test_the_application_takes_its_topic_and_its_inbox_from_the_environment(
     monkeypatch.setenv("INBOX", str(tmp_path / "here.sqlite"))
     assert post(application(), signed(TopicArn="another")) == 403
     assert (tmp_path / "here.sqlite").exists()
+
+
+def test_without_a_topic_it_names_the_variable_that_is_missing(tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "TOPIC_ARN"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "recipes" / "endpoint.py")],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "TOPIC_ARN is not set: it is TopicArn of Waterhook's outputs\n"

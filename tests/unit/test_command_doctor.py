@@ -276,12 +276,12 @@ def test_executions_that_wait_to_start_are_counted_by_their_reason(table: Table)
     wait(
         table, "b", reason="queued", since="2026-01-01T00:05:00.000Z", next_attempt_at="2026-01-01T02:01:00Z"
     )
-    wait(table, "c", reason="upstream_busy", since="2026-01-01T00:20:00.000Z")
+    wait(table, "c", reason="upstream_busy", since="2026-01-01T00:20:00.000Z", detail="it answered 429")
     busy, queued = sorted(records(table.client, table.name, LATER), key=lambda finding: finding.what)
     assert (busy.level, queued.level) == (WARNING, WARNING)
     assert busy.what == (
         f"1 execution ({'c' * 32}) waits for Waterflai, which takes no more jobs now, "
-        "the oldest since 2026-01-01T00:20:00Z"
+        "the oldest since 2026-01-01T00:20:00Z (it answered 429)"
     )
     assert queued.what.startswith("2 executions (")
     assert queued.what.endswith(
