@@ -1,5 +1,6 @@
 """How an execution gets its name and its record, whichever door it came through."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -69,6 +70,27 @@ def test_an_event_id_may_be_any_text(event_id: str) -> None:
 )
 def test_what_is_wrong_is_said_and_not_raised(given_input: object, problem: str) -> None:
     assert (read(given_input).request, read(given_input).problem) == (None, problem)
+
+
+@pytest.mark.parametrize(
+    "wrapped_by",
+    [
+        lambda raw: raw,
+        lambda raw: {"event_id": "e", "request": raw},
+        lambda raw: {"schedule": {"arn": "a", "time": "t"}, "request": raw},
+        lambda raw: {"execution_id": ID, "request": raw},
+    ],
+    ids=["state machine", "EventBridge", "schedule", "API"],
+)
+@pytest.mark.parametrize("levels", [200, 990, 100_000])
+def test_a_request_that_is_nested_too_deeply_is_refused_at_every_trigger(
+    wrapped_by: Callable[[Any], Any], levels: int
+) -> None:
+    value: Any = {}
+    for _ in range(levels):
+        value = [value]
+    problem = read(wrapped_by(request_dict(input_data={"d": value}))).problem or ""
+    assert problem.startswith("request: nested too deeply, more than 200 levels; ")
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,10 @@ class FrontDoor:
         """Return the caller's record. Raises Problem 404 for any other, as if it did not exist."""
         record = self._records.get(execution_id, self._clock())
         if record is None or record.caller != caller:
-            raise Problem(HTTPStatus.NOT_FOUND, f"execution_id: no execution {execution_id!r}"[:200])
+            detail = (
+                f"execution_id: the caller has no execution {clip(execution_id, 100)}; it may have expired"
+            )
+            raise Problem(HTTPStatus.NOT_FOUND, detail)
         return record
 
     def document(self, record: Record) -> str:
