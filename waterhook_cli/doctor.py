@@ -10,7 +10,7 @@ from waterhook_cli.api import Api, sender
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.findings import Check, Finding, Level
 from waterhook_cli.output import Output
-from waterhook_cli.target import Resource, Stack
+from waterhook_cli.target import Account, Resource, Stack
 
 _STYLES = {
     Level.OK: "green",
@@ -70,6 +70,13 @@ def checks(stack: Stack, options: str = "") -> Iterator[Check]:
         lambda: checks_records.records(
             client("dynamodb"), stack.output("TableName"), time.time(), given, options
         ),
+    )
+
+
+def before_deployment(account: Account) -> Iterator[Check]:
+    """Yield what can be checked of an account that has no stack yet: whether FollowConcurrency may be set."""
+    yield Check(
+        "concurrency", lambda: checks_stack.concurrency(account.client("lambda"), [], {}, local=False)
     )
 
 

@@ -64,6 +64,14 @@ class Account:
             raise Problem(ExitCode.UNAVAILABLE, f"{error}: look at AWS_ENDPOINT_URL") from error
 
 
+class NoStackError(Problem):
+    """Raised where the account has no stack of that name."""
+
+    def __init__(self, account: Account, what: str, do: str) -> None:
+        super().__init__(ExitCode.NOT_FOUND, what, do)
+        self.account = account
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """Something that a stack, or a stack nested in it, has created."""
@@ -206,8 +214,8 @@ def _on_aws(wanted: Wanted, environ: Mapping[str, str]) -> Stack:
     except ClientError as error:
         if "does not exist" not in error.response["Error"].get("Message", ""):
             raise
-        raise Problem(
-            ExitCode.NOT_FOUND,
+        raise NoStackError(
+            account,
             f"there is no stack {name!r} in {account.session.region_name}",
             "--stack NAME (or WATERHOOK_STACK), --region and --profile say where to look; --local takes the one "
             "that `make up` has started.",

@@ -24,6 +24,7 @@ from waterhook_cli.options import (
 )
 from waterhook_cli.output import Output, busy
 from waterhook_cli.redeliver import Redelivery, Sent
+from waterhook_cli.target import NoStackError
 
 _OUTCOMES = [str(status) for status in Status if status.is_final]
 _YES = click.option("--yes", "-y", is_flag=True, help="Don't ask. Needed where there is no terminal.")
@@ -34,7 +35,12 @@ _YES = click.option("--yes", "-y", is_flag=True, help="Don't ask. Needed where t
 @click.pass_context
 def doctor(context: click.Context) -> None:
     """Check the stack and what it depends on."""
-    output, stack = output_of(context), stack_of(context)
+    output = output_of(context)
+    try:
+        stack = stack_of(context)
+    except NoStackError as missing:
+        checkup.examine(checkup.before_deployment(missing.account), output)
+        raise
     needs = 'eval "$(make -s env)"' if stack.local else aws_options(context)
     context.exit(checkup.examine(checkup.checks(stack, same_stack(context)), output, needs))
 
