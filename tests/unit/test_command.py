@@ -487,3 +487,14 @@ def test_a_fault_of_the_command_is_called_one(stack: Deployed) -> None:
     result = run("list", on=stack)
     assert result.exit_code == 70
     assert "fault of the command itself: KeyError" in result.stderr
+
+
+def test_doctor_reports_the_quota_also_where_nothing_is_deployed_yet() -> None:
+    limits = {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
+    with Deployed(api=[(200, {"AccountLimit": limits})]) as deployed:
+        result = run("doctor", "--stack", "other", on=deployed)
+    assert result.exit_code == 3
+    printed = " ".join(result.stdout.split())
+    assert "Lambda's quota of concurrent executions is 10" in printed
+    assert "aws service-quotas request-service-quota-increase" in printed
+    assert "there is no stack 'other'" in result.stderr

@@ -353,14 +353,14 @@ def test_a_follow_concurrency_that_is_no_number_is_refused(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "consequence"),
     [({}, "The defaults need none."), ({"FollowConcurrency": "50"}, "fails if fewer than 150 concurrent")],
 )
 def test_a_quota_that_may_not_be_read_is_reported_and_the_test_goes_on(
-    run: Run, parameters: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+    run: Run, parameters: dict[str, str], consequence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.account = Account(None)
     run.smoke(parameters)
     printed = capsys.readouterr().out
     assert "not checked: lambda:GetAccountSettings is denied" in printed
-    assert said in printed
+    assert consequence in printed
