@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _QUEUE = "AWS::SQS::Queue"
 _PENDING = "PendingConfirmation"
-_COLONS_OF_A_QUEUE = 5  # arn:aws:sqs:<region>:<account>:<name>
+_COLONS_OF_A_QUEUE = 5  # arn:<partition>:sqs:<region>:<account>:<name>
 
 
 def subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iterator[Finding]:

@@ -135,6 +135,7 @@ WRITTEN = [
     *template.files(),
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
+    ROOT / "events" / "parent.asl.yaml",
     *(ROOT / "layers" / "waterhook" / "waterhook").glob("*.py"),
     *(ROOT / "functions").glob("*/app.py"),
     *(ROOT / "waterhook_cli").glob("*.py"),
