@@ -3,29 +3,43 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import envelope, policy
-from waterhook.capacity import NO_CAP, Capacity
+from waterhook.capacity import NO_CAP, Capacity, Taking
 from waterhook.client import WaterflaiClient
-from waterhook.errors import NotAccepted, RecordConflict, RecordUnavailable, Unavailable, UpstreamError
+from waterhook.errors import (
+    DependencyUnavailable,
+    KeyUnavailable,
+    NotAccepted,
+    RecordConflict,
+    RecordUnavailable,
+    Unavailable,
+    UpstreamError,
+)
 from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.jitter import jitter_of
-from waterhook.models import History, Job, Next, Status, epoch
+from waterhook.models import STATE_VERSION, History, Job, Next, Status, epoch, iso
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.request import Request
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 from waterhook.telemetry import Telemetry
+from waterhook.waiting import Reason, span, waits, without_job
 
 telemetry = Telemetry("start", correlation_id_path="execution.arn")
 _SERVICE_UNAVAILABLE = 503
+# A start whose answer came is undone: so often, with these pauses, and for no longer than this. The function ends after
+# 30 s, of which the POST may have taken most.
+_UNDO_PAUSES_S = (0.5, 1.0, 1.5)
+_UNDO_S = 4.0
 _CANCELLED_BEFORE = {"code": "cancelled", "message": "cancelled before it was started"}
 
 
@@ -40,7 +54,11 @@ class Upstream(Protocol):
 
 
 class Starter:
-    """One key, one remote job: every edge between ACCEPTED, STARTING and RUNNING is a conditional write."""
+    """One key, one remote job: every edge between ACCEPTED, STARTING and RUNNING is a conditional write.
+
+    A fault of Waterhook before the POST, of the table or the secret, is waited out: nothing was sent, so the record
+    is read again later. `read_key` raises KeyUnavailable where the upstream could not be called.
+    """
 
     def __init__(
         self,
@@ -49,13 +67,17 @@ class Starter:
         settings: Settings,
         clock: Callable[[], float],
         capacity: Capacity = NO_CAP,
+        *,
+        read_key: Callable[[], object] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Keep what it works with."""
         self._capacity = capacity
         self._records = records
         self._upstream = upstream
         self._settings = settings
         self._clock = clock
+        self._read_key = read_key
+        self._sleep = sleep
 
     def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
         """Return the state of the loop, or how this execution ends where the request is another's.
@@ -65,7 +87,10 @@ class Starter:
         now = self._clock()
         defaults = self._settings.defaults
         intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
-        record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
+        try:
+            record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
+        except RecordUnavailable as error:
+            return self._unclaimed(given, intake, owner, started_at, error)
         request = intake.request
         if record.owner_execution_arn != owner:
             same = record.request_sha256 == (request.sha256 if request else None)
@@ -85,7 +110,52 @@ class Starter:
         if request is None:
             problem = intake.problem or ""
             return job.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
-        return self._go_on(job, record, request).to_dict()
+        try:
+            return self._go_on(job, record, request).to_dict()
+        except DependencyUnavailable as error:
+            return self._put_off(job, record, error).to_dict()
+
+    def _unclaimed(
+        self, given: object, intake: Intake, owner: str, started_at: str, error: RecordUnavailable
+    ) -> dict[str, Any]:
+        """Return the state of an execution whose record can neither be read nor written: it has no job yet."""
+        now = self._clock()
+        accepted_at = epoch(started_at) or now
+        timeout_s = intake.request.timeout_seconds if intake.request else policy.START_FAULT_LIMIT_S
+        age_s = now - accepted_at
+        decision = policy.fault_again(age_s, now, accepted_at + timeout_s, jitter_of(owner, int(now)))
+        telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
+        state = {"v": STATE_VERSION, "outcome": Status.RUNNING, "wait_seconds": decision.wait_seconds}
+        if decision.next is Next.NOTIFY:
+            # As the state machine reports a fault: notify finds the record by the input, or writes it.
+            fault = f"{error}, for {span(age_s)}"
+            return state | {"next": decision.next, "outcome": Status.ERROR, "fault": fault, "input": given}
+        return state | {"next": decision.next}
+
+    def _put_off(self, job: Job, record: Record, error: DependencyUnavailable) -> Job:
+        """Return the job on its way to another look at its record, or ended where that has gone on for too long."""
+        telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
+        now = self._clock()
+        decision = self._after_fault(record)
+        if decision.next is Next.NOTIFY:
+            message = f"Waterhook could not start it for {span(now - self._accepted_at(record))}: {error}"
+            # Without the table it is not known what another call of this execution has done meanwhile.
+            outcome = Status.ERROR if isinstance(error, RecordUnavailable) else Status.REJECTED
+            return without_job(job, record, outcome, code="fault", message=message)
+        if not isinstance(error, RecordUnavailable):
+            why = waits(Reason.RETRYING, str(error), now, decision.wait_seconds, record.waiting)
+            # Only what GET shows: the next look goes by the record, whatever has become of it.
+            with suppress(RecordConflict, RecordUnavailable):
+                self._records.wait(record, why)
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def _after_fault(self, record: Record) -> policy.Decision:
+        now = self._clock()
+        age_s = now - self._accepted_at(record)
+        return policy.fault_again(age_s, now, record.deadline, jitter_of(record.execution_id, int(now)))
+
+    def _accepted_at(self, record: Record) -> float:
+        return epoch(record.created_at) or self._clock()
 
     def _go_on(self, job: Job, record: Record, request: Request) -> Job:
         if record.status.is_final:
@@ -93,51 +163,92 @@ class Starter:
         if record.status is Status.RUNNING:
             return self._running(job)
         if record.status is Status.STARTING:
-            # The last call ended between its POST and its save, or before the POST. Nobody knows.
-            return self._perhaps_accepted(job, record, "the start was interrupted")
+            # The last call ended, or lost the table, between its first write and its last one.
+            return self._perhaps_accepted(
+                job, record, "the start was interrupted before its result was saved"
+            )
         return self._accepted(job, record, request)
 
     def _accepted(self, job: Job, record: Record, request: Request) -> Job:
         if record.cancel_requested:
-            return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
-        if self._clock() >= record.deadline:
-            tried = record.start_attempts > 0
-            return self._never_started(job, "the deadline passed before the start", tried=tried)
-        waiting = self._records.waiting(record)
-        if not self._capacity.take(record.execution_id, request.chatbot_id, waiting):
-            return self._queued(job, record)
+            return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+        now = self._clock()
+        if now >= record.deadline:
+            return self._overdue(job, record, now)
+        self._read_key()
+        try:
+            taking = self._capacity.take(
+                record.execution_id,
+                request.chatbot_id,
+                record.slots or (),
+                partial(self._records.take_slots, record),
+            )
+        except RecordConflict:
+            return self._overtaken(job)
+        if not taking:
+            return self._queued(job, record, taking)
         return self._post(job, record, request)
 
-    def _queued(self, job: Job, record: Record) -> Job:
+    def _overdue(self, job: Job, record: Record, now: float) -> Job:
+        """Return the job as rejected at its deadline, with the reason for which it waited until then."""
+        waiting = record.waiting or {}
+        if waiting.get("reason") == Reason.QUEUED:
+            waited_s = now - (epoch(waiting["since"]) or now)
+            message = f"waited {waited_s:,.0f} s for a free slot ({waiting['detail']}); it was never started"
+            return without_job(job, record, Status.REJECTED, code="no_capacity", message=message)
+        if waiting:
+            return self._never_started(job, record, waiting["detail"])
+        message = (
+            f"its deadline passed {span(now - self._accepted_at(record))} after it was accepted, before an attempt"
+            " to start it; the history of its state machine execution shows why"
+        )
+        return without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
+
+    def _queued(self, job: Job, record: Record, taking: Taking) -> Job:
         """Return the job on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
-        telemetry.measure(Figure.STARTS_QUEUED)
+        before = record.waiting or {}
+        conflicts = int(before.get("conflicts", 0)) + taking.is_contended
+        if taking.full:
+            telemetry.measure(Figure.STARTS_QUEUED)
         now = self._clock()
-        waited_s = now - (epoch(record.created_at) or now)
-        decision = policy.queue_again(waited_s, now, self._settings.limits(job.deadline))
+        decision = policy.queue_again(
+            record.deadline - self._accepted_at(record),
+            now,
+            self._settings.limits(job.deadline),
+            jitter_of(record.execution_id, int(now)),
+            conflicts if taking.is_contended else 0,
+        )
+        detail = taking.full or before.get("detail") or "other requests took slots at the same time"
+        why = waits(Reason.QUEUED, detail, now, decision.wait_seconds, record.waiting, conflicts)
+        try:
+            self._records.wait(record, why)
+        except RecordConflict:
+            return self._overtaken(job)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _post(self, job: Job, record: Record, request: Request) -> Job:
+        waited, first_at = record.waiting, record.first_attempt_at or iso(self._clock())
         try:
-            record = self._records.begin_start(record)
+            record = self._records.begin_start(replace(record, first_attempt_at=first_at))
         except RecordConflict:
             # The slot is left to whoever was first: by a verdict it was given back, by a start it is in use.
             return self._overtaken(job)
+        # For the reason for which it waits next: `since` counts from when that began.
+        record = replace(record, waiting=waited)
         try:
             upstream_id = self._upstream.start(request.chatbot_id, request.input_data)
+        except KeyUnavailable as error:
+            # Nothing was sent: the key is read before the connection is opened.
+            return self._again(job, record, str(error), Reason.RETRYING, self._after_fault(record))
         except UpstreamError as error:
             return self._not_started(job, record, error)
         job = replace(job, waterflai_execution_id=upstream_id)
         try:
-            record = self._records.save_start(record, upstream_id, self._clock())
+            record = self._saved(record, upstream_id)
         except RecordConflict:
-            current = self._records.get(job.execution_id, self._clock())
-            if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
-                # It was our own write: its answer was lost, and boto3's repetition of it came too late.
-                record = current
-            else:
-                # A verdict came while we were starting: nobody will wait for this job.
-                self._cancel_quietly(upstream_id)
-                return self._overtaken(job)
+            # A verdict came while we were starting: nobody will wait for this job.
+            self._cancel_quietly(upstream_id)
+            return self._overtaken(job)
         except RecordUnavailable:
             telemetry.logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
             job = replace(job, unsaved=True)
@@ -145,45 +256,92 @@ class Starter:
             return replace(job, next=Next.CANCEL, cancel_requested=True)
         return self._running(job)
 
+    def _saved(self, record: Record, upstream_id: str) -> Record:
+        """Return the record with the upstream's id. Raises RecordConflict when an outcome came first."""
+        try:
+            return self._records.save_start(record, upstream_id, self._clock())
+        except RecordConflict:
+            current = self._records.get(record.execution_id, self._clock())
+            if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
+                # It was our own write: its answer was lost, and boto3's repetition of it came too late.
+                return current
+            raise
+
     def _not_started(self, job: Job, record: Record, error: UpstreamError) -> Job:
         ambiguous_503 = error.status == _SERVICE_UNAVAILABLE and self._settings.uncertain_on_503
         if not isinstance(error, NotAccepted) or ambiguous_503:
             return self._perhaps_accepted(job, record, error.message, error.retry_after_s)
         if not isinstance(error, Unavailable):
             message = f"Waterflai refused the start: {error.message}"
-            # This attempt is counted already; it is the ones before it that may have been taken.
-            return self._never_started(job, message, code=error.code, tried=record.start_attempts > 1)
-        return self._again(job, record, error.message, error.retry_after_s)
+            return without_job(job, record, Status.REJECTED, code=error.code, message=message)
+        decision = self._start_again(record, error.retry_after_s)
+        return self._again(job, record, error.message, Reason.of(error), decision)
 
     def _perhaps_accepted(
         self, job: Job, record: Record, why: str, retry_after_s: float | None = None
     ) -> Job:
         if self._settings.at_least_once:
-            return self._again(job, record, why, retry_after_s)
+            decision = self._start_again(record, retry_after_s)
+            return self._again(job, record, why, Reason.RETRYING, decision, perhaps_started=True)
         message = f"{why}; Waterflai may be running this job, and it was not started a second time"
         return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
 
-    def _again(self, job: Job, record: Record, why: str, retry_after_s: float | None = None) -> Job:
-        """Return the job on its way to another start, or rejected when the start deadline has passed."""
+    def _start_again(self, record: Record, retry_after_s: float | None) -> policy.Decision:
+        now = self._clock()
+        first_at = epoch(record.first_attempt_at) or now
+        # A job that is started at the deadline of the request would be cancelled immediately.
+        last_at = min(first_at + self._settings.start_deadline_s, record.deadline - policy.LAST_START_S)
+        jitter = jitter_of(record.execution_id, record.start_attempts)
+        return policy.start_again(
+            record.start_attempts, retry_after_s, now, self._settings.limits(last_at), jitter
+        )
+
+    def _again(
+        self,
+        job: Job,
+        record: Record,
+        why: str,
+        reason: Reason,
+        decision: policy.Decision,
+        *,
+        perhaps_started: bool = False,
+    ) -> Job:
+        """Return the job on its way to another start, or ended when that is not to be tried any more."""
+        waiting = waits(reason, why, self._clock(), decision.wait_seconds, record.waiting)
         try:
-            record = self._records.undo_start(record)
+            record = self._undo(record, waiting, perhaps_started=perhaps_started)
         except RecordConflict:
             return self._overtaken(job)
+        except RecordUnavailable as error:
+            # It stays STARTING, so that no later call may post again. This one still knows what has happened.
+            record = replace(record, perhaps_started=record.perhaps_started or perhaps_started)
+            message = f"{why}; it can't be started again, since {error}"
+            return without_job(job, record, Status.REJECTED, code="fault", message=message)
         if record.cancel_requested:
-            return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
-        accepted_at = epoch(record.created_at) or 0.0
-        limits = self._settings.limits(min(accepted_at + self._settings.start_deadline_s, record.deadline))
-        jitter = jitter_of(job.execution_id, record.start_attempts)
-        decision = policy.start_again(record.start_attempts, retry_after_s, self._clock(), limits, jitter)
+            return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         if decision.next is Next.NOTIFY:
-            message = f"Waterflai could not take the job until the start deadline; at last: {why}"
-            return self._never_started(job, message, tried=True)
+            return self._never_started(job, record, why)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _never_started(self, job: Job, message: str, *, tried: bool, code: str = "start_deadline") -> Job:
-        """Return the job as rejected: TIMED_OUT would say that one ran. Among several attempts one may have."""
-        outcome = Status.UNCERTAIN if tried and self._settings.at_least_once else Status.REJECTED
-        return job.ended(outcome, code=code, message=message)
+    def _undo(self, record: Record, waiting: Mapping[str, Any], *, perhaps_started: bool) -> Record:
+        """Return the record as ACCEPTED. Tried for a few seconds, since a record that stays STARTING ends there."""
+        ends_at = self._clock() + _UNDO_S
+        for pause_s in _UNDO_PAUSES_S:
+            try:
+                return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
+            except RecordUnavailable:
+                if self._clock() + pause_s >= ends_at:
+                    raise
+                self._sleep(pause_s)
+        return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
+
+    def _never_started(self, job: Job, record: Record, why: str) -> Job:
+        """Return the job as rejected at its start deadline: TIMED_OUT would say that one ran."""
+        now, attempts = self._clock(), record.start_attempts
+        tried_s = now - (epoch(record.first_attempt_at) or self._accepted_at(record))
+        count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
+        message = f"it could not be started for {span(tried_s)} ({count}), last: {why}"
+        return without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
 
     def _running(self, job: Job) -> Job:
         limits = self._settings.limits(job.deadline, may_follow=not job.unsaved)
@@ -196,7 +354,7 @@ class Starter:
         if record is not None and record.status.is_final:
             return job.ended(record.status)
         if record is not None and record.cancel_requested:
-            return job.ended(Status.CANCELLED, **_CANCELLED_BEFORE)
+            return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         message = f"{job.execution_id}: the record is neither final nor cancelled"
         raise RecordConflict(message)
 
@@ -213,10 +371,13 @@ class Starter:
 def _wiring() -> Starter:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    key.get()
+    # Only to have it early: a start that needs it reads it again, and waits where that fails too.
+    with suppress(KeyUnavailable):
+        key.get()
     client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
-    capacity = Capacity(settings.table, settings.caps)
-    return Starter(Records(settings.table), client, settings, time.time, capacity)
+    capacity = Capacity(settings.table, settings.caps, sleep=time.sleep)
+    records = Records(settings.table)
+    return Starter(records, client, settings, time.time, capacity, read_key=key.get, sleep=time.sleep)
 
 
 @telemetry.observed

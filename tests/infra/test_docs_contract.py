@@ -12,9 +12,9 @@ import yaml
 
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT, of_type, source
-from tests.support.builders import DEFAULTS, running_record, settings, verdict
+from tests.support.builders import DEFAULTS, record, running_record, settings, verdict
 from tests.support.clock import NOW
-from waterhook import envelope
+from waterhook import envelope, waiting
 from waterhook.answers import MAX_ANSWER_BYTES, Answer, error_of
 from waterhook.capacity import MAX_CAP
 from waterhook.connections import MAX_INTERIM_ANSWERS
@@ -80,6 +80,15 @@ def test_a_document_that_is_given_out_has_the_fields_that_are_listed() -> None:
     door = FrontDoor(nothing, nothing, nothing, settings(), lambda: NOW, nothing)
     document = json.loads(door.document(running_record(waterflai_execution_id=None)))
     assert document.keys() == listed("Document")
+
+
+def test_a_request_that_waits_shows_the_fields_and_reasons_that_are_listed() -> None:
+    there = waiting.shown(record(waiting=waiting.waits(waiting.Reason.QUEUED, "MaxRunning 2", NOW, 4)))
+    schema = SCHEMAS["Document"]["properties"]["waiting"]
+    assert there is not None
+    assert listed("Waiting") == there.keys() == schema["properties"].keys()
+    assert [row[0] for row in table(DOCUMENT, "Reason")] == schema["properties"]["reason"]["enum"]
+    assert schema["properties"]["reason"]["enum"] == list(waiting.Reason)
 
 
 def test_a_list_has_the_fields_that_are_listed() -> None:
@@ -184,8 +193,8 @@ def test_every_502_of_a_cancel_is_listed() -> None:
 
 
 def test_a_record_has_the_attributes_that_are_listed() -> None:
-    # Two marks are written and never read back: they are conditions of other writes.
-    marks = {"repeated", "slot_taken"}
+    # This mark is written and never read back: it is a condition of other writes.
+    marks = {"repeated"}
     assert listed("Attribute") == {entry.name for entry in fields(Record)} | marks
     kinds = {row[0]: row[1] for row in table(DOCUMENT, "Attribute") if row[0] not in marks}
     item = FULL.to_item()

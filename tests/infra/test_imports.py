@@ -24,7 +24,7 @@ FLOORS = [
     {"models", "sse", "connections", "aws"},
     {"prices", "request", "status", "answers", "figures"},
     {"policy", "transport", "record", "results", "secrets", "capacity", "submission"},
-    {"event_stream", "settings", "telemetry", "writes"},
+    {"event_stream", "settings", "telemetry", "waiting", "writes"},
     {"client", "records"},
     {"envelope", "intake", "polling"},
     {"progress", "stopping", "verdict"},

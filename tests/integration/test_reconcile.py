@@ -274,7 +274,7 @@ def test_a_job_that_is_closed_gives_its_slot_back(table: Table, topic: Topic) ->
     caps = Caps(stack=1, chatbot=1)
     slots = Capacity(table.name, caps, table.client)
     slots.take(ID, "support-chat")
-    table.put(running_record())
+    table.put(running_record(slots=("capacity", "capacity/support-chat")))
     World(table, topic, cancels=[YES], caps=caps).close()
     assert slots.take("e" * 32, "support-chat")
 

@@ -1,13 +1,24 @@
 """Start against a table that evaluates conditions: every edge between the states, with the POSTs counted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
 
+from functions.notify.app import Reporter
 from functions.start import app
-from tests.support.aws import Failing, Killed, Stuttering, Table, Tape, Taped, client_error
+from tests.support.aws import (
+    Failing,
+    Killed,
+    Secret,
+    Stuttering,
+    Table,
+    Tape,
+    Taped,
+    cancelled_transaction,
+    client_error,
+)
 from tests.support.builders import (
     ID,
     KEY,
@@ -22,12 +33,14 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
+from tests.support.context import CONTEXT
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
-from waterhook.capacity import Capacity, Caps
+from waterhook.capacity import Capacity, Caps, Taking
 from waterhook.errors import (
     InvalidRequest,
+    KeyUnavailable,
     PerhapsAccepted,
     RecordConflict,
     RecordUnavailable,
@@ -172,8 +185,8 @@ def test_at_the_start_deadline_it_is_given_up(table: Table, *, at_least_once: bo
     world = World(table, DOWN, at_least_once=at_least_once, start_deadline_s=100)
     state = _until_settled(world)
     assert world.clock.now - NOW == 100
-    # A start posted again after a lost answer may have been carried out the first time.
-    assert state["outcome"] == ("UNCERTAIN" if at_least_once else "REJECTED")
+    # Each attempt surely was not accepted.
+    assert state["outcome"] == "REJECTED"
     assert (state["next"], state["error"]["code"]) == ("notify", "start_deadline")
     assert "refused" in state["error"]["message"]
 
@@ -184,8 +197,10 @@ def test_the_deadline_of_the_job_ends_the_starts_too(table: Table) -> None:
     while state["next"] == "start":
         world.clock.advance(state["wait_seconds"])
         state = world.start(request_dict(timeout_seconds=10))
-    assert world.clock.now - NOW == 10
-    assert state["next"] == "notify"
+    # A job started at the deadline itself would be cancelled immediately.
+    assert 9 <= world.clock.now - NOW < 10
+    assert (state["outcome"], state["next"]) == ("REJECTED", "notify")
+    assert "last: no connection: refused" in state["error"]["message"]
 
 
 def test_a_503_is_uncertain_where_the_deployment_says_so(table: Table) -> None:
@@ -295,12 +310,12 @@ def test_a_start_after_the_deadline_posts_nothing(table: Table) -> None:
     assert (state["outcome"], state["next"], world.posts) == ("REJECTED", "notify", 0)
 
 
-@pytest.mark.parametrize(("attempts", "outcome"), [(0, "REJECTED"), (1, "UNCERTAIN")])
-def test_at_least_once_a_deadline_after_an_attempt_leaves_open_whether_a_job_ran(
-    table: Table, attempts: int, outcome: str
+@pytest.mark.parametrize(("perhaps_started", "outcome"), [(False, "REJECTED"), (True, "UNCERTAIN")])
+def test_a_deadline_after_a_lost_answer_leaves_open_whether_a_job_ran(
+    table: Table, outcome: str, *, perhaps_started: bool
 ) -> None:
-    world = World(table, at_least_once=True)
-    given = accepted_record(table, start_attempts=attempts)
+    world = World(table)
+    given = accepted_record(table, start_attempts=1, perhaps_started=perhaps_started)
     world.clock.advance(3600)
     assert (world.start(given)["outcome"], world.posts) == (outcome, 0)
 
@@ -395,24 +410,27 @@ def test_a_cancel_request_during_the_post_is_heard_as_soon_as_the_job_has_an_id(
 
 def test_a_table_that_takes_no_record_means_no_post(table: Table) -> None:
     world = World(table, client=Failing(table.client, {"put_item": client_error("ThrottlingException")}))
-    with pytest.raises(RecordUnavailable):
-        world.start()
-    assert world.posts == 0
+    state = world.start()
+    assert (state["outcome"], state["next"], world.posts) == ("RUNNING", "start", 0)
 
 
-@pytest.mark.parametrize("written", [False, True])
-def test_a_table_that_does_not_say_whether_it_took_starting_means_no_post(
-    table: Table, *, written: bool
+def test_a_table_that_did_not_take_starting_means_no_post(table: Table) -> None:
+    fault = {"update_item": client_error("InternalServerError", 500)}
+    world = World(table, client=Failing(table.client, fault))
+    state = world.start()
+    assert (state["outcome"], state["next"], world.posts) == ("RUNNING", "start", 0)
+    # Called again when the table works.
+    again = World(table)
+    assert (again.start()["next"], again.posts) == ("wait", 1)
+
+
+def test_starting_that_was_written_though_the_table_answered_with_an_error_is_this_attempts_own(
+    table: Table,
 ) -> None:
     fault = {"update_item": client_error("InternalServerError", 500)}
-    world = World(table, client=Failing(table.client, fault, after=written))
-    with pytest.raises(RecordUnavailable):
-        world.start()
-    assert world.posts == 0
-    # Called again: nobody can tell a POST from none where the write went through.
-    again = World(table)
-    assert again.start()["outcome"] == ("UNCERTAIN" if written else "RUNNING")
-    assert again.posts == (0 if written else 1)
+    world = World(table, client=Failing(table.client, fault, after=True))
+    state = world.start()
+    assert (state["next"], state["waterflai_execution_id"], world.posts) == ("wait", UPSTREAM_ID, 1)
 
 
 class Unsaving(Records):
@@ -681,23 +699,26 @@ def test_a_request_beyond_the_cap_waits_as_accepted_and_starts_when_there_is_roo
     assert state["wait_seconds"] >= 1
     record = table.get(state["execution_id"])
     assert (record.status, record.start_attempts) == (Status.ACCEPTED, 0)
-    slots.give_back("f" * 32, "other")
+    slots.give_back("f" * 32, Capacity.slots_of("other"))
     state = capped.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (state["next"], world.posts) == ("wait", 1)
 
 
-def test_a_request_that_waits_for_room_past_its_deadline_is_rejected(table: Table) -> None:
-    world = World(table)
+def test_a_request_that_waits_for_room_past_its_deadline_is_rejected_with_the_cap_that_it_waited_for(
+    table: Table,
+) -> None:
+    world = World(table, shortest_wait_s=60)
     Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
     state: dict[str, Any] = {"next": "start"}
-    turns = 0
     while state["next"] == "start":
         state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
         world.clock.advance(state["wait_seconds"])
-        turns += 1
     assert (state["outcome"], state["next"], world.posts) == ("REJECTED", "notify", 0)
+    assert state["error"] == {
+        "code": "no_capacity",
+        "message": "waited 3,600 s for a free slot (MaxRunning 1); it was never started",
+    }
     assert world.clock.now - NOW == 3600
-    assert turns < 200
 
 
 def test_a_request_cancelled_while_it_waits_for_room_ends_there(table: Table) -> None:
@@ -714,19 +735,23 @@ def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> N
     """Its machine was stopped: nobody will notify for it any more, and so give the slot back."""
 
     class Late(Capacity):
-        def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:
-            table.records.conclude(table.get(execution_id), verdict(Status.CANCELLED))
-            self.give_back(execution_id, chatbot_id)
-            return super().take(execution_id, chatbot_id, waiting)
+        def take(
+            self,
+            execution_id: str,
+            chatbot_id: str,
+            held: Iterable[str] = (),
+            mark: Callable[[list[str]], Any] | None = None,
+        ) -> Taking:
+            concluded = table.records.conclude(table.get(execution_id), verdict(Status.CANCELLED))
+            self.give_back(execution_id, concluded.slots or ())
+            return super().take(execution_id, chatbot_id, held, mark)
 
     world = World(table)
     late = Late(table.name, Caps(stack=1), table.client)
     overtaken = app.Starter(world.records, world.upstream, world.settings, world.clock, late)
     state = overtaken.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
-    assert (state["next"], world.posts) == ("start", 0)
+    assert (state["outcome"], state["next"], world.posts) == ("CANCELLED", "notify", 0)
     assert Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
-    state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
-    assert (state["outcome"], state["next"]) == ("CANCELLED", "notify")
 
 
 def test_a_second_call_that_comes_too_late_leaves_the_first_one_its_slot(table: Table) -> None:
@@ -751,8 +776,8 @@ def test_called_again_after_a_crash_it_takes_the_slot_it_had(table: Table) -> No
             raise RecordUnavailable(record.execution_id)
 
     crashed = World(table, records=Crashing(table.name, table.client))
-    with pytest.raises(RecordUnavailable):
-        starter(crashed, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    state = starter(crashed, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert (state["next"], crashed.posts) == ("start", 0)
     world = World(table)
     state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (state["next"], world.posts) == ("wait", 1)
@@ -763,6 +788,372 @@ def test_the_record_that_is_no_execution_cannot_be_claimed(table: Table) -> None
     world = World(table)
     state = world.start({"execution_id": "capacity", "request": request_dict()})
     assert (state["outcome"], world.posts) == ("RUNNING", 1)
+
+
+def test_a_request_with_a_lost_answer_is_uncertain_when_there_is_no_room_until_its_deadline(
+    table: Table,
+) -> None:
+    waiting = {"reason": "queued", "since": iso(NOW), "detail": "MaxRunning 1"}
+    given = accepted_record(table, waiting=waiting, perhaps_started=True)
+    world = World(table)
+    world.clock.advance(3600)
+    state = world.start(given)
+    assert (state["outcome"], state["error"]["code"]) == ("UNCERTAIN", "no_capacity")
+    assert "waited 3,600 s" in state["error"]["message"]
+    assert "may be running this job" in state["error"]["message"]
+
+
+class Contended:
+    """A client whose transactions are cancelled by a conflict, as often as it says."""
+
+    def __init__(self, real: Any, times: int) -> None:
+        self._real, self.times = real, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def transact_write_items(self, **asked: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise cancelled_transaction("TransactionConflict", "None")
+        return self._real.transact_write_items(**asked)
+
+
+@pytest.mark.parametrize("timeout_s", [3600, 30 * 24 * 3600])
+def test_a_conflict_over_a_slot_is_no_queue_and_the_next_look_comes_within_seconds(
+    table: Table, timeout_s: int
+) -> None:
+    world, given = World(table), request_dict(timeout_seconds=timeout_s)
+    client: Any = Contended(table.client, times=100)
+    slots = Capacity(table.name, Caps(stack=1000), client, lambda _: None)
+    capped = app.Starter(world.records, world.upstream, world.settings, world.clock, slots)
+    state = capped.start(given, owner=OWNER, started_at=STARTED_AT)
+    assert (state["next"], world.posts) == ("start", 0)
+    assert state["wait_seconds"] <= 2
+    client.times = 3
+    assert capped.start(given, owner=OWNER, started_at=STARTED_AT)["next"] == "wait"
+
+
+def test_the_record_lists_the_slots_that_its_execution_holds_until_its_start_succeeds(table: Table) -> None:
+    world = World(table, DOWN, UPSTREAM_ID)
+    for status in (Status.ACCEPTED, Status.RUNNING):
+        starter(world, table, stack=1, chatbot=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+        there = table.only_execution()
+        assert (there.status, there.slots) == (status, ("capacity", "capacity/support-chat"))
+
+
+def test_a_cap_that_is_added_while_a_request_waits_adds_its_slot_to_the_list(table: Table) -> None:
+    world = World(table, DOWN)
+    starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert table.only_execution().slots == ("capacity",)
+    starter(world, table, chatbot=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert table.only_execution().slots == ("capacity", "capacity/support-chat")
+
+
+# Why a request waits, and what becomes of the reason
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(BUSY, "upstream_busy"), (MAINTENANCE, "upstream_busy"), (DOWN, "retrying")],
+    ids=["429", "503", "no connection"],
+)
+def test_while_it_waits_for_another_start_the_record_says_why_and_until_when(
+    table: Table, fault: Unavailable, reason: str
+) -> None:
+    world = World(table, fault, fault, UPSTREAM_ID)
+    state = world.start()
+    first = world.record.waiting
+    assert first is not None
+    next_at = iso(NOW + state["wait_seconds"])
+    assert (first["reason"], first["since"], first["next_attempt_at"]) == (reason, iso(NOW), next_at)
+    assert first["detail"] == fault.message
+    world.clock.advance(state["wait_seconds"])
+    again = world.start()
+    second = world.record.waiting
+    assert second is not None
+    # Since the first time, and until the next one.
+    assert second["since"] == iso(NOW)
+    assert second["next_attempt_at"] == iso(world.clock.now + again["wait_seconds"])
+    world.start()
+    assert (world.record.status, world.record.waiting) == (Status.RUNNING, None)
+
+
+def test_a_queued_request_says_that_it_is_queued_and_for_what(table: Table) -> None:
+    world = World(table)
+    Capacity(table.name, Caps(chatbot=1), table.client).take("f" * 32, "support-chat")
+    for _ in range(2):
+        state = starter(world, table, chatbot=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+        waiting = table.only_execution().waiting
+        assert waiting is not None
+        assert waiting["next_attempt_at"] == iso(world.clock.now + state["wait_seconds"])
+        assert (waiting["reason"], waiting["since"]) == ("queued", iso(NOW))
+        assert waiting["detail"] == "MaxRunningPerChatbot 1"
+        world.clock.advance(state["wait_seconds"])
+
+
+@pytest.mark.parametrize("fault", [BUSY, MAINTENANCE, DOWN], ids=["429", "503", "no connection"])
+@pytest.mark.parametrize("timeout_s", [600, 7200])
+def test_at_the_deadline_the_error_names_the_condition_the_time_and_the_attempts(
+    table: Table, fault: Unavailable, timeout_s: int
+) -> None:
+    world, given = World(table, fault), request_dict(timeout_seconds=timeout_s)
+    state = world.start(given)
+    while state["next"] == "start":
+        world.clock.advance(state["wait_seconds"])
+        state = world.start(given)
+    tried = "10 min" if timeout_s == 600 else "15 min"
+    message = f"it could not be started for {tried} ({world.posts} attempts), last: {fault.message}"
+    assert state["error"] == {"code": "start_deadline", "message": message}
+    assert world.posts > 2
+
+
+def test_a_request_that_is_overdue_when_it_looks_again_still_names_the_condition(table: Table) -> None:
+    world, given = World(table, BUSY), request_dict(timeout_seconds=60)
+    world.start(given)
+    # Lambda was throttled meanwhile.
+    world.clock.advance(100)
+    state = world.start(given)
+    assert (state["outcome"], state["error"]["code"], world.posts) == ("REJECTED", "start_deadline", 1)
+    assert state["error"]["message"] == "it could not be started for 100 s (1 attempt), last: HTTP 429"
+
+
+def test_a_request_that_was_overdue_before_its_first_attempt_says_so(table: Table) -> None:
+    world, given = World(table), accepted_record(table)
+    world.clock.advance(3600)
+    assert world.start(given)["error"] == {
+        "code": "start_deadline",
+        "message": "its deadline passed 60 min after it was accepted, before an attempt to start it; the history of"
+        " its state machine execution shows why",
+    }
+
+
+@pytest.mark.parametrize("timeout_s", [60, 3600])
+def test_with_retry_after_beyond_the_deadline_there_is_one_last_attempt(table: Table, timeout_s: int) -> None:
+    slow = Unavailable("unavailable", "HTTP 429: slow down", status=429, retry_after_s=7200.0)
+    world, given = World(table, slow, UPSTREAM_ID), request_dict(timeout_seconds=timeout_s)
+    state = world.start(given)
+    world.clock.advance(state["wait_seconds"])
+    assert state["wait_seconds"] == min(900, timeout_s - 1)
+    assert (world.start(given)["waterflai_execution_id"], world.posts) == (UPSTREAM_ID, 2)
+
+
+def test_the_start_deadline_counts_from_the_first_attempt_and_not_from_acceptance(table: Table) -> None:
+    world, given = World(table, BUSY), request_dict(timeout_seconds=7200)
+    slots = Capacity(table.name, Caps(stack=1), table.client)
+    slots.take("f" * 32, "other")
+    starter(world, table, stack=1).start(given, owner=OWNER, started_at=STARTED_AT)
+    world.clock.advance(3600)
+    slots.give_back("f" * 32, Capacity.slots_of("other"))
+    state = starter(world, table, stack=1).start(given, owner=OWNER, started_at=STARTED_AT)
+    assert (state["next"], world.posts) == ("start", 1)
+    assert table.only_execution().first_attempt_at == iso(NOW + 3600)
+    while state["next"] == "start":
+        world.clock.advance(state["wait_seconds"])
+        state = starter(world, table, stack=1).start(given, owner=OWNER, started_at=STARTED_AT)
+    assert (state["outcome"], world.clock.now - NOW) == ("REJECTED", 3600 + 900)
+    assert table.only_execution().first_attempt_at == iso(NOW + 3600)
+
+
+# An answer that was lost, and a cancel after it
+
+
+@pytest.mark.parametrize("fault", [LOST, PerhapsAccepted("server_error", "HTTP 504", status=504)])
+def test_at_least_once_a_cancel_after_a_lost_answer_is_uncertain(
+    table: Table, fault: PerhapsAccepted
+) -> None:
+    world = World(table, fault, at_least_once=True)
+    assert world.start()["next"] == "start"
+    assert world.record.perhaps_started
+    table.set(world.record.execution_id, cancel_requested=iso(NOW) or "")
+    state = world.start()
+    assert (state["outcome"], state["error"]["code"], world.posts) == ("UNCERTAIN", "start_uncertain", 1)
+    assert "may be running this job" in state["error"]["message"]
+
+
+def test_at_least_once_a_cancel_during_a_post_whose_answer_is_lost_is_uncertain(table: Table) -> None:
+    def answer() -> str:
+        table.set(table.only().execution_id, cancel_requested=iso(NOW) or "")
+        raise LOST
+
+    world = World(table, answer, at_least_once=True)
+    assert (world.start()["outcome"], world.posts) == ("UNCERTAIN", 1)
+
+
+def test_at_least_once_a_cancel_during_a_refused_post_is_a_cancel(table: Table) -> None:
+    def answer() -> str:
+        table.set(table.only().execution_id, cancel_requested=iso(NOW) or "")
+        raise DOWN
+
+    world = World(table, answer, at_least_once=True)
+    assert (world.start()["outcome"], world.posts) == ("CANCELLED", 1)
+
+
+def test_a_lost_answer_is_remembered_over_later_refusals_and_under_other_semantics(table: Table) -> None:
+    lost = World(table, LOST, DOWN, at_least_once=True)
+    state = lost.start()
+    lost.clock.advance(state["wait_seconds"])
+    lost.start()
+    later = World(table, DOWN)
+    later.clock.advance(3600 - 1)
+    assert later.start()["outcome"] == "UNCERTAIN"
+
+
+# Faults of our own before the start
+
+
+NO_SECRET = KeyUnavailable("arn:secret: expected the API key as plain text")
+
+
+def keyless(world: World, key: Callable[[], object]) -> dict[str, Any]:
+    starter = app.Starter(world.records, world.upstream, world.settings, world.clock, read_key=key)
+    return starter.start(KEYED, owner=OWNER, started_at=STARTED_AT)
+
+
+def no_key() -> None:
+    raise NO_SECRET
+
+
+def test_a_key_that_cannot_be_read_is_waited_for_and_nothing_is_sent(table: Table) -> None:
+    world = World(table)
+    state = keyless(world, no_key)
+    assert (state["outcome"], state["next"], world.posts) == ("RUNNING", "start", 0)
+    assert 5 <= state["wait_seconds"] <= 8
+    there = world.record
+    assert (there.status, there.start_attempts, there.first_attempt_at) == (Status.ACCEPTED, 0, None)
+    assert there.waiting is not None
+    assert (there.waiting["reason"], there.waiting["detail"]) == ("retrying", str(NO_SECRET))
+    world.clock.advance(3000)
+    assert keyless(world, lambda: KEY)["next"] == "wait"
+    assert world.posts == 1
+
+
+def test_a_key_that_can_no_longer_be_read_at_the_post_undoes_the_start(table: Table) -> None:
+    def gone() -> str:
+        raise NO_SECRET
+
+    world = World(table, gone, UPSTREAM_ID)
+    assert world.start()["next"] == "start"
+    assert world.record.status is Status.ACCEPTED
+    assert world.start()["next"] == "wait"
+
+
+@pytest.mark.parametrize(("timeout_s", "given_up_s"), [(3600, 3600), (30 * 24 * 3600, 6 * 3600)])
+def test_a_key_that_can_never_be_read_is_given_up_with_the_reason(
+    table: Table, timeout_s: int, given_up_s: int
+) -> None:
+    world, looks = World(table), 0
+    state: dict[str, Any] = {"next": "start"}
+    while state["next"] == "start":
+        starter = app.Starter(world.records, world.upstream, world.settings, world.clock, read_key=no_key)
+        given = request_dict(timeout_seconds=timeout_s)
+        state = starter.start(given, owner=OWNER, started_at=STARTED_AT)
+        world.clock.advance(state["wait_seconds"])
+        looks += 1
+    assert (state["outcome"], state["next"], world.posts) == ("REJECTED", "notify", 0)
+    assert str(NO_SECRET) in state["error"]["message"]
+    assert world.clock.now - NOW == given_up_s
+    assert looks < 120
+
+
+THROTTLED = client_error("ProvisionedThroughputExceededException")
+WRITES_AND_READS = ("put_item", "get_item", "update_item", "transact_write_items")
+
+
+@pytest.mark.parametrize("operations", [WRITES_AND_READS, ("update_item", "transact_write_items")])
+def test_a_table_that_fails_before_the_post_is_waited_for_and_nothing_is_sent(
+    table: Table, operations: tuple[str, ...]
+) -> None:
+    world = World(table)
+    failing = Failing(table.client, dict.fromkeys(operations, THROTTLED))
+    world.records = table.records_over(failing)
+    waits = []
+    for _ in range(12):
+        state = world.start(KEYED)
+        assert (state["outcome"], state["next"]) == ("RUNNING", "start")
+        waits.append(state["wait_seconds"])
+        world.clock.advance(state["wait_seconds"])
+    # It grows with the age of the request.
+    assert 5 <= waits[0] <= 8
+    assert waits[-1] > waits[0]
+    failing.faults.clear()
+    assert (world.start(KEYED)["next"], world.posts) == ("wait", 1)
+
+
+def test_a_table_that_fails_for_six_hours_ends_in_a_fault_that_notify_can_report(table: Table) -> None:
+    world, given = World(table), request_dict(timeout_seconds=30 * 24 * 3600)
+    world.records = table.records_over(Failing(table.client, dict.fromkeys(WRITES_AND_READS, THROTTLED)))
+    state = world.start(given)
+    while state["next"] == "start":
+        assert state.keys() == {"v", "outcome", "next", "wait_seconds"}
+        world.clock.advance(state["wait_seconds"])
+        state = world.start(given)
+    assert world.clock.now - NOW == 6 * 3600
+    assert (state["outcome"], state["next"], state["input"]) == ("ERROR", "notify", given)
+    assert "ProvisionedThroughputExceededException" in state["fault"]
+    assert state["fault"].endswith("for 6 h")
+    reporter = Reporter(table.records, world.settings.defaults, world.clock)
+    job = reporter.job(state, owner=OWNER, started_at=STARTED_AT)
+    assert (job.outcome, (job.error or {})["code"]) == ("ERROR", "fault")
+
+
+def test_a_table_that_fails_after_a_refused_post_ends_with_what_waterflai_answered(table: Table) -> None:
+    failing = Failing(table.client, {})
+
+    def answer() -> str:
+        failing.faults["update_item"] = THROTTLED
+        raise BUSY
+
+    world, pauses = World(table, answer, client=failing), list[float]()
+    starter = app.Starter(world.records, world.upstream, world.settings, world.clock, sleep=pauses.append)
+    state = starter.start(KEYED, owner=OWNER, started_at=STARTED_AT)
+    assert (state["outcome"], state["next"], state["error"]["code"]) == ("REJECTED", "notify", "fault")
+    assert state["error"]["message"].startswith("HTTP 429; it can't be started again, since ")
+    assert len(pauses) == 3
+    # A later call posts nothing.
+    failing.faults.clear()
+    assert (world.start(KEYED)["outcome"], world.posts) == ("UNCERTAIN", 1)
+
+
+def test_an_undo_that_succeeds_at_the_second_attempt_goes_on(table: Table) -> None:
+    failing = Failing(table.client, {})
+
+    def answer() -> str:
+        failing.faults["update_item"] = THROTTLED
+        raise BUSY
+
+    world = World(table, answer, client=failing)
+    starter = app.Starter(
+        world.records, world.upstream, world.settings, world.clock, sleep=lambda _: failing.faults.clear()
+    )
+    assert starter.start(KEYED, owner=OWNER, started_at=STARTED_AT)["next"] == "start"
+    assert world.record.status is Status.ACCEPTED
+
+
+def test_a_job_whose_save_was_refused_by_a_table_that_then_fails_keeps_its_id(table: Table) -> None:
+    class Overtaken(Records):
+        def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
+            raise RecordConflict(record.execution_id)
+
+        def get(self, execution_id: str, now: float) -> Record | None:
+            raise RecordUnavailable(execution_id)
+
+    world = World(table, records=Overtaken(table.name, table.client))
+    state = world.start()
+    assert (state["waterflai_execution_id"], state["unsaved"], world.posts) == (UPSTREAM_ID, True, 1)
+
+
+def test_a_secret_that_is_malformed_when_the_container_starts_is_read_again_by_the_next_start(
+    table: Table, secret: Secret, invoke: Invoke
+) -> None:
+    secret.rotate('{"apiKey": "of another spelling"}')
+    given = event(request_dict(idempotency_key="rotation"))
+    with Server([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
+        state = invoke(app, given, WATERFLAI_BASE_URL=server.url)
+        assert (state["next"], server.received) == ("start", [])
+        secret.rotate(KEY)
+        assert app.handler(given, CONTEXT)["next"] == "wait"
+    assert table.only().status is Status.RUNNING
 
 
 # Following

@@ -126,8 +126,12 @@ class Table:
         updates = [entry["Update"] for entry in asked["TransactItems"]]
         assert len(updates) == len(asked["TransactItems"]), "only updates are known here"
         keys = [update["Key"]["execution_id"]["S"] for update in updates]
-        if not all(self._holds(key, update) for key, update in zip(keys, updates, strict=True)):
-            raise refusal("TransactionCanceledException", "TransactWriteItems")
+        held = [self._holds(key, update) for key, update in zip(keys, updates, strict=True)]
+        if not all(held):
+            refused: Any = refusal("TransactionCanceledException", "TransactWriteItems")
+            reasons = [{"Code": "None" if one else "ConditionalCheckFailed"} for one in held]
+            refused.response["CancellationReasons"] = reasons
+            raise refused
         for key, update in zip(keys, updates, strict=True):
             self._write(key, self._updated(key, update))
         return {}

@@ -1,13 +1,13 @@
 """Mistakes we did not make: each takes one part's place, and some history must notice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from functions.start.app import Starter
 from tests.model.world import Parts
 from waterhook import envelope
-from waterhook.capacity import Capacity
+from waterhook.capacity import Capacity, Taking
 from waterhook.errors import RecordConflict
 from waterhook.intake import Intake
 from waterhook.models import Job, Status, StreamHistory
@@ -17,6 +17,7 @@ from waterhook.records import Records, mine
 from waterhook.stopping import Stopper
 from waterhook.sweep import MISSING, Sweeper
 from waterhook.verdict import Notifier
+from waterhook.waiting import Reason
 
 
 class LastVerdictWins(Records):
@@ -84,18 +85,24 @@ class ActsForAnyone(Starter):
 
 
 class KeepsItsSlots(Capacity):
-    def give_back(self, execution_id: str, chatbot_id: str | None) -> None:
+    def give_back(self, execution_id: str, slots: Iterable[str]) -> None:
         pass
 
 
 class TakesASlotTooLate(Capacity):
-    def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:
+    def take(
+        self,
+        execution_id: str,
+        chatbot_id: str,
+        held: Iterable[str] = (),
+        mark: Callable[[list[str]], Any] | None = None,
+    ) -> Taking:
         return super().take(execution_id, chatbot_id)
 
 
 class GivesAwayWhatIsInUse(Starter):
     def _overtaken(self, job: Job) -> Job:
-        self._capacity.give_back(job.execution_id, "support-chat")
+        self._capacity.give_back(job.execution_id, self._capacity.slots_of("support-chat"))
         return super()._overtaken(job)
 
 
@@ -103,7 +110,8 @@ class PostsAgain(Starter):
     def _perhaps_accepted(
         self, job: Job, record: Record, why: str, retry_after_s: float | None = None
     ) -> Job:
-        return self._again(job, record, why)
+        decision = self._start_again(record, retry_after_s)
+        return self._again(job, record, why, Reason.RETRYING, decision)
 
 
 class CallsADoneJobCancelled(Stopper):

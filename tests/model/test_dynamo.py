@@ -36,8 +36,11 @@ _CALLS: list[Callable[[Records, Capacity, Record, float], object]] = [
     lambda records, _, one, now: records.leave_index(one),
     lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
     lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
-    lambda records, capacity, one, now: capacity.take(one.execution_id, "a", records.waiting(one)),
-    lambda _, capacity, one, now: capacity.give_back(one.execution_id, one.chatbot_id),
+    lambda records, capacity, one, now: capacity.take(
+        one.execution_id, "a", one.slots or (), partial(records.take_slots, one)
+    ),
+    lambda records, _, one, now: records.wait(one, {"reason": "queued"}),
+    lambda _, capacity, one, now: capacity.give_back(one.execution_id, capacity.slots_of(one.chatbot_id)),
 ]
 
 

@@ -105,7 +105,7 @@ class World:
         topic: Any = Wire(self, self)
         settings, upstream = self.settings, self.upstream
         self.records = parts.records("executions", client)
-        capacity = parts.capacity("executions", settings.caps, client)
+        capacity = parts.capacity("executions", settings.caps, client, self.sleep)
         self.notifier = parts.notifier(
             self.records,
             topic,
@@ -117,7 +117,7 @@ class World:
         )
         poller = parts.poller(upstream, Results("results"), settings, self.time)
         self.stopper = parts.stopper(upstream, poller)
-        self.starter = parts.starter(self.records, upstream, settings, self.time, capacity)
+        self.starter = parts.starter(self.records, upstream, settings, self.time, capacity, sleep=self.sleep)
 
         def relay() -> Relay:
             return Relay(self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time)

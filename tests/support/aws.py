@@ -36,6 +36,15 @@ def client_error(code: str, status: int = 400) -> ClientError:
     return ClientError(answer, "AnyOperation")
 
 
+def cancelled_transaction(*codes: str) -> ClientError:
+    """Return the refusal of a transaction, with the reason for each of its writes."""
+    answer: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": ""},
+        "CancellationReasons": [{"Code": code} for code in codes],
+    }
+    return ClientError(answer, "TransactWriteItems")
+
+
 class Tape:
     """Counts the steps that a run takes and kills it at one of them."""
 
@@ -145,6 +154,12 @@ class Table:
     def all(self) -> list[Record]:
         items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
         return [Record.from_item(item) for item in items]
+
+    def only_execution(self) -> Record:
+        """Return the only record beside the items that list slots."""
+        items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
+        (record,) = [Record.from_item(item) for item in items if "status" in item]
+        return record
 
     def only(self) -> Record:
         (record,) = self.all()

@@ -1,14 +1,26 @@
 """The cap on running jobs: a slot is its execution's by name, so nothing that happens twice counts twice."""
 
+from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
 
-from tests.support.aws import Failing, Killed, Stuttering, Table, Tape, Taped, client_error
+from tests.support.aws import (
+    Failing,
+    Killed,
+    Stuttering,
+    Table,
+    Tape,
+    Taped,
+    cancelled_transaction,
+    client_error,
+)
+from tests.support.builders import record
 from tests.support.clock import NOW
-from waterhook.capacity import NO_CAP, Capacity, Caps
-from waterhook.errors import RecordUnavailable
+from waterhook.capacity import NO_CAP, Capacity, Caps, Taking
+from waterhook.errors import RecordConflict, RecordUnavailable
+from waterhook.models import iso
 
 names = (f"{number:032x}" for number in count())
 
@@ -26,14 +38,15 @@ def test_where_there_is_no_cap_nothing_is_asked_and_nothing_written() -> None:
     nowhere: Any = object()
     unlimited = Capacity("none", Caps(), nowhere)
     assert all(unlimited.take(next(names), "support-chat") for _ in range(100))
-    unlimited.give_back(next(names), "support-chat")
+    unlimited.give_back(next(names), ())
+    NO_CAP.give_back(next(names), Capacity.slots_of("support-chat"))
     assert NO_CAP.take(next(names), "support-chat")
     assert not Caps()
 
 
 def test_as_many_run_as_the_cap_says_and_not_one_more(table: Table) -> None:
     slots = capacity(table, stack=3)
-    assert [slots.take(next(names), "support-chat") for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [bool(slots.take(next(names), "support-chat")) for _ in range(5)] == [True] * 3 + [False] * 2
     assert len(holders(table)) == 3
 
 
@@ -42,7 +55,7 @@ def test_a_slot_given_back_is_the_next_ones(table: Table) -> None:
     first, second = next(names), next(names)
     assert slots.take(first, "support-chat")
     assert not slots.take(second, "support-chat")
-    slots.give_back(first, "support-chat")
+    slots.give_back(first, Capacity.slots_of("support-chat"))
     assert slots.take(second, "support-chat")
     assert holders(table) == {second}
 
@@ -61,16 +74,16 @@ def test_a_slot_given_back_twice_frees_one(table: Table) -> None:
     first, second = next(names), next(names)
     slots.take(first, "support-chat")
     slots.take(second, "support-chat")
-    slots.give_back(first, "support-chat")
-    slots.give_back(first, "support-chat")
-    assert [slots.take(next(names), "support-chat") for _ in range(2)] == [True, False]
+    slots.give_back(first, Capacity.slots_of("support-chat"))
+    slots.give_back(first, Capacity.slots_of("support-chat"))
+    assert [bool(slots.take(next(names), "support-chat")) for _ in range(2)] == [True, False]
 
 
 def test_who_never_had_a_slot_gives_none_back(table: Table) -> None:
     slots = capacity(table, stack=1, chatbot=1)
     slots.take(next(names), "support-chat")
-    slots.give_back(next(names), "support-chat")
-    slots.give_back(next(names), None)
+    slots.give_back(next(names), Capacity.slots_of("support-chat"))
+    slots.give_back(next(names), Capacity.slots_of(None))
     assert not slots.take(next(names), "support-chat")
 
 
@@ -113,8 +126,8 @@ def test_killed_at_any_step_of_giving_back_it_can_be_given_back_again(table: Tab
         assert slots.take(mine, "a")
         taped = Taped(table.client, Tape(kill_at=at))
         with pytest.raises(Killed):
-            capacity(table, stack=1, chatbot=1, client=taped).give_back(mine, "a")
-        slots.give_back(mine, "a")
+            capacity(table, stack=1, chatbot=1, client=taped).give_back(mine, Capacity.slots_of("a"))
+        slots.give_back(mine, Capacity.slots_of("a"))
         assert holders(table) == holders(table, "capacity/a") == set()
 
 
@@ -122,24 +135,136 @@ def test_a_write_that_botocore_repeats_counts_once(table: Table) -> None:
     mine, stuttering = next(names), capacity(table, stack=2, client=Stuttering(table.client))
     assert stuttering.take(mine, "a")
     assert capacity(table, stack=2).take(mine, "a")
-    stuttering.give_back(mine, "a")
+    stuttering.give_back(mine, Capacity.slots_of("a"))
     assert holders(table) == set()
 
 
-def test_a_conflict_of_two_that_take_a_slot_at_once_means_later(table: Table) -> None:
-    conflict = Failing(table.client, {"transact_write_items": client_error("TransactionCanceledException")})
+class Cancelling:
+    """A client whose writes are refused by planned errors first, one for each attempt."""
+
+    def __init__(self, real: Any, *errors: Exception) -> None:
+        self._real, self.errors = real, list(errors)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._real, name)
+
+        def call(**asked: Any) -> Any:
+            if name in {"transact_write_items", "update_item"} and self.errors:
+                raise self.errors.pop(0)
+            return method(**asked)
+
+        return call
+
+
+def unhurried(table: Table, client: Any, pauses: list[float], **caps: int) -> Capacity:
+    return Capacity(table.name, Caps(**caps), client, pauses.append)
+
+
+@pytest.mark.parametrize(
+    "codes", [("TransactionConflict",), ("ThrottlingError",), ("ProvisionedThroughputExceeded",), ()]
+)
+def test_a_conflict_is_tried_again_with_growing_pauses_and_never_means_that_all_slots_are_taken(
+    table: Table, codes: tuple[str, ...]
+) -> None:
+    mine, pauses = next(names), list[float]()
+    client = Cancelling(table.client, *[cancelled_transaction(*codes)] * 4)
+    assert unhurried(table, client, pauses, stack=1).take(mine, "a")
+    assert holders(table) == {mine}
+    assert len(pauses) == 4
+    assert pauses == sorted(pauses)
+    assert sum(pauses) < 2
+
+
+def test_a_conflict_that_goes_on_is_told_from_slots_that_are_all_taken(table: Table) -> None:
+    client = Cancelling(table.client, *[cancelled_transaction("TransactionConflict")] * 9)
+    pauses = list[float]()
+    assert unhurried(table, client, pauses, stack=1).take(next(names), "a") == Taking(is_contended=True)
+    assert len(client.errors) == 4
+    slots = capacity(table, stack=1)
+    slots.take(next(names), "a")
+    assert slots.take(next(names), "a") == Taking(full="MaxRunning 1")
+
+
+def test_executions_that_meet_in_a_conflict_try_again_at_different_times(table: Table) -> None:
+    first = list[float]()
+    for _ in range(20):
+        pauses = list[float]()
+        client = Cancelling(table.client, *[cancelled_transaction("TransactionConflict")] * 9)
+        unhurried(table, client, pauses, stack=1).take(next(names), "a")
+        first.append(pauses[0])
+    assert len(set(first)) == 20
+
+
+def test_the_caps_that_are_reached_are_named(table: Table) -> None:
+    slots = capacity(table, stack=2, chatbot=1)
+    slots.take(next(names), "a")
+    assert slots.take(next(names), "a").full == "MaxRunningPerChatbot 1"
+    slots.take(next(names), "b")
+    assert slots.take(next(names), "c").full == "MaxRunning 2"
+    assert slots.take(next(names), "b").full == "MaxRunning 2, MaxRunningPerChatbot 1"
+
+
+def test_a_cap_that_is_reached_counts_more_than_a_conflict_beside_it(table: Table) -> None:
+    client = Cancelling(table.client, cancelled_transaction("TransactionConflict", "ConditionalCheckFailed"))
+    pauses = list[float]()
+    taking = unhurried(table, client, pauses, stack=5, chatbot=1).take(next(names), "a")
+    assert (taking, pauses) == (Taking(full="MaxRunningPerChatbot 1"), [])
+
+
+def test_a_record_that_was_changed_is_told_from_slots_that_are_all_taken(table: Table) -> None:
+    one = table.put(record(cancel_requested=iso(NOW)))
+    slots = capacity(table, stack=1)
+    with pytest.raises(RecordConflict):
+        slots.take(one.execution_id, "a", (), partial(table.records.take_slots, one))
+    assert holders(table) == set()
+
+
+def test_the_record_lists_every_slot_that_was_taken_for_it(table: Table) -> None:
+    one = table.put(record())
+    mark = partial(table.records.take_slots, one)
+    assert capacity(table, stack=1, chatbot=1).take(one.execution_id, "a", (), mark)
+    assert table.get(one.execution_id).slots == ("capacity", "capacity/a")
+
+
+def test_slots_that_the_record_lists_already_are_not_taken_again(table: Table) -> None:
+    nowhere: Any = object()
+    slots = Capacity("none", Caps(stack=1, chatbot=1), nowhere)
+    assert slots.take(next(names), "a", ("capacity", "capacity/a"))
+
+
+@pytest.mark.parametrize("now", [Caps(), Caps(stack=7), Caps(chatbot=7), Caps(stack=1, chatbot=1)])
+def test_a_slot_is_given_back_whatever_the_caps_are_by_then(table: Table, now: Caps) -> None:
     mine = next(names)
-    assert not capacity(table, stack=1, client=conflict).take(mine, "a")
-    assert capacity(table, stack=1).take(mine, "a")
+    capacity(table, stack=1, chatbot=1).take(mine, "a")
+    Capacity(table.name, now, table.client).give_back(mine, ("capacity", "capacity/a"))
+    assert holders(table) == holders(table, "capacity/a") == set()
+
+
+def test_giving_back_what_is_not_held_makes_no_list(table: Table) -> None:
+    capacity(table).give_back(next(names), Capacity.slots_of("a"))
+    assert table.client.scan(TableName=table.name)["Items"] == []
+
+
+def test_a_conflict_in_giving_back_is_tried_again(table: Table) -> None:
+    mine, pauses = next(names), list[float]()
+    capacity(table, stack=1).take(mine, "a")
+    client = Cancelling(table.client, *[client_error("TransactionConflictException")] * 3)
+    unhurried(table, client, pauses).give_back(mine, ("capacity",))
+    assert (holders(table), len(pauses)) == (set(), 3)
 
 
 def test_a_slot_whose_answer_was_lost_is_still_its_executions(table: Table) -> None:
-    lost = Failing(
-        table.client, {"transact_write_items": client_error("TransactionCanceledException")}, after=True
-    )
+    lost = Failing(table.client, {"transact_write_items": client_error("InternalServerError")}, after=True)
     mine = next(names)
-    assert not capacity(table, stack=1, client=lost).take(mine, "a")
+    with pytest.raises(RecordUnavailable):
+        capacity(table, stack=1, client=lost).take(mine, "a")
     assert capacity(table, stack=1).take(mine, "a")
+
+
+def test_a_refusal_that_is_neither_a_condition_nor_a_conflict_is_a_table_in_trouble(table: Table) -> None:
+    client = Cancelling(table.client, cancelled_transaction("ValidationError"))
+    with pytest.raises(RecordUnavailable, match="ValidationError"):
+        capacity(table, stack=1, client=client).take(next(names), "a")
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
@@ -156,7 +281,7 @@ def test_a_slot_that_could_not_be_given_back_is_a_reason_to_be_called_again(tabl
     capacity(table, stack=1).take(mine, "a")
     failing = Failing(table.client, {"update_item": client_error(code)})
     with pytest.raises(RecordUnavailable):
-        capacity(table, stack=1, client=failing).give_back(mine, "a")
+        capacity(table, stack=1, client=failing).give_back(mine, Capacity.slots_of("a"))
     assert holders(table) == {mine}
 
 

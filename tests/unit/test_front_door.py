@@ -369,6 +369,7 @@ def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
         "completed_nodes",
         "total_nodes",
         "cancel_requested",
+        "waiting",
         "final_output_url",
         "notified_at",
         "usage",
@@ -403,6 +404,37 @@ def test_a_failed_execution_shows_its_message_where_the_upstream_would(
 def test_the_upstreams_own_time_of_completion_goes_first(table: Table, machine: Machine) -> None:
     one = running_record(**verdict(), timing={"completed_at": iso(NOW + 59)})
     assert document(table, machine, one)["completed_at"] == iso(NOW + 59)
+
+
+WAITING = {
+    "reason": "upstream_busy",
+    "since": iso(NOW),
+    "next_attempt_at": iso(NOW + 45),
+    "detail": "HTTP 429: slow down",
+    "conflicts": 0,
+}
+
+
+def test_a_request_that_waits_shows_why_and_until_when(table: Table, machine: Machine) -> None:
+    assert document(table, machine, record(waiting=WAITING))["waiting"] == {
+        "reason": "upstream_busy",
+        "since": iso(NOW),
+        "next_attempt_at": iso(NOW + 45),
+    }
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        record(),
+        running_record(waiting=WAITING),
+        record(waiting=WAITING, status=Status.STARTING),
+        record(**verdict(Status.REJECTED), waiting=WAITING),
+    ],
+    ids=lambda one: one.status,
+)
+def test_what_does_not_wait_shows_no_reason_for_it(table: Table, machine: Machine, one: Record) -> None:
+    assert document(table, machine, one)["waiting"] is None
 
 
 def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:

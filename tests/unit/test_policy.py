@@ -383,7 +383,7 @@ def test_queue_starts_and_loop_together_stay_below_20000_events(
     within = limits(shortest_s=1, longest_s=30, deadline=deadline)
     now, events = NOW, 18
     while now < NOW + timeout_s * share:
-        now += policy.queue_again(now - NOW, now, within).wait_seconds
+        now += policy.queue_again(timeout_s, now, within).wait_seconds
         events += policy.EVENTS_PER_START
     estimate = policy.events_before_start(MAX_STARTS, now - NOW, timeout_s)
     events += MAX_STARTS * policy.EVENTS_PER_START
@@ -767,9 +767,11 @@ def test_a_poll_of_a_follow_is_never_due_after_the_deadline_or_before_retry_afte
 # Waiting for room
 
 
-@given(st.floats(0, LONGEST_DEADLINE_S), limit_sets)
-def test_another_look_for_room_comes_after_a_whole_number_of_seconds(waited_s: float, within: Limits) -> None:
-    decision = policy.queue_again(waited_s, NOW, within)
+@given(st.floats(1, LONGEST_DEADLINE_S), limit_sets, jitters, st.integers(0, 100))
+def test_another_look_for_room_comes_after_a_whole_number_of_seconds(
+    timeout_s: float, within: Limits, jitter: float, conflicts: int
+) -> None:
+    decision = policy.queue_again(timeout_s, NOW, within, jitter, conflicts)
     assert decision.next is Next.START
     assert 1 <= decision.wait_seconds <= WAIT_LIMIT_S
     assert decision.wait_seconds <= max(math.ceil(within.deadline - NOW), 1)
@@ -781,13 +783,55 @@ def test_no_queue_spends_more_turns_than_are_set_aside_for_it(deadline_s: int, l
     within = limits(shortest_s=1, longest_s=longest_s, deadline=NOW + deadline_s)
     now, turns = NOW, 0
     while now < within.deadline:
-        now += policy.queue_again(now - NOW, now, within).wait_seconds
+        now += policy.queue_again(deadline_s, now, within).wait_seconds
         turns += 1
     # One more, because the last is as long as what is left; and no wait is longer than an hour.
     assert turns <= max(policy.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
     assert now < within.deadline + 1
 
 
-def test_a_young_queue_is_looked_at_often() -> None:
-    assert policy.queue_again(0, NOW, limits(deadline=NOW + 100)).wait_seconds == 2
-    assert 20 <= policy.queue_again(100, NOW, limits(deadline=NOW + 100)).wait_seconds <= 40
+@pytest.mark.parametrize(
+    ("timeout_s", "wait_s"), [(600, 2), (3600, 4), (DAY_S, 87), (LONGEST_DEADLINE_S, 2592)]
+)
+@pytest.mark.parametrize("waited", [0.0, 0.5, 0.9])
+def test_how_soon_a_queued_request_looks_again_depends_on_its_deadline_and_not_on_its_age(
+    timeout_s: int, wait_s: int, waited: float
+) -> None:
+    within = limits(deadline=NOW + timeout_s)
+    assert policy.queue_again(timeout_s, NOW + waited * timeout_s, within).wait_seconds == wait_s
+
+
+def test_queued_requests_of_equal_age_look_again_at_different_times() -> None:
+    waits = {policy.queue_again(3600, NOW, limits(), jitter / 40).wait_seconds for jitter in range(40)}
+    assert waits == {4, 5, 6, 7, 8}
+
+
+@pytest.mark.parametrize("timeout_s", [3600, LONGEST_DEADLINE_S])
+def test_after_a_conflict_the_next_look_comes_within_seconds_and_a_row_of_them_ends(timeout_s: int) -> None:
+    within = limits(deadline=NOW + timeout_s)
+    waits = [policy.queue_again(timeout_s, NOW, within, 0.0, count).wait_seconds for count in range(1, 20)]
+    assert waits[:2] == [1, 2]
+    assert waits[-1] == policy.queue_again(timeout_s, NOW, within).wait_seconds
+
+
+# Faults of our own before the start
+
+
+def test_a_fault_is_waited_out_for_six_hours_with_waits_that_grow_with_the_age() -> None:
+    age_s, waits = 0.0, []
+    while (decision := policy.fault_again(age_s, NOW + age_s, NOW + DAY_S)).next is Next.START:
+        waits.append(decision.wait_seconds)
+        age_s += decision.wait_seconds
+    assert age_s == 6 * 3600
+    assert (waits[0], max(waits)) == (5, 300)
+    assert len(waits) <= 120
+
+
+@given(st.floats(0, 6 * 3600), st.integers(-10, 10**6), jitters)
+def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float, jitter: float) -> None:
+    decision = policy.fault_again(age_s, NOW, NOW + rest_s, jitter)
+    if rest_s <= 0 or age_s >= policy.START_FAULT_LIMIT_S:
+        assert decision == Decision(Next.NOTIFY)
+        return
+    assert decision.next is Next.START
+    assert 1 <= decision.wait_seconds <= max(math.ceil(rest_s), 1)

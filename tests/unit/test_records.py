@@ -51,6 +51,10 @@ stored = st.builds(
     progress_events=st.booleans(),
     caller=st.none() | texts,
     start_attempts=st.integers(0, 1000),
+    first_attempt_at=st.none() | texts,
+    perhaps_started=st.booleans(),
+    waiting=st.none() | shallow,
+    slots=st.none() | st.lists(texts, min_size=1, max_size=2).map(tuple),
     cancel_requested=st.none() | texts,
     waterflai_execution_id=st.none() | texts,
     started_at=st.none() | texts,
@@ -204,12 +208,40 @@ def test_a_start_knows_its_own_write_when_the_answer_to_it_was_lost(table: Table
     assert (begun.status, begun.start_attempts) == (Status.STARTING, 1)
 
 
+def test_a_start_whose_write_was_carried_out_though_the_answer_was_an_error_has_begun(table: Table) -> None:
+    first = table.put(record())
+    lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
+    assert table.records_over(lost).begin_start(first) == table.get(ID)
+    assert table.status(ID) is Status.STARTING
+
+
+def test_the_first_attempt_is_remembered_and_the_reason_to_wait_is_gone_when_a_start_begins(
+    table: Table,
+) -> None:
+    first = table.put(record(waiting={"reason": "queued"}))
+    begun = table.records.begin_start(replace(first, first_attempt_at=iso(NOW)))
+    assert (begun.first_attempt_at, begun.waiting) == (iso(NOW), None)
+    again = table.records.begin_start(table.records.undo_start(begun))
+    assert again.first_attempt_at == iso(NOW)
+
+
 def test_a_verdict_wins_over_a_start_that_has_to_ask_whether_it_began(table: Table) -> None:
     first = table.put(record())
     late = Stuttering(table.client, lambda: table.records.conclude(table.get(ID), verdict(Status.CANCELLED)))
     with pytest.raises(RecordConflict):
         table.records_over(late).begin_start(first)
     assert table.status(ID) is Status.CANCELLED
+
+
+def test_a_reason_to_wait_is_written_only_while_the_request_waits(table: Table) -> None:
+    there = table.put(record())
+    assert table.records.wait(there, {"reason": "queued"}).waiting == {"reason": "queued"}
+    table.records.begin_start(there)
+    with pytest.raises(RecordConflict):
+        table.records.wait(there, {"reason": "queued"})
+    cancelled = table.put(record(cancel_requested=iso(NOW)))
+    with pytest.raises(RecordConflict):
+        table.records.wait(cancelled, {"reason": "queued"})
 
 
 # still_starting: a verdict during the POST
@@ -243,6 +275,22 @@ def test_an_undone_start_can_begin_again_and_is_counted_again(table: Table) -> N
     again = table.records.undo_start(begun)
     assert again.status is Status.ACCEPTED
     assert table.records.begin_start(again).start_attempts == 2
+
+
+def test_an_undo_leaves_the_reason_to_wait_and_whether_a_job_may_run(table: Table) -> None:
+    begun = table.records.begin_start(table.put(record()))
+    undone = table.records.undo_start(begun, {"reason": "retrying"}, perhaps_started=True)
+    assert (undone.waiting, undone.perhaps_started) == ({"reason": "retrying"}, True)
+    # A later attempt that surely was not accepted changes nothing of what the first one may have done.
+    again = table.records.undo_start(table.records.begin_start(undone), {"reason": "upstream_busy"})
+    assert (again.waiting, again.perhaps_started) == ({"reason": "upstream_busy"}, True)
+
+
+def test_an_undo_knows_its_own_write_when_the_answer_to_it_was_lost(table: Table) -> None:
+    begun = table.records.begin_start(table.put(record()))
+    undone = table.records_over(Stuttering(table.client)).undo_start(begun, {"reason": "retrying"})
+    assert undone == table.get(ID)
+    assert undone.status is Status.ACCEPTED
 
 
 def test_a_late_repetition_of_an_undo_does_not_undo_the_next_start(table: Table) -> None:
@@ -359,12 +407,13 @@ def test_a_record_whose_execution_did_start_cannot_be_withdrawn(table: Table, st
     [
         (Status.ACCEPTED, lambda records, one: records.begin_start(one)),
         (Status.ACCEPTED, lambda records, one: records.withdraw(one)),
+        (Status.ACCEPTED, lambda records, one: records.wait(one, {"reason": "queued"})),
         (Status.STARTING, lambda records, one: records.undo_start(one)),
         (Status.STARTING, lambda records, one: records.save_start(one, UPSTREAM_ID, NOW)),
         (Status.RUNNING, lambda records, one: records.conclude(one, verdict())),
         (Status.FAILED, lambda records, one: records.mark_notified(one, NOW)),
     ],
-    ids=["begin_start", "withdraw", "undo_start", "save_start", "conclude", "mark_notified"],
+    ids=["begin_start", "withdraw", "wait", "undo_start", "save_start", "conclude", "mark_notified"],
 )
 def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
     table: Table, status: Status, write: Any
@@ -385,8 +434,9 @@ def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
         lambda records, one: records.conclude(one, verdict()),
         lambda records, one: records.mark_notified(one, NOW),
         lambda records, one: records.withdraw(one),
+        lambda records, one: records.wait(one, {"reason": "queued"}),
     ],
-    ids=["begin_start", "undo_start", "save_start", "conclude", "mark_notified", "withdraw"],
+    ids=["begin_start", "undo_start", "save_start", "conclude", "mark_notified", "withdraw", "wait"],
 )
 def test_no_write_brings_an_erased_record_back(table: Table, write: Any) -> None:
     with pytest.raises(RecordConflict):

@@ -299,6 +299,7 @@ def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: T
 
 
 CAPS = Caps(stack=1, chatbot=1)
+SLOTS = ("capacity", "capacity/support-chat")
 
 
 def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
@@ -314,13 +315,13 @@ def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
 
 
 def is_free(table: Table) -> bool:
-    return Capacity(table.name, CAPS, table.client).take("f" * 32, "support-chat")
+    return bool(Capacity(table.name, CAPS, table.client).take("f" * 32, "support-chat"))
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic, status: Status) -> None:
     Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
-    table.put(running_record())
+    table.put(running_record(slots=SLOTS))
     assert not is_free(table)
     capped(table, topic).notify(job().ended(status), OWNER)
     assert is_free(table)
@@ -330,7 +331,7 @@ def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_aga
     table: Table, topic: Topic
 ) -> None:
     Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
-    table.put(running_record())
+    table.put(running_record(slots=SLOTS))
     failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
     with pytest.raises(RecordUnavailable):
         capped(table, topic, client=failing).notify(completed(), OWNER)
@@ -342,7 +343,7 @@ def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_aga
 
 def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:
     Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
-    table.put(running_record())
+    table.put(running_record(slots=SLOTS))
     capped(table, topic).notify(completed(), OTHER)
     assert not is_free(table)
 

@@ -20,7 +20,7 @@ def full(world: World) -> Iterator[World]:
     slots().take(OTHER, "other")
     with world.deployed_with(MAX_RUNNING="1"):
         yield world
-    slots().give_back(OTHER, "other")
+    slots().give_back(OTHER, Capacity.slots_of("other"))
 
 
 def slots() -> Capacity:
@@ -35,7 +35,7 @@ def test_a_request_beyond_the_cap_is_started_once_there_is_room(full: World) -> 
     def meanwhile() -> None:
         seen.append(full.record(execution_id).status)
         if len(full.clock.waits) == 3:
-            slots().give_back(OTHER, "other")
+            slots().give_back(OTHER, Capacity.slots_of("other"))
 
     full.clock.while_waiting = meanwhile
     full.upstream.says("status", completed("{}"))
@@ -54,23 +54,67 @@ def test_a_request_beyond_the_cap_is_started_once_there_is_room(full: World) -> 
 
 
 def test_a_request_for_which_there_is_never_room_is_rejected_at_its_deadline(full: World) -> None:
-    run = full.run(request(timeout_seconds=600))
+    with full.deployed_with(SHORTEST_WAIT_S="30"):
+        run = full.run(request(timeout_seconds=600))
     assert run.error == "Waterhook.Rejected"
     assert full.clock.elapsed_s == 600
+    [said] = full.notifications()
+    assert said.event["data"]["error"] == {
+        "code": "no_capacity",
+        "message": "waited 600 s for a free slot (MaxRunning 1); it was never started",
+    }
     assert full.upstream.requests == []
-    assert len(full.notifications()) == 1
+
+
+def test_the_start_deadline_counts_from_when_there_was_room(full: World) -> None:
+    def meanwhile() -> None:
+        if full.clock.elapsed_s >= 1800:
+            slots().give_back(OTHER, Capacity.slots_of("other"))
+
+    full.clock.while_waiting = meanwhile
+    full.upstream.says("start", refused(429, "slow down"))
+    with full.deployed_with(SHORTEST_WAIT_S="30"):
+        run = full.run(request(timeout_seconds=7200))
+    assert run.error == "Waterhook.Rejected"
+    # Checks are up to a minute apart; 900 s from the one that found room.
+    assert 2700 < full.clock.elapsed_s <= 1800 + 60 + 60 + 900
+    assert "it could not be started for 15 min" in run.result["message"]
+    assert run.result["message"].endswith("last: HTTP 429: slow down")
+
+
+@pytest.mark.parametrize("caps", [("2", "0"), ("0", "2"), ("0", "0"), ("1", "1")])
+@pytest.mark.parametrize("before", [("1", "0"), ("0", "1"), ("0", "0")])
+def test_a_slot_is_released_whatever_the_caps_were_changed_to_meanwhile(
+    world: World, before: tuple[str, str], caps: tuple[str, str]
+) -> None:
+    names = ("WATERHOOK_MAX_RUNNING", "WATERHOOK_MAX_RUNNING_PER_CHATBOT")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def deploy(values: tuple[str, str]) -> None:
+            for name, value in zip(names, values, strict=True):
+                patch.setenv(name, value)
+            world.rewire()
+
+        deploy(before)
+        world.clock.while_waiting = lambda: deploy(caps)
+        world.upstream.says("status", completed("{}"))
+        assert world.run(request()).status == "SUCCEEDED"
+    world.rewire()
+    everything = Capacity("executions", Caps(stack=1, chatbot=1))
+    assert everything.take(OTHER, "support-chat")
+    everything.give_back(OTHER, Capacity.slots_of("support-chat"))
 
 
 @pytest.mark.parametrize("code", [404, 422])
 def test_a_refused_start_gives_its_slot_back(full: World, code: int) -> None:
-    slots().give_back(OTHER, "other")
+    slots().give_back(OTHER, Capacity.slots_of("other"))
     full.upstream.says("start", refused(code))
     assert full.run(request()).error == "Waterhook.Rejected"
     assert slots().take(OTHER, "other")
 
 
 def test_a_fault_of_start_gives_its_slot_back(full: World) -> None:
-    slots().give_back(OTHER, "other")
+    slots().give_back(OTHER, Capacity.slots_of("other"))
     full.functions.fail("start", "MemoryError")
     assert full.run(request()).error == "Waterhook.Error"
     assert slots().take(OTHER, "other")

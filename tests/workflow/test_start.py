@@ -1,13 +1,19 @@
 """One key, one job: what a start that meets trouble comes to."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
+import boto3
 import pytest
 
+from functions.start.app import Starter
+from tests.workflow.clock import MIDNIGHT
 from tests.workflow.functions_in_process import Fault
-from tests.workflow.waterflai import NO_ANSWER, Answer, completed, refused
+from tests.workflow.waterflai import API_KEY, NO_ANSWER, Answer, completed, refused
 from tests.workflow.world import World, request
 from waterhook.errors import RecordUnavailable
+from waterhook.models import iso
 from waterhook.records import Records
 
 AGAIN = ["Start execution", "What next?", "Wait to start", "Start execution", "What next?"]
@@ -49,8 +55,11 @@ def test_a_start_that_never_succeeds_is_rejected_at_the_start_deadline(world: Wo
     run = world.run(request())
     assert run.error == "Waterhook.Rejected"
     assert world.clock.elapsed_s == 900
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "start_deadline"
+    assert error_of(world) == {
+        "code": "start_deadline",
+        "message": f"it could not be started for 15 min ({world.upstream.count('start')} attempts), last:"
+        " HTTP 429: no",
+    }
     assert "Poll" not in run.path
 
 
@@ -61,11 +70,167 @@ def test_no_wait_for_a_start_outlasts_its_deadline(world: World) -> None:
     assert sum(world.clock.waits) == 900
 
 
+@pytest.mark.parametrize(("timeout_s", "last_s"), [(3600, 900), (60, 59)])
+def test_a_start_that_is_to_be_tried_after_its_deadline_has_one_last_attempt_before(
+    world: World, timeout_s: int, last_s: int
+) -> None:
+    world.upstream.says(
+        "start", refused(429, Retry_After="7200"), Answer(202, '{"execution_id": "at-the-end"}')
+    )
+    world.upstream.says("status", completed("{}"))
+    run = world.run(request(timeout_seconds=timeout_s))
+    assert world.clock.waits[0] == last_s
+    assert world.upstream.count("start") == 2
+    # A second is enough for this job.
+    assert run.status == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("timeout_s", [60, 3600])
+def test_the_error_of_a_refused_connection_is_that_of_the_connection(world: World, timeout_s: int) -> None:
+    world.upstream.close()
+    try:
+        run = world.run(request(timeout_seconds=timeout_s))
+    finally:
+        world.upstream.open()
+    assert run.error == "Waterhook.Rejected"
+    message = error_of(world)["message"]
+    assert message.startswith("it could not be started for " + ("59 s" if timeout_s == 60 else "15 min"))
+    assert "last: no connection: " in message
+
+
+def test_a_start_that_waited_shows_why_until_it_is_tried_again(world: World) -> None:
+    seen: list[dict[str, str]] = []
+
+    def look() -> None:
+        there = world.record(execution_id)
+        seen.append(dict(there.waiting or {}))
+
+    world.clock.while_waiting = look
+    world.upstream.says(
+        "start", refused(503, "maintenance", Retry_After="60"), Answer(202, '{"execution_id": "job"}')
+    )
+    world.upstream.says("status", completed("{}"))
+    execution_id = world.accept(request(idempotency_key="shows-why"))
+    run = world.finished(world.record(execution_id).owner_execution_arn)
+    assert run.status == "SUCCEEDED"
+    assert (seen[0]["reason"], seen[0]["detail"]) == ("upstream_busy", "HTTP 503: maintenance")
+    assert seen[0]["since"] == "2026-01-01T00:00:00.000Z"
+    assert seen[1] == {}
+
+
+def error_of(world: World) -> dict[str, str]:
+    """Return the error of the only notification."""
+    [said] = world.notifications()
+    error: dict[str, str] = said.event["data"]["error"]
+    return error
+
+
+SIX_HOURS_S = 6 * 3600
+MONTH = request(timeout_seconds=30 * 24 * 3600)
+
+
+def _down_until(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, *methods: str) -> None:
+    """Let the table refuse these operations of records for so long."""
+    start, midnight = Starter.start, iso(MIDNIGHT) or ""
+    # The interpreter's own clock is not the virtual one.
+    monkeypatch.setattr(
+        Starter,
+        "start",
+        lambda starter, given, *, owner, started_at: start(starter, given, owner=owner, started_at=midnight),
+    )
+
+    def unless_down(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            if world.clock.elapsed_s < seconds:
+                message = "0f: the table failed: ProvisionedThroughputExceededException"
+                raise RecordUnavailable(message)
+            return method(*given, **named)
+
+        return call
+
+    for name in methods:
+        monkeypatch.setattr(Records, name, unless_down(getattr(Records, name)))
+
+
+@pytest.mark.parametrize("methods", [("get", "accept"), ("begin_start",)], ids="+".join)
+@pytest.mark.parametrize("down_s", [60, 5 * 3600])
+def test_a_table_that_fails_before_the_start_delays_it_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...], down_s: int
+) -> None:
+    _down_until(world, monkeypatch, down_s, *methods)
+    world.upstream.says("status", completed("{}"))
+    run = world.run(MONTH)
+    assert run.status == "SUCCEEDED"
+    assert (world.upstream.count("start"), world.clock.pauses) == (1, [])
+    assert down_s <= world.clock.elapsed_s <= down_s + 450 + 10
+    assert len(world.notifications()) == 1
+
+
+def test_a_table_that_fails_for_more_than_six_hours_before_the_start_is_notified_with_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _down_until(world, monkeypatch, SIX_HOURS_S + 1, "get", "accept")
+    run = world.run(MONTH)
+    assert run.error == "Waterhook.Error"
+    assert SIX_HOURS_S <= world.clock.elapsed_s <= SIX_HOURS_S + 10
+    assert "ProvisionedThroughputExceededException, for 6 h" in error_of(world)["message"]
+    assert not world.upstream.requests
+    assert len(run.events) < 1200
+
+
+def test_a_secret_that_is_malformed_for_hours_delays_the_start_and_no_more(world: World) -> None:
+    boto3.client("secretsmanager").put_secret_value(
+        SecretId=world.secret_arn, SecretString='{"apiKey": "misspelt"}'
+    )
+    world.rewire()
+
+    def repair() -> None:
+        if world.clock.elapsed_s > 3 * 3600:
+            world.rotate_key(API_KEY)
+
+    world.clock.while_waiting = repair
+    world.upstream.says("status", completed("{}"))
+    run = world.run(MONTH)
+    assert run.status == "SUCCEEDED"
+    assert world.upstream.count("start") == 1
+    assert 3 * 3600 <= world.clock.elapsed_s <= 3 * 3600 + 1000
+
+
+def test_a_secret_that_stays_malformed_ends_the_request_after_six_hours_with_the_reason(world: World) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=world.secret_arn, SecretString="{}")
+    world.rewire()
+    try:
+        run = world.run(MONTH)
+    finally:
+        world.rotate_key(API_KEY)
+        world.rewire()
+    assert run.error == "Waterhook.Rejected"
+    assert world.clock.elapsed_s == SIX_HOURS_S
+    error = error_of(world)
+    assert error["code"] == "fault"
+    assert error["message"].startswith("Waterhook could not start it for 6 h: ")
+    assert "expected the API key" in error["message"]
+    assert not world.upstream.requests
+
+
+def test_a_start_whose_answer_came_when_the_table_failed_is_not_posted_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _down_until(world, monkeypatch, 600, "undo_start")
+    world.upstream.says("start", refused(429, "slow down"))
+    run = world.run(request())
+    assert run.error == "Waterhook.Rejected"
+    message = error_of(world)["message"]
+    assert message.startswith("HTTP 429: slow down; it can't be started again, since ")
+    assert world.upstream.count("start") == 1
+
+
 def test_a_request_whose_own_deadline_comes_first_is_rejected_by_then(world: World) -> None:
     world.upstream.says("start", refused(503))
     run = world.run(request(timeout_seconds=20))
     assert run.error == "Waterhook.Rejected"
-    assert world.clock.elapsed_s == 20
+    # One second is the least that is left for a job.
+    assert world.clock.elapsed_s == 19
     [said] = world.notifications()
     assert said.event["data"]["error"]["code"] == "start_deadline"
 

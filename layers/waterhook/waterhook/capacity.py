@@ -1,14 +1,15 @@
 """A cap on running jobs: slots that are named after their executions, so taking or giving one back twice is once."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import aws
-from waterhook.errors import RecordUnavailable, aws_code
+from waterhook.errors import RecordConflict, RecordUnavailable, aws_code
+from waterhook.jitter import jitter_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -18,6 +19,14 @@ MAX_CAP = 1000
 
 # Whoever holds a slot is listed by name: a counter would drift with the first crash.
 free_slot = "attribute_not_exists(running) OR contains(running, :id) OR size(running) < :cap"
+held_slot = "contains(running, :id)"
+
+# No execution has such an id: theirs are 32 hexadecimal digits.
+_STACK = "capacity"
+# A conflict is over within milliseconds. These pauses, in seconds, and up to as much again, are waited in between.
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4)
+_CONFLICTS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+_FAILED = "ConditionalCheckFailed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,62 +41,142 @@ class Caps:
         return bool(self.stack or self.chatbot)
 
 
-class Capacity:
-    """The slots, kept in the executions table: one item for the stack, one for each chatbot."""
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """The result of taking a slot; true where it was taken."""
 
-    def __init__(self, table: str, caps: Caps, client: "DynamoDBClient | None" = None) -> None:
-        """Open nothing where there is no cap."""
+    full: str = ""
+    """The caps that are reached, by parameter and value: `MaxRunning 2`."""
+    is_contended: bool = False
+    """Whether other transactions or throttling were in the way each time: it may be free or full."""
+
+    def __bool__(self) -> bool:
+        """Whether the slot was taken."""
+        return not self.full and not self.is_contended
+
+
+class Capacity:
+    """The slots, kept in the executions table: one item for the stack, one for each chatbot.
+
+    The record of an execution lists the items it holds a slot in, so that a slot is released under other caps too.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        caps: Caps,
+        client: "DynamoDBClient | None" = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Open nothing where there is no cap. `sleep` is called between two attempts after a conflict."""
         self._table = table
         self._caps = caps
         self._given = client
+        self._sleep = sleep
 
     @property
     def _client(self) -> "DynamoDBClient":
         self._given = self._given or aws.session().client("dynamodb")
         return self._given
 
-    def take(self, execution_id: str, chatbot_id: str, waiting: Mapping[str, Any] | None = None) -> bool:
-        """Take a slot under every cap and return whether there was one; whoever holds it gets it again.
+    def take(
+        self,
+        execution_id: str,
+        chatbot_id: str,
+        held: Iterable[str] = (),
+        mark: Callable[[list[str]], Any] | None = None,
+    ) -> Taking:
+        """Take a slot under every cap, in one transaction; an execution that holds one gets it again.
 
-        `waiting` is a write to the execution's record that must succeed as well, else no slot is taken.
+        `held` are the slots that the record lists. `mark` returns the write that lists the new ones in it.
+        Raises RecordConflict when the condition of that write fails, RecordUnavailable when the table fails.
+        """
+        caps = self._items(chatbot_id)
+        if caps.keys() <= set(held):
+            return Taking()
+        updates = [
+            self._update(key, execution_id, "ADD", free_slot) | _values(execution_id, cap)
+            for key, (_, cap) in caps.items()
+        ]
+        updates += [mark(sorted({*held, *caps}))] if mark else []
+        for pause_s in (*_PAUSES_S, None):
+            reasons = self._transact(execution_id, updates)
+            if reasons is None:
+                return Taking()
+            if mark and reasons[-1:] == [_FAILED]:
+                raise RecordConflict(f"{execution_id}: the record was changed in between")
+            # The record's reason comes after those of the slots.
+            full = [
+                f"{name} {cap}"
+                for (name, cap), reason in zip(caps.values(), reasons, strict=False)
+                if reason == _FAILED
+            ]
+            if full:
+                return Taking(full=", ".join(full))
+            if pause_s is not None:
+                self._pause(execution_id, pause_s)
+        return Taking(is_contended=True)
+
+    def give_back(self, execution_id: str, slots: Iterable[str]) -> None:
+        """Give these slots back, whatever the caps are now. A slot that is not held is no error.
+
         Raises RecordUnavailable when the table fails.
         """
-        updates = [
-            self._update(key, "ADD running :ids", execution_id)
-            | {"ConditionExpression": free_slot, "ExpressionAttributeValues": _values(execution_id, cap)}
-            for key, cap in self._items(chatbot_id)
-        ]
-        if not updates:
-            return True
-        updates += [waiting] if waiting else []
-        with _available(execution_id):
-            try:
-                self._client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
-            except ClientError as error:
-                # No slot, or others were taking theirs at this very moment: either way, later.
-                if error.response["Error"]["Code"] == "TransactionCanceledException":
-                    return False
-                raise
-        return True
+        for key in slots if self._table else ():
+            update = self._update(key, execution_id, "DELETE", held_slot)
+            update["ExpressionAttributeValues"] |= {":id": {"S": execution_id}}
+            for pause_s in (*_PAUSES_S, None):
+                try:
+                    self._client.update_item(**update)
+                except (ClientError, BotoCoreError) as error:
+                    code = aws_code(error)
+                    if code == "TransactionConflictException" and pause_s is not None:
+                        self._pause(execution_id, pause_s)
+                        continue
+                    if code != "ConditionalCheckFailedException":
+                        raise _unavailable(execution_id, code) from error
+                break
 
-    def give_back(self, execution_id: str, chatbot_id: str | None) -> None:
-        """Give the slots back; without a slot nothing happens. Raises RecordUnavailable when the table fails."""
-        for key, _ in self._items(chatbot_id or ""):
-            with _available(execution_id):
-                self._client.update_item(**self._update(key, "DELETE running :ids", execution_id))
+    @staticmethod
+    def slots_of(chatbot_id: str | None) -> list[str]:
+        """Return every slot that an execution may hold, for one whose record is gone."""
+        return [_STACK, *([f"{_STACK}/{chatbot_id}"] if chatbot_id else [])]
 
-    def _items(self, chatbot_id: str) -> Iterator[tuple[str, int]]:
-        # No execution has such an id: theirs are 32 hexadecimal digits.
+    def _transact(self, execution_id: str, updates: list[dict[str, Any]]) -> list[str] | None:
+        """Return None for success, else why each item was refused: `None`, a failed condition, or a conflict."""
+        try:
+            self._client.transact_write_items(
+                TransactItems=[{"Update": update} for update in updates]  # type: ignore[typeddict-item]
+            )
+        except (ClientError, BotoCoreError) as error:
+            code = aws_code(error)
+            if code != "TransactionCanceledException":
+                raise _unavailable(execution_id, code) from error
+            response: Any = getattr(error, "response", {})
+            reasons = [str(reason.get("Code")) for reason in response.get("CancellationReasons", [])]
+            if unknown := set(reasons) - {"None", _FAILED} - _CONFLICTS:
+                raise _unavailable(execution_id, ", ".join(sorted(unknown))) from error
+            return reasons
+        return None
+
+    def _pause(self, execution_id: str, pause_s: float) -> None:
+        self._sleep(pause_s * (1 + jitter_of(execution_id, round(pause_s * 1000))))
+
+    def _items(self, chatbot_id: str) -> dict[str, tuple[str, int]]:
+        """Return parameter and cap of each item."""
+        items = {}
         if self._caps.stack:
-            yield "capacity", self._caps.stack
+            items[_STACK] = ("MaxRunning", self._caps.stack)
         if self._caps.chatbot and chatbot_id:
-            yield f"capacity/{chatbot_id}", self._caps.chatbot
+            items[f"{_STACK}/{chatbot_id}"] = ("MaxRunningPerChatbot", self._caps.chatbot)
+        return items
 
-    def _update(self, key: str, expression: str, execution_id: str) -> Any:
+    def _update(self, key: str, execution_id: str, verb: str, condition: str) -> dict[str, Any]:
         return {
             "TableName": self._table,
             "Key": {"execution_id": {"S": key}},
-            "UpdateExpression": expression,
+            "UpdateExpression": f"{verb} running :ids",
+            "ConditionExpression": condition,
             "ExpressionAttributeValues": {":ids": {"SS": [execution_id]}},
         }
 
@@ -96,13 +185,9 @@ NO_CAP = Capacity("", Caps())
 
 
 def _values(execution_id: str, cap: int) -> dict[str, Any]:
-    return {":ids": {"SS": [execution_id]}, ":id": {"S": execution_id}, ":cap": {"N": str(cap)}}
+    values = {":ids": {"SS": [execution_id]}, ":id": {"S": execution_id}, ":cap": {"N": str(cap)}}
+    return {"ExpressionAttributeValues": values}
 
 
-@contextmanager
-def _available(execution_id: str) -> Iterator[None]:
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        code = aws_code(error)
-        raise RecordUnavailable(f"{execution_id}: the table of slots failed: {code}") from error
+def _unavailable(execution_id: str, code: str) -> RecordUnavailable:
+    return RecordUnavailable(f"{execution_id}: the table of slots failed: {code}")

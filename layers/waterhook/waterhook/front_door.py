@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook import policy
+from waterhook import policy, waiting
 from waterhook.client import CancelAnswer
 from waterhook.envelope import joined
 from waterhook.errors import InvalidRequest, Problem, RecordConflict, RecordUnavailable
@@ -121,6 +121,7 @@ class FrontDoor:
             "output_error": record.output_error,
             "final_output_url": self._results.link(record.output_ref) if record.output_ref else None,
             "cancel_requested": record.cancel_requested,
+            "waiting": waiting.shown(record),
             "notified_at": record.notified_at,
             "usage": record.usage,
         }

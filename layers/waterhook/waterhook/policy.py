@@ -36,7 +36,15 @@ EVENTS_PER_START = 9
 FOLLOW_EVENT_BUDGET = 16_000
 # Attempts to start, and checks for a free slot, before the upstream accepts the job.
 MAX_STARTS = 200
-MAX_QUEUE_CHECKS = 200
+MAX_QUEUE_CHECKS = 1_000
+# After a conflict over a slot the next check comes this soon, doubled with every further one.
+CONFLICT_S = 1.0
+# After a fault of Waterhook before the start: this part of the time since acceptance, within these bounds. In the time
+# for which that goes on these are about 110 waits, which the rest of the history limit covers.
+START_FAULT_PER_AGE, START_FAULT_MIN_S, START_FAULT_MAX_S = 0.1, 5.0, 300.0
+START_FAULT_LIMIT_S = 6 * 3_600.0
+# The last attempt to start comes this long before the deadline of the request, if not earlier.
+LAST_START_S = 1.0
 
 # The state machine accepts waits up to this; see "What next?" in its definition.
 WAIT_LIMIT_S = 3_600
@@ -159,7 +167,8 @@ def start_again(
 ) -> Decision:
     """Return START after a wait that doubles with the attempts and is never shorter than `Retry-After`.
 
-    `limits.deadline` is the start deadline. Once it has passed the decision is NOTIFY, since no job was started.
+    `limits.deadline` is the start deadline. A wait ends there at the latest, also against `Retry-After`, so that the
+    last attempt comes then. Once it has passed the decision is NOTIFY, since no job was started.
     """
     if now >= limits.deadline:
         return Decision(Next.NOTIFY)
@@ -167,19 +176,37 @@ def start_again(
     wait_s = max(wait_s, min(retry_after_s or 0.0, RETRY_AFTER_LIMIT_S))
     wait_s += jitter * max(ERROR_JITTER_S, ERROR_JITTER * wait_s)
     rest_s = limits.deadline - now
-    wait_s = min(max(wait_s, _spread(rest_s, attempts, MAX_STARTS)), rest_s)
-    return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
+    return _start_within(rest_s, max(wait_s, _spread(rest_s, attempts, MAX_STARTS)))
 
 
-def queue_again(waited_s: float, now: float, limits: Limits) -> Decision:
-    """Return START after a wait that grows with the time already spent waiting for a free slot.
+def queue_again(
+    timeout_s: float, now: float, limits: Limits, jitter: float = 0.0, conflicts: int = 0
+) -> Decision:
+    """Return START after a wait for the next check for a free slot.
 
-    Each wait is at least one part in MAX_QUEUE_CHECKS of the time from acceptance to the deadline.
+    The wait depends on `timeout_s`, the time from acceptance to the deadline, of which it is at least one part in
+    MAX_QUEUE_CHECKS, and not on how long the request has waited: an old request checks as often as a new one.
+    `conflicts` counts checks that could not be carried out; after those the wait is shorter.
     """
-    rest_s = max(limits.deadline - now, 1.0)
-    wait_s = min(max(0.3 * waited_s, limits.shortest_wait_s), limits.longest_wait_s)
-    wait_s = min(max(wait_s, (waited_s + rest_s) / MAX_QUEUE_CHECKS), rest_s)
-    return Decision(Next.START, min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S))
+    wait_s = max(timeout_s / MAX_QUEUE_CHECKS, limits.shortest_wait_s)
+    if conflicts:
+        wait_s = min(wait_s, CONFLICT_S * 2.0 ** min(conflicts - 1, 16))
+    return _start_within(limits.deadline - now, wait_s * (1 + jitter))
+
+
+def fault_again(age_s: float, now: float, deadline: float, jitter: float = 0.0) -> Decision:
+    """Return START after a wait that grows with the age of the request, NOTIFY once it is too old or overdue.
+
+    For a fault of Waterhook before anything was sent: the table or the secret can't be read.
+    """
+    if now >= deadline or age_s >= START_FAULT_LIMIT_S:
+        return Decision(Next.NOTIFY)
+    wait_s = min(max(START_FAULT_PER_AGE * age_s, START_FAULT_MIN_S), START_FAULT_MAX_S)
+    return _start_within(min(deadline - now, START_FAULT_LIMIT_S - age_s), wait_s * (1 + 0.5 * jitter))
+
+
+def _start_within(rest_s: float, wait_s: float) -> Decision:
+    return Decision(Next.START, min(max(math.ceil(min(wait_s, rest_s)), 1), WAIT_LIMIT_S))
 
 
 def events_before_start(attempts: int, waited_s: float, timeout_s: float) -> int:

@@ -44,6 +44,14 @@ class Record:
     caller: str | None = None
     start_attempts: int = 0
     start_token: str | None = None
+    first_attempt_at: str | None = None
+    """When the first attempt to start it began: `StartDeadlineSeconds` counts from here."""
+    perhaps_started: bool = False
+    """An attempt may have been accepted by Waterflai although its answer was lost."""
+    waiting: Mapping[str, Any] | None = None
+    """Why it waits for its start; see waterhook.waiting."""
+    slots: tuple[str, ...] | None = None
+    """The items of the table in which it was given a slot."""
     progress: float | None = None
     progress_sequence: int = 0
     cancel_requested: str | None = None
@@ -95,7 +103,10 @@ class Record:
     def from_item(cls, item: Mapping[str, Any]) -> Self:
         """Read an item; attributes of another version are passed over."""
         known = {name: from_attribute(item[name]) for name in cls.__dataclass_fields__ if name in item}
-        return cls(**known | {"status": Status(known["status"]), "deliver_to": tuple(known["deliver_to"])})
+        known |= {"status": Status(known["status"]), "deliver_to": tuple(known["deliver_to"])}
+        if "slots" in known:
+            known["slots"] = tuple(known["slots"])
+        return cls(**known)
 
     def to_item(self) -> dict[str, Any]:
         """Return the item without its empty attributes."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waterhook import aws
-from waterhook.errors import RecordConflict
+from waterhook.errors import RecordConflict, RecordUnavailable
 from waterhook.models import MAX_ID_CHARS, Status, iso
 from waterhook.record import Record, from_attribute
 from waterhook.writes import racing, update
@@ -120,41 +120,66 @@ class Records:
                 },
             )
 
-    def waiting(self, record: Record) -> dict[str, Any]:
-        """Return the write that a slot is taken with, in one transaction: it fails unless the start is still ahead.
+    def take_slots(self, record: Record, slots: list[str]) -> dict[str, Any]:
+        """Return the write that slots are taken with, in one transaction: it fails unless the start is still ahead.
 
-        So no slot is taken once a verdict was written, and whoever writes one gives back what was taken before.
+        So no slot is taken once an outcome is written, and a record lists every slot that its execution holds.
         """
         write: dict[str, Any] = update(
-            self._table, record, {"slot_taken": True}, f"{still_accepted} AND {mine}"
+            self._table, record, {"slots": tuple(slots)}, f"{still_accepted} AND {mine}"
         )
         return write
 
+    def wait(self, record: Record, waiting: Mapping[str, Any]) -> Record:
+        """Write why an accepted request waits."""
+        return self._change(record, {"waiting": waiting}, f"{still_accepted} AND {mine}")
+
     def begin_start(self, record: Record) -> Record:
-        """ACCEPTED → STARTING: from here on a start may have been sent.
+        """ACCEPTED → STARTING: from here on a start may have been sent. Writes the `first_attempt_at` given here.
 
         The attempt has a token: where the write's first answer was lost, boto3's repetition of it meets our own write
-        and is refused, and without the token that would look like another call that may have started the job.
+        and is refused, and without the token that would look like another call that may have started the job. The
+        same shows whether a write was carried out whose answer was an error.
         """
         token = self._token()
         changes = {
             "status": Status.STARTING,
             "start_attempts": record.start_attempts + 1,
             "start_token": token,
+            "first_attempt_at": record.first_attempt_at,
         }
         try:
-            return self._change(record, changes, f"{still_accepted} AND {mine}")
-        except RecordConflict:
+            return self._change(record, changes, f"{still_accepted} AND {mine}", ["waiting"])
+        except (RecordConflict, RecordUnavailable):
             # The clock is of no matter: a record just written has not expired.
             current = self.get(record.execution_id, 0)
             if current is None or current.start_token != token or current.status is not Status.STARTING:
                 raise
             return current
 
-    def undo_start(self, record: Record) -> Record:
-        """STARTING → ACCEPTED: the start was surely not carried out. Of this attempt only, not of a later one."""
-        changes = {"status": Status.ACCEPTED, "start_attempts": record.start_attempts}
-        return self._change(record, changes, f"{still_starting} AND {same_attempt} AND {mine}")
+    def undo_start(
+        self, record: Record, waiting: Mapping[str, Any] | None = None, *, perhaps_started: bool = False
+    ) -> Record:
+        """STARTING → ACCEPTED, to start again. Of this attempt only, not of a later one.
+
+        `perhaps_started` marks the record: this attempt may have been accepted, though its answer was lost.
+        Repeated after a lost answer it returns the record, too; the attempt's token shows whose write it was.
+        """
+        changes = {
+            "status": Status.ACCEPTED,
+            "start_attempts": record.start_attempts,
+            "waiting": waiting,
+            "perhaps_started": perhaps_started or None,
+        }
+        try:
+            return self._change(record, changes, f"{still_starting} AND {same_attempt} AND {mine}")
+        except RecordConflict:
+            current = self.get(record.execution_id, 0)
+            if current is None or current.status is not Status.ACCEPTED:
+                raise
+            if current.start_token is None or current.start_token != record.start_token:
+                raise
+            return current
 
     def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
         """STARTING → RUNNING, with the upstream's id."""

@@ -75,8 +75,8 @@ class Notifier:
         """
         record = self._records.get(job.execution_id, self._clock())
         if record is None:
-            # Its chatbot was erased with it; the slot of the stack has the execution's name.
-            self._capacity.give_back(job.execution_id, None)
+            # The list of its slots was erased with it.
+            self._capacity.give_back(job.execution_id, Capacity.slots_of(job.chatbot_id))
             message = f"the record of {job.execution_id} is gone; it was erased or has expired"
             return envelope.failure(Status.ERROR.error_name, message, {"execution_id": job.execution_id})
         if record.owner_execution_arn != owner:
@@ -91,7 +91,7 @@ class Notifier:
             except RecordConflict:
                 # Somebody was first. Whoever it was, their verdict is what counts from here on.
                 record = self._reread(record)
-        self._capacity.give_back(record.execution_id, record.chatbot_id)
+        self._capacity.give_back(record.execution_id, record.slots or ())
         said = envelope.summary(record)
         self._deliver(record)
         return said

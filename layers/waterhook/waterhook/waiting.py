@@ -1,0 +1,78 @@
+"""Requests that wait for their start: why, since when, until when, and their outcome where no job is known."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+from waterhook.errors import UpstreamError
+from waterhook.models import Job, Status, clip, iso
+from waterhook.record import Record
+
+# A reason is part of every write of a waiting request; an error message of the outcome may be longer.
+_MAX_DETAIL_CHARS = 500
+_SHOWN = ("reason", "since", "next_attempt_at")
+
+
+class Reason(StrEnum):
+    """Why a request waits, as GET shows it."""
+
+    QUEUED = "queued"
+    """All slots under `MaxRunning` or `MaxRunningPerChatbot` are taken."""
+    UPSTREAM_BUSY = "upstream_busy"
+    """Waterflai, or a CDN before it, answered that it can't take the start now."""
+    RETRYING = "retrying"
+    """No connection to Waterflai, an answer that was lost, or a fault of Waterhook."""
+
+    @classmethod
+    def of(cls, error: UpstreamError) -> "Reason":
+        """Return the reason for a start that surely was not accepted and is tried again."""
+        busy = error.status is not None and error.status != HTTPStatus.UNAUTHORIZED
+        return cls.UPSTREAM_BUSY if busy else cls.RETRYING
+
+
+def waits(
+    reason: Reason,
+    detail: str,
+    now: float,
+    wait_seconds: int,
+    before: Mapping[str, Any] | None = None,
+    conflicts: int = 0,
+) -> dict[str, Any]:
+    """Return the record's `waiting`. `since` is kept from `before` where that has the same reason."""
+    since = before["since"] if before and before["reason"] == reason else iso(now)
+    return {
+        "reason": str(reason),
+        "since": since,
+        "next_attempt_at": iso(now + wait_seconds),
+        "detail": clip(detail, _MAX_DETAIL_CHARS),
+        "conflicts": conflicts,
+    }
+
+
+def shown(record: Record) -> dict[str, Any] | None:
+    """Return what GET shows of a request that waits, or None where it does not."""
+    if record.status is not Status.ACCEPTED or record.waiting is None:
+        return None
+    return {name: record.waiting[name] for name in _SHOWN}
+
+
+def without_job(job: Job, record: Record, outcome: Status, *, code: str, message: str) -> Job:
+    """Return the job ended with `outcome`, or with UNCERTAIN where an attempt to start it may have been accepted.
+
+    For a record whose job is not known, before the next attempt or after one that surely was not accepted.
+    """
+    if not record.perhaps_started:
+        return job.ended(outcome, code=code, message=message)
+    if outcome is not Status.REJECTED:
+        code = "start_uncertain"
+    message = f"{message}; the answer to an earlier attempt was lost, and Waterflai may be running this job"
+    return job.ended(Status.UNCERTAIN, code=code, message=message)
+
+
+def span(seconds: float) -> str:
+    """Return a duration for a message: `45 s`, `15 min`, `6 h`."""
+    for unit, length_s in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
