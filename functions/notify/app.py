@@ -44,7 +44,7 @@ class Reporter:
 
     def job(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> Job:
         """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
-        fault = state.get("fault")
+        fault, is_uncertain = state.get("fault"), False
         if "history" in state:
             try:
                 job = Job.from_dict(state)
@@ -56,12 +56,16 @@ class Reporter:
                 job = Job(state["execution_id"], 0, History(self._clock()), upstream_id)
         else:
             _, record = self._claim(state, owner, started_at)
+            is_uncertain = record.status is Status.STARTING or record.perhaps_started
             job = Job(
                 record.execution_id, record.deadline, History(self._clock()), record.waterflai_execution_id
             )
         if fault is None:
             return job
         message = f"Waterhook itself failed ({fault}); the history of {owner} says where"
+        if is_uncertain:
+            message = f"{message}; Waterflai may be running this job"
+            return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
         return job.ended(Status.ERROR, code="fault", message=message)
 
     def _claim(self, state: Mapping[str, Any], owner: str, started_at: str) -> tuple[Intake, Record]:

@@ -26,6 +26,7 @@ from waterhook.stopping import CALL_BUDGET_S, Stopper
 from waterhook.sweep import MISSING, Sweeper, Unfinished
 from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
+from waterhook.waiting import without_job
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -113,7 +114,7 @@ class Reconciler:
         if record.status is Status.STARTING:
             message = f"{message} during the start; Waterflai may be running this job"
             return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
-        return job.ended(outcome, code=code, message=message)
+        return without_job(job, record, outcome, code=code, message=message)
 
     def _stopped(self, job: Job, outcome: Status, code: str, message: str) -> Job:
         """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer."""

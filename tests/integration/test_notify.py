@@ -227,9 +227,23 @@ def test_a_fault_of_start_is_told_of_the_record_that_start_had_claimed(
     table.put(there)
     report(table, topic, {"input": {"execution_id": ID, "request": request_dict(metadata=ORDER)}} | FAULT)
     data = json.loads(topic.messages()[0])["data"]
-    assert (data["execution_id"], data["status"]) == (ID, "ERROR")
+    # After a POST whose result is not known, a job may run.
+    outcome = "UNCERTAIN" if there.status is Status.STARTING else "ERROR"
+    assert (data["execution_id"], data["status"]) == (ID, outcome)
     assert data["waterflai_execution_id"] == there.waterflai_execution_id
     assert len(table.all()) == 1
+
+
+@pytest.mark.parametrize(
+    "there",
+    [record(status=Status.STARTING), record(start_attempts=1, perhaps_started=True)],
+    ids=["STARTING", "a lost answer"],
+)
+def test_a_fault_of_start_after_a_post_leaves_open_whether_a_job_runs(table: Table, there: Record) -> None:
+    table.put(there)
+    state = {"fault": "RuntimeError", "input": {"execution_id": ID, "request": request_dict()}}
+    job = reporter(table).job(state, owner=OWNER, started_at=STARTED_AT)
+    assert (job.outcome, (job.error or {})["code"]) == ("UNCERTAIN", "start_uncertain")
 
 
 def test_a_fault_of_a_duplicate_is_not_held_against_the_first(table: Table, topic: Topic) -> None:

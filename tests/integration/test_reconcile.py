@@ -123,6 +123,19 @@ def test_a_start_that_was_cut_off_is_uncertain(table: Table, topic: Topic, statu
     assert error["code"] == "start_uncertain"
 
 
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_request_that_waits_after_a_lost_answer_is_uncertain(
+    table: Table, topic: Topic, status: str
+) -> None:
+    table.put(record(start_attempts=1, perhaps_started=True))
+    world = World(table, topic)
+    world.close(status)
+    assert world.heard() == ["UNCERTAIN"]
+    error = table.get(ID).error
+    assert error is not None
+    assert error["code"] == "start_uncertain"
+
+
 def test_a_start_still_under_way_leaves_no_job_running(table: Table, topic: Topic) -> None:
     """Who stops a machine stops no function: the start saves its id after the record was read without one."""
     table.put(record())

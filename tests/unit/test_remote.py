@@ -176,6 +176,19 @@ def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstrea
         table.records.begin_start(record())
 
 
+def test_a_cancel_after_a_lost_answer_is_no_cancel_since_a_job_may_run(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    got = world.remote.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
+    assert (got.cancelled, got.previous_status) == (False, "ACCEPTED")
+    assert "may be running this job" in (got.message or "")
+    assert world.heard() == ["UNCERTAIN"]
+    there = table.get(ID)
+    assert there.error is not None
+    assert (there.status, there.error["code"]) == (Status.UNCERTAIN, "start_uncertain")
+    # Repeated, it is too late.
+    assert world.remote.cancel(there).message == "too late: the execution is UNCERTAIN"
+
+
 def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Table, topic: Topic) -> None:
     world = World(table, topic)
     there = table.put(record(status=Status.STARTING))

@@ -15,6 +15,7 @@ from waterhook.records import Records
 from waterhook.status import StatusDocument
 from waterhook.stopping import Stopper
 from waterhook.verdict import Notifier
+from waterhook.waiting import without_job
 
 # A dashboard that refreshes every second causes a status request every other second.
 CACHED_S = 2.0
@@ -99,9 +100,8 @@ class Remote:
             # Only the start step gets the id. It checks for this request before it goes on.
             message = "requested: the job is being started and will be cancelled as soon as it has an id"
             return CancelAnswer(cancelled=False, message=message, previous_status=record.status)
-        job = self._job(record).ended(
-            Status.CANCELLED, code="cancelled", message="cancelled before it was started"
-        )
+        message = "cancelled before it was started"
+        job = without_job(self._job(record), record, Status.CANCELLED, code="cancelled", message=message)
         return self._ended(job, record, record.status)
 
     def _ended(self, job: Job, record: Record, previous: Status) -> CancelAnswer:
@@ -120,6 +120,11 @@ class Remote:
 def _answer(now: Status, previous: Status) -> CancelAnswer:
     if now is Status.CANCELLED and not previous.is_final:
         return CancelAnswer(cancelled=True, message="cancelled", previous_status=previous)
+    if now is Status.UNCERTAIN and not previous.is_final:
+        message = (
+            "it is not started again, but Waterflai may be running this job: the answer to a start was lost"
+        )
+        return CancelAnswer(cancelled=False, message=message, previous_status=previous)
     return CancelAnswer(
         cancelled=False, message=f"too late: the execution is {now}", previous_status=previous
     )
