@@ -173,6 +173,7 @@ def _described(fields: Mapping[str, Any]) -> dict[str, object]:
         "chatbot": fields.get("chatbot_id"),
         "progress": ", ".join(filter(None, parts)),
         "accepted": moment(fields.get("created_at")),
+        "waiting": _waiting(fields.get("waiting")),
         "started": moment(fields.get("started_at")),
         "ended": moment(fields.get("completed_at")),
         "notified": moment(fields.get("notified_at")),
@@ -181,6 +182,14 @@ def _described(fields: Mapping[str, Any]) -> dict[str, object]:
         "waterflai": fields.get("waterflai_execution_id"),
         "metadata": json.dumps(fields["metadata"], ensure_ascii=False) if fields.get("metadata") else None,
     }
+
+
+def _waiting(waiting: Mapping[str, Any] | None) -> str | None:
+    """Return why a request waits for its start, or None where it does not."""
+    if not waiting:
+        return None
+    since, next_at = moment(waiting.get("since")), moment(waiting.get("next_attempt_at"))
+    return f"{waiting.get('reason')} since {since}, next attempt {next_at}"
 
 
 def _tell_output(document: Document, output: Output) -> None:
