@@ -114,7 +114,22 @@ STATUS = (
     _status("20 MiB at the end of the stream", "huge", when="final", polls=False, output_error="too_large"),
     _status("20 MiB while it runs", "huge", when="running", simulate={"seconds": 2}),
     _status("an unknown status", "unknown_status", times=1),
-    _status("an unknown status for ever", "unknown_status", **OVERDUE),
+    # The simulated job has ended after a second, and its `completed_at` is there.
+    _status(
+        "an unknown status for ever",
+        "unknown_status",
+        outcome="FAILED",
+        code_="upstream_status",
+        least_s=11,
+    ),
+    _status(
+        "an unknown status while it runs for ever",
+        "unknown_status",
+        simulate={"outcome": "ENDLESS"},
+        **OVERDUE,
+    ),
+    _status("COMPLETED in lower case", "unknown_status", status="completed", when="final"),
+    _status("SUCCESS", "unknown_status", status="SUCCESS", when="final"),
     _status("progress that goes back", "progress_back", simulate={"seconds": 3}),
     _status("COMPLETED without output", "no_output", output_error="missing"),
     _status("COMPLETED without output, heard", "no_output", polls=False, output_error="missing"),

@@ -366,6 +366,7 @@ def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
         "output_error",
         "progress",
         "current_node",
+        "upstream_status",
         "completed_nodes",
         "total_nodes",
         "cancel_requested",
@@ -517,6 +518,15 @@ def test_what_the_upstream_says_of_the_end_is_not_shown_before_it_was_notified(
 ) -> None:
     got = shown(table, machine, running_record(), LIVE)
     assert (got["status"], got["final_output"], got["completed_at"]) == ("RUNNING", None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("EXPIRED", "EXPIRED"), ("RUNNING", None), ("completed", None), (None, None)]
+)
+def test_a_document_of_a_running_job_has_the_status_of_the_upstream_only_where_it_is_unknown(
+    table: Table, machine: Machine, status: str | None, expected: str | None
+) -> None:
+    assert shown(table, machine, running_record(), StatusDocument(status))["upstream_status"] == expected
 
 
 def test_an_upstream_that_tells_nothing_leaves_the_record_to_speak(table: Table, machine: Machine) -> None:

@@ -11,7 +11,7 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from waterhook import policy
 from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
-from waterhook.models import Job, Next, Status
+from waterhook.models import Job, Next, Status, StreamHistory
 from waterhook.polling import Poller
 from waterhook.results import INLINE_BYTES, Results
 from waterhook.status import StatusDocument
@@ -57,10 +57,98 @@ def test_a_running_job_is_asked_again_after_a_wait() -> None:
     assert polling.upstream.asked == [UPSTREAM_ID]
 
 
-@pytest.mark.parametrize("status", [None, "PENDING", "QUEUED", "PAUSED", "TIMED_OUT", "completed", ""])
+@pytest.mark.parametrize("status", [None, "PENDING", "QUEUED", "PAUSED", "TIMED_OUT", "EXPIRED", ""])
 def test_a_status_that_is_not_final_is_waited_for_whatever_it_is_called(status: str | None) -> None:
     got = Polling(StatusDocument(status=status)).poll()
     assert (got.outcome, got.next) == (Status.RUNNING, Next.WAIT)
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"),
+    [
+        ("completed", Status.COMPLETED),
+        ("SUCCESS", Status.COMPLETED),
+        ("Succeeded", Status.COMPLETED),
+        ("done", Status.COMPLETED),
+        (" COMPLETED ", Status.COMPLETED),
+        ("failed", Status.FAILED),
+        ("ERROR", Status.FAILED),
+        ("failure", Status.FAILED),
+        ("CANCELED", Status.CANCELLED),
+        ("cancelled", Status.CANCELLED),
+    ],
+)
+def test_a_final_status_is_known_in_any_case_and_in_its_common_spellings(word: str, outcome: Status) -> None:
+    assert Polling(StatusDocument(status=word)).poll().outcome is outcome
+
+
+ENDED = StatusDocument("Expired", completed_at=NOW, error_message="too old")
+
+
+def test_an_unknown_status_with_an_end_time_is_final_after_three_polls_over_ten_seconds() -> None:
+    polling = Polling(StatusDocument("Expired"), ENDED)
+    got = polling.poll()
+    moments = []
+    while not got.outcome.is_final:
+        polling.clock.advance(got.wait_seconds)
+        moments.append(polling.clock.now)
+        got = polling.poll(got)
+    assert (got.outcome, got.next) == (Status.FAILED, Next.NOTIFY)
+    assert got.error is not None
+    assert got.error["code"] == "upstream_status"
+    assert "'Expired'" in got.error["message"]
+    assert "too old" in got.error["message"]
+    assert got.result == {"completed_at": "2026-01-01T00:00:00.000Z"}
+    assert len(moments) >= 3
+    assert 10 <= moments[-1] - moments[0] <= 16
+
+
+def test_a_poll_of_an_old_job_with_an_unknown_status_and_an_end_time_is_repeated_soon() -> None:
+    old = job(deadline=NOW + 9e5, history=history(started_at=NOW - 9e4, status_requests=99))
+    assert Polling(StatusDocument("EXPIRED")).poll(old).wait_seconds == 60
+    assert Polling(ENDED).poll(old).wait_seconds == policy.ENDED_POLL_S
+    followed = following(ENDED)
+    seen = followed.poller.observe(old)
+    assert followed.poller.due_at(seen, StreamHistory()) <= NOW + 1.1 * policy.ENDED_POLL_S
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        StatusDocument("RUNNING", completed_at=NOW),
+        StatusDocument("ARCHIVED", completed_at=NOW),
+        StatusDocument("EXPIRED"),
+        StatusDocument(None, completed_at=NOW),
+    ],
+    ids=["running", "another word", "no end time", "no status"],
+)
+def test_unknown_statuses_with_an_end_time_count_only_in_a_row(between: StatusDocument) -> None:
+    polling = Polling(ENDED, ENDED, between, ENDED, ENDED)
+    got = job()
+    for _ in range(5):
+        got = polling.poll(got)
+        polling.clock.advance(20)
+    assert got.outcome is Status.RUNNING
+
+
+def test_a_failed_poll_between_unknown_statuses_with_an_end_time_changes_nothing() -> None:
+    polling = Polling(ENDED, ENDED, FAULTS["500"], ENDED)
+    got = job()
+    for _ in range(4):
+        got = polling.poll(got)
+        polling.clock.advance(20)
+    assert got.error is not None
+    assert got.error["code"] == "upstream_status"
+
+
+@pytest.mark.parametrize("word", ["RUNNING", "running", "PENDING", "queued", None, ""])
+def test_a_running_status_with_an_end_time_is_no_end(word: str | None) -> None:
+    polling = Polling(StatusDocument(word, completed_at=NOW))
+    got = job()
+    for _ in range(5):
+        got = polling.poll(got)
+        polling.clock.advance(20)
+    assert got.outcome is Status.RUNNING
 
 
 def test_progress_of_a_hundred_is_not_a_verdict() -> None:

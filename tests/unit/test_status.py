@@ -86,7 +86,8 @@ def test_an_empty_object_says_nothing_and_is_a_document() -> None:
         ("CANCELLED", Status.CANCELLED),
         ("PENDING", None),
         ("RUNNING", None),
-        ("completed", None),
+        ("completed", Status.COMPLETED),
+        ("CANCELED", Status.CANCELLED),
         ("TIMED_OUT", None),
         ("LOST", None),
         ("PAUSED", None),
@@ -97,7 +98,7 @@ def test_an_empty_object_says_nothing_and_is_a_document() -> None:
         ({"value": "COMPLETED"}, None),
     ],
 )
-def test_only_the_three_words_of_the_vendor_are_final(status: object, outcome: Status | None) -> None:
+def test_a_status_is_final_only_by_a_known_word(status: object, outcome: Status | None) -> None:
     assert StatusDocument.from_text(text_of(status=status)).outcome is outcome
 
 

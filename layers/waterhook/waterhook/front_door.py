@@ -111,6 +111,7 @@ class FrontDoor:
             "current_node": live.current_node,
             "completed_nodes": live.completed_nodes,
             "total_nodes": live.total_nodes,
+            "upstream_status": live.unknown_status,
             "error_message": (record.error or {}).get("message"),
             "created_at": record.created_at,
             "started_at": record.started_at,

@@ -13,6 +13,9 @@ MAX_ID_CHARS = 200
 # Longest message that is stored and published, far below the limits of SNS and DynamoDB.
 MAX_MESSAGE_CHARS = 2_000
 
+# Longest word of the upstream that a message of ours quotes.
+MAX_WORD_CHARS = 60
+
 # The years 1 to 9999: what lies outside can be read, with a zone, but not be written again.
 _FIRST_MOMENT, _END_OF_TIME = -62_135_596_800.0, 253_402_300_800.0
 
@@ -49,12 +52,20 @@ class Status(StrEnum):
         return "Waterhook." + "".join(word.capitalize() for word in self.split("_"))
 
 
-# Final statuses of the upstream. Any other value means that the job still runs.
+# Final statuses of the upstream in upper case, common spellings included.
 UPSTREAM_FINAL = {
     "COMPLETED": Status.COMPLETED,
+    "SUCCESS": Status.COMPLETED,
+    "SUCCEEDED": Status.COMPLETED,
+    "DONE": Status.COMPLETED,
     "FAILED": Status.FAILED,
+    "ERROR": Status.FAILED,
+    "FAILURE": Status.FAILED,
     "CANCELLED": Status.CANCELLED,
+    "CANCELED": Status.CANCELLED,
 }
+# Statuses of a job that is not over. Any other word may be either: see policy.has_ended.
+UPSTREAM_RUNNING = frozenset({"PENDING", "QUEUED", "STARTED", "RUNNING", "PROCESSING", "IN_PROGRESS"})
 
 
 class Next(StrEnum):
@@ -136,6 +147,12 @@ class History:
     retry_count: int | None = None
     """The upstream's count of its own retries; after one more the progress may begin anew."""
     cleanup_after: float | None = None
+    unknown_status: str | None = None
+    """The last status of the upstream, where it is none that is known."""
+    ended_polls: int = 0
+    """Polls in a row that returned this unknown status together with `completed_at`."""
+    ended_since: float | None = None
+    """When the first of them was answered."""
     large_document: bool = False
     """The status document was too large for the follow function: only the poll function can read it."""
     cancels: int = 0

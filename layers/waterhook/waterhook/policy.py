@@ -56,6 +56,12 @@ CLEANUP_MARGIN_S = 5.0
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
 
+# An unknown status with `completed_at` ends a job after this many polls in a row over this long. They come at least
+# this often.
+ENDED_AFTER_COUNT = 3
+ENDED_AFTER_S = 10.0
+ENDED_POLL_S = 5.0
+
 # Without a stream: first poll at this age, then after 2 · age^0.3 seconds, from ten minutes of age on in proportion.
 FIRST_POLL_S = 4.0
 WAIT_FACTOR, WAIT_EXPONENT = 2.0, 0.3
@@ -128,6 +134,8 @@ def next_step(history: History, now: float, limits: Limits, jitter: float = 0.0)
     if rest_s <= 0:
         return Decision(Next.CANCEL)
     wait_s = _interval(history, now, limits)
+    if history.ended_polls:
+        wait_s = min(wait_s, max(ENDED_POLL_S, limits.shortest_wait_s))
     if history.errors:
         slower_s = limits.shortest_wait_s * 2.0 ** min(history.errors, 16)
         wait_s = max(wait_s, min(slower_s, limits.longest_wait_s))
@@ -149,6 +157,8 @@ def poll_due_at(history: History, stream: StreamHistory, deadline: float, jitter
     polled_at = history.started_at if history.polled_at is None else history.polled_at
     seen_at = polled_at if stream.event_at is None else max(polled_at, stream.event_at)
     interval_s = _cadence(seen_at - history.started_at) * (1 - CADENCE_JITTER + 2 * CADENCE_JITTER * jitter)
+    if history.ended_polls:
+        interval_s = min(interval_s, ENDED_POLL_S)
     due_at = min(seen_at + interval_s, polled_at + MAX_POSTPONED_S)
     if history.errors:
         slower_s = CADENCE_MIN_S * 2.0**history.errors
@@ -237,6 +247,13 @@ def answered(history: History, document: StatusDocument, now: float) -> History:
         if history.progress is None or progress < history.progress:
             # After an upstream retry the progress begins anew, and so does the rate it is measured by.
             moved |= {"first_progress": progress, "first_progress_at": now, "progress_readings": 1}
+    word = document.unknown_status
+    if word is None or document.completed_at is None:
+        moved |= {"ended_polls": 0, "ended_since": None}
+    elif history.ended_polls and word.upper() == (history.unknown_status or "").upper():
+        moved |= {"ended_polls": history.ended_polls + 1}
+    else:
+        moved |= {"ended_polls": 1, "ended_since": now}
     return replace(
         history,
         status_requests=history.status_requests + 1,
@@ -246,6 +263,7 @@ def answered(history: History, document: StatusDocument, now: float) -> History:
         not_found=0,
         not_found_since=None,
         cleanup_after=document.cleanup_after,
+        unknown_status=word,
         retry_count=history.retry_count if document.retry_count is None else document.retry_count,
         **moved,
     )
@@ -269,6 +287,12 @@ def is_lost(history: History, now: float) -> bool:
     """Whether the upstream has answered 404 often and long enough to give the job up."""
     since = history.not_found_since
     return since is not None and history.not_found >= LOST_AFTER_COUNT and now - since >= LOST_AFTER_S
+
+
+def has_ended(history: History, now: float) -> bool:
+    """Whether an unknown status has come with `completed_at` often and long enough to be a final one."""
+    since = history.ended_since
+    return since is not None and history.ended_polls >= ENDED_AFTER_COUNT and now - since >= ENDED_AFTER_S
 
 
 def follow_refused(history: History, now: float) -> History:

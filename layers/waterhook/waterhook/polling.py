@@ -7,7 +7,7 @@ from typing import Protocol
 from waterhook import policy
 from waterhook.errors import ResultsUnavailable, UpstreamError
 from waterhook.jitter import jitter_of
-from waterhook.models import Job, Next, Status, StreamHistory, iso
+from waterhook.models import MAX_WORD_CHARS, Job, Next, Status, StreamHistory, clip, iso
 from waterhook.policy import Limits
 from waterhook.results import Results
 from waterhook.settings import Settings
@@ -63,8 +63,12 @@ class Poller:
             history = replace(history, large_document=True)
             return replace(job, next=Next.POLL, wait_seconds=0, history=history)
         job = replace(job, next=Next.FOLLOW, history=history)
-        # Without an outcome it is running, or was cut at the limit before one: a later document may have one.
-        return job if document.outcome is None else self._ended(job, document, document.outcome)
+        if document.outcome is not None:
+            return self._ended(job, document, document.outcome)
+        if document.unknown_status is not None and policy.has_ended(history, self._clock()):
+            return self._ended_as(job, document, document.unknown_status)
+        # It is running, or was cut at the limit before its status: a later document may have an outcome.
+        return job
 
     def decide(self, job: Job) -> Job:
         """Return the job with the policy's decision what to do next.
@@ -94,6 +98,14 @@ class Poller:
             return job
         message = "Waterflai no longer knows this execution"
         return job.ended(Status.LOST, code="not_found", message=message)
+
+    def _ended_as(self, job: Job, document: StatusDocument, word: str) -> Job:
+        """Return the job as FAILED: it has ended with a status that is not known."""
+        message = f"Waterflai ended the job with a status that is not known, {clip(word, MAX_WORD_CHARS)!r}"
+        if document.error_message:
+            message = f"{message}: {document.error_message}"
+        completed_at = iso(document.completed_at)
+        return job.ended(Status.FAILED, code="upstream_status", message=message, completed_at=completed_at)
 
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:
         completed_at = iso(document.completed_at)

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from waterhook.models import MAX_ID_CHARS, MAX_MESSAGE_CHARS, UPSTREAM_FINAL, Status, clip, epoch
+from waterhook.models import (
+    MAX_ID_CHARS,
+    MAX_MESSAGE_CHARS,
+    UPSTREAM_FINAL,
+    UPSTREAM_RUNNING,
+    Status,
+    clip,
+    epoch,
+)
 
 # The most that is read of a status document; the rest of a larger one is never fetched.
 MAX_STATUS_BYTES = 6 * 1024 * 1024
@@ -89,6 +97,10 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def _word(status: str | None) -> str:
+    return (status or "").strip().upper()
+
+
 def is_foreign(found: object, execution_id: str) -> bool:
     """Return whether `found`, the `execution_id` of a document or event, is there and names another execution."""
     return found is not None and str(found) != execution_id
@@ -117,7 +129,13 @@ class StatusDocument:
     @property
     def outcome(self) -> Status | None:
         """The terminal outcome this document declares, or None while there is none."""
-        return UPSTREAM_FINAL.get(self.status or "")
+        return UPSTREAM_FINAL.get(_word(self.status))
+
+    @property
+    def unknown_status(self) -> str | None:
+        """The status where it is neither a known final one nor a known running one, else None."""
+        word = _word(self.status)
+        return self.status if word and word not in UPSTREAM_FINAL and word not in UPSTREAM_RUNNING else None
 
     @classmethod
     def from_text(cls, text: str, *, capped: bool = False, execution_id: str | None = None) -> Self:
