@@ -1,18 +1,20 @@
-"""Cancel: end a remote job that is overdue; where it is too late for that, return its real outcome."""
+"""Cancel: end a remote job that is overdue or given up; where it is too late for that, return its real outcome."""
 
-import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from waterhook import policy
 from waterhook.client import WaterflaiClient
-from waterhook.errors import UpstreamError
-from waterhook.models import Job, Next, Status
+from waterhook.errors import DependencyUnavailable, UpstreamError
+from waterhook.models import Job, Next
 from waterhook.polling import Poller
+from waterhook.reasons import CancelReason, cancel_reason, dependency_fault, step_failed
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
@@ -21,42 +23,45 @@ from waterhook.telemetry import Telemetry
 
 telemetry = Telemetry("cancel", correlation_id_path="execution.arn")
 
-# An upstream that can't cancel for this many attempts won't; the caller has waited long enough.
-MAX_CANCELS = 3
-RETRY_WAIT_S = 5
-MAX_RETRY_WAIT_S = 60
-
-_WHY = {
-    False: (Status.TIMED_OUT, "deadline", "cancelled at its deadline"),
-    True: (Status.CANCELLED, "cancelled", "cancelled by its caller"),
-}
-
 
 class Canceller:
-    """Ends what is overdue as TIMED_OUT, or as CANCELLED what was cancelled before it could be stopped."""
+    """Cancels a job that is overdue, that its caller cancelled, or that was given up because of a fault."""
 
-    def __init__(self, stopper: Stopper) -> None:
-        """Keep what it works with."""
+    def __init__(self, stopper: Stopper, clock: Callable[[], float]) -> None:
         self._stopper = stopper
+        self._clock = clock
 
-    def cancel(self, job: Job) -> Job:
-        """Return the job with its outcome, or on its way to another attempt through poll."""
-        outcome, code, message = _WHY[job.cancel_requested]
+    def cancel(self, job: Job, owner: str) -> Job:
+        """Return the job with its outcome, or on its way to another attempt through Wait and Poll.
+
+        Attempts that fail are repeated for CANCEL_LIMIT_S. A job that has ended otherwise keeps its real outcome.
+        """
+        if job.fault is not None:
+            # A step after the one that failed first may fail too: the first reason counts.
+            error = job.error or {"code": "fault", "message": step_failed(job.fault, owner)}
+            job = replace(job, fault=None, error=error)
+        reason = cancel_reason(job, self._clock())
+        if job.waterflai_execution_id is None:
+            return job.ended(reason.outcome, code=reason.code, message=reason.message)
         try:
-            stopped = self._stopper.stop(job, outcome, code=code, message=message)
+            stopped = self._stopper.stop(job, reason.outcome, code=reason.code, message=reason.cancelled)
         except UpstreamError as error:
-            return self._failed(job, error.message, error.retry_after_s)
-        return stopped if stopped.outcome.is_final else self._failed(stopped, "it could not be cancelled")
+            return self._failed(job, reason, error.message, error.retry_after_s)
+        except DependencyUnavailable as error:
+            return self._failed(job, reason, dependency_fault(error))
+        return (
+            stopped
+            if stopped.outcome.is_final
+            else self._failed(stopped, reason, "it could not be cancelled")
+        )
 
-    def _failed(self, job: Job, why: str, retry_after_s: float | None = None) -> Job:
-        cancels = job.history.cancels + 1
-        if cancels >= MAX_CANCELS:
-            outcome, code, message = _WHY[job.cancel_requested]
-            message = f"{message}, but the job at Waterflai may go on: {why}"
-            return job.ended(outcome, code=code, message=message)
-        history = replace(job.history, cancels=cancels)
-        # The caller waits for the outcome: a longer Retry-After is shortened.
-        wait_s = min(max(RETRY_WAIT_S, math.ceil(retry_after_s or 0.0)), MAX_RETRY_WAIT_S)
+    def _failed(self, job: Job, reason: CancelReason, why: str, retry_after_s: float | None = None) -> Job:
+        now = self._clock()
+        since = now if job.history.cancel_since is None else job.history.cancel_since
+        wait_s = policy.cancel_again(now - since, retry_after_s)
+        if wait_s is None:
+            return job.ended(reason.outcome, code=reason.code, message=reason.not_cancelled(why))
+        history = replace(job.history, cancels=job.history.cancels + 1, cancel_since=since)
         return replace(job, history=history, next=Next.WAIT, wait_seconds=wait_s)
 
 
@@ -64,16 +69,17 @@ class Canceller:
 def _wiring() -> Canceller:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    key.get()
+    key.preload()
     client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.called)
-    return Canceller(Stopper(client, Poller(client, Results(settings.bucket), settings, time.time)))
+    poller = Poller(client, Results(settings.bucket), settings, time.time)
+    return Canceller(Stopper(client, poller), time.time)
 
 
 @telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Cancel the overdue execution; return the state of the loop."""
+    """Cancel the job of an execution; return the state of the loop."""
     telemetry.tell(event["state"])
-    state = _wiring().cancel(Job.from_dict(event["state"])).to_dict()
+    state = _wiring().cancel(Job.from_dict(event["state"]), event["execution"]["arn"]).to_dict()
     telemetry.tell(state)
     return state
 

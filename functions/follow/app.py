@@ -29,7 +29,7 @@ MAX_STATUS_BYTES = 256 * 1024
 def _wiring() -> tuple[Follower, Settings]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    key.get()
+    key.preload()
     client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     poller = Poller(client, Results(settings.bucket), settings, time.time, limit_bytes=MAX_STATUS_BYTES)
 

@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from waterhook import envelope
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status
+from waterhook.reasons import step_failed
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.request import Defaults
@@ -62,10 +63,12 @@ class Reporter:
             )
         if fault is None:
             return job
-        message = f"Waterhook itself failed ({fault}); the history of {owner} says where"
+        message = step_failed(fault, owner)
         if is_uncertain:
             message = f"{message}; Waterflai may be running this job"
             return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
+        if job.waterflai_execution_id is not None:
+            message = f"{message}; the job at Waterflai may go on"
         return job.ended(Status.ERROR, code="fault", message=message)
 
     def _claim(self, state: Mapping[str, Any], owner: str, started_at: str) -> tuple[Intake, Record]:

@@ -73,7 +73,7 @@ class Wiring:
 def _wiring() -> Wiring:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    key.get()
+    key.preload()
     client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
     saver = LateSaver(lambda: Records(settings.table), time.time)

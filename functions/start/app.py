@@ -392,4 +392,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _wiring()
+    # A secret that can't be read is a fault of one start, not of the container.
+    with suppress(KeyUnavailable):
+        _wiring()

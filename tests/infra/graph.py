@@ -18,6 +18,8 @@ type State = dict[str, Any]
 NOTIFY = "Notify"
 # The one place where an execution may turn green.
 VERDICT = "Completed?"
+# Tasks whose job may run on when they fail: the state that cancels it first.
+CANCELLED_BY = {"Poll": "Cancel"}
 # What is only there to be faster, and the state that does the same without it.
 ACCELERATORS = {"Follow": "What next?"}
 # What no function may have the machine wait for: MiniStack fails on some of them, moto waits for others.
@@ -123,24 +125,51 @@ def failures(definition: Definition) -> Iterator[str]:
     for name, state in definition["States"].items():
         if name in ACCELERATORS:
             yield from _gives_way(name, state)
-            continue
-        after_fault = [catch["Next"] for catch in state.get("Catch", [])]
-        if state["Type"] == "Choice" and name != VERDICT:
-            after_fault.append(state.get("Default"))
-        for target in after_fault:
-            if not _reports_an_error(definition["States"].get(target, {})):
-                yield f"{name}: a fault goes to {target!r}, which doesn't set the outcome to ERROR"
-            for green in (
-                reachable(definition, target, without=NOTIFY) & of_type(definition, "Succeed").keys()
-            ):
-                yield f"{name}: a fault comes to {green!r} without a notification"
+        elif name in CANCELLED_BY:
+            yield from _cancels(name, state)
+        else:
+            yield from _is_reported(definition, name, state)
     for name, state in definition["States"].items():
         greens = [target for target in targets(state) if target in of_type(definition, "Succeed")]
         if greens and name != VERDICT:
             yield f"{name}: succeeds without asking {VERDICT!r}"
         if state.get("End") and state["Type"] != "Fail":
             yield f"{name}: ends green"
+        if state["Type"] == "Fail":
+            yield from _names_its_error(name, state)
     yield from _verdict(definition)
+
+
+def _is_reported(definition: Definition, name: str, state: State) -> Iterator[str]:
+    after_fault = [catch["Next"] for catch in state.get("Catch", [])]
+    if state["Type"] == "Choice" and name != VERDICT:
+        after_fault.append(state.get("Default"))
+    for target in after_fault:
+        if not _reports_an_error(definition["States"].get(target, {})):
+            yield f"{name}: a fault goes to {target!r}, which doesn't set the outcome to ERROR"
+        for green in reachable(definition, target, without=NOTIFY) & of_type(definition, "Succeed").keys():
+            yield f"{name}: a fault comes to {green!r} without a notification"
+
+
+def _names_its_error(name: str, state: State) -> Iterator[str]:
+    """A Fail has an error and a cause, whatever it is given: an expression that fails hides both."""
+    for given in ({}, {"error_name": None, "cause": 5}, {"error_name": ["x"]}):
+        for field in ("Error", "Cause"):
+            if not isinstance(evaluate(state[field], given), str):
+                yield f"{name}: has no {field} for {given}"
+
+
+def _cancels(name: str, state: State) -> Iterator[str]:
+    """The job of a task that failed is cancelled: the state of the loop and the fault come to that task."""
+    cancel = CANCELLED_BY[name]
+    kept: dict[str, Any] = {"execution_id": "x", "history": {"polls": 3}, "v": 1}
+    for catch in state.get("Catch", []):
+        if catch["Next"] != cancel:
+            yield f"{name}: a fault goes to {catch['Next']!r}, not to {cancel!r}"
+        given = {"input": kept | {"next": "poll"}, "errorOutput": {"Error": "RuntimeError"}}
+        came = _with_states(catch["Output"], given) if "Output" in catch else None
+        if not isinstance(came, dict) or not (kept | {"fault": "RuntimeError"}).items() <= came.items():
+            yield f"{name}: {cancel!r} doesn't get the state of the loop with the fault"
 
 
 def _gives_way(name: str, state: State) -> Iterator[str]:
@@ -234,10 +263,14 @@ def choose(definition: Definition, name: str, **given: object) -> str | None:
 
 def evaluate(text: str, given: dict[str, Any]) -> Any:
     """What a `{% … %}` comes to for a state's input; the failure, if it fails."""
+    return _with_states(text, {"input": given})
+
+
+def _with_states(text: str, states: dict[str, Any]) -> Any:
     inner = re.fullmatch(r"\s*\{%(.*)%\}\s*", text, re.DOTALL)
     assert inner, f"not an expression: {text}"
     try:
-        return _compiled(inner[1]).evaluate(None, {"states": {"input": copy.deepcopy(given)}})
+        return _compiled(inner[1]).evaluate(None, {"states": copy.deepcopy(states)})
     except JException as failure:
         # On AWS the execution fails here, whatever was asked.
         return failure

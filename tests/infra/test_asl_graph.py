@@ -123,19 +123,35 @@ def catch_too_little(states: dict[str, Any]) -> None:
 
 
 def catch_into_success(states: dict[str, Any]) -> None:
-    states["Poll"]["Catch"][0]["Next"] = "Completed"
+    states["Cancel"]["Catch"][0]["Next"] = "Completed"
 
 
 def catch_past_the_report(states: dict[str, Any]) -> None:
-    states["Poll"]["Catch"][0]["Next"] = "Notify"
+    states["Cancel"]["Catch"][0]["Next"] = "Notify"
 
 
 def catch_past_the_notification(states: dict[str, Any]) -> None:
-    states["Poll"]["Catch"][0]["Next"] = "Completed?"
+    states["Cancel"]["Catch"][0]["Next"] = "Completed?"
+
+
+def catch_past_the_cancel(states: dict[str, Any]) -> None:
+    states["Poll"]["Catch"][0]["Next"] = "Report the fault"
+
+
+def forget_the_fault_of_a_poll(states: dict[str, Any]) -> None:
+    states["Poll"]["Catch"][0]["Output"] = "{% $states.input %}"
+
+
+def lose_the_state_after_a_poll(states: dict[str, Any]) -> None:
+    states["Poll"]["Catch"][0]["Output"] = "{% {'fault': $states.errorOutput.Error} %}"
+
+
+def trust_an_error_name(states: dict[str, Any]) -> None:
+    states["Fail with the outcome"]["Error"] = "{% $states.input.error_name %}"
 
 
 def catch_a_follow_as_a_fault(states: dict[str, Any]) -> None:
-    states["Follow"]["Catch"] = states["Poll"]["Catch"]
+    states["Follow"]["Catch"] = states["Cancel"]["Catch"]
 
 
 def catch_a_follow_too_late(states: dict[str, Any]) -> None:
@@ -243,9 +259,13 @@ def speak_jsonpath(states: dict[str, Any]) -> None:
         (forget_a_default, "Completed?: has no Default"),
         (forget_a_catch, "Poll: has no Catch for States.ALL"),
         (catch_too_little, "Cancel: has no Catch for States.ALL"),
-        (catch_into_success, "Poll: a fault comes to 'Completed' without a notification"),
-        (catch_past_the_report, "Poll: a fault goes to 'Notify', which doesn't set the outcome to ERROR"),
-        (catch_past_the_notification, "Poll: a fault comes to 'Completed' without a notification"),
+        (catch_past_the_cancel, "Poll: a fault goes to 'Report the fault', not to 'Cancel'"),
+        (forget_the_fault_of_a_poll, "Poll: 'Cancel' doesn't get the state of the loop with the fault"),
+        (lose_the_state_after_a_poll, "Poll: 'Cancel' doesn't get the state of the loop with the fault"),
+        (trust_an_error_name, "Fail with the outcome: has no Error for {}"),
+        (catch_into_success, "Cancel: a fault comes to 'Completed' without a notification"),
+        (catch_past_the_report, "Cancel: a fault goes to 'Notify', which doesn't set the outcome to ERROR"),
+        (catch_past_the_notification, "Cancel: a fault comes to 'Completed' without a notification"),
         (catch_a_follow_as_a_fault, "Follow: gives way to 'Report the fault', not to 'What next?'"),
         (catch_a_follow_too_late, "Follow: gives way to 'Notify', not to 'What next?'"),
         (
@@ -261,7 +281,7 @@ def speak_jsonpath(states: dict[str, Any]) -> None:
         (catch_in_notify, "Notify: has a Catch, so a redrive would not enter it again"),
         (
             report_what_came,
-            "Poll: a fault goes to 'Report the fault', which doesn't set the outcome to ERROR",
+            "Cancel: a fault goes to 'Report the fault', which doesn't set the outcome to ERROR",
         ),
         (report_and_skip_notify, "Start execution: a fault comes to 'Completed' without a notification"),
         (default_to_poll, "What next?: a fault goes to 'Poll', which doesn't set the outcome to ERROR"),

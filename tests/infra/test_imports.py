@@ -22,7 +22,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 FLOORS = [
     {"errors", "jitter"},
     {"models", "sse", "connections", "aws"},
-    {"prices", "request", "status", "answers", "figures"},
+    {"prices", "request", "status", "answers", "figures", "reasons"},
     {"policy", "transport", "record", "results", "secrets", "capacity", "submission"},
     {"event_stream", "settings", "telemetry", "waiting", "writes"},
     {"client", "records"},

@@ -26,7 +26,14 @@ OF_AWS = {
     ("AWS/States", "ExecutionsAborted"): "StateMachineArn",
 }
 # Errors, and a metric that the runbook looks at on a page of AWS's own.
-OF_OTHERS = {"SettingsError", "RecordUnavailable", "AccessDenied", "ConcurrentExecutions"}
+OF_OTHERS = {
+    "SettingsError",
+    "RecordUnavailable",
+    "KeyUnavailable",
+    "ResultsUnavailable",
+    "AccessDenied",
+    "ConcurrentExecutions",
+}
 EACH = pytest.mark.parametrize("name", ALARMS)
 
 

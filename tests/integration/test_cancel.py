@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from functions.cancel import app
-from tests.support.aws import Bucket
+from tests.support.aws import Bucket, Secret
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke
 from tests.support.server import Server, reply
+from waterhook import policy
 from waterhook.client import CancelAnswer
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.errors import KeyUnavailable, PerhapsAccepted, Refused, Unavailable, UpstreamError
 from waterhook.models import Job, Next, Status
 from waterhook.polling import Poller
 from waterhook.results import Results
@@ -34,14 +35,14 @@ class World:
         self.clock = Clock()
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
         self.poller = Poller(self.upstream, Results("none"), settings(), self.clock)
-        self.canceller = app.Canceller(Stopper(self.upstream, self.poller))
+        self.canceller = app.Canceller(Stopper(self.upstream, self.poller), self.clock)
 
     def cancel(self, given: Job | None = None) -> Job:
-        return self.canceller.cancel(given or job(deadline=OVERDUE))
+        return self.canceller.cancel(given or job(deadline=OVERDUE), OWNER)
 
-    def run(self) -> Job:
-        got = job(deadline=OVERDUE, next=Next.CANCEL)
-        for _ in range(20):
+    def run(self, given: Job | None = None) -> Job:
+        got = given or job(deadline=OVERDUE, next=Next.CANCEL)
+        for _ in range(60):
             if got.next is Next.CANCEL:
                 got = self.cancel(got)
             elif got.next is Next.WAIT:
@@ -104,10 +105,12 @@ def test_a_failed_cancel_is_tried_again_after_a_short_wait(fault: UpstreamError)
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_an_upstream_that_cannot_cancel_ends_the_patience_after_three_attempts(fault: UpstreamError) -> None:
+def test_a_cancel_that_fails_is_repeated_for_ten_minutes_at_growing_intervals(fault: UpstreamError) -> None:
     world = World([fault], [RUNNING])
     got = world.run()
-    assert (got.outcome, len(world.upstream.cancelled)) == (Status.TIMED_OUT, 3)
+    assert got.outcome is Status.TIMED_OUT
+    assert world.clock.now - NOW == policy.CANCEL_LIMIT_S == 600
+    assert 10 <= len(world.upstream.cancelled) <= 15
     assert got.error is not None
     assert "may go on" in got.error["message"]
 
@@ -118,12 +121,12 @@ def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> 
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-def test_an_upstream_that_refuses_to_cancel_what_runs_is_asked_three_times(
+def test_an_upstream_that_refuses_to_cancel_what_runs_is_not_waited_for_beyond_ten_minutes(
     refusal: Answer[CancelAnswer],
 ) -> None:
     world = World([refusal], [RUNNING])
     assert world.run().outcome is Status.TIMED_OUT
-    assert len(world.upstream.cancelled) == 3
+    assert world.clock.now - NOW == 600
 
 
 def test_a_job_that_completes_between_two_cancels_is_completed() -> None:
@@ -173,17 +176,13 @@ def test_the_function_brings_a_large_output_to_the_bucket_when_it_is_too_late(
     assert bucket.text(state["result"]["output_ref"]) == output
 
 
-def test_a_cancel_that_its_caller_was_promised_is_tried_three_times_and_not_put_off_to_the_deadline() -> None:
+def test_a_cancel_that_its_caller_was_promised_is_tried_for_ten_minutes_and_not_put_off_to_the_deadline() -> (
+    None
+):
     world = World([FAULTS["500"]], [RUNNING])
-    got = job(cancel_requested=True, next=Next.CANCEL)
-    while got.next is not Next.NOTIFY:
-        if got.next is Next.CANCEL:
-            got = world.cancel(got)
-        else:
-            world.clock.advance(got.wait_seconds)
-            got = world.poller.poll(got)
-    assert (got.outcome, len(world.upstream.cancelled)) == (Status.CANCELLED, 3)
-    assert world.clock.now - NOW <= 15
+    got = world.run(job(cancel_requested=True, next=Next.CANCEL))
+    assert got.outcome is Status.CANCELLED
+    assert world.clock.now - NOW == 600
     assert got.error is not None
     assert "may go on" in got.error["message"]
 
@@ -192,3 +191,85 @@ def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> Non
     got = World([DONE], []).cancel(job(cancel_requested=True))
     assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
     assert got.error == {"code": "cancelled", "message": "cancelled by its caller"}
+
+
+# Faults of Waterhook
+
+
+CRASHED = job(fault="RuntimeError", next=Next.CANCEL)
+CRASH = f"Waterhook itself failed (RuntimeError); see the history of {OWNER}"
+UNREADABLE = KeyUnavailable("the secret: AccessDeniedException")
+
+
+def test_a_job_whose_step_failed_is_cancelled_and_its_error_says_so() -> None:
+    world = World([DONE], [])
+    got = world.cancel(CRASHED)
+    assert (got.outcome, got.next, got.fault) == (Status.ERROR, Next.NOTIFY, None)
+    assert got.error == {"code": "fault", "message": f"{CRASH}; the job at Waterflai was cancelled"}
+    assert world.upstream.cancelled == [UPSTREAM_ID]
+
+
+@pytest.mark.parametrize("fault", [*FAULTS.values(), UNREADABLE], ids=[*FAULTS, "no key"])
+def test_a_job_whose_step_failed_is_tried_to_be_cancelled_for_ten_minutes(fault: Any) -> None:
+    world = World([fault], [RUNNING])
+    got = world.run(CRASHED)
+    assert got.outcome is Status.ERROR
+    assert world.clock.now - NOW == 600
+    assert got.error is not None
+    assert got.error["message"].startswith(f"{CRASH}; the job at Waterflai may go on: ")
+    assert str(fault) in got.error["message"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_job_whose_step_failed_keeps_its_real_outcome_where_it_has_one(end: str) -> None:
+    document, outcome = ENDS[end]
+    got = World([TOO_LATE], [document]).cancel(CRASHED)
+    assert (got.outcome, got.next) == (outcome, Next.NOTIFY)
+
+
+def test_a_job_whose_step_failed_and_whose_cancel_lost_its_answer_was_cancelled_by_us() -> None:
+    world = World([FAULTS["timeout"], TOO_LATE], [FAULTS["500"], StatusDocument(status="CANCELLED")])
+    got = world.run(CRASHED)
+    assert (got.outcome, got.error and got.error["message"]) == (
+        Status.ERROR,
+        f"{CRASH}; the job at Waterflai was cancelled",
+    )
+
+
+def test_the_first_reason_for_a_cancel_counts_where_a_later_step_fails_too() -> None:
+    given_up = {"code": "fault", "message": "the API key could not be read for 6 h"}
+    got = World([DONE], []).cancel(job(error=given_up, fault="RuntimeError"))
+    assert got.error is not None
+    assert got.error["message"] == f"{given_up['message']}; the job at Waterflai was cancelled"
+
+
+def test_a_key_that_cannot_be_read_at_the_deadline_is_named_by_the_outcome() -> None:
+    got = World([UNREADABLE], [UNREADABLE]).run()
+    assert got.outcome is Status.TIMED_OUT
+    assert got.error is not None
+    assert "the API key could not be read (KeyUnavailable: the secret: AccessDenied" in got.error["message"]
+
+
+def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_with_the_word() -> None:
+    overdue = job(deadline=OVERDUE, history=history(unknown_status="ARCHIVING"))
+    got = World([DONE], []).cancel(overdue)
+    assert got.error is not None
+    assert (
+        got.error["message"]
+        == "cancelled at its deadline; Waterflai's last status, 'ARCHIVING', is not known"
+    )
+
+
+def test_a_loop_of_the_version_before_that_has_tried_twice_goes_on() -> None:
+    got = World([FAULTS["500"]], [RUNNING]).run(
+        job(deadline=OVERDUE, next=Next.CANCEL, history=history(cancels=2))
+    )
+    assert got.outcome is Status.TIMED_OUT
+
+
+def test_the_function_takes_a_secret_it_cannot_read_for_a_cancel_that_failed(
+    invoke: Invoke, secret: Secret
+) -> None:
+    secret.rotate('{"apiKey": "in the wrong field"}')
+    state = invoke(app, event(job()))
+    assert (state["next"], state["wait_seconds"], state["history"]["cancels"]) == ("wait", 5, 1)

@@ -132,7 +132,7 @@ ENDINGS: dict[str, tuple[Record, Job]] = {
         job(history=POLLED).ended(
             Status.ERROR,
             code="fault",
-            message=f"Waterhook itself failed (Lambda.Unknown); the history of {OWNER} says where",
+            message=f"Waterhook itself failed (Lambda.Unknown); see the history of {OWNER}",
         ),
     ),
 }

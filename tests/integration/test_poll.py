@@ -1,12 +1,13 @@
 """Poll: one question; and the one write it may make, the upstream's id that start could not save."""
 
+import importlib
 import json
 from typing import Any
 
 import pytest
 
 from functions.poll import app
-from tests.support.aws import Bucket, Failing, Table, Topic, client_error
+from tests.support.aws import Bucket, Failing, Secret, Table, Topic, client_error
 from tests.support.builders import (
     ID,
     KEY,
@@ -133,6 +134,25 @@ def test_the_function_saves_the_id_that_start_could_not_and_asks_all_the_same(
     assert state["history"]["status_requests"] == 1
     assert Records(table.name, table.client).get(ID, NOW) is not None
     assert table.only().status is Status.RUNNING
+
+
+def test_the_function_takes_a_secret_it_cannot_read_for_an_answer(invoke: Invoke, secret: Secret) -> None:
+    secret.rotate('{"apiKey": "in the wrong field"}')
+    with Server([]) as server:
+        state = poll(invoke, server)
+    assert (state["outcome"], state["next"], state["history"]["faults"]) == ("RUNNING", "wait", 1)
+    assert "wrong field" not in json.dumps(state)
+
+
+def test_a_container_starts_with_a_secret_that_it_cannot_read(invoke: Invoke, secret: Secret) -> None:
+    """Else Lambda would repeat the initialisation, and the step would fail."""
+    secret.rotate("{")
+    for function in ("poll", "follow", "cancel"):
+        module = importlib.import_module(f"functions.{function}.app")
+        with Server([reply(200, {"status": "RUNNING"})]) as server:
+            poll(invoke, server)
+            module._wiring.cache_clear()  # noqa: SLF001 - as in a new container
+            assert module._wiring()  # noqa: SLF001 - what a container does first
 
 
 def test_the_log_of_a_poll_holds_neither_the_key_nor_the_output(invoke: Invoke) -> None:

@@ -16,7 +16,7 @@ from functions.reconcile import app as reconcile
 from functions.start import app as start
 from tests.infra.markdown import table as table_of
 from tests.infra.template import ROOT
-from tests.support.aws import Machine, Table
+from tests.support.aws import Machine, Secret, Table
 from tests.support.builders import ID, KEY, OWNER, STARTED_AT, UPSTREAM_ID, job, request_dict, running_record
 from tests.support.context import Context
 from tests.support.invoke import Invoke, log_of
@@ -229,3 +229,14 @@ def test_a_function_that_raises_says_so_with_its_execution_and_without_a_word_of
     (line,) = said.lines
     assert (line["level"], line["execution_id"], line["fault"]) == ("ERROR", ID, "KeyError")
     assert CANARIES["output"] not in said.text
+
+
+def test_a_fault_of_the_secret_is_counted_and_named_in_the_line_of_the_poll(
+    hear: Hear, secret: Secret
+) -> None:
+    secret.rotate(json.dumps({"apiKey": CANARIES["key"]}))
+    said = hear(poll, step(running()))
+    assert said.figures["DependencyFaults"] == [1]
+    [line] = said.of("poll")
+    assert line["dependency_fault"] == "KeyUnavailable"
+    assert CANARIES["key"] not in said.text

@@ -95,7 +95,7 @@ class Execution:
             case "follow":
                 return lambda: world.follower.follow(Job.from_dict(state), world.settings.follow_s).to_dict()
             case "cancel":
-                return lambda: world.canceller.cancel(Job.from_dict(state)).to_dict()
+                return lambda: world.canceller.cancel(Job.from_dict(state), arn).to_dict()
         return lambda: notify(world, state, arn, started_at)
 
     def _obey(self, state: dict[str, Any]) -> None:
@@ -132,6 +132,9 @@ class Execution:
             self.wake_at += self._state["wait_seconds"]
         elif self._step == "notify":
             self.status, self.ended_at = "FAILED", self.world.now
+        elif self._step == "poll":
+            self._state |= {"fault": error, "next": "cancel"}
+            self._step = "cancel"
         else:
             self._state = {} if self._step == "start" else self._state
             self._report({"fault": error})

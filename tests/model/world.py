@@ -126,7 +126,7 @@ class World:
         self.follower = Follower(
             upstream, poller, relay, clock=self.time, monotonic=self.time, sleep=self.sleep
         )
-        self.canceller = Canceller(self.stopper)
+        self.canceller = Canceller(self.stopper, self.time)
         self.reporter = Reporter(self.records, settings.defaults, self.time)
         self.reconciler = parts.reconciler(
             self.records, self.stopper, self.notifier, settings, self.time, self.sleep

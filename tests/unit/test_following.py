@@ -10,7 +10,14 @@ from tests.support.builders import SOURCE, history, job, running_record, setting
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from waterhook import policy
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.errors import (
+    KeyUnavailable,
+    PerhapsAccepted,
+    Refused,
+    Unavailable,
+    UpstreamError,
+    WaterhookError,
+)
 from waterhook.event_stream import StreamEnd, StreamEvent
 from waterhook.following import IDLE_TIMEOUT_S, Follower
 from waterhook.models import Job, Next, Status, StreamHistory
@@ -38,7 +45,7 @@ FAULTS: dict[str, UpstreamError] = {
 }
 
 # Seconds that pass, an event, an end, or why the stream is refused. After the last line a stream stays silent.
-type Line = float | StreamEvent | StreamEnd | UpstreamError
+type Line = float | StreamEvent | StreamEnd | UpstreamError | KeyUnavailable
 
 
 class Stream:
@@ -64,7 +71,7 @@ class Stream:
                 self.script.pop(0)
                 continue
             self.script.pop(0)
-            assert not isinstance(line, UpstreamError)
+            assert not isinstance(line, WaterhookError)
             return line
         self.clock.advance(timeout_s)
         return None
@@ -86,7 +93,7 @@ class Streams:
         assert idle_timeout_s == IDLE_TIMEOUT_S
         self.moments.append(self.clock.now - NOW)
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-        if script and isinstance(script[0], UpstreamError):
+        if script and isinstance(script[0], WaterhookError):
             raise script[0]
         self.opened.append(Stream(self.clock, script))
         return self.opened[-1]
@@ -427,3 +434,30 @@ def test_a_status_that_goes_back_without_a_retry_publishes_nothing(table: Table,
     world = world_with_topic(table, topic, statuses=[*documents, COMPLETED])
     world.follow(EAGER)
     assert [progress for _, progress, _ in published(topic)] == [60.0, 65.0]
+
+
+# Faults of Waterhook
+
+
+NO_KEY = KeyUnavailable("the secret: AccessDeniedException")
+
+
+def test_a_follow_whose_poll_finds_no_key_leaves_for_the_wait_state() -> None:
+    world = World([], statuses=[RUNNING, NO_KEY])
+    got = world.follow()
+    assert (got.outcome, got.next) == (Status.RUNNING, Next.WAIT)
+    assert 30 <= got.wait_seconds <= 45
+    assert (got.history.faults, got.history.errors, len(world.polls)) == (1, 0, 2)
+
+
+def test_a_follow_whose_stream_finds_no_key_leaves_for_the_wait_state_without_a_poll() -> None:
+    world = World([NO_KEY])
+    got = world.follow()
+    assert (got.next, got.history.faults, world.polls) == (Next.WAIT, 1, [])
+
+
+def test_a_follow_is_resumed_once_the_key_can_be_read() -> None:
+    world = World([], statuses=[NO_KEY])
+    got = world.follow()
+    polling = Poller(FakeUpstream(), Results("none"), settings(follow_concurrency=50), world.clock)
+    assert polling.poll(got).next is Next.FOLLOW

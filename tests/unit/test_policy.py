@@ -62,6 +62,11 @@ histories = st.builds(
     first_progress_at=st.none() | times,
     cleanup_after=st.none() | times | st.floats(NOW - 10, NOW + 4000) | st.floats(-6e10, 2.5e11),
     cancels=st.integers(0, 3),
+    unknown_status=st.none() | st.just("EXPIRED"),
+    ended_polls=st.integers(0, 3),
+    ended_since=st.none() | times,
+    faults=st.integers(0, 500),
+    fault_since=st.none() | times,
 )
 waits = st.integers(1, 3600)
 jitters = st.floats(0, 1, exclude_max=True)
@@ -132,7 +137,7 @@ def test_cleanup_that_is_past_slows_nothing_down_and_hurries_nothing(past: Histo
 def test_no_wait_is_longer_than_the_longest_or_twice_that_while_progress_is_steady(
     past: History, within: Limits
 ) -> None:
-    quiet = replace(past, polls=0, follows=0, refusals=0, retry_after_s=None, errors=0)
+    quiet = replace(past, polls=0, follows=0, refusals=0, retry_after_s=None, errors=0, faults=0)
     assert next_step(quiet, NOW, within).wait_seconds <= 2 * within.longest_wait_s
     unsteady = replace(quiet, progress_readings=2)
     assert next_step(unsteady, NOW, within).wait_seconds <= within.longest_wait_s
@@ -835,3 +840,24 @@ def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float
         return
     assert decision.next is Next.START
     assert 1 <= decision.wait_seconds <= max(math.ceil(rest_s), 1)
+
+
+@given(st.floats(0, 1200), st.none() | st.floats(0, 1e6))
+def test_another_cancel_comes_after_a_whole_number_of_seconds_or_never(
+    failing_s: float, retry_after_s: float | None
+) -> None:
+    wait_s = policy.cancel_again(failing_s, retry_after_s)
+    if failing_s >= policy.CANCEL_LIMIT_S:
+        assert wait_s is None
+    else:
+        assert wait_s is not None
+        assert 1 <= wait_s <= policy.CANCEL_WAIT_LIMIT_S
+        assert failing_s + wait_s <= policy.CANCEL_LIMIT_S + 1
+
+
+def test_the_waits_between_cancels_double() -> None:
+    waits: list[int] = []
+    while (wait_s := policy.cancel_again(sum(waits), None)) is not None:
+        waits.append(wait_s)
+    assert waits[:6] == [5, 5, 10, 20, 40, 60]
+    assert sum(waits) == policy.CANCEL_LIMIT_S

@@ -10,7 +10,14 @@ from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from waterhook import policy
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.errors import (
+    KeyUnavailable,
+    PerhapsAccepted,
+    Refused,
+    ResultsUnavailable,
+    Unavailable,
+    UpstreamError,
+)
 from waterhook.models import Job, Next, Status, StreamHistory
 from waterhook.polling import Poller
 from waterhook.results import INLINE_BYTES, Results
@@ -334,6 +341,154 @@ def test_a_job_that_its_caller_cancelled_is_cancelled_again_until_it_has_ended(
 def test_a_job_that_ended_before_its_callers_cancel_keeps_its_outcome() -> None:
     got = following(StatusDocument(status="FAILED")).poll(job(cancel_requested=True))
     assert (got.outcome, got.next) == (Status.FAILED, Next.NOTIFY)
+
+
+# Faults of Waterhook
+
+
+LARGE_OUTPUT = StatusDocument(
+    status="COMPLETED", final_output_json='"' + "x" * (INLINE_BYTES + 1) + '"', completed_at=NOW
+)
+NO_KEY = KeyUnavailable("the secret: Secrets Manager failed: ThrottlingException")
+
+
+class Down:
+    """A bucket that takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.down = True
+
+    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+        if self.down:
+            raise ResultsUnavailable("the output could not be stored: SlowDown")
+        return {"output_ref": "s3://results/it"}
+
+
+def storing(down: Down, *statuses: Answer[StatusDocument]) -> Polling:
+    results: Any = down
+    return Polling(*statuses or [LARGE_OUTPUT], results=results)
+
+
+def lasting(polling: Polling, given: Job | None = None) -> Job:
+    """Poll until the loop goes elsewhere than to Wait."""
+    got = polling.poll(given or job(deadline=NOW + 9e5))
+    while got.next is Next.WAIT:
+        polling.clock.advance(got.wait_seconds)
+        got = polling.poll(got)
+    return got
+
+
+def test_a_key_that_cannot_be_read_is_an_answer_and_no_error_of_the_upstream() -> None:
+    got = Polling(NO_KEY).poll()
+    assert (got.outcome, got.next) == (Status.RUNNING, Next.WAIT)
+    assert 30 <= got.wait_seconds <= 45
+    past = got.history
+    assert (past.faults, past.fault, past.fault_since) == (1, "KeyUnavailable", NOW)
+    assert past.fault_reason == str(NO_KEY)
+    assert (past.errors, past.status_requests) == (0, 0)
+    assert Job.from_dict(json.loads(json.dumps(got.to_dict()))) == got
+
+
+def test_an_error_that_is_none_of_a_dependency_is_raised() -> None:
+    with pytest.raises(RuntimeError):
+        Polling(RuntimeError("a bug")).poll()
+
+
+def test_faults_are_retried_at_doubled_intervals_up_to_a_quarter_of_an_hour() -> None:
+    polling = Polling(NO_KEY)
+    got, waits = job(deadline=NOW + 9e5), []
+    for _ in range(9):
+        got = polling.poll(got)
+        waits.append(got.wait_seconds)
+        polling.clock.advance(got.wait_seconds)
+    for wait_s, least_s in zip(waits, [30, 60, 120, 240, 480, 900, 900, 900, 900], strict=True):
+        assert least_s <= wait_s <= 1.5 * least_s
+
+
+def test_a_job_whose_key_comes_back_within_six_hours_keeps_its_outcome() -> None:
+    polling = Polling(StatusDocument(status="COMPLETED", final_output_json="{}"))
+    back_at = NOW + 6 * 3600 - 60
+
+    def status() -> StatusDocument:
+        if polling.clock.now < back_at:
+            raise NO_KEY
+        return StatusDocument(status="COMPLETED", final_output_json="{}")
+
+    polling.poller = Poller(FakeUpstream(statuses=[status]), Results("none"), settings(), polling.clock)
+    assert lasting(polling).outcome is Status.COMPLETED
+
+
+@pytest.mark.parametrize("answer", [StatusDocument("RUNNING"), FAULTS["500"]], ids=str)
+def test_an_answer_of_the_upstream_ends_the_row_of_faults_of_the_key(answer: Answer[StatusDocument]) -> None:
+    polling = Polling(NO_KEY, answer)
+    past = polling.poll(polling.poll()).history
+    assert (past.faults, past.fault, past.fault_since, past.fault_reason) == (0, None, None, None)
+
+
+def test_a_job_whose_key_cannot_be_read_for_six_hours_is_given_up_and_cancelled() -> None:
+    polling = Polling(NO_KEY)
+    got = lasting(polling)
+    assert (got.outcome, got.next) == (Status.RUNNING, Next.CANCEL)
+    assert got.error == {
+        "code": "fault",
+        "message": f"the API key could not be read for 6 h (KeyUnavailable: {NO_KEY})",
+    }
+    assert 6 * 3600 <= polling.clock.now - NOW <= 6 * 3600 + 30
+    assert polling.poll(got).next is Next.CANCEL
+
+
+def test_no_fault_outlasts_the_deadline() -> None:
+    polling = Polling(NO_KEY)
+    got = lasting(polling, job(deadline=NOW + 1000))
+    assert (got.next, got.error, polling.clock.now - NOW) == (Next.CANCEL, None, 1000)
+
+
+def test_a_job_with_a_fault_is_not_followed() -> None:
+    assert following(NO_KEY).poll().next is Next.WAIT
+
+
+def test_a_bucket_that_fails_is_a_fault_and_no_error_of_the_upstream() -> None:
+    got = storing(Down()).poll()
+    assert (got.outcome, got.next, got.history.errors) == (Status.RUNNING, Next.WAIT, 0)
+    assert (got.history.faults, got.history.fault) == (1, "ResultsUnavailable")
+
+
+def test_the_faults_of_a_bucket_are_counted_through_answers_that_it_can_not_store() -> None:
+    polling = storing(Down())
+    got = polling.poll()
+    polling.clock.advance(100)
+    past = polling.poll(got).history
+    assert (past.faults, past.fault_since) == (2, NOW)
+
+
+def test_an_output_that_the_bucket_takes_within_six_hours_is_stored() -> None:
+    down = Down()
+    polling = storing(down)
+    got = polling.poll(job(deadline=NOW + 9e5))
+    while polling.clock.now < NOW + 5 * 3600:
+        polling.clock.advance(got.wait_seconds)
+        got = polling.poll(got)
+    assert got.next is Next.WAIT
+    down.down = False
+    assert polling.poll(got).result["output_ref"] == "s3://results/it"
+
+
+@pytest.mark.parametrize(("deadline_s", "ends_s"), [(9e5, 6 * 3600), (3600, 3600)])
+def test_a_completed_job_whose_output_cannot_be_stored_is_completed_without_it(
+    deadline_s: float, ends_s: float
+) -> None:
+    polling = storing(Down())
+    got = lasting(polling, job(deadline=NOW + deadline_s))
+    if got.next is Next.CANCEL:  # the deadline was found before its last poll
+        got = polling.poll(got)
+    assert (got.outcome, got.next, got.error) == (Status.COMPLETED, Next.NOTIFY, None)
+    assert got.result == {"output_error": "not_stored", "completed_at": "2026-01-01T00:00:00.000Z"}
+    assert ends_s <= polling.clock.now - NOW <= ends_s + 30
+
+
+def test_a_job_that_turns_out_to_run_on_has_no_fault_of_the_bucket() -> None:
+    polling = storing(Down(), LARGE_OUTPUT, StatusDocument("RUNNING"))
+    assert polling.poll(polling.poll()).history.faults == 0
 
 
 def test_an_output_that_the_bucket_does_not_take_is_fetched_again_later(bucket: Bucket) -> None:

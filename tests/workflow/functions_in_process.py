@@ -36,6 +36,7 @@ class Functions:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self._faults: dict[str, list[Fault]] = defaultdict(list)
         self._alter: dict[str, Callable[[Any], Any]] = {}
+        self._before: dict[str, list[Callable[[], None]]] = defaultdict(list)
 
     def fail(self, step: str, fault: Fault | str, times: int = 1000) -> None:
         """Plan the same fault for the next calls of a step."""
@@ -44,6 +45,10 @@ class Functions:
     def alter(self, step: str, change: Callable[[Any], Any]) -> None:
         """Change every answer of a step."""
         self._alter[step] = change
+
+    def before(self, step: str, act: Callable[[], None]) -> None:
+        """Act before each call of a step."""
+        self._before[step].append(act)
 
     def count(self, step: str) -> int:
         """Return how often a step was called."""
@@ -55,6 +60,8 @@ class Functions:
         """Answer as moto's simple Lambda backend does; an error is a header and a body."""
         step, event = arn.rpartition(":")[2], json.loads(body)
         self.calls.append((step, event))
+        for act in self._before[step]:
+            act()
         fault = self._faults[step].pop(0) if self._faults[step] else None
         if fault is None or fault.after:
             result = self._run(step, event, answer)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.workflow.functions_in_process import Fault
-from tests.workflow.waterflai import Answer, completed
+from tests.workflow.waterflai import API_KEY, TOO_LATE, Answer, completed, refused
 from tests.workflow.world import World, request
 from waterhook.records import Records
 from waterhook.verdict import Notifier
@@ -41,13 +41,10 @@ def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
     world.functions.fail(task, fault)
     run = world.run(OVERDUE)
     assert world.functions.count(task) == 1 + RETRIES[fault]
-    assert run.path[-5:] == [
-        STATE[task],
-        "Report the fault",
-        "Notify",
-        "Completed?",
-        "Fail with the outcome",
-    ]
+    # The job of a poll is cancelled first.
+    between = ["Cancel", "What next?"] if task == "poll" else ["Report the fault"]
+    end = [STATE[task], *between, "Notify", "Completed?", "Fail with the outcome"]
+    assert run.path[-len(end) :] == end
     assert run.error == "Waterhook.Error"
     [said] = world.notifications()
     execution_id, data = said.event["subject"], said.event["data"]
@@ -58,6 +55,78 @@ def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
         f'{{"message":"execution {execution_id} ended ERROR: Waterhook itself'
     )
     assert world.record(execution_id).status == "ERROR"
+
+
+@pytest.mark.parametrize("fault", ["RuntimeError", "States.Timeout"])
+def test_the_job_of_a_poll_that_never_works_is_cancelled_and_the_error_says_so(
+    world: World, fault: str
+) -> None:
+    world.functions.fail("poll", fault)
+    run = world.run(request())
+    assert world.upstream.count("cancel") == 1
+    assert run.error == "Waterhook.Error"
+    [said] = world.notifications()
+    assert said.event["data"]["error"]["message"].endswith("; the job at Waterflai was cancelled")
+    assert f"({fault})" in said.event["data"]["error"]["message"]
+
+
+def test_a_cancel_after_a_fault_is_repeated_for_ten_minutes_though_no_poll_works(world: World) -> None:
+    world.upstream.says("cancel", refused(503))
+    world.functions.fail("poll", "RuntimeError")
+    run = world.run(request())
+    assert run.error == "Waterhook.Error"
+    assert 10 <= world.upstream.count("cancel") <= 15
+    assert 600 <= world.clock.elapsed_s <= 1000
+    assert "(RuntimeError)" in run.result["message"]
+    assert "; the job at Waterflai may go on: HTTP 503" in run.result["message"]
+
+
+def test_a_job_that_has_completed_when_its_poll_never_works_keeps_its_outcome(world: World) -> None:
+    world.functions.fail("poll", "RuntimeError")
+    world.upstream.says("cancel", TOO_LATE)
+    world.upstream.says("status", completed('{"answer": 42}'))
+    run = world.run(request())
+    assert run.status == "SUCCEEDED"
+    assert run.result["final_output_json"] == '{"answer": 42}'
+
+
+def test_the_job_of_a_cancel_that_never_works_may_go_on_and_the_error_says_so(world: World) -> None:
+    world.functions.fail("poll", "RuntimeError")
+    world.functions.fail("cancel", "MemoryError")
+    run = world.run(request())
+    assert run.path[-5:-1] == ["Cancel", "Report the fault", "Notify", "Completed?"]
+    assert run.result["message"].endswith("; the job at Waterflai may go on")
+
+
+def test_a_job_whose_secret_is_malformed_for_an_hour_keeps_its_outcome(world: World) -> None:
+    world.upstream.says("status", completed('{"answer": 42}'))
+    world.functions.before("poll", lambda: world.new_containers("poll"))
+    world.put_secret('{"apiKey": "in the wrong field"}', after="start")
+
+    def repair() -> None:
+        if world.clock.elapsed_s > HOUR_S:
+            world.put_secret(API_KEY)
+
+    world.functions.before("poll", repair)
+    run = world.run(request(timeout_seconds=24 * HOUR_S))
+    assert run.result["final_output_json"] == '{"answer": 42}'
+    assert HOUR_S < world.clock.elapsed_s < 2 * HOUR_S
+    assert run.path.count("Poll") < 15
+
+
+def test_a_job_whose_secret_is_malformed_for_longer_than_six_hours_ends_in_an_error_that_names_it(
+    world: World,
+) -> None:
+    world.functions.before("poll", lambda: world.new_containers("poll", "cancel"))
+    world.put_secret('{"apiKey": "in the wrong field"}', after="start")
+    run = world.run(request(timeout_seconds=24 * HOUR_S))
+    world.put_secret(API_KEY)
+    assert run.error == "Waterhook.Error"
+    message = run.result["message"]
+    assert "the API key could not be read for 6 h (KeyUnavailable: " in message
+    assert "; the job at Waterflai may go on: the API key could not be read (KeyUnavailable: " in message
+    assert "wrong field" not in message
+    assert 6 * HOUR_S <= world.clock.elapsed_s <= 6 * HOUR_S + 700
 
 
 @each_task

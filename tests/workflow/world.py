@@ -201,6 +201,26 @@ class World:
         bucket, _, key = output_ref.removeprefix("s3://").partition("/")
         return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
+    def new_containers(self, *steps: str) -> None:
+        """Let functions start in new containers, which read the secret again."""
+        for step in steps:
+            importlib.import_module(f"functions.{step}.app")._wiring.cache_clear()  # noqa: SLF001 - built once a container
+
+    def put_secret(self, text: str, *, after: str | None = None) -> None:
+        """Change the secret, now or once a step was called for the first time."""
+        if after is None:
+            self._secrets.put_secret_value(SecretId=self.secret_arn, SecretString=text)
+            return
+        changed: list[str] = []
+
+        def change(answer: Any) -> Any:
+            if not changed:
+                changed.append(text)
+                self.put_secret(text)
+            return answer
+
+        self.functions.alter(after, change)
+
     def rotate_key(self, key: str) -> None:
         """Change the key at the upstream and in the secret."""
         self.upstream.key = key

@@ -34,6 +34,7 @@ class Figure(StrEnum):
     UPSTREAM_UNUSABLE = "UpstreamUnusable"
     UPSTREAM_UNAUTHORIZED = "UpstreamUnauthorized"
     UPSTREAM_REFUSALS = "UpstreamRefusals"
+    DEPENDENCY_FAULTS = "DependencyFaults"
     RECONCILED = "Reconciled"
     NOT_SWEPT = "NotSwept"
     OUTCOME_COMPLETED = "OutcomeCompleted"

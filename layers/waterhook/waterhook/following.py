@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from waterhook import policy
-from waterhook.errors import Refused, UpstreamError
+from waterhook.errors import DependencyUnavailable, Refused, UpstreamError
 from waterhook.event_stream import StreamEnd, StreamEvent
 from waterhook.models import Job, Next
 from waterhook.polling import Poller
@@ -106,6 +106,7 @@ class FollowSession:
         self.finished = (
             after.next is not Next.FOLLOW
             or after.history.errors >= policy.MAX_FOLLOW_ERRORS
+            or after.history.faults > 0
             or self._clock() >= after.deadline
         )
 
@@ -137,6 +138,10 @@ class FollowSession:
             )
         except UpstreamError as error:
             self._ended(error, poll=False)
+        except DependencyUnavailable as error:
+            # Without the key neither streams nor polls work: the Wait state is cheaper.
+            self.job = self._poller.dependency_failed(self.job, error)
+            self.finished = True
 
     def _received(self, event: StreamEvent) -> None:
         self._known_due_at = None
@@ -186,7 +191,7 @@ class Follower:
     def follow(self, job: Job, follow_s: float) -> Job:
         """Return the job with an outcome or with what to do next, after at most `follow_s` of following.
 
-        The status is polled at least once, also where there is no time left.
+        The status is polled at least once, also where there is no time left, unless the key can't be read.
         """
         began = self._monotonic()
         ends_at = began + max(follow_s, 0.0)
@@ -211,7 +216,7 @@ class Follower:
             wakes_at = session.advance()
             if not session.finished:
                 session.wait(max(min(wakes_at - self._clock(), left_s), 0.0), self._sleep)
-        if not session.has_polled:
+        if not session.has_polled and not session.finished:
             session.poll()
 
 

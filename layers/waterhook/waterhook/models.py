@@ -156,6 +156,16 @@ class History:
     large_document: bool = False
     """The status document was too large for the follow function: only the poll function can read it."""
     cancels: int = 0
+    """Failed attempts to cancel the job."""
+    cancel_since: float | None = None
+    """When the first of them failed."""
+    faults: int = 0
+    """Steps in a row in which an AWS service that Waterhook uses failed; the upstream's errors are not among them."""
+    fault_since: float | None = None
+    """When the first of them failed."""
+    fault: str | None = None
+    """Class of the last one: KeyUnavailable or another DependencyUnavailable."""
+    fault_reason: str | None = None
     follow_refused_at: float | None = None
     follow_seconds: float = 0.0
 
@@ -191,10 +201,13 @@ class Job:
     """For the logs, so that no step has to read the record for it."""
     follow_refused: bool = False
     """Set by the state machine when the follow function had no concurrency left; the next poll counts it."""
+    fault: str | None = None
+    """Set by the state machine when a step failed permanently: the name of the error."""
     outcome: Status = Status.RUNNING
     next: Next = Next.POLL
     wait_seconds: int = 0
     error: Mapping[str, Any] | None = None
+    """`code` and `message` of the outcome. While there is no outcome: why the loop gives the job up and cancels it."""
     result: Mapping[str, Any] = field(default_factory=dict)
     stream: StreamHistory = StreamHistory()
     v: int = STATE_VERSION
@@ -227,6 +240,7 @@ class Job:
             outcome=outcome,
             next=Next.NOTIFY,
             wait_seconds=0,
+            fault=None,
             error=error,
             result={name: value for name, value in result.items() if value is not None},
         )

@@ -9,8 +9,9 @@ Polls are the guarantee and the stream is an accelerator. While a stream is foll
 invocation (`poll_due_at`). Those requests are no state transitions and do not count against the execution's history.
 
 Without a stream the Wait state spaces the polls (`next_step`): the wait grows slowly with the age of the job. Steady
-progress that predicts a finish far off stretches it. Errors, `Retry-After` and the limit of Step Functions on the
-number of history events lengthen it. benchmarks/polling measures both cadences; the constants were chosen there.
+progress that predicts a finish far off stretches it. Errors, faults of AWS services that Waterhook uses, `Retry-After`
+and the limit of Step Functions on the number of history events lengthen it. benchmarks/polling measures both cadences;
+the constants were chosen there.
 
 Jitter comes in as `jitter`, a number from 0 to 1 (exclusive) that differs between executions and between polls.
 """
@@ -19,8 +20,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from waterhook.errors import UpstreamError
-from waterhook.models import History, Next, StreamHistory
+from waterhook.errors import DependencyUnavailable, ResultsUnavailable, UpstreamError
+from waterhook.models import History, Next, StreamHistory, clip
 from waterhook.status import StatusDocument
 
 # Step Functions ends an execution at 25,000 history events. This much is planned with; the rest is for task retries.
@@ -62,6 +63,14 @@ ENDED_AFTER_COUNT = 3
 ENDED_AFTER_S = 10.0
 ENDED_POLL_S = 5.0
 
+# An AWS service that Waterhook uses failed: the next step comes after this, doubled with every failure in a row. After
+# six hours of them the job is given up.
+FAULT_WAIT_S, FAULT_WAIT_LIMIT_S = 30.0, 900.0
+FAULT_LIMIT_S = 6 * 3600.0
+# A cancel that failed is repeated for so long. The waits double; see `cancel_again`.
+CANCEL_LIMIT_S = 600.0
+CANCEL_WAIT_S, CANCEL_WAIT_LIMIT_S = 5.0, 60.0
+
 # Without a stream: first poll at this age, then after 2 · age^0.3 seconds, from ten minutes of age on in proportion.
 FIRST_POLL_S = 4.0
 WAIT_FACTOR, WAIT_EXPONENT = 2.0, 0.3
@@ -102,6 +111,11 @@ FOLLOW_PAUSE_LIMIT_S = 900.0
 FAR_S = 600.0
 
 
+_NO_FAULT: dict[str, Any] = {"faults": 0, "fault_since": None, "fault": None, "fault_reason": None}
+# Longest reason of a fault that travels in the state of the loop.
+MAX_REASON_CHARS = 300
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of a decision: waits in seconds, the deadline in epoch seconds."""
@@ -139,14 +153,33 @@ def next_step(history: History, now: float, limits: Limits, jitter: float = 0.0)
     if history.errors:
         slower_s = limits.shortest_wait_s * 2.0 ** min(history.errors, 16)
         wait_s = max(wait_s, min(slower_s, limits.longest_wait_s))
+    if history.faults:
+        wait_s = max(wait_s, min(FAULT_WAIT_S * 2.0 ** min(history.faults - 1, 16), FAULT_WAIT_LIMIT_S))
     wait_s = max(wait_s, retry_at(history) - now)
-    if history.errors:
+    if history.errors or history.faults:
         wait_s += jitter * max(ERROR_JITTER_S, ERROR_JITTER * wait_s)
+    if history.faults:
+        # The last attempt comes when the limit is reached.
+        left_s = max(_left_before_giving_up(history, now), limits.shortest_wait_s)
+        wait_s = max(min(wait_s, left_s), retry_at(history) - now)
     wait_s = min(wait_s, _left_before_cleanup(history, now, limits.shortest_wait_s))
     wait_s = min(max(wait_s, _wait_by_budget(history, rest_s)), rest_s)
     wait_seconds = min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S)
     follow = limits.follow and may_follow(history, now)
     return Decision(Next.FOLLOW if follow else Next.WAIT, wait_seconds)
+
+
+def cancel_again(failing_s: float, retry_after_s: float | None) -> int | None:
+    """Return the seconds to the next attempt to cancel, or None where the attempts have failed for long enough.
+
+    `failing_s` counts from the first failure. The caller waits for the outcome: a `Retry-After` above
+    CANCEL_WAIT_LIMIT_S is shortened.
+    """
+    left_s = CANCEL_LIMIT_S - failing_s
+    if left_s <= 0:
+        return None
+    wait_s = min(max(failing_s, retry_after_s or 0.0, CANCEL_WAIT_S), CANCEL_WAIT_LIMIT_S)
+    return max(math.ceil(min(wait_s, left_s)), 1)
 
 
 def poll_due_at(history: History, stream: StreamHistory, deadline: float, jitter: float = 0.5) -> float:
@@ -254,8 +287,10 @@ def answered(history: History, document: StatusDocument, now: float) -> History:
         moved |= {"ended_polls": history.ended_polls + 1}
     else:
         moved |= {"ended_polls": 1, "ended_since": now}
+    if document.outcome is None:
+        moved |= _NO_FAULT
     return replace(
-        history,
+        _key_read(history),
         status_requests=history.status_requests + 1,
         polled_at=now,
         errors=0,
@@ -273,7 +308,7 @@ def not_answered(history: History, error: UpstreamError, now: float) -> History:
     """Return the history after a failed status request. Only an unbroken row of 404 counts toward LOST."""
     missing = error.status == 404  # noqa: PLR2004 - Not Found
     return replace(
-        history,
+        _key_read(history),
         status_requests=history.status_requests + 1,
         polled_at=now,
         errors=history.errors + 1,
@@ -281,6 +316,23 @@ def not_answered(history: History, error: UpstreamError, now: float) -> History:
         not_found=history.not_found + 1 if missing else 0,
         not_found_since=(history.not_found_since or now) if missing else None,
     )
+
+
+def dependency_failed(history: History, error: DependencyUnavailable, now: float) -> History:
+    """Return the history after a step in which an AWS service failed. That is no failed status request."""
+    return replace(
+        history,
+        polled_at=now,
+        faults=history.faults + 1,
+        fault_since=now if history.fault_since is None else history.fault_since,
+        fault=type(error).__name__,
+        fault_reason=clip(str(error), MAX_REASON_CHARS),
+    )
+
+
+def is_given_up(history: History, now: float) -> bool:
+    """Whether an AWS service has failed for so long that the job is given up."""
+    return history.fault_since is not None and now - history.fault_since >= FAULT_LIMIT_S
 
 
 def is_lost(history: History, now: float) -> bool:
@@ -332,7 +384,12 @@ def stream_ended(
 
 def may_follow(history: History, now: float) -> bool:
     """Whether the upstream answers, the history has events left, and concurrency may be available."""
-    if history.errors or history.large_document or events_used(history) >= FOLLOW_EVENT_BUDGET:
+    if (
+        history.errors
+        or history.faults
+        or history.large_document
+        or events_used(history) >= FOLLOW_EVENT_BUDGET
+    ):
         return False
     refused_at = history.follow_refused_at
     if refused_at is None:
@@ -377,6 +434,19 @@ def _interval(history: History, now: float, limits: Limits) -> float:
     last_stretch_s = min(rest_s, LAST_STRETCH_PER_AGE * age_s, wait_s, LAST_STRETCH_S)
     stretched_s = max(WAIT_PER_REST * rest_s, last_stretch_s, limits.shortest_wait_s)
     return min(stretched_s, STRETCH_PER_WAIT * wait_s, STRETCH_PER_LONGEST * longest_s)
+
+
+def _left_before_giving_up(history: History, now: float) -> float:
+    """Return the time in seconds in which a fault may still pass, or infinity where it is over."""
+    left_s = FAULT_LIMIT_S - (now - (now if history.fault_since is None else history.fault_since))
+    return left_s if left_s > 0 else math.inf
+
+
+def _key_read(history: History) -> History:
+    """Return the history after a request that was sent: the key was read. The bucket may still fail."""
+    if history.fault == ResultsUnavailable.__name__:
+        return history
+    return replace(history, **_NO_FAULT)
 
 
 def _is_steady(history: History, now: float, age_s: float) -> bool:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from waterhook import policy
-from waterhook.errors import ResultsUnavailable, UpstreamError
+from waterhook.errors import DependencyUnavailable, ResultsUnavailable, UpstreamError
 from waterhook.jitter import jitter_of
 from waterhook.models import MAX_WORD_CHARS, Job, Next, Status, StreamHistory, clip, iso
 from waterhook.policy import Limits
+from waterhook.reasons import cancel_reason, lasting_fault
 from waterhook.results import Results
 from waterhook.settings import Settings
 from waterhook.status import MAX_STATUS_BYTES, StatusDocument
@@ -22,7 +23,10 @@ class StatusSource(Protocol):
 
 
 class Poller:
-    """Sends one status request. It never raises because of the upstream: a failed request is not a failed job."""
+    """Sends one status request. It raises neither because of the upstream nor because of secret or bucket.
+
+    A failed request is not a failed job, and a fault of an AWS service may pass.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,8 @@ class Poller:
             document = self._source.status(job.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
         except UpstreamError as error:
             return self._not_answered(job, error)
+        except DependencyUnavailable as error:
+            return self.dependency_failed(job, error)
         history = policy.answered(job.history, document, self._clock())
         if document.too_large and self._limit_bytes < MAX_STATUS_BYTES:
             history = replace(history, large_document=True)
@@ -73,13 +79,25 @@ class Poller:
     def decide(self, job: Job) -> Job:
         """Return the job with the policy's decision what to do next.
 
-        A job whose caller cancelled it goes to Cancel until it has ended.
+        A job that its caller cancelled or that was given up goes to Cancel until it has ended.
         """
-        if job.cancel_requested:
+        if job.cancel_requested or job.error is not None:
             return replace(job, next=Next.CANCEL, wait_seconds=0)
-        jitter = jitter_of(job.execution_id, job.history.status_requests)
+        jitter = jitter_of(job.execution_id, job.history.status_requests + job.history.faults)
         decision = policy.next_step(job.history, self._clock(), self._limits(job), jitter)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def dependency_failed(self, job: Job, error: DependencyUnavailable) -> Job:
+        """Return the job after a step in which an AWS service failed.
+
+        It is given up, with its `error` set, when that has been so for FAULT_LIMIT_S.
+        """
+        now = self._clock()
+        history = policy.dependency_failed(job.history, error, now)
+        job = replace(job, next=Next.FOLLOW, history=history)
+        if job.error is not None or not policy.is_given_up(history, now):
+            return job
+        return replace(job, error={"code": "fault", "message": lasting_fault(history, now)})
 
     def due_at(self, job: Job, stream: StreamHistory) -> float:
         """Return when a follow polls the status next, in epoch seconds."""
@@ -110,21 +128,30 @@ class Poller:
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:
         completed_at = iso(document.completed_at)
         if outcome is Status.FAILED:
-            reason = document.error_message or "Waterflai gave no reason"
-            return job.ended(outcome, code="failed", message=reason, completed_at=completed_at)
+            message = document.error_message or "Waterflai gave no reason"
+            return job.ended(outcome, code="failed", message=message, completed_at=completed_at)
         if outcome is Status.CANCELLED and job.history.cancels and not job.cancel_requested:
             # An earlier cancel of ours was carried out, and only its answer was lost.
-            message = "cancelled at its deadline"
-            return job.ended(Status.TIMED_OUT, code="deadline", message=message, completed_at=completed_at)
+            reason = cancel_reason(job, self._clock())
+            return job.ended(
+                reason.outcome, code=reason.code, message=reason.cancelled, completed_at=completed_at
+            )
         if outcome is Status.CANCELLED:
-            reason = document.error_message or "cancelled at Waterflai"
-            return job.ended(outcome, code="cancelled", message=reason, completed_at=completed_at)
+            message = document.error_message or "cancelled at Waterflai"
+            return job.ended(outcome, code="cancelled", message=message, completed_at=completed_at)
+        return self._completed(job, document, completed_at)
+
+    def _completed(self, job: Job, document: StatusDocument, completed_at: str | None) -> Job:
         if document.final_output_json is None:
             why = "too_large" if document.too_large else "missing"
-            return job.ended(outcome, output_error=why, completed_at=completed_at)
+            return job.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
         try:
             kept = self._results.keep(job.execution_id, document.final_output_json)
-        except ResultsUnavailable:
-            # The job is done and Waterflai still has its output: a failure of the bucket must not lose it.
-            return replace(job, history=replace(job.history, errors=job.history.errors + 1))
-        return job.ended(outcome, completed_at=completed_at, **kept)
+        except ResultsUnavailable as error:
+            # The job is done and Waterflai still has its output: it is fetched again later.
+            failed = self.dependency_failed(job, error)
+            if failed.error is None and not job.cancel_requested and self._clock() < job.deadline:
+                return failed
+            # The job succeeded, and a second attempt would run it twice: its outcome stays COMPLETED.
+            return failed.ended(Status.COMPLETED, output_error="not_stored", completed_at=completed_at)
+        return job.ended(Status.COMPLETED, completed_at=completed_at, **kept)

@@ -1,6 +1,7 @@
 """The upstream's API key, from Secrets Manager into memory and nowhere else."""
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -28,6 +29,11 @@ class ApiKey:
         if self._value is None:
             self._value = self._read()
         return self._value
+
+    def preload(self) -> None:
+        """Read the key early if possible. A secret that can't be read is for the call that needs the key."""
+        with suppress(KeyUnavailable):
+            self.get()
 
     def refresh(self) -> bool:
         """Read the secret again and return whether it has changed: a rotated key is worth another attempt."""

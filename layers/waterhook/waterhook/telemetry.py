@@ -45,6 +45,7 @@ LINE = (
     "swept_failed",
     "swept_left",
     "fault",
+    "dependency_fault",
 )
 
 _USAGE = {
@@ -167,8 +168,14 @@ class Telemetry:
             self.measure(Figure.STARTS_DELAYED)
 
     def asked(self, job: Job) -> None:
-        """Measure how long a running job has shown no progress; one that never showed any may not be able to."""
+        """Measure how long a running job has shown no progress, and whether an AWS service failed.
+
+        A job that never showed progress may not be able to.
+        """
         history = job.history
+        if history.faults:
+            self.tell(dependency_fault=history.fault)
+            self.measure(Figure.DEPENDENCY_FAULTS)
         if not job.outcome.is_final and history.progress is not None and history.progress_at is not None:
             self.measure(Figure.SECONDS_WITHOUT_PROGRESS, max(self._clock() - history.progress_at, 0.0))
 

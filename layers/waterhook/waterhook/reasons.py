@@ -1,0 +1,86 @@
+"""Why the loop cancels a job or gives it up, as outcome, code and message."""
+
+from dataclasses import dataclass
+
+from waterhook.errors import DependencyUnavailable, KeyUnavailable, RecordUnavailable, ResultsUnavailable
+from waterhook.models import MAX_WORD_CHARS, History, Job, Status, clip
+
+_CONDITIONS = {
+    KeyUnavailable.__name__: "the API key could not be read",
+    ResultsUnavailable.__name__: "the output could not be stored",
+    RecordUnavailable.__name__: "the table could not be used",
+}
+_MINUTE_S, _HOUR_S = 60, 3600
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReason:
+    """Why a job is cancelled: its outcome, error code and message."""
+
+    outcome: Status
+    code: str
+    message: str
+    notes: str = ""
+    """What else is known, to follow the message."""
+
+    @property
+    def cancelled(self) -> str:
+        """Return the message where the cancel worked."""
+        if self.outcome is Status.ERROR:
+            return f"{self.message}; the job at Waterflai was cancelled"
+        return f"{self.message}{self.notes}"
+
+    def not_cancelled(self, why: str) -> str:
+        """Return the message where it did not work."""
+        joined = "; " if self.outcome is Status.ERROR else ", but "
+        return f"{self.message}{joined}the job at Waterflai may go on: {why}{self.notes}"
+
+
+def cancel_reason(job: Job, now: float) -> CancelReason:
+    """Return why a job is cancelled: by its caller, because of a fault of Waterhook, or at its deadline."""
+    if job.cancel_requested:
+        return CancelReason(Status.CANCELLED, "cancelled", "cancelled by its caller")
+    if job.error is not None:
+        return CancelReason(Status.ERROR, job.error["code"], job.error["message"])
+    notes = "".join(f"; {note}" for note in _notes(job.history, now))
+    return CancelReason(Status.TIMED_OUT, "deadline", "cancelled at its deadline", notes)
+
+
+def step_failed(fault: str, owner: str) -> str:
+    """Return the message for a step that failed with an error: its name, and the execution whose history has it."""
+    return f"Waterhook itself failed ({fault}); see the history of {owner}"
+
+
+def dependency_fault(error: DependencyUnavailable) -> str:
+    """Return what an AWS service's fault means, with the error: `the API key could not be read (...)`."""
+    name = type(error).__name__
+    return f"{_condition(name)} ({name}: {error})"
+
+
+def lasting_fault(history: History, now: float) -> str:
+    """Return the same for a fault that lasts, with its duration: `the API key could not be read for 6 h (...)`."""
+    name = history.fault or ""
+    lasted_s = now - (history.fault_since or now)
+    return f"{_condition(name)} for {_duration(lasted_s)} ({name}: {history.fault_reason})"
+
+
+def _notes(history: History, now: float) -> list[str]:
+    """Return what a message of TIMED_OUT adds: why the outcome of the job may not have become known."""
+    notes = []
+    if history.unknown_status is not None:
+        word = clip(history.unknown_status, MAX_WORD_CHARS)
+        notes.append(f"Waterflai's last status, {word!r}, is not known")
+    if history.faults:
+        notes.append(lasting_fault(history, now))
+    return notes
+
+
+def _condition(name: str) -> str:
+    return _CONDITIONS.get(name, "an AWS service could not be used")
+
+
+def _duration(seconds: float) -> str:
+    for unit_s, unit in ((_HOUR_S, "h"), (_MINUTE_S, "min")):
+        if seconds >= unit_s:
+            return f"{seconds // unit_s:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
