@@ -12,6 +12,8 @@ from waterhook.following import Follower
 from waterhook.models import Job
 from waterhook.polling import Poller
 from waterhook.progress import Relay
+from waterhook.record_check import RecordCheck
+from waterhook.records import Records
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
@@ -37,8 +39,9 @@ def _wiring() -> tuple[Follower, Settings]:
         # Only for an execution whose caller wants progress events: each AWS client needs memory.
         return Relay.of(settings, time.time)
 
+    check = RecordCheck(cache(lambda: Records(settings.table)), time.time)
     follower = Follower(
-        client, poller, publisher, clock=time.time, monotonic=time.monotonic, sleep=time.sleep
+        client, poller, publisher, check, clock=time.time, monotonic=time.monotonic, sleep=time.sleep
     )
     return follower, settings
 

@@ -27,7 +27,7 @@ FLOORS = [
     {"event_stream", "settings", "telemetry", "waiting", "writes"},
     {"client", "records"},
     {"envelope", "intake", "polling"},
-    {"progress", "stopping", "verdict"},
+    {"progress", "stopping", "verdict", "record_check"},
     {"remote", "sweep", "following"},
     {"front_door"},
     {"routes"},

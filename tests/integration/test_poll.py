@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from functions.poll import app
-from tests.support.aws import Bucket, Failing, Secret, Table, Topic, client_error
+from tests.support.aws import Bucket, Failing, Secret, Stuttering, Table, Topic, client_error
 from tests.support.builders import (
     ID,
     KEY,
@@ -23,7 +23,8 @@ from tests.support.builders import (
 from tests.support.clock import NOW, Clock
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, hang_up, reply
-from waterhook.models import Job, Status, iso
+from waterhook.models import Job, Next, Status, iso
+from waterhook.record_check import RecordCheck
 from waterhook.records import Records
 
 UNSAVED = job(unsaved=True)
@@ -53,13 +54,32 @@ def test_a_table_still_in_trouble_is_tried_again_at_the_next_poll(table: Table, 
     assert saver(table).save(UNSAVED, OWNER).unsaved is False
 
 
-@pytest.mark.parametrize(
-    "there", [running_record(), running_record(**verdict(Status.CANCELLED))], ids=["saved", "concluded"]
-)
-def test_an_id_that_was_saved_or_concluded_meanwhile_is_done_with(table: Table, there: Any) -> None:
-    table.put(there)
-    assert saver(table).save(UNSAVED, OWNER).unsaved is False
+@pytest.mark.parametrize("cancelled_at", [None, iso(NOW)], ids=["", "cancelled"])
+def test_an_id_that_was_saved_meanwhile_is_done_with(table: Table, cancelled_at: str | None) -> None:
+    there = table.put(running_record(cancel_requested=cancelled_at))
+    got = saver(table).save(UNSAVED, OWNER)
+    assert (got.unsaved, got.cancel_requested) == (False, cancelled_at is not None)
     assert table.get(ID) == there
+
+
+def test_a_job_whose_record_was_concluded_meanwhile_ends_as_that_is(table: Table) -> None:
+    there = table.put(running_record(**verdict(Status.CANCELLED)))
+    got = saver(table).save(UNSAVED, OWNER)
+    assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
+    assert table.get(ID) == there
+
+
+def test_a_cancel_is_not_forgotten_where_botocore_repeats_the_write_of_the_id(table: Table) -> None:
+    table.put(record(status=Status.STARTING, cancel_requested=iso(NOW)))
+    got = saver(table, Stuttering(table.client)).save(UNSAVED, OWNER)
+    assert (got.unsaved, got.cancel_requested) == (False, True)
+    assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
+
+
+def test_an_id_whose_record_is_erased_during_the_write_stays_unsaved(table: Table) -> None:
+    there = table.put(record(status=Status.STARTING))
+    client = Stuttering(table.client, lambda: table.delete(there))
+    assert saver(table, client).save(UNSAVED, OWNER) == UNSAVED
 
 
 def test_another_executions_record_is_left_alone(table: Table) -> None:
@@ -183,6 +203,62 @@ def test_the_function_goes_on_to_the_cancel_that_its_caller_was_promised(
     with Server([reply(200, {"status": "RUNNING"})]) as server:
         state = poll(invoke, server, job(deadline=9e9, unsaved=True))
     assert (state["next"], state["cancel_requested"]) == ("cancel", True)
+
+
+# A record that is final
+
+
+FINAL = running_record(**verdict(Status.CANCELLED, expires_at=9_000_000_000))
+
+
+@pytest.mark.parametrize("changes", [{}, {"unsaved": True}], ids=["", "unsaved"])
+def test_the_function_ends_the_loop_of_a_record_that_is_final(
+    invoke: Invoke, table: Table, changes: dict[str, Any]
+) -> None:
+    """The caller's DELETE was answered CANCELLED, and the upstream returns RUNNING all the same."""
+    there = table.put(FINAL)
+    with Server([reply(200, {"status": "RUNNING"})]) as server:
+        state = poll(invoke, server, job(deadline=9e9, **changes))
+    assert (state["outcome"], state["next"]) == ("CANCELLED", "notify")
+    assert table.only() == there
+
+
+def test_a_record_that_is_not_final_or_gone_changes_nothing(invoke: Invoke, table: Table) -> None:
+    with Server([reply(200, {"status": "RUNNING"})]) as server:
+        assert poll(invoke, server)["next"] == "wait"
+    table.put(running_record(expires_at=9_000_000_000))
+    with Server([reply(200, {"status": "RUNNING"})]) as server:
+        assert poll(invoke, server)["next"] == "wait"
+
+
+class Reads:
+    """A client that counts what is read, and fails at it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def get_item(self, **_: Any) -> dict[str, Any]:
+        self.count += 1
+        raise client_error("ThrottlingException")
+
+
+def test_a_table_that_fails_disturbs_no_poll_and_is_left_alone_for_a_minute() -> None:
+    clock, reads = Clock(), Reads()
+    client: Any = reads
+    check = RecordCheck(lambda: Records("executions", client), clock)
+    for _ in range(3):
+        assert check.ended(job(), clock.now) == job()
+    assert reads.count == 1
+    clock.advance(60)
+    check.ended(job(), clock.now)
+    assert reads.count == 2
+
+
+def test_after_a_slow_status_request_there_is_no_time_for_the_table() -> None:
+    clock, reads = Clock(), Reads()
+    client: Any = reads
+    RecordCheck(lambda: Records("executions", client), clock).ended(job(), clock.now - 16)
+    assert reads.count == 0
 
 
 # Progress

@@ -25,6 +25,7 @@ from waterhook.front_door import FrontDoor
 from waterhook.models import Status
 from waterhook.polling import Poller
 from waterhook.progress import Relay
+from waterhook.record_check import RecordCheck
 from waterhook.records import Records
 from waterhook.remote import Remote
 from waterhook.results import Results
@@ -55,6 +56,7 @@ class Parts:
     remote: type[Remote] = Remote
     sweeper: type[Sweeper] = Sweeper
     poller: type[Poller] = Poller
+    check: type[RecordCheck] = RecordCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,11 @@ class World:
         def relay() -> Relay:
             return Relay(self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time)
 
-        self.polling = Wiring(poller, LateSaver(lambda: self.records, self.time), relay)
+        saver = LateSaver(lambda: self.records, self.time)
+        check = parts.check(lambda: self.records, self.time)
+        self.polling = Wiring(poller, saver, check, relay, self.time)
         self.follower = Follower(
-            upstream, poller, relay, clock=self.time, monotonic=self.time, sleep=self.sleep
+            upstream, poller, relay, check, clock=self.time, monotonic=self.time, sleep=self.sleep
         )
         self.canceller = Canceller(self.stopper, self.time)
         self.reporter = Reporter(self.records, settings.defaults, self.time)

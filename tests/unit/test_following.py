@@ -1,5 +1,6 @@
 """Following: the stream makes a result known early, and the polls beside it make sure that it becomes known."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from waterhook.following import IDLE_TIMEOUT_S, Follower
 from waterhook.models import Job, Next, Status, StreamHistory
 from waterhook.polling import Poller
 from waterhook.progress import Relay
+from waterhook.record_check import RecordCheck
 from waterhook.results import Results
 from waterhook.status import StatusDocument
 
@@ -461,3 +463,58 @@ def test_a_follow_is_resumed_once_the_key_can_be_read() -> None:
     got = world.follow()
     polling = Poller(FakeUpstream(), Results("none"), settings(follow_concurrency=50), world.clock)
     assert polling.poll(got).next is Next.FOLLOW
+
+
+# A record that is final
+
+
+class Check(RecordCheck):
+    """A record that is final from a moment on, and the moments at which it was read."""
+
+    def __init__(self, clock: Clock, final_s: float) -> None:
+        self.clock, self.final_s = clock, final_s
+        self.moments: list[float] = []
+
+    def ended(self, job: Job, began_at: float) -> Job:
+        now = self.clock.now - NOW
+        self.moments.append(now)
+        return job.ended(Status.CANCELLED) if now >= self.final_s else job
+
+
+def checked(final_s: float) -> tuple[World, Check]:
+    world = World([1.0, NODE] * 1000)
+    check = Check(world.clock, final_s)
+    poller = Poller(world.upstream, Results("none"), settings(follow_concurrency=50), world.clock)
+    world.follower = Follower(
+        world.streams,
+        poller,
+        world._publisher,  # noqa: SLF001 - of this file
+        check,
+        clock=world.clock,
+        monotonic=world.clock,
+        sleep=world.clock.advance,
+    )
+    return world, check
+
+
+def test_a_follow_of_a_record_that_is_final_ends_within_one_more_poll() -> None:
+    world, _ = checked(100.0)
+    got = world.follow()
+    assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
+    assert 100 <= world.clock.now - NOW <= 100 + 60
+
+
+def test_a_follow_reads_the_record_every_30_s_at_most_and_not_for_a_young_job() -> None:
+    world, check = checked(9e9)
+    world.follow(follow_s=300)
+    assert check.moments[0] >= 30
+    assert all(later - earlier >= 30 for earlier, later in itertools.pairwise(check.moments))
+    assert len(check.moments) >= 5
+
+
+def test_follows_of_30_s_read_the_record_too() -> None:
+    world, check = checked(9e9)
+    got = job()
+    for _ in range(5):
+        got = world.follow(got, follow_s=30)
+    assert len(check.moments) >= 2

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.builders import SOURCE
-from tests.workflow.waterflai import NO_ANSWER, completed, refused, status
+from tests.support.builders import SOURCE, verdict
+from tests.workflow.waterflai import NO_ANSWER, Answer, completed, refused, status
 from tests.workflow.world import World, request
+from waterhook.models import Status
+from waterhook.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +145,20 @@ def test_a_key_rotated_while_a_job_runs_does_not_end_it(world: World) -> None:
     world.rotate_key("a-key-of-the-scripted-upstream")
     assert run.status == "SUCCEEDED"
     assert run.path.count("Poll") == 2
+
+
+def test_a_loop_whose_record_is_final_ends_at_its_next_poll_though_the_job_runs_on(world: World) -> None:
+    """As after a caller's DELETE that was answered CANCELLED, while the upstream returns RUNNING for ever."""
+
+    def concluded() -> Answer:
+        if world.functions.count("poll") == 3:
+            execution_id = world.functions.calls[-1][1]["state"]["execution_id"]
+            Records("executions").conclude(world.record(execution_id), verdict(Status.CANCELLED))
+        return status("RUNNING")
+
+    world.upstream.says("status", concluded)
+    run = world.run(request())
+    assert run.error == "Waterhook.Cancelled"
+    assert run.path.count("Poll") == 3
+    assert world.upstream.count("cancel") == 0
+    assert len(world.notifications()) == 1

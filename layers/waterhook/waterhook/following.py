@@ -13,6 +13,7 @@ from waterhook.event_stream import StreamEnd, StreamEvent
 from waterhook.models import Job, Next
 from waterhook.polling import Poller
 from waterhook.progress import Relay, has_moved, has_restarted
+from waterhook.record_check import CHECK_EVERY_S, RecordCheck
 
 # A connection without a single byte for so long may be dead: the stream is reopened.
 IDLE_TIMEOUT_S = 60.0
@@ -54,6 +55,7 @@ class FollowSession:
         *,
         clock: Callable[[], float],
         publisher: Relay | None = None,
+        check: RecordCheck | None = None,
         stream_ends_at: float,
     ) -> None:
         self.job = job
@@ -65,6 +67,7 @@ class FollowSession:
         self._poller = poller
         self._clock = clock
         self._publisher = publisher
+        self._check = check
         self._stream_ends_at = stream_ends_at
         self._stream: Stream | None = None
         self._opened_at = 0.0
@@ -97,8 +100,8 @@ class FollowSession:
 
     def poll(self) -> None:
         """Poll the status once, and publish its progress if it has changed."""
-        before = self.job
-        after = self.job = self._poller.observe(before)
+        before, began_at = self.job, self._clock()
+        after = self.job = self._checked(self._poller.observe(before), began_at)
         self.has_polled, self._poll_now, self._known_due_at = True, False, None
         if self._publisher is not None and has_moved(before, after):
             restarted = has_restarted(before, after)
@@ -109,6 +112,15 @@ class FollowSession:
             or after.history.faults > 0
             or self._clock() >= after.deadline
         )
+
+    def _checked(self, job: Job, began_at: float) -> Job:
+        """Return the job ended where its record is final, if it is time to read that."""
+        history = job.history
+        last_at = history.started_at if history.record_checked_at is None else history.record_checked_at
+        if self._check is None or job.next is not Next.FOLLOW or began_at - last_at < CHECK_EVERY_S:
+            return job
+        checked = replace(job, history=replace(history, record_checked_at=round(began_at, 3)))
+        return self._check.ended(checked, began_at)
 
     def close(self) -> None:
         """Close the stream; no thread is left."""
@@ -175,15 +187,20 @@ class Follower:
         streams: StreamOpener,
         poller: Poller,
         publisher: Callable[[], Relay],
+        check: RecordCheck | None = None,
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """`publisher` is called only for an execution whose caller wants progress events."""
+        """`publisher` is called only for an execution whose caller wants progress events.
+
+        With `check` a record that is final ends the follow.
+        """
         self._streams = streams
         self._poller = poller
         self._publisher = publisher
+        self._check = check
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
@@ -201,6 +218,7 @@ class Follower:
             self._poller,
             clock=self._clock,
             publisher=self._publisher() if job.progress_events else None,
+            check=self._check,
             stream_ends_at=ends_at,
         )
         try:

@@ -153,6 +153,8 @@ class History:
     """Polls in a row that returned this unknown status together with `completed_at`."""
     ended_since: float | None = None
     """When the first of them was answered."""
+    record_checked_at: float | None = None
+    """When a follow last read whether the record is final."""
     large_document: bool = False
     """The status document was too large for the follow function: only the poll function can read it."""
     cancels: int = 0

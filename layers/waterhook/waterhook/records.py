@@ -63,6 +63,21 @@ class Records:
         record = Record.from_item(item) if "status" in item else None
         return None if record is None or record.expires_at < int(now) else record
 
+    def status(self, execution_id: str) -> Status | None:
+        """Return only the status, perhaps not the last one written, or None where there is no record.
+
+        Raises RecordUnavailable when the table fails.
+        """
+        with racing(execution_id):
+            answer = self._client.get_item(
+                TableName=self._table,
+                Key={"execution_id": {"S": execution_id}},
+                ProjectionExpression="#s",
+                ExpressionAttributeNames={"#s": "status"},
+            )
+        item = answer.get("Item", {})
+        return Status(item["status"]["S"]) if "status" in item else None
+
     def accept(self, record: Record, now: float) -> None:
         """Write a new record; the id is free if it was never used or has expired."""
         with racing(record.execution_id):
