@@ -340,6 +340,9 @@ ADVERSARIES: dict[str, Callable[[int, float], StatusDocument | UpstreamError]] =
     "progress begins anew": lambda turn, _: StatusDocument(progress=float(turn * 7 % 100)),
     "nodes flicker": lambda turn, _: StatusDocument(completed_nodes=turn % 3, total_nodes=2),
     "silent": lambda _turn, _now: StatusDocument(),
+    "ends with another unknown status each time": lambda turn, _: StatusDocument(
+        f"END_{turn}", completed_at=NOW
+    ),
     "always failing, wants to be asked at once": lambda _turn, _now: Unavailable("x", "", retry_after_s=0.0),
     "failing every other time": lambda turn, now: (
         PerhapsAccepted("x", "") if turn % 2 else StatusDocument(cleanup_after=now + 1)
@@ -377,13 +380,17 @@ def test_no_upstream_that_is_down_spends_more_than_the_budget_of_starts(
         assert attempts <= MAX_STARTS + 20
 
 
-@pytest.mark.parametrize("timeout_s", [3600, DAY_S, 7 * DAY_S, LONGEST_DEADLINE_S])
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
-@pytest.mark.parametrize("follow", [False, True])
-def test_queue_starts_and_loop_together_stay_below_20000_events(
-    timeout_s: int, share: float, *, follow: bool
-) -> None:
-    """The worst case: a queue for part of the time, 200 refused starts, then a job that never ends."""
+def whole_history(
+    timeout_s: int,
+    share: float,
+    upstream: Callable[[int, float], StatusDocument | UpstreamError],
+    *,
+    follow: bool,
+) -> int:
+    """Return the events of a queue for part of the time, 200 refused starts, a job that never ends, and a cancel.
+
+    All of it is as frequent as the settings permit, and no cancel works.
+    """
     deadline = NOW + timeout_s
     within = limits(shortest_s=1, longest_s=30, deadline=deadline)
     now, events = NOW, 18
@@ -394,15 +401,59 @@ def test_queue_starts_and_loop_together_stay_below_20000_events(
     events += MAX_STARTS * policy.EVENTS_PER_START
     assert estimate >= events - 18
     past = history(started_at=now, earlier_events=estimate)
-    while (decision := next_step(past, now, replace(within, follow=follow))).next is not Next.CANCEL:
+    for turn in itertools.count():
+        decision = next_step(past, now, replace(within, follow=follow))
+        if decision.next is Next.CANCEL:
+            break
         if decision.next is Next.FOLLOW:
             past = replace(past, follows=past.follows + 1)
             now += 840
         else:
             past = replace(past, polls=past.polls + 1)
             now += decision.wait_seconds
-        past = policy.answered(past, StatusDocument("RUNNING"), now)
-    assert events + policy.events_used(past) - estimate <= MOST_EVENTS
+        answer = upstream(turn, now)
+        if isinstance(answer, UpstreamError):
+            past = policy.not_answered(past, answer, now)
+        else:
+            past = policy.answered(past, answer, now)
+    failing_s = 0
+    while (wait_s := policy.cancel_again(failing_s, None)) is not None:
+        events += EVENTS_PER_CANCEL + EVENTS_PER_POLL
+        failing_s += wait_s
+    return events + EVENTS_PER_CANCEL + policy.events_used(past) - estimate
+
+
+# Cancel and What next?.
+EVENTS_PER_CANCEL = 7
+# A retry of a task: scheduled, started, failed.
+EVENTS_PER_RETRY = 3
+# Of one task that Lambda throttles for more than four hours: test_faults.py of the workflow.
+MOST_RETRIES = 70
+
+
+@pytest.mark.parametrize("timeout_s", [3600, DAY_S, 7 * DAY_S, LONGEST_DEADLINE_S])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
+@pytest.mark.parametrize("follow", [False, True])
+def test_queue_starts_loop_and_cancel_together_stay_below_20000_events(
+    timeout_s: int, share: float, *, follow: bool
+) -> None:
+    silent = ADVERSARIES["silent"]
+    assert whole_history(timeout_s, share, silent, follow=follow) <= MOST_EVENTS
+
+
+def test_the_worst_history_leaves_room_for_the_retries_of_tasks() -> None:
+    worst = max(
+        whole_history(LONGEST_DEADLINE_S, share, upstream, follow=follow)
+        for share in (0.0, 0.5)
+        for upstream in (ADVERSARIES["silent"], ADVERSARIES["cleanup is always a second ahead"])
+        for follow in (False, True)
+    )
+    # 18,802 when this was written.
+    assert worst <= MOST_EVENTS - 1_000
+    retries = (25_000 - worst) // EVENTS_PER_RETRY
+    # Two days of throttling without a pause, and beside that a retry of every second poll.
+    throttled = 2 * 24 // 4 * MOST_RETRIES
+    assert retries >= throttled + MAX_POLLS // 2, worst
 
 
 def test_the_budget_does_not_slow_down_a_young_job_with_a_far_deadline() -> None:
