@@ -26,13 +26,14 @@ from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.jitter import jitter_of
 from waterhook.models import STATE_VERSION, History, Job, Next, Status, epoch, iso
+from waterhook.reasons import span
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.request import Request
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
 from waterhook.telemetry import Telemetry
-from waterhook.waiting import Reason, span, waits, without_job
+from waterhook.waiting import Reason, waits, without_job
 
 telemetry = Telemetry("start", correlation_id_path="execution.arn")
 _SERVICE_UNAVAILABLE = 503

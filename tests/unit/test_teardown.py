@@ -1,13 +1,12 @@
 """What `make smoke-aws` leaves in an account: nothing, whatever fails on the way."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 from local.teardown import DELETE_S, STOP_S, Teardown
 from tests.support.aws import Failing, client_error
@@ -89,34 +88,40 @@ class Cloud:
     session: Any = None
 
     def __init__(self, executions: int = 0) -> None:
+        # The account is that of all tests of the process.
+        self.names = names = {
+            kind: f"{kind}-{uuid4().hex}" for kind in ("records", "outputs", "letters", "logs")
+        }
         states, dynamodb = self._real("stepfunctions"), self._real("dynamodb")
         machine = states.create_state_machine(
-            name="machine", definition=json.dumps(WAITING), roleArn="arn:aws:iam::123456789012:role/machine"
+            name=f"machine-{uuid4().hex}",
+            definition=json.dumps(WAITING),
+            roleArn="arn:aws:iam::123456789012:role/machine",
         )["stateMachineArn"]
         for number in range(executions):
             states.start_execution(stateMachineArn=machine, name=f"n{number}")
         dynamodb.create_table(
-            TableName="records",
+            TableName=names["records"],
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         )
-        self._real("s3").create_bucket(Bucket="outputs")
-        self._real("s3").put_object(Bucket="outputs", Key="output", Body=b"{}")
-        queue = self._real("sqs").create_queue(QueueName="letters")["QueueUrl"]
-        self._real("logs").create_log_group(logGroupName="logs")
+        self._real("s3").create_bucket(Bucket=names["outputs"])
+        self._real("s3").put_object(Bucket=names["outputs"], Key="output", Body=b"{}")
+        queue = self._real("sqs").create_queue(QueueName=names["letters"])["QueueUrl"]
+        self._real("logs").create_log_group(logGroupName=names["logs"])
         resources = {
             ID: [
                 ("Machine", "AWS::StepFunctions::StateMachine", machine),
                 ("Function", "AWS::Lambda::Function", "function"),
-                ("Logs", "AWS::Logs::LogGroup", "logs"),
+                ("Logs", "AWS::Logs::LogGroup", names["logs"]),
                 ("OtherLogs", "AWS::Logs::LogGroup", "gone"),
                 ("Queue", "AWS::SQS::Queue", queue),
                 ("Storage", "AWS::CloudFormation::Stack", INNER_ID),
             ],
             INNER_ID: [
-                ("Table", "AWS::DynamoDB::Table", "records"),
-                ("Bucket", "AWS::S3::Bucket", "outputs"),
+                ("Table", "AWS::DynamoDB::Table", names["records"]),
+                ("Bucket", "AWS::S3::Bucket", names["outputs"]),
                 ("Other", "AWS::SQS::Queue", ""),
             ],
         }
@@ -135,14 +140,15 @@ class Cloud:
         return Failing(real, self.faults.get(service, {}))
 
     def left(self) -> list[str]:
-        """Return what of the stack is still there."""
-        return [
+        """Return what of the stack is still there, by kind."""
+        found = [
             *self._real("dynamodb").list_tables()["TableNames"],
             *(bucket["Name"] for bucket in self._real("s3").list_buckets()["Buckets"]),
             *(group["logGroupName"] for group in self._real("logs").describe_log_groups()["logGroups"]),
-            *self._real("sqs").list_queues().get("QueueUrls", []),
-            *([STACK] if self.stacks.status != "DELETE_COMPLETE" else []),
+            *(url.rpartition("/")[2] for url in self._real("sqs").list_queues().get("QueueUrls", [])),
         ]
+        kinds = [kind for kind, name in self.names.items() if name in found]
+        return kinds + ([STACK] if self.stacks.status != "DELETE_COMPLETE" else [])
 
     def running(self) -> int:
         answer = self._real("stepfunctions").list_executions(
@@ -155,10 +161,7 @@ class Cloud:
         return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
 
 
-@pytest.fixture(autouse=True)
-def aws() -> Iterator[None]:
-    with mock_aws():
-        yield
+pytestmark = pytest.mark.usefixtures("aws")
 
 
 def test_a_stack_is_deleted_with_all_that_it_retains() -> None:
@@ -253,7 +256,7 @@ def test_an_object_that_s3_refuses_to_delete_is_reported(monkeypatch: pytest.Mon
     monkeypatch.setattr(cloud, "client", client)
     cloud.teardown.delete(STACK)
     assert cloud.teardown.faults == [
-        "delete AWS::S3::Bucket outputs: 1 objects: AccessDenied: denied by a policy"
+        f"delete AWS::S3::Bucket {cloud.names['outputs']}: 1 objects: AccessDenied: denied by a policy"
     ]
 
 

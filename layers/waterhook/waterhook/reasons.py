@@ -10,7 +10,6 @@ _CONDITIONS = {
     ResultsUnavailable.__name__: "the output could not be stored",
     RecordUnavailable.__name__: "the table could not be used",
 }
-_MINUTE_S, _HOUR_S = 60, 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def lasting_fault(history: History, now: float) -> str:
     """Return the same for a fault that lasts, with its duration: `the API key could not be read for 6 h (...)`."""
     name = history.fault or ""
     lasted_s = now - (history.fault_since or now)
-    return f"{_condition(name)} for {_duration(lasted_s)} ({name}: {history.fault_reason})"
+    return f"{_condition(name)} for {span(lasted_s)} ({name}: {history.fault_reason})"
 
 
 def _notes(history: History, now: float) -> list[str]:
@@ -79,8 +78,9 @@ def _condition(name: str) -> str:
     return _CONDITIONS.get(name, "an AWS service could not be used")
 
 
-def _duration(seconds: float) -> str:
-    for unit_s, unit in ((_HOUR_S, "h"), (_MINUTE_S, "min")):
-        if seconds >= unit_s:
-            return f"{seconds // unit_s:.0f} {unit}"
+def span(seconds: float) -> str:
+    """Return a duration for a message: `45 s`, `15 min`, `6 h`."""
+    for unit, length_s in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"

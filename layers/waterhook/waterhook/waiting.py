@@ -68,11 +68,3 @@ def without_job(job: Job, record: Record, outcome: Status, *, code: str, message
         code = "start_uncertain"
     message = f"{message}; the answer to an earlier attempt was lost, and Waterflai may be running this job"
     return job.ended(Status.UNCERTAIN, code=code, message=message)
-
-
-def span(seconds: float) -> str:
-    """Return a duration for a message: `45 s`, `15 min`, `6 h`."""
-    for unit, length_s in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
