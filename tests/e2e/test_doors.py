@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -70,6 +71,26 @@ def start(stack: StackClient, machine: str, given: Any) -> str:
     return stack.stepfunctions.start_execution(stateMachineArn=machine, input=json.dumps(given))[
         "executionArn"
     ]
+
+
+@pytest.mark.parametrize("chatbot_id", ["instant", "\N{DUCK}", "%F0%9F%A6%86"])
+def test_the_url_in_an_answer_is_the_one_to_read_the_execution_at(
+    stack: StackClient, chatbot_id: str
+) -> None:
+    answer = stack.post(chatbot_id, {"input_data": {}})
+    url = answer.json()["status_url"]
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == url
+    assert url == f"{stack.outputs.api_url}/v1/executions/{answer.json()['execution_id']}"
+    document = stack.http.get(url, headers={"x-api-key": stack.outputs.api_key}).json()
+    assert document["chatbot_id"] == unquote(chatbot_id)
+
+
+def test_a_compact_body_of_many_numbers_runs_as_it_was_sent(stack: StackClient) -> None:
+    body = '{"input_data":{"n":[' + ",".join(["12345"] * 40_900) + "]}}"
+    answer = stack.post("instant", body)
+    assert answer.status_code == 202
+    assert stack.wait_for_notification(answer.json()["execution_id"])["data"]["status"] == "COMPLETED"
 
 
 def test_a_running_job_is_cancelled_at_once_and_its_machine_fails_so_later(stack: StackClient) -> None:
