@@ -20,7 +20,7 @@ from waterhook.models import History, Status, clip, epoch
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.remote import Remote
-from waterhook.request import Request, compact, in_utf8
+from waterhook.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request, compact, in_utf8
 from waterhook.results import Results
 from waterhook.settings import Settings
 from waterhook.status import StatusDocument
@@ -58,14 +58,15 @@ class FrontDoor:
     def accept(self, raw: object, caller: str, texts: Mapping[str, str] | None = None) -> Record:
         """Return the record of a request that is on its way, its own or that of the same request before it.
 
-        `texts` are members of the state machine's input as JSON text, measured before: the request as it was
-        sent. Without them `raw` is written as JSON.
+        `texts` are members of the state machine's input as JSON text: the request as it was sent, at most
+        MAX_REQUEST_BYTES. Without them `raw` is written as JSON.
 
         The record is written before the execution is started, so a GET right after finds it; an accepted
         request whose execution is missing is started by whoever repeats it with the same key.
         Raises InvalidRequest, or Problem for a conflict or a fault on our side.
         """
-        request = Request.from_dict(raw, self._settings.defaults, measured=texts is not None)
+        limit_bytes = MAX_WRITTEN_BYTES if texts else MAX_REQUEST_BYTES
+        request = Request.from_dict(raw, self._settings.defaults, limit_bytes=limit_bytes)
         key, now = request.idempotency_key, self._clock()
         execution_id = derived_id(f"api/{caller}", key) if key else uuid.uuid4().hex
         record = Record.accepted(

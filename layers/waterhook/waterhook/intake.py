@@ -9,7 +9,7 @@ from waterhook.errors import InvalidRequest, RecordConflict
 from waterhook.models import epoch
 from waterhook.record import Record
 from waterhook.records import Records
-from waterhook.request import Defaults, Request
+from waterhook.request import MAX_REQUEST_BYTES, Defaults, Request
 
 
 def derived_id(source: str, key: str) -> str:
@@ -51,8 +51,9 @@ class Intake:
             elif (scheduled := _scheduled(given.get("schedule"))) is not None:
                 source, key = "schedule", scheduled
         try:
-            # The API has measured the text that the caller sent. Numbers may be longer after a parser.
-            request = Request.from_dict(raw, defaults, measured=accepted_id is not None)
+            # The API has measured what the caller sent. After the engine, numbers may be longer.
+            limit_bytes = MAX_REQUEST_BYTES if accepted_id is None else None
+            request = Request.from_dict(raw, defaults, limit_bytes=limit_bytes)
         except InvalidRequest as error:
             return cls(derived_id(source, key), source, None, str(error), accepted_id)
         execution_id = derived_id(source, request.idempotency_key or key)

@@ -12,6 +12,8 @@ from waterhook.models import MAX_ID_CHARS, clip
 
 # Step Functions carries 256 KiB per payload; the rest is room for what is wrapped around the request.
 MAX_REQUEST_BYTES = 240 * 1024
+# Of one that was sent as JSON text, at the API. Step Functions may write its numbers anew: 1e5 as 100000.0.
+MAX_WRITTEN_BYTES = 252 * 1024
 MAX_METADATA_BYTES = 4 * 1024
 # The parsers on the way stop at about 1,000 levels, those of what is wrapped around the request included.
 MAX_NESTING = 200
@@ -31,8 +33,7 @@ _FIELDS = {
 # Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
 _FOREIGN_PREFIX = "AWS_"
 TOO_DEEP = f"nested too deeply, more than {MAX_NESTING} levels; send deeper values as JSON text in a string"
-_AT_MOST = f"at most {MAX_REQUEST_BYTES} are allowed, counted as JSON in UTF-8 without spaces"
-_METADATA_AT_MOST = f"at most {MAX_METADATA_BYTES} are allowed, counted as JSON in UTF-8 without spaces"
+_COUNTED = "counted as JSON in UTF-8 without spaces"
 _LONGEST_SHOWN = 10**15
 _UNFIT_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -60,10 +61,12 @@ class Request:
     progress_events: bool = False
 
     @classmethod
-    def from_dict(cls, raw: object, defaults: Defaults, *, measured: bool = False) -> Self:
+    def from_dict(
+        cls, raw: object, defaults: Defaults, *, limit_bytes: int | None = MAX_REQUEST_BYTES
+    ) -> Self:
         """Return the request, or raise InvalidRequest naming every field that is wrong, or RequestTooLarge.
 
-        The size of one that is `measured` already, as the text that it came as, is not checked.
+        With a limit of None no size is checked: the API has done it before.
         """
         if not isinstance(raw, Mapping):
             message = f"request: expected object, got {kind(raw)}"
@@ -82,8 +85,11 @@ class Request:
         if problems:
             raise InvalidRequest("; ".join(clip(problem, 300) for problem in problems[:10]))
         size_bytes = _size_bytes(raw)
-        if size_bytes > MAX_REQUEST_BYTES and not measured:
-            raise RequestTooLarge(f"request: {size_bytes} bytes, {_AT_MOST}")
+        if limit_bytes is not None:
+            if size_bytes > limit_bytes:
+                message = f"request: {size_bytes} bytes, at most {limit_bytes} are allowed, {_COUNTED}"
+                raise RequestTooLarge(message)
+            _require_small_metadata(raw)
         return cls(
             chatbot_id=raw["chatbot_id"],
             input_data=raw["input_data"],
@@ -159,6 +165,13 @@ def _size_bytes(raw: Mapping[str, Any]) -> int:
         raise InvalidRequest(message) from None
 
 
+def _require_small_metadata(raw: Mapping[str, Any]) -> None:
+    size_bytes = len(in_utf8(_given(raw, "metadata", {})))
+    if size_bytes > MAX_METADATA_BYTES:
+        message = f"metadata: {size_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed, {_COUNTED}"
+        raise InvalidRequest(message)
+
+
 def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("chatbot_id")
     if not isinstance(value, str):
@@ -203,15 +216,7 @@ def _timeout_seconds(raw: Mapping[str, Any]) -> str | None:
 
 def _metadata(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("metadata")
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        return _unexpected(raw, "metadata", "object")
-    try:
-        size_bytes = len(in_utf8(value))
-    except ValueError:
-        return None  # what is wrong with it is wrong with the whole request
-    return f"metadata: {size_bytes} bytes, {_METADATA_AT_MOST}" if size_bytes > MAX_METADATA_BYTES else None
+    return None if value is None or isinstance(value, dict) else _unexpected(raw, "metadata", "object")
 
 
 def _deliver_to(raw: Mapping[str, Any]) -> str | None:

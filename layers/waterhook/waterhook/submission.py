@@ -3,16 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 from waterhook.errors import InvalidRequest, RequestTooLarge
 from waterhook.models import clip
-from waterhook.request import MAX_REQUEST_BYTES, TOO_DEEP, compact, in_utf8, kind, nested_too_deeply
+from waterhook.request import MAX_REQUEST_BYTES, TOO_DEEP, compact, kind
 
-# Step Functions may write numbers anew, 1e5 as 100000.0, and carries 256 KiB with what is wrapped around a request.
-MAX_WRITTEN_BYTES = 252 * 1024
 _EXAMPLE = 'Send a JSON object such as {"input_data": {}}.'
 _MAX_NAME_CHARS = 100
 
@@ -65,20 +62,12 @@ def _parsed(text: str) -> dict[str, Any]:
         place = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest(f"body: invalid JSON at {place}. {_EXAMPLE}") from None
     except RecursionError:
-        raise InvalidRequest(f"body: {TOO_DEEP}") from None
+        raise InvalidRequest(f"request: {TOO_DEEP}") from None
     except ValueError:
         # All that is left: Python reads no integer of thousands of digits.
         raise InvalidRequest("body: a number has too many digits; send it as text in a string") from None
     if not isinstance(given, dict):
         raise InvalidRequest(f"body: expected object, got {kind(given)}. {_EXAMPLE}")
-    if nested_too_deeply(given):
-        raise InvalidRequest(f"body: {TOO_DEEP}")
-    # What can't be written at all is refused with the fields.
-    with suppress(ValueError):
-        written_bytes = len(in_utf8(given))
-        if written_bytes > MAX_WRITTEN_BYTES:
-            sizes = f"{size_bytes} bytes, {written_bytes} with its numbers written out"
-            raise RequestTooLarge(f"body: {sizes}, at most {MAX_WRITTEN_BYTES} are allowed")
     return given
 
 
