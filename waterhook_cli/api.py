@@ -128,7 +128,7 @@ class Api:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Document:
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else _in_utf8(body)
         url = f"{self._base_url}/v1/executions{path}"
         answer: Answered | None = None
         for wait_s in (*_WAITS_S, None):
@@ -201,3 +201,12 @@ def _refusal(answer: Answered) -> Problem:
             "Calling it needs execute-api:Invoke on the stack's output ApiInvokeArn.",
         )
     return Problem(ExitCode.UNAVAILABLE, f"the API answered {answer.status_code}: {detail}")
+
+
+def _in_utf8(body: Mapping[str, Any]) -> bytes:
+    """Return JSON without spaces and escapes: the API counts the size of what is sent."""
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which the API refuses by name.
+        return json.dumps(body, separators=(",", ":")).encode()

@@ -64,6 +64,16 @@ def test_a_start_is_tried_again_with_the_same_key_or_it_would_be_two(given: str 
     assert key == given if given else key
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [("я🦆", '{"input_data":{"t":["я🦆",1]}}'), ("\ud800", '{"input_data":{"t":["\\ud800",1]}}')],
+)
+def test_a_request_is_sent_in_utf_8_and_without_spaces(text: str, sent: str) -> None:
+    wire = Wire(Answer(202))
+    wire.api().submit("bot", {"input_data": {"t": [text, 1]}}, None)
+    assert wire.requests[0].data == sent.encode()
+
+
 @pytest.mark.parametrize("code", [400, 403, 404, 409, 413, 500, 502])
 def test_what_does_not_pass_is_not_tried_again(code: int) -> None:
     wire = Wire(Answer(code, '{"detail": "no"}'))
