@@ -62,10 +62,10 @@ def test_the_routes_are_those_of_the_function() -> None:
 
 
 def test_the_security_schemes_are_those_of_both_values_of_auth_mode() -> None:
-    told = API["components"]["securitySchemes"]
+    schemes = API["components"]["securitySchemes"]
     for mode, name in (("IAM", "sigv4"), ("API_KEY", "api_key")):
         scheme = deployed(AuthMode=mode)["Api"]["Properties"]["Body"]["components"]["securitySchemes"][name]
-        assert {key: value for key, value in told[name].items() if key != "description"} == scheme
+        assert {key: value for key, value in schemes[name].items() if key != "description"} == scheme
     assert API["security"] == [{"sigv4": []}, {"api_key": []}]
 
 

@@ -428,7 +428,7 @@ def test_a_byte_order_mark_is_passed_over(api: Api, machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("body", ["/w==", "e30"], ids=["no UTF-8", "no padding"])
-def test_a_body_in_base64_that_is_no_text_is_told_so(api: Api, body: str) -> None:
+def test_a_body_in_base64_that_is_no_text_is_refused(api: Api, body: str) -> None:
     status, said = api(post(body, isBase64Encoded=True))
     assert (status, said["detail"]) == (400, "body: not UTF-8. Send a JSON object in UTF-8.")
 

@@ -80,13 +80,13 @@ class Routes:
         record = self._door().accept(submission.fields, caller_of(event), submission.input)
         self._telemetry.tell_record(record)
         url = f"{base_url(event, self._path_prefix)}{EXECUTIONS}/{record.execution_id}"
-        said = {
+        accepted = {
             "execution_id": record.execution_id,
             "status": record.status,
             "status_url": url,
             "cancel_url": url,
         }
-        return _json(HTTPStatus.ACCEPTED, compact(said), {"Location": url})
+        return _json(HTTPStatus.ACCEPTED, compact(accepted), {"Location": url})
 
     def read(self, event: Event) -> Answer:
         """Return 200 with the status document of an execution."""
@@ -99,14 +99,14 @@ class Routes:
 
     def browse(self, event: Event) -> Answer:
         """Return 200 with a page of the caller's own executions, newest first."""
-        asked = event.get("queryStringParameters") or {}
-        limit = asked.get("limit") or "20"
+        query = event.get("queryStringParameters") or {}
+        limit = query.get("limit") or "20"
         if not (limit.isascii() and limit.isdigit()):
             raise InvalidRequest(
                 f"limit: expected a whole number from 1 to {MAX_PAGE}, got {clip(limit, 40)}"
             )
         page = self._door().page(
-            caller_of(event), status=asked.get("status"), limit=int(limit[:9]), after=asked.get("next")
+            caller_of(event), status=query.get("status"), limit=int(limit[:9]), after=query.get("next")
         )
         return _json(HTTPStatus.OK, compact(page))
 
@@ -116,9 +116,9 @@ class Routes:
         answer = self._door().cancel(execution_id, caller_of(event))
         outcome = Status.CANCELLED if answer.cancelled else answer.previous_status
         self._telemetry.tell(execution_id=execution_id, outcome=outcome)
-        said = {"execution_id": execution_id, **asdict(answer)}
+        result = {"execution_id": execution_id, **asdict(answer)}
         pending = not answer.cancelled and answer.previous_status == Status.STARTING
-        return _json(HTTPStatus.ACCEPTED if pending else HTTPStatus.OK, compact(said))
+        return _json(HTTPStatus.ACCEPTED if pending else HTTPStatus.OK, compact(result))
 
 
 # By method and `resource`. The template has the same ones, and API Gateway answers 403 to any other.
