@@ -13,7 +13,7 @@ from tests.e2e.account import aws
 from tests.e2e.test_doors import put_event
 from tests.e2e.test_promises import size_bytes, texts
 from waterhook.intake import derived_id
-from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
+from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, in_utf8
 from waterhook.results import INLINE_BYTES
 
 pytestmark = pytest.mark.e2e
@@ -108,8 +108,8 @@ def test_the_largest_notification_is_far_from_what_sns_takes(stack: StackClient,
     output = {"ducks": DUCK * 2000, "quotes": '"' * 12_000, "rest": "x" * 700}
     made = size_bytes(json.dumps(output))
     assert INLINE_BYTES - 100 < made <= INLINE_BYTES
-    metadata = {"marker": marker, "note": DUCK * 336}
-    assert MAX_METADATA_BYTES - 20 < len(json.dumps(metadata)) <= MAX_METADATA_BYTES
+    metadata = {"marker": marker, "note": DUCK * 1010}
+    assert MAX_METADATA_BYTES - 20 < len(in_utf8(metadata)) <= MAX_METADATA_BYTES
     execution_id = stack.submit("instant", {"simulate": {"output": output}}, metadata=metadata)
     event = stack.wait_for_notification(execution_id)
     assert event["data"]["final_output"] == output

@@ -86,9 +86,9 @@ def test_an_execution_is_visible_right_after_its_202(stack: StackClient) -> None
     ("body", "status", "detail"),
     [
         ({"input_data": []}, 400, "input_data: expected object, got list"),
-        ({"input_data": {}, "timeout_seconds": 0}, 400, "timeout_seconds: expected 1 to 2592000, got 0"),
-        ("{nonsense", 400, "body: expected a JSON object with input_data"),
-        ("", 400, "body: expected a JSON object with input_data"),
+        ({"input_data": {}, "timeout_seconds": 0}, 400, "seconds from 1 to 2592000, got 0"),
+        ("{nonsense", 400, "body: invalid JSON at line 1, column 2. Send a JSON object such as"),
+        ("", 400, "body: empty. Send a JSON object such as"),
         ({"input_data": {"text": "x" * (241 * KIB)}}, 413, "at most 245760 are allowed"),
         ({"input_data": {}, "chatbot_id": "another"}, 400, "chatbot_id: "),
     ],
