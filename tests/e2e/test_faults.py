@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -152,7 +153,7 @@ def once(stack: StackClient, row: Row, door: str, another_host: str, chatbot: st
 def check(row: Row, seen: Seen) -> None:
     """The outcome is told once and is the same everywhere, and it cost no more than it may."""
     [event] = seen.notifications
-    assert event["id"] == f"{seen.ending['execution_id']}/{row.outcome}"
+    assert re.fullmatch(rf"{seen.ending['execution_id']}/\d{{13}}/{row.outcome}", event["id"])
     assert event["data"]["status"] == seen.item["status"] == seen.ending["status"] == row.outcome
     assert (event["data"]["error"] or {}).get("code") == row.code
     assert event["data"].get("output_error") == row.output_error

@@ -345,7 +345,7 @@ def test_the_function_publishes_again_what_it_published(invoke: Invoke, table: T
         "execution_id": ID,
         "redelivered": True,
         "outcome": "COMPLETED",
-        "event_id": f"{ID}/COMPLETED",
+        "event_id": f"{ID}/1767225600000/COMPLETED",
     }
 
 

@@ -107,7 +107,7 @@ def test_another_waterflai_needs_its_address_and_its_key() -> None:
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "in SNS's envelope"])
 def test_a_notification_is_read_however_the_subscription_delivers_it(raw: bool) -> None:
-    event = {"id": "e/COMPLETED", "data": {"execution_id": "e"}}
+    event = {"id": "e/1767225600000/COMPLETED", "data": {"execution_id": "e"}}
     body = json.dumps(event if raw else {"Type": "Notification", "Message": json.dumps(event)})
     assert notification(body) == event
     assert execution_id_of(event) == "e"

@@ -100,7 +100,8 @@ def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         if event["type"] == PROGRESS_TYPE:
             continue
         said[execution_id].add((published.message, published.attributes))
-        expected = (f"{execution_id}/{record.status}", record.finished_at)
+        accepted_ms = round((epoch(record.created_at) or 0.0) * 1000)
+        expected = (f"{execution_id}/{accepted_ms}/{record.status}", record.finished_at)
         if (event["id"], event["time"]) != expected or event["data"]["status"] != record.status:
             yield f"{execution_id}: published {event['id']} of {event['time']}, the record says {expected}"
     for record in records.values():

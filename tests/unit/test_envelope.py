@@ -36,8 +36,16 @@ def read(one: Record) -> dict[str, Any]:
 def test_every_outcome_has_its_type_and_its_id(status: Status) -> None:
     event = read(final(status))
     assert event["type"] == f"waterhook.execution.{status.value.lower()}"
-    assert event["id"] == f"{ID}/{status.value}"
+    assert event["id"] == f"{ID}/1767225600000/{status.value}"
     assert event["data"]["status"] == status.value
+
+
+def test_a_key_that_is_used_again_a_millisecond_later_has_events_with_other_ids() -> None:
+    first, again = (final(created_at=iso(NOW + seconds)) for seconds in (0.0, 0.001))
+    assert first.execution_id == again.execution_id
+    assert envelope.event_id(first) != envelope.event_id(again)
+    ids = {json.loads(envelope.progress_event(one, SOURCE, {}, NOW))["id"] for one in (first, again)}
+    assert len(ids) == 2
 
 
 def test_an_event_has_every_attribute_of_the_contract_and_no_other() -> None:

@@ -50,7 +50,7 @@ def test_a_change_is_published_with_a_number_and_kept_in_the_record(table: Table
     (heard,) = topic.envelopes()
     assert json.loads(heard["Message"]) == {
         "specversion": "1.0",
-        "id": f"{ID}/progress/1",
+        "id": f"{ID}/1767225600000/progress/1",
         "source": SOURCE,
         "type": "waterhook.execution.progress",
         "subject": ID,

@@ -379,7 +379,7 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
         "execution_id": ID,
         "redelivered": True,
         "outcome": status,
-        "event_id": f"{ID}/{status}",
+        "event_id": f"{ID}/1767225600000/{status}",
     }
     # It was remembered the first time, and that moment stays.
     assert table.get(ID) == before

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from waterhook.models import Next, Status, iso
+from waterhook.models import Next, Status, epoch, iso
 from waterhook.record import Record
 from waterhook.request import compact
 
@@ -52,8 +52,12 @@ def event(record: Record, source: str) -> str:
 
 
 def event_id(record: Record) -> str:
-    """Return the CloudEvents id of a final record's event: with `source` it names the event, however often it comes."""
-    return f"{record.execution_id}/{record.status}"
+    """Return the CloudEvents id of a final record's event: the same each time this event is published.
+
+    An idempotency key that is used again, after its record expired or was erased, has the same execution id. The
+    time of acceptance, in ms, keeps the events of the two apart.
+    """
+    return f"{_occurrence(record)}/{record.status}"
 
 
 def event_type(status: Status) -> str:
@@ -66,7 +70,7 @@ def progress_event(record: Record, source: str, change: Mapping[str, Any], now: 
     return compact(
         {
             "specversion": "1.0",
-            "id": f"{record.execution_id}/progress/{record.progress_sequence}",
+            "id": f"{_occurrence(record)}/progress/{record.progress_sequence}",
             "source": source,
             "type": PROGRESS_TYPE,
             "subject": record.execution_id,
@@ -165,6 +169,11 @@ def joined(members: dict[str, str]) -> str:
 def _carried(text: str) -> str:
     """Return JSON text with an escape for each character that SNS or SQS refuses; they occur in strings only."""
     return _NOT_IN_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _occurrence(record: Record) -> str:
+    """Return what no other record ever has, not even a later one of the same id."""
+    return f"{record.execution_id}/{round((epoch(record.created_at) or 0.0) * 1000)}"
 
 
 def _timing(record: Record) -> dict[str, Any]:
