@@ -48,7 +48,7 @@ def _wiring() -> FrontDoor:
         notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
         return Remote(records, client, Stopper(client, poller), notifier, time.time)
 
-    states = aws.session().client("stepfunctions")
+    states = aws.session().client("stepfunctions", config=aws.ONE_ATTEMPT)
     return FrontDoor(records, states, Results(settings.bucket), settings, time.time, remote)
 
 

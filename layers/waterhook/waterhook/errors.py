@@ -109,6 +109,10 @@ class PerhapsAccepted(UpstreamError):
     """The call may have been carried out: it was sent, and no usable answer came back."""
 
 
+# What AWS calls a refusal that passes.
+THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
+
+
 def aws_code(error: Exception) -> str:
     """Return the code that AWS gave a refusal, or the name of an error that is none of AWS's."""
     said: dict[str, dict[str, str]] = getattr(error, "response", {})

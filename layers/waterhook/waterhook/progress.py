@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from waterhook.record import Record
 
 MIN_INTERVAL_S = 1.0
+# An attempt that fails after this long met a table or topic that does not answer.
+SLOW_S = 1.5
 
 
 class Relay:
@@ -46,6 +48,7 @@ class Relay:
         self._told: Mapping[str, Any] = {}
         self._tried_at = float("-inf")
         self._restarted = False
+        self._is_slow = False
 
     @classmethod
     def of(cls, settings: Settings, clock: Callable[[], float]) -> Self:
@@ -63,11 +66,14 @@ class Relay:
 
         With `restarted` the upstream has retried the job, and the progress may be lower than before. Nothing is
         published without a change, within a second of the last attempt, or after the outcome. Failures of table
-        and topic are ignored: the next change is published instead.
+        and topic are ignored: the next change is published instead. After one that took SLOW_S or longer nothing more
+        is tried: each attempt would delay the job's outcome as much.
         """
         now = self._clock()
         self._latest = {**self._latest, **change}
         self._restarted = self._restarted or restarted
+        if self._is_slow:
+            return False
         if not job.progress_events or self._latest == self._told or now - self._tried_at < MIN_INTERVAL_S:
             return False
         # Counted from attempts: frequent events must not cause frequent reads of a final record.
@@ -84,6 +90,7 @@ class Relay:
             )
         except (RecordConflict, RecordUnavailable, ClientError, BotoCoreError):
             self._record = None
+            self._is_slow = self._clock() - now >= SLOW_S
             return False
         self._told = self._latest
         self._restarted = False

@@ -28,7 +28,9 @@ class Results:
     @property
     def _client(self) -> "S3Client":
         # S3 refuses links of the older signature, boto3's default for them, to objects under a KMS key.
-        self._given = self._given or aws.session().client("s3", config=Config(signature_version="s3v4"))
+        if self._given is None:
+            config = aws.UPLOADS.merge(Config(signature_version="s3v4"))
+            self._given = aws.session().client("s3", config=config)
         return self._given
 
     def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
