@@ -2,17 +2,18 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook import aws
 from waterhook.client import WaterflaiClient
-from waterhook.errors import UpstreamError, aws_code
+from waterhook.errors import ResultsUnavailable, UpstreamError, aws_code
 from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status, iso
@@ -22,20 +23,23 @@ from waterhook.records import Records
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
-from waterhook.stopping import CALL_BUDGET_S, Stopper
-from waterhook.sweep import MISSING, Sweeper, Unfinished
+from waterhook.stopping import Stopper
+from waterhook.sweep import MISSING, Executions, Sweeper, Unfinished
 from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
 from waterhook.waiting import without_job
 
-if TYPE_CHECKING:
-    from mypy_boto3_stepfunctions import SFNClient
-
 telemetry = Telemetry("reconcile", correlation_id_path="event_id")
 
-# In-process attempts to stop a remote job before its record is closed all the same.
+# In-process attempts to stop a remote job before its record is closed all the same. With those that the last attempt
+# and the calls of AWS before and after it may take, their time fits sweep.RESERVE_S.
 CANCEL_ATTEMPTS = 3
 CANCEL_PAUSE_S = 2.0
+LAST_ATTEMPT_AFTER_S = 40.0
+# For each of the two requests of an attempt.
+CALL_BUDGET_S = 8.0
+# The API names an execution after its record.
+_API_NAME = re.compile(r":(?P<execution_id>[0-9a-f]{32})-\d+")
 
 # Only notify names an error so, and only once it has delivered, or found the record to be another's or erased.
 _OWN_ERRORS = "Waterhook."
@@ -60,6 +64,26 @@ class Ended:
     error: str | None = None
 
 
+class WatchedResults(Results):
+    """The results bucket; it remembers a failure that the poller takes for a job that still runs."""
+
+    failure: ResultsUnavailable | None = None
+
+    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+        """Return what Results.keep does, and raise what it raises."""
+        try:
+            return super().keep(execution_id, output_json)
+        except ResultsUnavailable as error:
+            self.failure = error
+            raise
+
+    def check(self) -> None:
+        """Raise the failure that was remembered, once."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+
 class Reconciler:
     """Acts for the execution that owns the record and for no other; what is final and notified is left alone."""
 
@@ -71,8 +95,10 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        results: WatchedResults | None = None,
     ) -> None:
-        """Keep what it works with."""
+        """Use as `results` what the stopper's poller stores outputs with."""
+        self._results = results
         self._records = records
         self._stopper = stopper
         self._notifier = notifier
@@ -92,12 +118,28 @@ class Reconciler:
             ended.given, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
         )
         record = intake.claim(self._records, owner=ended.arn, now=now, defaults=defaults)
-        if record.owner_execution_arn != ended.arn or record.notified_at is not None:
-            return None
-        return self.end(record, ended.status)
+        return None if record.owner_execution_arn != ended.arn else self.close_found(record, ended.status)
+
+    def find(self, arn: str) -> Record | None:
+        """Return the record of an execution that the API started, or None: it is another's, or not found this way."""
+        name = _API_NAME.search(arn)
+        record = self._records.get(name["execution_id"], self._clock()) if name else None
+        return record if record is not None and record.owner_execution_arn == arn else None
+
+    def close_found(self, record: Record, status: str) -> Record | None:
+        """Return the record if it was closed or delivered, or None where there was nothing to do."""
+        if record.notified_at is None:
+            return self.end(record, status)
+        if record.unfinished is not None:
+            self._notifier.release(record)
+        return None
 
     def end(self, record: Record, status: str) -> Record:
-        """Bring a record to its end whose execution ended with `status`, and return it as it was closed."""
+        """Bring a record to its end whose execution ended with `status`, and return it as it was closed.
+
+        Takes at most sweep.RESERVE_S. Raises DependencyUnavailable or boto3's errors where AWS fails; what is not
+        notified then is closed by a later call.
+        """
         now = self._clock()
         if not record.status.is_final and record.waterflai_execution_id is None:
             # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
@@ -117,9 +159,15 @@ class Reconciler:
         return without_job(job, record, outcome, code=code, message=message)
 
     def _stopped(self, job: Job, outcome: Status, code: str, message: str) -> Job:
-        """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer."""
+        """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer.
+
+        Raises ResultsUnavailable when it has completed and its output can't be stored: closed now, it would be lost.
+        """
+        began = job.history.started_at
         for attempt in range(CANCEL_ATTEMPTS):
             if attempt:
+                if self._clock() + CANCEL_PAUSE_S - began > LAST_ATTEMPT_AFTER_S:
+                    break
                 self._sleep(CANCEL_PAUSE_S)
             try:
                 stopped = self._stopper.stop(job, outcome, code=code, message=message)
@@ -128,12 +176,14 @@ class Reconciler:
                 continue
             if stopped.outcome.is_final:
                 return stopped
+            if self._results is not None:
+                self._results.check()
         return job.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
 
 
-def describe(states: "SFNClient", arn: str, status: str) -> Ended:
-    """Return the ended execution; the event tells no input, on purpose: rules pass no customer data."""
-    run = states.describe_execution(executionArn=arn)
+def describe(executions: Executions, arn: str, status: str, *, remaining_s: Callable[[], float]) -> Ended:
+    """Return the ended execution. The event has no input, on purpose: rules pass no customer data."""
+    run = executions.describe(arn, remaining_s)
     # boto3 gives it in the zone of the machine, and the id of a request without a key is derived from it in UTC.
     started_at = iso(run["startDate"].timestamp()) or ""
     return Ended(arn, status, json.loads(run.get("input") or "null"), started_at, run.get("error"))
@@ -144,45 +194,63 @@ def _in_trouble(execution_id: str, error: Exception) -> None:
 
 
 @cache
-def _wiring() -> tuple[Reconciler, Sweeper, "SFNClient"]:
+def _wiring() -> tuple[Reconciler, Sweeper, Executions]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.called)
     records, states = Records(settings.table), aws.session().client("stepfunctions")
+    executions = Executions(states, settings.state_machine_arn, time.time, time.sleep)
     notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
-    poller = Poller(client, Results(settings.bucket), settings, time.time)
-    reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
+    results = WatchedResults(settings.bucket)
+    stopper = Stopper(client, Poller(client, results, settings, time.time))
+    reconciler = Reconciler(records, stopper, notifier, settings, time.time, time.sleep, results)
     sweeper = Sweeper(
         records,
         Unfinished(settings.table, aws.session().client("dynamodb")),
-        states,
-        settings.state_machine_arn,
+        executions,
         end=reconciler.end,
+        release=notifier.release,
         clock=time.time,
+        sleep=time.sleep,
         troubled=_in_trouble,
     )
-    return reconciler, sweeper, states
+    return reconciler, sweeper, executions
+
+
+def _sweep(sweeper: Sweeper, remaining_s: Callable[[], float]) -> dict[str, Any]:
+    swept = sweeper.sweep(remaining_s)
+    telemetry.tell(
+        swept=swept.ended,
+        swept_alive=swept.alive,
+        swept_failed=swept.failed,
+        swept_left=swept.left,
+        swept_discarded=swept.discarded,
+    )
+    # CloudWatch charges for a metric that has data: mostly there is none.
+    figures = ((Figure.RECONCILED, swept.ended), (Figure.NOT_SWEPT, swept.failed + swept.left))
+    for figure, number in figures:
+        if number:
+            telemetry.measure(figure, number)
+    return asdict(swept)
 
 
 @telemetry.observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Close the execution that a status event names by ARN and status; `{"sweep": {}}` looks for all that need it."""
     telemetry.tell(execution_arn=event.get("arn"))
-    reconciler, sweeper, states = _wiring()
+    reconciler, sweeper, executions = _wiring()
+
+    def remaining_s() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
     if "sweep" in event:
-        swept = sweeper.sweep(lambda: context.get_remaining_time_in_millis() / 1000)
-        telemetry.tell(
-            swept=swept.ended, swept_alive=swept.alive, swept_failed=swept.failed, swept_left=swept.left
-        )
-        # CloudWatch charges for what has data: mostly there is nothing to tell.
-        for figure, count in (
-            (Figure.RECONCILED, swept.ended),
-            (Figure.NOT_SWEPT, swept.failed + swept.left),
-        ):
-            if count:
-                telemetry.measure(figure, count)
-        return asdict(swept)
-    record = reconciler.close(describe(states, event["arn"], event["status"]))
+        return _sweep(sweeper, remaining_s)
+    arn, status = event["arn"], event["status"]
+    known = reconciler.find(arn)
+    if known is not None:
+        record = reconciler.close_found(known, status)
+    else:
+        record = reconciler.close(describe(executions, arn, status, remaining_s=remaining_s))
     if record is not None:
         telemetry.measure(Figure.RECONCILED)
     return {"closed": record is not None}

@@ -468,6 +468,7 @@ def door(table: Table, machine: Machine, *, states: Any = None, client: Any = No
         build_settings(state_machine_arn=machine.arn),
         Clock(),
         Silent,
+        lambda _seconds: None,
     )
 
 

@@ -1,14 +1,16 @@
 """Reconcile: what the machine could not close is closed once, by its owner, with the outcome it really had."""
 
+import heapq
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from functions.reconcile import app
 from functions.start.app import Starter
-from tests.support.aws import Bucket, Killed, Machine, Table, Tape, Taped, Topic
+from tests.support.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, Topic, client_error
 from tests.support.builders import (
     ID,
     OTHER,
@@ -27,15 +29,17 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
+from waterhook import aws
 from waterhook.capacity import Capacity, Caps
 from waterhook.client import CancelAnswer
-from waterhook.errors import PerhapsAccepted, RecordConflict, Refused
+from waterhook.errors import PerhapsAccepted, RecordConflict, Refused, ResultsUnavailable
 from waterhook.models import Status, iso
 from waterhook.polling import Poller
 from waterhook.record import Record
 from waterhook.results import Results
 from waterhook.status import StatusDocument
 from waterhook.stopping import Stopper
+from waterhook.sweep import RESERVE_S, Executions, Sweeper, Unfinished
 from waterhook.verdict import Notifier
 
 YES = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
@@ -194,7 +198,7 @@ def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
 
 @pytest.mark.parametrize("status", FINAL)
 def test_what_is_final_and_notified_is_left_alone(table: Table, topic: Topic, status: Status) -> None:
-    there = table.put(running_record(**verdict(status), notified_at=iso(NOW)))
+    there = table.put(running_record(**verdict(status), notified_at=iso(NOW), unfinished=None))
     world = World(table, topic)
     assert world.close() is None
     assert (world.heard(), table.get(ID), world.upstream.cancelled) == ([], there, [])
@@ -330,7 +334,190 @@ def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_onc
         assert len(heard) <= 2, step
 
 
+def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_when_it_is_called_again(
+    table: Table, topic: Topic
+) -> None:
+    caps = Caps(stack=1)
+    slots = Capacity(table.name, caps, table.client)
+    slots.take(ID, "support-chat")
+    table.put(running_record(**verdict(), notified_at=iso(NOW)))
+    world = World(table, topic, caps=caps)
+    assert world.close() is None
+    assert slots.take("e" * 32, "other")
+    assert (world.heard(), table.get(ID).unfinished) == ([], None)
+
+
+class Slow:
+    """A client whose every call takes as long as it may, and then succeeds or does not."""
+
+    def __init__(self, real: Any, clock: Clock, seconds: float, hanging: str = "") -> None:
+        self._real, self._clock, self._seconds, self._hanging = real, clock, seconds, hanging
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **asked: Any) -> Any:
+            self._clock.advance(self._seconds)
+            if name == self._hanging:
+                raise ReadTimeoutError(endpoint_url="x")
+            return getattr(self._real, name)(*args, **asked)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "hanging", ["", "get_item", "update_item", "put_object", "publish", "describe_execution"]
+)
+@pytest.mark.parametrize("upstream", ["does not answer", "refuses", "has completed", "is fast"])
+def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is(
+    table: Table, topic: Topic, bucket: Bucket, upstream: str, hanging: str
+) -> None:
+    """Each call of AWS takes its longest time, one kind of call never succeeds, and Waterflai takes its budget."""
+    clock, caps = Clock(NOW + 3600), Caps(stack=1, chatbot=1)
+    table.put(running_record(waterflai_execution_id=None, status=Status.STARTING))
+
+    def patiently(answer: object) -> Any:
+        def step() -> Any:
+            clock.advance(0.1 if upstream in {"is fast", "refuses"} else app.CALL_BUDGET_S)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return step
+
+    large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
+    fake = FakeUpstream(
+        cancels=[patiently({"has completed": Refused("refused", "409"), "is fast": YES}.get(upstream, DOWN))],
+        statuses=[patiently(large if upstream == "has completed" else DOWN)],
+    )
+    each_s = aws.longest_s()
+    client = Slow(table.client, clock, each_s, hanging)
+    records = table.records_over(client)
+    s3: Any = Slow(bucket.client, clock, aws.longest_s(aws.UPLOADS), hanging)
+    results = app.WatchedResults(bucket.name, s3)
+    notifier = Notifier(
+        records,
+        cast("Any", Slow(topic.sns, clock, each_s, hanging)),
+        topic_arn=topic.arn,
+        source=SOURCE,
+        retention_s=3600,
+        clock=clock,
+        capacity=Capacity(table.name, caps, cast("Any", client)),
+    )
+    stopper = Stopper(fake, Poller(fake, results, settings(), clock))
+    reconciler = app.Reconciler(records, stopper, notifier, settings(), clock, clock.advance, results)
+    # A start is under way when the closing begins: the way that takes most calls.
+    table.put(running_record())
+
+    class Engine:
+        @staticmethod
+        def list_executions(**_: Any) -> dict[str, Any]:
+            return {"executions": []}
+
+        @staticmethod
+        def describe_execution(**_: Any) -> dict[str, Any]:
+            return {"status": "ABORTED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
+
+    engine: Any = Slow(Engine(), clock, each_s, hanging)
+    began: list[float] = []
+
+    def remaining_s() -> float:
+        began.append(clock.now)
+        return RESERVE_S
+
+    sweeper = Sweeper(
+        records,
+        Unfinished(table.name, table.client),
+        Executions(engine, "machine", clock, clock.advance),
+        end=reconciler.end,
+        release=notifier.release,
+        clock=clock,
+        sleep=clock.advance,
+        troubled=lambda _execution_id, _error: None,
+    )
+    swept = sweeper.sweep(remaining_s)
+    assert swept.ended + swept.failed == 1
+    assert clock.now - began[0] <= RESERVE_S
+    attempts = {"does not answer": 3, "refuses": 3}.get(upstream, 1)
+    if not hanging:
+        assert len(fake.cancelled) == attempts
+
+
+def test_an_output_that_the_bucket_does_not_take_keeps_its_record_open(
+    table: Table, topic: Topic, bucket: Bucket
+) -> None:
+    """Closed now, a completed job would be called cancelled, and its output would be lost."""
+    there = table.put(running_record())
+    clock = Clock(NOW + 60)
+    refusing: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
+    large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
+    upstream = FakeUpstream(cancels=[Refused("refused", "409")], statuses=[large])
+    results = app.WatchedResults("results", refusing)
+    notifier = Notifier(
+        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
+    )
+    stopper = Stopper(upstream, Poller(upstream, results, settings(), clock))
+    reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance, results)
+    with pytest.raises(ResultsUnavailable):
+        reconciler.end(there, "ABORTED")
+    assert (table.get(ID), topic.messages()) == (there, [])
+
+
+# Throttled descriptions
+
+
+class Throttling:
+    """Step Functions with an empty bucket."""
+
+    @staticmethod
+    def describe_execution(**_: Any) -> Any:
+        raise client_error("ThrottlingException")
+
+
+def pauses_s(arn: str) -> list[float]:
+    """Return how long the function sleeps after each throttle of one execution, until it gives up."""
+    clock, pauses, states = Clock(), list[float](), cast("Any", Throttling())
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.advance(seconds)
+
+    executions = Executions(states, "machine", clock, sleep)
+    with pytest.raises(ClientError):
+        app.describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
+    return pauses
+
+
+def test_a_description_that_is_throttled_for_as_long_as_there_is_time_is_lambdas_to_repeat() -> None:
+    assert 600 < sum(pauses_s(OWNER)) <= 840 - RESERVE_S
+
+
+def test_a_thousand_executions_that_end_at_once_are_all_described_within_the_functions_time() -> None:
+    """They share a bucket of 250 that is refilled by 10 a second, the smallest there is; none of them raises."""
+    pauses = [pauses_s(f"{OWNER}-{number}") for number in range(1_000)]
+    calls = [(0.0, number, 0) for number in range(1_000)]
+    filled, filled_at, now = 250.0, 0.0, 0.0
+    while calls:
+        now, number, throttles = heapq.heappop(calls)
+        filled, filled_at = min(filled + 10 * (now - filled_at), 250.0), now
+        if filled >= 1:
+            filled -= 1
+        else:
+            heapq.heappush(calls, (now + pauses[number][throttles], number, throttles + 1))
+    assert now < 150
+
+
 # The function
+
+
+def test_the_function_describes_no_execution_whose_name_leads_to_its_record(
+    invoke: Invoke, table: Table, topic: Topic, machine: Machine
+) -> None:
+    """The machine of this test knows no such execution: its description would be an error."""
+    owner = machine.arn.replace(":stateMachine:", ":execution:") + f":{ID}-1767225600000"
+    table.put(record(owner_execution_arn=owner, expires_at=9_000_000_000))
+    event = {"arn": owner, "status": "ABORTED"}
+    assert invoke(app, event) == {"closed": True}
+    assert invoke(app, event) == {"closed": False}
+    assert len(topic.messages()) == 1
 
 
 def stopped(machine: Machine, given: object) -> dict[str, Any]:
@@ -373,12 +560,13 @@ def test_the_start_of_an_execution_is_written_in_utc_whatever_the_zone_of_the_ma
     class States:
         """Step Functions as boto3 shows it: moments in the local zone."""
 
-        def describe_execution(self, **_: str) -> dict[str, Any]:
+        def describe(self, _arn: str, _remaining_s: object) -> dict[str, Any]:
             zone = timezone(timedelta(hours=hours))
             return {"startDate": datetime(2026, 1, 1, 0, 0, 0, 123_000, UTC).astimezone(zone), "input": "{}"}
 
     states: Any = States()
-    assert app.describe(states, OWNER, "ABORTED").started_at == "2026-01-01T00:00:00.123Z"
+    ended = app.describe(states, OWNER, "ABORTED", remaining_s=lambda: 60.0)
+    assert ended.started_at == "2026-01-01T00:00:00.123Z"
 
 
 def test_the_function_brings_an_output_that_was_faster_than_the_stop(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from functions.reconcile import app
 from tests.support.aws import Failing, Machine, Table, Topic, client_error
 from tests.support.builders import (
+    CALLER,
     ID,
     OWNER,
     SOURCE,
@@ -25,12 +27,13 @@ from tests.support.fakes import FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
 from waterhook import envelope, sweep
+from waterhook.capacity import Capacity, Caps
 from waterhook.models import Status, iso
 from waterhook.polling import Poller
 from waterhook.record import SHARDS, Record
 from waterhook.results import Results
 from waterhook.stopping import Stopper
-from waterhook.sweep import Sweeper, Swept, Unfinished
+from waterhook.sweep import Executions, Sweeper, Swept, Unfinished
 from waterhook.verdict import Notifier
 
 LATER = NOW + 3600
@@ -57,10 +60,13 @@ class Engine:
         self.running: set[str] = set()
         self.ended: dict[str, tuple[str, float]] = {}
         self.faults: dict[str, Exception] = {}
+        self.list_faults: list[Exception] = []
         self.asked: list[str] = []
 
     def list_executions(self, **asked: Any) -> dict[str, Any]:
         assert asked["statusFilter"] == "RUNNING"
+        if self.list_faults:
+            raise self.list_faults.pop()
         ahead = sorted(self.running)[int(asked.get("nextToken", "0")) :]
         there = {"executions": [{"executionArn": arn} for arn in ahead[:2]]}
         return there | ({"nextToken": str(len(self.running) - len(ahead) + 2)} if len(ahead) > 2 else {})
@@ -78,29 +84,60 @@ class Engine:
         return {"status": status, "stopDate": datetime.fromtimestamp(at, UTC)}
 
 
+class Throttled:
+    """Refuses an execution's description a number of times."""
+
+    def __init__(self, engine: Engine, arn: str, fault: Exception, times: int) -> None:
+        self.times, self._arn, self._fault, self._describe = times, arn, fault, engine.describe_execution
+        engine.describe_execution = self.describe_execution  # type: ignore[method-assign]
+
+    def describe_execution(self, **asked: Any) -> dict[str, Any]:
+        if asked["executionArn"] == self._arn and self.times:
+            self.times -= 1
+            raise self._fault
+        return self._describe(**asked)
+
+
 class World:
     """A sweeper, what it asks and what it changes."""
 
-    def __init__(self, table: Table, topic: Topic, *, sns: Any = None, now: float = LATER) -> None:
+    def __init__(
+        self,
+        table: Table,
+        topic: Topic,
+        *,
+        sns: Any = None,
+        now: float = LATER,
+        caps: Caps | None = None,
+    ) -> None:
         self.clock, self.engine, self.topic = Clock(now), Engine(), topic
         self.upstream = FakeUpstream()
         self.troubled: list[str] = []
         records = table.records
         self.notifier = Notifier(
-            records, sns or topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=self.clock
+            records,
+            sns or topic.sns,
+            topic_arn=topic.arn,
+            source=SOURCE,
+            retention_s=3600,
+            clock=self.clock,
+            capacity=Capacity(table.name, caps or Caps(), table.client),
         )
         stopper = Stopper(self.upstream, Poller(self.upstream, Results("none"), settings(), self.clock))
         reconciler = app.Reconciler(
             records, stopper, self.notifier, settings(), self.clock, lambda _seconds: None
         )
         states: Any = self.engine
+        self.unfinished = Unfinished(table.name, table.client)
+        self.executions = Executions(states, "machine", self.clock, self.clock.advance)
         self.sweeper = Sweeper(
             records,
-            Unfinished(table.name, table.client),
-            states,
-            "machine",
+            self.unfinished,
+            self.executions,
             end=reconciler.end,
+            release=self.notifier.release,
             clock=self.clock,
+            sleep=self.clock.advance,
             troubled=lambda execution_id, _error: self.troubled.append(execution_id),
         )
 
@@ -263,51 +300,214 @@ def test_one_record_in_trouble_never_stops_the_others(table: Table, world: World
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "TooManyRequestsException"])
-def test_a_throttle_ends_the_sweep_and_the_next_one_begins_elsewhere(
-    table: Table, world: World, code: str
-) -> None:
-    for digit in "0123":
+def test_a_throttled_record_is_tried_again_after_a_pause(table: Table, world: World, code: str) -> None:
+    for digit in "012":
         table.put(owned(digit))
-    # A moment at which the first shard is the first.
-    world.clock.now = LATER - LATER % (16 * sweep.TURN_S) + 16 * sweep.TURN_S
-    world.engine.faults[OWNER + "1"] = client_error(code)
-    assert world.sweep() == Swept(ended=1, left=3)
-    assert world.heard() == [("0" * 32, "ERROR")]
-    world.clock.advance(2 * sweep.TURN_S)
-    assert world.sweep() == Swept(ended=2, left=1)
-    assert world.heard() == [("2" * 32, "ERROR"), ("3" * 32, "ERROR")]
+    throttled = Throttled(world.engine, OWNER + "1", client_error(code), times=2)
+    assert world.sweep() == Swept(ended=3)
+    assert throttled.times == 0
+    assert world.clock.now - LATER >= 3 * sweep.THROTTLE_PAUSE_S
 
 
-def test_a_sweep_stops_while_there_is_time_for_one_more_and_says_how_many_are_left(
+def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(table: Table, world: World) -> None:
+    for digit in "012":
+        table.put(owned(digit))
+    world.engine.faults[OWNER + "1"] = client_error("ThrottlingException")
+    assert world.sweep() == Swept(ended=2, failed=1)
+    assert world.troubled == ["1" * 32]
+
+
+def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
     table: Table, world: World
 ) -> None:
+    """Also where what it begins with can never be ended."""
     for digit in SHARDS:
         table.put(owned(digit))
-    left_s = iter([300.0, 200.0, sweep.RESERVE_S, sweep.RESERVE_S - 0.001])
-    assert world.sweep(lambda: next(left_s)) == Swept(ended=3, left=13)
-    assert len(world.heard()) == 3
-    assert world.sweep() == Swept(ended=13)
+    for digit in "012345":
+        world.engine.faults[OWNER + digit] = client_error("AccessDeniedException")
+    counts = []
+    for _ in range(6):
+        world.engine.asked.clear()
+        counts.append(world.sweep(lambda: 300.0 if len(world.engine.asked) < 3 else 0.0))
+        world.clock.advance(sweep.TURN_S)
+    # It goes round: the sixth is the first of a second round, in which only what can't be ended is left.
+    assert [(one.ended, one.failed) for one in counts] == [(0, 3), (0, 3), (3, 0), (3, 0), (3, 0), (1, 2)]
+    assert len(world.heard()) == 10
 
 
-def test_more_records_than_fit_on_a_page_are_all_found(table: Table, topic: Topic) -> None:
-    class Pages:
-        def __getattr__(self, name: str) -> Any:
-            method = getattr(table.client, name)
-            return lambda **asked: method(**asked, **({"Limit": 2} if name == "query" else {}))
+def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, world: World) -> None:
+    for digit in "05a":
+        table.put(owned(digit))
+    first = world.sweep(lambda: sweep.RESERVE_S if not world.engine.asked else sweep.RESERVE_S - 0.001)
+    assert first == Swept(ended=1, left=2)
+    assert world.unfinished.position() is not None
+    assert world.sweep() == Swept(ended=2)
+    assert world.unfinished.position() is None
 
+
+def test_what_is_left_is_counted_without_what_runs(table: Table, world: World) -> None:
+    for digit in SHARDS:
+        table.put(owned(digit))
+    world.engine.running = {OWNER + "e", OWNER + "f"}
+    left = world.sweep(lambda: sweep.RESERVE_S if len(world.engine.asked) < 3 else sweep.RESERVE_S - 0.001)
+    assert left == Swept(ended=3, left=11)
+
+
+class Pages:
+    """A table whose pages hold two items; it counts them."""
+
+    def __init__(self, table: Table) -> None:
+        self._client = table.client
+        self.queries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def query(self, **asked: Any) -> Any:
+        self.queries += 1
+        return self._client.query(**asked | {"Limit": 2})
+
+
+def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_it_is_reached(
+    table: Table,
+) -> None:
     for index in range(7):
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a"))
-    client: Any = Pages()
-    found = Unfinished(table.name, client).before(iso(LATER) or "", first_shard=3)
-    assert len({execution_id for execution_id, _ in found}) == 7
+    client: Any = Pages(table)
+    found = Unfinished(table.name, client).before(iso(LATER) or "")
+    next(found)
+    # Ten empty shards, and one page of the eleventh.
+    assert client.queries == 11
+    assert len({entry.execution_id for entry in found}) == 6
+
+
+@pytest.mark.parametrize("behind", range(7))
+def test_from_any_position_each_record_is_found_once(table: Table, behind: int) -> None:
+    for index in range(7):
+        shard, created_at = "0af"[index % 3], iso(NOW + index)
+        table.put(
+            running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
+        )
+    unfinished = Unfinished(table.name, table.client)
+    ring = list(unfinished.before(iso(LATER) or ""))
+    position = ring[behind]
+    found = list(unfinished.before(iso(LATER) or "", after=position.key))
+    # The one at the position was the last that was looked at; it comes up again in the sweep after this one.
+    assert found == ring[behind + 1 :] + ring[:behind]
 
 
 def test_the_oldest_of_a_shard_comes_first(table: Table) -> None:
     for index, age_s in enumerate([5, 20, 10]):
         created_at = iso(NOW - age_s)
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a", created_at=created_at))
-    found = Unfinished(table.name, table.client).before(iso(NOW) or "", first_shard=0)
-    assert [execution_id[-1] for execution_id, _ in found] == ["1", "2", "0"]
+    found = Unfinished(table.name, table.client).before(iso(NOW) or "")
+    assert [entry.execution_id[-1] for entry in found] == ["1", "2", "0"]
+
+
+def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_filled(
+    table: Table, world: World
+) -> None:
+    for index in range(40):
+        table.put(
+            running_record(
+                execution_id=f"a{index:031x}", owner_execution_arn=f"{OWNER}{index}", unfinished="a"
+            )
+        )
+    assert world.sweep() == Swept(ended=40)
+    assert len(world.engine.asked) == 40
+    assert world.clock.now - LATER >= 39 / sweep.DESCRIBES_PER_S
+
+
+def test_the_list_of_running_executions_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "MAX_RUNNING_PAGES", 3)
+    world.engine.running = {f"{OWNER}{index}" for index in range(10)}
+    # The engine's pages hold two.
+    assert len(list(world.executions.running(lambda: 300.0))) == 6
+
+
+def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, world: World) -> None:
+    table.put(owned("a"))
+    world.engine.running = {OWNER + "a"}
+    world.engine.list_faults = [client_error("ThrottlingException")]
+    assert world.sweep() == Swept(alive=1)
+
+
+# What was never started
+
+
+def never_started(**changes: Any) -> Record:
+    return replace(record(), source="api", caller=CALLER, **changes)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [never_started(), never_started(repeated=iso(LATER - sweep.GRACE_S - 1))],
+    ids=["asked for once", "repeated long ago"],
+)
+def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
+    table: Table, world: World, there: Record
+) -> None:
+    """Its POST was answered 503, so no caller has its id."""
+    table.put(there)
+    assert world.sweep() == Swept(discarded=1)
+    assert (table.all(), world.heard(), world.upstream.cancelled) == ([], [], [])
+
+
+def test_a_record_whose_request_has_just_come_again_is_left_to_it(table: Table, world: World) -> None:
+    there = table.put(never_started(repeated=iso(LATER - sweep.GRACE_S + 1)))
+    assert world.sweep() == Swept(alive=1)
+    assert (table.only(), world.heard()) == (there, [])
+
+
+def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Table, world: World) -> None:
+    table.put(never_started())
+    describe = world.engine.describe_execution
+
+    def meanwhile(**asked: Any) -> dict[str, Any]:
+        table.records.repeat(table.only(), world.clock.now)
+        return describe(**asked)
+
+    world.engine.describe_execution = meanwhile  # type: ignore[method-assign]
+    assert world.sweep() == Swept(alive=1)
+    assert table.only().status is Status.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        never_started(start_attempts=1),
+        never_started(slots=("capacity",)),
+        never_started(waiting={"reason": "queued"}),
+        never_started(cancel_requested=iso(NOW)),
+        replace(never_started(), source="events", caller=None),
+    ],
+    ids=["a start was tried", "a slot was taken", "it waits for a slot", "a cancel was requested", "not by the API"],
+)
+def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
+    table: Table, world: World, there: Record
+) -> None:
+    table.put(there)
+    assert world.sweep() == Swept(ended=1)
+    assert world.heard() == [(ID, "ERROR")]
+    error = table.only().error
+    assert error is not None
+    assert error["code"] == "never_started"
+
+
+# Slots
+
+
+def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_by_a_sweep(
+    table: Table, topic: Topic
+) -> None:
+    caps = Caps(stack=1)
+    slots = Capacity(table.name, caps, table.client)
+    slots.take(ID, "support-chat")
+    table.put(running_record(**verdict(), notified_at=iso(NOW + 61)))
+    world = World(table, topic, caps=caps)
+    assert world.sweep() == Swept(alive=1)
+    assert slots.take("e" * 32, "other")
+    assert (table.only().unfinished, world.heard()) == (None, [])
 
 
 # The function
@@ -335,7 +535,7 @@ def test_the_function_sweeps_what_its_machine_no_longer_runs(
     with Server([reply(200, {"cancelled": True})]) as server:
         answer = invoke(app, {"sweep": {}}, WATERFLAI_BASE_URL=server.url)
     # It ended a moment ago, which is reconcile's.
-    assert answer == {"ended": 1, "alive": 2, "failed": 0, "left": 0}
+    assert answer == {"ended": 1, "alive": 2, "failed": 0, "left": 0, "discarded": 0}
     (event,) = [json.loads(text) for text in topic.messages()]
     assert (event["subject"], event["data"]["error"]["code"]) == ("c" * 32, "never_started")
     assert {table.get("a" * 32).status, table.get("b" * 32).status} == {Status.RUNNING}
@@ -366,5 +566,5 @@ def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
 def test_a_sweep_that_finds_nothing_measures_nothing(
     invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert invoke(app, {"sweep": {}}) == {"ended": 0, "alive": 0, "failed": 0, "left": 0}
+    assert invoke(app, {"sweep": {}}) == {"ended": 0, "alive": 0, "failed": 0, "left": 0, "discarded": 0}
     assert capsys.readouterr().out == ""

@@ -20,7 +20,7 @@ _TERMS: dict[str, Callable[[re.Match[str]], Test]] = {
         lambda item, given: _name(m[1]) in item and item[_name(m[1])] == given[m[2]]
     ),
     r"([#\w]+) < (:\w+)": lambda m: (
-        lambda item, given: m[1] in item and _number(item[m[1]]) < _number(given[m[2]])
+        lambda item, given: m[1] in item and _value(item[m[1]]) < _value(given[m[2]])
     ),
     r"([#\w]+) IN \(([^)]+)\)": lambda m: (
         lambda item, given: item.get(_name(m[1])) in [given[value] for value in m[2].split(", ")]
@@ -37,6 +37,11 @@ _TERMS: dict[str, Callable[[re.Match[str]], Test]] = {
 def _name(text: str) -> str:
     # `#s` is the one alias that our conditions use.
     return "status" if text == "#s" else text
+
+
+def _value(attribute: Mapping[str, str]) -> Any:
+    """A number, or a text that sorts as it stands."""
+    return attribute["S"] if "S" in attribute else _number(attribute)
 
 
 def _number(attribute: Mapping[str, str]) -> float:

@@ -15,7 +15,7 @@ from waterhook.polling import Poller
 from waterhook.record import Record
 from waterhook.records import Records, mine
 from waterhook.stopping import Stopper
-from waterhook.sweep import MISSING, Sweeper
+from waterhook.sweep import MISSING, Entry, Executions, Sweeper
 from waterhook.verdict import Notifier
 from waterhook.waiting import Reason
 
@@ -60,13 +60,13 @@ class PublishesBeforeItWrites(Notifier):
 
 
 class RemembersBeforeItPublishes(Notifier):
-    def _deliver(self, record: Record) -> None:
+    def _deliver(self, record: Record) -> Record:
         if record.notified_at is None:
             try:
                 self._records.mark_notified(record, self._clock())
             except RecordConflict:
-                return
-            super()._deliver(record)
+                return record
+        return super()._deliver(record)
 
 
 class SpeaksForAnyone(Notifier):
@@ -120,24 +120,47 @@ class CallsADoneJobCancelled(Stopper):
         return job.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
 
 
-class SweepsTheLiving(Sweeper):
-    def _running(self) -> Iterator[str]:
+class SweepsTheLiving(Executions):
+    def running(self, remaining_s: Callable[[], float]) -> Iterator[str]:
         yield from ()
 
-    def _ended_as(self, owner: str) -> str | None:
-        return super()._ended_as(owner) or "FAILED"
+    def ended_as(self, owner: str) -> str | None:
+        return super().ended_as(owner) or "FAILED"
 
 
 class SweepsOnlyWhatHasNoVerdict(Sweeper):
-    def _look(self, execution_id: str, owner: str) -> bool:
-        record = self._records.get(execution_id, self._clock())
-        return record is not None and not record.status.is_final and super()._look(execution_id, owner)
+    def _look(self, entry: Entry) -> str:
+        record = self._records.get(entry.execution_id, self._clock())
+        return "alive" if record is None or record.status.is_final else super()._look(entry)
 
 
-class SweepsWhatWasStartedOnly(Sweeper):
-    def _ended_as(self, owner: str) -> str | None:
-        status = super()._ended_as(owner)
+class SweepsWhatWasStartedOnly(Executions):
+    def ended_as(self, owner: str) -> str | None:
+        status = super().ended_as(owner)
         return None if status == MISSING else status
+
+
+class DiscardsWhatMayHaveAJob(Sweeper):
+    def _look(self, entry: Entry) -> str:
+        record = self._records.get(entry.execution_id, self._clock())
+        if (
+            record is not None
+            and record.status is Status.ACCEPTED
+            and entry.owner == record.owner_execution_arn
+        ):
+            key = {"execution_id": {"S": record.execution_id}}
+            self._records._client.delete_item(TableName="executions", Key=key)  # noqa: SLF001 - it is a mistake
+            return "discarded"
+        return super()._look(entry)
+
+
+class ForgetsTheSlotOfWhatIsNotified(Sweeper):
+    def _look(self, entry: Entry) -> str:
+        record = self._records.get(entry.execution_id, self._clock())
+        if record is not None and record.notified_at is not None:
+            self._records.leave_index(record)
+            return "alive"
+        return super()._look(entry)
 
 
 class BelievesTheStream(Poller):
@@ -169,9 +192,11 @@ SEEDED = {
     "a slot given away while it is in use": Parts(starter=GivesAwayWhatIsInUse),
     "a second POST after a lost answer": Parts(starter=PostsAgain),
     "a finished job called cancelled": Parts(stopper=CallsADoneJobCancelled),
-    "a sweep that ends what still runs": Parts(sweeper=SweepsTheLiving),
+    "a sweep that ends what still runs": Parts(executions=SweepsTheLiving),
     "a sweep that does not look for what was never told": Parts(sweeper=SweepsOnlyWhatHasNoVerdict),
-    "a sweep that does not look for what was never started": Parts(sweeper=SweepsWhatWasStartedOnly),
+    "a sweep that does not look for what was never started": Parts(executions=SweepsWhatWasStartedOnly),
+    "a sweep that discards what was answered 202": Parts(sweeper=DiscardsWhatMayHaveAJob),
+    "a sweep that forgets the slots of what is notified": Parts(sweeper=ForgetsTheSlotOfWhatIsNotified),
     "a follow that takes an open stream for a working one": Parts(poller=BelievesTheStream),
     "a poll that every event postpones": Parts(poller=PutsOffPollsForEvents),
     "a final event after which the status is polled once": Parts(poller=ForgetsToPollAgain),

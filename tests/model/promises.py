@@ -87,6 +87,7 @@ def _outcomes(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
 def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
     """Published at least once, each time the same, by the execution whose record it is or in its stead."""
     said: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    started = {one.arn for one in ending.executions}
     for published in ending.world.seen.published:
         event = json.loads(published.message)
         execution_id = event["subject"]
@@ -95,6 +96,8 @@ def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{execution_id}: published without a record"
             continue
         owner = record.owner_execution_arn
+        if owner not in started and execution_id not in ending.world.seen.accepted:
+            yield f"{execution_id}: published, but never started, and no caller has its id"
         if published.actor not in {"api", "sweep", owner, f"reconcile {owner}"}:
             yield f"{execution_id}: published by {published.actor}, owned by {owner}"
         if event["type"] == PROGRESS_TYPE:

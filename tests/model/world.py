@@ -31,7 +31,7 @@ from waterhook.remote import Remote
 from waterhook.results import Results
 from waterhook.settings import Settings
 from waterhook.stopping import Stopper
-from waterhook.sweep import GRACE_S, Sweeper, Swept, Unfinished
+from waterhook.sweep import GRACE_S, Executions, Sweeper, Swept, Unfinished
 from waterhook.verdict import Notifier
 
 RETENTION_S = 30 * 24 * 3600
@@ -55,6 +55,7 @@ class Parts:
     reconciler: type[Reconciler] = Reconciler
     remote: type[Remote] = Remote
     sweeper: type[Sweeper] = Sweeper
+    executions: type[Executions] = Executions
     poller: type[Poller] = Poller
     check: type[RecordCheck] = RecordCheck
 
@@ -135,28 +136,39 @@ class World:
         self.reconciler = parts.reconciler(
             self.records, self.stopper, self.notifier, settings, self.time, self.sleep
         )
-        self._sweeper = parts.sweeper
+        self._sweeper, self._executions = parts.sweeper, parts.executions
         self.remote = parts.remote(self.records, upstream, self.stopper, self.notifier, self.time)
 
     def door(self, engine: object) -> FrontDoor:
         """Return the front door to an engine."""
-        states: Any = Wire(self, engine, after=(*_AWS_AFTER, refusal("ThrottlingException", "any", 400, 1)))
+        states: Any = Wire(self, engine)
         return FrontDoor(
-            self.records, states, Results("results"), self.settings, self.time, lambda: self.remote
+            self.records,
+            states,
+            Results("results"),
+            self.settings,
+            self.time,
+            lambda: self.remote,
+            self.sleep,
         )
 
     def sweep(self, engine: object) -> Swept:
         """Sweep with no patience and time for all. A read of its own that fails ends it whole, so none has to."""
         states, table = cast("Any", engine), cast("Any", self.table)
         troubles: list[Exception] = []
+
+        def later() -> float:
+            # As if nothing had happened for the time that it gives others to finish.
+            return self.now + GRACE_S + 1
+
         swept = self._sweeper(
             self.records,
             Unfinished("executions", table),
-            states,
-            builders.MACHINE,
+            self._executions(states, builders.MACHINE, later, self.sleep),
             end=self.reconciler.end,
-            # As if nothing had happened for the time that it gives others to finish.
-            clock=lambda: self.now + GRACE_S + 1,
+            release=self.notifier.release,
+            clock=later,
+            sleep=self.sleep,
             troubled=lambda _execution_id, error: troubles.append(error),
         ).sweep(lambda: 300.0)
         for error in troubles:

@@ -153,7 +153,8 @@ class Table:
 
     def all(self) -> list[Record]:
         items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
-        return [Record.from_item(item) for item in items]
+        # Slots, and the position of a sweep, are no records.
+        return [Record.from_item(item) for item in items if "status" in item]
 
     def only_execution(self) -> Record:
         """Return the only record beside the items that list slots."""

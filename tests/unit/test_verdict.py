@@ -71,6 +71,26 @@ def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) 
     assert table.get(ID).expires_at == int(NOW + 60) + RETENTION_S
 
 
+@pytest.mark.parametrize("retention_days", [1, 400])
+def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_notification(
+    table: Table, topic: Topic, retention_days: int
+) -> None:
+    table.put(running_record())
+    clock = Clock(NOW + 60)
+    down: Any = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    retention_s = retention_days * 24 * 3600
+    publisher = Notifier(
+        table.records, down, topic_arn=topic.arn, source=SOURCE, retention_s=retention_s, clock=clock
+    )
+    with pytest.raises(ClientError):
+        publisher.notify(completed(), OWNER)
+    clock.advance(29 * 24 * 3600)
+    down.faults.clear()
+    publisher.notify(completed(), OWNER)
+    assert len(topic.messages()) == 1
+    assert table.get(ID, clock.now).expires_at == int(clock.now) + retention_s
+
+
 def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, topic: Topic) -> None:
     table.put(running_record())
     notifier(table, topic).notify(completed(), OWNER)
@@ -335,10 +355,12 @@ def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_aga
     failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
     with pytest.raises(RecordUnavailable):
         capped(table, topic, client=failing).notify(completed(), OWNER)
-    assert (table.status(ID), topic.messages()) == (Status.COMPLETED, [])
+    # It is published and marked all the same, and a sweep would find what is still to be done.
+    assert len(topic.messages()) == 1
+    assert (table.get(ID).notified_at, table.get(ID).unfinished) == (iso(NOW + 60), ID[0])
     capped(table, topic).notify(completed(), OWNER)
     assert is_free(table)
-    assert len(topic.messages()) == 1
+    assert (topic.messages(), table.get(ID).unfinished) == ([], None)
 
 
 def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
-from tests.support.aws import Failing, Machine, Table, client_error
+from tests.support.aws import Machine, Table, client_error
 from tests.support.builders import CALLER, request_dict, settings
 from tests.support.clock import Clock
 from tests.support.fakes import Silent
@@ -24,6 +25,7 @@ def door(table: Table, machine: Machine, states: Any = None, client: Any = None)
         settings(state_machine_arn=machine.arn),
         Clock(),
         Silent,
+        lambda _seconds: None,
     )
 
 
@@ -42,13 +44,25 @@ def test_a_refused_caller_cannot_withdraw_what_another_one_was_told_of(
     assert table.only().owner_execution_arn.endswith(f":{name}")
 
 
-def test_a_refusal_after_boto_asked_again_withdraws_nothing(table: Table, machine: Machine) -> None:
-    """The try before may have started it, and only its answer was lost."""
-    refusal = client_error("ThrottlingException")
-    refusal.response["ResponseMetadata"]["RetryAttempts"] = 1
-    states = Failing(machine.client, {"start_execution": refusal}, after=True)
+def test_a_refusal_after_an_attempt_without_an_answer_withdraws_nothing(
+    table: Table, machine: Machine
+) -> None:
+    """The attempt before may have started it, and only its answer was lost."""
+
+    class Losing:
+        def __init__(self) -> None:
+            self.faults: list[Exception] = [
+                ReadTimeoutError(endpoint_url="x"),
+                *[client_error("ThrottlingException")] * 5,
+            ]
+
+        def start_execution(self, **_: object) -> None:
+            raise self.faults.pop(0)
+
+    states = Losing()
     with pytest.raises(Problem):
         door(table, machine, states).accept(KEYED, CALLER)
+    assert len(states.faults) < 5
     assert table.only().status is Status.ACCEPTED
 
 

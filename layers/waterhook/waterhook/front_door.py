@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from waterhook import policy, waiting
 from waterhook.client import CancelAnswer
 from waterhook.envelope import joined
-from waterhook.errors import InvalidRequest, Problem, RecordConflict, RecordUnavailable
+from waterhook.errors import (
+    THROTTLED,
+    InvalidRequest,
+    Problem,
+    RecordConflict,
+    RecordUnavailable,
+    aws_code,
+)
 from waterhook.intake import derived_id
 from waterhook.models import History, Status, clip, epoch
 from waterhook.record import Record
@@ -32,6 +40,11 @@ MAX_PAGE = 100
 _ID = re.compile(r"[0-9a-f]{32}")
 # What Step Functions answers to an input that it will not take the next time either.
 _REFUSED_INPUT = {"InvalidExecutionInput", "ValidationException"}
+# Within this time after its first attempt an API call tries again to start an execution. Each attempt takes at most
+# 3 s, and a caller is answered after 28 s at the latest.
+START_WITHIN_S = 3.0
+START_ATTEMPTS = 4
+START_PAUSE_S = 0.2
 _NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
 
 
@@ -46,8 +59,13 @@ class FrontDoor:
         settings: Settings,
         clock: Callable[[], float],
         remote: Callable[[], Remote],
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Keep what it works with; the upstream is opened by the first caller who asks for it."""
+        """Use a client `states` that makes one attempt a call: each refusal must be known to be the only answer.
+
+        The upstream is opened by the first caller who needs it.
+        """
+        self._sleep = sleep
         self._remote = remote
         self._records = records
         self._states = states
@@ -120,7 +138,7 @@ class FrontDoor:
             "chatbot_id": record.chatbot_id,
             "waterflai_execution_id": record.waterflai_execution_id,
             "error": record.error,
-            "output_error": record.output_error,
+            "output_error": record.output_error or _not_stored(record),
             "final_output_url": self._results.link(record.output_ref) if record.output_ref else None,
             "cancel_requested": record.cancel_requested,
             "waiting": waiting.shown(record),
@@ -173,7 +191,7 @@ class FrontDoor:
 
     def _kept(self, first: Record, now: float) -> Record:
         try:
-            return self._records.repeat(first)
+            return self._records.repeat(first, now)
         except RecordConflict as conflict:
             current = self._records.get(first.execution_id, now)
             if current is None or current.owner_execution_arn != first.owner_execution_arn:
@@ -182,41 +200,64 @@ class FrontDoor:
             return current
 
     def _start(self, record: Record, texts: Mapping[str, str]) -> None:
-        """Start the execution that the record names as its owner; repeating it does no harm."""
+        """Start the execution that the record names as its owner. Idempotent by name, so it is tried again.
+
+        Raises Problem 400 when Step Functions refuses the input, and 503 when no attempt succeeded. Where each was
+        refused, the record is withdrawn.
+        """
         name = record.owner_execution_arn.rpartition(":")[2]
         given = joined({"execution_id": compact(record.execution_id), **texts})
-        try:
-            self._states.start_execution(
-                stateMachineArn=self._settings.state_machine_arn, name=name, input=given
-            )
-        except ClientError as error:
-            if (code := error.response["Error"]["Code"]) == "ExecutionAlreadyExists":
-                return
-            answer = error.response.get("ResponseMetadata", {})
-            # Where boto3 asked again, a try before the one that was refused may have started it.
-            alone = not answer.get("RetryAttempts")
-            if alone and 400 <= answer.get("HTTPStatusCode", 0) < 500:  # noqa: PLR2004 - surely not started
-                self._withdraw(record)
-            if code in _REFUSED_INPUT:
-                size_bytes, why = (
-                    len(given.encode()),
-                    clip(error.response["Error"].get("Message") or code, 300),
+        ends_at = self._clock() + START_WITHIN_S
+        may_be_started = False
+        fault: ClientError | BotoCoreError | None = None
+        for attempt in range(START_ATTEMPTS):
+            try:
+                self._states.start_execution(
+                    stateMachineArn=self._settings.state_machine_arn, name=name, input=given
                 )
-                detail = f"request: Step Functions refuses it, as an input of {size_bytes} bytes: {why}"
-                raise Problem(HTTPStatus.BAD_REQUEST, detail) from error
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from error
-        except BotoCoreError as error:
-            # As after a 5xx: it may have been started all the same, so the record stays.
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from error
+            except (ClientError, BotoCoreError) as error:
+                fault = error
+            else:
+                return
+            if aws_code(fault) == "ExecutionAlreadyExists":
+                return
+            refused = _is_refusal(fault)
+            may_be_started = may_be_started or not refused
+            pause_s = START_PAUSE_S * 2**attempt
+            # Any other refusal, such as a denial, would meet the next attempt too.
+            passes = not refused or aws_code(fault) in THROTTLED
+            if not passes or self._clock() + pause_s >= ends_at:
+                break
+            self._sleep(pause_s)
+        if not may_be_started:
+            self._withdraw(record)
+        if isinstance(fault, ClientError) and aws_code(fault) in _REFUSED_INPUT:
+            why = clip(fault.response["Error"].get("Message") or aws_code(fault), 300)
+            detail = f"request: Step Functions refuses it, as an input of {len(given.encode())} bytes: {why}"
+            raise Problem(HTTPStatus.BAD_REQUEST, detail) from fault
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from fault
 
     def _withdraw(self, record: Record) -> None:
-        # If that fails too, a record without an execution stays: the same key starts it, else it expires.
+        # If that fails too, a record without an execution stays: the same key starts it, else a sweep discards it.
         with suppress(RecordConflict, RecordUnavailable):
             self._records.withdraw(record)
 
     def _owner(self, name: str) -> str:
         machine = self._settings.state_machine_arn
         return machine.replace(":stateMachine:", ":execution:") + f":{name}"
+
+
+def _not_stored(record: Record) -> str | None:
+    """Return why a completed record has no output although its job had one, or None."""
+    has_output = record.final_output_json is not None or record.output_ref is not None
+    dropped = record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to
+    return "not_stored" if dropped else None
+
+
+def _is_refusal(error: ClientError | BotoCoreError) -> bool:
+    """Return whether an attempt surely started nothing: after a 5xx or no answer that is not known."""
+    answer = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
+    return HTTPStatus.BAD_REQUEST <= answer.get("HTTPStatusCode", 0) < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _write_cursor(key: Mapping[str, str]) -> str:

@@ -52,6 +52,8 @@ class Record:
     """Why it waits for its start; see waterhook.waiting."""
     slots: tuple[str, ...] | None = None
     """The items of the table in which it was given a slot."""
+    repeated: str | None = None
+    """When the same request came once more while it was ACCEPTED."""
     progress: float | None = None
     progress_sequence: int = 0
     cancel_requested: str | None = None
@@ -112,6 +114,13 @@ class Record:
         """Return the item without its empty attributes."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {name: to_attribute(value) for name, value in values.items() if value is not None}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its state machine execution, or a caller's cancel, has left a trace in it."""
+        if self.status is not Status.ACCEPTED or self.start_attempts:
+            return True
+        return any(trace is not None for trace in (self.slots, self.waiting, self.cancel_requested))
 
     @property
     def metadata(self) -> dict[str, Any]:

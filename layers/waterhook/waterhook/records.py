@@ -33,6 +33,9 @@ not_notified = "attribute_not_exists(notified_at)"  # two publishers: the first 
 already_notified = "attribute_exists(notified_at)"  # nothing is still to come
 next_in_line = "progress_sequence < :0"  # a number, once given, is never given again
 mine = "owner_execution_arn = :me"  # a duplicate execution never changes the first one's record
+# Its execution has left no trace.
+never_begun = "start_attempts = :none AND attribute_not_exists(slots) AND attribute_not_exists(waiting)"
+not_lately = "repeated < :before"  # no caller can still be starting it
 
 
 def _token() -> str:
@@ -117,9 +120,9 @@ class Records:
         last = answer.get("LastEvaluatedKey")
         return entries, {name: value["S"] for name, value in last.items()} if last else None
 
-    def repeat(self, record: Record) -> Record:
+    def repeat(self, record: Record, now: float) -> Record:
         """Keep a record from being withdrawn: another caller is about to start its execution, too."""
-        return self._change(record, {"repeated": True}, f"{still_accepted} AND {mine}")
+        return self._change(record, {"repeated": iso(now)}, f"{still_accepted} AND {mine}")
 
     def withdraw(self, record: Record) -> None:
         """Delete a record whose execution could surely not be started, and that nobody else counts on."""
@@ -132,6 +135,27 @@ class Records:
                 ExpressionAttributeValues={
                     ":accepted": {"S": Status.ACCEPTED},
                     ":me": {"S": record.owner_execution_arn},
+                },
+            )
+
+    def discard(self, record: Record, before: float) -> None:
+        """Delete a record whose execution does not exist, unless a caller was about to start it after `before`.
+
+        `before` is in epoch seconds. Raises RecordConflict where a caller was, or where its execution has begun.
+        """
+        untouched = f"{still_accepted} AND {never_begun} AND {mine}"
+        with racing(record.execution_id):
+            self._client.delete_item(
+                TableName=self._table,
+                Key={"execution_id": {"S": record.execution_id}},
+                # AND comes before OR.
+                ConditionExpression=f"{untouched} AND {never_repeated} OR {untouched} AND {not_lately}",
+                ExpressionAttributeNames={"#s": "status"},
+                ExpressionAttributeValues={
+                    ":accepted": {"S": Status.ACCEPTED},
+                    ":me": {"S": record.owner_execution_arn},
+                    ":none": {"N": "0"},
+                    ":before": {"S": iso(before) or ""},
                 },
             )
 
@@ -241,11 +265,18 @@ class Records:
             record, changes, f"{still_alive} AND {not_concluded} AND {mine} AND {next_in_line}"
         )
 
-    def mark_notified(self, record: Record, now: float) -> Record:
-        """Remember that the outcome was delivered; an output that was not to be kept is dropped now."""
-        keep = "dynamodb" in record.deliver_to
-        drop = ["unfinished"] if keep else ["unfinished", "final_output_json"]
-        return self._change(record, {"notified_at": iso(now)}, f"{not_notified} AND {mine}", drop)
+    def mark_notified(
+        self, record: Record, now: float, expires_at: float | None = None, *, has_slots: bool = False
+    ) -> Record:
+        """Remember that the outcome was delivered, and from now on when the record expires, in epoch seconds.
+
+        An output that was not to be kept is dropped now. A record that may have slots stays in the index of what is
+        unfinished until `leave_index`: if they can't be given back now, a sweep does it.
+        """
+        drop = [] if has_slots else ["unfinished"]
+        drop += [] if "dynamodb" in record.deliver_to else ["final_output_json"]
+        changes = {"notified_at": iso(now), "expires_at": None if expires_at is None else int(expires_at)}
+        return self._change(record, changes, f"{not_notified} AND {mine}", drop)
 
     def leave_index(self, record: Record) -> Record:
         """Take what was notified out of the index of what is still to be."""

@@ -44,6 +44,7 @@ LINE = (
     "swept_alive",
     "swept_failed",
     "swept_left",
+    "swept_discarded",
     "fault",
     "dependency_fault",
 )

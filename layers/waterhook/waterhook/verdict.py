@@ -8,7 +8,7 @@ from waterhook import aws, envelope, prices
 from waterhook.capacity import NO_CAP, Capacity
 from waterhook.errors import RecordConflict
 from waterhook.models import Job, Status, clip, iso
-from waterhook.record import Record
+from waterhook.record import UNFINISHED_GRACE_S, Record
 from waterhook.records import Records
 from waterhook.settings import Settings
 
@@ -35,7 +35,7 @@ class Notifier:
         capacity: Capacity = NO_CAP,
         delivered: Callable[[Record], None] = _untold,
     ) -> None:
-        """Keep what it works with; `retention_s` is how long a record stays after its verdict.
+        """Keep what it works with; `retention_s` is how long a record stays after its notification.
 
         `delivered` is told of each record that was marked as notified here.
         """
@@ -91,10 +91,20 @@ class Notifier:
             except RecordConflict:
                 # Somebody was first. Whoever it was, their verdict is what counts from here on.
                 record = self._reread(record)
-        self._capacity.give_back(record.execution_id, record.slots or ())
         said = envelope.summary(record)
-        self._deliver(record)
+        self.release(self._deliver(record))
         return said
+
+    def release(self, record: Record) -> None:
+        """Give back the slots of a record that is notified, and take it out of the index that the sweep reads.
+
+        Raises RecordUnavailable when the table fails; the record is then still in the index.
+        """
+        self._capacity.give_back(record.execution_id, record.slots or ())
+        if record.notified_at is not None and record.unfinished is not None:
+            # On a conflict it was erased meanwhile.
+            with suppress(RecordConflict):
+                self._records.leave_index(record)
 
     def redeliver(self, execution_id: object) -> dict[str, Any]:
         """Publish the event of a finished execution again, the same to the byte, and return what came of it.
@@ -111,16 +121,14 @@ class Notifier:
         if (why := _undeliverable(record)) is not None:
             return said | {"redelivered": False, "reason": why}
         self._publish(record)
-        self._remember(record)
+        self.release(self._remember(record))
         return said | {"redelivered": True, "event_id": envelope.event_id(record)}
 
-    def _deliver(self, record: Record) -> None:
+    def _deliver(self, record: Record) -> Record:
         """Publish, then remember it. A crash in between publishes the same event again: at least once."""
-        if record.notified_at is not None:
-            return
-        if "sns" in record.deliver_to:
+        if record.notified_at is None and "sns" in record.deliver_to:
             self._publish(record)
-        self._remember(record)
+        return self._remember(record)
 
     def _publish(self, record: Record) -> None:
         self._sns.publish(
@@ -129,12 +137,17 @@ class Notifier:
             MessageAttributes=envelope.message_attributes(record),
         )
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, record: Record) -> Record:
         if record.notified_at is not None:
-            return
-        # On a conflict two of us published the same event, and one of us remembers it.
+            return record
+        now = self._clock()
+        # On a conflict two publishers published the same event, and one of them marks and releases the record.
         with suppress(RecordConflict):
-            self._delivered(self._records.mark_notified(record, self._clock()))
+            record = self._records.mark_notified(
+                record, now, now + self._retention_s, has_slots=bool(record.slots)
+            )
+            self._delivered(record)
+        return record
 
     def _reread(self, record: Record) -> Record:
         current = self._records.get(record.execution_id, self._clock())
@@ -155,7 +168,8 @@ class Notifier:
         return result | {
             "status": outcome,
             "finished_at": iso(now),
-            "expires_at": int(now + self._retention_s),
+            # The retention begins with the notification: what is not notified yet must not expire.
+            "expires_at": int(now + max(self._retention_s, UNFINISHED_GRACE_S)),
             "error": error,
             "waterflai_execution_id": job.waterflai_execution_id,
             "timing": {"completed_at": completed_at} if completed_at else None,
