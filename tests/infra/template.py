@@ -124,6 +124,7 @@ def _deployed(given: tuple[tuple[str, str], ...]) -> Resources:
 def _made(template: dict[str, Any], values: dict[str, Any]) -> tuple[Resources, dict[str, Any]]:
     """A template's resources and outputs for the values of its parameters."""
     values = {name: _listed(value) for name, value in values.items()}
+    template = _looked_up(template, template.get("Mappings", {}), values)
     rules = template.get("Conditions", {})
     conditions = {name: _decided(rule, values) for name, rule in rules.items()}
     resources = {
@@ -142,6 +143,18 @@ def _made(template: dict[str, Any], values: dict[str, Any]) -> tuple[Resources, 
         _resolved(outputs, values, conditions),
     )
     return made
+
+
+def _looked_up(node: Any, mappings: dict[str, Any], values: dict[str, Any]) -> Any:
+    """The same with each Fn::FindInMap as what it finds for the value of a parameter."""
+    if isinstance(node, list):
+        return [_looked_up(item, mappings, values) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.keys() == {"Fn::FindInMap"}:
+        name, key, field = node["Fn::FindInMap"]
+        return mappings[name][str(values[key["Ref"]])][field]
+    return {name: _looked_up(value, mappings, values) for name, value in node.items()}
 
 
 def _listed(value: Any) -> Any:

@@ -290,10 +290,10 @@ def speak_jsonpath(states: dict[str, Any]) -> None:
         (succeed_unasked, "Notify: succeeds without asking 'Completed?'"),
         (end_unasked, "Notify: ends green"),
         (call_a_stranger, "Poll: calls '${ApiFunctionArn}', which is no function of the template"),
-        (forget_a_timeout, "Cancel: needs a TimeoutSeconds longer than its function's 30"),
+        (forget_a_timeout, "Cancel: needs a TimeoutSeconds longer than its function's 55"),
         (
             time_out_before_the_function,
-            "Start execution: needs a TimeoutSeconds longer than its function's 30",
+            "Start execution: needs a TimeoutSeconds longer than its function's 55",
         ),
         (forget_to_retry, "Notify: has no Retry"),
         (wait_unguarded, "What next?: would wait for 1.5"),

@@ -67,6 +67,9 @@ def test_the_index_of_what_is_still_to_be_notified_holds_who_works_on_it_and_not
     assert index["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner_execution_arn"]}
 
 
+RETENTION = PARAMETERS["RecordRetentionDays"]
+
+
 def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
     bucket = one("AWS::S3::Bucket")
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
@@ -74,11 +77,17 @@ def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     assert "VersioningConfiguration" not in bucket
     (expiry,) = (rule for rule in bucket["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule)
-    assert expiry == {
-        "Status": "Enabled",
-        "ExpirationInDays": str(PARAMETERS["RecordRetentionDays"]["Default"]),
-    }
+    assert expiry == {"Status": "Enabled", "ExpirationInDays": RETENTION["Default"] + 4}
     assert any("AbortIncompleteMultipartUpload" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+
+
+@pytest.mark.parametrize("days", RETENTION["AllowedValues"])
+def test_an_output_is_kept_for_four_days_more_than_its_record_whose_retention_begins_later(days: int) -> None:
+    rules = deployed(RecordRetentionDays=str(days))["ResultsBucket"]["Properties"]["LifecycleConfiguration"][
+        "Rules"
+    ]
+    assert [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule] == [days + 4]
+    assert 1 <= days <= 3650  # what the functions accept
 
 
 @pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["with AWS's keys", "with the customer's key"])

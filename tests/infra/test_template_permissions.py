@@ -63,7 +63,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     },
     "ReconcileRole": {
         SECRET_ARN: {"secretsmanager:GetSecretValue"},
-        TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
         "${ExecutionsTable.Arn}/index/unfinished": {"dynamodb:Query"},
         MACHINE: {"states:ListExecutions"},
         EXECUTIONS: {"states:DescribeExecution"},

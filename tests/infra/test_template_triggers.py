@@ -5,10 +5,13 @@ import re
 from typing import Any
 
 import pytest
+from moto.events.models import EventPattern
 
 from functions.reconcile import app as reconcile
 from tests.infra.template import EVERYTHING, KMS_KEY_ARN, ROOT, TRIGGERS, deployed, of_type
+from waterhook.envelope import DUPLICATE
 from waterhook.intake import Intake
+from waterhook.models import Status
 from waterhook.request import Defaults
 from waterhook.sweep import MISSING, RESERVE_S, TURN_S
 
@@ -88,6 +91,26 @@ def test_reconcile_hears_of_every_end_that_no_notification_may_have_come_before(
     assert {*pattern["detail"]["status"], MISSING} == reconcile._OUTCOMES.keys()  # noqa: SLF001  # the ends it knows
     assert "EventBusName" not in rule("EndedRule")  # the services' events are on the default one
     assert target("EndedRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
+
+
+@pytest.mark.parametrize(
+    ("end", "is_passed_on"),
+    [
+        ({"status": "FAILED", "error": "States.Runtime"}, True),
+        ({"status": "FAILED", "error": None}, True),
+        ({"status": "ABORTED"}, True),
+        *(({"status": "FAILED", "error": status.error_name}, False) for status in Status if status.is_final),
+        ({"status": "FAILED", "error": DUPLICATE}, False),
+    ],
+    ids=str,
+)
+def test_an_execution_that_failed_with_its_outcome_calls_no_function(
+    end: dict[str, Any], *, is_passed_on: bool
+) -> None:
+    """Notify has published it. A thousand of them would empty the bucket of DescribeExecution."""
+    pattern = rule("EndedRule")["EventPattern"]["detail"] | {"stateMachineArn": ["machine"]}
+    event: Any = {"detail": end | {"stateMachineArn": "machine"}}
+    assert EventPattern.load(json.dumps({"detail": pattern})).matches_event(event) is is_passed_on
 
 
 def test_reconcile_hears_of_no_other_machine() -> None:

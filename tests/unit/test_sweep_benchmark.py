@@ -1,7 +1,6 @@
 """The benchmark of the sweep still runs, and its pace is that of the operations guide."""
 
 from benchmarks.sweep import TIMEOUT_S, recover
-
 from tests.infra.template import deployed
 
 

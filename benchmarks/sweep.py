@@ -1,0 +1,162 @@
+"""How many abandoned executions the sweep recovers in an hour: `python -m benchmarks.sweep`, which takes two minutes.
+
+The real sweep and the real closing, over a table in memory, on a clock that each call moves by its usual latency.
+Step Functions has the smallest quota of DescribeExecution that AWS documents: a bucket of 250, refilled by 10 a second.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from functions.reconcile.app import Reconciler, WatchedResults
+from tests.model.dynamo import Table, refusal
+from tests.support.builders import MACHINE, SOURCE, running_record, settings
+from tests.support.clock import NOW, Clock
+from waterhook.client import CancelAnswer
+from waterhook.polling import Poller
+from waterhook.record import SHARDS
+from waterhook.records import Records
+from waterhook.status import StatusDocument
+from waterhook.stopping import Stopper
+from waterhook.sweep import TURN_S, Executions, Sweeper, Unfinished
+from waterhook.verdict import Notifier
+
+DEAD = 100_000
+TIMEOUT_S = 840.0
+SWEEPS_PER_HOUR = int(3600 // TURN_S)
+# Seconds of a call in one region; those of Waterflai are across the internet.
+LATENCIES_S = {
+    "get_item": 0.006,
+    "put_item": 0.010,
+    "update_item": 0.010,
+    "query": 0.020,
+    "publish": 0.030,
+    "list_executions": 0.100,
+    "describe_execution": 0.040,
+    "cancel": 0.250,
+}
+
+
+class Timed:
+    """A client whose calls take their time."""
+
+    def __init__(self, real: object, clock: Clock) -> None:
+        """Call `real`, and move the clock."""
+        self._real, self._clock = real, clock
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an operation."""
+
+        def call(*args: Any, **asked: Any) -> Any:
+            self._clock.advance(LATENCIES_S[name])
+            return getattr(self._real, name)(*args, **asked)
+
+        return call
+
+
+class Engine:
+    """Step Functions after an outage: no execution runs, and each has failed."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Begin with a full bucket."""
+        self._clock, self._filled, self._filled_at = clock, 250.0, clock.now
+        self.throttled = 0
+
+    def list_executions(self, **_: Any) -> Any:
+        """Return none."""
+        return {"executions": []}
+
+    def describe_execution(self, **_: Any) -> Any:
+        """Return an execution that failed, or refuse."""
+        self._filled = min(self._filled + 10 * (self._clock.now - self._filled_at), 250.0)
+        self._filled_at = self._clock.now
+        if self._filled < 1:
+            self.throttled += 1
+            raise refusal("ThrottlingException", "DescribeExecution")
+        self._filled -= 1
+        return {"status": "FAILED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
+
+
+class Upstream:
+    """Waterflai, which cancels each job."""
+
+    def cancel(self, _execution_id: str) -> CancelAnswer:
+        """Cancel it."""
+        return CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
+
+    def status(self, _execution_id: str, **_: Any) -> StatusDocument:
+        """Return a document of a job that runs."""
+        return StatusDocument(status="RUNNING")
+
+    def publish(self, **_: Any) -> dict[str, Any]:
+        """Publish to the topic."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What it took to end all abandoned executions; `first_hour` is how many of them were ended in that hour."""
+
+    first_hour: int
+    hours: float
+    sweeps: int
+    throttled: int
+
+
+def recover(dead: int) -> Recovery:
+    """Sweep every quarter of an hour until none of so many abandoned executions is left."""
+    clock = Clock(NOW + 3600)
+    table, engine, upstream = Table(), Engine(clock), Upstream()
+    for number in range(dead):
+        shard = SHARDS[number % len(SHARDS)]
+        one = running_record(
+            execution_id=f"{shard}{number:031x}", unfinished=shard, owner_execution_arn=f"{MACHINE}:{number}"
+        )
+        table.items[one.execution_id] = one.to_item()
+    client: Any = Timed(table, clock)
+    calls: Any = Timed(upstream, clock)
+    states: Any = Timed(engine, clock)
+    records = Records("executions", client)
+    notifier = Notifier(
+        records, calls, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
+    )
+    results = WatchedResults("results")
+    stopper = Stopper(calls, Poller(calls, results, settings(), clock))
+    reconciler = Reconciler(records, stopper, notifier, settings(), clock, clock.advance, results)
+    sweeper = Sweeper(
+        records,
+        Unfinished("executions", client),
+        Executions(states, MACHINE, clock, clock.advance),
+        end=reconciler.end,
+        release=notifier.release,
+        clock=clock,
+        sleep=clock.advance,
+        troubled=lambda _execution_id, _error: None,
+    )
+    began, ended, sweeps, first_hour = clock.now, 0, 0, 0
+    while ended < dead:
+        turn = began + sweeps * TURN_S
+        clock.now = max(clock.now, turn)
+        swept = sweeper.sweep(partial(_left_s, clock, turn + TIMEOUT_S))
+        ended, sweeps = ended + swept.ended, sweeps + 1
+        first_hour = ended if sweeps == SWEEPS_PER_HOUR else first_hour
+    hours = (clock.now - began) / 3600
+    return Recovery(first_hour or ended, hours, sweeps, engine.throttled)
+
+
+def _left_s(clock: Clock, ends_at: float) -> float:
+    return ends_at - clock.now
+
+
+def main() -> None:
+    """Print how long the recovery takes."""
+    done = recover(DEAD)
+    print(
+        f"{DEAD:,} abandoned executions: {done.first_hour:,} recovered in the first hour, all in {done.hours:.1f} h"
+    )
+    print(f"{done.sweeps} sweeps; {done.throttled} calls of Step Functions were throttled")
+
+
+if __name__ == "__main__":
+    main()
