@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from waterhook.capacity import Capacity
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
@@ -85,11 +87,11 @@ class Eraser:
             raise CannotErase(f"{execution_id} is {status}: cancel it first, then erase what is left of it")
         # By its prefix: what a step stored whose answer was lost is named in no record.
         objects = tuple(self._delete_objects(f"executions/{execution_id}/"))
+        # Its outcome is written, or its record is gone: no slot is taken for it from here on.
+        self._give_back(execution_id, item or {})
         if item is None and not objects:
             raise NoSuchExecution(f"there is no execution {execution_id}: it was erased or has expired")
         if item is not None:
-            # A verdict is written: from here on nobody takes a slot for it, so what is given back stays so.
-            self._give_back(execution_id, item)
             self._delete_record(item)
         return Erased(
             execution_id,
@@ -117,11 +119,12 @@ class Eraser:
             yield from (one["Key"] for one in versions)
 
     def _give_back(self, execution_id: str, item: Mapping[str, Any]) -> None:
-        """Take its name off the lists of running jobs (waterhook.capacity), where it is on one."""
-        lists = ["capacity"]
-        if "chatbot_id" in item:
-            lists.append(f"capacity/{item['chatbot_id']['S']}")
-        for name in lists:
+        """Take its name off the lists of running jobs (waterhook.capacity), where it is on one.
+
+        Of an execution whose record is gone only the list of the stack is known.
+        """
+        chatbot_id = item["chatbot_id"]["S"] if "chatbot_id" in item else None
+        for name in Capacity.slots_of(chatbot_id):
             self._conditionally(
                 self._dynamodb.update_item,
                 Key={"execution_id": {"S": name}},

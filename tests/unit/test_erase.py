@@ -103,6 +103,21 @@ def test_no_slot_stays_taken_and_no_list_of_slots_is_made(table: Table, bucket: 
     assert len(items) == bool(caps.stack) + bool(caps.chatbot)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_execution_whose_record_is_gone_gives_back_the_slot_of_the_stack(
+    table: Table, bucket: Bucket, *, stored: bool
+) -> None:
+    Capacity(table.name, Caps(stack=5), table.client).take(ID, "support-chat")
+    if stored:
+        store(bucket)
+        eraser(table, bucket).erase(ID)
+    else:
+        with pytest.raises(CannotErase, match="erased or has expired"):
+            eraser(table, bucket).erase(ID)
+    (slots,) = table.client.scan(TableName=table.name)["Items"]
+    assert "running" not in slots
+
+
 def test_a_record_that_was_never_notified_is_erased_and_said_to_be_so(table: Table, bucket: Bucket) -> None:
     table.put(running_record(**verdict(Status.FAILED)))
     assert eraser(table, bucket).erase(ID).notified is False
