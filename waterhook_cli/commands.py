@@ -135,11 +135,14 @@ def cancel(context: click.Context, execution_id: str) -> None:
         output.json(answer.text)
     elif cancelled:
         output.result(f"CANCELLED, it was {before}")
+    elif before == Status.ACCEPTED:
+        output.result(f"not cancelled: {fields.get('message')}")
     elif before in _STATUSES and not Status(before).is_final:
         output.result(f"{before}, it will be cancelled as soon as that is possible")
     else:
         output.result(f"{before}, it had ended before")
-    ended = before in _STATUSES and Status(before).is_final
+    # Before the start it ends in any case: as CANCELLED, or as UNCERTAIN.
+    ended = before in _STATUSES and (Status(before).is_final or before == Status.ACCEPTED)
     if not cancelled and ended and before != Status.CANCELLED:
         context.exit(ExitCode.ENDED_OTHERWISE)
 
@@ -185,11 +188,10 @@ def _described(fields: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _waiting(waiting: Mapping[str, Any] | None) -> str | None:
-    """Return why a request waits for its start, or None where it does not."""
+    """Return why and until when a request waits for its start, or None where it does not."""
     if not waiting:
         return None
-    since, next_at = moment(waiting.get("since")), moment(waiting.get("next_attempt_at"))
-    return f"{waiting.get('reason')} since {since}, next attempt {next_at}"
+    return f"{waiting.get('reason')}, next attempt {moment(waiting.get('next_attempt_at'))}"
 
 
 def _tell_output(document: Document, output: Output) -> None:

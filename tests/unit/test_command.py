@@ -89,6 +89,7 @@ EXITS: dict[str, tuple[list[str], list[Answer], int]] = {
     "a status, whatever it is": (["status", ID], [(200, document("FAILED"))], 0),
     "a cancel": (["cancel", ID], [cancelled(cancelled=True, before="RUNNING")], 0),
     "a cancel that will come": (["cancel", ID], [cancelled(cancelled=False, before="STARTING")], 0),
+    "a cancel after a lost answer": (["cancel", ID], [cancelled(cancelled=False, before="ACCEPTED")], 1),
     "a cancel before": (["cancel", ID], [cancelled(cancelled=False, before="CANCELLED")], 0),
     "a cancel too late": (["cancel", ID], [cancelled(cancelled=False, before="COMPLETED")], 1),
     "a request that is wrong": (["submit", "bot"], [(400, {"detail": "timeout_seconds: no"})], 2),
@@ -268,6 +269,19 @@ def test_a_status_fits_the_screen(stack: Deployed) -> None:
     assert 'metadata    {"ticket": "T-1"}\n' in said
     assert "output" not in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_status_shows_why_a_request_waits(stack: Deployed) -> None:
+    waiting = {
+        "reason": "upstream_busy",
+        "since": "2026-01-31T10:00:00.000Z",
+        "next_attempt_at": "2026-01-31T10:00:45.000Z",
+    }
+    stack.api = [(200, document("ACCEPTED", waiting=waiting)), (200, document("RUNNING", waiting=None))]
+    said = run("status", ID, on=stack).stdout
+    assert "upstream_busy, next attempt " in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert "next attempt" not in run("status", ID, on=stack).stdout
 
 
 @pytest.mark.parametrize("command", sorted(cli.commands))
