@@ -36,6 +36,13 @@ class SavesOverAVerdict(Records):
         return self._change(record, changes, mine)
 
 
+class ForgetsALostAnswer(Records):
+    def undo_start(
+        self, record: Record, waiting: Mapping[str, Any] | None = None, *, perhaps_started: bool = False
+    ) -> Record:
+        return super().undo_start(record, waiting)
+
+
 class WithdrawsWhatOthersCountOn(Records):
     def withdraw(self, record: Record) -> None:
         current = self.get(record.execution_id, 0.0)
@@ -183,6 +190,7 @@ SEEDED = {
     "the last verdict wins": Parts(records=LastVerdictWins),
     "a start that does not look whether it was cancelled": Parts(records=StartsWhatIsNotAccepted),
     "an upstream id saved over a verdict": Parts(records=SavesOverAVerdict),
+    "a lost answer that no later outcome knows of": Parts(records=ForgetsALostAnswer),
     "a record withdrawn that another caller counts on": Parts(records=WithdrawsWhatOthersCountOn),
     "published from the job, before the verdict is written": Parts(notifier=PublishesBeforeItWrites),
     "remembered as published before it is": Parts(notifier=RemembersBeforeItPublishes),

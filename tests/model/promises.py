@@ -116,7 +116,7 @@ def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
 
 
 def _jobs(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
-    """One key, one remote job; and none at all for what was rejected."""
+    """One key, one remote job; and none at all for what was rejected, or cancelled before it was started."""
     jobs: defaultdict[str, list[str]] = defaultdict(list)
     for job_id, job in ending.world.upstream.jobs.items():
         # What differs has the same key all the same.
@@ -130,8 +130,9 @@ def _jobs(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             if one.arn == record.owner_execution_arn:
                 given = one.given if isinstance(one.given, dict) else {}
                 marker = given.get("request", given)["input_data"]["marker"].partition(",")[0]
-        if record.status is Status.REJECTED and jobs[marker]:
-            yield f"{record.execution_id}: REJECTED, and there is {jobs[marker]}"
+        jobless = record.status in {Status.REJECTED, Status.CANCELLED} and not record.waterflai_execution_id
+        if jobless and jobs[marker]:
+            yield f"{record.execution_id}: {record.status} without a job, and there is {jobs[marker]}"
 
 
 def _answers(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
