@@ -11,8 +11,9 @@ import pytest
 from botocore.config import Config
 from botocore.loaders import JSONFileLoader
 
-from tests.infra.template import ROOT
-from waterhook import aws
+from tests.infra.template import ROOT, deployed
+from waterhook import aws, client, stopping
+from waterhook.results import Results
 
 CALLS: dict[str, Callable[[Any, str], Any]] = {
     "dynamodb": lambda client, _: client.get_item(TableName="executions", Key={"execution_id": {"S": "x"}}),
@@ -133,3 +134,47 @@ def test_whoever_wants_special_endpoints_gets_those_of_botocore(
     for service, region in product(CALLS, ["us-east-1", "us-gov-west-1"]):
         assert sent(aws.session(), service, region) == sent(boto3.Session(), service, region)
     assert mark in sent(aws.session(), "dynamodb", "us-east-1")[0]
+
+
+def limits_of(client: Any) -> tuple[float, float, int]:
+    config = client.meta.config
+    return config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]
+
+
+@pytest.mark.parametrize("service", CALLS)
+def test_every_client_has_timeouts_and_a_retry_budget(session: boto3.Session, service: Any) -> None:
+    assert limits_of(session.client(service, region_name="us-east-1")) == (1, 2, 2)
+    one = session.client(service, region_name="us-east-1", config=aws.ONE_ATTEMPT)
+    assert limits_of(one) == (1, 2, 1)
+
+
+@pytest.mark.usefixtures("session")
+def test_an_upload_may_pause_for_longer_and_its_links_keep_their_signature(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    uploader: Any = Results("results")._client  # noqa: SLF001 - what it is made with is what matters
+    assert limits_of(uploader) == (3, 6, 2)
+    assert uploader.meta.config.signature_version == "s3v4"
+
+
+def test_the_longest_call_is_all_attempts_with_the_pauses_between_them() -> None:
+    assert (aws.longest_s(), aws.longest_s(aws.UPLOADS), aws.longest_s(aws.ONE_ATTEMPT)) == (7, 19, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds"),
+    [
+        # From its POST on: the answer, and the write of the job's id.
+        ("Start", client.CALL_BUDGET_S + aws.longest_s()),
+        # A status document, and its output.
+        ("Poll", client.CALL_BUDGET_S + aws.longest_s(aws.UPLOADS) + aws.longest_s()),
+        ("Cancel", 2 * stopping.CALL_BUDGET_S + aws.longest_s(aws.UPLOADS) + aws.longest_s()),
+        # Record, outcome, publication, mark, two slots, index.
+        ("Notify", 7 * aws.longest_s()),
+        # A record, and a bucket that hangs after a DELETE that was answered at once.
+        ("Api", aws.longest_s(aws.UPLOADS) + aws.longest_s()),
+    ],
+)
+def test_what_a_function_must_be_able_to_do_fits_its_timeout(function: str, seconds: float) -> None:
+    assert seconds < deployed()[f"{function}Function"]["Properties"]["Timeout"]

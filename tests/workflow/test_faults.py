@@ -205,7 +205,7 @@ def test_an_answer_of_notify_that_is_lost_publishes_nothing_twice(world: World) 
 def test_a_notify_that_dies_after_its_publish_repeats_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         monkeypatch.undo()
         raise MemoryError
 

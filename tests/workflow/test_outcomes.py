@@ -60,7 +60,7 @@ def test_each_outcome_is_notified_exactly_once_with_an_id_of_its_own(world: Worl
     way.prepare(world)
     run = world.run(request(**way.fields))
     [said] = world.notifications()
-    assert said.event["id"] == f"{run.result['execution_id']}/{way.outcome}"
+    assert said.event["id"] == f"{run.result['execution_id']}/1767225600000/{way.outcome}"
     assert said.event["type"] == f"waterhook.execution.{way.outcome.lower()}"
     assert said.event["subject"] == said.event["data"]["execution_id"] == run.result["execution_id"]
     assert said.event["source"] == SOURCE
