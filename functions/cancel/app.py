@@ -34,7 +34,8 @@ class Canceller:
     def cancel(self, job: Job, owner: str) -> Job:
         """Return the job with its outcome, or on its way to another attempt through Wait and Poll.
 
-        Attempts that fail are repeated for CANCEL_LIMIT_S. A job that has ended otherwise keeps its real outcome.
+        Attempts that fail are repeated for CANCEL_LIMIT_S, those that are refused MAX_CANCEL_REFUSALS times. A job that
+        has ended otherwise keeps its real outcome.
         """
         if job.fault is not None:
             # A step after the one that failed first may fail too: the first reason counts.
@@ -46,22 +47,23 @@ class Canceller:
         try:
             stopped = self._stopper.stop(job, reason.outcome, code=reason.code, message=reason.cancelled)
         except UpstreamError as error:
-            return self._failed(job, reason, error.message, error.retry_after_s)
+            return self._again(job, reason, error.message, error.retry_after_s)
         except DependencyUnavailable as error:
-            return self._failed(job, reason, dependency_fault(error))
-        return (
-            stopped
-            if stopped.outcome.is_final
-            else self._failed(stopped, reason, "it could not be cancelled")
-        )
+            return self._again(job, reason, dependency_fault(error))
+        if stopped.outcome.is_final:
+            return stopped
+        past = stopped.history
+        refused = replace(stopped, history=replace(past, cancel_refusals=past.cancel_refusals + 1))
+        return self._again(refused, reason, "it could not be cancelled")
 
-    def _failed(self, job: Job, reason: CancelReason, why: str, retry_after_s: float | None = None) -> Job:
-        now = self._clock()
-        since = now if job.history.cancel_since is None else job.history.cancel_since
-        wait_s = policy.cancel_again(now - since, retry_after_s)
+    def _again(self, job: Job, reason: CancelReason, why: str, retry_after_s: float | None = None) -> Job:
+        """Return the job on its way to another attempt, or ended where that is not worthwhile."""
+        now, past = self._clock(), job.history
+        since = now if past.cancel_since is None else past.cancel_since
+        wait_s = policy.cancel_again(now - since, past.cancel_refusals, retry_after_s)
         if wait_s is None:
             return job.ended(reason.outcome, code=reason.code, message=reason.not_cancelled(why))
-        history = replace(job.history, cancels=job.history.cancels + 1, cancel_since=since)
+        history = replace(past, cancels=past.cancels + 1, cancel_since=since)
         return replace(job, history=history, next=Next.WAIT, wait_seconds=wait_s)
 
 

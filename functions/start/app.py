@@ -125,7 +125,7 @@ class Starter:
         timeout_s = intake.request.timeout_seconds if intake.request else policy.START_FAULT_LIMIT_S
         age_s = now - accepted_at
         decision = policy.fault_again(age_s, now, accepted_at + timeout_s, jitter_of(owner, int(now)))
-        telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
+        _report_fault(error)
         state = {"v": STATE_VERSION, "outcome": Status.RUNNING, "wait_seconds": decision.wait_seconds}
         if decision.next is Next.NOTIFY:
             # As the state machine reports a fault: notify finds the record by the input, or writes it.
@@ -135,7 +135,7 @@ class Starter:
 
     def _put_off(self, job: Job, record: Record, error: DependencyUnavailable) -> Job:
         """Return the job on its way to another look at its record, or ended where that has gone on for too long."""
-        telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
+        _report_fault(error)
         now = self._clock()
         decision = self._after_fault(record)
         if decision.next is Next.NOTIFY:
@@ -368,13 +368,16 @@ class Starter:
             )
 
 
+def _report_fault(error: DependencyUnavailable) -> None:
+    telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
+    telemetry.measure(Figure.DEPENDENCY_FAULTS)
+
+
 @cache
 def _wiring() -> Starter:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    # Only to have it early: a start that needs it reads it again, and waits where that fails too.
-    with suppress(KeyUnavailable):
-        key.get()
+    key.preload()
     client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
     capacity = Capacity(settings.table, settings.caps, sleep=time.sleep)
     records = Records(settings.table)
@@ -393,6 +396,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    # A secret that can't be read is a fault of one start, not of the container.
-    with suppress(KeyUnavailable):
-        _wiring()
+    _wiring()

@@ -163,7 +163,7 @@ CANCEL = (
     _cancel("503", "status_code", code=503, retry_after_date=1),
     _cancel("502 of a gateway", "status_code", code=502, html=True),
     _cancel("504 of a gateway, but cancelled", "status_code", code=504, html=True, processed=True),
-    _cancel("500 at every attempt", "status_code", code=500, times=3, least_s=SOON_S + 11),
+    _cancel("500 at every attempt", "status_code", code=500, times=3, least_s=SOON_S + 21),
     _cancel("200 with a page", "status_code", code=200, html=True),
     _cancel("redirected", "redirect", to=ANOTHER_HOST),
     _cancel("in drops", "drip", chunk_bytes=8, pause_seconds=0.02, least_s=1),

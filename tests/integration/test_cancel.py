@@ -26,6 +26,8 @@ TOO_LATE = CancelAnswer(cancelled=False, message="already finished", previous_st
 COMPLETED = StatusDocument(status="COMPLETED", final_output_json='{"n":1.0}')
 RUNNING = StatusDocument(status="RUNNING")
 OVERDUE = NOW - 1
+CRASHED = job(fault="RuntimeError", next=Next.CANCEL)
+CRASH = f"Waterhook itself failed (RuntimeError); see the history of {OWNER}"
 
 
 class World:
@@ -121,12 +123,22 @@ def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> 
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-def test_an_upstream_that_refuses_to_cancel_what_runs_is_not_waited_for_beyond_ten_minutes(
-    refusal: Answer[CancelAnswer],
+@pytest.mark.parametrize("given", ["overdue", "a step failed"])
+def test_an_upstream_that_refuses_to_cancel_what_runs_is_tried_three_times(
+    refusal: Answer[CancelAnswer], given: str
 ) -> None:
     world = World([refusal], [RUNNING])
+    got = world.run(CRASHED if given == "a step failed" else None)
+    assert got.outcome is (Status.ERROR if given == "a step failed" else Status.TIMED_OUT)
+    assert (len(world.upstream.cancelled), world.clock.now - NOW) == (3, 10)
+    assert got.error is not None
+    assert "may go on: it could not be cancelled" in got.error["message"]
+
+
+def test_failures_between_refusals_do_not_count_as_refusals() -> None:
+    world = World([TOO_LATE, *[FAULTS["503"]] * 5, TOO_LATE, TOO_LATE], [RUNNING])
     assert world.run().outcome is Status.TIMED_OUT
-    assert world.clock.now - NOW == 600
+    assert len(world.upstream.cancelled) == 8
 
 
 def test_a_job_that_completes_between_two_cancels_is_completed() -> None:
@@ -196,8 +208,6 @@ def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> Non
 # Faults of Waterhook
 
 
-CRASHED = job(fault="RuntimeError", next=Next.CANCEL)
-CRASH = f"Waterhook itself failed (RuntimeError); see the history of {OWNER}"
 UNREADABLE = KeyUnavailable("the secret: AccessDeniedException")
 
 

@@ -417,7 +417,7 @@ def whole_history(
         else:
             past = policy.answered(past, answer, now)
     failing_s = 0
-    while (wait_s := policy.cancel_again(failing_s, None)) is not None:
+    while (wait_s := policy.cancel_again(failing_s, 0, None)) is not None:
         events += EVENTS_PER_CANCEL + EVENTS_PER_POLL
         failing_s += wait_s
     return events + EVENTS_PER_CANCEL + policy.events_used(past) - estimate
@@ -448,7 +448,7 @@ def test_the_worst_history_leaves_room_for_the_retries_of_tasks() -> None:
         for upstream in (ADVERSARIES["silent"], ADVERSARIES["cleanup is always a second ahead"])
         for follow in (False, True)
     )
-    # 18,802 when this was written.
+    # 18,762 when this was written; 18,802 where each status request fails.
     assert worst <= MOST_EVENTS - 1_000
     retries = (25_000 - worst) // EVENTS_PER_RETRY
     # Two days of throttling without a pause, and beside that a retry of every second poll.
@@ -893,12 +893,12 @@ def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float
     assert 1 <= decision.wait_seconds <= max(math.ceil(rest_s), 1)
 
 
-@given(st.floats(0, 1200), st.none() | st.floats(0, 1e6))
+@given(st.floats(0, 1200), st.integers(0, 4), st.none() | st.floats(0, 1e6))
 def test_another_cancel_comes_after_a_whole_number_of_seconds_or_never(
-    failing_s: float, retry_after_s: float | None
+    failing_s: float, refusals: int, retry_after_s: float | None
 ) -> None:
-    wait_s = policy.cancel_again(failing_s, retry_after_s)
-    if failing_s >= policy.CANCEL_LIMIT_S:
+    wait_s = policy.cancel_again(failing_s, refusals, retry_after_s)
+    if failing_s >= policy.CANCEL_LIMIT_S or refusals >= policy.MAX_CANCEL_REFUSALS:
         assert wait_s is None
     else:
         assert wait_s is not None
@@ -908,7 +908,7 @@ def test_another_cancel_comes_after_a_whole_number_of_seconds_or_never(
 
 def test_the_waits_between_cancels_double() -> None:
     waits: list[int] = []
-    while (wait_s := policy.cancel_again(sum(waits), None)) is not None:
+    while (wait_s := policy.cancel_again(sum(waits), 0, None)) is not None:
         waits.append(wait_s)
     assert waits[:6] == [5, 5, 10, 20, 40, 60]
     assert sum(waits) == policy.CANCEL_LIMIT_S

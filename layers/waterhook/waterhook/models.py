@@ -158,7 +158,9 @@ class History:
     large_document: bool = False
     """The status document was too large for the follow function: only the poll function can read it."""
     cancels: int = 0
-    """Failed attempts to cancel the job."""
+    """Attempts to cancel the job that did not end it."""
+    cancel_refusals: int = 0
+    """Of these: refused, or taken and not carried out."""
     cancel_since: float | None = None
     """When the first of them failed."""
     faults: int = 0

@@ -68,8 +68,9 @@ ENDED_POLL_S = 5.0
 # six hours of them the job is given up.
 FAULT_WAIT_S, FAULT_WAIT_LIMIT_S = 30.0, 900.0
 FAULT_LIMIT_S = 6 * 3600.0
-# A cancel that failed is repeated for so long. The waits double; see `cancel_again`.
-CANCEL_LIMIT_S = 600.0
+# A cancel that failed is repeated for so long. The waits double; see `cancel_again`. One that is refused so often while
+# the job has no outcome won't be carried out.
+CANCEL_LIMIT_S, MAX_CANCEL_REFUSALS = 600.0, 3
 CANCEL_WAIT_S, CANCEL_WAIT_LIMIT_S = 5.0, 60.0
 
 # Without a stream: first poll at this age, then after 2 · age^0.3 seconds, from ten minutes of age on in proportion.
@@ -170,14 +171,14 @@ def next_step(history: History, now: float, limits: Limits, jitter: float = 0.0)
     return Decision(Next.FOLLOW if follow else Next.WAIT, wait_seconds)
 
 
-def cancel_again(failing_s: float, retry_after_s: float | None) -> int | None:
-    """Return the seconds to the next attempt to cancel, or None where the attempts have failed for long enough.
+def cancel_again(failing_s: float, refusals: int, retry_after_s: float | None) -> int | None:
+    """Return the seconds to the next attempt to cancel, or None where no further one is worthwhile.
 
-    `failing_s` counts from the first failure. The caller waits for the outcome: a `Retry-After` above
-    CANCEL_WAIT_LIMIT_S is shortened.
+    `failing_s` counts from the first attempt, `refusals` are those that were answered and did not end the job. The
+    caller waits for the outcome: a `Retry-After` above CANCEL_WAIT_LIMIT_S is shortened.
     """
     left_s = CANCEL_LIMIT_S - failing_s
-    if left_s <= 0:
+    if left_s <= 0 or refusals >= MAX_CANCEL_REFUSALS:
         return None
     wait_s = min(max(failing_s, retry_after_s or 0.0, CANCEL_WAIT_S), CANCEL_WAIT_LIMIT_S)
     return max(math.ceil(min(wait_s, left_s)), 1)
