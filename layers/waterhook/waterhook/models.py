@@ -12,6 +12,11 @@ STATE_VERSION = 1
 MAX_ID_CHARS = 200
 # Longest message that is stored and published, far below the limits of SNS and DynamoDB.
 MAX_MESSAGE_CHARS = 2_000
+# Longest reason of a failed status request that the state of the loop carries.
+MAX_FAILURE_CHARS = 200
+# Largest output that is part of a record and a notification. A DynamoDB write unit is 1 KB, so past this size S3 is
+# cheaper; far below it the limits of all services on the way are kept.
+INLINE_BYTES = 32 * 1024
 
 # Longest word of the upstream that a message of ours quotes.
 MAX_WORD_CHARS = 60
@@ -136,6 +141,11 @@ class History:
     """Failed status requests in a row."""
     retry_after_s: float | None = None
     """`Retry-After` of the last answer."""
+    failure: str | None = None
+    """Why the last status request failed; None if it succeeded."""
+    unusable: int = 0
+    """Answers in a row that were a success and could not be used."""
+    unusable_since: float | None = None
     not_found: int = 0
     not_found_since: float | None = None
     progress: float | None = None
