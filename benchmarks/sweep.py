@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from functions.reconcile.app import Reconciler, WatchedResults
+from functions.reconcile.app import Reconciler
 from tests.model.dynamo import Table, refusal
 from tests.support.builders import MACHINE, SOURCE, running_record, settings
 from tests.support.clock import NOW, Clock
@@ -17,6 +17,7 @@ from waterhook.client import CancelAnswer
 from waterhook.polling import Poller
 from waterhook.record import SHARDS
 from waterhook.records import Records
+from waterhook.results import Results
 from waterhook.status import StatusDocument
 from waterhook.stopping import Stopper
 from waterhook.sweep import TURN_S, Executions, Sweeper, Unfinished
@@ -121,9 +122,9 @@ def recover(dead: int) -> Recovery:
     notifier = Notifier(
         records, calls, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
     )
-    results = WatchedResults("results")
+    results = Results("results")
     stopper = Stopper(calls, Poller(calls, results, settings(), clock))
-    reconciler = Reconciler(records, stopper, notifier, settings(), clock, clock.advance, results)
+    reconciler = Reconciler(records, stopper, notifier, settings(), clock, clock.advance)
     sweeper = Sweeper(
         records,
         Unfinished("executions", client),

@@ -18,6 +18,7 @@ from waterhook.results import Results
 from waterhook.routes import Routes
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.status import MAX_SHORT_STATUS_BYTES
 from waterhook.stopping import Stopper
 from waterhook.telemetry import Telemetry
 from waterhook.verdict import Notifier
@@ -44,7 +45,9 @@ def _wiring() -> FrontDoor:
             budget_s=BUDGET_S,
             watch=telemetry.called,
         )
-        poller = Poller(client, Results(settings.bucket), settings, time.time)
+        poller = Poller(
+            client, Results(settings.bucket), settings, time.time, limit_bytes=MAX_SHORT_STATUS_BYTES
+        )
         notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
         return Remote(records, client, Stopper(client, poller), notifier, time.time)
 

@@ -18,6 +18,7 @@ from waterhook.reasons import CancelReason, cancel_reason, dependency_fault, ste
 from waterhook.results import Results
 from waterhook.secrets import ApiKey
 from waterhook.settings import Settings
+from waterhook.status import MAX_SHORT_STATUS_BYTES
 from waterhook.stopping import CALL_BUDGET_S, Stopper
 from waterhook.telemetry import Telemetry
 
@@ -73,7 +74,7 @@ def _wiring() -> Canceller:
     key = ApiKey(settings.api_key_secret_arn)
     key.preload()
     client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.called)
-    poller = Poller(client, Results(settings.bucket), settings, time.time)
+    poller = Poller(client, Results(settings.bucket), settings, time.time, limit_bytes=MAX_SHORT_STATUS_BYTES)
     return Canceller(Stopper(client, poller), time.time)
 
 

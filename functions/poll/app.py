@@ -25,6 +25,9 @@ from waterhook.telemetry import Telemetry
 
 telemetry = Telemetry("poll", correlation_id_path="execution.arn")
 
+# For one status document. The rest of the function's 120 s is for checking and storing an output of 50 MiB.
+STATUS_BUDGET_S = 60.0
+
 
 class LateSaver:
     """Saves the upstream id that start could not save; polling itself writes no record."""
@@ -98,7 +101,7 @@ def _wiring() -> Wiring:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.preload()
-    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
+    client = WaterflaiClient(settings.base_url, key, budget_s=STATUS_BUDGET_S, watch=telemetry.called)
     poller = Poller(client, Results(settings.bucket), settings, time.time)
     # One client for the life of the container, made by the first poll.
     records = cache(lambda: Records(settings.table))

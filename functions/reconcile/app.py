@@ -11,13 +11,14 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook import aws
+from waterhook import aws, policy
 from waterhook.client import WaterflaiClient
-from waterhook.errors import ResultsUnavailable, UpstreamError, aws_code
+from waterhook.errors import DependencyUnavailable, UpstreamError, aws_code
 from waterhook.figures import Figure
 from waterhook.intake import Intake
 from waterhook.models import History, Job, Status, iso
 from waterhook.polling import Poller
+from waterhook.reasons import dependency_fault
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.results import Results
@@ -64,26 +65,6 @@ class Ended:
     error: str | None = None
 
 
-class WatchedResults(Results):
-    """The results bucket; it remembers a failure that the poller takes for a job that still runs."""
-
-    failure: ResultsUnavailable | None = None
-
-    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
-        """Return what Results.keep does, and raise what it raises."""
-        try:
-            return super().keep(execution_id, output_json)
-        except ResultsUnavailable as error:
-            self.failure = error
-            raise
-
-    def check(self) -> None:
-        """Raise the failure that was remembered, once."""
-        failure, self.failure = self.failure, None
-        if failure is not None:
-            raise failure
-
-
 class Reconciler:
     """Acts for the execution that owns the record and for no other; what is final and notified is left alone."""
 
@@ -95,10 +76,7 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
-        results: WatchedResults | None = None,
     ) -> None:
-        """Use as `results` what the stopper's poller stores outputs with."""
-        self._results = results
         self._records = records
         self._stopper = stopper
         self._notifier = notifier
@@ -161,7 +139,8 @@ class Reconciler:
     def _stopped(self, job: Job, outcome: Status, code: str, message: str) -> Job:
         """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer.
 
-        Raises ResultsUnavailable when it has completed and its output can't be stored: closed now, it would be lost.
+        Raises DependencyUnavailable when the key can't be read, or the output of a completed job can't be stored:
+        closed now, the outcome would be lost. That ends FAULT_LIMIT_S after the deadline.
         """
         began = job.history.started_at
         for attempt in range(CANCEL_ATTEMPTS):
@@ -174,10 +153,15 @@ class Reconciler:
             except UpstreamError as error:
                 telemetry.logger.warning("not cancelled", execution_id=job.execution_id, code=error.code)
                 continue
+            except DependencyUnavailable as error:
+                if self._clock() < job.deadline + policy.FAULT_LIMIT_S:
+                    raise
+                message = f"{message}; the job at Waterflai may go on: {dependency_fault(error)}"
+                return job.ended(outcome, code=code, message=message)
             if stopped.outcome.is_final:
                 return stopped
-            if self._results is not None:
-                self._results.check()
+            if stopped.history.faults:
+                raise DependencyUnavailable(stopped.history.fault_reason)
         return job.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
 
 
@@ -201,9 +185,9 @@ def _wiring() -> tuple[Reconciler, Sweeper, Executions]:
     records, states = Records(settings.table), aws.session().client("stepfunctions")
     executions = Executions(states, settings.state_machine_arn, time.time, time.sleep)
     notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
-    results = WatchedResults(settings.bucket)
-    stopper = Stopper(client, Poller(client, results, settings, time.time))
-    reconciler = Reconciler(records, stopper, notifier, settings, time.time, time.sleep, results)
+    # No later request can find a flawed document whole.
+    poller = Poller(client, Results(settings.bucket), settings, time.time, patient=False)
+    reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
     sweeper = Sweeper(
         records,
         Unfinished(settings.table, aws.session().client("dynamodb")),

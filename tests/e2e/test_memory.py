@@ -18,6 +18,7 @@ import pytest
 from local.runner import environment, sam
 from local.runner.client import StackClient
 from local.runner.files import locked
+from local.runner.services import SIMULATOR_API_KEY
 from tests.e2e.account import aws, physical
 from tests.support.server import Server, Step, reply
 from tests.support.waiting import PATIENCE_S
@@ -26,7 +27,7 @@ from waterhook.record import Record
 from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Defaults, Request
 from waterhook.results import INLINE_BYTES
 from waterhook.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES
-from waterhook.status import MAX_STATUS_BYTES
+from waterhook.status import MAX_OUTPUT_BYTES, MAX_SHORT_STATUS_BYTES
 
 pytestmark = [
     pytest.mark.e2e,
@@ -53,7 +54,17 @@ def status(size_bytes: int) -> bytes:
     return f'{{"status":"COMPLETED","final_output":{crowded(size_bytes - around)}}}'.encode()
 
 
-LARGEST = reply(200, status(MAX_STATUS_BYTES - 1024))
+LARGEST = reply(200, status(MAX_OUTPUT_BYTES))
+SHORT = reply(200, status(MAX_SHORT_STATUS_BYTES - 1024))
+DONE = b'{"status":"COMPLETED","final_output":'
+
+
+def text(key: str = "") -> bytes:
+    """A status document with the longest output: one text, which begins with a key."""
+    ducks = "\N{DUCK}".encode() * ((MAX_OUTPUT_BYTES - len(key) - 2) // 4)
+    return DONE + b'"' + key.encode() + ducks + b'"}'
+
+
 TOO_LATE = reply(200, {"cancelled": False, "previous_status": "COMPLETED"})
 STREAM = reply(
     200,
@@ -175,15 +186,17 @@ CASES = [
         [reply(200, {"status": "RUNNING"}), STREAM, reply(200, status(MAX_FOLLOWED_BYTES - 1024))],
         kept,
     ),
-    Case("poll", "6 MiB of status", poll, [LARGEST], kept),
+    Case("poll", "50 MiB of output: empty lists", poll, [LARGEST], kept),
+    Case("poll", "50 MiB of output: one text of four-byte characters", poll, [reply(200, text())], kept),
+    Case("poll", "50 MiB of output with the key in it", poll, [reply(200, text(SIMULATOR_API_KEY))], kept),
     Case(
         "poll",
-        "20 MiB of status",
+        "60 MiB of output",
         poll,
-        [reply(200, status(20 * 1024 * 1024))],
+        [reply(200, status(60 * 1024 * 1024))],
         lambda state: state["result"]["output_error"] == "too_large",
     ),
-    Case("cancel", "too late: 6 MiB of status", poll, [TOO_LATE, LARGEST], kept),
+    Case("cancel", "too late: 6 MiB of status", poll, [TOO_LATE, SHORT], kept),
     Case(
         "notify",
         "32 KiB of output, 4 KiB of metadata",
@@ -192,11 +205,11 @@ CASES = [
         lambda said: said["status"] == "COMPLETED",
     ),
     Case(
-        "reconcile", "too late: 6 MiB of status", reconcile, [TOO_LATE, LARGEST], lambda said: said["closed"]
+        "reconcile", "too late: 50 MiB of output", reconcile, [TOO_LATE, LARGEST], lambda said: said["closed"]
     ),
     Case("api", "240 KiB of request", accept, [LARGEST], said(202)),
     Case("api", "6 MiB of request", accept_too_much, [LARGEST], said(413)),
-    Case("api", "DELETE, too late: 6 MiB of status", cancel_by_api, [TOO_LATE, LARGEST], said(200)),
+    Case("api", "DELETE, too late: 6 MiB of status", cancel_by_api, [TOO_LATE, SHORT], said(200)),
 ]
 
 

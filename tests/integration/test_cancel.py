@@ -1,6 +1,7 @@
 """Cancel: what is overdue ends as TIMED_OUT, and a finished job is never called cancelled."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,18 @@ def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
     assert (got.outcome, got.next) == (Status.TIMED_OUT, Next.NOTIFY)
     assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
     assert (world.upstream.cancelled, world.upstream.asked) == ([UPSTREAM_ID], [])
+
+
+def test_the_outcome_of_an_overdue_job_names_why_its_status_was_not_known() -> None:
+    why = "HTTP 200, but its encoding br is not one we can read"
+    known = replace(job().history, errors=12, failure=why)
+    got = World([DONE], []).cancel(job(deadline=OVERDUE, history=known))
+    assert got.error == {
+        "code": "deadline",
+        "message": f"cancelled at its deadline; status requests that failed at last: 12, {why}",
+    }
+    by_caller = World([DONE], []).cancel(job(deadline=OVERDUE, history=known, cancel_requested=True))
+    assert by_caller.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
 REFUSALS: dict[str, Answer[CancelAnswer]] = {

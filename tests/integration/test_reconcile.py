@@ -32,7 +32,7 @@ from tests.support.server import Server, reply
 from waterhook import aws
 from waterhook.capacity import Capacity, Caps
 from waterhook.client import CancelAnswer
-from waterhook.errors import PerhapsAccepted, RecordConflict, Refused, ResultsUnavailable
+from waterhook.errors import DependencyUnavailable, KeyUnavailable, PerhapsAccepted, RecordConflict, Refused
 from waterhook.models import Status, iso
 from waterhook.polling import Poller
 from waterhook.record import Record
@@ -392,7 +392,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
     client = Slow(table.client, clock, each_s, hanging)
     records = table.records_over(client)
     s3: Any = Slow(bucket.client, clock, aws.longest_s(aws.UPLOADS), hanging)
-    results = app.WatchedResults(bucket.name, s3)
+    results = Results(bucket.name, s3)
     notifier = Notifier(
         records,
         cast("Any", Slow(topic.sns, clock, each_s, hanging)),
@@ -403,7 +403,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         capacity=Capacity(table.name, caps, cast("Any", client)),
     )
     stopper = Stopper(fake, Poller(fake, results, settings(), clock))
-    reconciler = app.Reconciler(records, stopper, notifier, settings(), clock, clock.advance, results)
+    reconciler = app.Reconciler(records, stopper, notifier, settings(), clock, clock.advance)
     # A start is under way when the closing begins: the way that takes most calls.
     table.put(running_record())
 
@@ -450,15 +450,35 @@ def test_an_output_that_the_bucket_does_not_take_keeps_its_record_open(
     refusing: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
     large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
     upstream = FakeUpstream(cancels=[Refused("refused", "409")], statuses=[large])
-    results = app.WatchedResults("results", refusing)
+    results = Results("results", refusing)
     notifier = Notifier(
         table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
     )
     stopper = Stopper(upstream, Poller(upstream, results, settings(), clock))
-    reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance, results)
-    with pytest.raises(ResultsUnavailable):
+    reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance)
+    with pytest.raises(DependencyUnavailable):
         reconciler.end(there, "ABORTED")
     assert (table.get(ID), topic.messages()) == (there, [])
+
+
+def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_after_its_deadline(
+    table: Table, topic: Topic, bucket: Bucket
+) -> None:
+    there = table.put(running_record())
+    clock = Clock(there.deadline + 6 * 3600 - 1)
+    upstream = FakeUpstream(cancels=[KeyUnavailable("the secret is empty")])
+    stopper = Stopper(upstream, Poller(upstream, Results("results"), settings(), clock))
+    notifier = Notifier(
+        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
+    )
+    reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance)
+    with pytest.raises(KeyUnavailable):
+        reconciler.end(there, "ABORTED")
+    clock.advance(1)
+    reconciler.end(there, "ABORTED")
+    error = table.only().error
+    assert error is not None
+    assert "may go on: the API key could not be read" in error["message"]
 
 
 # Throttled descriptions

@@ -481,7 +481,13 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Ta
         never_started(cancel_requested=iso(NOW)),
         replace(never_started(), source="events", caller=None),
     ],
-    ids=["a start was tried", "a slot was taken", "it waits for a slot", "a cancel was requested", "not by the API"],
+    ids=[
+        "a start was tried",
+        "a slot was taken",
+        "it waits for a slot",
+        "a cancel was requested",
+        "not by the API",
+    ],
 )
 def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
     table: Table, world: World, there: Record

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.builders import KEY, UPSTREAM_ID
+from tests.support.clock import NOW
 from tests.support.fakes import FakeKey
 from tests.support.server import (
     Server,
@@ -37,6 +38,7 @@ from waterhook.errors import (
     UpstreamError,
 )
 from waterhook.models import Status
+from waterhook.status import MAX_OUTPUT_BYTES, FlawedDocument
 
 STARTED = reply(202, {"execution_id": UPSTREAM_ID, "status_url": "https://elsewhere.test/x"})
 RUNNING = reply(200, {"status": "RUNNING"})
@@ -483,7 +485,7 @@ ECHOES: dict[str, Step] = {
     "in a length": raw(f"HTTP/1.1 200 OK\r\nContent-Length: {KEY}\r\n\r\n{{".encode()),
     "in a chunk": raw(HEAD + f"Transfer-Encoding: chunked\r\n\r\n{KEY}\r\n".encode()),
     "in no JSON": reply(200, f'{{"{KEY}'),
-    "in a name with depth": reply(200, f'{{"{KEY}":' + "[" * 30_000 + "]" * 30_000 + "}"),
+    "in a name with depth": reply(200, f'{{"{KEY}":' + "[" * 30_000 + "]" * 29_000 + "}"),
     "in a retry-after": reply(503, b"{}", {"Retry-After": KEY}),
 } | {
     # Clipping must not cut a key so that it is no longer recognised.
@@ -549,7 +551,9 @@ UNREADABLE = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in UNREADABLE if name != "digits without end"])
+@pytest.mark.parametrize(
+    "name", [name for name in UNREADABLE if name not in {"digits without end", "a bottomless document"}]
+)
 def test_a_status_that_cannot_be_read_is_an_answer_not_given(name: str) -> None:
     with Server([FAULTS[name]]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
@@ -562,23 +566,22 @@ def document_of(size_bytes: int) -> bytes:
     return frame[:-3] + b"x" * (size_bytes - len(frame)) + frame[-3:]
 
 
+SHORT_BYTES = 256 * 1024
+
+
 def test_a_status_of_the_limit_is_read_whole() -> None:
-    with Server([reply(200, document_of(MAX_STATUS_BYTES))]) as server:
+    frame = len(b'{"status":"COMPLETED","final_output":}')
+    with Server([reply(200, document_of(MAX_OUTPUT_BYTES + frame))]) as server:
         document = WaterflaiClient(server.url, FakeKey()).status("e")
     assert not document.too_large
-    assert len(document.final_output_json or "") == MAX_STATUS_BYTES - len(
-        b'{"status":"COMPLETED","final_output":}'
-    )
+    assert len(document.final_output_json or "") == MAX_OUTPUT_BYTES
 
 
-@pytest.mark.parametrize("size_bytes", [MAX_STATUS_BYTES + 1, 20 * 1024 * 1024])
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_status_beyond_the_limit_keeps_its_outcome_and_loses_its_output(
-    size_bytes: int, *, in_chunks: bool
-) -> None:
-    body = document_of(size_bytes)
+def test_a_status_beyond_a_short_limit_keeps_its_outcome_and_loses_its_output(*, in_chunks: bool) -> None:
+    body = document_of(SHORT_BYTES + 1)
     with Server([chunked(body) if in_chunks else reply(200, body)]) as server:
-        document = WaterflaiClient(server.url, FakeKey()).status("e")
+        document = WaterflaiClient(server.url, FakeKey()).status("e", limit_bytes=SHORT_BYTES)
     assert (document.outcome, document.too_large, document.final_output_json) == (
         Status.COMPLETED,
         True,
@@ -586,11 +589,66 @@ def test_a_status_beyond_the_limit_keeps_its_outcome_and_loses_its_output(
     )
 
 
+def test_of_a_status_beyond_the_largest_limit_the_fields_behind_the_output_are_read() -> None:
+    body = b'{"final_output":"' + b"x" * (MAX_STATUS_BYTES + 5_000_000)
+    body += b'","status":"COMPLETED","completed_at":"2026-01-01T00:00:00Z"}'
+    with Server([reply(200, body)]) as server:
+        document = WaterflaiClient(server.url, FakeKey()).status("e")
+    assert (document.outcome, document.completed_at) == (Status.COMPLETED, NOW)
+    assert (document.output_error, document.final_output_json) == ("too_large", None)
+
+
 def test_a_status_cut_in_the_middle_of_a_character_is_still_read() -> None:
     for shift in range(4):
-        body = b'{"status":"COMPLETED","final_output":{"t":"' + b"x" * shift + "🙂".encode() * 1_600_000
+        body = b'{"status":"COMPLETED","final_output":{"t":"' + b"x" * shift + "🙂".encode() * 70_000
         with Server([reply(200, body)]) as server:
-            assert WaterflaiClient(server.url, FakeKey()).status("e").outcome is Status.COMPLETED
+            status = WaterflaiClient(server.url, FakeKey()).status("e", limit_bytes=SHORT_BYTES)
+        assert status.outcome is Status.COMPLETED
+
+
+def flawed(*steps: Step, **options: Any) -> FlawedDocument:
+    with Server(list(steps)) as server, pytest.raises(FlawedDocument) as caught:
+        WaterflaiClient(server.url, FakeKey(), **options).status("e")
+    return caught.value
+
+
+DONE = '{"status":"COMPLETED","completed_at":"2026-01-01T00:00:00Z","final_output":'
+BROKEN: dict[str, Step] = {
+    "NaN in it": reply(200, DONE + '{"a":NaN}}', {"Retry-After": "7"}),
+    "a byte that is no UTF-8": reply(200, DONE.encode() + b'"\xff"}', {"Retry-After": "7"}),
+    "closed in it": reply(200, DONE + '{"a":', {"Retry-After": "7"}, length=5000, close=True),
+    "a chunk that is none": raw(
+        HEAD + b"Retry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\nzz\r\n" % (len(DONE) + 1, (DONE + "[").encode())
+    ),
+}
+
+
+@pytest.mark.parametrize("step", BROKEN.values(), ids=BROKEN)
+def test_an_outcome_whose_output_cannot_be_read_is_known_all_the_same(step: Step) -> None:
+    error = flawed(step)
+    assert (error.code, error.status, error.retry_after_s) == ("unusable_answer", 200, 7)
+    assert error.message == "HTTP 200 and COMPLETED, but the output is no valid JSON, or it breaks off"
+    document = error.document
+    assert (document.outcome, document.completed_at, document.output_error) == (
+        Status.COMPLETED,
+        NOW,
+        "unreadable",
+    )
+
+
+def test_an_output_that_takes_longer_than_the_call_is_too_slow() -> None:
+    slow = drip(b"1," * 1000, 0.05, head=HEAD + b"\r\n" + DONE.encode() + b"[")
+    began = time.monotonic()
+    assert flawed(slow, budget_s=1.0).document.output_error == "too_slow"
+    assert time.monotonic() - began < 30
+
+
+def test_an_answer_that_breaks_off_before_it_shows_an_outcome_is_no_answer() -> None:
+    for text in ('{"status":"RUNNING","progress":', '{"status":"RUNNING"}', '{"x":1', "<html>"):
+        with Server([reply(200, text, length=5000, close=True)]) as server:
+            error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+        assert (type(error), error.code, error.status) == (PerhapsAccepted, "no_answer", 200)
 
 
 def test_an_endless_error_is_not_read_to_its_end() -> None:

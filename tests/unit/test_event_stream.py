@@ -23,7 +23,7 @@ from waterhook.event_stream import MAX_WAITING_EVENTS, EventStream, StreamEnd, S
 from waterhook.figures import Asked, Call, Figure
 from waterhook.sse import MAX_LINE_BYTES
 
-KEY = "the-key"
+KEY = "the-key-of-the-stream"
 NEW_KEY = "the-new-key"
 
 
@@ -264,7 +264,7 @@ def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
     lines = request.split("\r\n")
     assert lines[0] == "GET /v1/executions/exec-1/stream HTTP/1.1"
     assert {
-        "X-API-Key: the-key",
+        "X-API-Key: the-key-of-the-stream",
         "Accept: text/event-stream",
         "Accept-Encoding: identity",
         "Cache-Control: no-cache",
@@ -719,7 +719,7 @@ def test_an_id_that_is_none_is_refused_before_anything_is_sent(serve: Serve) -> 
 
 # ---- The key --------------------------------------------------------------------------------------------------
 
-UNAUTHORIZED = plain(401, b'{"detail": "Invalid API key the-key"}')
+UNAUTHORIZED = plain(401, b'{"detail": "Invalid API key the-key-of-the-stream"}')
 
 
 def test_a_401_ends_the_stream_and_leaves_the_key_to_the_next_poll(serve: Serve) -> None:

@@ -21,7 +21,7 @@ from waterhook.errors import (
 from waterhook.models import Job, Next, Status, StreamHistory
 from waterhook.polling import Poller
 from waterhook.results import INLINE_BYTES, Results
-from waterhook.status import StatusDocument
+from waterhook.status import FlawedDocument, OutputError, StatusDocument
 
 MISSING = Refused("refused", "HTTP 404", status=404)
 
@@ -281,6 +281,89 @@ def test_the_time_a_question_takes_counts_as_waited() -> None:
     polling.clock.step_s = 25
     got = polling.poll(job(deadline=NOW + 49))
     assert got.next is Next.CANCEL
+
+
+# Documents that show the outcome and can't be read as a whole
+
+
+def flawed(**changes: Any) -> FlawedDocument:
+    known: dict[str, Any] = {"status": "COMPLETED", "output_error": OutputError.UNREADABLE, "is_flawed": True}
+    return FlawedDocument(200, StatusDocument(**known | changes))
+
+
+def test_an_outcome_without_a_readable_output_is_accepted_after_three_answers_over_ten_seconds() -> None:
+    polling = Polling(flawed(completed_at=NOW))
+    first = polling.poll()
+    assert (first.outcome, first.next, first.history.errors) == (Status.RUNNING, Next.WAIT, 1)
+    polling.clock.advance(9)
+    second = polling.poll(first)
+    assert not second.outcome.is_final
+    assert not polling.poll(second).outcome.is_final  # three of them, but not over ten seconds
+    polling.clock.advance(1)
+    third = polling.poll(second)
+    assert (third.outcome, third.next) == (Status.COMPLETED, Next.NOTIFY)
+    assert third.result == {"output_error": "unreadable", "completed_at": "2026-01-01T00:00:00.000Z"}
+
+
+def test_an_output_that_was_unreadable_once_is_used_when_it_is_read() -> None:
+    polling = Polling(flawed(), StatusDocument(status="COMPLETED", final_output_json="{}"))
+    assert polling.poll(polling.poll()).result == {"final_output_json": "{}"}
+
+
+def test_other_answers_in_between_begin_the_count_anew() -> None:
+    polling = Polling(flawed(), flawed(), FAULTS["500"], flawed(), flawed(), flawed())
+    got = job()
+    for seen in range(1, 6):
+        got = polling.poll(got)
+        assert not got.outcome.is_final, seen
+        polling.clock.advance(20)
+    assert polling.poll(got).outcome is Status.COMPLETED
+
+
+def test_a_flawed_document_is_accepted_before_its_job_is_removed() -> None:
+    assert Polling(flawed(cleanup_after=NOW + 60)).poll().outcome is Status.COMPLETED
+    assert Polling(flawed(cleanup_after=NOW + 61)).poll().outcome is Status.RUNNING
+
+
+def test_a_flawed_document_is_accepted_where_no_other_request_follows() -> None:
+    upstream = FakeUpstream(statuses=[flawed()])
+    poller = Poller(upstream, Results("none"), settings(), Clock(), patient=False)
+    assert poller.poll(job()).result["output_error"] == "unreadable"
+
+
+def test_a_flawed_document_of_a_failed_job_keeps_its_reason() -> None:
+    document = flawed(status="FAILED", error_message="no credit", output_error=None)
+    polling = Polling(document)
+    got = job()
+    while not got.outcome.is_final:
+        got = polling.poll(got)
+        polling.clock.advance(got.wait_seconds)
+    assert got.error == {"code": "failed", "message": "no credit"}
+    assert polling.clock.now - NOW < 60
+
+
+def test_an_output_behind_which_the_document_breaks_off_is_used() -> None:
+    polling = Polling(flawed(output_error=None, final_output_json='{"a":1}'))
+    got = polling.poll(job(history=history(unusable=5, unusable_since=NOW - 100)))
+    assert got.result == {"final_output_json": '{"a":1}'}
+
+
+def test_an_end_whose_time_was_not_read_ended_when_it_was_observed() -> None:
+    document = StatusDocument(status="COMPLETED", too_large=True, output_error=OutputError.TOO_LARGE)
+    assert Polling(document).poll().result == {
+        "output_error": "too_large",
+        "completed_at": "2026-01-01T00:00:00.000Z",
+    }
+
+
+def test_the_reason_of_the_last_failed_request_is_known_until_one_succeeds() -> None:
+    polling = Polling(FAULTS["500"], FAULTS["garbage"], StatusDocument(status="RUNNING"))
+    first = polling.poll()
+    second = polling.poll(first)
+    assert (first.history.failure, first.history.unusable) == ("HTTP 500", 0)
+    assert (second.history.failure, second.history.unusable) == ("HTTP 200, but not JSON", 1)
+    third = polling.poll(second)
+    assert (third.history.failure, third.history.unusable, third.history.unusable_since) == (None, 0, None)
 
 
 # Beside a follow

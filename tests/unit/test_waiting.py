@@ -6,7 +6,8 @@ from tests.support.builders import job, record
 from tests.support.clock import NOW
 from waterhook.errors import Unavailable
 from waterhook.models import Status, iso
-from waterhook.waiting import Reason, span, waits, without_job
+from waterhook.reasons import span
+from waterhook.waiting import Reason, waits, without_job
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,25 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.client import HTTPException
 
 import urllib3
 
 from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.json_values import Bytes
 from waterhook.models import clip
+from waterhook.scrubbing import Scrubber
 
 MAX_ANSWER_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
+# A body that is shortened is read up to so many times its limit.
+MAX_SKIPPED = 4
+# What urllib3's connections, http.client below them and the socket raise.
+BROKEN = (urllib3.exceptions.HTTPError, HTTPException, OSError)
 _MAX_DETAIL_CHARS = 300
 # 429, 503, and the answers of a CDN that did not reach the origin: 521 refused, 523 no route,
 # 525 and 526 TLS, 530 no address. 520, 522, 524 and 527 leave open whether the origin received the request.
@@ -29,13 +36,15 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes | bytearray = b""
+    body: Bytes = b""
     capped: bool = False
     """Whether the body went on after the limit."""
     fault: str | None = None
     """Why the body can't be read, if so."""
     is_whole: bool = False
     """Whether the body was read to its end, and the end is unambiguous."""
+    broken: Exception | None = None
+    """What ended the body early, if so; it holds what arrived before."""
 
     @property
     def is_success(self) -> bool:
@@ -53,45 +62,76 @@ def is_success(status: int) -> bool:
     return 200 <= status < 300  # noqa: PLR2004 - the successes of RFC 9110
 
 
-def read_answer(response: urllib3.BaseHTTPResponse, limit_bytes: int) -> Answer:
-    """Read at most `limit_bytes` of the body, counted after decoding, and never hold more than a chunk beyond them.
+type Shorten = Callable[[bytearray, Iterator[bytes]], bytearray]
 
-    Raises what urllib3 and the socket raise when the answer breaks off.
+
+def read_answer(
+    response: urllib3.BaseHTTPResponse,
+    limit_bytes: int,
+    scrubber: Scrubber,
+    shorten: Shorten | None = None,
+) -> Answer:
+    """Return an answer without the API key, which is removed here before anything of it is used.
+
+    Reads at most `limit_bytes` of the body, counted after decoding, and never holds more than a chunk beyond them.
+    A larger body is cut off at the limit, or with `shorten` it is what that returns for the body up to the limit and
+    the pieces that follow, of which there are at most MAX_SKIPPED of the limit.
+    Raises what urllib3 and the socket raise when the answer breaks off. With `shorten` that is in the answer.
     """
-    fault = fault_of(response)
-    if fault is not None:
+    if (fault := fault_of(response, scrubber)) is not None:
         return Answer(response.status, response.headers, fault=fault)
-    body = bytearray()
+    body, capped, broken = bytearray(), False, None
+    pieces = _pieces(response, MAX_SKIPPED * limit_bytes)
     try:
-        while chunk := response.read1(_CHUNK_BYTES, decode_content=True):
-            body += chunk
+        for piece in pieces:
+            body += piece
             if len(body) > limit_bytes:
-                del body[limit_bytes:]
-                return Answer(response.status, response.headers, body, capped=True)
+                capped = True
+                body = body[:limit_bytes] if shorten is None else shorten(body, pieces)
+                break
     except urllib3.exceptions.DecodeError:
-        return Answer(response.status, response.headers, fault=_encoding_fault(response, "broken"))
-    return Answer(response.status, response.headers, body, is_whole=_ends_clearly(response))
+        return Answer(response.status, response.headers, fault=_encoding_fault(response, scrubber, "broken"))
+    except BROKEN as error:
+        if shorten is None or not body:
+            raise
+        broken = error
+    return Answer(
+        response.status,
+        response.headers,
+        scrubber.clean(body),
+        capped=capped,
+        broken=broken,
+        is_whole=not capped and broken is None and _ends_clearly(response),
+    )
 
 
-def fault_of(response: urllib3.BaseHTTPResponse) -> str | None:
+def _pieces(response: urllib3.BaseHTTPResponse, limit_bytes: int) -> Iterator[bytes]:
+    """Yield the decoded body, until its end or more than `limit_bytes`."""
+    while limit_bytes > 0 and (piece := response.read1(_CHUNK_BYTES, decode_content=True)):
+        limit_bytes -= len(piece)
+        yield piece
+
+
+def fault_of(response: urllib3.BaseHTTPResponse, scrubber: Scrubber) -> str | None:
     """Return why the body of an answer can't be read, or None when it can."""
     headers = response.headers
     if response.status < HTTPStatus.OK:
         return "it is not a final answer"
     # http.client ignores any other list of transfer encodings, even one that ends in `chunked`.
     if (transfer := headers.get("Transfer-Encoding", "").strip().lower()) not in {"", "identity", "chunked"}:
-        return f"its transfer encoding is {clip(transfer, 40)}"
+        return f"its transfer encoding is {clip(scrubber.clean_text(transfer), 40)}"
     lengths = {part.strip() for part in headers.get("Content-Length", "0").split(",")}
     if len(lengths) > 1 or not _LENGTH.fullmatch(lengths.pop()):
         return "its Content-Length is not a number"
     encodings = [part.strip() for part in headers.get("Content-Encoding", "").lower().split(",")]
     if encodings not in ([""], ["identity"]) and not _ENCODINGS.issuperset(encodings):
-        return _encoding_fault(response, "not one we can read")
+        return _encoding_fault(response, scrubber, "not one we can read")
     return None
 
 
-def _encoding_fault(response: urllib3.BaseHTTPResponse, what: str) -> str:
-    return f"its encoding {clip(response.headers.get('Content-Encoding', ''), 40)} is {what}"
+def _encoding_fault(response: urllib3.BaseHTTPResponse, scrubber: Scrubber, what: str) -> str:
+    encoding = scrubber.clean_text(response.headers.get("Content-Encoding", ""))
+    return f"its encoding {clip(encoding, 40)} is {what}"
 
 
 def _ends_clearly(response: urllib3.BaseHTTPResponse) -> bool:
@@ -102,10 +142,9 @@ def _ends_clearly(response: urllib3.BaseHTTPResponse) -> bool:
     return not said_to_end and not (is_chunked and length) and "," not in (length or "")
 
 
-def error_of(answer: Answer, key: str) -> UpstreamError:
-    """Return the error for an answer that is no success. `key` is left out of its message."""
-    # In this order: a key that was cut in two would not be found.
-    detail = clip(_detail(answer).replace(key, "***"), _MAX_DETAIL_CHARS)
+def error_of(answer: Answer) -> UpstreamError:
+    """Return the error for an answer that is no success."""
+    detail = clip(_detail(answer), _MAX_DETAIL_CHARS)
     message = f"HTTP {answer.status}" + (f": {detail}" if detail else "")
     status, wait_s = answer.status, retry_after_s(answer)
     if status < HTTPStatus.OK:

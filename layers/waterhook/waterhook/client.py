@@ -8,15 +8,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-from waterhook.answers import MAX_ANSWER_BYTES, Answer, retry_after_s, unusable
+from waterhook.answers import MAX_ANSWER_BYTES, Answer, Shorten, retry_after_s, unusable
 from waterhook.connections import shared_ssl_context
 from waterhook.errors import InvalidRequest, UpstreamError
 from waterhook.event_stream import EventStream
 from waterhook.figures import Asked, Call, unwatched
 from waterhook.models import MAX_ID_CHARS, clip
 from waterhook.request import in_utf8
-from waterhook.status import FOREIGN, MAX_STATUS_BYTES, StatusDocument, is_foreign
-from waterhook.transport import KeySource, Transport
+from waterhook.status import (
+    FOREIGN,
+    MAX_STATUS_BYTES,
+    FlawedDocument,
+    OutputError,
+    StatusDocument,
+    is_foreign,
+    shortened,
+)
+from waterhook.transport import KeySource, Transport, is_timeout, no_answer
 
 __all__ = [
     "CALL_BUDGET_S",
@@ -85,20 +93,37 @@ class WaterflaiClient:
             return self._call("POST", f"{_path(chatbot_id)}/async", _started_id, body)
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
-        """Return the status document. Raises UpstreamError for any other answer; then the status is not known."""
+        """Return the status document. Of one above `limit_bytes` the part that was read is used.
+
+        With the largest limit, MAX_STATUS_BYTES, only the value that exceeds it is left out: it is skipped, and
+        what follows is read.
+        Raises FlawedDocument when the document shows an outcome and yet can't be read as a whole, and another
+        UpstreamError for any other answer; then the status is not known.
+        """
 
         def document(answer: Answer) -> StatusDocument:
+            cut = OutputError.TOO_LARGE if answer.capped else None
+            if answer.broken is not None:
+                cut = cut or (OutputError.TOO_SLOW if is_timeout(answer.broken) else OutputError.UNREADABLE)
             try:
-                # The cap may have cut a character in two; any other invalid UTF-8 is unusable.
-                text = answer.body.decode("utf-8-sig", "ignore" if answer.capped else "strict")
-                found = StatusDocument.from_text(text, capped=answer.capped, execution_id=execution_id)
+                found = StatusDocument.from_body(answer.body, cut=cut, execution_id=execution_id)
             except ValueError as error:
+                if answer.broken is not None:
+                    raise no_answer(answer.broken, answer.status) from error
                 raise unusable(answer.status, str(error)) from error
-            wait_s = retry_after_s(answer)
-            return found if wait_s is None else replace(found, retry_after_s=wait_s)
+            if answer.broken is not None and found.outcome is None:
+                raise no_answer(answer.broken, answer.status)
+            found = replace(found, retry_after_s=retry_after_s(answer))
+            if is_large and found.too_large and found.status is None:
+                raise unusable(answer.status, f"more than {limit_bytes} bytes without a status")
+            if found.is_flawed:
+                raise FlawedDocument(answer.status, found)
+            return found
 
+        is_large = limit_bytes >= MAX_STATUS_BYTES
+        shorten = shortened if is_large else None
         with self._watched(Asked.STATUS):
-            return self._call("GET", _path(execution_id), document, limit_bytes=limit_bytes)
+            return self._call("GET", _path(execution_id), document, limit_bytes=limit_bytes, shorten=shorten)
 
     def cancel(self, execution_id: str) -> CancelAnswer:
         """Cancel an execution and return the answer. Raises UpstreamError for anything but a success."""
@@ -160,9 +185,12 @@ class WaterflaiClient:
         read: Callable[[Answer], T],
         body: bytes | None = None,
         limit_bytes: int = MAX_ANSWER_BYTES,
+        shorten: Shorten | None = None,
     ) -> T:
         budget_s = self._budget_s or CALL_BUDGET_S
-        return self._http.call(method, path, body, read=read, budget_s=budget_s, limit_bytes=limit_bytes)
+        return self._http.call(
+            method, path, body, read=read, budget_s=budget_s, limit_bytes=limit_bytes, shorten=shorten
+        )
 
 
 def _started_id(answer: Answer) -> str:

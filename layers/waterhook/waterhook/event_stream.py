@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from waterhook.answers import unusable
 from waterhook.errors import PerhapsAccepted, StreamOverflow, UpstreamError
 from waterhook.figures import Asked, Call
 from waterhook.models import MAX_ID_CHARS, clip
+from waterhook.scrubbing import Scrubber
 from waterhook.sse import Decoder, Event
 from waterhook.status import is_foreign
 from waterhook.transport import ByteStream
@@ -131,9 +132,14 @@ class EventStream:
         with closing(body.pieces()) as pieces:
             for piece in pieces:
                 for event in decoder.feed(piece):
-                    known = stream_event(event, self._execution_id)
+                    known = stream_event(_scrubbed(event, body.scrubber), self._execution_id)
                     if known is not None:
                         self._events.put(known, timeout=max(body.ends_at - time.monotonic(), 0.0))
+
+
+def _scrubbed(event: Event, scrubber: Scrubber) -> Event:
+    """Return an event without the API key, which is removed before anything of it is used."""
+    return replace(event, type=scrubber.clean_text(event.type), data=scrubber.clean_text(event.data))
 
 
 def stream_event(event: Event, execution_id: str) -> StreamEvent | None:

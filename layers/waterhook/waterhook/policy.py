@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from waterhook.errors import DependencyUnavailable, ResultsUnavailable, UpstreamError
-from waterhook.models import History, Next, StreamHistory, clip
+from waterhook.models import MAX_FAILURE_CHARS, History, Next, StreamHistory, clip
 from waterhook.status import StatusDocument
 
 # Step Functions ends an execution at 25,000 history events. This much is planned with. With start, cancel and notify
@@ -57,6 +57,13 @@ CLEANUP_MARGIN_S = 5.0
 # 404 means "gone" only after this many in a row over this long: right after a start it may be replication delay.
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
+# A document that shows the outcome and can't be read as a whole is accepted after so many unusable answers in a row
+# over this long: a transfer that broke off once may succeed. It is accepted earlier if the job is removed within:
+FLAWED_AFTER_COUNT = 3
+FLAWED_AFTER_S = 10.0
+FLAWED_CLEANUP_S = 60.0
+# An answer is unusable if it is a success without content that can be used, or if it breaks off.
+_UNUSABLE = {"unusable_answer", "no_answer"}
 
 # An unknown status with `completed_at` ends a job after this many polls in a row over this long. They come at least
 # this often.
@@ -297,6 +304,9 @@ def answered(history: History, document: StatusDocument, now: float) -> History:
         polled_at=now,
         errors=0,
         retry_after_s=document.retry_after_s,
+        failure=None,
+        unusable=0,
+        unusable_since=None,
         not_found=0,
         not_found_since=None,
         cleanup_after=document.cleanup_after,
@@ -309,12 +319,16 @@ def answered(history: History, document: StatusDocument, now: float) -> History:
 def not_answered(history: History, error: UpstreamError, now: float) -> History:
     """Return the history after a failed status request. Only an unbroken row of 404 counts toward LOST."""
     missing = error.status == 404  # noqa: PLR2004 - Not Found
+    unusable = error.code in _UNUSABLE and error.status is not None
     return replace(
         _key_read(history),
         status_requests=history.status_requests + 1,
         polled_at=now,
         errors=history.errors + 1,
         retry_after_s=error.retry_after_s,
+        failure=clip(error.message, MAX_FAILURE_CHARS),
+        unusable=history.unusable + 1 if unusable else 0,
+        unusable_since=(history.unusable_since or now) if unusable else None,
         not_found=history.not_found + 1 if missing else 0,
         not_found_since=(history.not_found_since or now) if missing else None,
     )
@@ -347,6 +361,14 @@ def has_ended(history: History, now: float) -> bool:
     """Whether an unknown status has come with `completed_at` often and long enough to be a final one."""
     since = history.ended_since
     return since is not None and history.ended_polls >= ENDED_AFTER_COUNT and now - since >= ENDED_AFTER_S
+
+
+def accepts_flawed(history: History, cleanup_after: float | None, now: float) -> bool:
+    """Whether a document that shows the outcome, but is flawed, is to be accepted as it is."""
+    since = history.unusable_since
+    if cleanup_after is not None and cleanup_after - now <= FLAWED_CLEANUP_S:
+        return True
+    return since is not None and history.unusable >= FLAWED_AFTER_COUNT and now - since >= FLAWED_AFTER_S
 
 
 def follow_refused(history: History, now: float) -> History:

@@ -12,7 +12,7 @@ from waterhook.policy import Limits
 from waterhook.reasons import cancel_reason, lasting_fault
 from waterhook.results import Results
 from waterhook.settings import Settings
-from waterhook.status import MAX_STATUS_BYTES, StatusDocument
+from waterhook.status import MAX_STATUS_BYTES, FlawedDocument, OutputError, StatusDocument
 
 
 class StatusSource(Protocol):
@@ -36,8 +36,13 @@ class Poller:
         clock: Callable[[], float],
         *,
         limit_bytes: int = MAX_STATUS_BYTES,
+        patient: bool = True,
     ) -> None:
-        """A document larger than `limit_bytes` is left to the poll function, which has more memory."""
+        """A document larger than `limit_bytes` is left to the poll function, which has more memory and time.
+
+        A flawed document is accepted once it was read several times; where that can't be, set `patient` to False.
+        """
+        self._patient = patient
         self._limit_bytes = limit_bytes
         self._source = source
         self._results = results
@@ -112,6 +117,10 @@ class Poller:
         """Return the job after a failed status request: LOST after 404 for long enough."""
         now = self._clock()
         job = replace(job, next=Next.FOLLOW, history=policy.not_answered(job.history, error, now))
+        if isinstance(error, FlawedDocument) and (document := error.document).outcome is not None:
+            cleanup_after = document.cleanup_after
+            if not self._patient or policy.accepts_flawed(job.history, cleanup_after, now):
+                return self._ended(job, document, document.outcome)
         if not policy.is_lost(job.history, now):
             return job
         message = "Waterflai no longer knows this execution"
@@ -126,7 +135,9 @@ class Poller:
         return job.ended(Status.FAILED, code="upstream_status", message=message, completed_at=completed_at)
 
     def _ended(self, job: Job, document: StatusDocument, outcome: Status) -> Job:
-        completed_at = iso(document.completed_at)
+        # Where the end of the document was not read, the time at which its outcome was first observed here.
+        is_cut = document.completed_at is None and document.output_error is not None
+        completed_at = iso(self._clock() if is_cut else document.completed_at)
         if outcome is Status.FAILED:
             message = document.error_message or "Waterflai gave no reason"
             return job.ended(outcome, code="failed", message=message, completed_at=completed_at)
@@ -143,7 +154,8 @@ class Poller:
 
     def _completed(self, job: Job, document: StatusDocument, completed_at: str | None) -> Job:
         if document.final_output_json is None:
-            why = "too_large" if document.too_large else "missing"
+            default = OutputError.TOO_LARGE if document.too_large else OutputError.MISSING
+            why = document.output_error or default
             return job.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
         try:
             kept = self._results.keep(job.execution_id, document.final_output_json)

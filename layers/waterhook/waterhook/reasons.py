@@ -69,6 +69,8 @@ def _notes(history: History, now: float) -> list[str]:
     if history.unknown_status is not None:
         word = clip(history.unknown_status, MAX_WORD_CHARS)
         notes.append(f"Waterflai's last status, {word!r}, is not known")
+    if history.failure is not None:
+        notes.append(f"status requests that failed at last: {history.errors}, {history.failure}")
     if history.faults:
         notes.append(lasting_fault(history, now))
     return notes

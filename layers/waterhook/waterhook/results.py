@@ -8,12 +8,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import aws
 from waterhook.errors import ResultsUnavailable
+from waterhook.json_values import Bytes
+from waterhook.models import INLINE_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# A DynamoDB write unit is 1 KB, so past this size S3 is cheaper; far below it every hop's limit is kept.
-INLINE_BYTES = 32 * 1024
+__all__ = ["INLINE_BYTES", "LINK_SECONDS", "Results"]
+
 LINK_SECONDS = 3600
 
 
@@ -33,17 +35,25 @@ class Results:
             self._given = aws.session().client("s3", config=config)
         return self._given
 
-    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+    def keep(self, execution_id: str, output_json: str | Bytes) -> dict[str, str]:
         """Return `final_output_json` for a small output, `output_ref` (an S3 URI) for one that was stored.
 
+        An output in bytes is always stored. A second call with the same id replaces the object.
         Raises ResultsUnavailable when the bucket does not take it.
         """
-        body = output_json.encode("utf-8", "replace")
-        if len(body) <= INLINE_BYTES:
-            return {"final_output_json": output_json}
+        body = output_json
+        if isinstance(output_json, str):
+            body = output_json.encode("utf-8", "replace")
+            if len(body) <= INLINE_BYTES:
+                return {"final_output_json": output_json}
         key = f"executions/{execution_id}/final_output.json"
         try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,  # type: ignore[arg-type]  # botocore takes a bytearray, and only its stubs do not
+                ContentType="application/json",
+            )
         except (ClientError, BotoCoreError) as error:
             message = f"{key}: the output could not be stored: {type(error).__name__}"
             raise ResultsUnavailable(message) from error

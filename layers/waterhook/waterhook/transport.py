@@ -6,15 +6,16 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPException
 from typing import Protocol
 from weakref import finalize
 
 import urllib3
 
 from waterhook.answers import (
+    BROKEN,
     MAX_ANSWER_BYTES,
     Answer,
+    Shorten,
     error_of,
     fault_of,
     is_success,
@@ -25,12 +26,11 @@ from waterhook.answers import (
 from waterhook.connections import Connection, NotConnected, connection_to
 from waterhook.errors import PerhapsAccepted, Unavailable, UpstreamError
 from waterhook.models import clip
+from waterhook.scrubbing import Scrubber
 
 # Servers and the network in between drop idle connections after a minute or more, some of them silently.
 MAX_IDLE_S = 55.0
 _PIECE_BYTES = 16 * 1024
-# What urllib3's connections, http.client below them and the socket raise.
-_BROKEN = (urllib3.exceptions.HTTPError, HTTPException, OSError)
 
 
 class KeySource(Protocol):
@@ -45,7 +45,10 @@ class KeySource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One attempt. `ends_at` is on the monotonic clock; `limit_bytes` limits the body of the answer."""
+    """One attempt. `ends_at` is on the monotonic clock; `limit_bytes` limits the body of the answer.
+
+    With `shorten` a longer body is shortened, and an answer that breaks off is returned as far as it came.
+    """
 
     method: str
     path: str
@@ -53,6 +56,7 @@ class _Request:
     key: str
     ends_at: float
     limit_bytes: int
+    shorten: Shorten | None
 
     @property
     def may_repeat(self) -> bool:
@@ -86,6 +90,7 @@ class Transport:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other."""
         self._base_url = base_url
         self._key = key
+        self._scrubber = Scrubber()
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._kept: list[tuple[Connection, float]] = []
@@ -100,16 +105,20 @@ class Transport:
         read: Callable[[Answer], T],
         budget_s: float,
         limit_bytes: int = MAX_ANSWER_BYTES,
+        shorten: Shorten | None = None,
     ) -> T:
         """Return the result of `read` for a successful answer. A second attempt is made only with a rotated key.
 
-        Reads `limit_bytes` of the answer and ends within `budget_s`. Raises UpstreamError for any other answer;
-        `read` raises it for a success that can't be used. The connection is then closed.
+        Reads `limit_bytes` of the answer and ends within `budget_s`. With `shorten`, `read` may get an answer that
+        broke off; see `read_answer`. Raises UpstreamError for any other answer; `read` raises it for a success that
+        can't be used. The connection is then closed.
         """
         ends_at = time.monotonic() + budget_s
         is_second = False
         while True:
-            request = _Request(method, path, body, self._key.get(), ends_at, limit_bytes)
+            key = self._key.get()
+            self._scrubber.learn(key)
+            request = _Request(method, path, body, key, ends_at, limit_bytes, shorten)
             with self._exchange(request) as answer:
                 if answer.is_success:
                     try:
@@ -120,7 +129,7 @@ class Transport:
                         error.retry_after_s = retry_after_s(answer)
                         raise
             if answer.status != HTTPStatus.UNAUTHORIZED or is_second or not self._key.refresh():
-                raise error_of(answer, request.key)
+                raise error_of(answer)
             if time.monotonic() >= ends_at:
                 message = "HTTP 401, and no time was left to use the key that was read again"
                 raise Unavailable("unavailable", message, status=answer.status)
@@ -134,10 +143,11 @@ class Transport:
         Raises Unavailable when no connection comes about.
         """
         key = self._key.get()
+        self._scrubber.learn(key)
         connection = self._connect(ends_at)
         connection.timeout = idle_timeout_s
         headers = _headers(key, media_type) | {"Cache-Control": "no-cache"}
-        return ByteStream(connection, path, headers, key, media_type, ends_at, limit_bytes)
+        return ByteStream(connection, path, headers, self._scrubber, media_type, ends_at, limit_bytes)
 
     @contextmanager
     def _exchange(self, request: _Request) -> Iterator[Answer]:
@@ -166,13 +176,13 @@ class Transport:
             try:
                 answer = self._send(kept, request, is_kept=True)
             except _ClosedWhileIdle as error:
-                lost: UpstreamError = _no_answer(error.__cause__)
+                lost: UpstreamError = no_answer(error.__cause__)
             else:
                 if answer.status != HTTPStatus.REQUEST_TIMEOUT:
                     return kept, answer
                 # What some servers send on a connection that was idle for too long, instead of closing it.
                 kept.close()
-                lost = error_of(answer, request.key)
+                lost = error_of(answer)
             if time.monotonic() >= request.ends_at:
                 raise lost
         connection = self._connect(request.ends_at)
@@ -187,15 +197,17 @@ class Transport:
             _transmit(connection, request.method, request.path, request.body, request.headers)
             with closing(connection.getresponse()) as response:
                 status = response.status
-                limit_bytes = request.limit_bytes if is_success(status) else MAX_ANSWER_BYTES
+                limit_bytes, shorten = request.limit_bytes, request.shorten
+                if not is_success(status):
+                    limit_bytes, shorten = MAX_ANSWER_BYTES, None
                 connection.opened.allow(limit_bytes)
-                return read_answer(response, limit_bytes)
-        except _BROKEN as error:
+                return read_answer(response, limit_bytes, self._scrubber, shorten)
+        except BROKEN as error:
             received_bytes = connection.opened.received_bytes
             connection.close()
             if is_kept and not received_bytes and not isinstance(error, TimeoutError):
                 raise _ClosedWhileIdle from error
-            raise _no_answer(error, status) from error
+            raise no_answer(error, status) from error
         except BaseException:
             connection.close()
             raise
@@ -215,7 +227,8 @@ class Transport:
         try:
             connection.connect()
         except NotConnected as error:
-            raise Unavailable("unreachable", f"no connection: {clip(str(error), 300)}") from error
+            why = clip(self._scrubber.clean_text(str(error)), 300)
+            raise Unavailable("unreachable", f"no connection: {why}") from error
         return connection
 
 
@@ -227,7 +240,7 @@ class ByteStream:
         connection: Connection,
         path: str,
         headers: dict[str, str],
-        key: str,
+        scrubber: Scrubber,
         media_type: str,
         ends_at: float,
         limit_bytes: int,
@@ -240,7 +253,8 @@ class ByteStream:
         self._held = connection.opened.hold()
         self._path = path
         self._headers = headers
-        self._key = key
+        self.scrubber = scrubber
+        """For what the pieces are decoded to: a key may be cut in two by them."""
         self._media_type = media_type
         self.ends_at = ends_at
         self._limit_bytes = limit_bytes
@@ -272,15 +286,15 @@ class ByteStream:
                     yield piece
         except urllib3.exceptions.DecodeError as error:
             raise unusable(status or 0, "its encoding is broken") from error
-        except _BROKEN as error:
+        except BROKEN as error:
             if time.monotonic() < self.ends_at:
-                self.is_idle = isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
-                raise _no_answer(error, status) from error
+                self.is_idle = is_timeout(error)
+                raise no_answer(error, status) from error
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
         if not is_success(response.status):
-            raise error_of(read_answer(response, MAX_ANSWER_BYTES), self._key)
-        if (fault := fault_of(response)) is not None:
+            raise error_of(read_answer(response, MAX_ANSWER_BYTES, self.scrubber))
+        if (fault := fault_of(response, self.scrubber)) is not None:
             raise unusable(response.status, fault)
         if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != self._media_type:
             raise unusable(response.status, f"not {self._media_type}")
@@ -321,7 +335,13 @@ def _transmit(
             raise
 
 
-def _no_answer(error: BaseException | None, status: int | None = None) -> PerhapsAccepted:
+def is_timeout(error: BaseException) -> bool:
+    """Return whether nothing arrived for too long, or the time of the call is over."""
+    return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
+
+
+def no_answer(error: BaseException | None, status: int | None = None) -> PerhapsAccepted:
+    """Return the error for an answer that did not come, or broke off after its head."""
     what = "no answer" if status is None else "the answer broke off"
     return PerhapsAccepted("no_answer", f"{what}: {type(error).__name__}", status=status)
 
