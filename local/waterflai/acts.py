@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local.waterflai.connection import CDN_PHRASES, KEEP_ALIVE_S, connection_of
-from local.waterflai.documents import RUNNING, reshaped
+from local.waterflai.documents import RUNNING, echoing, invalid, reshaped
 from local.waterflai.encodings import encoding
 from local.waterflai.exchange import JsonResponse
 from local.waterflai.faults import Met, Operation
@@ -25,10 +25,12 @@ from local.waterflai.kinds import (
     DocumentKind,
     Drip,
     Early,
+    EchoKey,
     EmptyAnswer,
     Encoded,
     Ends,
     Interim,
+    InvalidOutput,
     LateKind,
     Redirect,
     Reset,
@@ -55,7 +57,7 @@ def answer(request: Request, met: Met | None, process: Process, over: asyncio.Ev
     if met is None:
         return process()
     if not isinstance(met.kind, Early):
-        return _altered(met.kind, met, process(), over)
+        return _altered(met.kind, met, process(), over, request.headers.get("X-API-Key", ""))
     # A stalled request that is not processed yet will be, once its time has come.
     honest = process() if met.kind.processed else _Later(process)
     match met.kind:
@@ -69,7 +71,7 @@ def answer(request: Request, met: Met | None, process: Process, over: asyncio.Ev
             return Response(status_code=code, headers={"Location": to + request.scope["raw_path"].decode()})
 
 
-def _altered(kind: LateKind, met: Met, honest: Response, over: asyncio.Event) -> Response:
+def _altered(kind: LateKind, met: Met, honest: Response, over: asyncio.Event, key: str) -> Response:
     if isinstance(kind, TransferKind):
         return Held(_transferring(kind, honest), over)
     if met.fault.on is Operation.STREAM:  # the events are already as it has them
@@ -77,16 +79,24 @@ def _altered(kind: LateKind, met: Met, honest: Response, over: asyncio.Event) ->
     if isinstance(kind, DocumentKind):
         document = reshaped(kind, json.loads(bytes(honest.body)), met.turn)
         return JsonResponse(document, honest.status_code)
-    return _answering_otherwise(kind, honest)
+    return _answering_otherwise(kind, honest, key)
 
 
-def _answering_otherwise(kind: LateKind, honest: Response) -> Response:
+def _json(body: bytes, honest: Response) -> Response:
+    return Response(body, honest.status_code, media_type=JsonResponse.media_type)
+
+
+def _answering_otherwise(kind: LateKind, honest: Response, key: str) -> Response:
     match kind:
         case EmptyAnswer(code=code):
             return Response(status_code=code)
         case SlowDown(retry_after=retry_after) if json.loads(bytes(honest.body))["status"] in RUNNING:
             honest.headers["Retry-After"] = retry_after
             return honest
+        case InvalidOutput(how=how):
+            return _json(invalid(how, bytes(honest.body)), honest)
+        case EchoKey(form=form):
+            return _json(echoing(form, json.loads(bytes(honest.body)), key), honest)
         case Truncated():
             body = bytes(honest.body)
             return Response(body[: len(body) // 2], honest.status_code, media_type=JsonResponse.media_type)

@@ -44,7 +44,7 @@ _OVERRIDES: Mapping[str, Reader] = {
     "nodes": integer(1, 1000),
     "outcome": one_of(Outcome),
     "output": as_object,
-    # Above what a careful client accepts (6 MiB), so that it can be seen to refuse.
-    "output_kib": integer(0, 16 * 1024),
+    # Above what a careful client accepts (50 MiB), so that it can be seen to refuse.
+    "output_kib": integer(0, 64 * 1024),
     "faults": read_faults,
 }

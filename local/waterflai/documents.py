@@ -1,14 +1,18 @@
 """What faults make of a JSON document, purely: the document goes in, another comes out."""
 
+import json
+from base64 import b64encode
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from local.waterflai.kinds import (
     CleanupSoon,
     DocumentKind,
     ForeignDocument,
     ForeignUrls,
+    Form,
     Huge,
+    Invalid,
     Lag,
     Missing,
     NoOutput,
@@ -20,7 +24,7 @@ from local.waterflai.kinds import (
     UnknownStatus,
     WrongTypes,
 )
-from local.waterflai.wire import Object
+from local.waterflai.wire import Object, write_json
 
 _MIB = 1024 * 1024
 
@@ -51,6 +55,29 @@ def reshaped(kind: DocumentKind, document: Object, turn: int) -> Object:  # noqa
             return {name: each for name, each in document.items() if name != "final_output"}
         case CleanupSoon() | Lag() | ForeignDocument() | PipelinedDocument() | NotFoundFor():
             return document  # it is made so where the execution is known
+
+
+def invalid(how: Invalid, body: bytes) -> bytes:
+    """Return the bytes of a document with an output that is no JSON, and a reason that is no UTF-8."""
+    if how is Invalid.NAN:
+        return body.replace(b'"final_output":{', b'"final_output":{"invalid":NaN,')
+    body = body.replace(b'"final_output":{', b'"final_output":{"invalid":"\xff",')
+    return body.replace(b'"error_message":"', b'"error_message":"\xff')
+
+
+def echoing(form: Form, document: Object, key: str) -> bytes:
+    """Return the bytes of a document with `key` in its output and in every text but status, times and id."""
+    written = {Form.URL: quote(key, safe=""), Form.BASE64: b64encode(f"key={key}".encode()).decode()}.get(
+        form, key
+    )
+    mark = "<the key>"
+    marked = document | dict.fromkeys(("current_node", "error_message", "execution_source"), mark)
+    if isinstance(document.get("final_output"), dict):
+        marked["final_output"] = {**document["final_output"], "echo": mark, mark: [mark]}
+    text = json.dumps(written)[1:-1]
+    if form is Form.ESCAPED:
+        text = "".join(f"\\u{ord(char):04x}" for char in written)
+    return write_json(marked).replace(mark.encode(), text.encode())
 
 
 def _wrong(value: Any) -> Any:

@@ -202,6 +202,36 @@ class PipelinedDocument:
     pause_seconds: float = 0.0
 
 
+class Invalid(StrEnum):
+    """What makes an output no JSON."""
+
+    NAN = "nan"
+    BAD_BYTE = "bad_byte"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvalidOutput:
+    """The output of a completed job is no JSON, or the reason of a failed one no UTF-8. All else is honest."""
+
+    how: Invalid = Invalid.NAN
+
+
+class Form(StrEnum):
+    """The forms in which a key may be echoed."""
+
+    PLAIN = "plain"
+    URL = "url"
+    BASE64 = "base64"
+    ESCAPED = "escaped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoKey:
+    """The key that the client has sent is in every text of the document and in the output, in one `form`."""
+
+    form: Form = Form.PLAIN
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowDown:
     """An honest answer about a job that isn't over has a `Retry-After`."""
@@ -377,6 +407,8 @@ DocumentKind = (
 
 TransferKind = Drip | CutOff | Interim | ClosesIdle | Encoded | Bomb
 
-LateKind = TransferKind | Truncated | SlowDown | EmptyAnswer | DocumentKind | StreamKind
+LateKind = (
+    TransferKind | Truncated | SlowDown | EmptyAnswer | InvalidOutput | EchoKey | DocumentKind | StreamKind
+)
 
 Kind = Reset | Stall | StatusCode | Redirect | LateKind

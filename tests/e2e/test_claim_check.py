@@ -33,16 +33,16 @@ def output_upstream(stack: StackClient, upstream_id: str) -> bytes:
     return text[start:end].encode()
 
 
-def test_five_megabytes_arrive_whole_by_reference_and_by_link(stack: StackClient) -> None:
+def test_ten_mebibytes_arrive_whole_by_reference_and_by_link(stack: StackClient) -> None:
     simulate = {
-        "output_kib": 5 * KIB,
+        "output_kib": 10 * KIB,
         "seconds": 0.2,
         "output": {"answer": f"{DUCK} 12345678901234567890.10"},
     }
     execution_id = stack.submit("big-output", {"simulate": simulate})
     event = stack.wait_for_notification(execution_id)
     made = output_upstream(stack, event["data"]["waterflai_execution_id"])
-    assert len(made) >= 5 * KIB * KIB
+    assert len(made) >= 10 * KIB * KIB
     place = urlsplit(event["dataref"])
     stored = aws(stack, "s3").get_object(Bucket=place.netloc, Key=place.path[1:])["Body"].read()
     document = stack.get(execution_id).json()

@@ -1,6 +1,7 @@
 """The API key is where it belongs and nowhere else, also when it changes; the customer's data is in no log."""
 
 import uuid
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.e2e
 NO_STREAM = {"on": "stream", "kind": "status_code", "code": 404}
 # Whoever polls can't tell from it when the end will be, and goes on asking.
 # A status that fails while the job runs: after the third failure the job is polled from the Wait state.
+ECHO = {"on": "status", "kind": "echo_key"}
 DOWN = {"on": "status", "kind": "status_code", "code": 503, "when": "running"}
 # All eight but LOST, which takes a minute of 404.
 OUTCOMES = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "REJECTED", "UNCERTAIN", "ERROR"}
@@ -73,9 +75,11 @@ def ended_in_every_way(stack: StackClient, key: str, data: str) -> dict[str, str
     ids = [submit("endless", timeout_seconds=12)]
     # Its start comes first: on a busy machine ten cold starts at once outlast a short deadline.
     until(lambda: started(stack, ids[0]))
-    polled = submit("support-chat", {"seconds": 2, "output": {"answer": data}, "faults": [NO_STREAM]})
-    ids += [polled, submit("instant", {"output": {"answer": data}}), submit("always-fails")]
-    ids += [submit("big-output", {"output": {"answer": [data] * 2000}}), submit("no-such-chatbot")]
+    polled = submit("support-chat", {"seconds": 2, "output": {"answer": data}, "faults": [NO_STREAM, ECHO]})
+    ids += [polled, submit("instant", {"output": {"answer": data}, "faults": [{**ECHO, "form": "escaped"}]})]
+    ids += [submit("always-fails", {"faults": [ECHO]}), submit("no-such-chatbot")]
+    large = {"output": {"answer": [data] * 2000}, "faults": [{**ECHO, "form": "base64"}]}
+    ids.append(submit("big-output", large))
     ids += [submit("cancelled-upstream"), submit("answer-lost")]
     until(lambda: all(started(stack, execution_id) for execution_id in ids))
     with key_echoed(stack, key):
@@ -130,6 +134,8 @@ def test_the_key_is_in_nothing_that_the_stack_wrote_and_the_customers_data_in_no
         f"\n{len(traces)} texts, {sum(len(text) for _, text in traces)} characters; the data is in {dict(kept)}"
     )
     assert places(traces, key) == {}
+    # As it is in the base64 of `key=` and the key, where that begins a group of three bytes after two others.
+    assert places(traces, b64encode(f"key={key}".encode()).decode()[8:40]) == {}
     # The same search finds what was put there for it, wherever docs/security.md says, so it is not blind.
     assert kept.keys() - {"file ministack.log"} == {
         "history",

@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import logging
+import math
 import re
 import socket
 import sys
@@ -486,6 +487,9 @@ def is_elsewhere(accepted: dict[str, str]) -> bool:
         ("status", on("status", "unknown_status", status=""), lambda told: told["status"] == ""),
         ("status", on("status", "no_output"), lambda told: told["status"] == "COMPLETED"),
         ("status", on("status", "no_output"), lambda told: "final_output" not in told),
+        ("status", on("status", "invalid_output"), lambda told: math.isnan(told["final_output"]["invalid"])),
+        ("status", on("status", "echo_key"), lambda told: told["final_output"]["echo"] == KEY),
+        ("status", on("status", "echo_key", form="escaped"), lambda told: told["execution_source"] == KEY),
         ("status", on("status", "huge", mib=2), lambda told: len(told["final_output"]["padding"]) == 2**21),
         ("start", on("start", "wrong_types"), lambda told: isinstance(told["execution_id"], list)),
         ("start", on("start", "nulls"), lambda told: told["execution_id"] is None),
