@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -61,7 +62,7 @@ def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
     assert len(stack.bodies(execution_id)) == 2
 
 
-def test_a_sweep_closes_what_was_accepted_and_never_started_and_leaves_alone_what_runs(
+def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_started_and_leaves_what_runs(
     strict: StackClient,
 ) -> None:
     """With permissions enforced: the role of reconcile is enough for it."""
@@ -78,6 +79,15 @@ def test_a_sweep_closes_what_was_accepted_and_never_started_and_leaves_alone_wha
     )
     records = Records(strict.outputs.table_name, strict.dynamodb)
     records.accept(accepted, time.time())
+    # The same after a first attempt of its start, whose state machine is gone since.
+    begun = replace(
+        accepted,
+        execution_id=(begun_id := uuid4().hex),
+        unfinished=begun_id[0],
+        owner_execution_arn=f"{machine}:{begun_id}-0",
+        start_attempts=1,
+    )
+    records.accept(begun, time.time())
     # It runs for longer than a sweep leaves alone whatever it is.
     strict.dynamodb.update_item(
         TableName=strict.outputs.table_name,
@@ -93,9 +103,12 @@ def test_a_sweep_closes_what_was_accepted_and_never_started_and_leaves_alone_wha
     assert "FunctionError" not in answer, swept
     assert (swept["failed"], swept["left"]) == (0, 0)
     assert swept["ended"] >= 1
-    event = strict.wait_for_notification(execution_id)
+    assert swept["discarded"] >= 1
+    assert records.get(execution_id, time.time()) is None
+    event = strict.wait_for_notification(begun_id)
     assert (event["data"]["status"], event["data"]["error"]["code"]) == ("ERROR", "never_started")
-    closed = records.get(execution_id, time.time())
+    assert strict.bodies(execution_id) == []
+    closed = records.get(begun_id, time.time())
     assert closed is not None
     assert (closed.unfinished, closed.notified_at is not None) == (None, True)
     assert strict.get(running).json()["status"] == "RUNNING"

@@ -493,6 +493,15 @@ def test_an_execution_that_was_throttled_is_503_and_leaves_no_record(
     assert table.all() == []
 
 
+def test_a_start_is_one_attempt_a_call_so_that_a_refusal_is_the_only_answer(
+    invoke: Invoke, machine: Machine
+) -> None:
+    assert invoke(app, post())["statusCode"] == 202
+    states: Any = app._wiring()._states  # noqa: SLF001 - what it is made with is what matters
+    assert states.meta.config.retries["total_max_attempts"] == 1
+    assert len(machine.executions()) == 1
+
+
 def test_an_execution_that_is_there_already_is_accepted(served: Any, table: Table, machine: Machine) -> None:
     states = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
     assert served(door(table, machine, states=states), post())[0] == 202
