@@ -1,6 +1,7 @@
-"""Speed of an output of 50 MiB on its way from the upstream to the bucket: `python -m benchmarks.outputs`.
+"""Speed of an output of 50 MiB on its way from the upstream to the bucket.
 
-Both are servers of this process, on the loopback interface: the time includes their work.
+`PYTHONPATH=layers/waterhook python -m benchmarks.outputs` prints it. Upstream and bucket are servers of this process,
+on the loopback interface: the time includes their work.
 """
 
 import threading

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from functions.follow.app import RESERVE_S
+from functions.poll.app import STATUS_BUDGET_S
 from tests.infra import graph, template
 from tests.infra.graph import Definition
+from waterhook.client import CONNECT_TIMEOUT_S
 from waterhook.models import Next
+from waterhook.status import MAX_OUTPUT_BYTES
 
 
 def timeouts_s() -> dict[str, int]:
@@ -71,6 +74,11 @@ def test_follow_is_given_up_after_its_function_has_ended_it() -> None:
     assert function["Timeout"] < template.definition()["States"]["Follow"]["TimeoutSeconds"] <= 900
     longest_s = template.source()["Parameters"]["FollowSeconds"]["MaxValue"]
     assert longest_s + RESERVE_S <= function["Timeout"]
+
+
+def test_a_poll_has_time_to_check_and_store_what_it_has_read() -> None:
+    function = template.deployed()["PollFunction"]["Properties"]
+    assert function["Timeout"] >= CONNECT_TIMEOUT_S + STATUS_BUDGET_S + MAX_OUTPUT_BYTES / 1_000_000
 
 
 def test_throttles_are_retried_for_hours_under_both_their_names() -> None:

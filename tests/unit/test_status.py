@@ -310,6 +310,15 @@ def test_a_value_above_the_limit_is_left_out_and_what_follows_is_read(output: st
         assert not document.is_flawed
 
 
+@pytest.mark.parametrize("output", ['"x"', '{"a":["]}"]}'])
+def test_a_value_that_ends_at_the_limit_is_kept(output: str) -> None:
+    whole = f'{{"final_output":{output},"error_message":"}}]","status":"COMPLETED"}}'.encode()
+    limit_bytes = whole.index(b',"error_message"')
+    body = shortened(bytearray(whole[:limit_bytes]), in_pieces(whole[limit_bytes:], 3))
+    assert body == whole
+    assert read(bytes(body), capped=True).final_output_json == output
+
+
 def test_a_value_above_the_limit_that_is_no_output_leaves_the_output() -> None:
     whole = b'{"padding":"' + b"x" * 9000 + b'","final_output":{"a":1},"status":"COMPLETED"}'
     body = shortened(bytearray(whole[:100]), in_pieces(whole[100:]))

@@ -174,7 +174,7 @@ def test_the_machines_own_timeout_comes_after_every_deadline() -> None:
     machine = definition()
     assert machine["TimeoutSeconds"] >= MAX_TIMEOUT_S + 24 * 3600
     assert all(
-        state["TimeoutSeconds"] == (895 if name == "Follow" else 60)
+        state["TimeoutSeconds"] == {"Follow": 895, "Poll": 130}.get(name, 60)
         for name, state in machine["States"].items()
         if state["Type"] == "Task"
     )

@@ -16,6 +16,7 @@
         │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
         │   └── Refused          ... permanently: 3xx, 4xx
         └── PerhapsAccepted      sent, and it is not known whether it was carried out: timeout, reset, 5xx, garbage
+            └── FlawedDocument   a status document that shows the outcome and is not whole (waterhook.status)
 
 The line that matters is drawn between `NotAccepted` and `PerhapsAccepted`: a start of the first kind may
 be repeated, a start of the second kind may already be a running job.

@@ -142,16 +142,17 @@ def shortened(body: bytearray, rest: Iterator[bytes]) -> bytearray:
     if start is None:
         return body
     skipper = ValueSkipper()
-    skipper.feed(body, start)
-    del body[start + 1 :]
-    for piece in rest:
-        if (end := skipper.feed(piece)) is not None:
-            del body[start:]
-            body += b"null" + piece[end:]
-            limit_bytes = len(body) + _MAX_FIELD_BYTES
-            while len(body) < limit_bytes and (more := next(rest, b"")):
-                body += more
-            break
+    if skipper.feed(body, start) is None:
+        del body[start + 1 :]
+        for piece in rest:
+            if (end := skipper.feed(piece)) is not None:
+                body[start:] = b"null" + piece[end:]
+                break
+        else:
+            return body
+    limit_bytes = len(body) + _MAX_FIELD_BYTES
+    while len(body) < limit_bytes and (piece := next(rest, b"")):
+        body += piece
     return body
 
 
