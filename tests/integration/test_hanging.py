@@ -102,13 +102,16 @@ class Scene:
         event = {"state": state.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
         return self.call(app, event, *steps, **kwargs)
 
-    def http(self, method: str, path: str, *steps: Step, body: object = None) -> tuple[int, str]:
+    def http(
+        self, method: str, resource: str, id_: str, *steps: Step, body: object = None
+    ) -> tuple[int, str]:
+        path = resource.replace("{id}", id_)
         event = {
-            "resource": "/{proxy+}",
+            "resource": resource,
             "path": path,
+            "pathParameters": {"id": id_},
             "httpMethod": method,
             "headers": {},
-            "multiValueHeaders": {},
             "requestContext": {
                 "path": f"/live{path}",
                 "domainName": "api.test",
@@ -136,7 +139,7 @@ def is_passed_on(result: Any) -> bool:
 
 def start_at_once(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
-    event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
+    event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": iso(time.time())}}
     return is_passed_on(scene.call(start, event))
 
 
@@ -241,7 +244,7 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
     given = json.dumps({"execution_id": ID, "request": request_dict()})
     arn = client.start_execution(stateMachineArn=scene.machine.arn, name="one", input=given)["executionArn"]
     client.stop_execution(executionArn=arn)
-    there = scene.table.put(running_record(owner_execution_arn=arn, expires_at=FAR))
+    there = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
     steps = (
         [reply(200, {"cancelled": False}), reply(200, LARGE)]
@@ -257,7 +260,9 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
 def sweep_once(scene: Scene, dependency: str) -> bool:
     arn = scene.machine.arn.replace(":stateMachine:", ":execution:") + ":gone"
     scene.table.put(
-        running_record(owner_execution_arn=arn, expires_at=FAR, unfinished="0", created_at=iso(NOW))
+        running_record(
+            owner_execution_arn=arn, deadline=FAR, expires_at=FAR, unfinished="0", created_at=iso(NOW)
+        )
     )
     scene.hang(dependency)
     result = scene.call(reconcile, {"sweep": {}}, reply(200, {"cancelled": True}))
@@ -268,15 +273,15 @@ def sweep_once(scene: Scene, dependency: str) -> bool:
 
 def api_start(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
-    status, detail = scene.http("POST", "/v1/executions/support-chat/async", body={"input_data": {}})
+    status, detail = scene.http("POST", "/v1/executions/{id}/async", "support-chat", body={"input_data": {}})
     return status == 503 and "same Idempotency-Key" in detail
 
 
 def api_read(scene: Scene, dependency: str) -> bool:
     scene.table.put(running_record(caller=CALLER, expires_at=FAR))
     scene.hang(dependency)
-    status, detail = scene.http("GET", f"/v1/executions/{ID}")
-    return status == 200 if dependency == "secret" else status == 503 and "did not answer" in detail
+    status, detail = scene.http("GET", "/v1/executions/{id}", ID)
+    return status == 200 if dependency == "secret" else status == 503 and "is unavailable" in detail
 
 
 def api_cancel(scene: Scene, dependency: str) -> bool:
@@ -284,10 +289,10 @@ def api_cancel(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
     if dependency == "bucket":
         steps = [reply(200, {"cancelled": False}), reply(200, LARGE)]
-        status, _ = scene.http("DELETE", f"/v1/executions/{ID}", *steps)
+        status, _ = scene.http("DELETE", "/v1/executions/{id}", ID, *steps)
         return status == 502
-    status, detail = scene.http("DELETE", f"/v1/executions/{ID}", reply(200, {"cancelled": True}))
-    return status == 503 and "did not answer" in detail
+    status, detail = scene.http("DELETE", "/v1/executions/{id}", ID, reply(200, {"cancelled": True}))
+    return status == 503 and "is unavailable" in detail
 
 
 @dataclass(frozen=True)
@@ -390,7 +395,7 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
             process.start()
         there.close()
         running.append((row, here, process))
-    limits_s, ends_at = timeouts_s(), time.monotonic() + 60
+    limits_s, ends_at = timeouts_s(), time.monotonic() + 120
     for row, here, process in running:
         outcome, seconds, attempts = (
             here.recv() if here.poll(max(ends_at - time.monotonic(), 0.0)) else ("no answer", 0.0, 0)

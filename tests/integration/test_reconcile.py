@@ -340,7 +340,7 @@ def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_bac
     caps = Caps(stack=1)
     slots = Capacity(table.name, caps, table.client)
     slots.take(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=iso(NOW)))
+    table.put(running_record(**verdict(), notified_at=iso(NOW), slots=("capacity",)))
     world = World(table, topic, caps=caps)
     assert world.close() is None
     assert slots.take("e" * 32, "other")

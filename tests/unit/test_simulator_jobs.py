@@ -211,7 +211,7 @@ def test_an_execution_can_ask_for_another_script() -> None:
         ({"outcome": "DONE"}, "input_data.simulate.outcome: expected one of COMPLETED"),
         ({"outcome": ["FAILED"]}, "input_data.simulate.outcome: expected one of COMPLETED"),
         ({"output": "text"}, "input_data.simulate.output: expected object, got string"),
-        ({"output_kib": 1e9}, "input_data.simulate.output_kib: expected 0 to 16384"),
+        ({"output_kib": 1e9}, "input_data.simulate.output_kib: expected 0 to 65536"),
     ],
 )
 def test_an_override_that_makes_no_sense_is_named(simulate: Any, message: str) -> None:

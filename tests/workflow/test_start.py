@@ -312,13 +312,13 @@ def test_an_id_that_could_not_be_saved_travels_with_the_state_until_a_poll_saves
     failures = 2
     save = Records.save_start
 
-    def unavailable(*given: object) -> None:
+    def unavailable(*given: object) -> object:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             message = "throttled"
             raise RecordUnavailable(message)
-        save(*given)  # type: ignore[arg-type]
+        return save(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Records, "save_start", unavailable)
     world.upstream.says("status", refused(500), refused(500), completed("{}"))
