@@ -10,7 +10,7 @@ from tests.model.baton import Stage, Task
 from tests.model.machine import EXPECTED, Engine, Execution
 from tests.model.promises import Ending, broken
 from tests.model.tape import Tape
-from tests.model.world import Parts, World
+from tests.model.world import PATIENT_S, Parts, World
 from tests.support.builders import CALLER, MACHINE
 from waterhook.intake import derived_id
 from waterhook.sweep import Swept
@@ -78,7 +78,9 @@ class History:
         )
         request: dict[str, Any] = {
             "chatbot_id": "support-chat",
-            "timeout_seconds": self._tape.pick(120, 120, 120, 25, 4),
+            "timeout_seconds": self._tape.pick(120, 120, 120, 25, 4)
+            if not self._world.outage.what
+            else PATIENT_S,
             "progress_events": self._tape.one_in(4),
             "deliver_to": self._tape.pick(["sns", "dynamodb"], ["sns", "dynamodb"], ["sns"]),
         }
@@ -165,7 +167,11 @@ class History:
     def _reconcile(self, one: Execution) -> None:
         ended = Ended(one.arn, one.status, one.given, one.started_at, one.ending.get("error_name"))
         task = Task(f"reconcile {one.arn}", lambda: self._world.reconciler.close(ended))
-        self._enter(task, lambda task: self._plan(3, lambda: self._reconcile(one)) if task.error else None)
+        self._enter(task, lambda task: self._again(lambda: self._reconcile(one)) if task.error else None)
+
+    def _again(self, what: Callable[[], None]) -> None:
+        self._world.outlive_the_outage()
+        self._plan(3, what)
 
     def _sweep(self) -> None:
         """Sweep, one at a time, and again until it ends without a failure."""
@@ -183,7 +189,7 @@ class History:
         self._sweeping = False
         swept = task.result
         if not isinstance(swept, Swept) or swept.failed or swept.left:
-            self._plan(3, self._sweep)
+            self._again(self._sweep)
 
     def _one(self, what: Callable[[Execution], None]) -> None:
         executions = [one for one in self._engine.executions.values() if one.status == "RUNNING"]

@@ -30,10 +30,16 @@ EXPECTED = (WaterhookError, ClientError, BotoCoreError, Crash)
 
 
 @cache
-def _retriers(step: str) -> list[tuple[list[str], int]]:
-    """Return a step's retriers as the ASL has them: errors and attempts."""
-    state = yaml.safe_load(_ASL.read_text())["States"][_STATES[step]]
-    return [(entry["ErrorEquals"], entry["MaxAttempts"]) for entry in state["Retry"]]
+def _retriers(step: str) -> list[dict[str, Any]]:
+    """Return a step's retriers as the ASL has them."""
+    retriers: list[dict[str, Any]] = yaml.safe_load(_ASL.read_text())["States"][_STATES[step]]["Retry"]
+    return retriers
+
+
+def _delay_s(retrier: dict[str, Any], attempt: int) -> float:
+    """Return the longest delay before an attempt of a retrier."""
+    delay_s = float(retrier["IntervalSeconds"] * retrier.get("BackoffRate", 1) ** (attempt - 1))
+    return min(delay_s, float(retrier.get("MaxDelaySeconds", delay_s)))
 
 
 class Execution:
@@ -47,6 +53,12 @@ class Execution:
         self.ending: dict[str, Any] = {}
         self.wake_at = world.now
         self.task: Task | None = None
+        self.is_stopped = False
+        """Whether it was ended where no Catch sees it."""
+        self.has_lost_its_poll = False
+        """Whether a poll failed permanently."""
+        self.has_lost_its_start = False
+        """Whether a start failed permanently; a call of it before may have started the job."""
         self._step = "start"
         self._state: dict[str, Any] = {}
         self._tries: Counter[int] = Counter()
@@ -84,14 +96,15 @@ class Execution:
         """End where no Catch sees it; what runs, runs on."""
         if self.status == "RUNNING":
             self.status, self.task, self.ended_at = status, None, self.world.now
+            self.is_stopped = True
 
     def _function(self) -> Callable[[], object]:
         world, state, arn, started_at = self.world, self._state, self.arn, self.started_at
         match self._step:
             case "start":
-                return lambda: world.starter.start(self.given, owner=arn, started_at=started_at)
+                return lambda: start(world, self.given, arn, started_at)
             case "poll":
-                return lambda: world.polling.poll(Job.from_dict(state), arn).to_dict()
+                return lambda: poll(world, state, arn)
             case "follow":
                 return lambda: world.follower.follow(Job.from_dict(state), world.settings.follow_s).to_dict()
             case "cancel":
@@ -117,11 +130,14 @@ class Execution:
 
     def _failed(self, error: str) -> None:
         """Retry, or go where the Catch leads."""
-        for index, (errors, attempts) in enumerate(_retriers(self._step)):
-            if error in errors or "States.ALL" in errors:
+        for index, retrier in enumerate(_retriers(self._step)):
+            if error in retrier["ErrorEquals"] or "States.ALL" in retrier["ErrorEquals"]:
                 self._tries[index] += 1
-                if self._tries[index] <= attempts:
-                    self.wake_at = self.world.now + self.world.tape.pick(1.5, 0.05)
+                if self._tries[index] <= retrier["MaxAttempts"]:
+                    delay_s = self.world.tape.pick(1.5, 0.05)
+                    if self.world.outage.what:
+                        delay_s = _delay_s(retrier, self._tries[index])
+                    self.wake_at = self.world.now + delay_s
                     return
                 break
         self._tries.clear()
@@ -135,8 +151,10 @@ class Execution:
         elif self._step == "poll":
             self._state |= {"fault": error, "next": "cancel"}
             self._step = "cancel"
+            self.has_lost_its_poll = True
         else:
-            self._state = {} if self._step == "start" else self._state
+            if self._step == "start":
+                self._state, self.has_lost_its_start = {}, True
             self._report({"fault": error})
 
     def _report(self, fault: dict[str, str]) -> None:
@@ -144,6 +162,18 @@ class Execution:
         self._state = {"fault": "Waterhook.NoSuchStep"} | self._state | fault | start
         self._state |= {"outcome": "ERROR", "next": "notify"}
         self._step = "notify"
+
+
+def start(world: World, given: object, arn: str, started_at: str) -> dict[str, Any]:
+    """Do what functions/start does with an event: the key is read before anything is written."""
+    world.read_key()
+    return world.starter.start(given, owner=arn, started_at=started_at)
+
+
+def poll(world: World, state: dict[str, Any], arn: str) -> dict[str, Any]:
+    """Do what functions/poll does with an event."""
+    world.run_poll()
+    return world.polling.poll(Job.from_dict(state), arn).to_dict()
 
 
 def notify(world: World, state: dict[str, Any], arn: str, started_at: str) -> dict[str, Any]:

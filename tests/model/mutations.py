@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from functions.cancel.app import Canceller
 from functions.start.app import Starter
 from tests.model.world import Parts
 from waterhook import envelope
 from waterhook.capacity import Capacity, Taking
-from waterhook.errors import RecordConflict
+from waterhook.errors import DependencyUnavailable, RecordConflict
 from waterhook.intake import Intake
 from waterhook.models import Job, Status, StreamHistory
 from waterhook.polling import Poller
 from waterhook.record import Record
+from waterhook.record_check import RecordCheck
 from waterhook.records import Records, mine
 from waterhook.stopping import Stopper
 from waterhook.sweep import MISSING, Entry, Executions, Sweeper
@@ -186,6 +188,28 @@ class ForgetsToPollAgain(Poller):
         return job.deadline if lagging else super().due_at(job, stream)
 
 
+class EndsAtTheFirstFault(Poller):
+    def dependency_failed(self, job: Job, error: DependencyUnavailable) -> Job:
+        return job.ended(Status.ERROR, code="fault", message=str(error))
+
+
+class RaisesItsFaults(Poller):
+    def dependency_failed(self, job: Job, error: DependencyUnavailable) -> Job:
+        raise error
+
+
+class LooksAtNoRecord(RecordCheck):
+    def ended(self, job: Job, began_at: float) -> Job:
+        return job
+
+
+class ReportsWithoutACancel(Canceller):
+    def cancel(self, job: Job, owner: str) -> Job:
+        if job.fault is not None:
+            return job.ended(Status.ERROR, code="fault", message=job.fault)
+        return super().cancel(job, owner)
+
+
 SEEDED = {
     "the last verdict wins": Parts(records=LastVerdictWins),
     "a start that does not look whether it was cancelled": Parts(records=StartsWhatIsNotAccepted),
@@ -208,4 +232,8 @@ SEEDED = {
     "a follow that takes an open stream for a working one": Parts(poller=BelievesTheStream),
     "a poll that every event postpones": Parts(poller=PutsOffPollsForEvents),
     "a final event after which the status is polled once": Parts(poller=ForgetsToPollAgain),
+    "a fault of an AWS service that ends a job": Parts(poller=EndsAtTheFirstFault),
+    "a fault of an AWS service that is an exception": Parts(poller=RaisesItsFaults),
+    "a loop that does not look whether its record is final": Parts(check=LooksAtNoRecord),
+    "a job that is given up without a cancel": Parts(canceller=ReportsWithoutACancel),
 }

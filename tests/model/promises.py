@@ -13,6 +13,8 @@ from waterhook.record import Record
 
 # No job here is old enough for a longer wait.
 MOST_DELAY_S = 13.0
+# In 30 s of a follow, at the interval of a young job.
+MOST_LATE_POLLS = 17
 # Events that go on postpone a poll by up to 30 s.
 MOST_POSTPONED_S = 32.0
 
@@ -41,6 +43,9 @@ def broken(ending: Ending) -> list[str]:
         *_jobs(ending, records),
         *_answers(ending, records),
         *_delays(ending, records),
+        *_outages(ending, records),
+        *_given_up(ending, records),
+        *_final_records(ending, records),
         *_slots(ending),
     ]
 
@@ -142,7 +147,7 @@ def _answers(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         if answer.cancelled and (record is None or record.status is not Status.CANCELLED):
             yield f"{execution_id}: a cancel was confirmed, and it is {record and record.status}"
         job = ending.world.upstream.jobs.get((record and record.waterflai_execution_id) or "")
-        if answer.cancelled and job is not None and job.outcome != "CANCELLED":
+        if answer.cancelled and job is not None and job.outcome != "CANCELLED" and not job.is_stubborn:
             yield f"{execution_id}: a cancel was confirmed, and its job is {job}"
 
 
@@ -161,6 +166,42 @@ def _delays(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         delay_s = (epoch(record.finished_at) or 0.0) - job.ends_at - job.lag_s
         if delay_s > (MOST_POSTPONED_S if job.stream == "chatters" else MOST_DELAY_S):
             yield f"{record.execution_id}: known {delay_s:.1f} s after its end, the stream: {job.stream}"
+
+
+def _outages(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """A job whose dependency comes back within six hours keeps its real outcome."""
+    if not ending.world.outage.is_of_a_dependency or not ending.world.is_steady:
+        return
+    left = {one.arn for one in ending.executions if one.is_stopped or one.has_lost_its_start}
+    for record in records.values():
+        job = ending.world.upstream.jobs.get(record.waterflai_execution_id or "")
+        if job is not None and record.owner_execution_arn not in left and record.status != job.outcome:
+            yield f"{record.execution_id}: {record.status} {record.error}, its job {job.outcome}"
+
+
+def _given_up(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """The job of what ends in ERROR is cancelled, and the message says truly whether that worked."""
+    by_owner = {record.owner_execution_arn: record for record in records.values()}
+    for one in ending.executions:
+        record = by_owner.get(one.arn)
+        if record is None or record.status is not Status.ERROR or record.waterflai_execution_id is None:
+            continue
+        job_id = record.waterflai_execution_id
+        if one.has_lost_its_poll and not ending.world.upstream.cancels[job_id]:
+            yield f"{record.execution_id}: {record.error}, and no cancel was tried"
+        job, message = ending.world.upstream.jobs[job_id], str(record.error)
+        if "was cancelled" in message and job.outcome != "CANCELLED" and not job.is_stubborn:
+            yield f"{record.execution_id}: {message}, and its job is {job}"
+
+
+def _final_records(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+    """A record that is final ends its loop within one poll, and a follow within 30 s and a poll."""
+    if not ending.world.is_calm:
+        return
+    most = MOST_LATE_POLLS if ending.world.settings.follow else 1
+    for job_id, count in ending.world.upstream.late_polls.items():
+        if count > most:
+            yield f"{job_id}: {count} polls after its record was final"
 
 
 def _slots(ending: Ending) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Waterflai in memory: jobs that finish when the clock says so, and answers that go wrong as the tape says."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ class Job:
     lag_s: float
     """How far the status is behind the truth."""
     stream: str
+    is_stubborn: bool = False
+    """Its cancel is confirmed, and it runs on for ever."""
 
     def status(self, now: float) -> str:
         return self.outcome if now >= self.ends_at + self.lag_s else "RUNNING"
@@ -102,6 +105,10 @@ class Upstream:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.jobs: dict[str, Job] = {}
+        self.cancels: Counter[str] = Counter()
+        """How often the cancel of a job was tried."""
+        self.late_polls: Counter[str] = Counter()
+        """Status requests of a loop whose record was final before."""
 
     def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
         def effect() -> str:
@@ -112,12 +119,20 @@ class Upstream:
             cleaned_at = ends_at + tape.pick(9e9, 9e9, 9e9, 3.0)
             lag_s = tape.pick(0.0, 0.0, 2.0)
             stream = tape.pick(*_STREAMS)
-            self.jobs[job_id] = Job(input_data["marker"], ends_at, outcome, cleaned_at, now, lag_s, stream)
+            stubborn = ends_at == math.inf and tape.one_in(2)
+            if self._world.outage.what:
+                ends_at, cleaned_at, stubborn = min(ends_at, now + 600.0), math.inf, False
+            self.jobs[job_id] = Job(
+                input_data["marker"], ends_at, outcome, cleaned_at, now, lag_s, stream, stubborn
+            )
             return job_id
 
         return self._world.call("start", effect, before=_BEFORE, after=(_AFTER, _GARBAGE))
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
+        self._world.read_key()
+        self._count_late_poll(execution_id)
+
         def effect() -> StatusDocument:
             job, now = self._found(execution_id), self._world.now
             status = job.status(now)
@@ -132,6 +147,9 @@ class Upstream:
         return odd if answer.outcome is None and self._world.trouble() else answer
 
     def cancel(self, execution_id: str) -> CancelAnswer:
+        self.cancels[execution_id] += 1
+        self._world.read_key()
+
         def effect() -> CancelAnswer:
             job, now = self._found(execution_id), self._world.now
             previous = job.status(now)
@@ -142,15 +160,25 @@ class Upstream:
             if now >= job.ends_at:
                 # The status lags: the job is over, and only the answer shows it.
                 return CancelAnswer(cancelled=False, message="too late", previous_status=job.outcome)
-            job.outcome, job.ends_at, job.lag_s = "CANCELLED", now, 0.0
+            if not job.is_stubborn:
+                job.outcome, job.ends_at, job.lag_s = "CANCELLED", now, 0.0
             return CancelAnswer(cancelled=True, message=None, previous_status=previous)
 
         return self._world.call("cancel", effect, before=_BEFORE, after=(_AFTER, _GARBAGE))
 
     def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> Stream:
         """Open the stream of a job, whatever has become of it."""
+        self._world.read_key()
         job = self._world.call("stream", lambda: self._found(execution_id), before=_BEFORE, after=(_AFTER,))
         return Stream(self._world, job)
+
+    def _count_late_poll(self, job_id: str) -> None:
+        current = self._world.stage.current
+        for item in self._world.table.items.values():
+            mine = item.get("waterflai_execution_id", {}).get("S") == job_id
+            looped = current is not None and current.name == item.get("owner_execution_arn", {}).get("S")
+            if mine and looped and "finished_at" in item:
+                self.late_polls[job_id] += 1
 
     def _found(self, execution_id: str) -> Job:
         job = self.jobs.get(execution_id)

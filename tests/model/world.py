@@ -19,7 +19,7 @@ from tests.support import builders
 from tests.support.clock import NOW
 from waterhook.capacity import Capacity, Caps
 from waterhook.client import CancelAnswer
-from waterhook.errors import WaterhookError
+from waterhook.errors import KeyUnavailable, ResultsUnavailable, WaterhookError
 from waterhook.following import Follower
 from waterhook.front_door import FrontDoor
 from waterhook.models import Status
@@ -34,6 +34,10 @@ from waterhook.stopping import Stopper
 from waterhook.sweep import GRACE_S, Executions, Sweeper, Swept, Unfinished
 from waterhook.verdict import Notifier
 
+# How long a dependency is down, and a deadline that such jobs outlive.
+OUTAGE_S, PATIENT_S = 3600.0, 8 * 3600
+# What hangs is killed by Lambda after this.
+FUNCTION_TIMEOUT_S = 30.0
 RETENTION_S = 30 * 24 * 3600
 _TIMEOUT: Any = ReadTimeoutError(endpoint_url="https://aws.test")
 _AWS_BEFORE = (
@@ -58,6 +62,7 @@ class Parts:
     executions: type[Executions] = Executions
     poller: type[Poller] = Poller
     check: type[RecordCheck] = RecordCheck
+    canceller: type[Canceller] = Canceller
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,34 @@ class Published:
     actor: str
     message: str
     attributes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What is down for an hour: a dependency, or the poll function itself, which then crashes; "" is nothing."""
+
+    what: str
+    begins_at: float
+
+    @property
+    def is_of_a_dependency(self) -> bool:
+        return self.what in {"table", "bucket", "secret"}
+
+    @property
+    def ends_at(self) -> float:
+        return self.begins_at + OUTAGE_S
+
+
+class Bucket(Results):
+    """A bucket that takes every output, unless it is down."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+        if self._world.is_down("bucket"):
+            raise ResultsUnavailable("SlowDown")
+        return {"final_output_json": output_json}
 
 
 @dataclass
@@ -94,9 +127,15 @@ class World:
         """Whether an execution runs."""
         self.not_the_sweeps: frozenset[str] = frozenset()
         """The executions that ran when a sweep began; what they own is not the sweep's while they do."""
-        self._faults = tape.pick(0, 1, 2, 3, 5, 8)
-        self.is_calm = not self._faults
-        """Whether no call fails and no function crashes."""
+        self._faults = tape.pick(0, 1, 2, 3, 5, 8, 0, -1)
+        what = tape.pick("table", "bucket", "secret", "poll") if self._faults < 0 else ""
+        self.outage = Outage(what, NOW + tape.pick(0.0, 0.3, 1.0, 5.0, 20.0) if what else 0.0)
+        if what:
+            self._faults = tape.pick(0, 0, 2)
+        self.is_steady = not self._faults
+        """Whether no single call fails and no function crashes."""
+        self.is_calm = self.is_steady and not what
+        """Whether besides nothing is down."""
         self._rate = tape.pick(8, 4, 2, 16)
         self.settings = _settings(tape)
         self.table = Table(self._changed)
@@ -104,7 +143,7 @@ class World:
         self._wire(parts)
 
     def _wire(self, parts: Parts) -> None:
-        client: Any = Wire(self, self.table)
+        client: Any = Wire(self, self.table, dependency="table")
         topic: Any = Wire(self, self)
         settings, upstream = self.settings, self.upstream
         self.records = parts.records("executions", client)
@@ -118,7 +157,7 @@ class World:
             clock=self.time,
             capacity=capacity,
         )
-        poller = parts.poller(upstream, Results("results"), settings, self.time)
+        poller = parts.poller(upstream, Bucket(self), settings, self.time)
         self.stopper = parts.stopper(upstream, poller)
         self.starter = parts.starter(self.records, upstream, settings, self.time, capacity, sleep=self.sleep)
 
@@ -131,7 +170,7 @@ class World:
         self.follower = Follower(
             upstream, poller, relay, check, clock=self.time, monotonic=self.time, sleep=self.sleep
         )
-        self.canceller = Canceller(self.stopper, self.time)
+        self.canceller = parts.canceller(self.stopper, self.time)
         self.reporter = Reporter(self.records, settings.defaults, self.time)
         self.reconciler = parts.reconciler(
             self.records, self.stopper, self.notifier, settings, self.time, self.sleep
@@ -179,6 +218,25 @@ class World:
     def time(self) -> float:
         return self.now
 
+    def is_down(self, what: str) -> bool:
+        """Whether a dependency is down now."""
+        return what == self.outage.what and self.outage.begins_at <= self.now < self.outage.ends_at
+
+    def run_poll(self) -> None:
+        """Let the poll function begin."""
+        if self.is_down("poll"):
+            raise Crash("a bug")
+
+    def read_key(self) -> None:
+        """Read the secret, as a new container does."""
+        if self.is_down("secret"):
+            raise KeyUnavailable("the secret: AccessDeniedException")
+
+    def outlive_the_outage(self) -> None:
+        """Let the time of an outage pass: what repeats a step by the call would repeat it thousands of times."""
+        if self.is_down(self.outage.what):
+            self.now = self.outage.ends_at
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.point()
@@ -198,24 +256,35 @@ class World:
         before: Sequence[Exception],
         after: Sequence[Exception],
         repeatable: bool = False,
+        dependency: str = "",
     ) -> T:
         """Make a call out of a function: it may not arrive, its answer may not, and the function may die with it."""
         self.point()
+        if dependency and self.is_down(dependency):
+            raise before[0]
         if not self.trouble(self._rate):
             return effect()
         kind = self.tape.choose(5 if repeatable else 4)
         if kind == 0:
             raise self.tape.pick(*before)
         if kind == 1:
-            raise Crash(f"before {what}")
+            raise self._killed(f"before {what}")
         effect()
         if kind == 2:
             raise self.tape.pick(*after)
         if kind == 3:
-            raise Crash(f"after {what}")
+            raise self._killed(f"after {what}")
         # The first answer was lost, and boto3 asks again by itself.
         self.point()
         return effect()
+
+    def _killed(self, when: str) -> Crash:
+        """Return the end of a function that crashes now, or whose call hangs until it is killed."""
+        hangs = self.tape.one_in(3)
+        # The clock is that of all: what else is under way would take as long between two calls.
+        if hangs and not self.attention():
+            self.now += FUNCTION_TIMEOUT_S
+        return Crash(when)
 
     def trouble(self, rate: int = 4) -> bool:
         """Whether something goes wrong now; a history has only so much of it, else none would end."""
@@ -259,16 +328,27 @@ class Wire:
     """A boto3 client: whatever is asked of it may go wrong on the way there or back."""
 
     def __init__(
-        self, world: World, service: object, *, after: Sequence[Exception | BotoCoreError] = _AWS_AFTER
+        self,
+        world: World,
+        service: object,
+        *,
+        after: Sequence[Exception | BotoCoreError] = _AWS_AFTER,
+        dependency: str = "",
     ) -> None:
         self._world, self._service, self._after = world, service, after
+        self._dependency = dependency
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         effect = cast("Callable[..., Any]", getattr(self._service, operation))
         # A transaction carries a token: the second of two is none.
         repeatable = operation != "transact_write_items"
         return lambda **asked: self._world.call(
-            operation, lambda: effect(**asked), before=_AWS_BEFORE, after=self._after, repeatable=repeatable
+            operation,
+            lambda: effect(**asked),
+            before=_AWS_BEFORE,
+            after=self._after,
+            repeatable=repeatable,
+            dependency=self._dependency,
         )
 
 

@@ -6,7 +6,7 @@ from tests.support.builders import UPSTREAM_ID, job, settings
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from waterhook.client import CancelAnswer
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.errors import PerhapsAccepted, Refused, ResultsUnavailable, Unavailable, UpstreamError
 from waterhook.models import Job, Next, Status, iso
 from waterhook.polling import Poller
 from waterhook.results import Results
@@ -127,3 +127,23 @@ def test_a_lost_answer_and_a_status_that_settles_nothing_is_the_fault_of_the_can
 def test_a_refusal_followed_by_no_answer_is_no_outcome_either(refusal: Answer[CancelAnswer]) -> None:
     got = stopped(FakeUpstream(cancels=[refusal], statuses=[Refused("refused", "HTTP 404", status=404)]))
     assert got.outcome is Status.RUNNING
+
+
+class Full(Results):
+    """A bucket that takes nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+        raise ResultsUnavailable("SlowDown")
+
+
+@pytest.mark.parametrize("answer", [*NO.values(), *LOST.values()], ids=[*NO, *LOST])
+def test_a_completed_job_whose_output_cannot_be_stored_was_not_cancelled(
+    answer: Answer[CancelAnswer],
+) -> None:
+    upstream = FakeUpstream(cancels=[answer], statuses=[ENDS["COMPLETED"]])
+    poller = Poller(upstream, Full(), settings(), Clock())
+    with pytest.raises(ResultsUnavailable):
+        Stopper(upstream, poller).stop(job(), Status.CANCELLED, code="because", message="it was asked for")

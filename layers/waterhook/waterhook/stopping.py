@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from waterhook.client import CancelAnswer
-from waterhook.errors import PerhapsAccepted, Refused
+from waterhook.errors import PerhapsAccepted, Refused, ResultsUnavailable
 from waterhook.models import Job, Status
 from waterhook.polling import Poller
 
@@ -30,23 +30,30 @@ class Stopper:
         """Return the job ended with `outcome`, or with its real one, or still running where neither is known.
 
         Raises UpstreamError when the cancel was not carried out, or when neither its answer nor the status shows
-        whether it was.
+        whether it was. Raises ResultsUnavailable when the job has completed and its output could not be stored: that is
+        no job that was cancelled, and Waterflai still has the output.
         """
         try:
             answer = self._upstream.cancel(job.waterflai_execution_id or "")
         except Refused:
             # Waterflai's usual answer when the job has ended already, though not documented; a 404 may mean that too.
-            return self._poller.poll(job)
+            return self._poll(job)
         except PerhapsAccepted:
-            polled = self._poller.poll(job)
+            polled = self._poll(job)
             if not polled.outcome.is_final:
                 raise
             cancelled = None
         else:
             if answer.cancelled:
                 return job.ended(outcome, code=code, message=message)
-            polled, cancelled = self._poller.poll(job), answer.cancelled
+            polled, cancelled = self._poll(job), answer.cancelled
         if cancelled is None and polled.outcome is Status.CANCELLED:
             # The cancel may have been carried out, and the job is cancelled: it counts as ours.
             return job.ended(outcome, code=code, message=message, **polled.result)
+        return polled
+
+    def _poll(self, job: Job) -> Job:
+        polled = self._poller.poll(job)
+        if not polled.outcome.is_final and polled.history.fault == ResultsUnavailable.__name__:
+            raise ResultsUnavailable(polled.history.fault_reason or "")
         return polled
