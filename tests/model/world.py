@@ -96,10 +96,10 @@ class Bucket(Results):
     def __init__(self, world: "World") -> None:
         self._world = world
 
-    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+    def keep(self, execution_id: str, output_json: str | bytes | bytearray) -> dict[str, str]:
         if self._world.is_down("bucket"):
             raise ResultsUnavailable("SlowDown")
-        return {"final_output_json": output_json}
+        return {"final_output_json": str(output_json)}
 
 
 @dataclass

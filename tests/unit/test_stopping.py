@@ -135,7 +135,7 @@ class Full(Results):
     def __init__(self) -> None:
         pass
 
-    def keep(self, execution_id: str, output_json: str) -> dict[str, str]:
+    def keep(self, execution_id: str, output_json: str | bytes | bytearray) -> dict[str, str]:
         raise ResultsUnavailable("SlowDown")
 
 

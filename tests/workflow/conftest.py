@@ -1,25 +1,21 @@
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 from moto import mock_aws
+from moto.core.config import default_user_config
 
 from tests.workflow.world import REGION, World
-
-if TYPE_CHECKING:
-    from moto.core.config import DefaultConfig
 
 
 @pytest.fixture(scope="package")
 def _world() -> Iterator[World]:
     """One world for all tests here: making it takes longer than most of them, and executions don't meet in it."""
-    config: DefaultConfig = {
-        "stepfunctions": {"execute_state_machine": True},
-        "lambda": {"use_docker": False},
-    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_DEFAULT_REGION", REGION)
-        with mock_aws(config=config):
+        # Not by mock_aws(config=...), which leaves it for the tests that follow where another mock is active.
+        patch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
+        patch.setitem(default_user_config, "lambda", {"use_docker": False})
+        with mock_aws():
             world = World(patch)
             yield world
             world.end()
