@@ -141,8 +141,10 @@ class Starter:
         if decision.next is Next.NOTIFY:
             message = f"Waterhook could not start it for {span(now - self._accepted_at(record))}: {error}"
             # Without the table it is not known what another call of this execution has done meanwhile.
-            outcome = Status.ERROR if isinstance(error, RecordUnavailable) else Status.REJECTED
-            return without_job(job, record, outcome, code="fault", message=message)
+            if isinstance(error, RecordUnavailable):
+                return without_job(job, record, Status.ERROR, code="fault", message=message)
+            rejected = without_job(job, record, Status.REJECTED, code="fault", message=message)
+            return self._unless_begun(job, record, rejected)
         if not isinstance(error, RecordUnavailable):
             why = waits(Reason.RETRYING, str(error), now, decision.wait_seconds, record.waiting)
             # Only what GET shows: the next look goes by the record, whatever has become of it.
@@ -175,7 +177,7 @@ class Starter:
             return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         now = self._clock()
         if now >= record.deadline:
-            return self._overdue(job, record, now)
+            return self._unless_begun(job, record, self._overdue(job, record, now))
         self._read_key()
         try:
             taking = self._capacity.take(
@@ -189,6 +191,22 @@ class Starter:
         if not taking:
             return self._queued(job, record, taking)
         return self._post(job, record, request)
+
+    def _unless_begun(self, job: Job, record: Record, rejected: Job) -> Job:
+        """Return `rejected`, once no other call of this execution can start its job.
+
+        A call that Step Functions gave up and repeated may still run. Only one of the two passes from ACCEPTED to
+        STARTING.
+        """
+        try:
+            self._begin(record)
+        except RecordConflict:
+            return self._overtaken(job)
+        return rejected
+
+    def _begin(self, record: Record) -> Record:
+        first_at = record.first_attempt_at or iso(self._clock())
+        return self._records.begin_start(replace(record, first_attempt_at=first_at))
 
     def _overdue(self, job: Job, record: Record, now: float) -> Job:
         """Return the job as rejected at its deadline, with the reason for which it waited until then."""
@@ -228,9 +246,9 @@ class Starter:
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _post(self, job: Job, record: Record, request: Request) -> Job:
-        waited, first_at = record.waiting, record.first_attempt_at or iso(self._clock())
+        waited = record.waiting
         try:
-            record = self._records.begin_start(replace(record, first_attempt_at=first_at))
+            record = self._begin(record)
         except RecordConflict:
             # The slot is left to whoever was first: by a verdict it was given back, by a start it is in use.
             return self._overtaken(job)

@@ -285,7 +285,7 @@ def api_read(scene: Scene, dependency: str) -> bool:
 
 
 def api_cancel(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(caller=CALLER, expires_at=FAR))
+    scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
     steps = [reply(200, {"cancelled": dependency != "bucket"}), reply(200, LARGE)]
     status, detail = scene.http("DELETE", "/v1/executions/{id}", ID, *steps)

@@ -324,14 +324,14 @@ def test_the_function_keeps_a_record_as_long_as_the_deployment_says(invoke: Invo
 
 
 def test_the_log_of_a_notification_holds_none_of_its_data(invoke: Invoke, table: Table) -> None:
-    table.put(running_record(expires_at=9_000_000_000, metadata_json='{"order":"0815"}'))
+    table.put(running_record(expires_at=9_000_000_000, metadata_json='{"order":"k0815"}'))
     ended = job().ended(
-        Status.FAILED, code="failed", message="card 4711", final_output_json='{"card":"4711"}'
+        Status.FAILED, code="failed", message="card k4711", final_output_json='{"card":"k4711"}'
     )
     with log_of(app) as log:
         invoke(app, event(ended.to_dict()))
     assert '"message":"notify"' in log.getvalue()
-    for secret in ("4711", "0815"):
+    for secret in ("k4711", "k0815"):
         assert secret not in log.getvalue()
 
 
@@ -356,11 +356,11 @@ def test_the_function_refuses_a_redelivery_of_nothing(invoke: Invoke, asked: obj
 
 
 def test_the_log_of_a_redelivery_holds_ids_and_none_of_the_data(invoke: Invoke, table: Table) -> None:
-    failed = verdict(Status.FAILED, error={"code": "a", "message": "card 4711"}, expires_at=9_000_000_000)
-    table.put(running_record(metadata_json='{"order":"0815"}', **failed))
+    failed = verdict(Status.FAILED, error={"code": "a", "message": "card k4711"}, expires_at=9_000_000_000)
+    table.put(running_record(metadata_json='{"order":"k0815"}', **failed))
     with log_of(app) as log:
-        assert invoke(app, {"redeliver": {"execution_id": "4711\nforged"}})["redelivered"] is False
+        assert invoke(app, {"redeliver": {"execution_id": "k4711\nforged"}})["redelivered"] is False
         assert invoke(app, {"redeliver": {"execution_id": ID}})["redelivered"] is True
     assert f'"execution_id":"{ID}"' in log.getvalue()
-    for secret in ("4711", "0815", "forged"):
+    for secret in ("k4711", "k0815", "forged"):
         assert secret not in log.getvalue()

@@ -127,9 +127,9 @@ def test_the_record_says_starting_while_the_post_is_under_way(table: Table) -> N
 
 
 def test_what_a_start_sends_never_travels_with_the_state(table: Table) -> None:
-    state = World(table).start(request_dict(input_data={"card": "4711"}, metadata={"order": "0815"}))
-    assert "4711" not in json.dumps(state)
-    assert "0815" not in json.dumps(state)
+    state = World(table).start(request_dict(input_data={"card": "k4711"}, metadata={"order": "k0815"}))
+    assert "k4711" not in json.dumps(state)
+    assert "k0815" not in json.dumps(state)
 
 
 def test_called_again_after_it_answered_it_posts_no_more(table: Table) -> None:
@@ -595,10 +595,10 @@ def test_a_duplicate_comes_out_the_same_however_the_first_one_stands(table: Tabl
 
 def test_another_request_under_the_same_key_is_a_conflict(table: Table) -> None:
     world = World(table)
-    world.start(KEYED | {"input_data": {"card": "4711"}})
+    world.start(KEYED | {"input_data": {"card": "k4711"}})
     state = world.start(KEYED, owner=OTHER)
     assert (state["error_name"], state["next"]) == ("Waterhook.IdempotencyConflict", "done")
-    assert "4711" not in json.dumps(state)
+    assert "k4711" not in json.dumps(state)
     assert world.posts == 1
 
 
@@ -625,10 +625,10 @@ def test_a_forged_accepted_id_gets_its_own_record_and_leaves_the_victims_alone(t
 @pytest.mark.parametrize("status", [Status.ACCEPTED, Status.STARTING, Status.RUNNING, Status.COMPLETED])
 def test_a_forged_accepted_id_learns_nothing_of_the_victim(table: Table, status: Status) -> None:
     given = accepted_record(
-        table, status=status, final_output_json='{"card":"4711"}', waterflai_execution_id="upstream-of-ada"
+        table, status=status, final_output_json='{"card":"k4711"}', waterflai_execution_id="upstream-of-ada"
     )
     state = World(table).start(given, owner=OTHER)
-    assert "4711" not in json.dumps(state)
+    assert "k4711" not in json.dumps(state)
     assert "upstream-of-ada" not in json.dumps(state)
 
 
@@ -671,13 +671,13 @@ def test_the_function_starts_a_job_over_http(table: Table, invoke: Invoke) -> No
 def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
     table: Table, invoke: Invoke
 ) -> None:
-    given = request_dict(input_data={"card": "4711"}, metadata={"order": "0815"})
+    given = request_dict(input_data={"card": "k4711"}, metadata={"order": "k0815"})
     with log_of(app) as log:
         for step in (reply(202, {"execution_id": UPSTREAM_ID}), reply(500, {"detail": f"bad key {KEY}"})):
             with Server([step]) as server:
                 invoke(app, event(given | {"idempotency_key": server.url}), WATERFLAI_BASE_URL=server.url)
     assert log.getvalue().count('"message":"start"') == 2
-    for secret in (KEY, "4711", "0815"):
+    for secret in (KEY, "k4711", "k0815"):
         assert secret not in log.getvalue()
 
 

@@ -550,9 +550,9 @@ def test_the_function_sweeps_what_its_machine_no_longer_runs(
 def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
     invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table.put(record(metadata_json='{"order":"0815"}', expires_at=9_000_000_000))
+    table.put(record(metadata_json='{"order":"k0815"}', expires_at=9_000_000_000))
     table.put(owned("b", expires_at=9_000_000_000))
-    table.set("b" * 32, status="card 4711")
+    table.set("b" * 32, status="card k4711")
     with log_of(app) as log:
         assert invoke(app, {"sweep": request_dict()})["failed"] == 1
     trouble, line = map(json.loads, log.getvalue().splitlines())
@@ -565,7 +565,7 @@ def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
     assert counts == {"swept": 1, "swept_alive": 0, "swept_failed": 1, "swept_left": 0}
     figures = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [(one["Reconciled"], one["NotSwept"]) for one in figures] == [([1.0], [1.0])]
-    for secret in ("4711", "0815", "why?"):
+    for secret in ("k4711", "k0815", "why?"):
         assert secret not in log.getvalue()
 
 

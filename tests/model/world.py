@@ -127,7 +127,7 @@ class World:
         """Whether an execution runs."""
         self.not_the_sweeps: frozenset[str] = frozenset()
         """The executions that ran when a sweep began; what they own is not the sweep's while they do."""
-        self._faults = tape.pick(0, 1, 2, 3, 5, 8, 0, -1)
+        self._faults = tape.pick(0, 0, 1, 2, 3, 5, 8, -1)
         what = tape.pick("table", "bucket", "secret", "poll") if self._faults < 0 else ""
         self.outage = Outage(what, NOW + tape.pick(0.0, 0.3, 1.0, 5.0, 20.0) if what else 0.0)
         if what:

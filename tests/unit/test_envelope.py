@@ -283,10 +283,10 @@ def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
 
 
 def test_a_key_used_for_another_request_fails_without_telling_what_that_was() -> None:
-    ending = envelope.idempotency_conflict(record(request(metadata={"secret": "4711"})))
+    ending = envelope.idempotency_conflict(record(request(metadata={"secret": "k4711"})))
     assert (ending["error_name"], ending["next"]) == ("Waterhook.IdempotencyConflict", "done")
     assert ending["outcome"] != Status.COMPLETED
-    assert "4711" not in json.dumps(ending)
+    assert "k4711" not in json.dumps(ending)
 
 
 @given(st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=10), max_size=4))

@@ -565,7 +565,7 @@ def test_a_completed_job_whose_output_cannot_be_stored_is_completed_without_it(
     if got.next is Next.CANCEL:  # the deadline was found before its last poll
         got = polling.poll(got)
     assert (got.outcome, got.next, got.error) == (Status.COMPLETED, Next.NOTIFY, None)
-    assert got.result == {"output_error": "not_stored", "completed_at": "2026-01-01T00:00:00.000Z"}
+    assert got.result == {"output_error": "storage_failed", "completed_at": "2026-01-01T00:00:00.000Z"}
     assert ends_s <= polling.clock.now - NOW <= ends_s + 30
 
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.polling.comparison import FOLLOW, OFF, compare, targets
 from benchmarks.polling.workloads import Kind, tasks
 
-FEW = {Kind.CHAT: 1000, Kind.FLOW: 1000, Kind.BATCH: 100}
+FEW = {Kind.CHAT: 500, Kind.FLOW: 400, Kind.BATCH: 50}
 
 
 @pytest.mark.parametrize("kind", Kind)

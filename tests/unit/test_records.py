@@ -479,7 +479,7 @@ def test_a_table_in_trouble_is_no_conflict(table: Table, fault: Exception) -> No
 def test_the_words_of_a_failure_name_the_execution_and_not_what_is_in_it(table: Table) -> None:
     records = table.records_over(Failing(table.client, {"put_item": client_error("ThrottlingException")}))
     with pytest.raises(RecordUnavailable) as caught:
-        records.accept(record(request(metadata={"card": "4711"})), NOW)
+        records.accept(record(request(metadata={"card": "k4711"})), NOW)
     assert str(caught.value) == f"{ID}: the table failed: ThrottlingException"
 
 

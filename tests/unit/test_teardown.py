@@ -142,13 +142,17 @@ class Cloud:
     def left(self) -> list[str]:
         """Return what of the stack is still there, by kind."""
         found = [
-            *self._real("dynamodb").list_tables()["TableNames"],
+            *self._listed("dynamodb", "list_tables", "TableNames"),
             *(bucket["Name"] for bucket in self._real("s3").list_buckets()["Buckets"]),
-            *(group["logGroupName"] for group in self._real("logs").describe_log_groups()["logGroups"]),
-            *(url.rpartition("/")[2] for url in self._real("sqs").list_queues().get("QueueUrls", [])),
+            *(group["logGroupName"] for group in self._listed("logs", "describe_log_groups", "logGroups")),
+            *(url.rpartition("/")[2] for url in self._listed("sqs", "list_queues", "QueueUrls")),
         ]
         kinds = [kind for kind, name in self.names.items() if name in found]
         return kinds + ([STACK] if self.stacks.status != "DELETE_COMPLETE" else [])
+
+    def _listed(self, service: str, operation: str, name: str) -> list[Any]:
+        pages = self._real(service).get_paginator(operation).paginate()
+        return [entry for page in pages for entry in page.get(name, [])]
 
     def running(self) -> int:
         answer = self._real("stepfunctions").list_executions(

@@ -28,10 +28,14 @@ _ROUGH_ITEM = rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"%b)*+'
 _ROUGH_FLAT = _ROUGH_ITEM % (rb"|[\[{]%b[\]}]" % (_ROUGH_ITEM % b""))
 _IN_CONTAINER = re.compile(_ROUGH_ITEM % (rb"|[\[{]%b[\]}]" % _ROUGH_FLAT), re.DOTALL)
 _IN_SCALAR = re.compile(rb"[^\s,:\[\]{}\"]*+")
-# Nesting beyond this takes too long to check. No parser of a subscriber reads it.
+# Nesting beyond this takes too long to check, and so do more containers than this of those that neither the regular
+# expressions nor `json` read. No parser of a subscriber reads such a depth.
 MAX_DEPTH = 20_000
-# Of a nested value so much is given to `json`, in which it may end.
+MAX_STEPS = 3_000_000
+# Of a nested value so much is given to `json`, in which it may end. Where it does not, `json` is tried again after the
+# second length.
 _NESTED_BYTES = 4096
+_RETRY_BYTES = 256
 _BRACE, _QUOTE = b'{"'
 _NO_MARKS = re.compile(rb"[^\[\]{}]++")
 _UTF8_PIECE_BYTES = 1024 * 1024
@@ -43,10 +47,14 @@ def value_end(text: Bytes, at: int) -> int | None:
     if whole is not None:
         return whole.end()
     stack = bytearray()
+    steps, json_from = 0, at + 1
     # A container begins at `at`: the first one, or one inside of those on the stack.
-    while text.startswith((b"[", b"{"), at) and len(stack) < MAX_DEPTH:
-        end = _end_of_nested(text, at) if stack else None
+    while text.startswith((b"[", b"{"), at) and len(stack) < MAX_DEPTH and steps < MAX_STEPS:
+        end = _end_of_nested(text, at) if at >= json_from else None
         if end is None:
+            steps += 1
+            if at >= json_from:
+                json_from = at + _RETRY_BYTES
             stack.append(text[at] == _BRACE)
             found = _items(is_object=bool(stack[-1])).match(text, at + 1)
         else:

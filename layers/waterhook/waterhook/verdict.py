@@ -141,13 +141,16 @@ class Notifier:
         if record.notified_at is not None:
             return record
         now = self._clock()
-        # On a conflict two publishers published the same event, and one of them marks and releases the record.
-        with suppress(RecordConflict):
-            record = self._records.mark_notified(
+        try:
+            marked = self._records.mark_notified(
                 record, now, now + self._retention_s, has_slots=bool(record.slots)
             )
-            self._delivered(record)
-        return record
+        except RecordConflict:
+            # Another publisher published the same event, or the answer to this very write was lost. Either way the
+            # slots may still be taken.
+            return self._records.get(record.execution_id, now) or record
+        self._delivered(marked)
+        return marked
 
     def _reread(self, record: Record) -> Record:
         current = self._records.get(record.execution_id, self._clock())
