@@ -148,7 +148,7 @@ demo: .venv/.stamp .venv-aws/.stamp ## One execution, shown (SCENARIO=failure, t
 
 .PHONY: soak
 soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)
-	@$(PY) -m local.soak $(ARGS)
+	@PYTHONPATH=layers/waterhook $(PY) -m local.soak $(ARGS)
 
 # ---- An account of the user's (the command itself is local/bin/waterhook) --------------------------------------
 

@@ -4,6 +4,8 @@ Deploys a stack of its own and ends it. The same `--seed` makes the same request
 """
 
 import argparse
+import base64
+import json
 import os
 import random
 import sys
@@ -22,8 +24,10 @@ from local.runner.client import StackClient, execution_id_of, notification
 from local.runner.errors import RunnerError
 from local.runner.interrupts import pause
 from local.runner.screen import Screen
+from local.runner.services import SIMULATOR_API_KEY
 from local.runner.stack import HOME, LocalStack
 from local.waterflai.chatbots import CHATBOTS
+from waterhook.models import epoch
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef
@@ -38,7 +42,7 @@ _DEADLINE_S = 75
 
 # What may be told of a job that completes. A start whose answer is lost is uncertain; nothing else is.
 FINE, LOST, REFUSED = frozenset({"COMPLETED"}), frozenset({"UNCERTAIN"}), frozenset({"REJECTED"})
-CANCELS = frozenset({"TIMED_OUT"})
+CANCELS, FAILS = frozenset({"TIMED_OUT"}), frozenset({"FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Trouble:
     posts: int = 1
     jobs: int = 1
     endless: bool = False
+    has_output: bool = True
+    """The chatbot's own output is published, if the job completes."""
 
 
 def _at(operation: str, kind: str, **fault: Any) -> Mapping[str, Any]:
@@ -103,6 +109,20 @@ TROUBLES = (
     Trouble("status and another one behind it", (_at("status", "pipelined_document"),)),
     Trouble("status and another one later", (_at("status", "pipelined_document", pause_seconds=0.05),)),
     Trouble("status 522", (_code("status", 522, html=True, times=2),)),
+    # Documents that can't be read as a whole, spell the status otherwise, or hold the API key.
+    Trouble("status with NaN in the output", (_at("status", "invalid_output"),), has_output=False),
+    Trouble(
+        "status with a byte that is no UTF-8",
+        (_at("status", "invalid_output", how="bad_byte"),),
+        has_output=False,
+    ),
+    Trouble("status with NaN in the output once", (_at("status", "invalid_output", when="final", times=1),)),
+    Trouble("status in lower case", (_at("status", "unknown_status", status="completed", when="final"),)),
+    Trouble("status not known", (_at("status", "unknown_status"),), FAILS),
+    *(
+        Trouble(f"status with the key, {form}", (_at("status", "echo_key", form=form),), has_output=False)
+        for form in ("plain", "url", "base64", "escaped")
+    ),
     # The truth, but late, slow or odd.
     Trouble("status lags", (_at("status", "lag", seconds=2),)),
     Trouble("status asks to slow down", (_at("status", "slow_down", retry_after=2, times=2),)),
@@ -246,11 +266,14 @@ class Soak:
             item = self._client.item(execution_id) or {}
             status = str(item.get("status"))
             outcomes[status] += 1
-            if [event["id"] for event in told] != [f"{execution_id}/{status}"] or not item.get("notified_at"):
+            accepted_ms = round((epoch(item.get("created_at")) or 0.0) * 1000)
+            expected = [f"{execution_id}/{accepted_ms}/{status}"]
+            if [event["id"] for event in told] != expected or not item.get("notified_at"):
                 yield f"{request.key} ({trouble.name}): {status}, told {[event['id'] for event in told]}"
             if status not in trouble.outcomes:
                 yield f"{request.key} ({trouble.name}): {status} {item.get('error')}"
             yield from wrong_outputs(request, status, told)
+            yield from leaked_keys(request, told, item)
             cost = posts[request.key], jobs[request.key]
             if cost != (trouble.posts, trouble.jobs):
                 yield f"{request.key} ({trouble.name}): {cost[0]} POSTs, {cost[1]} jobs"
@@ -282,10 +305,24 @@ class Soak:
 
 def wrong_outputs(request: Request, status: str, told: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the notifications whose output is not that of the request's own job, such as another execution's."""
+    if not request.trouble.has_output:
+        return []
     expected = CHATBOTS[_CHATBOT].output if status in FINE else None
     outputs = [event["data"].get("final_output") for event in told]
     name = f"{request.key} ({request.trouble.name})"
     return [f"{name}: {status}, output {str(output)[:200]}" for output in outputs if output != expected]
+
+
+def leaked_keys(request: Request, told: Sequence[Mapping[str, Any]], item: Mapping[str, Any]) -> list[str]:
+    """Return the notifications and the record that hold the API key or its base64."""
+    forms = (SIMULATOR_API_KEY, base64.b64encode(SIMULATOR_API_KEY.encode()).decode().rstrip("="))
+    texts = {"a notification": json.dumps(told), "the record": str(item)}
+    name = f"{request.key} ({request.trouble.name})"
+    return [
+        f"{name}: the key is in {place}"
+        for place, text in texts.items()
+        if any(form in text for form in forms)
+    ]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from local.soak import TROUBLES, Request, wrong_outputs
+from local.runner.services import SIMULATOR_API_KEY
+from local.soak import TROUBLES, Request, leaked_keys, wrong_outputs
 from local.waterflai.chatbots import CHATBOTS, script_for
 from local.waterflai.executions import FOREIGN_OUTPUT
 
@@ -31,3 +32,10 @@ def test_every_trouble_is_one_that_the_simulator_knows_and_is_drawn() -> None:
 def test_the_output_of_another_execution_is_noticed(status: str, output: Any, *, is_wrong: bool) -> None:
     (request,) = Request.all(1, seed=1)
     assert bool(wrong_outputs(request, status, [{"data": {"final_output": output}}])) == is_wrong
+
+
+@pytest.mark.parametrize("text", ["a", f"it is {SIMULATOR_API_KEY}"])
+def test_the_key_in_a_notification_or_a_record_is_noticed(text: str) -> None:
+    (request,) = Request.all(1, seed=1)
+    expected = 0 if text == "a" else 2
+    assert len(leaked_keys(request, [{"data": {"final_output": text}}], {"error": text})) == expected
