@@ -265,7 +265,7 @@ class Starter:
         try:
             record = self._saved(record, upstream_id)
         except RecordConflict:
-            # A verdict came while we were starting: nobody will wait for this job.
+            # An outcome was written during the POST: no execution waits for this job.
             self._cancel_quietly(upstream_id)
             return self._overtaken(job)
         except RecordUnavailable:

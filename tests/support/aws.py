@@ -252,9 +252,17 @@ def aws() -> Iterator[None]:
         yield
 
 
+def refuse_empty_maps(params: Mapping[str, Any], **_: Any) -> None:
+    """Refuse what DynamoDB refuses and moto accepts."""
+    for name in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
+        assert params.get(name) != {}, f"{name} must not be empty"
+
+
 @pytest.fixture(scope="session")
 def dynamodb(aws: None) -> "DynamoDBClient":
-    return boto3.client("dynamodb", region_name=REGION)
+    client = boto3.client("dynamodb", region_name=REGION)
+    client.meta.events.register("provide-client-params.dynamodb", refuse_empty_maps)
+    return client
 
 
 @pytest.fixture

@@ -32,14 +32,17 @@ def update(
     }
     expression = " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts)
     used = f"{expression} {condition}"
+    # DynamoDB refuses a request that defines what it doesn't use, and one with an empty map.
+    defined = {
+        "ExpressionAttributeNames": {name: value for name, value in names.items() if name in used},
+        "ExpressionAttributeValues": {name: value for name, value in values.items() if name in used},
+    }
     return {
         "TableName": table,
         "Key": {"execution_id": {"S": record.execution_id}},
         "UpdateExpression": expression,
         "ConditionExpression": condition,
-        # DynamoDB refuses a request that defines what it doesn't use.
-        "ExpressionAttributeNames": {name: value for name, value in names.items() if name in used},
-        "ExpressionAttributeValues": {name: value for name, value in values.items() if name in used},
+        **{name: value for name, value in defined.items() if value},
     }
 
 
