@@ -181,8 +181,4 @@ def _unread(what: str, error: ClientError) -> Finding:
             f"{what} does not exist: a notification that can't be delivered is lost",
             "Create the queue again, or name another one in the subscription's RedrivePolicy.",
         )
-    return Finding(
-        Level.UNKNOWN,
-        f"{what}: not looked at, you are not allowed to ({error.operation_name})",
-        "Ask for that permission, or let somebody run doctor who has it.",
-    )
+    return Finding.refused(what, error.operation_name)

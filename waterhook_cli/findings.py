@@ -48,6 +48,15 @@ class Finding:
         """Return what hurts now."""
         return cls(Level.PROBLEM, what, do)
 
+    @classmethod
+    def refused(cls, about: str, operation: str) -> Self:
+        """Return that `operation`, which a check needs, is not allowed."""
+        return cls(
+            Level.UNKNOWN,
+            f"{about}: not looked at, you are not allowed to ({operation})",
+            "Ask for that permission, or let a principal that has it run doctor.",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -66,11 +75,7 @@ class Check:
     def _unknown(self, error: Exception) -> Finding:
         if denied(error):
             asked = error.operation_name if isinstance(error, ClientError) else ""
-            return Finding(
-                Level.UNKNOWN,
-                f"{self.about}: not looked at, you are not allowed to ({asked})",
-                "Ask for that permission, or let somebody run doctor who has it.",
-            )
+            return Finding.refused(self.about, asked)
         problem = error if isinstance(error, Problem) else explained(error)
         said = problem.message if problem else one_line(error)
         return Finding(Level.UNKNOWN, f"{self.about}: not looked at, {said}", problem.do if problem else "")

@@ -29,7 +29,7 @@ def refusal(words: list[str]) -> str | None:
     driver = create_clidriver()
     driver.session.register("before-call", before_call)
     printed = io.StringIO()
-    # SystemExit is the parser's way out. The threads of `aws s3` catch what is raised in them.
+    # The parser ends with SystemExit. The threads of `aws s3` catch what is raised in them.
     with (
         contextlib.redirect_stderr(printed),
         contextlib.redirect_stdout(printed),

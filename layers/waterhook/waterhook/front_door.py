@@ -31,7 +31,7 @@ from waterhook.remote import Remote
 from waterhook.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request, compact, in_utf8
 from waterhook.results import Results
 from waterhook.settings import Settings
-from waterhook.status import StatusDocument
+from waterhook.status import OutputError, StatusDocument
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -251,7 +251,7 @@ def _not_stored(record: Record) -> str | None:
     """Return why a completed record has no output although its job had one, or None."""
     has_output = record.final_output_json is not None or record.output_ref is not None
     dropped = record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to
-    return "not_stored" if dropped else None
+    return OutputError.NOT_STORED if dropped else None
 
 
 def _is_refusal(error: ClientError | BotoCoreError) -> bool:

@@ -165,5 +165,6 @@ class Poller:
             if failed.error is None and not job.cancel_requested and self._clock() < job.deadline:
                 return failed
             # The job succeeded, and a second attempt would run it twice: its outcome stays COMPLETED.
-            return failed.ended(Status.COMPLETED, output_error="storage_failed", completed_at=completed_at)
+            why = OutputError.STORAGE_FAILED
+            return failed.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
         return job.ended(Status.COMPLETED, completed_at=completed_at, **kept)

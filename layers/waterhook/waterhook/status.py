@@ -39,12 +39,14 @@ FOREIGN = "the document of another execution"
 
 
 class OutputError(StrEnum):
-    """Why a completed job has no output."""
+    """Why a completed job has no output: four of its document, one of the bucket, and one of GET."""
 
     TOO_LARGE = "too_large"
     TOO_SLOW = "too_slow"
     UNREADABLE = "unreadable"
     MISSING = "missing"
+    STORAGE_FAILED = "storage_failed"
+    NOT_STORED = "not_stored"
 
 
 def _lenient_int(digits: str) -> int | None:
