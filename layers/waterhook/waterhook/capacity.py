@@ -1,7 +1,7 @@
 """A cap on running jobs: slots that are named after their executions, so taking or giving one back twice is once."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ _STACK = "capacity"
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4)
 _CONFLICTS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 _FAILED = "ConditionalCheckFailed"
+_CONFLICT = "TransactionConflictException"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Capacity:
             for key, (_, cap) in caps.items()
         ]
         updates += [mark(sorted({*held, *caps}))] if mark else []
-        for pause_s in (*_PAUSES_S, None):
+        for _ in self._attempts(execution_id):
             reasons = self._transact(execution_id, updates)
             if reasons is None:
                 return Taking()
@@ -113,8 +114,6 @@ class Capacity:
             ]
             if full:
                 return Taking(full=", ".join(full))
-            if pause_s is not None:
-                self._pause(execution_id, pause_s)
         return Taking(is_contended=True)
 
     def give_back(self, execution_id: str, slots: Iterable[str]) -> None:
@@ -125,17 +124,18 @@ class Capacity:
         for key in slots if self._table else ():
             update = self._update(key, execution_id, "DELETE", held_slot)
             update["ExpressionAttributeValues"] |= {":id": {"S": execution_id}}
-            for pause_s in (*_PAUSES_S, None):
+            for _ in self._attempts(execution_id):
                 try:
                     self._client.update_item(**update)
+                    break
                 except (ClientError, BotoCoreError) as error:
                     code = aws_code(error)
-                    if code == "TransactionConflictException" and pause_s is not None:
-                        self._pause(execution_id, pause_s)
-                        continue
-                    if code != "ConditionalCheckFailedException":
+                    if code == "ConditionalCheckFailedException":
+                        break
+                    if code != _CONFLICT:
                         raise _unavailable(execution_id, code) from error
-                break
+            else:
+                raise _unavailable(execution_id, _CONFLICT)
 
     @staticmethod
     def slots_of(chatbot_id: str | None) -> list[str]:
@@ -159,8 +159,12 @@ class Capacity:
             return reasons
         return None
 
-    def _pause(self, execution_id: str, pause_s: float) -> None:
-        self._sleep(pause_s * (1 + jitter_of(execution_id, round(pause_s * 1000))))
+    def _attempts(self, execution_id: str) -> Iterator[None]:
+        """Yield for each attempt, with pauses between them: other transactions have ended by then."""
+        yield
+        for pause_s in _PAUSES_S:
+            self._sleep(pause_s * (1 + jitter_of(execution_id, round(pause_s * 1000))))
+            yield
 
     def _items(self, chatbot_id: str) -> dict[str, tuple[str, int]]:
         """Return parameter and cap of each item."""
