@@ -80,7 +80,7 @@ def main() -> None:
         aws_secret_access_key="any",  # noqa: S106 - the bucket is a server of this process
         region_name="us-east-1",
     )
-    results = ResultsBucket("bucket", bucket)
+    results = ResultsBucket("bucket", lambda: bucket)
     client = WaterflaiClient(url, _Key(), budget_s=600.0)
     print(f"{'output':16} {'read MB/s':>9} {'store MB/s':>10} {'all MB/s':>8}")
     for name, output in OUTPUTS.items():

@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from functions.reconcile.app import Reconciler
 from tests.model.dynamo import Table, refusal
 from tests.support.builders import MACHINE, SOURCE, running_record, settings
 from tests.support.clock import NOW, Clock
+from tests.support.fakes import NO_BUCKET, TELEMETRY
 from waterhook.domain.status_document import StatusDocument
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import MachineExecutions
+from waterhook.steps.reconcile import ReconcileStep
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import TURN_S, Sweeper
 from waterhook.storage.execution_record import UNFINISHED_SHARDS
 from waterhook.storage.executions_table import ExecutionsTable
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.storage.unfinished_index import UnfinishedIndex
 from waterhook.upstream.client import CancelResult
 
@@ -124,9 +124,11 @@ def recover(dead: int) -> Recovery:
     notifier = Notifier(
         records, calls, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
     )
-    results = ResultsBucket("results")
+    results = NO_BUCKET
     stopper = JobCanceller(calls, StatusPoller(calls, results, settings(), clock))
-    reconciler = Reconciler(records, stopper, notifier, settings(), clock, clock.advance)
+    reconciler = ReconcileStep(
+        records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
     sweeper = Sweeper(
         records,
         UnfinishedIndex("executions", client),
@@ -135,7 +137,7 @@ def recover(dead: int) -> Recovery:
         release=notifier.release,
         clock=clock,
         sleep=clock.advance,
-        troubled=lambda _execution_id, _error: None,
+        on_failure=lambda _execution_id, _error: None,
     )
     began, ended, sweeps, first_hour = clock.now, 0, 0, 0
     while ended < dead:

@@ -5,6 +5,7 @@ What they decide is carried out as the state machine does it, and each state tha
 
 import heapq
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.environment import environment
 from benchmarks.polling.upstream import Clock, Upstream
@@ -13,7 +14,6 @@ from benchmarks.polling.workloads import Task, Workload
 from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.poll_history import PollHistory
-from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import Settings
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.status_poller import StatusPoller
@@ -31,11 +31,11 @@ class Loop:
         self._settings = settings
         self._clock = Clock(task.arrives_s)
         self._upstream = Upstream(task, self._clock, workload.stream_limit_s, workload.behaviour)
-        self._poller = StatusPoller(self._upstream, ResultsBucket("bucket"), settings, self._clock)
+        self._poller = StatusPoller(self._upstream, ResultsBucket("bucket", _unused), settings, self._clock)
         self._follower = FollowStep(
             self._upstream,
             self._poller,
-            _no_publisher,
+            _unused,
             clock=self._clock,
             monotonic=self._clock,
             sleep=self._clock.sleep,
@@ -100,7 +100,7 @@ class Loop:
         )
 
 
-def _no_publisher() -> ProgressPublisher:
+def _unused() -> Any:
     raise AssertionError
 
 

@@ -57,8 +57,6 @@ def test_it_is_small_and_holds_what_runs_and_its_licences(layer: Mapping[str, by
         "waterhook",
         "__pycache__",
     }
-    # Without it botocore reads its own, which nobody would notice.
-    assert "python/waterhook/endpoints/endpoints.json" in layer
     infos = {top for top in tops if top.endswith(".dist-info")}
     assert tops - infos == packages
     assert all(

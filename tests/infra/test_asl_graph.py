@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from functions.follow.app import RESERVE_S
-from functions.poll.app import STATUS_BUDGET_S
 from tests.infra import graph, template
 from tests.infra.graph import Definition
 from waterhook.domain.loop_state import NextStep
 from waterhook.domain.status_document import MAX_OUTPUT_BYTES
+from waterhook.steps.follow import RESERVE_S
+from waterhook.steps.poll import STATUS_BUDGET_S
 from waterhook.upstream.client import CONNECT_TIMEOUT_S
 
 

@@ -89,7 +89,7 @@ def test_an_answer_has_the_fields_that_are_listed(schema: str) -> None:
 
 def test_a_document_that_is_given_out_has_the_fields_that_are_listed() -> None:
     nothing: Any = None
-    door = ExecutionService(nothing, nothing, nothing, settings(), lambda: NOW, nothing)
+    door = ExecutionService(nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing)
     document = json.loads(door.document(running_record(waterflai_execution_id=None)))
     assert document.keys() == listed("Document")
 
@@ -202,7 +202,7 @@ def test_every_502_of_a_cancel_is_listed() -> None:
     texts = {
         text.value
         for node in ast.walk(
-            ast.parse((ROOT / "layers/waterhook/waterhook/api/live_status.py").read_text("utf-8"))
+            ast.parse((ROOT / "layers/waterhook/waterhook/api/cancellation.py").read_text("utf-8"))
         )
         if isinstance(node, ast.JoinedStr) and isinstance(text := node.values[0], ast.Constant)
     }

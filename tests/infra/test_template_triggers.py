@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from moto.events.models import EventPattern
 
-from functions.reconcile import app as reconcile
 from tests.infra.template import EVERYTHING, KMS_KEY_ARN, ROOT, TRIGGERS, deployed, of_type
 from waterhook.domain.request import RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import TriggerInput
 from waterhook.notifications.execution_output import DUPLICATE
+from waterhook.steps import reconcile
 from waterhook.steps.machine_executions import MISSING, RESERVE_S
 from waterhook.steps.sweep import TURN_S
 
@@ -89,7 +89,7 @@ def test_reconcile_hears_of_every_end_that_no_notification_may_have_come_before(
     pattern = rule("EndedRule")["EventPattern"]
     assert pattern["source"] == ["aws.states"]
     assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
-    assert {*pattern["detail"]["status"], MISSING} == reconcile._OUTCOMES.keys()  # noqa: SLF001  # the ends it knows
+    assert {*pattern["detail"]["status"], MISSING} == reconcile.OUTCOMES.keys()
     assert "EventBusName" not in rule("EndedRule")  # the services' events are on the default one
     assert target("EndedRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
 

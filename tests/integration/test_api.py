@@ -23,11 +23,12 @@ from tests.support.builders import (
 from tests.support.builders import settings as build_settings
 from tests.support.clock import Clock
 from tests.support.context import CONTEXT
-from tests.support.fakes import Silent
+from tests.support.fakes import NO_BUCKET, Silent, unused
 from tests.support.invoke import Invoke, log_of
 from tests.support.json_values import any_json, any_text
 from tests.support.server import Server, hang_up, reply
 from waterhook.api.service import ExecutionService
+from waterhook.dependencies import Dependencies
 from waterhook.domain.request import MAX_REQUEST_BYTES
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
@@ -466,10 +467,11 @@ def door(table: Table, machine: Machine, *, states: Any = None, client: Any = No
     return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        ResultsBucket("none"),
+        NO_BUCKET,
         build_settings(state_machine_arn=machine.arn),
         Clock(),
         Silent,
+        unused,
         lambda _seconds: None,
     )
 
@@ -479,7 +481,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Answer a request with a given front door behind the routes."""
 
     def serve(front_door: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
-        monkeypatch.setattr(app, "_wiring", lambda: front_door)
+        monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
+        app.dependencies.service = front_door
         answer = app.handler(request, CONTEXT)
         return answer["statusCode"], json.loads(answer["body"])
 
@@ -499,7 +502,7 @@ def test_a_start_is_one_attempt_a_call_so_that_a_refusal_is_the_only_answer(
     invoke: Invoke, machine: Machine
 ) -> None:
     assert invoke(app, post())["statusCode"] == 202
-    states: Any = app._wiring()._states  # noqa: SLF001 - what it is made with is what matters
+    states: Any = app.dependencies.service._states  # noqa: SLF001 - what it is made with is what matters
     assert states.meta.config.retries["total_max_attempts"] == 1
     assert len(machine.executions()) == 1
 
@@ -549,7 +552,7 @@ def test_an_output_arrives_as_the_text_it_came_as(api: Api, table: Table, output
 
 
 def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> None:
-    kept = ResultsBucket(bucket.name, bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
     table.put(running_record(**verdict(expires_at=FAR), **kept, caller=CALLER))
     _, said = api(get())
     assert said["final_output"] is None
@@ -558,7 +561,7 @@ def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> 
 
 
 def test_a_link_is_only_made_for_whoever_may_see_it(api: Api, table: Table, bucket: Bucket) -> None:
-    kept = ResultsBucket(bucket.name, bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
     table.put(running_record(**verdict(expires_at=FAR), **kept, caller="somebody else"))
     status, said = api(get())
     assert (status, list(said)) == (404, ["detail"])

@@ -9,24 +9,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.api import app as api
-from functions.start.app import Starter
 from tests.integration.test_api import event
 from tests.model.dynamo import Table
 from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.builders import settings as deployed
 from tests.support.clock import Clock
 from tests.support.context import CONTEXT
-from tests.support.fakes import FakeKey, FakeUpstream, Silent
+from tests.support.fakes import NO_BUCKET, TELEMETRY, FakeKey, FakeUpstream, Silent, unused
 from tests.support.json_values import any_json, any_object, any_request, any_text
 from tests.support.server import Server, reply
 from tests.support.tried import Tried, tried
 from waterhook.api.service import ExecutionService
+from waterhook.dependencies import Dependencies
 from waterhook.domain.loop_state import NextStep
 from waterhook.domain.status import Status
 from waterhook.errors import StreamOverflowError, UpstreamError
+from waterhook.steps.start import StartStep
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.executions_table import ExecutionsTable
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.upstream.client import WaterflaiClient
 from waterhook.upstream.sse import SseDecoder
 
@@ -58,12 +58,14 @@ def front_door(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
     door = ExecutionService(
         ExecutionsTable("executions", records),
         machines,
-        ResultsBucket("none"),
+        NO_BUCKET,
         deployed(state_machine_arn=MACHINE),
         Clock(),
         Silent,
+        unused,
     )
-    monkeypatch.setattr(api, "_wiring", lambda: door)
+    monkeypatch.setattr(api, "dependencies", Dependencies(api.telemetry))
+    api.dependencies.service = door
     return door
 
 
@@ -140,7 +142,9 @@ wrapped = st.fixed_dictionaries(
 def test_a_bad_input_of_an_execution_is_rejected_and_posts_nothing(tried: Tried, given_input: Any) -> None:
     records: Any = Table()
     upstream = FakeUpstream()
-    starter = Starter(ExecutionsTable("executions", records), upstream, deployed(), Clock())
+    starter = StartStep(
+        ExecutionsTable("executions", records), upstream, deployed(), Clock(), telemetry=TELEMETRY
+    )
     state = starter.start(given_input, owner=OWNER, started_at=STARTED_AT)
     tried("inputs of the state machine", state["outcome"])
     assert state["outcome"] in {"REJECTED", "RUNNING"}
@@ -193,7 +197,7 @@ def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
 ) -> None:
     server, client = upstream
     server.steps = [reply(code, body)]
-    poller = StatusPoller(client, ResultsBucket("none"), deployed(), Clock())
+    poller = StatusPoller(client, NO_BUCKET, deployed(), Clock())
     polled = poller.poll(job())
     tried("status documents", polled.outcome)
     assert polled.outcome in {Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}

@@ -10,7 +10,7 @@ from functions.cancel import app
 from tests.support.aws import Bucket, Secret
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import NO_BUCKET, Answer, FakeUpstream
 from tests.support.invoke import Invoke
 from tests.support.server import Server, reply
 from waterhook.domain import retry_policy
@@ -24,9 +24,9 @@ from waterhook.errors import (
     UpstreamRefusedError,
     UpstreamUnavailableError,
 )
+from waterhook.steps.cancel import CancelStep
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.status_poller import StatusPoller
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.upstream.client import CancelResult
 
 DONE = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
@@ -44,8 +44,8 @@ class World:
     def __init__(self, cancels: list[Answer[CancelResult]], statuses: list[Answer[StatusDocument]]) -> None:
         self.clock = Clock()
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
-        self.poller = StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
-        self.canceller = app.Canceller(JobCanceller(self.upstream, self.poller), self.clock)
+        self.poller = StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock)
+        self.canceller = CancelStep(JobCanceller(self.upstream, self.poller), self.clock)
 
     def cancel(self, given: LoopState | None = None) -> LoopState:
         return self.canceller.cancel(given or job(deadline=OVERDUE), OWNER)

@@ -17,6 +17,7 @@ from tests.support.server import Server, Step, hang_up, raw, reply, sse
 from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.poll_history import PollHistory
 from waterhook.steps import follow_session
+from waterhook.steps.follow import MAX_STATUS_BYTES
 
 DONE = {"type": "execution_completed"}
 NODE = {"type": "node_started", "node_id": "a"}
@@ -149,14 +150,14 @@ def test_a_key_that_was_rotated_is_read_again_by_a_poll_and_used_by_the_next_str
     assert used == [KEY, "wf-the-new-key"]
 
 
-@pytest.mark.parametrize("size", [app.MAX_STATUS_BYTES - 60, app.MAX_STATUS_BYTES + 1])
+@pytest.mark.parametrize("size", [MAX_STATUS_BYTES - 60, MAX_STATUS_BYTES + 1])
 def test_the_function_reads_a_status_up_to_its_limit_and_leaves_a_larger_one_to_poll(
     follow: Any, bucket: Bucket, size: int
 ) -> None:
     document = '{"status":"COMPLETED","final_output":"' + "x" * size + '"}'
     with Server([reply(200, document)], streams=[sse(DONE)]) as server:
         state = follow(server)
-    if size < app.MAX_STATUS_BYTES:
+    if size < MAX_STATUS_BYTES:
         assert (state["outcome"], len(bucket.keys())) == ("COMPLETED", 1)
     else:
         assert (state["outcome"], state["next"], bucket.keys()) == ("RUNNING", "poll", [])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+import boto3
 import pytest
 
 from functions.api import app as api
@@ -41,7 +42,6 @@ from tests.support.clock import NOW
 from tests.support.context import Context
 from tests.support.invoke import Invoke
 from tests.support.server import Server, Step, reply, sse
-from waterhook import aws_clients
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.status import Status
@@ -81,8 +81,9 @@ class Scene:
         self._invoke = invoke
         self._hanging: set[str] = set()
         self._hole = hole
-        aws_clients.session.cache_clear()
-        aws_clients.session().events.register("request-created", self._redirect)
+        boto3.setup_default_session()
+        session: Any = boto3.DEFAULT_SESSION
+        session.events.register("request-created", self._redirect)
 
     def hang(self, dependency: str) -> None:
         self._hanging.add(SERVICES[dependency])

@@ -30,6 +30,7 @@ from tests.support.invoke import Invoke, log_of
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.notifications.notifier import Notifier
+from waterhook.steps.notify import FaultReporter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_rfc3339
 
@@ -38,8 +39,8 @@ KEYED = request_dict(idempotency_key="order-7")
 FAULT = {"fault": "Lambda.Unknown", "outcome": "ERROR", "next": "notify"}
 
 
-def reporter(table: Table) -> app.Reporter:
-    return app.Reporter(table.records, DEFAULTS, Clock(NOW + 60))
+def reporter(table: Table) -> FaultReporter:
+    return FaultReporter(table.records, DEFAULTS, Clock(NOW + 60))
 
 
 def notifier(table: Table, topic: Topic, client: Any = None, sns: Any = None) -> Notifier:
@@ -285,7 +286,7 @@ def test_killed_at_any_step_of_a_report_it_ends_in_one_record_and_one_event(
     def attempt(tape: Tape, key: str) -> None:
         client = Taped(table.client, tape)
         state = {"input": request_dict(idempotency_key=key)} | FAULT
-        reporting = app.Reporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
+        reporting = FaultReporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
         reported = reporting.job(state, owner=OWNER, started_at=STARTED_AT)
         notifier(table, topic, client=client, sns=Taped(topic.sns, tape)).notify(reported, OWNER)
 

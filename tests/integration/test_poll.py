@@ -23,8 +23,10 @@ from tests.support.builders import (
 from tests.support.clock import NOW, Clock
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, hang_up, reply
+from waterhook.dependencies import Dependencies
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
+from waterhook.steps.poll import UpstreamIdRecovery
 from waterhook.steps.record_check import RecordCheck
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
@@ -32,8 +34,8 @@ from waterhook.timestamps import to_rfc3339
 UNSAVED = job(unsaved=True)
 
 
-def saver(table: Table, client: Any = None) -> app.LateSaver:
-    return app.LateSaver(lambda: table.records_over(client or table.client), Clock(NOW + 5))
+def saver(table: Table, client: Any = None) -> UpstreamIdRecovery:
+    return UpstreamIdRecovery(lambda: table.records_over(client or table.client), Clock(NOW + 5))
 
 
 def test_an_id_that_start_could_not_save_is_saved_later(table: Table) -> None:
@@ -173,8 +175,8 @@ def test_a_container_starts_with_a_secret_that_it_cannot_read(invoke: Invoke, se
         module = importlib.import_module(f"functions.{function}.app")
         with Server([reply(200, {"status": "RUNNING"})]) as server:
             poll(invoke, server)
-            module._wiring.cache_clear()  # noqa: SLF001 - as in a new container
-            assert module._wiring()  # noqa: SLF001 - what a container does first
+            # What a new container does first.
+            assert getattr(Dependencies(module.telemetry), f"{function}_step")
 
 
 def test_the_log_of_a_poll_holds_neither_the_key_nor_the_output(invoke: Invoke) -> None:

@@ -9,7 +9,6 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from functions.reconcile import app
-from functions.start.app import Starter
 from tests.support.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, Topic, client_error
 from tests.support.builders import (
     ID,
@@ -26,10 +25,10 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import NO_BUCKET, TELEMETRY, Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
-from waterhook import aws_clients
+from waterhook import aws_config
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
 from waterhook.errors import (
@@ -43,6 +42,8 @@ from waterhook.notifications.notifier import Notifier
 from waterhook.settings import ConcurrencyLimits
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import RESERVE_S, MachineExecutions
+from waterhook.steps.reconcile import CALL_BUDGET_S, CANCEL_PAUSE_S, EndedExecution, ReconcileStep, describe
+from waterhook.steps.start import StartStep
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
@@ -86,19 +87,17 @@ class World:
             source=SOURCE,
             retention_s=3600,
             clock=self.clock,
-            capacity=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
+            limiter=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
         )
-        stopper = JobCanceller(
-            self.upstream, StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
-        )
-        self._reconciler = app.Reconciler(
-            records, stopper, self.notifier, settings(), self.clock, self.pauses.append
+        stopper = JobCanceller(self.upstream, StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock))
+        self._reconciler = ReconcileStep(
+            records, stopper, self.notifier, settings(), self.clock, self.pauses.append, telemetry=TELEMETRY
         )
 
     def close(
         self, status: str = "ABORTED", given: object = GIVEN, *, arn: str = OWNER, error: str | None = None
     ) -> ExecutionRecord | None:
-        return self._reconciler.close(app.Ended(arn, status, given, STARTED_AT, error))
+        return self._reconciler.close(EndedExecution(arn, status, given, STARTED_AT, error))
 
     def heard(self) -> list[str]:
         return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
@@ -182,7 +181,7 @@ def test_an_upstream_that_does_not_answer_is_asked_three_times_and_the_record_cl
     table.put(running_record())
     world = World(table, topic, cancels=[DOWN])
     world.close()
-    assert (len(world.upstream.cancelled), world.pauses) == (3, [app.CANCEL_PAUSE_S] * 2)
+    assert (len(world.upstream.cancelled), world.pauses) == (3, [CANCEL_PAUSE_S] * 2)
     assert world.heard() == ["CANCELLED"]
     error = table.get(ID).error
     assert error is not None
@@ -247,7 +246,7 @@ def test_the_loops_notify_during_the_cancel_is_the_one_that_counts(table: Table,
 
 def test_a_duplicates_end_does_nothing_to_the_first_one(table: Table, topic: Topic) -> None:
     keyed = request_dict(idempotency_key="order-7")
-    starter = Starter(table.records, FakeUpstream(), settings(), Clock())
+    starter = StartStep(table.records, FakeUpstream(), settings(), Clock(), telemetry=TELEMETRY)
     starter.start(keyed, owner=OWNER, started_at=STARTED_AT)
     there = table.only()
     world = World(table, topic)
@@ -289,7 +288,7 @@ def test_a_request_stopped_while_it_waited_for_room_is_closed_and_takes_none(
     caps = ConcurrencyLimits(stack=1)
     slots = ConcurrencyLimiter(table.name, caps, table.client)
     slots.acquire("f" * 32, "other")
-    starter = Starter(table.records, FakeUpstream(), settings(), Clock(), slots)
+    starter = StartStep(table.records, FakeUpstream(), settings(), Clock(), slots, telemetry=TELEMETRY)
     state = starter.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert state["next"] == "start"
     world = World(table, topic, caps=caps)
@@ -388,7 +387,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
 
     def patiently(answer: object) -> Any:
         def step() -> Any:
-            clock.advance(0.1 if upstream in {"is fast", "refuses"} else app.CALL_BUDGET_S)
+            clock.advance(0.1 if upstream in {"is fast", "refuses"} else CALL_BUDGET_S)
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -404,11 +403,11 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         ],
         statuses=[patiently(large if upstream == "has completed" else DOWN)],
     )
-    each_s = aws_clients.longest_call_s()
+    each_s = aws_config.longest_call_s()
     client = Slow(table.client, clock, each_s, hanging)
     records = table.records_over(client)
-    s3: Any = Slow(bucket.client, clock, aws_clients.longest_call_s(aws_clients.UPLOADS), hanging)
-    results = ResultsBucket(bucket.name, s3)
+    s3: Any = Slow(bucket.client, clock, aws_config.longest_call_s(aws_config.UPLOADS), hanging)
+    results = ResultsBucket(bucket.name, lambda: s3)
     notifier = Notifier(
         records,
         cast("Any", Slow(topic.sns, clock, each_s, hanging)),
@@ -416,10 +415,12 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         source=SOURCE,
         retention_s=3600,
         clock=clock,
-        capacity=ConcurrencyLimiter(table.name, caps, cast("Any", client)),
+        limiter=ConcurrencyLimiter(table.name, caps, cast("Any", client)),
     )
     stopper = JobCanceller(fake, StatusPoller(fake, results, settings(), clock))
-    reconciler = app.Reconciler(records, stopper, notifier, settings(), clock, clock.advance)
+    reconciler = ReconcileStep(
+        records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
     # A start is under way when the closing begins: the way that takes most calls.
     table.put(running_record())
 
@@ -447,7 +448,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         release=notifier.release,
         clock=clock,
         sleep=clock.advance,
-        troubled=lambda _execution_id, _error: None,
+        on_failure=lambda _execution_id, _error: None,
     )
     swept = sweeper.sweep(remaining_s)
     assert swept.ended + swept.failed == 1
@@ -466,12 +467,14 @@ def test_an_output_that_the_bucket_does_not_take_keeps_its_record_open(
     refusing: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
     large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
     upstream = FakeUpstream(cancels=[UpstreamRefusedError("refused", "409")], statuses=[large])
-    results = ResultsBucket("results", refusing)
+    results = ResultsBucket("results", lambda: refusing)
     notifier = Notifier(
         table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
     )
     stopper = JobCanceller(upstream, StatusPoller(upstream, results, settings(), clock))
-    reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance)
+    reconciler = ReconcileStep(
+        table.records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
     with pytest.raises(DependencyUnavailableError):
         reconciler.end(there, "ABORTED")
     assert (table.get(ID), topic.messages()) == (there, [])
@@ -483,11 +486,13 @@ def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_afte
     there = table.put(running_record())
     clock = Clock(there.deadline + 6 * 3600 - 1)
     upstream = FakeUpstream(cancels=[KeyUnavailableError("the secret is empty")])
-    stopper = JobCanceller(upstream, StatusPoller(upstream, ResultsBucket("results"), settings(), clock))
+    stopper = JobCanceller(upstream, StatusPoller(upstream, NO_BUCKET, settings(), clock))
     notifier = Notifier(
         table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
     )
-    reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance)
+    reconciler = ReconcileStep(
+        table.records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
     with pytest.raises(KeyUnavailableError):
         reconciler.end(there, "ABORTED")
     clock.advance(1)
@@ -518,7 +523,7 @@ def pauses_s(arn: str) -> list[float]:
 
     executions = MachineExecutions(states, "machine", clock, sleep)
     with pytest.raises(ClientError):
-        app.describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
+        describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
     return pauses
 
 
@@ -584,7 +589,9 @@ def test_the_function_finds_the_record_of_a_start_by_the_same_moment(
     event = stopped(machine, request_dict())
     began = machine.client.describe_execution(executionArn=event["arn"])["startDate"].astimezone(UTC)
     text = began.isoformat(timespec="microseconds")
-    starter = Starter(table.records, FakeUpstream(), settings(), lambda: datetime.now(UTC).timestamp())
+    starter = StartStep(
+        table.records, FakeUpstream(), settings(), lambda: datetime.now(UTC).timestamp(), telemetry=TELEMETRY
+    )
     state = starter.start(request_dict(), owner=event["arn"], started_at=text)
     with Server([reply(200, {"cancelled": True})]) as server:
         invoke(app, event, WATERFLAI_BASE_URL=server.url)
@@ -601,7 +608,7 @@ def test_the_start_of_an_execution_is_written_in_utc_whatever_the_zone_of_the_ma
             return {"startDate": datetime(2026, 1, 1, 0, 0, 0, 123_000, UTC).astimezone(zone), "input": "{}"}
 
     states: Any = States()
-    ended = app.describe(states, OWNER, "ABORTED", remaining_s=lambda: 60.0)
+    ended = describe(states, OWNER, "ABORTED", remaining_s=lambda: 60.0)
     assert ended.started_at == "2026-01-01T00:00:00.123Z"
 
 

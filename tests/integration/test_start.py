@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from functions.notify.app import Reporter
 from functions.start import app
 from tests.support.aws import (
     Failing,
@@ -34,7 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.clock import NOW, Clock
 from tests.support.context import CONTEXT
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import TELEMETRY, Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -49,6 +48,8 @@ from waterhook.errors import (
     UpstreamUnavailableError,
 )
 from waterhook.settings import ConcurrencyLimits
+from waterhook.steps.notify import FaultReporter
+from waterhook.steps.start import StartStep
 from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -81,7 +82,7 @@ class World:
         self.records = records or table.records_over(client or table.client)
 
     def start(self, given: object = None, *, owner: str = OWNER) -> dict[str, Any]:
-        starter = app.Starter(self.records, self.upstream, self.settings, self.clock)
+        starter = StartStep(self.records, self.upstream, self.settings, self.clock, telemetry=TELEMETRY)
         given = request_dict() if given is None else given
         state = starter.start(given, owner=owner, started_at=STARTED_AT)
         # What a function answers is JSON, and small.
@@ -499,7 +500,7 @@ class Posting(FakeUpstream):
 def _attempt(table: Table, upstream: Posting, tape: Tape, given: object, **changes: Any) -> dict[str, Any]:
     upstream.tape = tape
     records = table.records_over(Taped(table.client, tape))
-    starter = app.Starter(records, upstream, settings(**changes), Clock())
+    starter = StartStep(records, upstream, settings(**changes), Clock(), telemetry=TELEMETRY)
     return starter.start(given, owner=OWNER, started_at=STARTED_AT)
 
 
@@ -691,9 +692,11 @@ def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
 # A cap on running jobs
 
 
-def starter(world: World, table: Table, **caps: int) -> app.Starter:
+def starter(world: World, table: Table, **caps: int) -> StartStep:
     capacity = ConcurrencyLimiter(table.name, ConcurrencyLimits(**caps), table.client)
-    return app.Starter(world.records, world.upstream, world.settings, world.clock, capacity)
+    return StartStep(
+        world.records, world.upstream, world.settings, world.clock, capacity, telemetry=TELEMETRY
+    )
 
 
 def test_a_request_beyond_the_cap_waits_as_accepted_and_starts_when_there_is_room(table: Table) -> None:
@@ -755,7 +758,9 @@ def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> N
 
     world = World(table)
     late = Late(table.name, ConcurrencyLimits(stack=1), table.client)
-    overtaken = app.Starter(world.records, world.upstream, world.settings, world.clock, late)
+    overtaken = StartStep(
+        world.records, world.upstream, world.settings, world.clock, late, telemetry=TELEMETRY
+    )
     state = overtaken.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (state["outcome"], state["next"], world.posts) == ("CANCELLED", "notify", 0)
     assert ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire("f" * 32, "other")
@@ -835,7 +840,7 @@ def test_a_conflict_over_a_slot_is_no_queue_and_the_next_look_comes_within_secon
     world, given = World(table), request_dict(timeout_seconds=timeout_s)
     client: Any = Contended(table.client, times=100)
     slots = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1000), client, lambda _: None)
-    capped = app.Starter(world.records, world.upstream, world.settings, world.clock, slots)
+    capped = StartStep(world.records, world.upstream, world.settings, world.clock, slots, telemetry=TELEMETRY)
     state = capped.start(given, owner=OWNER, started_at=STARTED_AT)
     assert (state["next"], world.posts) == ("start", 0)
     assert state["wait_seconds"] <= 2
@@ -1017,7 +1022,9 @@ NO_SECRET = KeyUnavailableError("arn:secret: expected the API key as plain text"
 
 
 def keyless(world: World, key: Callable[[], object]) -> dict[str, Any]:
-    starter = app.Starter(world.records, world.upstream, world.settings, world.clock, read_key=key)
+    starter = StartStep(
+        world.records, world.upstream, world.settings, world.clock, read_key=key, telemetry=TELEMETRY
+    )
     return starter.start(KEYED, owner=OWNER, started_at=STARTED_AT)
 
 
@@ -1056,7 +1063,9 @@ def test_a_key_that_can_never_be_read_is_given_up_with_the_reason(
     world, looks = World(table), 0
     state: dict[str, Any] = {"next": "start"}
     while state["next"] == "start":
-        starter = app.Starter(world.records, world.upstream, world.settings, world.clock, read_key=no_key)
+        starter = StartStep(
+            world.records, world.upstream, world.settings, world.clock, read_key=no_key, telemetry=TELEMETRY
+        )
         given = request_dict(timeout_seconds=timeout_s)
         state = starter.start(given, owner=OWNER, started_at=STARTED_AT)
         world.clock.advance(state["wait_seconds"])
@@ -1103,7 +1112,7 @@ def test_a_table_that_fails_for_six_hours_ends_in_a_fault_that_notify_can_report
     assert (state["outcome"], state["next"], state["input"]) == ("ERROR", "notify", given)
     assert "ProvisionedThroughputExceededException" in state["fault"]
     assert state["fault"].endswith("for 6 h")
-    reporter = Reporter(table.records, world.settings.defaults, world.clock)
+    reporter = FaultReporter(table.records, world.settings.defaults, world.clock)
     job = reporter.job(state, owner=OWNER, started_at=STARTED_AT)
     assert (job.outcome, (job.error or {})["code"]) == ("ERROR", "fault")
 
@@ -1116,7 +1125,9 @@ def test_a_table_that_fails_after_a_refused_post_ends_with_what_waterflai_answer
         raise BUSY
 
     world, pauses = World(table, answer, client=failing), list[float]()
-    starter = app.Starter(world.records, world.upstream, world.settings, world.clock, sleep=pauses.append)
+    starter = StartStep(
+        world.records, world.upstream, world.settings, world.clock, sleep=pauses.append, telemetry=TELEMETRY
+    )
     state = starter.start(KEYED, owner=OWNER, started_at=STARTED_AT)
     assert (state["outcome"], state["next"], state["error"]["code"]) == ("REJECTED", "notify", "fault")
     assert state["error"]["message"].startswith("HTTP 429; it can't be started again, since ")
@@ -1134,8 +1145,13 @@ def test_an_undo_that_succeeds_at_the_second_attempt_goes_on(table: Table) -> No
         raise BUSY
 
     world = World(table, answer, client=failing)
-    starter = app.Starter(
-        world.records, world.upstream, world.settings, world.clock, sleep=lambda _: failing.faults.clear()
+    starter = StartStep(
+        world.records,
+        world.upstream,
+        world.settings,
+        world.clock,
+        sleep=lambda _: failing.faults.clear(),
+        telemetry=TELEMETRY,
     )
     assert starter.start(KEYED, owner=OWNER, started_at=STARTED_AT)["next"] == "start"
     assert world.record.status is Status.ACCEPTED

@@ -23,7 +23,7 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import FakeUpstream
+from tests.support.fakes import NO_BUCKET, TELEMETRY, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
 from waterhook.domain.status import Status
@@ -33,11 +33,11 @@ from waterhook.settings import ConcurrencyLimits
 from waterhook.steps import machine_executions, sweep
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import MachineExecutions
+from waterhook.steps.reconcile import ReconcileStep
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper, SweepResult
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_SHARDS, ExecutionRecord
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.storage.unfinished_index import UnfinishedIndex
 from waterhook.timestamps import to_rfc3339
 
@@ -126,13 +126,17 @@ class World:
             source=SOURCE,
             retention_s=3600,
             clock=self.clock,
-            capacity=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
+            limiter=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
         )
-        stopper = JobCanceller(
-            self.upstream, StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
-        )
-        reconciler = app.Reconciler(
-            records, stopper, self.notifier, settings(), self.clock, lambda _seconds: None
+        stopper = JobCanceller(self.upstream, StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock))
+        reconciler = ReconcileStep(
+            records,
+            stopper,
+            self.notifier,
+            settings(),
+            self.clock,
+            lambda _seconds: None,
+            telemetry=TELEMETRY,
         )
         states: Any = self.engine
         self.unfinished = UnfinishedIndex(table.name, table.client)
@@ -145,7 +149,7 @@ class World:
             release=self.notifier.release,
             clock=self.clock,
             sleep=self.clock.advance,
-            troubled=lambda execution_id, _error: self.troubled.append(execution_id),
+            on_failure=lambda execution_id, _error: self.troubled.append(execution_id),
         )
 
     def sweep(self, remaining_s: Callable[[], float] = lambda: 300.0) -> SweepResult:

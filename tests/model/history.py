@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from functions.reconcile.app import Ended
 from tests.model.baton import Stage, Task
 from tests.model.machine import EXPECTED, Engine, Execution
 from tests.model.promises import Ending, broken
@@ -13,6 +12,7 @@ from tests.model.tape import Tape
 from tests.model.world import PATIENT_S, Parts, World
 from tests.support.builders import CALLER, MACHINE
 from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.steps.reconcile import EndedExecution
 from waterhook.steps.sweep import SweepResult
 
 # Far more calls than any history makes that ends.
@@ -165,7 +165,7 @@ class History:
                     self._plan(self._tape.choose(12), partial(self._reconcile, one))
 
     def _reconcile(self, one: Execution) -> None:
-        ended = Ended(one.arn, one.status, one.given, one.started_at, one.ending.get("error_name"))
+        ended = EndedExecution(one.arn, one.status, one.given, one.started_at, one.ending.get("error_name"))
         task = Task(f"reconcile {one.arn}", lambda: self._world.reconciler.close(ended))
         self._enter(task, lambda task: self._again(lambda: self._reconcile(one)) if task.error else None)
 
@@ -228,5 +228,5 @@ class History:
     def _ask_to_cancel(self, execution_id: str) -> None:
         record = self._world.records.get(execution_id, self._world.now)
         if record is not None:
-            answer = self._world.remote.cancel(record)
+            answer = self._world.caller_cancel.cancel(record)
             self._world.seen.answers.append((execution_id, answer))

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from functions.cancel.app import Canceller
-from functions.start.app import Starter
 from tests.model.world import Parts
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
@@ -14,9 +12,11 @@ from waterhook.domain.trigger_input import TriggerInput
 from waterhook.errors import DependencyUnavailableError, RecordConflictError
 from waterhook.notifications import cloudevents
 from waterhook.notifications.notifier import Notifier
+from waterhook.steps.cancel import CancelStep
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import MISSING, MachineExecutions
 from waterhook.steps.record_check import RecordCheck
+from waterhook.steps.start import StartStep
 from waterhook.steps.start_waiting import WaitReason
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper
@@ -93,11 +93,11 @@ class SpeaksForAnyone(Notifier):
         return self.conclude(record, self.verdict(job))
 
 
-class ActsForAnyone(Starter):
+class ActsForAnyone(StartStep):
     def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
         now, defaults = self._clock(), self._settings.defaults
-        intake = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
-        record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
+        trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        record = self._records.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
         return super().start(given, owner=record.owner_execution_arn, started_at=started_at)
 
 
@@ -117,13 +117,14 @@ class TakesASlotTooLate(ConcurrencyLimiter):
         return super().acquire(execution_id, chatbot_id)
 
 
-class GivesAwayWhatIsInUse(Starter):
+class GivesAwayWhatIsInUse(StartStep):
     def _overtaken(self, job: LoopState) -> LoopState:
-        self._capacity.release(job.execution_id, self._capacity.slots_of("support-chat"))
+        assert self._limiter is not None
+        self._limiter.release(job.execution_id, self._limiter.slots_of("support-chat"))
         return super()._overtaken(job)
 
 
-class PostsAgain(Starter):
+class PostsAgain(StartStep):
     def _perhaps_accepted(
         self, job: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
     ) -> LoopState:
@@ -211,7 +212,7 @@ class LooksAtNoRecord(RecordCheck):
         return job
 
 
-class ReportsWithoutACancel(Canceller):
+class ReportsWithoutACancel(CancelStep):
     def cancel(self, job: LoopState, owner: str) -> LoopState:
         if job.fault is not None:
             return job.ended(Status.ERROR, code="fault", message=job.fault)

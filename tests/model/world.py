@@ -6,17 +6,14 @@ from typing import Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from functions.cancel.app import Canceller
-from functions.notify.app import Reporter
-from functions.poll.app import LateSaver, Wiring
-from functions.reconcile.app import Reconciler
-from functions.start.app import Starter
 from tests.model.baton import Crash, Stage
 from tests.model.dynamo import Item, Table, refusal
 from tests.model.tape import Tape
 from tests.model.upstream import Upstream
 from tests.support import builders
 from tests.support.clock import NOW
+from tests.support.fakes import NO_BUCKET, TELEMETRY
+from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
@@ -24,10 +21,15 @@ from waterhook.errors import KeyUnavailableError, ResultsUnavailableError, Water
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import ConcurrencyLimits, Settings
+from waterhook.steps.cancel import CancelStep
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import GRACE_S, MachineExecutions
+from waterhook.steps.notify import FaultReporter
+from waterhook.steps.poll import PollStep, UpstreamIdRecovery
+from waterhook.steps.reconcile import ReconcileStep
 from waterhook.steps.record_check import RecordCheck
+from waterhook.steps.start import StartStep
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper, SweepResult
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
@@ -56,15 +58,15 @@ class Parts:
     records: type[ExecutionsTable] = ExecutionsTable
     capacity: type[ConcurrencyLimiter] = ConcurrencyLimiter
     notifier: type[Notifier] = Notifier
-    starter: type[Starter] = Starter
+    starter: type[StartStep] = StartStep
     stopper: type[JobCanceller] = JobCanceller
-    reconciler: type[Reconciler] = Reconciler
-    remote: type[LiveStatus] = LiveStatus
+    reconciler: type[ReconcileStep] = ReconcileStep
+    caller_cancel: type[ExecutionCanceller] = ExecutionCanceller
     sweeper: type[Sweeper] = Sweeper
     executions: type[MachineExecutions] = MachineExecutions
     poller: type[StatusPoller] = StatusPoller
     check: type[RecordCheck] = RecordCheck
-    canceller: type[Canceller] = Canceller
+    canceller: type[CancelStep] = CancelStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class World:
         topic: Any = Wire(self, self)
         settings, upstream = self.settings, self.upstream
         self.records = parts.records("executions", client)
-        capacity = parts.capacity("executions", settings.caps, client, self.sleep)
+        capacity = parts.capacity("executions", settings.concurrency_limits, client, self.sleep)
         self.notifier = parts.notifier(
             self.records,
             topic,
@@ -157,30 +159,33 @@ class World:
             source=builders.SOURCE,
             retention_s=RETENTION_S,
             clock=self.time,
-            capacity=capacity,
+            limiter=capacity,
         )
         poller = parts.poller(upstream, Bucket(self), settings, self.time)
         self.stopper = parts.stopper(upstream, poller)
-        self.starter = parts.starter(self.records, upstream, settings, self.time, capacity, sleep=self.sleep)
+        self.starter = parts.starter(
+            self.records, upstream, settings, self.time, capacity, sleep=self.sleep, telemetry=TELEMETRY
+        )
 
         def relay() -> ProgressPublisher:
             return ProgressPublisher(
                 self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time
             )
 
-        saver = LateSaver(lambda: self.records, self.time)
+        saver = UpstreamIdRecovery(lambda: self.records, self.time)
         check = parts.check(lambda: self.records, self.time)
-        self.polling = Wiring(poller, saver, check, relay, self.time)
+        self.polling = PollStep(poller, saver, check, relay, self.time)
         self.follower = FollowStep(
             upstream, poller, relay, check, clock=self.time, monotonic=self.time, sleep=self.sleep
         )
         self.canceller = parts.canceller(self.stopper, self.time)
-        self.reporter = Reporter(self.records, settings.defaults, self.time)
+        self.reporter = FaultReporter(self.records, settings.defaults, self.time)
         self.reconciler = parts.reconciler(
-            self.records, self.stopper, self.notifier, settings, self.time, self.sleep
+            self.records, self.stopper, self.notifier, settings, self.time, self.sleep, telemetry=TELEMETRY
         )
         self._sweeper, self._executions = parts.sweeper, parts.executions
-        self.remote = parts.remote(self.records, upstream, self.stopper, self.notifier, self.time)
+        self.live_status = LiveStatus(upstream, self.time)
+        self.caller_cancel = parts.caller_cancel(self.records, self.stopper, self.notifier, self.time)
 
     def door(self, engine: object) -> ExecutionService:
         """Return the front door to an engine."""
@@ -188,10 +193,11 @@ class World:
         return ExecutionService(
             self.records,
             states,
-            ResultsBucket("results"),
+            NO_BUCKET,
             self.settings,
             self.time,
-            lambda: self.remote,
+            lambda: self.live_status,
+            lambda: self.caller_cancel,
             self.sleep,
         )
 
@@ -212,7 +218,7 @@ class World:
             release=self.notifier.release,
             clock=later,
             sleep=self.sleep,
-            troubled=lambda _execution_id, error: troubles.append(error),
+            on_failure=lambda _execution_id, error: troubles.append(error),
         ).sweep(lambda: 300.0)
         for error in troubles:
             if not isinstance(error, (WaterhookError, ClientError, BotoCoreError)):
@@ -362,7 +368,7 @@ def _settings(tape: Tape) -> Settings:
         uncertain_on_503=tape.one_in(4),
         follow_concurrency=tape.pick(0, 50),
         follow_s=40,
-        caps=tape.pick(
+        concurrency_limits=tape.pick(
             ConcurrencyLimits(),
             ConcurrencyLimits(),
             ConcurrencyLimits(stack=1),

@@ -6,7 +6,9 @@ from typing import Any
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.api.live_status import LiveStatus
 from waterhook.domain.status_document import StatusDocument
+from waterhook.observability.telemetry import Telemetry
 from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.upstream.client import CancelResult
 
 type Answer[T] = T | Exception | Callable[[], T]
@@ -71,10 +73,20 @@ class FakeKey:
 
 
 class Silent(LiveStatus):
-    """An upstream that tells nothing."""
+    """A live status that is never known."""
 
     def __init__(self) -> None:
         pass
 
-    def progress(self, record: ExecutionRecord) -> None:
+    def read(self, record: ExecutionRecord) -> None:
         return None
+
+
+def unused() -> Any:
+    """Stand for the factory of what a test must not use."""
+    raise AssertionError("this is not expected to be used")
+
+
+# Outside an invocation nothing is logged or measured.
+TELEMETRY = Telemetry("test", correlation_id_path="id")
+NO_BUCKET = ResultsBucket("none", unused)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.aws import Bucket, Machine, Secret, Table, Topic
 from tests.support.builders import environment
 from tests.support.context import CONTEXT
+from waterhook.dependencies import Dependencies
 from waterhook.observability.telemetry import Telemetry
 
 type Invoke = Callable[..., dict[str, Any]]
@@ -38,7 +39,8 @@ def invoke(
         )
         for name, value in env.items():
             monkeypatch.setenv(name, value)
-        app._wiring.cache_clear()  # noqa: SLF001 - as in a new container
+        # As in a new container.
+        monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
         answer: dict[str, Any] = app.handler(event, CONTEXT)
         return answer
 

@@ -20,7 +20,7 @@ from tests.support.builders import record
 from tests.support.clock import NOW
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.settings import ConcurrencyLimits
-from waterhook.storage.concurrency_limiter import UNLIMITED, Acquisition, ConcurrencyLimiter
+from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
 from waterhook.timestamps import to_rfc3339
 
 names = (f"{number:032x}" for number in count())
@@ -42,8 +42,6 @@ def test_where_there_is_no_cap_nothing_is_asked_and_nothing_written() -> None:
     unlimited = ConcurrencyLimiter("none", ConcurrencyLimits(), nowhere)
     assert all(unlimited.acquire(next(names), "support-chat") for _ in range(100))
     unlimited.release(next(names), ())
-    UNLIMITED.release(next(names), ConcurrencyLimiter.slots_of("support-chat"))
-    assert UNLIMITED.acquire(next(names), "support-chat")
     assert not ConcurrencyLimits()
 
 

@@ -235,7 +235,7 @@ def calls_of(
         assert threading.current_thread() is threading.main_thread()
         calls.append(call)
 
-    client = WaterflaiClient(upstream.url, Keys(), watch=watch)
+    client = WaterflaiClient(upstream.url, Keys(), on_call=watch)
     with closing(
         client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=idle_timeout_s)
     ) as stream:
@@ -566,7 +566,7 @@ def test_a_refused_connection_is_unavailable() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     calls: list[UpstreamCall] = []
-    client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), watch=calls.append)
+    client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), on_call=calls.append)
 
     with pytest.raises(UpstreamUnavailableError) as caught:
         client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
@@ -815,7 +815,7 @@ def test_a_stream_that_is_closed_before_its_end_is_reported_once_and_without_a_f
 def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> None:
     calls: list[UpstreamCall] = []
     upstream = serve([plain(503, b"{}")])
-    client = WaterflaiClient(upstream.url, Keys(), watch=calls.append)
+    client = WaterflaiClient(upstream.url, Keys(), on_call=calls.append)
     stream = client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=HOLDS_S)
     for reader in readers():
         reader.join(PATIENCE_S)

@@ -9,7 +9,7 @@ import pytest
 from tests.support.aws import Table, Topic
 from tests.support.builders import SOURCE, history, job, running_record, settings
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import NO_BUCKET, Answer, FakeUpstream
 from waterhook.domain import event_budget, polling_policy, stream_history
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
@@ -28,7 +28,6 @@ from waterhook.steps.follow import FollowStep
 from waterhook.steps.follow_session import IDLE_TIMEOUT_S
 from waterhook.steps.record_check import RecordCheck
 from waterhook.steps.status_poller import StatusPoller
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
 RUNNING = StatusDocument("RUNNING")
@@ -131,7 +130,7 @@ class World:
             return answer() if callable(answer) else answer
 
         self.upstream = FakeUpstream(statuses=[status])
-        results = ResultsBucket("none")
+        results = NO_BUCKET
         poller = StatusPoller(
             self.upstream, results, settings(follow_concurrency=50), self.clock, limit_bytes=limit_bytes
         )
@@ -464,9 +463,7 @@ def test_a_follow_whose_stream_finds_no_key_leaves_for_the_wait_state_without_a_
 def test_a_follow_is_resumed_once_the_key_can_be_read() -> None:
     world = World([], statuses=[NO_KEY])
     got = world.follow()
-    polling = StatusPoller(
-        FakeUpstream(), ResultsBucket("none"), settings(follow_concurrency=50), world.clock
-    )
+    polling = StatusPoller(FakeUpstream(), NO_BUCKET, settings(follow_concurrency=50), world.clock)
     assert polling.poll(got).next is NextStep.FOLLOW
 
 
@@ -489,7 +486,7 @@ class Check(RecordCheck):
 def checked(final_s: float) -> tuple[World, Check]:
     world = World([1.0, NODE] * 1000)
     check = Check(world.clock, final_s)
-    poller = StatusPoller(world.upstream, ResultsBucket("none"), settings(follow_concurrency=50), world.clock)
+    poller = StatusPoller(world.upstream, NO_BUCKET, settings(follow_concurrency=50), world.clock)
     world.follower = FollowStep(
         world.streams,
         poller,

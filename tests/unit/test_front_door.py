@@ -27,8 +27,8 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Silent
-from waterhook import aws_clients
+from tests.support.fakes import NO_BUCKET, Silent, unused
+from waterhook import aws_config
 from waterhook.api.service import ExecutionService, _read_cursor
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES, StatusDocument
@@ -53,10 +53,11 @@ def door(
     return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        results or ResultsBucket("none"),
+        results or NO_BUCKET,
         settings(state_machine_arn=machine.arn),
         (clock := clock or Clock()),
         Silent,
+        unused,
         clock.advance,
     )
 
@@ -215,7 +216,7 @@ def test_a_start_that_never_succeeds_is_given_up_before_api_gateway_hangs_up(
     table: Table, machine: Machine, fault: Exception
 ) -> None:
     clock = Clock()
-    longest_s = aws_clients.longest_call_s(aws_clients.ONE_ATTEMPT)
+    longest_s = aws_config.longest_call_s(aws_config.ONE_ATTEMPT)
 
     class Hanging:
         def start_execution(self, **_: object) -> None:
@@ -225,7 +226,7 @@ def test_a_start_that_never_succeeds_is_given_up_before_api_gateway_hangs_up(
     with pytest.raises(ApiError):
         door(table, machine, states=Hanging(), clock=clock).accept(KEYED, CALLER)
     # Before it the table may take its longest for an insert, a look and a mark.
-    assert clock.now - NOW + 3 * aws_clients.longest_call_s() <= 28
+    assert clock.now - NOW + 3 * aws_config.longest_call_s() <= 28
 
 
 def test_a_denied_start_is_not_tried_again(table: Table, machine: Machine) -> None:
@@ -466,7 +467,7 @@ def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
 def test_an_execution_that_lacks_no_output_gives_no_reason(
     table: Table, machine: Machine, there: ExecutionRecord
 ) -> None:
-    results = ResultsBucket("results", boto3.client("s3", region_name=REGION))
+    results = ResultsBucket("results", lambda: boto3.client("s3", region_name=REGION))
     assert document(table, machine, there, results=results)["output_error"] is None
 
 
@@ -517,7 +518,7 @@ def test_what_does_not_wait_shows_no_reason_for_it(
 
 
 def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:
-    results = ResultsBucket(bucket.name, bucket.client)
+    results = ResultsBucket(bucket.name, lambda: bucket.client)
     kept = results.store(ID, "1" * (MAX_INLINE_BYTES + 1))
     shown = document(table, machine, running_record(**verdict(), **kept), results=results)
     assert shown["final_output"] is None
@@ -543,10 +544,11 @@ def test_following_does_not_make_callers_ask_every_second(table: Table, machine:
     following = ExecutionService(
         table.records,
         machine.client,
-        ResultsBucket("none"),
+        NO_BUCKET,
         settings(state_machine_arn=machine.arn, follow_concurrency=50),
         Clock(NOW + 100),
         Silent,
+        unused,
     )
     polling = door(table, machine, clock=Clock(NOW + 100))
     assert following.retry_after_s(running_record()) == polling.retry_after_s(running_record())
@@ -561,7 +563,7 @@ class Telling(Silent):
     def __init__(self, document: StatusDocument | None) -> None:
         self.document = document
 
-    def progress(self, record: ExecutionRecord) -> StatusDocument | None:  # type: ignore[override]
+    def read(self, record: ExecutionRecord) -> StatusDocument | None:  # type: ignore[override]
         return self.document
 
 
@@ -571,10 +573,11 @@ def shown(
     it = ExecutionService(
         table.records,
         machine.client,
-        ResultsBucket("none"),
+        NO_BUCKET,
         settings(state_machine_arn=machine.arn),
         Clock(),
         lambda: Telling(document),
+        unused,
     )
     got: dict[str, Any] = json.loads(it.document(there))
     return got

@@ -30,7 +30,8 @@ def read(given_input: object, *, arn: str = OWNER, started_at: str = STARTED_AT)
 
 
 def claim(table: Table, given_input: object, *, owner: str = OWNER, now: float = NOW) -> ExecutionRecord:
-    return read(given_input, arn=owner).claim(table.records, owner=owner, now=now, defaults=DEFAULTS)
+    trigger = read(given_input, arn=owner)
+    return table.records.claim(trigger, owner=owner, now=now, deliver_to=DEFAULTS.deliver_to)
 
 
 wrapped = st.fixed_dictionaries(

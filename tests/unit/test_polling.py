@@ -8,7 +8,7 @@ import pytest
 from tests.support.aws import Bucket, Failing, client_error
 from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import NO_BUCKET, Answer, FakeUpstream
 from waterhook.domain import polling_policy
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
@@ -53,7 +53,7 @@ class Polling:
     def __init__(self, *statuses: Answer[StatusDocument], results: ResultsBucket | None = None) -> None:
         self.clock = Clock()
         self.upstream = FakeUpstream(statuses=list(statuses))
-        self.poller = StatusPoller(self.upstream, results or ResultsBucket("none"), settings(), self.clock)
+        self.poller = StatusPoller(self.upstream, results or NO_BUCKET, settings(), self.clock)
 
     def poll(self, given: LoopState | None = None) -> LoopState:
         return self.poller.poll(given or job())
@@ -181,7 +181,7 @@ def test_a_completed_job_leaves_its_large_output_in_the_bucket(bucket: Bucket) -
     text = '"' + "x" * MAX_INLINE_BYTES + '"'
     polling = Polling(
         StatusDocument(status="COMPLETED", final_output_json=text),
-        results=ResultsBucket(bucket.name, bucket.client),
+        results=ResultsBucket(bucket.name, lambda: bucket.client),
     )
     got = polling.poll()
     assert set(got.result) == {"output_ref"}
@@ -334,7 +334,7 @@ def test_a_flawed_document_is_accepted_before_its_job_is_removed() -> None:
 
 def test_a_flawed_document_is_accepted_where_no_other_request_follows() -> None:
     upstream = FakeUpstream(statuses=[flawed()])
-    poller = StatusPoller(upstream, ResultsBucket("none"), settings(), Clock(), patient=False)
+    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock(), patient=False)
     assert poller.poll(job()).result["output_error"] == "unreadable"
 
 
@@ -381,20 +381,16 @@ LARGE = StatusDocument(status="COMPLETED", too_large=True)
 
 def test_a_document_too_large_for_a_small_poller_is_left_to_one_with_more_room() -> None:
     upstream = FakeUpstream(statuses=[LARGE])
-    small = StatusPoller(
-        upstream, ResultsBucket("none"), settings(follow_concurrency=50), Clock(), limit_bytes=1024
-    )
+    small = StatusPoller(upstream, NO_BUCKET, settings(follow_concurrency=50), Clock(), limit_bytes=1024)
     got = small.poll(job())
     assert (got.outcome, got.next, got.wait_seconds) == (Status.RUNNING, NextStep.POLL, 0)
-    roomy = StatusPoller(upstream, ResultsBucket("none"), settings(follow_concurrency=50), Clock()).poll(got)
+    roomy = StatusPoller(upstream, NO_BUCKET, settings(follow_concurrency=50), Clock()).poll(got)
     assert (roomy.outcome, roomy.result) == (Status.COMPLETED, {"output_error": "too_large"})
 
 
 def following(*statuses: Answer[StatusDocument]) -> Polling:
     polling = Polling(*statuses)
-    polling.poller = StatusPoller(
-        polling.upstream, ResultsBucket("none"), settings(follow_concurrency=50), polling.clock
-    )
+    polling.poller = StatusPoller(polling.upstream, NO_BUCKET, settings(follow_concurrency=50), polling.clock)
     return polling
 
 
@@ -512,9 +508,7 @@ def test_a_job_whose_key_comes_back_within_six_hours_keeps_its_outcome() -> None
             raise NO_KEY
         return StatusDocument(status="COMPLETED", final_output_json="{}")
 
-    polling.poller = StatusPoller(
-        FakeUpstream(statuses=[status]), ResultsBucket("none"), settings(), polling.clock
-    )
+    polling.poller = StatusPoller(FakeUpstream(statuses=[status]), NO_BUCKET, settings(), polling.clock)
     assert lasting(polling).outcome is Status.COMPLETED
 
 
@@ -596,7 +590,7 @@ def test_an_output_that_the_bucket_does_not_take_is_fetched_again_later(bucket: 
     client: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
     done = StatusDocument(status="COMPLETED", final_output_json=large)
     poller = StatusPoller(
-        FakeUpstream(statuses=[done]), ResultsBucket(bucket.name, client), settings(), Clock()
+        FakeUpstream(statuses=[done]), ResultsBucket(bucket.name, lambda: client), settings(), Clock()
     )
     asked_again = poller.poll(job())
     assert (asked_again.outcome, asked_again.next) == (Status.RUNNING, NextStep.WAIT)

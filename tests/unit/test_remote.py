@@ -18,7 +18,8 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import NO_BUCKET, Answer, FakeUpstream
+from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.live_status import CACHED_S, MAX_CACHED, LiveStatus
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -36,7 +37,6 @@ from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.client import CancelResult
 
@@ -72,7 +72,7 @@ class World:
         client: Any = Taped(table.client, tape) if tape else table.client
         sns: Any = Taped(topic.sns, tape) if tape else topic.sns
         self.records = records or table.records_over(client)
-        poller = StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
+        poller = StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock)
         self.notifier = Notifier(
             self.records,
             sns,
@@ -82,7 +82,8 @@ class World:
             clock=self.clock,
         )
         stopper = JobCanceller(self.upstream, poller)
-        self.remote = LiveStatus(self.records, self.upstream, stopper, self.notifier, self.clock)
+        self.live = LiveStatus(self.upstream, self.clock)
+        self.canceller = ExecutionCanceller(self.records, stopper, self.notifier, self.clock)
 
     def heard(self) -> list[str]:
         return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
@@ -94,7 +95,7 @@ class World:
 def test_the_progress_of_a_running_job_is_the_upstreams_word(table: Table, topic: Topic) -> None:
     document = StatusDocument("RUNNING", progress=40.0)
     world = World(table, topic, statuses=[document])
-    assert world.remote.progress(running_record()) is document
+    assert world.live.read(running_record()) is document
     assert world.upstream.asked == [UPSTREAM_ID]
 
 
@@ -103,7 +104,7 @@ def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -
     world = World(table, topic, statuses=[*documents])
     seen = []
     for _ in range(8):
-        got = world.remote.progress(running_record())
+        got = world.live.read(running_record())
         seen.append(got.progress if got else None)
         world.clock.advance(CACHED_S / 4)
     assert seen == [0.0] * 4 + [1.0] * 4
@@ -123,10 +124,10 @@ def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
     table: Table, topic: Topic, fault: Exception
 ) -> None:
     world = World(table, topic, statuses=[fault, StatusDocument("RUNNING", progress=9.0)])
-    assert [world.remote.progress(running_record()) for _ in range(3)] == [None] * 3
+    assert [world.live.read(running_record()) for _ in range(3)] == [None] * 3
     assert len(world.upstream.asked) == 1
     world.clock.advance(CACHED_S)
-    got = world.remote.progress(running_record())
+    got = world.live.read(running_record())
     assert got is not None
     assert got.progress == 9.0
 
@@ -134,9 +135,9 @@ def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
 def test_two_jobs_are_not_mistaken_for_each_other(table: Table, topic: Topic) -> None:
     one, other = StatusDocument(progress=1.0), StatusDocument(progress=2.0)
     world = World(table, topic, statuses=[one, other])
-    assert world.remote.progress(running_record()) is one
-    assert world.remote.progress(running_record(waterflai_execution_id="another")) is other
-    assert world.remote.progress(running_record()) is one
+    assert world.live.read(running_record()) is one
+    assert world.live.read(running_record(waterflai_execution_id="another")) is other
+    assert world.live.read(running_record()) is one
 
 
 @pytest.mark.parametrize(
@@ -148,17 +149,17 @@ def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     world = World(table, topic)
-    assert world.remote.progress(there) is None
+    assert world.live.read(there) is None
     assert world.upstream.asked == []
 
 
 def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
     world = World(table, topic)
     for number in range(MAX_CACHED + 50):
-        world.remote.progress(running_record(waterflai_execution_id=f"job-{number}"))
-    world.remote.progress(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
+        world.live.read(running_record(waterflai_execution_id=f"job-{number}"))
+    world.live.read(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
     assert len(world.upstream.asked) == MAX_CACHED + 50
-    world.remote.progress(running_record(waterflai_execution_id="job-0"))
+    world.live.read(running_record(waterflai_execution_id="job-0"))
     assert len(world.upstream.asked) == MAX_CACHED + 51
 
 
@@ -169,7 +170,7 @@ def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstrea
     table: Table, topic: Topic
 ) -> None:
     world = World(table, topic)
-    got = world.remote.cancel(table.put(record()))
+    got = world.canceller.cancel(table.put(record()))
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="ACCEPTED")
     assert world.heard() == ["CANCELLED"]
     assert (table.status(ID), world.upstream.cancelled) == (Status.CANCELLED, [])
@@ -179,7 +180,7 @@ def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstrea
 
 def test_a_cancel_after_a_lost_answer_is_no_cancel_since_a_job_may_run(table: Table, topic: Topic) -> None:
     world = World(table, topic)
-    got = world.remote.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
+    got = world.canceller.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
     assert (got.cancelled, got.previous_status) == (False, "ACCEPTED")
     assert "may be running this job" in (got.message or "")
     assert world.heard() == ["UNCERTAIN"]
@@ -187,13 +188,13 @@ def test_a_cancel_after_a_lost_answer_is_no_cancel_since_a_job_may_run(table: Ta
     assert there.error is not None
     assert (there.status, there.error["code"]) == (Status.UNCERTAIN, "start_uncertain")
     # Repeated, it is too late.
-    assert world.remote.cancel(there).message == "too late: the execution is UNCERTAIN"
+    assert world.canceller.cancel(there).message == "too late: the execution is UNCERTAIN"
 
 
 def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Table, topic: Topic) -> None:
     world = World(table, topic)
     there = table.put(record(status=Status.STARTING))
-    got = world.remote.cancel(there)
+    got = world.canceller.cancel(there)
     assert (got.cancelled, got.previous_status) == (False, "STARTING")
     assert world.heard() == []
     assert table.records.save_start(there, UPSTREAM_ID, NOW).cancel_requested == to_rfc3339(NOW + 60)
@@ -202,7 +203,7 @@ def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Tab
 def test_a_cancel_during_the_start_may_be_repeated(table: Table, topic: Topic) -> None:
     world = World(table, topic)
     table.put(record(status=Status.STARTING))
-    answers = [world.remote.cancel(table.get(ID)) for _ in range(2)]
+    answers = [world.canceller.cancel(table.get(ID)) for _ in range(2)]
     assert answers[0] == answers[1]
 
 
@@ -227,14 +228,14 @@ def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
     table: Table, topic: Topic, seen: ExecutionRecord
 ) -> None:
     world = World(table, topic, cancels=[YES], records=Moving(table, running_record()))
-    got = world.remote.cancel(table.put(seen))
+    got = world.canceller.cancel(table.put(seen))
     assert (got.cancelled, world.upstream.cancelled) == (True, [UPSTREAM_ID])
     assert world.heard() == ["CANCELLED"]
 
 
 def test_a_start_that_began_between_look_and_write_finds_the_wish(table: Table, topic: Topic) -> None:
     world = World(table, topic, records=Moving(table, record(status=Status.STARTING)))
-    assert not world.remote.cancel(table.put(record())).cancelled
+    assert not world.canceller.cancel(table.put(record())).cancelled
     assert table.get(ID).cancel_requested is not None
     assert table.status(ID) is Status.STARTING
 
@@ -244,7 +245,7 @@ def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
     table: Table, topic: Topic, status: Status
 ) -> None:
     world = World(table, topic, records=Moving(table, running_record(**verdict(status))))
-    got = world.remote.cancel(table.put(record()))
+    got = world.canceller.cancel(table.put(record()))
     assert got.cancelled is (status is Status.CANCELLED)
     assert table.get(ID) == running_record(**verdict(status))
 
@@ -252,7 +253,7 @@ def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
 def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic: Topic) -> None:
     world = World(table, topic, records=Moving(table, None))
     with pytest.raises(ApiError) as caught:
-        world.remote.cancel(table.put(record()))
+        world.canceller.cancel(table.put(record()))
     assert caught.value.status == 404
     assert (table.all(), world.heard()) == ([], [])
 
@@ -262,7 +263,7 @@ def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic:
 
 def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, topic: Topic) -> None:
     world = World(table, topic, cancels=[YES])
-    got = world.remote.cancel(table.put(running_record()))
+    got = world.canceller.cancel(table.put(running_record()))
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
     assert world.heard() == ["CANCELLED"]
     there = table.get(ID)
@@ -272,7 +273,7 @@ def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, 
 
 def test_the_loops_own_notify_adds_nothing_to_a_cancel(table: Table, topic: Topic) -> None:
     world = World(table, topic, cancels=[YES])
-    world.remote.cancel(table.put(running_record()))
+    world.canceller.cancel(table.put(running_record()))
     there = table.get(ID)
     for outcome in (Status.CANCELLED, Status.COMPLETED, Status.TIMED_OUT):
         assert world.notifier.notify(job().ended(outcome), OWNER)["status"] == Status.CANCELLED
@@ -281,9 +282,9 @@ def test_the_loops_own_notify_adds_nothing_to_a_cancel(table: Table, topic: Topi
 
 def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: Topic) -> None:
     world = World(table, topic, cancels=[YES])
-    world.remote.cancel(table.put(running_record()))
+    world.canceller.cancel(table.put(running_record()))
     there = table.get(ID)
-    got = world.remote.cancel(there)
+    got = world.canceller.cancel(there)
     assert got == CancelResult(
         cancelled=False, message="too late: the execution is CANCELLED", previous_status="CANCELLED"
     )
@@ -296,7 +297,7 @@ def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
 ) -> None:
     world = World(table, topic)
     there = table.put(running_record(**verdict(status)))
-    got = world.remote.cancel(there)
+    got = world.canceller.cancel(there)
     assert (got.cancelled, got.previous_status) == (False, status)
     assert (world.upstream.cancelled, world.heard(), table.get(ID)) == ([], [], there)
 
@@ -308,7 +309,7 @@ def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
     table: Table, topic: Topic, refusal: Answer[CancelResult]
 ) -> None:
     world = World(table, topic, cancels=[refusal], statuses=[COMPLETED])
-    got = world.remote.cancel(table.put(running_record()))
+    got = world.canceller.cancel(table.put(running_record()))
     assert got == CancelResult(
         cancelled=False, message="too late: the execution is COMPLETED", previous_status="RUNNING"
     )
@@ -322,7 +323,7 @@ def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: T
         return YES
 
     world = World(table, topic, cancels=[cancel])
-    got = world.remote.cancel(table.put(running_record()))
+    got = world.canceller.cancel(table.put(running_record()))
     assert got.message == "too late: the execution is COMPLETED"
     assert world.heard() == ["COMPLETED"]
 
@@ -336,7 +337,7 @@ def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topi
 
     world = World(table, topic, cancels=[cancel])
     with pytest.raises(ApiError) as caught:
-        world.remote.cancel(there)
+        world.canceller.cancel(there)
     assert caught.value.status == 404
     assert (table.all(), world.heard()) == ([], [])
 
@@ -351,7 +352,7 @@ def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
     there = table.put(running_record())
     world = World(table, topic, cancels=[fault])
     with pytest.raises(ApiError) as caught:
-        world.remote.cancel(there)
+        world.canceller.cancel(there)
     assert caught.value.status == 502
     if isinstance(fault, UpstreamUnavailableError):
         assert caught.value.detail == f"Waterflai did not cancel it, nothing has changed: {fault.message}"
@@ -366,7 +367,7 @@ def test_a_cancel_whose_answer_was_lost_is_a_cancel_where_the_status_says_so(
 ) -> None:
     there = table.put(running_record())
     world = World(table, topic, cancels=[fault], statuses=[StatusDocument("CANCELLED")])
-    got = world.remote.cancel(there)
+    got = world.canceller.cancel(there)
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
     assert world.heard() == ["CANCELLED"]
     assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by its caller"}
@@ -384,7 +385,7 @@ def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
     there = table.put(running_record())
     world = World(table, topic, cancels=[answer], statuses=[status])
     with pytest.raises(ApiError) as caught:
-        world.remote.cancel(there)
+        world.canceller.cancel(there)
     assert caught.value.status == 502
     assert caught.value.detail == (
         "Waterflai has not confirmed that it is cancelled; read the status again in a moment"
@@ -423,17 +424,17 @@ def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_leas
 ) -> None:
     rehearsal = Tape()
     table.put(there)
-    World(table, topic, tape=rehearsal, upstream=Cancelling(rehearsal)).remote.cancel(there)
+    World(table, topic, tape=rehearsal, upstream=Cancelling(rehearsal)).canceller.cancel(there)
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         table.put(there)
         tape = Tape(kill_at=at)
         upstream = Cancelling(tape)
         with pytest.raises(Killed):
-            World(table, topic, tape=tape, upstream=upstream).remote.cancel(there)
+            World(table, topic, tape=tape, upstream=upstream).canceller.cancel(there)
         upstream.tape = Tape()
         world = World(table, topic, upstream=upstream)
-        answer = world.remote.cancel(table.get(ID))
+        answer = world.canceller.cancel(table.get(ID))
         # Whatever the caller did, the loop comes by in the end, and only then is it over for a STARTING one.
         got = table.get(ID)
         if there.status is Status.STARTING:
@@ -461,7 +462,7 @@ def test_a_topic_that_fails_after_the_verdict_leaves_the_event_to_the_loop(
         table.records, failing, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=world.clock
     )
     canceller = JobCanceller(world.upstream, None)  # type: ignore[arg-type]
-    remote = LiveStatus(table.records, world.upstream, canceller, broken, world.clock)
+    remote = ExecutionCanceller(table.records, canceller, broken, world.clock)
     with pytest.raises(type(client_error("Throttling"))):
         remote.cancel(table.get(ID))
     assert table.status(ID) is Status.CANCELLED

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.builders import UPSTREAM_ID, job, settings
 from tests.support.clock import NOW, Clock
-from tests.support.fakes import Answer, FakeUpstream
+from tests.support.fakes import NO_BUCKET, Answer, FakeUpstream
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -39,7 +39,7 @@ ENDS = {
 def stopped(
     upstream: FakeUpstream, outcome: Status = Status.CANCELLED, given: LoopState | None = None
 ) -> LoopState:
-    poller = StatusPoller(upstream, ResultsBucket("none"), settings(), Clock())
+    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock())
     return JobCanceller(upstream, poller).stop(
         given or job(), outcome, code="because", message="it was asked for"
     )

@@ -343,7 +343,7 @@ def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
         source=SOURCE,
         retention_s=RETENTION_S,
         clock=Clock(NOW + 60),
-        capacity=ConcurrencyLimiter(table.name, CAPS, client or table.client),
+        limiter=ConcurrencyLimiter(table.name, CAPS, client or table.client),
     )
 
 

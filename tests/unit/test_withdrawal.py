@@ -8,11 +8,10 @@ from botocore.exceptions import ReadTimeoutError
 from tests.support.aws import Machine, Table, client_error
 from tests.support.builders import CALLER, request_dict, settings
 from tests.support.clock import Clock
-from tests.support.fakes import Silent
+from tests.support.fakes import NO_BUCKET, Silent, unused
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
 from waterhook.errors import ApiError
-from waterhook.storage.results_bucket import ResultsBucket
 
 KEYED = request_dict(idempotency_key="order-7")
 
@@ -21,10 +20,11 @@ def door(table: Table, machine: Machine, states: Any = None, client: Any = None)
     return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        ResultsBucket("none"),
+        NO_BUCKET,
         settings(state_machine_arn=machine.arn),
         Clock(),
         Silent,
+        unused,
         lambda _seconds: None,
     )
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 
+import boto3
 import pytest
 
 from tests.workflow.waterflai import completed, refused
@@ -25,7 +26,7 @@ def full(world: World) -> Iterator[World]:
 
 
 def slots() -> ConcurrencyLimiter:
-    return ConcurrencyLimiter("executions", ConcurrencyLimits(stack=1))
+    return ConcurrencyLimiter("executions", ConcurrencyLimits(stack=1), boto3.client("dynamodb"))
 
 
 def test_a_request_beyond_the_cap_is_started_once_there_is_room(full: World) -> None:
@@ -101,7 +102,8 @@ def test_a_slot_is_released_whatever_the_caps_were_changed_to_meanwhile(
         world.upstream.says("status", completed("{}"))
         assert world.run(request()).status == "SUCCEEDED"
     world.rewire()
-    everything = ConcurrencyLimiter("executions", ConcurrencyLimits(stack=1, chatbot=1))
+    both = ConcurrencyLimits(stack=1, chatbot=1)
+    everything = ConcurrencyLimiter("executions", both, boto3.client("dynamodb"))
     assert everything.acquire(OTHER, "support-chat")
     everything.release(OTHER, ConcurrencyLimiter.slots_of("support-chat"))
 

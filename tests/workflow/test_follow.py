@@ -1,6 +1,5 @@
 """Following in front of the loop: it is faster where it works, and where it does not the loop goes on without it."""
 
-import importlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from tests.workflow.waterflai import (
     status,
     stream,
 )
-from tests.workflow.world import World, request
+from tests.workflow.world import World, request, service
 from waterhook.domain import cost, polling_policy
 from waterhook.domain.trigger_input import derive_execution_id
 from waterhook.upstream.client import CancelResult
@@ -234,7 +233,7 @@ def test_a_status_too_large_for_a_follow_is_brought_by_a_poll(following: World) 
 
 def cancel(given: dict[str, Any]) -> CancelResult:
     """Cancel the execution of a request through the front door, as its caller does."""
-    door = importlib.import_module("functions.api.app")._wiring()  # noqa: SLF001 - its handler needs an HTTP event
+    door = service()
     answer: CancelResult = door.cancel(derive_execution_id("api/caller", given["idempotency_key"]), "caller")
     return answer
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import boto3
 import pytest
 
 from tests.support.builders import SOURCE, verdict
@@ -150,10 +151,12 @@ def test_a_key_rotated_while_a_job_runs_does_not_end_it(world: World) -> None:
 def test_a_loop_whose_record_is_final_ends_at_its_next_poll_though_the_job_runs_on(world: World) -> None:
     """As after a caller's DELETE that was answered CANCELLED, while the upstream returns RUNNING for ever."""
 
+    table = ExecutionsTable("executions", boto3.client("dynamodb"))
+
     def concluded() -> Answer:
         if world.functions.count("poll") == 3:
             execution_id = world.functions.calls[-1][1]["state"]["execution_id"]
-            ExecutionsTable("executions").conclude(world.record(execution_id), verdict(Status.CANCELLED))
+            table.conclude(world.record(execution_id), verdict(Status.CANCELLED))
         return status("RUNNING")
 
     world.upstream.says("status", concluded)

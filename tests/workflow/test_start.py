@@ -7,12 +7,12 @@ from typing import Any
 import boto3
 import pytest
 
-from functions.start.app import Starter
 from tests.workflow.clock import MIDNIGHT
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.waterflai import API_KEY, NO_ANSWER, Answer, completed, refused
 from tests.workflow.world import World, request
 from waterhook.errors import RecordUnavailableError
+from waterhook.steps.start import StartStep
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
@@ -131,10 +131,10 @@ MONTH = request(timeout_seconds=30 * 24 * 3600)
 
 def _down_until(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, *methods: str) -> None:
     """Let the table refuse these operations of records for so long."""
-    start, midnight = Starter.start, to_rfc3339(MIDNIGHT) or ""
+    start, midnight = StartStep.start, to_rfc3339(MIDNIGHT) or ""
     # The interpreter's own clock is not the virtual one.
     monkeypatch.setattr(
-        Starter,
+        StartStep,
         "start",
         lambda starter, given, *, owner, started_at: start(starter, given, owner=owner, started_at=midnight),
     )

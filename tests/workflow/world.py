@@ -21,6 +21,9 @@ from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
 from tests.workflow.waterflai import API_KEY, Waterflai
+from waterhook import dependencies
+from waterhook.api.service import ExecutionService
+from waterhook.dependencies import Dependencies
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.upstream.event_stream import EventStream, StreamEnd, StreamEvent
@@ -33,10 +36,13 @@ _next_event = EventStream.next
 
 
 def _with_virtual_time(clock: Clock) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
-    """Return a method of streams that lets virtual time pass where no event arrives within a real second."""
+    """Return a method of streams that lets virtual time pass where no event arrives within a real second.
+
+    Also where no virtual time is left: an event that the upstream has sent may still be on its way.
+    """
 
     def next_event(stream: EventStream, timeout_s: float) -> StreamEvent | StreamEnd | None:
-        event = _next_event(stream, min(timeout_s, 1.0))
+        event = _next_event(stream, 1.0)
         if event is None:
             clock.sleep(timeout_s)
         return event
@@ -59,6 +65,18 @@ def request(**fields: object) -> dict[str, Any]:
     return {"chatbot_id": "support-chat", "input_data": {"question": "why?"}} | fields
 
 
+def new_container(step: str) -> None:
+    """Let a function build what it needs anew."""
+    app: Any = importlib.import_module(f"functions.{step}.app")
+    app.dependencies = Dependencies(app.telemetry)
+
+
+def service() -> ExecutionService:
+    """Return the service behind the API's routes: its handler needs an HTTP event."""
+    built: ExecutionService = importlib.import_module("functions.api.app").dependencies.service
+    return built
+
+
 class World:
     """Everything around one state machine. `run` is all that most tests need."""
 
@@ -75,9 +93,7 @@ class World:
         self._secrets = boto3.client("secretsmanager")
         self._inbox: list[Notification] = []
         self._make_resources(patch)
-        for step in (*STEPS, "api"):
-            app = importlib.import_module(f"functions.{step}.app")
-            patch.setattr(app, "time", self.clock)
+        patch.setattr(dependencies, "time", self.clock)
         patch.setattr(EventStream, "next", _with_virtual_time(self.clock))
         self.rewire()
 
@@ -115,7 +131,7 @@ class World:
     def rewire(self) -> None:
         """Let the functions read their settings anew, as a new deployment would."""
         for step in (*STEPS, "api"):
-            importlib.import_module(f"functions.{step}.app")._wiring.cache_clear()  # noqa: SLF001 - built once a container
+            new_container(step)
 
     @contextmanager
     def deployed_with(self, **settings: str) -> Iterator[None]:
@@ -151,7 +167,7 @@ class World:
 
     def accept(self, given: object) -> str:
         """Take a request in as the API does, and return its id."""
-        door = importlib.import_module("functions.api.app")._wiring()  # noqa: SLF001 - its handler needs an HTTP event
+        door = service()
         execution_id: str = door.accept(given, "caller").execution_id
         return execution_id
 
@@ -186,7 +202,7 @@ class World:
 
     def record(self, execution_id: str) -> ExecutionRecord:
         """Return the record of an execution."""
-        record = ExecutionsTable("executions").get(execution_id, self.clock.now)
+        record = ExecutionsTable("executions", boto3.client("dynamodb")).get(execution_id, self.clock.now)
         assert record is not None
         return record
 
@@ -204,7 +220,7 @@ class World:
     def new_containers(self, *steps: str) -> None:
         """Let functions start in new containers, which read the secret again."""
         for step in steps:
-            importlib.import_module(f"functions.{step}.app")._wiring.cache_clear()  # noqa: SLF001 - built once a container
+            new_container(step)
 
     def put_secret(self, text: str, *, after: str | None = None) -> None:
         """Change the secret, now or once a step was called for the first time."""

@@ -55,7 +55,7 @@ class Settings:
     retention_days: int
     follow_concurrency: int
     follow_s: int
-    caps: ConcurrencyLimits
+    concurrency_limits: ConcurrencyLimits
     allowed_chatbots: frozenset[str]
     state_machine_arn: str
 
@@ -104,7 +104,7 @@ class Settings:
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
             follow_concurrency=number("WATERHOOK_FOLLOW_CONCURRENCY", 0, MAX_FOLLOW_CONCURRENCY),
             follow_s=number("WATERHOOK_FOLLOW_S", MIN_FOLLOW_S, 840),
-            caps=ConcurrencyLimits(
+            concurrency_limits=ConcurrencyLimits(
                 stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CONCURRENCY_LIMIT),
                 chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CONCURRENCY_LIMIT),
             ),

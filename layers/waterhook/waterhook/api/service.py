@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.live_status import LiveStatus
 from waterhook.domain import polling_policy
 from waterhook.domain.poll_history import PollHistory
@@ -62,7 +63,8 @@ class ExecutionService:
         results: ResultsBucket,
         settings: Settings,
         clock: Callable[[], float],
-        remote: Callable[[], LiveStatus],
+        live_status: Callable[[], LiveStatus],
+        canceller: Callable[[], ExecutionCanceller],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Use a client `states` that makes one attempt a call: each refusal must be known to be the only answer.
@@ -70,7 +72,8 @@ class ExecutionService:
         The upstream is opened by the first caller who needs it.
         """
         self._sleep = sleep
-        self._remote = remote
+        self._live_status = live_status
+        self._canceller = canceller
         self._records = records
         self._states = states
         self._results = results
@@ -122,7 +125,7 @@ class ExecutionService:
         """Return the status document as JSON text: the upstream's fields, then our own."""
         timing = record.timing or {}
         live = (
-            self._remote().progress(record) if record.waterflai_execution_id else None
+            self._live_status().read(record) if record.waterflai_execution_id else None
         ) or StatusDocument()
         finished = record.status is Status.COMPLETED
         said = {
@@ -156,7 +159,7 @@ class ExecutionService:
     def cancel(self, execution_id: str, caller: str) -> CancelResult:
         """Return what a cancel of the caller's execution came to. Raises Problem 404 or 502."""
         record = self.find(execution_id, caller)
-        return self._remote().cancel(record)
+        return self._canceller().cancel(record)
 
     def page(self, caller: str, *, status: str | None, limit: int, after: str | None) -> dict[str, Any]:
         """Return the caller's own executions, newest first, and where the next page begins.

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from waterhook.domain.request import MAX_REQUEST_BYTES, Request, RequestDefaults
-from waterhook.errors import InvalidRequestError, RecordConflictError
-from waterhook.storage.execution_record import ExecutionRecord
-from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.errors import InvalidRequestError
 from waterhook.timestamps import to_epoch_s
 
 
@@ -58,34 +56,6 @@ class TriggerInput:
             return cls(derive_execution_id(source, key), source, None, str(error), accepted_id)
         execution_id = derive_execution_id(source, request.idempotency_key or key)
         return cls(execution_id, source, request, accepted_id=accepted_id)
-
-    def claim(
-        self, records: ExecutionsTable, *, owner: str, now: float, defaults: RequestDefaults
-    ) -> ExecutionRecord:
-        """Return the record of this request: `owner`'s own, or that of the execution that was here first.
-
-        Raises RecordConflictError when the record vanished between two looks; the caller is called again then.
-        """
-        if self.accepted_id is not None:
-            accepted = records.get(self.accepted_id, now)
-            if accepted is not None and accepted.owner_execution_arn == owner:
-                return accepted
-        record = ExecutionRecord.accepted(
-            self.execution_id,
-            self.request,
-            now,
-            owner=owner,
-            source=self.source,
-            deliver_to=defaults.deliver_to,
-        )
-        try:
-            records.accept(record, now)
-        except RecordConflictError:
-            first = records.get(self.execution_id, now)
-            if first is None:
-                raise
-            return first
-        return record
 
 
 def _with(raw: object, parameters: object) -> object:

@@ -1,17 +1,15 @@
 """The end of an execution: the first verdict is written, and what the record says is published."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from waterhook import aws_clients
 from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError
 from waterhook.notifications import cloudevents, execution_output
-from waterhook.settings import Settings
-from waterhook.storage.concurrency_limiter import UNLIMITED, ConcurrencyLimiter
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_GRACE_S, ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.text import clip
@@ -21,12 +19,12 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 
-def _untold(_record: ExecutionRecord) -> None:
-    """Tell nobody."""
+def _ignore_delivery(_record: ExecutionRecord) -> None:
+    """Do nothing."""
 
 
 class Notifier:
-    """Writes verdicts and publishes them. Killed at any point and called again, it says the same thing."""
+    """Writes outcomes and publishes them. Idempotent: safe to retry after a crash."""
 
     def __init__(
         self,
@@ -37,12 +35,13 @@ class Notifier:
         source: str,
         retention_s: float,
         clock: Callable[[], float],
-        capacity: ConcurrencyLimiter = UNLIMITED,
-        delivered: Callable[[ExecutionRecord], None] = _untold,
+        limiter: ConcurrencyLimiter | None = None,
+        on_delivery: Callable[[ExecutionRecord], None] = _ignore_delivery,
     ) -> None:
-        """Keep what it works with; `retention_s` is how long a record stays after its notification.
+        """`retention_s` is how long a record stays after its notification, in seconds.
 
-        `delivered` is told of each record that was marked as notified here.
+        `on_delivery` is called with each record that was marked as notified here. Without a `limiter` no slot is
+        released.
         """
         self._records = records
         self._sns = sns
@@ -50,28 +49,8 @@ class Notifier:
         self._source = source
         self._retention_s = retention_s
         self._clock = clock
-        self._capacity = capacity
-        self._delivered = delivered
-
-    @classmethod
-    def of(
-        cls,
-        settings: Settings,
-        records: ExecutionsTable,
-        clock: Callable[[], float],
-        delivered: Callable[[ExecutionRecord], None] = _untold,
-    ) -> Self:
-        """Return the notifier of this deployment."""
-        return cls(
-            records,
-            aws_clients.session().client("sns"),
-            topic_arn=settings.topic_arn,
-            source=settings.source,
-            retention_s=settings.retention_days * 24 * 3600,
-            clock=clock,
-            capacity=ConcurrencyLimiter(settings.table, settings.caps),
-            delivered=delivered,
-        )
+        self._limiter = limiter
+        self._on_delivery = on_delivery
 
     def notify(self, job: LoopState, owner: str) -> dict[str, Any]:
         """Conclude the job and return what the state machine ends with.
@@ -81,7 +60,7 @@ class Notifier:
         record = self._records.get(job.execution_id, self._clock())
         if record is None:
             # The list of its slots was erased with it.
-            self._capacity.release(job.execution_id, ConcurrencyLimiter.slots_of(job.chatbot_id))
+            self._release_slots(job.execution_id, ConcurrencyLimiter.slots_of(job.chatbot_id))
             message = f"the record of {job.execution_id} is gone; it was erased or has expired"
             return execution_output.failure_output(
                 Status.ERROR.error_name, message, {"execution_id": job.execution_id}
@@ -107,11 +86,15 @@ class Notifier:
 
         Raises RecordUnavailableError when the table fails; the record is then still in the index.
         """
-        self._capacity.release(record.execution_id, record.slots or ())
+        self._release_slots(record.execution_id, record.slots or ())
         if record.notified_at is not None and record.unfinished is not None:
             # On a conflict it was erased meanwhile.
             with suppress(RecordConflictError):
                 self._records.leave_index(record)
+
+    def _release_slots(self, execution_id: str, slots: Iterable[str]) -> None:
+        if self._limiter is not None:
+            self._limiter.release(execution_id, slots)
 
     def redeliver(self, execution_id: object) -> dict[str, Any]:
         """Publish the event of a finished execution again, the same to the byte, and return what came of it.
@@ -156,7 +139,7 @@ class Notifier:
             # Another publisher published the same event, or the answer to this very write was lost. Either way the
             # slots may still be taken.
             return self._records.get(record.execution_id, now) or record
-        self._delivered(marked)
+        self._on_delivery(marked)
         return marked
 
     def _reread(self, record: ExecutionRecord) -> ExecutionRecord:

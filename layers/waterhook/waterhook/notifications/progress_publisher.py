@@ -1,15 +1,13 @@
 """Progress events: changes while an execution runs, at most one a second, none after its outcome."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook import aws_clients
 from waterhook.domain.loop_state import LoopState
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications import cloudevents
-from waterhook.settings import Settings
 from waterhook.storage.executions_table import ExecutionsTable
 
 if TYPE_CHECKING:
@@ -50,17 +48,6 @@ class ProgressPublisher:
         self._tried_at = float("-inf")
         self._restarted = False
         self._is_slow = False
-
-    @classmethod
-    def of(cls, settings: Settings, clock: Callable[[], float]) -> Self:
-        """Return a relay of this deployment, for one execution."""
-        return cls(
-            ExecutionsTable(settings.table),
-            aws_clients.session().client("sns"),
-            topic_arn=settings.topic_arn,
-            source=settings.source,
-            clock=clock,
-        )
 
     def publish(self, job: LoopState, change: Mapping[str, Any], *, restarted: bool = False) -> bool:
         """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was published.

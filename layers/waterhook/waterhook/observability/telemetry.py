@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
-from waterhook.errors import PerhapsAcceptedError, UpstreamUnavailableError
+from waterhook.errors import PerhapsAcceptedError, UpstreamUnavailableError, aws_error_code
 from waterhook.observability.metrics import DIMENSION, NAMESPACE, Metric, RequestKind, UpstreamCall
 from waterhook.text import MAX_ID_CHARS, clip
 from waterhook.timestamps import to_epoch_s
 
 if TYPE_CHECKING:
+    from waterhook.steps.sweep import SweepResult
     from waterhook.storage.execution_record import ExecutionRecord
 
 # All that a line may hold, besides what Powertools adds of the invocation itself.
@@ -182,6 +183,39 @@ class Telemetry:
             self.add_metric(Metric.DEPENDENCY_FAULTS)
         if not job.outcome.is_final and history.progress is not None and history.progress_at is not None:
             self.add_metric(Metric.SECONDS_WITHOUT_PROGRESS, max(self._clock() - history.progress_at, 0.0))
+
+    def record_state(self, state: LoopState) -> dict[str, Any]:
+        """Log the state that a step returns and measure its staleness; return it as plain JSON."""
+        self.record_staleness(state)
+        plain = state.to_dict()
+        self.add_fields(plain)
+        return plain
+
+    def record_redelivery(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Log what publishing again came to, and return it."""
+        # The id is what the operator wrote, so only one that a record has is logged.
+        self.add_fields(result, execution_id=result["execution_id"] if result["outcome"] else None)
+        return result
+
+    def record_sweep(self, swept: "SweepResult") -> dict[str, Any]:
+        """Log and measure what a sweep did; return it as plain JSON."""
+        self.add_fields(
+            swept=swept.ended,
+            swept_alive=swept.alive,
+            swept_failed=swept.failed,
+            swept_left=swept.left,
+            swept_discarded=swept.discarded,
+        )
+        # CloudWatch charges for a metric that has data: mostly there is none.
+        counts = ((Metric.RECONCILED, swept.ended), (Metric.NOT_SWEPT, swept.failed + swept.left))
+        for metric, count in counts:
+            if count:
+                self.add_metric(metric, count)
+        return asdict(swept)
+
+    def record_sweep_failure(self, execution_id: str, error: Exception) -> None:
+        """Log that a sweep could not close an execution."""
+        self.logger.warning("not swept", execution_id=execution_id, fault=aws_error_code(error))
 
     def record_delivery(self, record: "ExecutionRecord") -> None:
         """Measure an execution whose outcome was delivered just now, by this invocation and no other."""

@@ -8,9 +8,21 @@ from dataclasses import replace
 
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.settings import Settings
 from waterhook.steps.follow_session import FollowSession, StreamOpener
 from waterhook.steps.record_check import RecordCheck
 from waterhook.steps.status_poller import StatusPoller
+
+# Reserved for the last status request, its answer and the write of an output.
+RESERVE_S = 30.0
+# 128 MB of memory suffice for a small status document; the poll function reads larger ones.
+MAX_STATUS_BYTES = 256 * 1024
+
+
+def longest_follow_s(settings: Settings, remaining_s: float) -> float:
+    """Return how long an invocation with so much time left may follow, in seconds."""
+    # Where following was switched off meanwhile, the status is polled once.
+    return min(settings.follow_s, remaining_s - RESERVE_S) if settings.follow else 0.0
 
 
 class FollowStep:

@@ -52,11 +52,11 @@ class Sweeper:
         release: Callable[[ExecutionRecord], object],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
-        troubled: Callable[[str, Exception], None],
+        on_failure: Callable[[str, Exception], None],
     ) -> None:
         """Bring records to their end with `end`, give back the slots of those that are notified with `release`.
 
-        `troubled` is called with each execution id that failed.
+        `on_failure` is called with each execution id that failed.
         """
         self._records = records
         self._unfinished = unfinished
@@ -65,7 +65,7 @@ class Sweeper:
         self._release = release
         self._clock = clock
         self._sleep = sleep
-        self._troubled = troubled
+        self._on_failure = on_failure
 
     def sweep(self, remaining_s: Callable[[], float]) -> SweepResult:
         """End what is to be ended, while `remaining_s` leaves time for it, and return what was done.
@@ -112,7 +112,7 @@ class Sweeper:
                 return self._look(entry)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next record is another
                 if not is_throttled(error) or throttles == MAX_THROTTLES:
-                    self._troubled(entry.execution_id, error)
+                    self._on_failure(entry.execution_id, error)
                     return "failed"
             pause_s = THROTTLE_PAUSE_S * 2**throttles
             if remaining_s() - pause_s < RESERVE_S:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook import aws_clients
 from waterhook.domain.jitter import jitter_of
 from waterhook.errors import RecordConflictError, RecordUnavailableError, aws_error_code
 from waterhook.settings import ConcurrencyLimits
@@ -50,19 +49,14 @@ class ConcurrencyLimiter:
         self,
         table: str,
         caps: ConcurrencyLimits,
-        client: "DynamoDBClient | None" = None,
+        client: "DynamoDBClient",
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Open nothing where there is no cap. `sleep` is called between two attempts after a conflict."""
+        """`sleep` is called between two attempts after a conflict."""
         self._table = table
         self._caps = caps
-        self._given = client
+        self._client = client
         self._sleep = sleep
-
-    @property
-    def _client(self) -> "DynamoDBClient":
-        self._given = self._given or aws_clients.session().client("dynamodb")
-        return self._given
 
     def acquire(
         self,
@@ -105,7 +99,7 @@ class ConcurrencyLimiter:
 
         Raises RecordUnavailableError when the table fails.
         """
-        for key in slots if self._table else ():
+        for key in slots:
             update = self._update(key, execution_id, "DELETE", held_slot)
             update["ExpressionAttributeValues"] |= {":id": {"S": execution_id}}
             for _ in self._attempts(execution_id):
@@ -167,9 +161,6 @@ class ConcurrencyLimiter:
             "ConditionExpression": condition,
             "ExpressionAttributeValues": {":ids": {"SS": [execution_id]}},
         }
-
-
-UNLIMITED = ConcurrencyLimiter("", ConcurrencyLimits())
 
 
 def _values(execution_id: str, cap: int) -> dict[str, Any]:

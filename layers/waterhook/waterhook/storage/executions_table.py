@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook import aws_clients
 from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import TriggerInput
 from waterhook.errors import RecordConflictError, RecordUnavailableError, aws_error_code
 from waterhook.storage.execution_record import ExecutionRecord, from_attribute, to_attribute
 from waterhook.text import MAX_ID_CHARS
@@ -52,13 +52,11 @@ def _token() -> str:
 class ExecutionsTable:
     """The table. Every write names the race it wins and raises RecordConflictError when it loses."""
 
-    def __init__(
-        self, table: str, client: "DynamoDBClient | None" = None, token: Callable[[], str] = _token
-    ) -> None:
+    def __init__(self, table: str, client: "DynamoDBClient", token: Callable[[], str] = _token) -> None:
         """Open nothing yet; `token` makes a text that no other call has."""
         self._token = token
         self._table = table
-        self._client = client or aws_clients.session().client("dynamodb")
+        self._client = client
 
     def get(self, execution_id: str, now: float) -> ExecutionRecord | None:
         """Return the record as last written, or None where there is none or it has expired."""
@@ -97,6 +95,35 @@ class ExecutionsTable:
                 ConditionExpression=f"{never_seen} OR {expired}",
                 ExpressionAttributeValues={":now": {"N": str(int(now))}},
             )
+
+    def claim(
+        self, trigger: TriggerInput, *, owner: str, now: float, deliver_to: tuple[str, ...]
+    ) -> ExecutionRecord:
+        """Return the record of a trigger's input: `owner`'s own, or that of the execution that claimed it first.
+
+        `deliver_to` counts where the request is invalid. Raises RecordConflictError when the record vanished between
+        two reads; the step is called again then.
+        """
+        if trigger.accepted_id is not None:
+            accepted = self.get(trigger.accepted_id, now)
+            if accepted is not None and accepted.owner_execution_arn == owner:
+                return accepted
+        record = ExecutionRecord.accepted(
+            trigger.execution_id,
+            trigger.request,
+            now,
+            owner=owner,
+            source=trigger.source,
+            deliver_to=deliver_to,
+        )
+        try:
+            self.accept(record, now)
+        except RecordConflictError:
+            first = self.get(trigger.execution_id, now)
+            if first is None:
+                raise
+            return first
+        return record
 
     def page(
         self, caller: str, *, status: str | None, limit: int, start: Mapping[str, str] | None

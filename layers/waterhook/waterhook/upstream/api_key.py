@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook import aws_clients
 from waterhook.errors import KeyUnavailableError, aws_error_code
 
 if TYPE_CHECKING:
@@ -18,10 +17,10 @@ _JSON_FIELD = "api_key"
 class ApiKey:
     """The key of one secret: read once per container, read again when the upstream says it is wrong."""
 
-    def __init__(self, secret_arn: str, client: "SecretsManagerClient | None" = None) -> None:
+    def __init__(self, secret_arn: str, client: "SecretsManagerClient") -> None:
         """Read nothing yet."""
         self._secret_arn = secret_arn
-        self._client = client or aws_clients.session().client("secretsmanager")
+        self._client = client
         self._value: str | None = None
 
     def get(self) -> str:

@@ -74,13 +74,13 @@ class WaterflaiClient:
         *,
         read_timeout_s: float | None = None,
         budget_s: float | None = None,
-        watch: Callable[[UpstreamCall], None] = ignore_call,
+        on_call: Callable[[UpstreamCall], None] = ignore_call,
     ) -> None:
         """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other.
 
-        `watch` is called with every call that was answered or failed, never from the thread that reads a stream.
+        `on_call` is called with every call that was answered or failed, never from the thread that reads a stream.
         """
-        self._watch = watch
+        self._on_call = on_call
         self._budget_s = budget_s
         self._http = Transport(
             base_url,
@@ -169,10 +169,10 @@ class WaterflaiClient:
             )
         except UpstreamError as error:
             if time.monotonic() >= ends_at:
-                return EventStream(None, execution_id, began_at, self._watch)
-            self._watch(UpstreamCall(RequestKind.STREAM, (time.monotonic() - began_at) * 1000, error))
+                return EventStream(None, execution_id, began_at, self._on_call)
+            self._on_call(UpstreamCall(RequestKind.STREAM, (time.monotonic() - began_at) * 1000, error))
             raise
-        return EventStream(body, execution_id, began_at, self._watch)
+        return EventStream(body, execution_id, began_at, self._on_call)
 
     @contextmanager
     def _watched(self, asked: RequestKind) -> Iterator[None]:
@@ -180,9 +180,9 @@ class WaterflaiClient:
         try:
             yield
         except UpstreamError as error:
-            self._watch(UpstreamCall(asked, (time.monotonic() - began) * 1000, error))
+            self._on_call(UpstreamCall(asked, (time.monotonic() - began) * 1000, error))
             raise
-        self._watch(UpstreamCall(asked, (time.monotonic() - began) * 1000))
+        self._on_call(UpstreamCall(asked, (time.monotonic() - began) * 1000))
 
     def _call[T](
         self,

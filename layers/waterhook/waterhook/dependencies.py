@@ -1,0 +1,315 @@
+"""Builds the objects of a function from its environment, each once per container and only when it is needed.
+
+Each property imports the modules of its own step: a function loads nothing of another one. No other module makes a
+boto3 client or a step.
+"""
+
+import os
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from waterhook import aws_config
+from waterhook.observability.telemetry import Telemetry
+from waterhook.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from waterhook.api.cancellation import ExecutionCanceller
+    from waterhook.api.live_status import LiveStatus
+    from waterhook.api.routes import Routes
+    from waterhook.api.service import ExecutionService
+    from waterhook.notifications.notifier import Notifier
+    from waterhook.notifications.progress_publisher import ProgressPublisher
+    from waterhook.steps.cancel import CancelStep
+    from waterhook.steps.follow import FollowStep
+    from waterhook.steps.machine_executions import MachineExecutions
+    from waterhook.steps.notify import NotifyStep
+    from waterhook.steps.poll import PollStep
+    from waterhook.steps.reconcile import ReconcileStep
+    from waterhook.steps.start import StartStep
+    from waterhook.steps.sweep import Sweeper
+    from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+    from waterhook.storage.executions_table import ExecutionsTable
+    from waterhook.storage.results_bucket import ResultsBucket
+    from waterhook.upstream.api_key import ApiKey
+    from waterhook.upstream.client import WaterflaiClient
+
+
+class Dependencies:
+    """The objects of one function. Raises SettingsError where its environment is wrong."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        """Build nothing yet. `telemetry` logs and measures what the objects do."""
+        self._telemetry = telemetry
+
+    # ---- The functions' own -------------------------------------------------------------------------------------
+
+    @cached_property
+    def routes(self) -> "Routes":
+        """The routes of the API. Settings that are wrong are a 503 and not a failed start of the function."""
+        from waterhook.api.routes import Routes
+
+        # Set where the local AWS runs: it serves an API under a path that its events don't have.
+        path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
+        return Routes(lambda: self.service, self._telemetry, path_prefix)
+
+    @cached_property
+    def start_step(self) -> "StartStep":
+        """The start step. The key is read early, in the same time as the function's start."""
+        from waterhook.steps.start import StartStep
+
+        self._api_key.preload()
+        limiter = self._limiter if self.settings.concurrency_limits else None
+        return StartStep(
+            self._table,
+            self._upstream(),
+            self.settings,
+            time.time,
+            limiter,
+            telemetry=self._telemetry,
+            read_key=self._api_key.get,
+            sleep=time.sleep,
+        )
+
+    @cached_property
+    def follow_step(self) -> "FollowStep":
+        """The follow step, which reads small status documents only."""
+        from waterhook.steps.follow import MAX_STATUS_BYTES, FollowStep
+        from waterhook.steps.record_check import RecordCheck
+        from waterhook.steps.status_poller import StatusPoller
+
+        self._api_key.preload()
+        client = self._upstream()
+        poller = StatusPoller(client, self._bucket, self.settings, time.time, limit_bytes=MAX_STATUS_BYTES)
+        check = RecordCheck(lambda: self._table, time.time)
+        return FollowStep(
+            client,
+            poller,
+            self._progress_publisher,
+            check,
+            clock=time.time,
+            monotonic=time.monotonic,
+            sleep=time.sleep,
+        )
+
+    @cached_property
+    def poll_step(self) -> "PollStep":
+        """The poll step. Table and topic are opened by the first poll that needs them."""
+        from waterhook.steps.poll import STATUS_BUDGET_S, PollStep, UpstreamIdRecovery
+        from waterhook.steps.record_check import RecordCheck
+        from waterhook.steps.status_poller import StatusPoller
+
+        self._api_key.preload()
+        poller = StatusPoller(self._upstream(STATUS_BUDGET_S), self._bucket, self.settings, time.time)
+        recovery = UpstreamIdRecovery(lambda: self._table, time.time)
+        check = RecordCheck(lambda: self._table, time.time)
+        return PollStep(poller, recovery, check, self._progress_publisher, time.time)
+
+    @cached_property
+    def cancel_step(self) -> "CancelStep":
+        """The cancel step."""
+        from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
+        from waterhook.steps.cancel import CancelStep
+        from waterhook.steps.job_canceller import CALL_BUDGET_S, JobCanceller
+        from waterhook.steps.status_poller import StatusPoller
+
+        self._api_key.preload()
+        client = self._upstream(CALL_BUDGET_S)
+        poller = StatusPoller(
+            client, self._bucket, self.settings, time.time, limit_bytes=MAX_SHORT_STATUS_BYTES
+        )
+        return CancelStep(JobCanceller(client, poller), time.time)
+
+    @cached_property
+    def notify_step(self) -> "NotifyStep":
+        """The notify step."""
+        from waterhook.steps.notify import FaultReporter, NotifyStep
+
+        return NotifyStep(FaultReporter(self._table, self.settings.defaults, time.time), self.notifier)
+
+    @cached_property
+    def notifier(self) -> "Notifier":
+        """What writes and publishes outcomes."""
+        from waterhook.notifications.notifier import Notifier
+
+        return Notifier(
+            self._table,
+            self._sns,
+            topic_arn=self.settings.topic_arn,
+            source=self.settings.source,
+            retention_s=self.settings.retention_days * 24 * 3600,
+            clock=time.time,
+            limiter=self._limiter,
+            on_delivery=self._telemetry.record_delivery,
+        )
+
+    @cached_property
+    def reconcile_step(self) -> "ReconcileStep":
+        """The reconcile step."""
+        from waterhook.steps.job_canceller import JobCanceller
+        from waterhook.steps.reconcile import CALL_BUDGET_S, ReconcileStep
+        from waterhook.steps.status_poller import StatusPoller
+
+        client = self._upstream(CALL_BUDGET_S)
+        # No later request can find a flawed document whole.
+        poller = StatusPoller(client, self._bucket, self.settings, time.time, patient=False)
+        return ReconcileStep(
+            self._table,
+            JobCanceller(client, poller),
+            self.notifier,
+            self.settings,
+            time.time,
+            time.sleep,
+            telemetry=self._telemetry,
+        )
+
+    @cached_property
+    def machine_executions(self) -> "MachineExecutions":
+        """The state machine executions, for status events and the sweep."""
+        from waterhook.steps.machine_executions import MachineExecutions
+
+        return MachineExecutions(
+            self._step_functions(), self.settings.state_machine_arn, time.time, time.sleep
+        )
+
+    @cached_property
+    def sweeper(self) -> "Sweeper":
+        """The sweep of the reconcile function."""
+        from waterhook.steps.sweep import Sweeper
+        from waterhook.storage.unfinished_index import UnfinishedIndex
+
+        return Sweeper(
+            self._table,
+            UnfinishedIndex(self.settings.table, self._dynamodb),
+            self.machine_executions,
+            end=self.reconcile_step.end,
+            release=self.notifier.release,
+            clock=time.time,
+            sleep=time.sleep,
+            on_failure=self._telemetry.record_sweep_failure,
+        )
+
+    @cached_property
+    def service(self) -> "ExecutionService":
+        """The service behind the API's routes."""
+        from waterhook.api.service import ExecutionService
+
+        return ExecutionService(
+            self._table,
+            self._step_functions(aws_config.ONE_ATTEMPT),
+            self._bucket,
+            self.settings,
+            time.time,
+            # Most callers start an execution and send no other request: they don't pay for the upstream's client.
+            lambda: self._live_status,
+            lambda: self._execution_canceller,
+        )
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The deployment's configuration. Raises SettingsError where the environment is wrong."""
+        return Settings.from_env(os.environ)
+
+    # ---- What they share ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _live_status(self) -> "LiveStatus":
+        from waterhook.api.live_status import LiveStatus
+
+        return LiveStatus(self._api_upstream, time.time)
+
+    @cached_property
+    def _execution_canceller(self) -> "ExecutionCanceller":
+        from waterhook.api.cancellation import ExecutionCanceller
+        from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
+        from waterhook.steps.job_canceller import JobCanceller
+        from waterhook.steps.status_poller import StatusPoller
+
+        client = self._api_upstream
+        poller = StatusPoller(
+            client, self._bucket, self.settings, time.time, limit_bytes=MAX_SHORT_STATUS_BYTES
+        )
+        return ExecutionCanceller(self._table, JobCanceller(client, poller), self.notifier, time.time)
+
+    @cached_property
+    def _api_upstream(self) -> "WaterflaiClient":
+        from waterhook.api.cancellation import CALL_BUDGET_S, READ_TIMEOUT_S
+
+        return self._upstream(CALL_BUDGET_S, READ_TIMEOUT_S)
+
+    def _upstream(
+        self, budget_s: float | None = None, read_timeout_s: float | None = None
+    ) -> "WaterflaiClient":
+        from waterhook.upstream.client import WaterflaiClient
+
+        return WaterflaiClient(
+            self.settings.base_url,
+            self._api_key,
+            read_timeout_s=read_timeout_s,
+            budget_s=budget_s,
+            on_call=self._telemetry.record_call,
+        )
+
+    def _progress_publisher(self) -> "ProgressPublisher":
+        """Return a publisher for one execution. Few callers want progress, and each AWS client needs memory."""
+        from waterhook.notifications.progress_publisher import ProgressPublisher
+
+        return ProgressPublisher(
+            self._table,
+            self._sns,
+            topic_arn=self.settings.topic_arn,
+            source=self.settings.source,
+            clock=time.time,
+        )
+
+    @cached_property
+    def _table(self) -> "ExecutionsTable":
+        from waterhook.storage.executions_table import ExecutionsTable
+
+        return ExecutionsTable(self.settings.table, self._dynamodb)
+
+    @cached_property
+    def _limiter(self) -> "ConcurrencyLimiter":
+        from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+
+        return ConcurrencyLimiter(self.settings.table, self.settings.concurrency_limits, self._dynamodb)
+
+    @cached_property
+    def _bucket(self) -> "ResultsBucket":
+        from waterhook.storage.results_bucket import ResultsBucket
+
+        return ResultsBucket(self.settings.bucket, lambda: self._s3)
+
+    @cached_property
+    def _api_key(self) -> "ApiKey":
+        from waterhook.upstream.api_key import ApiKey
+
+        return ApiKey(
+            self.settings.api_key_secret_arn, boto3.client("secretsmanager", config=aws_config.DEFAULTS)
+        )
+
+    # ---- AWS clients --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _dynamodb(self) -> "DynamoDBClient":
+        return boto3.client("dynamodb", config=aws_config.DEFAULTS)
+
+    @cached_property
+    def _sns(self) -> "SNSClient":
+        return boto3.client("sns", config=aws_config.DEFAULTS)
+
+    @cached_property
+    def _s3(self) -> "S3Client":
+        return boto3.client("s3", config=aws_config.UPLOADS)
+
+    @staticmethod
+    def _step_functions(config: Config = aws_config.DEFAULTS) -> "SFNClient":
+        return boto3.client("stepfunctions", config=config)
