@@ -17,7 +17,7 @@ from waterhook.status import MAX_OUTPUT_BYTES
 def timeouts_s() -> dict[str, int]:
     """Each function's timeout in seconds, by the name under which the definition knows it."""
     resources = template.deployed()
-    substitutions = resources["ExecutionStateMachine"]["Properties"]["DefinitionSubstitutions"]
+    substitutions = resources["StateMachine"]["Properties"]["DefinitionSubstitutions"]
     arns = {name: value["Fn::GetAtt"][0] for name, value in substitutions.items() if "Fn::GetAtt" in value}
     return {name: resources[function]["Properties"]["Timeout"] for name, function in arns.items()}
 

@@ -84,12 +84,12 @@ def test_a_control_tower_account_refuses_only_what_is_listed_here_with_its_reaso
 
 
 def test_the_bucket_policy_passes_as_it_stands_in_its_file(package: Path) -> None:
-    assert "CT.S3.PR.8" not in refused(package, ROOT / "storage.yaml")
+    assert "CT.S3.PR.8" not in refused(package, ROOT / "template.yaml")
 
 
 def test_a_bucket_policy_that_exempts_an_address_is_refused(package: Path, tmp_path: Path) -> None:
     resources = deployed()
-    (statement,) = resources["ResultsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (statement,) = resources["OutputsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     statement["Condition"]["NotIpAddress"] = {"aws:SourceIp": "127.0.0.0/8"}
     document = tmp_path / "template.json"
     document.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))

@@ -161,9 +161,9 @@ def test_cloudwatch_can_publish_to_the_topic_and_for_this_account_only() -> None
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard as CloudWatch gets it: every reference as a word."""
+    """Return the dashboard as CloudWatch gets it: every reference as a word."""
     (board,) = of_type(deployed(**EVERYTHING), "AWS::CloudWatch::Dashboard").values()
-    body = board["Properties"]["DashboardBody"]["Fn::Sub"]
+    body, _ = board["Properties"]["DashboardBody"]["Fn::Sub"]
     document: dict[str, Any] = json.loads(re.sub(r"\$\{([^}]+)\}", r"\1", body))
     return document
 
