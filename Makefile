@@ -91,11 +91,11 @@ check: .venv/.stamp ## Format, lint, types, template and state machine: reads on
 	$(PY) -m local.runner lint
 
 .PHONY: checkov
-checkov: .venv-audit/.stamp ## What checkov finds in the templates; what it must not is in .checkov.yaml, with the reason
+checkov: .venv-audit/.stamp ## Check the template with checkov; .checkov.yaml lists what is left out, with the reason
 	$(AUDIT) -m checkov.main --config-file .checkov.yaml
 
 .PHONY: guard
-guard: .venv/.stamp .venv-audit/.stamp ## What AWS Control Tower's rules refuse in the templates (cfn-guard)
+guard: .venv/.stamp .venv-audit/.stamp ## Check the template with AWS Control Tower's rules (cfn-guard)
 	$(PYTEST) tests/infra/test_control_tower.py
 
 .PHONY: audit

@@ -175,7 +175,7 @@ class Smoke:
         overrides = [override(name, value) for name, value in parameters.items()]
         self._sam(
             *("deploy", "--template-file", str(template), "--stack-name", self._name, "--resolve-s3"),
-            *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND", "--no-confirm-changeset"),
+            *("--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset"),
             *("--region", str(self._account.session.region_name)),
             *("--no-progressbar", "--parameter-overrides", *overrides),
         )

@@ -17,7 +17,7 @@ from waterhook.upstream.client import CONNECT_TIMEOUT_S
 def timeouts_s() -> dict[str, int]:
     """Each function's timeout in seconds, by the name under which the definition knows it."""
     resources = template.deployed()
-    substitutions = resources["ExecutionStateMachine"]["Properties"]["DefinitionSubstitutions"]
+    substitutions = resources["StateMachine"]["Properties"]["DefinitionSubstitutions"]
     arns = {name: value["Fn::GetAtt"][0] for name, value in substitutions.items() if "Fn::GetAtt" in value}
     return {name: resources[function]["Properties"]["Timeout"] for name, function in arns.items()}
 
@@ -57,7 +57,7 @@ def test_every_function_of_the_loop_has_its_task() -> None:
 
 
 def test_follow_gives_way_to_poll_at_once_where_it_finds_no_capacity() -> None:
-    """Each throttled retry would be a moment in which nobody looks at the job."""
+    """During the retries of a throttled invocation the job would not be polled."""
     for retrier in template.definition()["States"]["Follow"]["Retry"]:
         assert not set(retrier["ErrorEquals"]) & {
             "Lambda.TooManyRequestsException",

@@ -39,8 +39,9 @@ def delivered(event: Any) -> dict[str, Any]:
 
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
     # With the definition in it, as the local AWS gets it: cfn-lint reads no other file.
-    whole = [file for path in RECIPES for file in write_inlined(path, tmp_path / f"{path.stem}.json")]
-    for file in whole:
+    whole = [tmp_path / f"{path.stem}.json" for path in RECIPES]
+    for path, file in zip(RECIPES, whole, strict=True):
+        write_inlined(path, file)
         text = file.read_text(encoding="utf-8")
         for partition in ("${AWS::Partition}", "${Partition}"):
             text = text.replace(partition, "aws")

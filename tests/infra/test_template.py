@@ -2,11 +2,13 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.api import ManualArgs, lint_file  # type: ignore[import-untyped]
+import yaml
 
 from tests.infra import template
 from tests.infra.template import EVERYTHING, FUNCTIONS, ROOT, STEPS, deployed, of_type, one
@@ -27,12 +29,9 @@ NAMING_PROPERTIES = {
 }
 
 
-FILES = pytest.mark.parametrize("path", template.files(), ids=lambda path: path.name)
-
-
 # Everything that is deployed, or that a user may deploy.
 SHIPPED = [
-    *template.files(),
+    template.PATH,
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
     ROOT / "events" / "parent.asl.yaml",
@@ -48,43 +47,64 @@ def test_nothing_that_is_deployed_is_there_for_a_local_aws(path: Path) -> None:
     assert local.findall(text.replace(base_url[0] if base_url else "", "")) == []
 
 
-@pytest.mark.parametrize(("name", "path"), template.nested().items())
-def test_a_nested_template_gets_every_parameter_it_has_and_needs_no_transform(name: str, path: Path) -> None:
-    given = template.source()["Resources"][name]["Properties"]["Parameters"]
-    document = template.source(path)
-    assert given.keys() == document["Parameters"].keys()
-    # Without a macro inside it, the stack is created with nobody's leave but for its roles.
-    assert "Transform" not in document
-    for parameter, value in given.items():
-        # What is checked outside is not checked again; what is passed on keeps its name.
-        assert value == {"Ref": parameter} or parameter not in template.source()["Parameters"]
+def is_leaf(node: yaml.Node) -> bool:
+    """Return whether a flow collection is `[a, b]`, `!If [HasIt, !Ref It, other]` or `{Days: 5}`, and no more."""
+    if isinstance(node, yaml.MappingNode):
+        return len(node.value) == 1 and isinstance(node.value[0][1], yaml.ScalarNode)
+    return not any(isinstance(item, yaml.MappingNode) for item in node.value)
 
 
-@pytest.mark.parametrize("path", template.nested().values(), ids=lambda path: path.name)
-def test_a_nested_template_has_nothing_for_the_linter_to_say(path: Path) -> None:
-    # `sam deploy` uploads a definition that has a file of its own (W3002), and writes aliases out (W1101).
-    config = ManualArgs(regions=["us-east-1"], ignore_checks=["W3002", "W1101"])
-    assert lint_file(path, config=config) == []
+def not_in_block_style(text: str) -> Iterator[int]:
+    """Yield the line of each collection in flow style that is more than a leaf, and of each anchor's alias."""
+    seen: set[int] = set()
+    ahead: list[Any] = [yaml.compose(text)]
+    while ahead:
+        node = ahead.pop()
+        if id(node) in seen:  # an alias is the node of its anchor, once more
+            yield node.start_mark.line + 1
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.CollectionNode):
+            if node.flow_style and not is_leaf(node):
+                yield node.start_mark.line + 1
+            ahead += chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+
+
+def test_the_template_is_in_block_style_and_has_no_aliases() -> None:
+    assert list(not_in_block_style(template.PATH.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &name [b]\nc: *name",
+        "a: &name b\nc: *name",
+        "a: {b: c, d: e}",
+        "a: {b: [c]}",
+        "a: [{b: c}]",
+        "a: !If [b, {c: d}, e]",
+    ],
+)
+def test_a_template_in_another_style_is_noticed(text: str) -> None:
+    assert list(not_in_block_style(text))
 
 
 def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group() -> None:
     named = {
         (name, key)
-        for path in template.files()
-        for name, resource in template.source(path)["Resources"].items()
+        for name, resource in template.source()["Resources"].items()
         for key in NAMING_PROPERTIES & resource.get("Properties", {}).keys()
-        # A permission says which function it is for; it doesn't name it.
+        # In a permission, FunctionName is a reference to the function that it is for.
         if resource["Type"] != "AWS::Lambda::Permission"
     }
-    assert named == {("ExecutionLogs", "LogGroupName")}
-    name = deployed()["ExecutionLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    assert named == {("StateMachineLogs", "LogGroupName")}
+    name = deployed()["StateMachineLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
     assert name.startswith("/aws/vendedlogs/states/${AWS::StackName}")
 
 
-@FILES
-def test_every_condition_is_a_question_and_is_asked(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for name in template.source(path)["Conditions"]:
+def test_every_condition_has_a_speaking_name_and_is_used() -> None:
+    text = template.PATH.read_text(encoding="utf-8")
+    for name in template.source()["Conditions"]:
         assert re.match(r"(Has|Is)[A-Z]", name)
         assert len(re.findall(rf"\b{name}\b", text)) > 1
 
@@ -124,6 +144,28 @@ def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
     assert template.source()["Resources"]["WaterhookLayer"]["Properties"]["CompatibleRuntimes"] == [*runtimes]
 
 
+def test_every_function_is_in_the_vpc_or_none_is() -> None:
+    for function in of_type(deployed(), "AWS::Lambda::Function").values():
+        assert "VpcConfig" not in function["Properties"]
+    given = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
+    for function in of_type(deployed(**given), "AWS::Lambda::Function").values():
+        assert function["Properties"]["VpcConfig"] == {
+            "SubnetIds": ["subnet-0a", "subnet-0b"],
+            "SecurityGroupIds": ["sg-0a"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("subnets", "groups", "accepted"),
+    [("", "", True), ("subnet-0a", "sg-0a", True), ("subnet-0a", "", False), ("", "sg-0a", False)],
+)
+def test_subnets_and_security_groups_are_set_together(subnets: str, groups: str, *, accepted: bool) -> None:
+    (rule,) = template.source()["Rules"].values()
+    (assertion,) = rule["Assertions"]
+    values = {"SubnetIds": subnets, "SecurityGroupIds": groups}
+    assert template.decided(assertion["Assert"], {}, values) is accepted
+
+
 def test_the_api_answers_before_api_gateway_hangs_up() -> None:
     assert deployed()["ApiFunction"]["Properties"]["Timeout"] < 29
 
@@ -133,7 +175,7 @@ def test_the_outputs_are_what_a_caller_needs() -> None:
     assert {name: output.get("Condition") for name, output in outputs.items()} == {
         "ApiUrl": None,
         "ApiInvokeArn": None,
-        "ApiKeyId": "IsApiKeyAuth",
+        "ApiKeyId": "HasApiKey",
         "StateMachineArn": None,
         "TopicArn": None,
         "TableName": None,
@@ -154,8 +196,7 @@ def test_a_guided_deployment_on_a_real_account_asks_before_it_changes_anything()
     config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))["default"]
     deploy = config["deploy"]["parameters"]
     assert config["global"]["parameters"]["stack_name"] == "waterhook"
-    # The second is for stacks inside a stack that SAM has transformed.
-    assert deploy["capabilities"] == "CAPABILITY_IAM CAPABILITY_AUTO_EXPAND"
+    assert deploy["capabilities"] == "CAPABILITY_IAM"
     assert deploy["confirm_changeset"]
     assert deploy["resolve_s3"]
     assert config["validate"]["parameters"]["lint"]
@@ -212,4 +253,4 @@ def test_the_machine_logs_every_event_and_none_of_the_customer_s_data() -> None:
     assert logging["Level"] == "ALL"
     assert logging["IncludeExecutionData"] is False
     (destination,) = logging["Destinations"]
-    assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"] == {"Fn::GetAtt": ["ExecutionLogs", "Arn"]}
+    assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"] == {"Fn::GetAtt": ["StateMachineLogs", "Arn"]}

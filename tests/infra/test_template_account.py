@@ -23,6 +23,7 @@ KINDS = {
     "AWS::CloudWatch::Dashboard",
     "AWS::DynamoDB::Table",
     "AWS::Events::Rule",
+    "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Role",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::Function",
@@ -40,8 +41,11 @@ KINDS = {
     "AWS::StepFunctions::StateMachine",
 }
 # Properties that take a part of a quota, or that fail without something that the account has to have.
+OPTIONAL_CLAIMS = {
+    "AccessLogSetting",  # needs the account's role for CloudWatch; ApiAccessLogs
+    "VpcConfig",  # takes network interfaces and addresses; SubnetIds
+}
 CLAIMS = {
-    "AccessLogSetting",  # needs the account's role for CloudWatch
     "AccessLogSettings",
     "AutoPublishAlias",
     "DataTraceEnabled",
@@ -51,7 +55,6 @@ CLAIMS = {
     "ProvisionedThroughput",
     "Quota",
     "SnapStart",
-    "VpcConfig",
     "VpcEndpointIds",
 }
 # The most memory that a function may have in a new account, in MB.
@@ -77,6 +80,7 @@ def reservations(**parameters: str) -> dict[str, str]:
 
 
 def test_with_the_defaults_no_concurrency_is_reserved() -> None:
+    # A new account has a quota of 10, and Lambda refuses any reservation there.
     assert reservations() == {}
     assert reservations(**EVERYTHING) == {}
 
@@ -95,19 +99,24 @@ def test_every_reservation_is_behind_a_condition_on_a_parameter_whose_default_is
         assert otherwise == {"Ref": "AWS::NoValue"}
         assert int(PARAMETERS[reserved["Ref"]]["Default"]) == 0
         assert document["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [reserved, "0"]}]}
-    for path in template.nested().values():
-        assert RESERVED not in keys(template.source(path))
 
 
-def test_what_is_reserved_is_what_the_parameter_says() -> None:
-    assert reservations(FollowConcurrency="50") == {"FollowFunction": "50"}
+@pytest.mark.parametrize("value", ["1", "50"])
+def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_sets(value: str) -> None:
+    assert reservations(FollowConcurrency=value) == {"FollowFunction": value}
 
 
-@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["the defaults", "every option"])
-def test_nothing_claims_a_quota_or_a_setting_of_the_account(parameters: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "claims"),
+    [({}, set()), (EVERYTHING, OPTIONAL_CLAIMS)],
+    ids=["the defaults", "every option"],
+)
+def test_nothing_claims_a_quota_or_a_setting_of_the_account_by_default(
+    parameters: dict[str, str], claims: set[str]
+) -> None:
     resources = deployed(**parameters)
     assert {entry["Type"] for entry in resources.values()} <= KINDS
-    assert keys(resources) & CLAIMS == set()
+    assert keys(resources) & (CLAIMS | OPTIONAL_CLAIMS) == claims
     for function in of_type(resources, "AWS::Lambda::Function").values():
         assert function["Properties"]["MemorySize"] <= NEW_ACCOUNT_MEMORY_MB
 
@@ -132,7 +141,7 @@ def test_tracing_alarms_keys_and_plans_exist_only_where_they_are_asked_for() -> 
 
 # What a user deploys, and code that builds ARNs or addresses.
 WRITTEN = [
-    *template.files(),
+    template.PATH,
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
     ROOT / "events" / "parent.asl.yaml",

@@ -85,13 +85,15 @@ def read(given: object) -> TriggerInput:
 # ---- The end of an execution -----------------------------------------------------------------------------------
 
 
-def test_reconcile_hears_of_every_end_that_no_notification_may_have_come_before() -> None:
-    pattern = rule("EndedRule")["EventPattern"]
+def test_reconcile_gets_an_event_for_each_end_that_may_have_no_notification() -> None:
+    pattern = rule("ReconcileFunctionExecutionEnded")["EventPattern"]
     assert pattern["source"] == ["aws.states"]
     assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
     assert {*pattern["detail"]["status"], MISSING} == reconcile.OUTCOMES.keys()
-    assert "EventBusName" not in rule("EndedRule")  # the services' events are on the default one
-    assert target("EndedRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
+    assert "EventBusName" not in rule(
+        "ReconcileFunctionExecutionEnded"
+    )  # the services' events are on the default one
+    assert target("ReconcileFunctionExecutionEnded")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
 
 
 @pytest.mark.parametrize(
@@ -109,22 +111,24 @@ def test_an_execution_that_failed_with_its_outcome_calls_no_function(
     end: dict[str, Any], *, is_passed_on: bool
 ) -> None:
     """Notify has published it. A thousand of them would empty the bucket of DescribeExecution."""
-    pattern = rule("EndedRule")["EventPattern"]["detail"] | {"stateMachineArn": ["machine"]}
+    pattern = rule("ReconcileFunctionExecutionEnded")["EventPattern"]["detail"] | {
+        "stateMachineArn": ["machine"]
+    }
     event: Any = {"detail": end | {"stateMachineArn": "machine"}}
     assert EventPattern.load(json.dumps({"detail": pattern})).matches_event(event) is is_passed_on
 
 
-def test_reconcile_hears_of_no_other_machine() -> None:
-    assert rule("EndedRule")["EventPattern"]["detail"]["stateMachineArn"] == [
-        {"Ref": "ExecutionStateMachine"}
+def test_reconcile_gets_no_event_of_another_state_machine() -> None:
+    assert rule("ReconcileFunctionExecutionEnded")["EventPattern"]["detail"]["stateMachineArn"] == [
+        {"Ref": "StateMachine"}
     ]
 
 
 def test_a_status_event_passes_on_arn_status_and_id_and_none_of_the_customer_s_data() -> None:
     # Without a transformer, or with a path that is too short, the whole event would be handed over.
-    passed = handed_over(target("EndedRule")["InputTransformer"], ENDED)
+    passed = handed_over(target("ReconcileFunctionExecutionEnded")["InputTransformer"], ENDED)
     assert passed == {"arn": OWNER, "status": "ABORTED", "event_id": ENDED["id"]}
-    assert not {"Input", "InputPath"} & target("EndedRule").keys()
+    assert not {"Input", "InputPath"} & target("ReconcileFunctionExecutionEnded").keys()
 
 
 def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
@@ -139,16 +143,16 @@ def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
     }
 
 
-# ---- What no event told of ------------------------------------------------------------------------------------
+# ---- The sweep -------------------------------------------------------------------------------------------------
 
 
 def test_a_sweep_is_made_every_quarter_of_an_hour_with_the_event_that_the_sample_shows() -> None:
-    properties = rule("SweepRule")
+    properties = rule("ReconcileFunctionSweep")
     assert properties["ScheduleExpression"] == "rate(15 minutes)"
     assert properties.get("State", "ENABLED") == "ENABLED"
-    assert target("SweepRule")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
+    assert target("ReconcileFunctionSweep")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
     sample = (ROOT / "events" / "reconcile-sweep.json").read_text(encoding="utf-8")
-    assert json.loads(target("SweepRule")["Input"]) == json.loads(sample)
+    assert json.loads(target("ReconcileFunctionSweep")["Input"]) == json.loads(sample)
 
 
 def test_a_sweep_is_over_before_the_next_one_begins_and_has_time_to_close_one_record() -> None:
@@ -160,22 +164,22 @@ def test_a_sweep_is_over_before_the_next_one_begins_and_has_time_to_close_one_re
 
 
 def test_a_request_comes_by_the_bus_that_was_named_and_by_none_where_none_was() -> None:
-    assert rule("RequestedRule")["EventBusName"] == "orders"
-    assert rule("RequestedRule")["EventPattern"] == {"detail-type": ["Waterflai Execution Requested"]}
-    assert target("RequestedRule")["Arn"] == {"Ref": "ExecutionStateMachine"}
-    assert target("RequestedRule")["RoleArn"] == {"Fn::GetAtt": ["RequestedRole", "Arn"]}
-    assert "RequestedRule" not in deployed(**TRIGGERS | {"EventBusName": ""})
+    assert rule("EventBusRule")["EventBusName"] == "orders"
+    assert rule("EventBusRule")["EventPattern"] == {"detail-type": ["Waterflai Execution Requested"]}
+    assert target("EventBusRule")["Arn"] == {"Ref": "StateMachine"}
+    assert target("EventBusRule")["RoleArn"] == {"Fn::GetAtt": ["EventBusRole", "Arn"]}
+    assert "EventBusRule" not in deployed(**TRIGGERS | {"EventBusName": ""})
 
 
 def test_an_event_becomes_the_envelope_that_the_sample_shows() -> None:
-    passed = handed_over(target("RequestedRule")["InputTransformer"], REQUESTED)
+    passed = handed_over(target("EventBusRule")["InputTransformer"], REQUESTED)
     assert passed == {"event_id": EVENT_ID, "request": REQUEST}
     sample = json.loads((ROOT / "events" / "eventbridge.json").read_text(encoding="utf-8"))
     assert passed.keys() == sample.keys()
 
 
 def test_one_event_delivered_twice_is_one_execution() -> None:
-    transformer = target("RequestedRule")["InputTransformer"]
+    transformer = target("EventBusRule")["InputTransformer"]
     first, again, other = (
         read(handed_over(transformer, event)) for event in (REQUESTED, REQUESTED, REQUESTED | {"id": "other"})
     )
@@ -208,7 +212,7 @@ def test_a_schedule_starts_the_machine_at_its_time_in_its_zone() -> None:
     assert properties["ScheduleExpression"] == "rate(1 hour)"
     assert properties["ScheduleExpressionTimezone"] == "Europe/Zurich"
     assert properties["FlexibleTimeWindow"] == {"Mode": "OFF"}
-    assert properties["Target"]["Arn"] == {"Ref": "ExecutionStateMachine"}
+    assert properties["Target"]["Arn"] == {"Ref": "StateMachine"}
     assert properties["Target"]["RoleArn"] == {"Fn::GetAtt": ["ScheduleRole", "Arn"]}
     assert not of_type(deployed(**TRIGGERS | {"ScheduleExpression": ""}), "AWS::Scheduler::Schedule")
 
@@ -259,33 +263,15 @@ def test_what_eventbridge_can_t_deliver_is_tried_again_and_then_kept(name: str) 
 
 
 def test_every_trigger_is_looked_at_here() -> None:
-    assert deliveries().keys() == {"EndedRule", "SweepRule", "RequestedRule", "Schedule"}
+    assert deliveries().keys() == {
+        "ReconcileFunctionExecutionEnded",
+        "ReconcileFunctionSweep",
+        "EventBusRule",
+        "Schedule",
+    }
 
 
 def test_the_dead_letter_queue_is_always_there_and_keeps_what_it_has_for_two_weeks() -> None:
     queue = deployed()["DeadLetterQueue"]["Properties"]
     assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is True
-
-
-# ---- Following -------------------------------------------------------------------------------------------------
-
-
-def reserved(**parameters: str) -> dict[str, Any]:
-    """The reserved concurrency of each function that reserves any."""
-    return {
-        name: entry["Properties"]["ReservedConcurrentExecutions"]
-        for name, entry in of_type(deployed(**parameters), "AWS::Lambda::Function").items()
-        if "ReservedConcurrentExecutions" in entry["Properties"]
-    }
-
-
-def test_no_function_reserves_concurrency_by_default_so_that_a_new_account_can_deploy() -> None:
-    # A new account has a quota of 10, and Lambda refuses any reservation there.
-    assert reserved() == {}
-    assert reserved(**EVERYTHING) == {}
-
-
-def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_says() -> None:
-    assert reserved(FollowConcurrency="1") == {"FollowFunction": "1"}
-    assert reserved(FollowConcurrency="50") == {"FollowFunction": "50"}
