@@ -7,12 +7,13 @@ from types import FrameType
 
 import pytest
 
-from local.runner import environment
-from local.runner.stack import LocalStack, end_abandoned, home_of_tests
+from local.local_aws import environment
+from local.local_aws.deployment import LocalStack, end_abandoned, home_of_tests
 from tests.support.tried import account
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"
+_UNIT = Path(__file__).parent / "unit"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,7 +64,7 @@ def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
         return items
     of_listeners = [item for item in items if item.path.stem in _OF_LISTENERS and not _polls(item)]
     other_stacks = [item for item in items if _E2E in item.path.parents and item not in of_listeners]
-    quick = [item for item in items if item.path.parent.name == "unit"]
+    quick = [item for item in items if _UNIT in item.path.parents]
     order: list[pytest.Item] = []
     for waiting in (of_listeners, other_stacks):
         room = max(len(items) // hands // 4 - len(waiting), 0)

@@ -9,9 +9,9 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 from benchmarks.cold_start.process import Build
-from local.runner import sam
-from local.runner.errors import RunnerError
-from local.runner.files import locked
+from local.local_aws import sam
+from local.local_aws.errors import RunnerError
+from local.local_aws.files import locked
 
 FUNCTIONS = ("poll", "follow", "start", "notify", "api")
 _BARE = "def handler(event, context):\n    return {}\n"

@@ -11,11 +11,11 @@ from benchmarks.e2e.jobs import chats, shorts
 from benchmarks.e2e.poller import Poller
 from benchmarks.e2e.report import render, targets
 from benchmarks.target import Target
-from local.runner import environment, interrupts
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.screen import Screen
-from local.runner.stack import HOME, LocalStack
+from local.local_aws import environment, interrupts
+from local.local_aws.deployment import HOME, LocalStack
+from local.local_aws.errors import RunnerError
+from local.local_aws.stack_client import StackClient
+from local.terminal import Screen
 
 JOBS, EXECUTIONS = 16, 500
 # A place of its own: `make up`'s stack is left alone. The waits are the template's, not the demo's.

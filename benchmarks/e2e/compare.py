@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from benchmarks.e2e.jobs import Job
 from benchmarks.e2e.notifications import received
 from benchmarks.e2e.poller import Poller
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.interrupts import pause
+from local.local_aws.errors import RunnerError
+from local.local_aws.interrupts import pause
+from local.local_aws.stack_client import StackClient
 from waterhook.models import epoch
 
 # Fewer than may be followed at a time in the local AWS: neither of the two has to wait for a free function.

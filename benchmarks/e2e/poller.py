@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.e2e.jobs import Job
-from local.runner import account, sam
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.files import locked
-from local.runner.processes import end
-from local.runner.services import SIMULATOR_API_KEY
+from local.local_aws import aws_resources, sam
+from local.local_aws.errors import RunnerError
+from local.local_aws.files import locked
+from local.local_aws.processes import end
+from local.local_aws.servers import SIMULATOR_API_KEY
+from local.local_aws.stack_client import StackClient
 
 WAIT_SECONDS = 5
 _STACK_NAME = "fixed-wait-poller"
@@ -44,7 +44,7 @@ class Poller:
                     raise RunnerError(f"the peer was not deployed\n{deploy.trail()}")
             finally:
                 end([deploy.identity])
-        stacks = account.session().client("cloudformation", endpoint_url=endpoint_url)
+        stacks = aws_resources.session().client("cloudformation", endpoint_url=endpoint_url)
         (described,) = stacks.describe_stacks(StackName=_STACK_NAME)["Stacks"]
         (output,) = described["Outputs"]
         self._arn = output["OutputValue"]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.files import locked
-from local.runner.outputs import Outputs
-from local.runner.processes import Identity
-from local.runner.stack import LocalStack
+from local.local_aws.deployment import LocalStack
+from local.local_aws.errors import RunnerError
+from local.local_aws.files import locked
+from local.local_aws.processes import Identity
+from local.local_aws.stack_client import StackClient
+from local.local_aws.stack_outputs import Outputs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

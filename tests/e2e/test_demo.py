@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from local.runner import demo
-from local.runner.client import StackClient
-from local.runner.outputs import Outputs
-from local.runner.scenarios import SCENARIOS
-from local.runner.screen import WIDTH, Screen
+from local.demo import run as demo
+from local.demo.scenarios import SCENARIOS
+from local.local_aws.stack_client import StackClient
+from local.local_aws.stack_outputs import Outputs
+from local.terminal import WIDTH, Screen
 
 ENDS = {
     "success": ("waterhook.execution.completed", "SUCCEEDED"),

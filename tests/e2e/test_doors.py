@@ -11,9 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from local.runner import account
-from local.runner.account import FOLLOWERS
-from local.runner.client import StackClient
+from local.local_aws import aws_resources
+from local.local_aws.aws_resources import FOLLOWERS
+from local.local_aws.stack_client import StackClient
 from tests.e2e.test_outcomes import starts_of
 from tests.support.waiting import until
 
@@ -56,7 +56,7 @@ def told_once(stack: StackClient, execution_id: str) -> bool:
 
 def put_event(stack: StackClient, detail_type: str, detail: Any) -> str:
     """The id that the bus has given the event."""
-    events = account.session().client("events", endpoint_url=stack.outputs.endpoint_url)
+    events = aws_resources.session().client("events", endpoint_url=stack.outputs.endpoint_url)
     entry: Any = {
         "Source": "shop",
         "DetailType": detail_type,

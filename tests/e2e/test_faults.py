@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from local.runner.client import StackClient
-from local.waterflai.faults import KINDS, Operation
+from local.local_aws.stack_client import StackClient
+from local.simulator.faults import KINDS, Operation
 from tests.e2e.fault_table import ANOTHER_HOST, START, Row
 from tests.e2e.fault_table_of_jobs import CANCEL, STATUS, STREAM
 

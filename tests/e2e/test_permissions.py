@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from local.runner.client import StackClient
-from local.runner.sam import STACK_NAME
+from local.local_aws.sam import STACK_NAME
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 
 pytestmark = pytest.mark.e2e

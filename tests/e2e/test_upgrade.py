@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from local.runner import processes, sam
-from local.runner.client import StackClient
-from local.runner.files import locked
+from local.local_aws import processes, sam
+from local.local_aws.files import locked
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import upstream

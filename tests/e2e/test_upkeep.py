@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, output
 from tests.e2e.test_doors import finish
 from waterhook.models import iso

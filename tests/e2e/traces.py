@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
 
 type Trace = tuple[str, str]

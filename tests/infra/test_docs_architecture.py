@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from local import picture
+from local import state_machine_diagram
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT, definition
 from waterhook import records
 from waterhook.models import Status
 from waterhook.records import Records
 
-DOCUMENT = picture.DOCUMENT.read_text(encoding="utf-8")
+DOCUMENT = state_machine_diagram.DOCUMENT.read_text(encoding="utf-8")
 CONDITIONS = {
     name
     for name, value in vars(records).items()
@@ -30,11 +30,11 @@ def conditions_of(method: Any) -> set[str]:
 
 
 def test_the_picture_is_that_of_the_state_machine() -> None:
-    assert picture.redrawn(DOCUMENT, definition()) == DOCUMENT, "run `make picture`"
+    assert state_machine_diagram.redrawn(DOCUMENT, definition()) == DOCUMENT, "run `make diagram`"
 
 
 def test_a_picture_shows_every_state_and_every_way_on() -> None:
-    drawn = picture.mermaid(definition())
+    drawn = state_machine_diagram.mermaid(definition())
     states = definition()["States"]
     assert all(f'"{name}"' in drawn for name in states)
     ways = sum(
@@ -47,12 +47,12 @@ def test_a_picture_shows_every_state_and_every_way_on() -> None:
 def test_a_way_that_is_added_makes_the_picture_stale() -> None:
     changed = definition()
     changed["States"]["Poll"]["Catch"].append({"ErrorEquals": ["States.ALL"], "Next": "Wait"})
-    assert picture.redrawn(DOCUMENT, changed) != DOCUMENT
+    assert state_machine_diagram.redrawn(DOCUMENT, changed) != DOCUMENT
 
 
 def test_a_document_without_a_place_for_the_picture_is_not_written() -> None:
     with pytest.raises(ValueError, match="no place"):
-        picture.redrawn("# Architecture", definition())
+        state_machine_diagram.redrawn("# Architecture", definition())
 
 
 def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:

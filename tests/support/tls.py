@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.certificate import for_loopback
+from local.self_signed_certificate import for_loopback
 from waterhook.connections import shared_ssl_context
 
 

@@ -1,0 +1,103 @@
+"""The servers behind the local stack: MiniStack and the simulated Waterflai."""
+
+import json
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import environment
+from .errors import RunnerError
+from .files import read_document
+from .interrupts import pause
+from .processes import Child, start
+
+SIMULATOR_API_KEY = "local-simulator-key"
+
+_READY_S = 60.0
+_ANSWER_S = 2.0
+_POLL_S = 0.05
+_MINISTACK = Path(__file__).with_name("run_ministack.py")
+_MINISTACK_PYTHON = environment.ROOT / ".venv-aws" / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The Waterflai that the deployed functions call."""
+
+    base_url: str
+    api_key: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Upstream | None":
+        """The one that WATERFLAI_BASE_URL and WATERFLAI_API_KEY name together; None for the simulator."""
+        base_url = environ.get("WATERFLAI_BASE_URL", "")
+        api_key = environ.get("WATERFLAI_API_KEY", "")
+        if bool(base_url) != bool(api_key):
+            missing = "WATERFLAI_API_KEY" if base_url else "WATERFLAI_BASE_URL"
+            raise RunnerError(f"{missing} is not set: another Waterflai needs both its address and its key")
+        return cls(base_url.rstrip("/"), api_key) if base_url else None
+
+
+def is_ready(endpoint_url: str) -> bool:
+    """True when MiniStack takes requests there."""
+    return _answer(f"{endpoint_url}/_ministack/ready") is not None
+
+
+def enforces_permissions(endpoint_url: str) -> bool:
+    """True when MiniStack was started to enforce roles and policies."""
+    health = json.loads(_answer(f"{endpoint_url}/_ministack/health") or b"{}")
+    return bool(health.get("auth") == "enabled")
+
+
+def _answer(url: str) -> bytes | None:
+    """The body of a GET on loopback; None for anything but a success at once."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_ANSWER_S) as answer:
+            return bytes(answer.read())
+    except OSError:  # refusals, timeouts and error statuses alike
+        return None
+
+
+def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> Child:
+    """MiniStack on a loopback port; its files, and its functions' files, go to `temporary`."""
+    if not _MINISTACK_PYTHON.exists():
+        raise RunnerError("the local AWS is not installed: run `make setup`")
+    temporary.mkdir(parents=True, exist_ok=True)
+    env = environment.for_ministack(port, temporary, auth=auth)
+    # -P, and not started in the checkout: else its modules would be importable there.
+    command = [str(_MINISTACK_PYTHON), "-P", str(_MINISTACK)]
+    return start("ministack", command, env=env, cwd=temporary, log=log)
+
+
+def start_simulator(ready_file: Path, log: Path) -> Child:
+    """The simulated Waterflai on a loopback port of its choice; it writes `ready_file` once it answers."""
+    ready_file.unlink(missing_ok=True)
+    module = [sys.executable, "-m", "local.simulator"]
+    options = ["--port", "0", "--api-key", SIMULATOR_API_KEY, "--ready-file", str(ready_file)]
+    return start("waterflai", [*module, *options], env=environment.for_tools(), cwd=environment.ROOT, log=log)
+
+
+def simulator_address(ready_file: Path) -> Upstream:
+    """The simulator that wrote this file."""
+    return Upstream(str(read_document(ready_file)["base_url"]), SIMULATOR_API_KEY)
+
+
+def wait_until(ready: Callable[[], bool], child: Child) -> None:
+    """Return once `ready` says so; raises RunnerError, with the child's last words, when it never will."""
+    deadline = time.monotonic() + _READY_S
+    while not ready():
+        if child.exit_code() is not None or time.monotonic() > deadline:
+            raise RunnerError(f"{child.identity.name} did not start\n{child.trail()}")
+        pause(_POLL_S)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,227 @@
+"""A deployed stack as its user sees it: the API, the state machine, the notifications, the records."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+from boto3.dynamodb.types import TypeDeserializer
+
+from . import aws_resources
+from .interrupts import pause
+from .stack_outputs import Outputs
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+    from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, HistoryEventTypeDef
+
+_POLL_S = 0.1
+_BUSY_POLL_S = 0.3
+_ANSWER_S = 35.0  # API Gateway hangs up after 29
+_PATIENCE_S = 120.0  # a job of seconds, on a machine that has much else to do
+
+
+class StackClient:
+    """Calls of one deployed stack. Safe to use from several threads; waits raise TimeoutError."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        """Nothing is connected before it is used."""
+        self.outputs = outputs
+        # Loopback only: what proxies the user has set is of no interest.
+        self.http = httpx.Client(timeout=_ANSWER_S, trust_env=False)
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its connections."""
+        self.http.close()
+
+    @cached_property
+    def stepfunctions(self) -> "SFNClient":
+        """The Step Functions client."""
+        return aws_resources.session().client("stepfunctions", endpoint_url=self.outputs.endpoint_url)
+
+    @cached_property
+    def dynamodb(self) -> "DynamoDBClient":
+        """The DynamoDB client."""
+        return aws_resources.session().client("dynamodb", endpoint_url=self.outputs.endpoint_url)
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """The SQS client."""
+        return aws_resources.session().client("sqs", endpoint_url=self.outputs.endpoint_url)
+
+    @cached_property
+    def sns(self) -> "SNSClient":
+        """The SNS client."""
+        return aws_resources.session().client("sns", endpoint_url=self.outputs.endpoint_url)
+
+    # ---- The API ----
+
+    def post(self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None) -> httpx.Response:
+        """The answer to a start; `body` is sent as JSON, or as it is when it is text."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+        headers["Content-Type"] = "application/json"
+        return self._ask("POST", f"/{chatbot_id}/async", headers, content=content)
+
+    def get(self, execution_id: str) -> httpx.Response:
+        """The answer to a question where an execution stands."""
+        return self._ask("GET", f"/{execution_id}")
+
+    def delete(self, execution_id: str) -> httpx.Response:
+        """The answer to a cancel."""
+        return self._ask("DELETE", f"/{execution_id}")
+
+    def browse(self, **query: str | int | None) -> httpx.Response:
+        """The answer to a question for a page of executions: `status`, `limit`, `next`."""
+        params = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", "", params=params)
+
+    def submit(self, chatbot_id: str, input_data: Mapping[str, Any] | None = None, **request: Any) -> str:
+        """Start an execution through the API; its id. `request` is the rest of the body: `metadata=…`."""
+        key = request.pop("idempotency_key", None)
+        answer = self.post(chatbot_id, {"input_data": dict(input_data or {}), **request}, idempotency_key=key)
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise AssertionError(f"start of {chatbot_id}: {answer.status_code} {answer.text}")
+        return str(answer.json()["execution_id"])
+
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **arguments: Any
+    ) -> httpx.Response:
+        """The answer. The local AWS runs so many functions at once, and answers 429 to more: ask again."""
+        url, deadline = f"{self.outputs.api_url}/v1/executions{path}", time.monotonic() + _PATIENCE_S
+        with_key = {"x-api-key": self.outputs.api_key, **(headers or {})}
+        while True:
+            answer = self.http.request(method, url, headers=with_key, **arguments)
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                return answer
+            pause(_BUSY_POLL_S)
+
+    # ---- The state machine ----
+
+    def start_execution(self, request: Mapping[str, Any], *, name: str | None = None) -> str:
+        """Start the state machine itself, as EventBridge or a parent would; the execution's ARN."""
+        machine = self.outputs.state_machine_arn
+        named = {"name": name} if name else {}
+        started = self.stepfunctions.start_execution(
+            stateMachineArn=machine, input=json.dumps(request), **named
+        )
+        return started["executionArn"]
+
+    def execution_arn(self, execution_id: str) -> str | None:
+        """The ARN of the execution that the API started for this id, or None while there is none.
+
+        Its name is the id and the time of acceptance.
+        """
+        pages = self.stepfunctions.get_paginator("list_executions").paginate(
+            stateMachineArn=self.outputs.state_machine_arn
+        )
+        runs = (run for page in pages for run in page["executions"])
+        return next((run["executionArn"] for run in runs if run["name"].startswith(execution_id)), None)
+
+    def wait_for_end(
+        self, execution_arn: str, timeout_s: float = _PATIENCE_S
+    ) -> "DescribeExecutionOutputTypeDef":
+        """The description of an execution that has ended, well or not."""
+
+        def ended() -> "DescribeExecutionOutputTypeDef | None":
+            run = self.stepfunctions.describe_execution(executionArn=execution_arn)
+            return None if run["status"] == "RUNNING" else run
+
+        return _await(ended, timeout_s, f"{execution_arn} is still running")
+
+    def history(self, execution_arn: str) -> "list[HistoryEventTypeDef]":
+        """All events of an execution, first to last."""
+        pages = self.stepfunctions.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
+        return [event for page in pages for event in page["events"]]
+
+    def states(self, execution_arn: str) -> list[str]:
+        """The names of the states an execution has entered, in order."""
+        details = (event.get("stateEnteredEventDetails") for event in self.history(execution_arn))
+        return [entered["name"] for entered in details if entered]
+
+    # ---- Notifications and records ----
+
+    def peek(self, execution_id: str) -> list[dict[str, Any]]:
+        """Every notification of an execution that waits in the results queue, oldest first; none is taken."""
+        return [notification(body) for body in self.bodies(execution_id)]
+
+    def bodies(self, execution_id: str) -> list[str]:
+        """The same as they were received, to the byte."""
+        bodies = (str(message["Body"]) for message in self.messages())
+        return [body for body in bodies if execution_id_of(notification(body)) == execution_id]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Every message that waits in the results queue, with `Body` and `MessageAttributes`.
+
+        MiniStack's own window into the queue: tests that run at the same time can't hide messages from
+        each other.
+        """
+        answer = self.http.get(
+            f"{self.outputs.endpoint_url}/_ministack/sqs/messages",
+            params={"QueueUrl": self.outputs.results_queue_url},
+        )
+        accounts = answer.raise_for_status().json()["messages"].values()
+        queues = [queue for regions in accounts for region in regions.values() for queue in region.values()]
+        return [message for queue in queues for message in queue]
+
+    def wait_for_status(self, execution_id: str, status: str, timeout_s: float = _PATIENCE_S) -> None:
+        """Return once the API shows that status."""
+        _await(
+            lambda: self.get(execution_id).json().get("status") == status or None,
+            timeout_s,
+            f"{execution_id} is not {status}",
+        )
+
+    def wait_for_notification(self, execution_id: str, timeout_s: float = _PATIENCE_S) -> dict[str, Any]:
+        """The first notification of an execution."""
+        found = _await(lambda: self.peek(execution_id), timeout_s, f"no notification of {execution_id}")
+        return found[0]
+
+    def item(self, execution_id: str) -> dict[str, Any] | None:
+        """The record of an execution, numbers as Decimal; None where there is none."""
+        answer = self.dynamodb.get_item(
+            TableName=self.outputs.table_name, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
+        )
+        read = TypeDeserializer().deserialize
+        return {name: read(value) for name, value in answer["Item"].items()} if "Item" in answer else None
+
+    # ---- The simulated Waterflai ----
+
+    def waterflai(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Answer of the simulator's control API: `requests`, `executions`; with a body: `speed`, `reset`."""
+        url = f"{self.outputs.waterflai_base_url}/_control/{path}"
+        answer = self.http.get(url) if body is None else self.http.post(url, json=dict(body))
+        return answer.raise_for_status().json()
+
+
+def notification(body: str) -> dict[str, Any]:
+    """The event in a queue message, whether the subscription delivers it raw or in SNS's envelope."""
+    document: dict[str, Any] = json.loads(body)
+    if document.get("Type") == "Notification":
+        document = json.loads(document["Message"])
+    return document
+
+
+def execution_id_of(event: Mapping[str, Any]) -> str | None:
+    """The execution that a notification is about."""
+    data = event.get("data")
+    return data.get("execution_id") if isinstance(data, dict) else None
+
+
+def _await[Answer](ask: Callable[[], Answer | None], timeout_s: float, otherwise: str) -> Answer:
+    """The first answer that says something; raises TimeoutError with `otherwise`."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := ask()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{otherwise} after {timeout_s:.0f} s")
+        pause(_POLL_S)
+    return answer

@@ -1,0 +1,33 @@
+"""Bodies in and answers out: JSON both ways."""
+
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from local.simulator.strict_json import Object, read_object, write_json
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class JsonResponse(Response):
+    """An answer in JSON, written as it was read."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return write_json(content)
+
+
+async def body_of(request: Request) -> Object:
+    """Return the JSON object in a request's body. Raises `InvalidJson`, `InvalidValue` and 413."""
+    kept = bytearray()
+    async for chunk in request.stream():
+        # What is too much is read as well: closing on it would reset the connection before our answer is seen.
+        if len(kept) <= MAX_BODY_BYTES:
+            kept += chunk
+    if len(kept) > MAX_BODY_BYTES:
+        raise HTTPException(413, f"body: larger than {MAX_BODY_BYTES} bytes")
+    return read_object(bytes(kept))
