@@ -72,7 +72,7 @@ def _build(folder: Path) -> None:
     with locked(sam.WORKSHOP / "lock"):
         build = sam.start_build(folder.parent / "sam-build.log")
         if build.wait(_BUILD_S):
-            raise RunnerError(f"sam build failed\n{build.trail()}")
+            raise RunnerError(f"sam build failed\n{build.log_tail()}")
         shutil.copytree(sam.BUILD, folder)
 
 

@@ -16,7 +16,7 @@ from benchmarks.cold_start.runtime_api import FunctionFailed
 from benchmarks.cold_start.wire import serving
 from local.local_aws import servers
 from local.local_aws.interrupts import pause
-from local.local_aws.processes import end
+from local.local_aws.processes import end_processes
 from local.self_signed_certificate import for_loopback
 
 PROCESSES = 5  # an odd number
@@ -66,7 +66,7 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
                 for _ in range(PROCESSES)
             ]
     finally:
-        end([simulator.identity])
+        end_processes([simulator.identity])
     return sorted(runs, key=lambda run: run.overhead)[PROCESSES // 2]
 
 

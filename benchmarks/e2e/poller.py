@@ -10,7 +10,7 @@ from benchmarks.e2e.jobs import Job
 from local.local_aws import aws_resources, sam
 from local.local_aws.errors import RunnerError
 from local.local_aws.files import locked
-from local.local_aws.processes import end
+from local.local_aws.processes import end_processes
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
 
@@ -41,9 +41,9 @@ class Poller:
             )
             try:
                 if deploy.wait(_DEPLOY_S):
-                    raise RunnerError(f"the peer was not deployed\n{deploy.trail()}")
+                    raise RunnerError(f"the peer was not deployed\n{deploy.log_tail()}")
             finally:
-                end([deploy.identity])
+                end_processes([deploy.identity])
         stacks = aws_resources.session().client("cloudformation", endpoint_url=endpoint_url)
         (described,) = stacks.describe_stacks(StackName=_STACK_NAME)["Stacks"]
         (output,) = described["Outputs"]

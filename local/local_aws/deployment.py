@@ -9,8 +9,8 @@ from local.terminal import Screen
 from . import aws_resources, environment, sam, servers
 from .errors import RunnerError
 from .files import locked
-from .process_group import Crew
-from .processes import Identity
+from .process_group import ProcessGroup
+from .processes import ProcessIdentity
 from .servers import Upstream
 from .stack_outputs import Outputs
 
@@ -57,13 +57,13 @@ class LocalStack:
         self._screen = screen or Screen(silent=True)
         self._outputs_file = home / "outputs.json"
         self._ready_file = home / "waterflai.json"
-        self._crew = Crew(home / "state.json")
+        self._processes = ProcessGroup(home / "state.json")
         self.started_here = False
         """Whether it is this object that has brought it up."""
 
     def __enter__(self) -> Outputs:
         """Where it answers. Should this process be killed, the next `end_abandoned` ends what it leaves."""
-        return self.up(owner=Identity.own())
+        return self.up(owner=ProcessIdentity.current())
 
     def __exit__(self, *_: object) -> None:
         """Down, whatever happened in the block."""
@@ -72,11 +72,11 @@ class LocalStack:
     def running(self) -> Outputs | None:
         """Where it answers, if all of it is alive."""
         outputs = Outputs.load(self._outputs_file)
-        if outputs is None or not Crew.load(self._crew.path).is_alive():
+        if outputs is None or not ProcessGroup.load(self._processes.path).is_alive():
             return None
         return outputs if servers.is_ready(outputs.endpoint_url) else None
 
-    def up(self, owner: Identity | None = None) -> Outputs:
+    def up(self, owner: ProcessIdentity | None = None) -> Outputs:
         """Where it answers, once it does: the one that is running, or a new one."""
         with locked(self._home / "lock"):
             outputs = self.running()
@@ -84,7 +84,7 @@ class LocalStack:
                 self._require_as_asked(outputs)
             else:
                 try:
-                    self._crew.reload(owner)
+                    self._processes.reload(owner)
                     self._end()  # what a crash may have left
                     self.started_here = True
                     # Stacks of this checkout share what `sam build` makes: one deploys after the other.
@@ -107,19 +107,19 @@ class LocalStack:
     def down(self) -> bool:
         """End it with all its processes and temporary files; False when nothing was running."""
         with locked(self._home / "lock"):
-            self._crew.reload()
+            self._processes.reload()
             return self._end()
 
     def _end(self) -> bool:
         self.started_here = False
-        ended = self._crew.end()
+        ended = self._processes.end()
         for file in (self._outputs_file, self._ready_file):
             file.unlink(missing_ok=True)
         shutil.rmtree(self._home / "tmp", ignore_errors=True)
         return ended
 
     def _start(self) -> Outputs:
-        launch, logs = self._crew.launch, self._home / "log"
+        launch, logs = self._processes.launch, self._home / "log"
         port = servers.free_port()
         endpoint_url = f"http://127.0.0.1:{port}"
         # Building needs no AWS: it runs while the servers start.
@@ -136,7 +136,7 @@ class LocalStack:
                 upstream = self._start_simulator()
         with self._screen.step("Build the functions and their layer (sam build)"):
             secret_arn = aws_resources.prepare(endpoint_url, upstream.api_key)
-            self._crew.finish(build, _BUILD_S)
+            self._processes.wait_for_exit(build, _BUILD_S)
         with self._screen.step("Deploy the stack (sam deploy)"):
             parameters = {
                 "WaterflaiBaseUrl": upstream.base_url,
@@ -145,13 +145,13 @@ class LocalStack:
             }
             log = logs / "sam-deploy.log"
             deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log))
-            self._crew.finish(deploy, _DEPLOY_S)
+            self._processes.wait_for_exit(deploy, _DEPLOY_S)
             aws_resources.reserve_for_following(endpoint_url, int(parameters["FollowConcurrency"]))
         return aws_resources.outputs(endpoint_url, upstream.base_url)
 
     def _start_simulator(self) -> Upstream:
         log = self._home / "log" / "waterflai.log"
-        simulator = self._crew.launch(lambda: servers.start_simulator(self._ready_file, log))
+        simulator = self._processes.launch(lambda: servers.start_simulator(self._ready_file, log))
         servers.wait_until(self._ready_file.exists, simulator)
         return servers.simulator_address(self._ready_file)
 
@@ -164,8 +164,8 @@ def home_of_tests(pid: int) -> Path:
 def end_abandoned() -> None:
     """End the stacks of test runs that were killed, and remove what any run before has left: its logs."""
     for home in TEST_HOMES.glob("[0-9]*"):
-        crew = Crew.load(home / "state.json")
-        owner = crew.owner or Identity.of("pytest", int(home.name.partition("-")[0]))
+        processes = ProcessGroup.load(home / "state.json")
+        owner = processes.owner or ProcessIdentity.of("pytest", int(home.name.partition("-")[0]))
         if not owner.is_alive():
             LocalStack(home).down()
             shutil.rmtree(home, ignore_errors=True)

@@ -1,20 +1,19 @@
-"""Files that another process may read, write or hold at the same time."""
+"""Files that several processes read, write or lock at the same time."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from .interrupts import pause
+from filelock import FileLock
 
-_POLL_S = 0.1
+from . import interrupts
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
-    """A reader finds the old document or the new one, never half of it. Only the user may read it."""
+    """Replace a JSON file in one step: a reader never gets half of it. Only the user may read it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -24,7 +23,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The document, or an empty one where there is none that can be read."""
+    """Return the object in a JSON file, or an empty one where there is none that can be read."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -32,19 +31,18 @@ def read_document(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _try_lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time is in here; the others wait."""
+    """Hold the lock of a file inside the block. Wait while another process holds it, until Ctrl-C.
+
+    The kernel releases the lock of a process that is killed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        while not _try_lock(file):
-            pause(_POLL_S)
-        yield  # closing the file releases it, and so does the kernel should we be killed
+    with FileLock(path).acquire(cancel_check=_raise_if_interrupted):
+        yield
+
+
+def _raise_if_interrupted() -> bool:
+    """Return False: the wait goes on. Raises KeyboardInterrupt if a signal has come."""
+    interrupts.check()
+    return False

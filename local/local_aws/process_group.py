@@ -1,4 +1,4 @@
-"""The processes of one stack, written down from the moment each of them exists."""
+"""The processes of one deployment, recorded in a file as soon as each of them exists."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -8,40 +8,41 @@ from typing import Self
 from . import interrupts
 from .errors import RunnerError
 from .files import read_document, write_document
-from .processes import Child, Identity, end
+from .processes import ChildProcess, ProcessIdentity, end_processes
 
 
 @dataclass(slots=True)
-class Crew:
-    """Who works for a stack, in this process's memory and in a file for the next one."""
+class ProcessGroup:
+    """The processes of a deployment, in memory and in the file `path` for the next command."""
 
     path: Path
-    owner: Identity | None = None  # the process whose end makes the rest stale; None: up until `down`
-    members: list[Identity] = field(default_factory=list)
-    _children: list[Child] = field(default_factory=list)
+    owner: ProcessIdentity | None = None
+    """The process without which the deployment is abandoned; None: it runs until `down`."""
+    members: list[ProcessIdentity] = field(default_factory=list)
+    _children: list[ChildProcess] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The crew in this file; an empty one where there is none or it can't be read."""
+        """Return the group in this file; an empty one where there is no file or it can't be read."""
         document = read_document(path)
         try:
             owner = document.get("owner")
-            members = [Identity(**member) for member in document.get("members", [])]
-            return cls(path, Identity(**owner) if owner else None, members)
+            members = [ProcessIdentity(**member) for member in document.get("members", [])]
+            return cls(path, ProcessIdentity(**owner) if owner else None, members)
         except TypeError:
             return cls(path)
 
-    def reload(self, owner: Identity | None = None) -> None:
-        """Take over whoever is in the file: another process may have been at work since."""
+    def reload(self, owner: ProcessIdentity | None = None) -> None:
+        """Read the members from the file again, which another process may have changed, and set the owner."""
         self.members = self.load(self.path).members
         self.owner = owner
 
     def is_alive(self) -> bool:
-        """True while there are members and none has ended."""
+        """Return whether there are members and all of them run."""
         return bool(self.members) and all(member.is_alive() for member in self.members)
 
-    def launch(self, start: Callable[[], Child]) -> Child:
-        """Start a process and note it."""
+    def launch(self, start: Callable[[], ChildProcess]) -> ChildProcess:
+        """Start a process and record it."""
         interrupts.check()
         child = start()
         self._children.append(child)
@@ -49,23 +50,23 @@ class Crew:
         self._save()
         return child
 
-    def finish(self, child: Child, timeout_s: float) -> None:
-        """Wait for a process that ends by itself; raises RunnerError, with its last words, if it fails."""
+    def wait_for_exit(self, child: ChildProcess, timeout_s: float) -> None:
+        """Wait for a command to end. Raises RunnerError, with the end of its log, if it fails or takes too long."""
         try:
             code = child.wait(timeout_s)
         except TimeoutError as error:
-            raise RunnerError(f"{error}\n{child.trail()}") from None
+            raise RunnerError(f"{error}\n{child.log_tail()}") from None
         if code:
-            raise RunnerError(f"{child.identity.name} failed\n{child.trail()}")
+            raise RunnerError(f"{child.identity.name} failed\n{child.log_tail()}")
         self.members.remove(child.identity)
         self._save()
 
     def end(self) -> bool:
-        """End them all; False when none was left."""
+        """End all processes. Return whether any was running."""
         alive = any(member.is_alive() for member in self.members)
-        end(self.members)
+        end_processes(self.members)
         for child in self._children:
-            child.exit_code()  # so that no zombie stays as long as we do
+            child.exit_code()  # no zombie remains as long as this process runs
         self.members.clear()
         self._children.clear()
         self._save()

@@ -1,4 +1,4 @@
-"""Processes of our own: each leads a group, is known by id and start time, and is ended with its children."""
+"""Processes of the local AWS: each leads a process group, and is identified by its id and start time."""
 
 import os
 import signal
@@ -10,78 +10,86 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from .interrupts import pause
+import psutil
+
+from .waiting import wait_for
 
 _POLL_S = 0.02
+_ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One line of the process table."""
-
-    group: int
-    started: str
-    zombie: bool
-
-
-def _row_from_proc(entry: Path) -> _Row | None:
-    try:
-        stat = (entry / "stat").read_text()
-    except OSError:  # it ended while we were reading
-        return None
-    # The name, in parentheses, may hold spaces and parentheses itself: what counts starts after the last one.
-    state, _parent, group, *rest = stat.rpartition(")")[2].split()
-    return _Row(group=int(group), started=rest[16], zombie=state in "ZX")
-
-
-def _table_from_ps() -> dict[int, _Row]:
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,pgid=,stat=,lstart="],  # noqa: S607  # macOS: wherever ps is
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    rows = (line.split(maxsplit=3) for line in listing.splitlines())
-    return {int(pid): _Row(int(group), started, "Z" in stat) for pid, group, stat, started in rows}
-
-
-def _table() -> dict[int, _Row]:
-    """The live processes by id; zombies count as gone."""
-    if Path("/proc/self/stat").exists():
-        rows = {int(e.name): _row_from_proc(e) for e in Path("/proc").iterdir() if e.name.isdigit()}
-    else:
-        rows = dict(_table_from_ps())
-    return {pid: row for pid, row in rows.items() if row and not row.zombie}
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A process that no later one can be taken for: ids are reused, an id with its start time is not."""
+class ProcessIdentity:
+    """A process, told from a later one with the same id by its start time."""
 
     name: str
     pid: int
     started: str
+    """In seconds; empty for a process that had already ended."""
 
     @classmethod
     def of(cls, name: str, pid: int) -> Self:
-        """The identity of a running process; `started` is empty when it has ended already."""
-        row = _table().get(pid)
-        return cls(name, pid, row.started if row else "")
+        """Return the identity of the process that has this id now."""
+        try:
+            return cls(name, pid, _start_time(psutil.Process(pid)))
+        except psutil.NoSuchProcess:
+            return cls(name, pid, "")
 
     @classmethod
-    def own(cls) -> Self:
-        """The identity of this process."""
+    def current(cls) -> Self:
+        """Return the identity of this process."""
         return cls.of("owner", os.getpid())
 
     def is_alive(self) -> bool:
-        """True while this very process runs."""
-        row = _table().get(self.pid)
-        return row is not None and row.started == self.started
+        """Return whether this process still runs. A zombie does not."""
+        try:
+            process = psutil.Process(self.pid)
+            return _start_time(process) == self.started and process.status() not in _ENDED
+        except psutil.NoSuchProcess:
+            return False
 
 
-def start(name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> "Child":
-    """A process in a session of its own, so that Ctrl-C is ours to pass on; its output goes to `log`."""
+def _start_time(process: psutil.Process) -> str:
+    """Return the start time of a process, the same whenever and in whichever process it is read."""
+    started = process.create_time()
+    if psutil.LINUX:
+        # psutil adds the boot time, which moves when the clock is set, as after a laptop's sleep.
+        started -= psutil.boot_time()
+    return f"{started:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildProcess:
+    """A process that this one has started, with its log file."""
+
+    popen: subprocess.Popen[bytes]
+    identity: ProcessIdentity
+    log: Path
+
+    def exit_code(self) -> int | None:
+        """Return the exit code (negative: the signal that ended it), or None while it runs."""
+        return self.popen.poll()
+
+    def wait(self, timeout_s: float) -> int:
+        """Return the exit code. Raises TimeoutError if it still runs after `timeout_s` seconds."""
+        wait_for(
+            lambda: self.exit_code() is not None,
+            timeout_s=timeout_s,
+            interval_s=_POLL_S,
+            message=f"{self.identity.name} still runs",
+        )
+        return int(self.popen.returncode)
+
+    def log_tail(self, count: int = 15) -> str:
+        """Return the last lines of its log and where the rest is, for an error message."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join([*(line for line in lines[-count:] if line.strip()), f"The whole log: {self.log}"])
+
+
+def start_process(
+    name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path
+) -> ChildProcess:
+    """Return a new process in a session of its own, which Ctrl-C does not reach. Its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         popen = subprocess.Popen(
@@ -93,45 +101,43 @@ def start(name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Pat
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Child(popen, Identity.of(name, popen.pid), log)
+    return ChildProcess(popen, ProcessIdentity.of(name, popen.pid), log)
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A process this one has started, with the log it writes."""
+def end_processes(processes: Iterable[ProcessIdentity], patience_s: float = 4.0) -> None:
+    """End these processes with their process groups: by SIGTERM, and after `patience_s` seconds by SIGKILL.
 
-    popen: subprocess.Popen[bytes]
-    identity: Identity
-    log: Path
-
-    def exit_code(self) -> int | None:
-        """The exit code (negative: the signal that ended it), or None while it runs."""
-        return self.popen.poll()
-
-    def wait(self, timeout_s: float) -> int:
-        """The exit code; raises TimeoutError when it runs on after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while (code := self.exit_code()) is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.identity.name} took longer than {timeout_s:.0f} s")
-            pause(_POLL_S)
-        return code
-
-    def trail(self, count: int = 15) -> str:
-        """The end of its log and where the rest is, for an error message."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join([*(line for line in lines[-count:] if line.strip()), f"The whole log: {self.log}"])
-
-
-def end(processes: Iterable[Identity], patience_s: float = 4.0) -> None:
-    """End these processes and their groups, politely, then not; an id that is another's by now is let be."""
-    table = _table()
-    groups = {p.pid for p in processes if p.pid in table and table[p.pid].started == p.started}
+    A process that has ended is skipped, also where a later one has its id.
+    """
+    # By group and not by psutil's tree of children: a process whose parent has ended is in no tree.
+    groups = {process.pid for process in processes if process.is_alive()}
     for signum in (signal.SIGTERM, signal.SIGKILL):
         for group in groups:
             with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, only zombies left
                 os.killpg(group, signum)
-        deadline = time.monotonic() + patience_s
-        while groups and time.monotonic() < deadline:
-            groups &= {row.group for row in _table().values()}
-            time.sleep(_POLL_S if groups else 0)
+        groups = _left_after(patience_s, groups)
+
+
+def _left_after(timeout_s: float, groups: set[int]) -> set[int]:
+    """Return the process groups that still have a running process after `timeout_s`, or sooner if none has."""
+    with suppress(TimeoutError):
+        wait_for(
+            lambda: not _with_members(groups),
+            timeout_s=timeout_s,
+            interval_s=_POLL_S,
+            message="processes still run",
+            sleep=time.sleep,  # processes are often ended because of a signal
+        )
+        return set()
+    return _with_members(groups)
+
+
+def _with_members(groups: set[int]) -> set[int]:
+    """Return the process groups that still have a running process."""
+    found = set()
+    for process in psutil.process_iter() if groups else ():
+        with suppress(OSError, psutil.Error):  # it has ended meanwhile, or belongs to another user
+            group = os.getpgid(process.pid)
+            if group in groups and process.status() not in _ENDED:
+                found.add(group)
+    return found

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from . import environment
 from .definition import write_for_local_aws
-from .processes import Child, start
+from .processes import ChildProcess as Child
+from .processes import start_process as start
 
 STACK_NAME = "waterhook-local"
 ARTIFACTS_BUCKET = "waterhook-local-artifacts"

@@ -3,17 +3,17 @@
 import json
 import socket
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import environment
 from .errors import RunnerError
 from .files import read_document
-from .interrupts import pause
-from .processes import Child, start
+from .processes import ChildProcess, start_process
+from .waiting import wait_for
 
 SIMULATOR_API_KEY = "local-simulator-key"
 
@@ -63,7 +63,7 @@ def _answer(url: str) -> bytes | None:
         return None
 
 
-def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> Child:
+def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> ChildProcess:
     """MiniStack on a loopback port; its files, and its functions' files, go to `temporary`."""
     if not _MINISTACK_PYTHON.exists():
         raise RunnerError("the local AWS is not installed: run `make setup`")
@@ -71,15 +71,17 @@ def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> Chi
     env = environment.for_ministack(port, temporary, auth=auth)
     # -P, and not started in the checkout: else its modules would be importable there.
     command = [str(_MINISTACK_PYTHON), "-P", str(_MINISTACK)]
-    return start("ministack", command, env=env, cwd=temporary, log=log)
+    return start_process("ministack", command, env=env, cwd=temporary, log=log)
 
 
-def start_simulator(ready_file: Path, log: Path) -> Child:
+def start_simulator(ready_file: Path, log: Path) -> ChildProcess:
     """The simulated Waterflai on a loopback port of its choice; it writes `ready_file` once it answers."""
     ready_file.unlink(missing_ok=True)
     module = [sys.executable, "-m", "local.simulator"]
     options = ["--port", "0", "--api-key", SIMULATOR_API_KEY, "--ready-file", str(ready_file)]
-    return start("waterflai", [*module, *options], env=environment.for_tools(), cwd=environment.ROOT, log=log)
+    return start_process(
+        "waterflai", [*module, *options], env=environment.for_tools(), cwd=environment.ROOT, log=log
+    )
 
 
 def simulator_address(ready_file: Path) -> Upstream:
@@ -87,13 +89,16 @@ def simulator_address(ready_file: Path) -> Upstream:
     return Upstream(str(read_document(ready_file)["base_url"]), SIMULATOR_API_KEY)
 
 
-def wait_until(ready: Callable[[], bool], child: Child) -> None:
-    """Return once `ready` says so; raises RunnerError, with the child's last words, when it never will."""
-    deadline = time.monotonic() + _READY_S
-    while not ready():
-        if child.exit_code() is not None or time.monotonic() > deadline:
-            raise RunnerError(f"{child.identity.name} did not start\n{child.trail()}")
-        pause(_POLL_S)
+def wait_until(ready: Callable[[], bool], child: ChildProcess) -> None:
+    """Return once `ready` is true. Raises RunnerError, with the end of the log, if the process ends or is too slow."""
+
+    def is_decided() -> bool:
+        return ready() or child.exit_code() is not None
+
+    with suppress(TimeoutError):
+        wait_for(is_decided, timeout_s=_READY_S, interval_s=_POLL_S, message="not ready")
+    if not ready():
+        raise RunnerError(f"{child.identity.name} did not start\n{child.log_tail()}")
 
 
 def free_port() -> int:

@@ -1,8 +1,7 @@
 """A deployed stack as its user sees it: the API, the state machine, the notifications, the records."""
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,8 +9,8 @@ import httpx
 from boto3.dynamodb.types import TypeDeserializer
 
 from . import aws_resources
-from .interrupts import pause
 from .stack_outputs import Outputs
+from .waiting import retry_while, wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -97,13 +96,14 @@ class StackClient:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **arguments: Any
     ) -> httpx.Response:
         """The answer. The local AWS runs so many functions at once, and answers 429 to more: ask again."""
-        url, deadline = f"{self.outputs.api_url}/v1/executions{path}", time.monotonic() + _PATIENCE_S
+        url = f"{self.outputs.api_url}/v1/executions{path}"
         with_key = {"x-api-key": self.outputs.api_key, **(headers or {})}
-        while True:
-            answer = self.http.request(method, url, headers=with_key, **arguments)
-            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or time.monotonic() > deadline:
-                return answer
-            pause(_BUSY_POLL_S)
+        return retry_while(
+            lambda answer: answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
+            lambda: self.http.request(method, url, headers=with_key, **arguments),
+            timeout_s=_PATIENCE_S,
+            interval_s=_BUSY_POLL_S,
+        )
 
     # ---- The state machine ----
 
@@ -136,7 +136,9 @@ class StackClient:
             run = self.stepfunctions.describe_execution(executionArn=execution_arn)
             return None if run["status"] == "RUNNING" else run
 
-        return _await(ended, timeout_s, f"{execution_arn} is still running")
+        return wait_for(
+            ended, timeout_s=timeout_s, interval_s=_POLL_S, message=f"{execution_arn} is still running"
+        )
 
     def history(self, execution_arn: str) -> "list[HistoryEventTypeDef]":
         """All events of an execution, first to last."""
@@ -175,15 +177,21 @@ class StackClient:
 
     def wait_for_status(self, execution_id: str, status: str, timeout_s: float = _PATIENCE_S) -> None:
         """Return once the API shows that status."""
-        _await(
-            lambda: self.get(execution_id).json().get("status") == status or None,
-            timeout_s,
-            f"{execution_id} is not {status}",
+        wait_for(
+            lambda: self.get(execution_id).json().get("status") == status,
+            timeout_s=timeout_s,
+            interval_s=_POLL_S,
+            message=f"{execution_id} is not {status}",
         )
 
     def wait_for_notification(self, execution_id: str, timeout_s: float = _PATIENCE_S) -> dict[str, Any]:
         """The first notification of an execution."""
-        found = _await(lambda: self.peek(execution_id), timeout_s, f"no notification of {execution_id}")
+        found = wait_for(
+            lambda: self.peek(execution_id),
+            timeout_s=timeout_s,
+            interval_s=_POLL_S,
+            message=f"no notification of {execution_id}",
+        )
         return found[0]
 
     def item(self, execution_id: str) -> dict[str, Any] | None:
@@ -215,13 +223,3 @@ def execution_id_of(event: Mapping[str, Any]) -> str | None:
     """The execution that a notification is about."""
     data = event.get("data")
     return data.get("execution_id") if isinstance(data, dict) else None
-
-
-def _await[Answer](ask: Callable[[], Answer | None], timeout_s: float, otherwise: str) -> Answer:
-    """The first answer that says something; raises TimeoutError with `otherwise`."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := ask()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{otherwise} after {timeout_s:.0f} s")
-        pause(_POLL_S)
-    return answer

@@ -12,7 +12,7 @@ import pytest
 from local.local_aws.deployment import LocalStack
 from local.local_aws.errors import RunnerError
 from local.local_aws.files import locked
-from local.local_aws.processes import Identity
+from local.local_aws.processes import ProcessIdentity
 from local.local_aws.stack_client import StackClient
 from local.local_aws.stack_outputs import Outputs
 
@@ -87,7 +87,7 @@ def started_stack(
     suffix: str = "", parameters: Mapping[str, str] | None = None, *, auth: bool = False
 ) -> Outputs:
     """The running stack of that suffix. Where it failed to start for one worker, the others don't try again."""
-    owner, home = Identity.of("pytest", int(home_of().name)), home_of(suffix)
+    owner, home = ProcessIdentity.of("pytest", int(home_of().name)), home_of(suffix)
     failure = home / "failure.txt"
     if failure.exists():
         pytest.fail(failure.read_text(), pytrace=False)

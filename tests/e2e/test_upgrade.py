@@ -72,9 +72,9 @@ def update(stack: StackClient) -> None:
             next_version(build)
             deploy = sam.start_deploy(stack.outputs.endpoint_url, parameters, log, build=build)
             try:
-                assert deploy.wait(DEPLOY_S) == 0, deploy.trail()
+                assert deploy.wait(DEPLOY_S) == 0, deploy.log_tail()
             finally:
-                processes.end([deploy.identity])
+                processes.end_processes([deploy.identity])
         finally:
             shutil.rmtree(build, ignore_errors=True)
     # The definition too, by hand: the local AWS updates no nested stack.

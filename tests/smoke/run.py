@@ -25,7 +25,7 @@ from local.local_aws.aws_resources import reachable_api_url
 from local.local_aws.definition import write_for_local_aws
 from local.local_aws.errors import RunnerError
 from local.local_aws.files import locked
-from local.local_aws.processes import end, start
+from local.local_aws.processes import end_processes, start_process
 from local.local_aws.sam import desk, override
 from local.local_aws.stack_client import execution_id_of, notification
 from local.terminal import Screen
@@ -222,15 +222,15 @@ class Smoke:
         argv = [sys.executable, "-m", "samcli", command, *words, *build, "--config-file", str(config)]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary)}
-        child = start(f"sam {command}", argv, env=env, cwd=WORKSHOP, log=log)
+        child = start_process(f"sam {command}", argv, env=env, cwd=WORKSHOP, log=log)
         try:
             code = child.wait(DEPLOY_S)
         except TimeoutError as error:
-            raise RunnerError(f"{error}\n{child.trail()}") from None
+            raise RunnerError(f"{error}\n{child.log_tail()}") from None
         finally:
-            end([child.identity])
+            end_processes([child.identity])
         if code:
-            raise RunnerError(f"sam {command} failed:\n{child.trail()}")
+            raise RunnerError(f"sam {command} failed:\n{child.log_tail()}")
 
 
 def clean_up(teardown: Teardown, screen: Screen, stack: str, secret: str | None) -> str:

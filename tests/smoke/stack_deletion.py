@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from local.local_aws.errors import RunnerError
 from waterhook_cli import target
@@ -220,17 +221,20 @@ class Teardown:
                 logGroupName=name
             ),
         }
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                removers[resource.kind](resource.physical)
-            except ClientError as error:
-                if code_of(error) in _GONE:
-                    return
-                if attempt == _ATTEMPTS:
-                    raise
-                self.pause(_POLL_S)
-            else:
-                return
+        attempts = Retrying(
+            retry=retry_if_exception_type(ClientError),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_fixed(_POLL_S),
+            sleep=self.pause,
+            reraise=True,
+        )
+        for attempt in attempts:
+            with attempt:
+                try:
+                    removers[resource.kind](resource.physical)
+                except ClientError as error:
+                    if code_of(error) not in _GONE:
+                        raise
 
     def _remove_bucket(self, name: str) -> None:
         """Delete a bucket with its objects. Raises RunnerError where S3 refuses to delete one."""

@@ -25,6 +25,7 @@ from local.local_aws.errors import RunnerError
 from local.local_aws.interrupts import pause
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient, execution_id_of, notification
+from local.local_aws.waiting import retry_while
 from local.simulator.chatbots import CHATBOTS
 from local.terminal import Screen
 from waterhook.models import epoch
@@ -220,16 +221,15 @@ class Soak:
         return {self._accepted(request) for _ in range(2)}.pop()
 
     def _accepted(self, request: Request) -> str:
-        deadline = time.monotonic() + LIMIT_S
-        while True:
-            answer = self._client.post(_CHATBOT, request.body, idempotency_key=request.key)
-            if answer.status_code == httpx.codes.ACCEPTED:
-                return str(answer.json()["execution_id"])
-            # The machine is: a client comes again.
-            busy = answer.status_code in {502, 503}
-            if not busy or time.monotonic() > deadline:
-                raise RunnerError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
-            pause(0.5)
+        answer = retry_while(
+            lambda answer: answer.status_code in {502, 503},  # the machine is busy
+            lambda: self._client.post(_CHATBOT, request.body, idempotency_key=request.key),
+            timeout_s=LIMIT_S,
+            interval_s=0.5,
+        )
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise RunnerError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
+        return str(answer.json()["execution_id"])
 
     def _wait_for_all(self, began: float) -> "tuple[list[ExecutionListItemTypeDef], int]":
         """Every execution of the state machine, and how many ran at once at the most."""

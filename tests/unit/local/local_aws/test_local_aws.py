@@ -2,14 +2,13 @@
 
 import json
 import stat
-import threading
 from pathlib import Path
 
 import pytest
 
 from local.local_aws import environment
 from local.local_aws.errors import RunnerError
-from local.local_aws.files import locked, write_document
+from local.local_aws.files import write_document
 from local.local_aws.servers import Upstream
 from local.local_aws.stack_client import execution_id_of, notification
 from local.local_aws.stack_outputs import Outputs
@@ -39,22 +38,6 @@ def test_outputs_are_read_as_they_were_written_and_by_their_user_alone(tmp_path:
 def test_outputs_of_another_version_are_none(tmp_path: Path) -> None:
     write_document(tmp_path / "outputs.json", {"api_url": "http://127.0.0.1"})
     assert Outputs.load(tmp_path / "outputs.json") is None
-
-
-def test_only_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
-    order: list[str] = []
-
-    def other() -> None:
-        with locked(tmp_path / "lock"):
-            order.append("other")
-
-    waiting = threading.Thread(target=other)
-    with locked(tmp_path / "lock"):
-        waiting.start()
-        waiting.join(timeout=0.3)
-        order.append("first")
-    waiting.join(timeout=20)
-    assert order == ["first", "other"]
 
 
 def test_no_account_of_the_users_is_in_reach() -> None:

@@ -1,10 +1,8 @@
-"""The runner's processes: they end with their children, and nobody else's ends."""
+"""Processes of the local AWS: they end with their children, and no other process ends."""
 
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +10,14 @@ import pytest
 
 from local.local_aws import processes
 from local.local_aws.deployment import LocalStack
+from local.local_aws.environment import ROOT
 from local.local_aws.errors import RunnerError
-from local.local_aws.process_group import Crew
-from local.local_aws.processes import Child, Identity, end
+from local.local_aws.files import locked
+from local.local_aws.process_group import ProcessGroup
+from local.local_aws.processes import ChildProcess, ProcessIdentity, end_processes
+from tests.support.waiting import until
 
-# Starts a child of its own, tells its id, and stays.
+# Starts a child, prints its id, and keeps running.
 PARENT = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -26,21 +27,27 @@ time.sleep(60)
 STUBBORN = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("deaf", flush=True)
+print("ready", flush=True)
 time.sleep(60)
+"""
+# Starts a child, prints its id, and ends.
+ORPHANING = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
 """
 SLEEPER = "import time; time.sleep(60)"
 
-type Start = Callable[[str], Child]
+type Start = Callable[[str], ChildProcess]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    children: list[Child] = []
+    children: list[ChildProcess] = []
 
-    def start(code: str) -> Child:
+    def start(code: str) -> ChildProcess:
         log = tmp_path / f"{len(children)}.log"
-        child = processes.start("fake", [sys.executable, "-c", code], env={}, cwd=tmp_path, log=log)
+        child = processes.start_process("fake", [sys.executable, "-c", code], env={}, cwd=tmp_path, log=log)
         children.append(child)
         return child
 
@@ -50,85 +57,91 @@ def start(tmp_path: Path) -> Iterator[Start]:
         child.popen.wait()
 
 
-def first_line(child: Child) -> str:
-    deadline = time.monotonic() + 20
-    while not (text := child.log.read_text()).endswith("\n"):
-        assert time.monotonic() < deadline, "it said nothing"
-        time.sleep(0.02)
-    return text.strip()
+def first_line(child: ChildProcess) -> str:
+    def line() -> str | None:
+        text = child.log.read_text()
+        return text.strip() if text.endswith("\n") else None
+
+    return until(line)
 
 
 def test_a_process_ends_with_its_children(start: Start) -> None:
     parent = start(PARENT)
-    grandchild = Identity.of("grandchild", int(first_line(parent)))
+    grandchild = ProcessIdentity.of("grandchild", int(first_line(parent)))
     assert grandchild.is_alive()
-    end([parent.identity])
+    end_processes([parent.identity])
     assert not parent.identity.is_alive()
     assert not grandchild.is_alive()
 
 
-def test_a_process_that_ignores_the_polite_signal_is_killed(start: Start) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(start: Start) -> None:
     stubborn = start(STUBBORN)
-    assert first_line(stubborn) == "deaf"
-    end([stubborn.identity], patience_s=0.2)
+    assert first_line(stubborn) == "ready"
+    end_processes([stubborn.identity], patience_s=0.2)
     assert stubborn.exit_code() == -signal.SIGKILL
 
 
-def test_a_process_that_took_over_a_recorded_id_is_let_be(start: Start) -> None:
+def test_a_process_that_has_the_id_of_a_recorded_one_is_not_ended(start: Start) -> None:
     stranger = start(SLEEPER)
-    stale = Identity("ministack", stranger.identity.pid, started="long ago")
+    stale = ProcessIdentity("ministack", stranger.identity.pid, started="long ago")
     assert not stale.is_alive()
-    end([stale])
+    end_processes([stale])
     assert stranger.identity.is_alive()
 
 
-def test_a_process_that_has_ended_is_gone_even_while_nobody_has_asked_for_its_exit_code(start: Start) -> None:
+def test_a_zombie_is_not_alive(start: Start) -> None:
     child = start("")
-    deadline = time.monotonic() + 20
-    while child.identity.is_alive():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    end([child.identity])
+    until(lambda: not child.identity.is_alive())
+    end_processes([child.identity])
 
 
-def test_ps_tells_the_same_of_a_process_as_proc_does(start: Start) -> None:
-    if not (Path("/proc/self/stat").exists() and shutil.which("ps")):
-        pytest.skip("needs both /proc and ps")
+def test_a_process_is_identified_alike_by_another_command(start: Start) -> None:
     child = start(SLEEPER)
-    row = processes._table_from_ps()[child.identity.pid]  # noqa: SLF001  # macOS has no other
-    assert (row.group, row.zombie) == (child.identity.pid, False)
-    assert row.started
+    read = f"from local.local_aws.processes import ProcessIdentity as P; print(P.of('', {child.identity.pid}).started)"
+    command = [sys.executable, "-c", read]
+    assert subprocess.check_output(command, text=True, cwd=ROOT).strip() == child.identity.started
 
 
-def test_a_crew_is_in_its_file_from_the_start_and_out_of_it_at_the_end(start: Start, tmp_path: Path) -> None:
-    crew = Crew(tmp_path / "state.json")
-    child = crew.launch(lambda: start(SLEEPER))
-    assert Crew.load(crew.path).members == [child.identity]
-    assert crew.end()
-    assert not crew.path.exists()
-    assert not crew.end()
+def test_a_process_whose_parent_has_ended_ends_with_its_group(start: Start) -> None:
+    other = start(SLEEPER)
+    grandparent = start(
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ORPHANING!r}]); {SLEEPER}"
+    )
+    orphan = ProcessIdentity.of("orphan", int(first_line(grandparent)))
+    end_processes([grandparent.identity])
+    assert not orphan.is_alive()
+    assert other.identity.is_alive()
+
+
+def test_a_process_is_in_the_group_s_file_until_it_is_ended(start: Start, tmp_path: Path) -> None:
+    group = ProcessGroup(tmp_path / "state.json")
+    child = group.launch(lambda: start(SLEEPER))
+    assert ProcessGroup.load(group.path).members == [child.identity]
+    assert group.end()
+    assert not group.path.exists()
+    assert not group.end()
 
 
 def test_a_failed_command_is_reported_with_the_end_of_its_log(start: Start, tmp_path: Path) -> None:
-    crew = Crew(tmp_path / "state.json")
-    child = crew.launch(lambda: start("raise SystemExit('no such bucket')"))
+    group = ProcessGroup(tmp_path / "state.json")
+    child = group.launch(lambda: start("raise SystemExit('no such bucket')"))
     with pytest.raises(RunnerError, match="fake failed\nno such bucket"):
-        crew.finish(child, timeout_s=20)
+        group.wait_for_exit(child, timeout_s=20)
 
 
 def test_a_command_that_takes_too_long_is_reported(start: Start, tmp_path: Path) -> None:
-    crew = Crew(tmp_path / "state.json")
-    child = crew.launch(lambda: start(SLEEPER))
-    with pytest.raises(RunnerError, match="fake took longer than 0 s"):
-        crew.finish(child, timeout_s=0.1)
-    crew.end()
+    group = ProcessGroup(tmp_path / "state.json")
+    child = group.launch(lambda: start(SLEEPER))
+    with pytest.raises(RunnerError, match="fake still runs after 0 s"):
+        group.wait_for_exit(child, timeout_s=0.1)
+    group.end()
 
 
-def test_down_ends_what_a_killed_runner_has_left_and_is_safe_to_repeat(start: Start, tmp_path: Path) -> None:
+def test_down_ends_what_a_killed_command_has_left_and_can_be_repeated(start: Start, tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "tmp" / "ministack-lambda-start-x").mkdir(parents=True)
     (home / "outputs.json").write_text('{"half": ')
-    left = Crew(home / "state.json").launch(lambda: start(PARENT))  # by a runner that is no more
+    left = ProcessGroup(home / "state.json").launch(lambda: start(PARENT))  # by a command that was killed
     assert LocalStack(home).running() is None
     assert LocalStack(home).down()
     assert not left.identity.is_alive()
@@ -137,9 +150,9 @@ def test_down_ends_what_a_killed_runner_has_left_and_is_safe_to_repeat(start: St
 
 
 @pytest.mark.parametrize("text", ["", '{"members": [{"na', "[]", '{"members": [{"pid": 1}]}'])
-def test_a_state_file_that_makes_no_sense_is_no_state(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_state_file_is_an_empty_group(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
-    assert Crew.load(tmp_path / "state.json").members == []
+    assert ProcessGroup.load(tmp_path / "state.json").members == []
     assert not LocalStack(tmp_path).down()
 
 
@@ -173,6 +186,16 @@ def interrupted(body: str, signum: signal.Signals) -> tuple[int, str]:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
 def test_a_signal_ends_a_pause_with_130_and_no_traceback(signum: signal.Signals) -> None:
     assert interrupted("interrupts.pause(60)", signum) == (130, "")
+
+
+def test_a_signal_ends_the_wait_for_a_lock_that_another_process_holds(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with locked(lock):
+        body = (
+            "from pathlib import Path; from local.local_aws.files import locked\n"
+            f"    with locked(Path({str(lock)!r})): print('locked', flush=True)"
+        )
+        assert interrupted(body, signal.SIGINT) == (130, "")
 
 
 def test_a_signal_never_cuts_into_what_is_being_done() -> None:
