@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.simulator.app import Simulator
-from local.simulator.server import Server, listen
+from local.simulator.server import Server, bind
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,13 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ready_file: Path | None = options.ready_file
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # an earlier run's must not be taken for ours
-    bound, base_url = listen(options.port)
+    bound, base_url = bind(options.port)
 
-    def when_ready() -> None:
+    def on_ready() -> None:
         if ready_file is not None:
             _write_atomically(ready_file, json.dumps({"base_url": base_url, "pid": os.getpid()}))
 
-    Server(Simulator(options.api_key, base_url), when_ready).run(sockets=[bound])
+    Server(Simulator(options.api_key, base_url), on_ready).run(sockets=[bound])
 
 
 def _write_atomically(path: Path, text: str) -> None:

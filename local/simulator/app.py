@@ -11,24 +11,24 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local.simulator.api_key import ApiKey
-from local.simulator.chatbots import CHATBOTS, script_for
+from local.simulator.chatbots import CHATBOTS, job_script
 from local.simulator.clock import SimulatedClock
-from local.simulator.control_api import PREFIX, Control, Ledger
-from local.simulator.event_stream import told
-from local.simulator.executions import Execution, Executions, TooManyExecutions
-from local.simulator.fault_registry import Faults
-from local.simulator.fault_responses import Pipelined, answer
+from local.simulator.control_api import PREFIX, ControlApi, RequestLog
+from local.simulator.event_stream import event_bytes
+from local.simulator.executions import Execution, Executions, TooManyExecutionsError
+from local.simulator.fault_registry import FaultRegistry
+from local.simulator.fault_responses import PipelinedResponse, respond
 from local.simulator.fault_types import (
     CleanupSoon,
     ForeignDocument,
     Lag,
     NotFoundFor,
     PipelinedDocument,
-    StreamKind,
+    StreamFault,
 )
-from local.simulator.faults import Met, Operation
-from local.simulator.http_json import JsonResponse, body_of
-from local.simulator.strict_json import InvalidJson, InvalidValue, Object, as_object
+from local.simulator.faults import ActiveFault, Operation
+from local.simulator.http_json import JsonResponse, read_body
+from local.simulator.strict_json import InvalidJsonError, InvalidValueError, JsonObject, as_object
 
 _log = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ class Simulator:
 
     def __init__(self, api_key: str, base_url: str, clock: SimulatedClock | None = None) -> None:
         self._executions = Executions(clock or SimulatedClock())
-        self._faults = Faults()
-        self._ledger = Ledger()
+        self._faults = FaultRegistry()
+        self._request_log = RequestLog()
         key = ApiKey(api_key)
         self._app: ASGIApp = _application(
-            Api(self._executions, self._faults, self._ledger, key, base_url).router(),
-            Control(self._executions, self._faults, self._ledger, key).router(),
+            ExecutionsApi(self._executions, self._faults, self._request_log, key, base_url).router(),
+            ControlApi(self._executions, self._faults, self._request_log, key).router(),
         )
 
     def close(self) -> None:
@@ -71,20 +71,25 @@ class Simulator:
         path = scope["raw_path"].decode("ascii", "replace")
         _log.info("%s %s %s", scope["method"], path, status_code or "unanswered")
         if not path.startswith(PREFIX):
-            self._ledger.answered(_operation(scope), status_code)
+            self._request_log.count_response(_operation(scope), status_code)
         if start := scope["state"].get("start"):
             start.status_code = status_code
 
 
-class Api:
+class ExecutionsApi:
     """The four calls of Waterflai's asynchronous execution API."""
 
     def __init__(
-        self, executions: Executions, faults: Faults, ledger: Ledger, key: ApiKey, base_url: str
+        self,
+        executions: Executions,
+        faults: FaultRegistry,
+        request_log: RequestLog,
+        key: ApiKey,
+        base_url: str,
     ) -> None:
         self._executions = executions
         self._faults = faults
-        self._ledger = ledger
+        self._request_log = request_log
         self._key = key
         # Not taken from a Host header: a client may send anything there.
         self._base_url = base_url
@@ -102,7 +107,7 @@ class Api:
         return routes
 
     async def _count(self, request: Request) -> None:
-        self._ledger.asked(_operation(request.scope))
+        self._request_log.count_request(_operation(request.scope))
 
     async def _check_key(self, x_api_key: Annotated[str | None, Header()] = None) -> None:
         if x_api_key is None:
@@ -115,11 +120,11 @@ class Api:
         base = CHATBOTS.get(chatbot_id)
         if base is None:
             raise HTTPException(404, "Chatbot not found")
-        script = script_for(base, input_data)
-        met = self._faults.meet(Operation.START, _fingerprint(chatbot_id, input_data), script.faults)
-        start = request.state.start = self._ledger.start(chatbot_id, input_data, met)
+        script = job_script(base, input_data)
+        active = self._faults.next_fault(Operation.START, _fingerprint(chatbot_id, input_data), script.faults)
+        start = request.state.start = self._request_log.add_start(chatbot_id, input_data, active)
 
-        def process() -> Response:
+        def handle() -> Response:
             execution = self._executions.start(chatbot_id, script)
             start.execution_id = execution.execution_id
             url = f"{self._base_url}/v1/executions/{execution.execution_id}"
@@ -131,15 +136,15 @@ class Api:
             }
             return JsonResponse(accepted, status_code=202)
 
-        return answer(request, met, process, self._faults.over)
+        return respond(request, active, handle, self._faults.cleared)
 
     async def _status(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
-        met = self._meet(Operation.STATUS, execution)
+        active = self._next_fault(Operation.STATUS, execution)
 
-        def process() -> Response:
+        def handle() -> Response:
             lag_s = 0.0
-            match met and met.kind:
+            match active and active.kind:
                 case CleanupSoon(seconds=seconds):
                     self._executions.clean_up_soon(execution, seconds)
                 case Lag(seconds=seconds):
@@ -148,55 +153,55 @@ class Api:
                     raise _not_found()
             return JsonResponse(self._executions.document(execution, lag_s))
 
-        answered = answer(request, met, process, self._faults.over)
-        return self._mixed_up(met, execution, answered)
+        response = respond(request, active, handle, self._faults.cleared)
+        return self._swapped(active, execution, response)
 
     async def _cancel(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
-        met = self._meet(Operation.CANCEL, execution)
+        active = self._next_fault(Operation.CANCEL, execution)
 
-        def process() -> Response:
+        def handle() -> Response:
             cancelled, previous = self._executions.cancel(execution)
-            verdict = {
+            document = {
                 "execution_id": execution_id,
                 "cancelled": cancelled,
                 "message": "Execution cancelled" if cancelled else f"Execution is already {previous}",
                 "previous_status": previous,
             }
-            return JsonResponse(verdict)
+            return JsonResponse(document)
 
-        answered = answer(request, met, process, self._faults.over)
-        return self._mixed_up(met, execution, answered)
+        response = respond(request, active, handle, self._faults.cleared)
+        return self._swapped(active, execution, response)
 
     async def _stream(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
-        met = self._meet(Operation.STREAM, execution)
-        kind = met.kind if met and isinstance(met.kind, StreamKind) else None
+        active = self._next_fault(Operation.STREAM, execution)
+        kind = active.kind if active and isinstance(active.kind, StreamFault) else None
 
-        def process() -> Response:
+        def handle() -> Response:
             if isinstance(kind, NotFoundFor) and self._executions.is_younger(execution, kind.seconds):
                 raise _not_found()
             return StreamingResponse(
-                told(kind, self._executions, execution),
+                event_bytes(kind, self._executions, execution),
                 media_type="text/event-stream",
                 headers={"Cache-Control": "no-cache"},
             )
 
-        return answer(request, met, process, self._faults.over)
+        return respond(request, active, handle, self._faults.cleared)
 
-    def _mixed_up(self, met: Met | None, execution: Execution, answered: Response) -> Response:
+    def _swapped(self, active: ActiveFault | None, execution: Execution, response: Response) -> Response:
         """Return `answered`, unless the fault is a proxy that mixes up the answers to its clients."""
-        match met and met.kind:
+        match active and active.kind:
             case ForeignDocument():
                 return JsonResponse(self._executions.foreign_document(execution))
             case PipelinedDocument(pause_seconds=pause_s):
-                return Pipelined(answered, self._executions.foreign_document(execution), pause_s)
+                return PipelinedResponse(response, self._executions.foreign_document(execution), pause_s)
             case _:
-                return answered
+                return response
 
-    def _meet(self, operation: Operation, execution: Execution) -> Met | None:
+    def _next_fault(self, operation: Operation, execution: Execution) -> ActiveFault | None:
         is_final = self._executions.snapshot(execution).status.is_final
-        return self._faults.meet(
+        return self._faults.next_fault(
             operation, execution.execution_id, execution.script.faults, is_final=is_final
         )
 
@@ -217,34 +222,34 @@ def _application(*routers: APIRouter) -> FastAPI:
     for router in routers:
         app.include_router(router)
 
-    @app.exception_handler(InvalidJson)
-    async def malformed(_request: Request, error: InvalidJson) -> Response:
+    @app.exception_handler(InvalidJsonError)
+    async def malformed(_request: Request, error: InvalidJsonError) -> Response:
         return JsonResponse({"detail": str(error)}, status_code=400)
 
-    @app.exception_handler(InvalidValue)
-    async def wrong_value(_request: Request, error: InvalidValue) -> Response:
+    @app.exception_handler(InvalidValueError)
+    async def wrong_value(_request: Request, error: InvalidValueError) -> Response:
         return JsonResponse({"detail": str(error)}, status_code=422)
 
-    @app.exception_handler(TooManyExecutions)
-    async def full(_request: Request, error: TooManyExecutions) -> Response:
+    @app.exception_handler(TooManyExecutionsError)
+    async def too_many(_request: Request, error: TooManyExecutionsError) -> Response:
         return JsonResponse({"detail": str(error)}, status_code=429)
 
     @app.exception_handler(ClientDisconnect)
-    async def hung_up(_request: Request, _error: ClientDisconnect) -> Response:
+    async def disconnected(_request: Request, _error: ClientDisconnect) -> Response:
         return JsonResponse({"detail": "The request was cut off"}, status_code=400)
 
     @app.exception_handler(Exception)
-    async def own_fault(_request: Request, _error: Exception) -> Response:
+    async def internal_error(_request: Request, _error: Exception) -> Response:
         return JsonResponse({"detail": "Internal server error"}, status_code=500)
 
     return app
 
 
-async def _input_data(request: Request) -> Object:
+async def _input_data(request: Request) -> JsonObject:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "Content-Type: expected application/json")
-    body = await body_of(request)
+    body = await read_body(request)
     return as_object("input_data", body.get("input_data"))
 
 
@@ -252,6 +257,6 @@ def _operation(scope: Scope) -> str:
     return getattr(scope.get("route"), "name", "unknown")
 
 
-def _fingerprint(chatbot_id: str, input_data: Object) -> str:
+def _fingerprint(chatbot_id: str, input_data: JsonObject) -> str:
     """Return what two starts of the same thing have in common: there is no id yet to know them by."""
     return hashlib.sha256(json.dumps([chatbot_id, input_data], sort_keys=True).encode()).hexdigest()

@@ -63,7 +63,7 @@ class Connection(H11Protocol):
             self.transport.write(data)
 
     @contextlib.contextmanager
-    def in_one_piece(self) -> Iterator[None]:
+    def in_one_segment(self) -> Iterator[None]:
         """Send what is written meanwhile in the same segments. Without effect where the kernel can't, as on macOS."""
         if _CORK is None:
             yield

@@ -20,7 +20,7 @@ _NO_BROTLI = b"\x11"
 _INVERTED = bytes(255 - each for each in range(256))
 
 
-def encoding(kind: Encoded | Bomb, honest: ASGIApp) -> ASGIApp:
+def encode_response(kind: Encoded | Bomb, honest: ASGIApp) -> ASGIApp:
     """Return an application that answers as `honest` does, in the coding of `kind`.
 
     Each message of the body can be decoded when it arrives: a stream's events are not held back.

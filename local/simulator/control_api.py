@@ -9,29 +9,29 @@ from starlette.responses import Response
 from local.simulator.api_key import ApiKey
 from local.simulator.clock import FASTEST, SLOWEST
 from local.simulator.executions import Executions
-from local.simulator.fault_registry import Faults
-from local.simulator.faults import Met, Operation, read_faults
+from local.simulator.fault_registry import FaultRegistry
+from local.simulator.faults import ActiveFault, Operation, parse_faults
 from local.simulator.field_parsers import as_header, as_text
-from local.simulator.http_json import JsonResponse, body_of
-from local.simulator.strict_json import Object, as_number, write_json
+from local.simulator.http_json import JsonResponse, read_body
+from local.simulator.strict_json import JsonObject, as_number, write_json
 
 PREFIX = "/_control"
 
-_STARTS_KEPT = 10_000
-_INPUT_BYTES_KEPT = 1024
+_MAX_STARTS = 10_000
+_MAX_INPUT_BYTES = 1024
 
 
 @dataclass(slots=True)
-class Start:
+class StartRequest:
     """One start that was understood. A fault may have come before the execution, or before the answer."""
 
     chatbot_id: str
-    input_data: Object | None
+    input_data: JsonObject | None
     fault: str | None
     execution_id: str | None = None
     status_code: int | None = None
 
-    def to_dict(self) -> Object:
+    def to_dict(self) -> JsonObject:
         """Return it as it is listed."""
         return {
             "execution_id": self.execution_id,
@@ -42,54 +42,58 @@ class Start:
         }
 
 
-class Ledger:
+class RequestLog:
     """Counts what was asked and what was answered, and lists the starts."""
 
     def __init__(self) -> None:
-        self._asked: Counter[str] = Counter()
-        self._answered: Counter[tuple[str, str]] = Counter()
-        self._starts: deque[Start] = deque(maxlen=_STARTS_KEPT)
+        self._requests: Counter[str] = Counter()
+        self._responses: Counter[tuple[str, str]] = Counter()
+        self._starts: deque[StartRequest] = deque(maxlen=_MAX_STARTS)
 
-    def asked(self, operation: str) -> None:
+    def count_request(self, operation: str) -> None:
         """Count one request, whatever becomes of it."""
-        self._asked[operation] += 1
+        self._requests[operation] += 1
 
-    def answered(self, operation: str, status_code: int | None) -> None:
+    def count_response(self, operation: str, status_code: int | None) -> None:
         """Count one answer; None where there was none and will be none."""
-        self._answered[operation, str(status_code or "unanswered")] += 1
+        self._responses[operation, str(status_code or "unanswered")] += 1
 
-    def start(self, chatbot_id: str, input_data: Object, met: Met | None) -> Start:
+    def add_start(self, chatbot_id: str, input_data: JsonObject, active: ActiveFault | None) -> StartRequest:
         """List one start, with its input where that is short, and return it to be completed."""
-        is_short = len(write_json(input_data)) <= _INPUT_BYTES_KEPT
-        start = Start(chatbot_id, input_data if is_short else None, met.fault.name if met else None)
+        is_short = len(write_json(input_data)) <= _MAX_INPUT_BYTES
+        start = StartRequest(
+            chatbot_id, input_data if is_short else None, active.fault.name if active else None
+        )
         self._starts.append(start)
         return start
 
     def clear(self) -> None:
         """Count from nothing again."""
-        self._asked.clear()
-        self._answered.clear()
+        self._requests.clear()
+        self._responses.clear()
         self._starts.clear()
 
-    def to_dict(self) -> Object:
+    def to_dict(self) -> JsonObject:
         """Return what was `asked` by operation, `counts` by operation and status code, and `starts`, oldest first."""
         counts: dict[str, dict[str, int]] = {operation: {} for operation in Operation}
-        for (operation, answered), count in sorted(self._answered.items()):
+        for (operation, answered), count in sorted(self._responses.items()):
             counts.setdefault(operation, {})[answered] = count
         return {
-            "asked": {operation.value: self._asked[operation] for operation in Operation},
+            "asked": {operation.value: self._requests[operation] for operation in Operation},
             "counts": counts,
             "starts": [start.to_dict() for start in self._starts],
         }
 
 
-class Control:
+class ControlApi:
     """The routes under `/_control`. No key: like the rest of the simulator they are on loopback only."""
 
-    def __init__(self, executions: Executions, faults: Faults, ledger: Ledger, key: ApiKey) -> None:
+    def __init__(
+        self, executions: Executions, faults: FaultRegistry, request_log: RequestLog, key: ApiKey
+    ) -> None:
         self._executions = executions
         self._faults = faults
-        self._ledger = ledger
+        self._request_log = request_log
         self._key = key
 
     def router(self) -> APIRouter:
@@ -105,13 +109,13 @@ class Control:
         return routes
 
     async def _requests(self) -> Response:
-        return JsonResponse(self._ledger.to_dict())
+        return JsonResponse(self._request_log.to_dict())
 
     async def _list(self) -> Response:
         documents = [
             {
                 "chatbot_id": execution.chatbot_id,
-                "asked": self._faults.asked(execution.execution_id),
+                "asked": self._faults.totals(execution.execution_id),
                 **self._executions.progress_document(execution),
             }
             for execution in self._executions.all()
@@ -119,24 +123,24 @@ class Control:
         return JsonResponse({"executions": documents})
 
     async def _finish(self, request: Request) -> Response:
-        body = await body_of(request)
+        body = await read_body(request)
         execution = self._executions.find(as_text("execution_id", body.get("execution_id")))
         return JsonResponse({"finished": execution is not None and self._executions.finish(execution)})
 
     async def _speed(self, request: Request) -> Response:
-        body = await body_of(request)
+        body = await read_body(request)
         factor = as_number("factor", body.get("factor"), SLOWEST, FASTEST)
         self._executions.set_speed(factor)
         return JsonResponse({"factor": factor})
 
     async def _set_faults(self, request: Request) -> Response:
-        body = await body_of(request)
-        faults = read_faults("faults", body.get("faults"))
-        self._faults.set_for_all(faults)
+        body = await read_body(request)
+        faults = parse_faults("faults", body.get("faults"))
+        self._faults.set_global(faults)
         return JsonResponse({"faults": len(faults)})
 
     async def _rotate_key(self, request: Request) -> Response:
-        body = await body_of(request)
+        body = await read_body(request)
         self._key.rotate(as_header("api_key", body.get("api_key")))
         return JsonResponse({"rotated": True})  # the key itself is told to nobody
 
@@ -145,5 +149,5 @@ class Control:
         self._executions.set_speed(1.0)
         self._faults.clear()
         self._key.restore()
-        self._ledger.clear()
+        self._request_log.clear()
         return JsonResponse({"forgotten": forgotten})

@@ -7,12 +7,12 @@ from urllib.parse import quote, urlsplit
 
 from local.simulator.fault_types import (
     CleanupSoon,
-    DocumentKind,
+    DocumentFault,
+    EchoForm,
     ForeignDocument,
     ForeignUrls,
-    Form,
     Huge,
-    Invalid,
+    InvalidContent,
     Lag,
     Missing,
     NoOutput,
@@ -24,7 +24,7 @@ from local.simulator.fault_types import (
     UnknownStatus,
     WrongTypes,
 )
-from local.simulator.strict_json import Object, write_json
+from local.simulator.strict_json import JsonObject, write_json
 
 _MIB = 1024 * 1024
 
@@ -32,7 +32,7 @@ TINY_PROGRESS = 1e-200
 RUNNING = frozenset({"PENDING", "RUNNING"})
 
 
-def reshaped(kind: DocumentKind, document: Object, turn: int) -> Object:  # noqa: PLR0911 - one a kind
+def apply_to_document(kind: DocumentFault, document: JsonObject, turn: int) -> JsonObject:  # noqa: PLR0911 - one a kind
     """Return what is told in the place of `document`, the `turn`th time."""
     match kind:
         case WrongTypes():
@@ -57,25 +57,26 @@ def reshaped(kind: DocumentKind, document: Object, turn: int) -> Object:  # noqa
             return document  # it is made so where the execution is known
 
 
-def invalid(how: Invalid, body: bytes) -> bytes:
+def make_invalid(how: InvalidContent, body: bytes) -> bytes:
     """Return the bytes of a document with an output that is no JSON, and a reason that is no UTF-8."""
-    if how is Invalid.NAN:
+    if how is InvalidContent.NAN:
         return body.replace(b'"final_output":{', b'"final_output":{"invalid":NaN,')
     body = body.replace(b'"final_output":{', b'"final_output":{"invalid":"\xff",')
     return body.replace(b'"error_message":"', b'"error_message":"\xff')
 
 
-def echoing(form: Form, document: Object, key: str) -> bytes:
+def echo_key(form: EchoForm, document: JsonObject, key: str) -> bytes:
     """Return the bytes of a document with `key` in its output and in every text but status, times and id."""
-    written = {Form.URL: quote(key, safe=""), Form.BASE64: b64encode(f"key={key}".encode()).decode()}.get(
-        form, key
-    )
+    written = {
+        EchoForm.URL: quote(key, safe=""),
+        EchoForm.BASE64: b64encode(f"key={key}".encode()).decode(),
+    }.get(form, key)
     mark = "<the key>"
     marked = document | dict.fromkeys(("current_node", "error_message", "execution_source"), mark)
     if isinstance(document.get("final_output"), dict):
         marked["final_output"] = {**document["final_output"], "echo": mark, mark: [mark]}
     text = json.dumps(written)[1:-1]
-    if form is Form.ESCAPED:
+    if form is EchoForm.ESCAPED:
         text = "".join(f"\\u{ord(char):04x}" for char in written)
     return write_json(marked).replace(mark.encode(), text.encode())
 
@@ -94,7 +95,7 @@ def _wrong(value: Any) -> Any:
             return 7
 
 
-def _padded(document: Object, padding: str) -> Object:
+def _padded(document: JsonObject, padding: str) -> JsonObject:
     if isinstance(document.get("final_output"), dict):
         return {**document, "final_output": {**document["final_output"], "padding": padding}}
     return {**document, "padding": padding}
@@ -104,7 +105,7 @@ def _moved(url: str, to: str) -> str:
     return to + urlsplit(url).path
 
 
-def _progress(kind: ProgressBack | TinyProgress, turn: int) -> Object:
+def _progress(kind: ProgressBack | TinyProgress, turn: int) -> JsonObject:
     if isinstance(kind, TinyProgress):
         return {"progress": TINY_PROGRESS}
     return {"progress": float(max(100 - 10 * turn, 0)), "retry_count": turn - 1}

@@ -22,10 +22,10 @@ from local.simulator.fault_types import (
     Newline,
     NoEnd,
     Replays,
-    StreamKind,
+    StreamFault,
     TinyProgress,
 )
-from local.simulator.strict_json import Object, write_json
+from local.simulator.strict_json import JsonObject, write_json
 
 _LAST = "execution_completed"
 _PROGRESS = "progress_update"
@@ -58,12 +58,14 @@ _JUNK = b"".join(
 )
 
 
-def encoded(event: Object) -> bytes:
+def encode_event(event: JsonObject) -> bytes:
     """Return one event as the upstream sends it."""
     return b"data: " + write_json(event) + b"\n\n"
 
 
-async def told(kind: StreamKind | None, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
+async def event_bytes(
+    kind: StreamFault | None, executions: Executions, execution: Execution
+) -> AsyncIterator[bytes]:
     """Yield what is written to a follower of `execution`, piece by piece."""
     events = executions.follow(execution, replays=isinstance(kind, Replays))
     match kind:
@@ -85,7 +87,7 @@ async def told(kind: StreamKind | None, executions: Executions, execution: Execu
         yield piece
 
 
-async def _altered(kind: StreamKind | None, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
+async def _altered(kind: StreamFault | None, events: AsyncIterator[JsonObject]) -> AsyncIterator[bytes]:
     match kind:
         case Ends(after_seconds=float(seconds)):
             events = _until(events, seconds)
@@ -102,21 +104,21 @@ async def _altered(kind: StreamKind | None, events: AsyncIterator[Object]) -> As
     async for event in events:
         if isinstance(kind, Junk):
             yield _JUNK
-        yield encoded(event)
+        yield encode_event(event)
 
 
-async def _formatted(kind: Format, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
+async def _formatted(kind: Format, events: AsyncIterator[JsonObject]) -> AsyncIterator[bytes]:
     first = _BOM if kind.bom else b""
     number = 0
     async for event in events:
         number += 1
-        whole = first + spelled(kind, event, number)
+        whole = first + format_event(kind, event, number)
         first = b""
         for piece in itertools.batched(whole, kind.chunk_bytes or len(whole), strict=False):
             yield bytes(piece)
 
 
-def spelled(kind: Format, event: Object, number: int) -> bytes:
+def format_event(kind: Format, event: JsonObject, number: int) -> bytes:
     """Return the `number`th event of a stream in another spelling of the same."""
     lines = []
     if kind.comments:
@@ -138,7 +140,7 @@ async def _flood(kind: Flood) -> AsyncIterator[bytes]:
     a_step = max(round(kind.per_second * _FLOOD_STEP_S), 1)
     for step in itertools.count():
         progress = {"type": _PROGRESS, "progress": float(step % 100)}
-        yield (_LINE_PIECE if kind.endless_line else encoded(progress)) * a_step
+        yield (_LINE_PIECE if kind.endless_line else encode_event(progress)) * a_step
         await asyncio.sleep(max(_FLOOD_STEP_S, a_step / kind.per_second))
 
 
@@ -153,18 +155,18 @@ async def _heartbeats(kind: Heartbeats, executions: Executions, execution: Execu
 
 async def _going_on(kind: EventsGoOn, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
     while True:
-        yield encoded({"type": _PROGRESS, "progress": executions.snapshot(execution).progress})
+        yield encode_event({"type": _PROGRESS, "progress": executions.snapshot(execution).progress})
         await asyncio.sleep(kind.every_seconds)
 
 
-async def _buffered(kind: Buffered, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
-    held_back = b"".join([encoded(event) async for event in events])
+async def _buffered(kind: Buffered, events: AsyncIterator[JsonObject]) -> AsyncIterator[bytes]:
+    held_back = b"".join([encode_event(event) async for event in events])
     if not kind.released:
         await asyncio.Event().wait()  # until the client has enough
     yield held_back
 
 
-async def _with_long_comment(kind: LongComment, events: AsyncIterator[Object]) -> AsyncIterator[bytes]:
+async def _with_long_comment(kind: LongComment, events: AsyncIterator[JsonObject]) -> AsyncIterator[bytes]:
     for name in (b": ", b"unknown: "):
         yield name
         for _ in range(kind.kib):
@@ -172,10 +174,10 @@ async def _with_long_comment(kind: LongComment, events: AsyncIterator[Object]) -
             await asyncio.sleep(0)  # so that the server notices a client that leaves
         yield b"\n"
     async for event in events:
-        yield encoded(event)
+        yield encode_event(event)
 
 
-async def _first(events: AsyncIterator[Object], count: int) -> AsyncIterator[Object]:
+async def _first(events: AsyncIterator[JsonObject], count: int) -> AsyncIterator[JsonObject]:
     for _ in range(count):
         try:
             yield await anext(events)
@@ -183,7 +185,7 @@ async def _first(events: AsyncIterator[Object], count: int) -> AsyncIterator[Obj
             return
 
 
-async def _until(events: AsyncIterator[Object], seconds: float) -> AsyncIterator[Object]:
+async def _until(events: AsyncIterator[JsonObject], seconds: float) -> AsyncIterator[JsonObject]:
     deadline_s = asyncio.get_running_loop().time() + seconds
     with contextlib.suppress(TimeoutError, StopAsyncIteration):
         while True:
@@ -192,7 +194,7 @@ async def _until(events: AsyncIterator[Object], seconds: float) -> AsyncIterator
             yield event
 
 
-async def _with_silence(kind: FallsSilent, events: AsyncIterator[Object]) -> AsyncIterator[Object]:
+async def _with_silence(kind: FallsSilent, events: AsyncIterator[JsonObject]) -> AsyncIterator[JsonObject]:
     async for event in _first(events, kind.after_events):
         yield event
     await asyncio.sleep(kind.seconds)
@@ -200,14 +202,14 @@ async def _with_silence(kind: FallsSilent, events: AsyncIterator[Object]) -> Asy
         yield event
 
 
-async def _with_false_end(kind: FalseEnd, events: AsyncIterator[Object]) -> AsyncIterator[Object]:
+async def _with_false_end(kind: FalseEnd, events: AsyncIterator[JsonObject]) -> AsyncIterator[JsonObject]:
     yield {"type": _LAST, "status": kind.status}
     if not kind.closes:
         async for event in events:
             yield event
 
 
-async def _without_end(kind: NoEnd, events: AsyncIterator[Object]) -> AsyncIterator[Object]:
+async def _without_end(kind: NoEnd, events: AsyncIterator[JsonObject]) -> AsyncIterator[JsonObject]:
     async for event in events:
         if event["type"] != _LAST:
             yield event
@@ -215,6 +217,6 @@ async def _without_end(kind: NoEnd, events: AsyncIterator[Object]) -> AsyncItera
         await asyncio.Event().wait()  # until the client has enough
 
 
-async def _with_tiny_progress(events: AsyncIterator[Object]) -> AsyncIterator[Object]:
+async def _with_tiny_progress(events: AsyncIterator[JsonObject]) -> AsyncIterator[JsonObject]:
     async for event in events:
         yield {**event, "progress": TINY_PROGRESS} if event["type"] == _PROGRESS else event

@@ -8,20 +8,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from local.simulator.clock import SimulatedClock
-from local.simulator.jobs import Outcome, Script, Snapshot, Status, finished_event, snapshot, timeline
-from local.simulator.strict_json import Object
+from local.simulator.jobs import JobScript, JobSnapshot, Outcome, Status, completion_event, snapshot, timeline
+from local.simulator.strict_json import JsonObject
 
-MOST_EXECUTIONS = 10_000
+MAX_EXECUTIONS = 10_000
 
 # An execution that no client has started, and its output: a client must not use them.
 FOREIGN_ID = "f0e1d2c3-0000-4000-8000-000000000000"
-FOREIGN_OUTPUT: Object = {"foreign": True}
+FOREIGN_OUTPUT: JsonObject = {"foreign": True}
 
 # Events that fall due within this time are sent together: it bounds the wake-ups of a stream at any speed.
 _SHORTEST_SLEEP_S = 0.01
 
 
-class TooManyExecutions(Exception):
+class TooManyExecutionsError(Exception):
     """As many executions as the simulator keeps are still unfinished."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Execution:
 
     execution_id: str
     chatbot_id: str
-    script: Script
+    script: JobScript
     accepted_s: float
     cancelled_s: float | None = None
     cleaned_up_early_s: float = math.inf
@@ -60,14 +60,14 @@ class Execution:
 class Executions:
     """Executions by their id, forgotten some time after they were accepted."""
 
-    def __init__(self, clock: SimulatedClock, most: int = MOST_EXECUTIONS) -> None:
+    def __init__(self, clock: SimulatedClock, max_executions: int = MAX_EXECUTIONS) -> None:
         self._clock = clock
-        self._most = most
+        self._max_executions = max_executions
         self._by_id: dict[str, Execution] = {}
 
-    def start(self, chatbot_id: str, script: Script) -> Execution:
-        """Accept and return a new execution. Raises `TooManyExecutions`."""
-        if len(self._by_id) >= self._most:
+    def start(self, chatbot_id: str, script: JobScript) -> Execution:
+        """Accept and return a new execution. Raises `TooManyExecutionsError`."""
+        if len(self._by_id) >= self._max_executions:
             self._make_room()
         execution = Execution(str(uuid.uuid4()), chatbot_id, script, self._clock.now_s())
         self._by_id[execution.execution_id] = execution
@@ -85,7 +85,7 @@ class Executions:
         """Return every execution still known, oldest first."""
         return [execution for execution_id in list(self._by_id) if (execution := self.find(execution_id))]
 
-    def snapshot(self, execution: Execution, lag_s: float = 0.0) -> Snapshot:
+    def snapshot(self, execution: Execution, lag_s: float = 0.0) -> JobSnapshot:
         """Return the execution as it was `lag_s` real seconds ago."""
         elapsed_s = self._elapsed_s(execution)
         if lag_s:  # may be negative: then it was still to be queued
@@ -121,12 +121,12 @@ class Executions:
         """Whether the execution was accepted less than `seconds` real seconds ago."""
         return execution.accepted_s > self._clock.past_s(seconds)
 
-    def foreign_document(self, execution: Execution) -> Object:
+    def foreign_document(self, execution: Execution) -> JsonObject:
         """Return the status document of another execution of the same chatbot, which has completed."""
-        script = Script(queue_seconds=0.0, seconds=0.0, output=FOREIGN_OUTPUT)
+        script = JobScript(queue_seconds=0.0, seconds=0.0, output=FOREIGN_OUTPUT)
         return self.document(Execution(FOREIGN_ID, execution.chatbot_id, script, execution.accepted_s))
 
-    def document(self, execution: Execution, lag_s: float = 0.0) -> Object:
+    def document(self, execution: Execution, lag_s: float = 0.0) -> JsonObject:
         """Return the status document, as it was `lag_s` real seconds ago.
 
         Only that of a completed execution has a `final_output`.
@@ -136,7 +136,7 @@ class Executions:
             document["final_output"] = execution.script.final_output()
         return document
 
-    def progress_document(self, execution: Execution, lag_s: float = 0.0) -> Object:
+    def progress_document(self, execution: Execution, lag_s: float = 0.0) -> JsonObject:
         """Return the status document without the output, which may be large."""
         now = self.snapshot(execution, lag_s)
         script = execution.script
@@ -157,7 +157,7 @@ class Executions:
             "cleanup_after": self._timestamp(execution, execution.cleanup_s),
         }
 
-    async def follow(self, execution: Execution, *, replays: bool = False) -> AsyncIterator[Object]:
+    async def follow(self, execution: Execution, *, replays: bool = False) -> AsyncIterator[JsonObject]:
         """Yield each event from now on as it falls due, and before them with `replays` those of the past.
 
         Ends when the execution does, or is forgotten.
@@ -168,10 +168,10 @@ class Executions:
                 if self.find(execution.execution_id) is None:
                     return
                 if execution.cancelled_s is not None and event.at_s >= execution.cancelled_s:
-                    yield finished_event(Status.CANCELLED)
+                    yield completion_event(Status.CANCELLED)
                     return
                 if execution.script is not script:  # it was let finish
-                    yield finished_event(Status(execution.script.outcome))
+                    yield completion_event(Status(execution.script.outcome))
                     return
                 wait_s = event.at_s - self._elapsed_s(execution)
                 if wait_s <= 0:
@@ -204,11 +204,11 @@ class Executions:
 
     def _make_room(self) -> None:
         known = self.all()
-        if len(known) < self._most:
+        if len(known) < self._max_executions:
             return
         oldest = next((each for each in known if self.snapshot(each).status.is_final), None)
         if oldest is None:
-            raise TooManyExecutions
+            raise TooManyExecutionsError
         del self._by_id[oldest.execution_id]
 
     def _elapsed_s(self, execution: Execution) -> float:

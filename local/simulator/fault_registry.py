@@ -4,27 +4,27 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 
-from local.simulator.faults import Calls, Fault, Met, Operation, choose
-from local.simulator.strict_json import Object
+from local.simulator.faults import ActiveFault, CallCounts, Fault, Operation, find_active_fault
+from local.simulator.strict_json import JsonObject
 
-_SUBJECTS_KEPT = 20_000
+_MAX_SUBJECTS = 20_000
 
 
-class Tally:
+class CallCounter:
     """Counts calls by what they are about: an execution's id, or before there is one, what is to be started."""
 
     def __init__(self) -> None:
         self._by_subject: dict[str, Counter[tuple[Operation, bool]]] = {}
 
-    def count(self, subject: str, operation: Operation, *, is_final: bool) -> Calls:
+    def count(self, subject: str, operation: Operation, *, is_final: bool) -> CallCounts:
         """Count one call and return the counts with it."""
-        if subject not in self._by_subject and len(self._by_subject) >= _SUBJECTS_KEPT:
+        if subject not in self._by_subject and len(self._by_subject) >= _MAX_SUBJECTS:
             del self._by_subject[next(iter(self._by_subject))]  # the oldest
         counts = self._by_subject.setdefault(subject, Counter())
         counts[operation, is_final] += 1
-        return Calls(running=counts[operation, False], final=counts[operation, True], is_final=is_final)
+        return CallCounts(running=counts[operation, False], final=counts[operation, True], is_final=is_final)
 
-    def asked(self, subject: str) -> Object:
+    def totals(self, subject: str) -> JsonObject:
         """Return how often each operation was asked about the subject."""
         counts = self._by_subject.get(subject, Counter())
         return {
@@ -36,39 +36,41 @@ class Tally:
         self._by_subject.clear()
 
 
-class Faults:
+class FaultRegistry:
     """Which fault a call meets: one of its execution's own, else one of those that stand for all.
 
     The latter are counted from when they were set, for each execution by itself as well.
     """
 
     def __init__(self) -> None:
-        self._calls = Tally()
-        self._for_all: tuple[Fault, ...] = ()
-        self._calls_since_set = Tally()
+        self._calls = CallCounter()
+        self._global: tuple[Fault, ...] = ()
+        self._calls_since_set = CallCounter()
         # Set when everything is forgotten: answers that are being held up are given up.
-        self.over = asyncio.Event()
+        self.cleared = asyncio.Event()
 
-    def meet(
+    def next_fault(
         self, operation: Operation, subject: str, own: Iterable[Fault], *, is_final: bool = False
-    ) -> Met | None:
+    ) -> ActiveFault | None:
         """Count one call and return the fault that acts on it."""
         calls = self._calls.count(subject, operation, is_final=is_final)
         calls_since_set = self._calls_since_set.count(subject, operation, is_final=is_final)
-        return choose(own, operation, calls) or choose(self._for_all, operation, calls_since_set)
+        return find_active_fault(own, operation, calls) or find_active_fault(
+            self._global, operation, calls_since_set
+        )
 
-    def set_for_all(self, faults: tuple[Fault, ...]) -> None:
+    def set_global(self, faults: tuple[Fault, ...]) -> None:
         """Let these, and no others, stand for every execution."""
-        self._for_all = faults
+        self._global = faults
         self._calls_since_set.clear()
 
-    def asked(self, execution_id: str) -> Object:
+    def totals(self, execution_id: str) -> JsonObject:
         """Return how often each operation was asked of an execution."""
-        return self._calls.asked(execution_id)
+        return self._calls.totals(execution_id)
 
     def clear(self) -> None:
         """Forget faults and counts, and give up the answers that are being held up."""
-        self.set_for_all(())
+        self.set_global(())
         self._calls.clear()
-        self.over.set()
-        self.over = asyncio.Event()
+        self.cleared.set()
+        self.cleared = asyncio.Event()

@@ -13,119 +13,125 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local.simulator.connection import CDN_PHRASES, KEEP_ALIVE_S, connection_of
-from local.simulator.content_encodings import encoding
-from local.simulator.document_faults import RUNNING, echoing, invalid, reshaped
+from local.simulator.content_encodings import encode_response
+from local.simulator.document_faults import RUNNING, apply_to_document, echo_key, make_invalid
 from local.simulator.fault_types import (
     Bomb,
     Buffered,
     ClosesIdle,
     CutOff,
-    DocumentKind,
+    DocumentFault,
     Drip,
-    Early,
     EchoKey,
     EmptyAnswer,
     Encoded,
     Ends,
     Interim,
     InvalidOutput,
-    LateKind,
     Redirect,
+    RequestFault,
     Reset,
+    ResponseFault,
     SlowDown,
     Stall,
     StatusCode,
-    TransferKind,
+    TransferFault,
     Truncated,
 )
-from local.simulator.faults import Met, Operation
+from local.simulator.faults import ActiveFault, Operation
 from local.simulator.http_json import JsonResponse
-from local.simulator.strict_json import Object
+from local.simulator.strict_json import JsonObject
 
-type Process = Callable[[], Response]
+type Handler = Callable[[], Response]
 
 _NO_BODY = frozenset({204, 304})
 # As the gateway in front words them.
 _PHRASES = {503: "Service Temporarily Unavailable", 504: "Gateway Time-out", **CDN_PHRASES}
 
 
-def answer(request: Request, met: Met | None, process: Process, over: asyncio.Event) -> Response:
+def respond(
+    request: Request, active: ActiveFault | None, handle: Handler, cleared: asyncio.Event
+) -> Response:
     """Return what the client gets: what `process` returns, unless a fault is met.
 
     `process` is called once, or never where the fault comes first; `over` ends answers that are held up.
     """
-    if met is None:
-        return process()
-    if not isinstance(met.kind, Early):
-        return _altered(met.kind, met, process(), over, request.headers.get("X-API-Key", ""))
+    if active is None:
+        return handle()
+    if not isinstance(active.kind, RequestFault):
+        return _with_response_fault(
+            active.kind, active, handle(), cleared, request.headers.get("X-API-Key", "")
+        )
     # A stalled request that is not processed yet will be, once its time has come.
-    honest = process() if met.kind.processed else _Later(process)
-    match met.kind:
+    normal = handle() if active.kind.processed else _DeferredResponse(handle)
+    match active.kind:
         case Reset():
-            return ResetConnection()
+            return ConnectionReset()
         case Stall(seconds=seconds):
-            return Held(_stalling(seconds, honest), over)
+            return SlowResponse(_stalling(seconds, normal), cleared)
         case StatusCode():
-            return _status_code(met.kind)
+            return _status_code(active.kind)
         case Redirect(to=to, code=code):
             return Response(status_code=code, headers={"Location": to + request.scope["raw_path"].decode()})
 
 
-def _altered(kind: LateKind, met: Met, honest: Response, over: asyncio.Event, key: str) -> Response:
-    if isinstance(kind, TransferKind):
-        return Held(_transferring(kind, honest), over)
-    if met.fault.on is Operation.STREAM:  # the events are already as it has them
-        return Held(_streaming(kind, honest), over)
-    if isinstance(kind, DocumentKind):
-        document = reshaped(kind, json.loads(bytes(honest.body)), met.turn)
-        return JsonResponse(document, honest.status_code)
-    return _answering_otherwise(kind, honest, key)
+def _with_response_fault(
+    kind: ResponseFault, active: ActiveFault, normal: Response, cleared: asyncio.Event, key: str
+) -> Response:
+    if isinstance(kind, TransferFault):
+        return SlowResponse(_transferring(kind, normal), cleared)
+    if active.fault.on is Operation.STREAM:  # the events are already as it has them
+        return SlowResponse(_streaming(kind, normal), cleared)
+    if isinstance(kind, DocumentFault):
+        document = apply_to_document(kind, json.loads(bytes(normal.body)), active.occurrence)
+        return JsonResponse(document, normal.status_code)
+    return _with_document_fault(kind, normal, key)
 
 
-def _json(body: bytes, honest: Response) -> Response:
-    return Response(body, honest.status_code, media_type=JsonResponse.media_type)
+def _json(body: bytes, normal: Response) -> Response:
+    return Response(body, normal.status_code, media_type=JsonResponse.media_type)
 
 
-def _answering_otherwise(kind: LateKind, honest: Response, key: str) -> Response:
+def _with_document_fault(kind: ResponseFault, normal: Response, key: str) -> Response:
     match kind:
         case EmptyAnswer(code=code):
             return Response(status_code=code)
-        case SlowDown(retry_after=retry_after) if json.loads(bytes(honest.body))["status"] in RUNNING:
-            honest.headers["Retry-After"] = retry_after
-            return honest
+        case SlowDown(retry_after=retry_after) if json.loads(bytes(normal.body))["status"] in RUNNING:
+            normal.headers["Retry-After"] = retry_after
+            return normal
         case InvalidOutput(how=how):
-            return _json(invalid(how, bytes(honest.body)), honest)
+            return _json(make_invalid(how, bytes(normal.body)), normal)
         case EchoKey(form=form):
-            return _json(echoing(form, json.loads(bytes(honest.body)), key), honest)
+            return _json(echo_key(form, json.loads(bytes(normal.body)), key), normal)
         case Truncated():
-            body = bytes(honest.body)
-            return Response(body[: len(body) // 2], honest.status_code, media_type=JsonResponse.media_type)
+            body = bytes(normal.body)
+            return Response(body[: len(body) // 2], normal.status_code, media_type=JsonResponse.media_type)
         case _:
-            return honest
+            return normal
 
 
-def _streaming(kind: LateKind, honest: Response) -> ASGIApp:
+def _streaming(kind: ResponseFault, normal: Response) -> ASGIApp:
     match kind:
         case Ends(reset=True):
-            return _cutting_off(honest)
+            return _cutting_off(normal)
         case Buffered(head=False):
-            return _with_late_head(honest)
+            return _with_late_head(normal)
         case _:
-            return honest
+            return normal
 
 
-def _transferring(kind: TransferKind, honest: Response) -> ASGIApp:
+def _transferring(kind: TransferFault, normal: Response) -> ASGIApp:
     match kind:
         case Drip():
-            return _dripping(kind, honest)
+            return _dripping(kind, normal)
         case CutOff():
-            return _cutting_off(honest)
+            return _cutting_off(normal)
         case Interim():
-            return _announcing(kind, honest)
+            return _announcing(kind, normal)
         case ClosesIdle():
-            return _closing_idle(kind, honest)
+            return _closing_idle(kind, normal)
         case Encoded() | Bomb():
-            return encoding(kind, honest)
+            return encode_response(kind, normal)
 
 
 def gateway_page(code: int) -> Response:
@@ -167,44 +173,44 @@ def _phrase(code: int) -> str:
         return "Unknown"
 
 
-class ResetConnection(Response):
+class ConnectionReset(Response):
     """No answer: the connection is reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Reset, and return once the server has noticed."""
         connection_of(scope).reset()
-        await _gone(receive)
+        await _disconnected(receive)
 
 
-class Held(Response):
+class SlowResponse(Response):
     """An answer that takes its time: given up when its client is gone, cut off when the faults are over."""
 
-    def __init__(self, slow: ASGIApp, over: asyncio.Event) -> None:
+    def __init__(self, slow: ASGIApp, cleared: asyncio.Event) -> None:
         super().__init__()
         self._slow = slow
-        self._over = over
+        self._over = cleared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, for as long as somebody listens."""
         answering = asyncio.ensure_future(self._slow(scope, receive, send))
-        gone = asyncio.ensure_future(_gone(receive))
-        over = asyncio.ensure_future(self._over.wait())
+        gone = asyncio.ensure_future(_disconnected(receive))
+        cleared = asyncio.ensure_future(self._over.wait())
         try:
-            await asyncio.wait({answering, gone, over}, return_when=asyncio.FIRST_COMPLETED)
-            if over.done() and not answering.done():
+            await asyncio.wait({answering, gone, cleared}, return_when=asyncio.FIRST_COMPLETED)
+            if cleared.done() and not answering.done():
                 connection_of(scope).reset()
                 await gone
         finally:
-            for task in (answering, gone, over):
+            for task in (answering, gone, cleared):
                 task.cancel()
         if answering.done():
             await answering  # raises what it raised
 
 
-class Pipelined(Response):
+class PipelinedResponse(Response):
     """An answer, and behind it the answer to another request: in the same bytes, or `pause_s` after it."""
 
-    def __init__(self, first: Response, second: Object, pause_s: float) -> None:
+    def __init__(self, first: Response, second: JsonObject, pause_s: float) -> None:
         super().__init__()
         self._first = first
         self._second = JsonResponse(second)
@@ -215,7 +221,7 @@ class Pipelined(Response):
         connection = connection_of(scope)
         lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._second.raw_headers)]
         second = b"\r\n".join([*lines, b"", bytes(self._second.body)])
-        with connection.in_one_piece():
+        with connection.in_one_segment():
             await self._first(scope, receive, send)
             if not self._pause_s:
                 connection.write(second)
@@ -223,25 +229,25 @@ class Pipelined(Response):
             asyncio.get_running_loop().call_later(self._pause_s, connection.write, second)
 
 
-class _Later:
+class _DeferredResponse:
     """What a request is answered if it is processed after all."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, handle: Handler) -> None:
+        self._process = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._process()(scope, receive, send)
 
 
-def _stalling(seconds: float, honest: ASGIApp) -> ASGIApp:
+def _stalling(seconds: float, normal: ASGIApp) -> ASGIApp:
     async def stalling(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(seconds)
-        await honest(scope, receive, send)
+        await normal(scope, receive, send)
 
     return stalling
 
 
-def _dripping(kind: Drip, honest: ASGIApp) -> ASGIApp:
+def _dripping(kind: Drip, normal: ASGIApp) -> ASGIApp:
     async def dripping(scope: Scope, receive: Receive, send: Send) -> None:
         async def drip(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -255,12 +261,12 @@ def _dripping(kind: Drip, honest: ASGIApp) -> ASGIApp:
             if not message.get("more_body"):
                 await send({**message, "body": b""})
 
-        await honest(scope, receive, drip)
+        await normal(scope, receive, drip)
 
     return dripping
 
 
-def _cutting_off(honest: ASGIApp) -> ASGIApp:
+def _cutting_off(normal: ASGIApp) -> ASGIApp:
     async def cutting_off(scope: Scope, receive: Receive, send: Send) -> None:
         async def cut(message: Message) -> None:
             if message["type"] == "http.response.start" or message.get("more_body"):
@@ -268,14 +274,14 @@ def _cutting_off(honest: ASGIApp) -> ASGIApp:
                 return
             body = message.get("body", b"")
             await send({**message, "body": body[: len(body) // 2], "more_body": True})
-            await ResetConnection()(scope, receive, send)
+            await ConnectionReset()(scope, receive, send)
 
-        await honest(scope, receive, cut)
+        await normal(scope, receive, cut)
 
     return cutting_off
 
 
-def _with_late_head(honest: ASGIApp) -> ASGIApp:
+def _with_late_head(normal: ASGIApp) -> ASGIApp:
     async def with_late_head(scope: Scope, receive: Receive, send: Send) -> None:
         head: Message | None = None
 
@@ -289,32 +295,32 @@ def _with_late_head(honest: ASGIApp) -> ASGIApp:
                 head = None
             await send(message)
 
-        await honest(scope, receive, hold_back)
+        await normal(scope, receive, hold_back)
 
     return with_late_head
 
 
-def _announcing(kind: Interim, honest: ASGIApp) -> ASGIApp:
+def _announcing(kind: Interim, normal: ASGIApp) -> ASGIApp:
     async def announcing(scope: Scope, receive: Receive, send: Send) -> None:
         for code in kind.codes:
             head = f"HTTP/1.1 {code} {_phrase(code)}\r\nLink: </>; rel=preconnect\r\n\r\n"
             connection_of(scope).write(head.encode())
             await asyncio.sleep(kind.pause_seconds)
-        await honest(scope, receive, send)
+        await normal(scope, receive, send)
 
     return announcing
 
 
-def _closing_idle(kind: ClosesIdle, honest: Response) -> ASGIApp:
+def _closing_idle(kind: ClosesIdle, normal: Response) -> ASGIApp:
     async def closing_idle(scope: Scope, receive: Receive, send: Send) -> None:
-        honest.headers["Connection"] = "keep-alive"
-        honest.headers["Keep-Alive"] = f"timeout={KEEP_ALIVE_S}"
+        normal.headers["Connection"] = "keep-alive"
+        normal.headers["Keep-Alive"] = f"timeout={KEEP_ALIVE_S}"
         connection_of(scope).close_when_idle(kind.after_seconds, reset=kind.reset)
-        await honest(scope, receive, send)
+        await normal(scope, receive, send)
 
     return closing_idle
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

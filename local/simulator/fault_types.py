@@ -13,26 +13,26 @@ _FOR_LONG_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Early:
+class RequestFault:
     """What comes before the request is processed, or with `processed` right after it."""
 
     processed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reset(Early):
+class Reset(RequestFault):
     """In place of an answer the connection is reset, as by a crash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stall(Early):
+class Stall(RequestFault):
     """Nothing is sent for some time, then the honest answer."""
 
     seconds: float = _FOR_LONG_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatusCode(Early):
+class StatusCode(RequestFault):
     """Another answer: `detail` as JSON, a gateway's page with `html`, or `body` as it stands.
 
     `retry_after` is sent as given, `retry_after_date` as a date so many seconds from now.
@@ -47,7 +47,7 @@ class StatusCode(Early):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Redirect(Early):
+class Redirect(RequestFault):
     """The same path on the server `to`."""
 
     to: str
@@ -117,7 +117,7 @@ class Truncated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
+class FieldsFault:
     """What happens to the named `fields` of a document, or to all."""
 
     fields: frozenset[str] | None = None
@@ -128,17 +128,17 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrongTypes(Fields):
+class WrongTypes(FieldsFault):
     """Each is of another type than the contract's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nulls(Fields):
+class Nulls(FieldsFault):
     """Each is null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing(Fields):
+class Missing(FieldsFault):
     """Each is left out."""
 
 
@@ -202,7 +202,7 @@ class PipelinedDocument:
     pause_seconds: float = 0.0
 
 
-class Invalid(StrEnum):
+class InvalidContent(StrEnum):
     """What makes an output no JSON."""
 
     NAN = "nan"
@@ -213,10 +213,10 @@ class Invalid(StrEnum):
 class InvalidOutput:
     """The output of a completed job is no JSON, or the reason of a failed one no UTF-8. All else is honest."""
 
-    how: Invalid = Invalid.NAN
+    how: InvalidContent = InvalidContent.NAN
 
 
-class Form(StrEnum):
+class EchoForm(StrEnum):
     """The forms in which a key may be echoed."""
 
     PLAIN = "plain"
@@ -229,7 +229,7 @@ class Form(StrEnum):
 class EchoKey:
     """The key that the client has sent is in every text of the document and in the output, in one `form`."""
 
-    form: Form = Form.PLAIN
+    form: EchoForm = EchoForm.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,7 +371,7 @@ class LongComment:
     kib: int = 1_024
 
 
-StreamKind = (
+StreamFault = (
     Format
     | Junk
     | Ends
@@ -388,7 +388,7 @@ StreamKind = (
     | TinyProgress
 )
 
-DocumentKind = (
+DocumentFault = (
     WrongTypes
     | Nulls
     | Missing
@@ -405,10 +405,10 @@ DocumentKind = (
     | TinyProgress
 )
 
-TransferKind = Drip | CutOff | Interim | ClosesIdle | Encoded | Bomb
+TransferFault = Drip | CutOff | Interim | ClosesIdle | Encoded | Bomb
 
-LateKind = (
-    TransferKind | Truncated | SlowDown | EmptyAnswer | InvalidOutput | EchoKey | DocumentKind | StreamKind
+ResponseFault = (
+    TransferFault | Truncated | SlowDown | EmptyAnswer | InvalidOutput | EchoKey | DocumentFault | StreamFault
 )
 
-Kind = Reset | Stall | StatusCode | Redirect | LateKind
+FaultType = Reset | Stall | StatusCode | Redirect | ResponseFault

@@ -8,7 +8,7 @@ from typing import Any
 
 from local.simulator import fault_types
 from local.simulator.field_parsers import (
-    Reader,
+    FieldParser,
     as_address,
     as_boolean,
     as_header,
@@ -20,12 +20,12 @@ from local.simulator.field_parsers import (
     number,
     one_of,
     one_of_numbers,
-    read_fields,
+    parse_fields,
 )
-from local.simulator.strict_json import InvalidValue, as_object
+from local.simulator.strict_json import InvalidValueError, as_object
 
-_MOST_FAULTS = 50
-_MOST_CALLS = 1_000_000
+_MAX_FAULTS = 50
+_MAX_CALLS = 1_000_000
 _DAY_S = 86_400.0
 
 
@@ -46,7 +46,7 @@ class When(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calls:
+class CallCounts:
     """How often an operation was asked of one execution until now, the present call included."""
 
     running: int = 0
@@ -68,59 +68,66 @@ class Fault:
 
     on: Operation
     name: str
-    kind: fault_types.Kind
+    kind: fault_types.FaultType
     times: int | None = None
     after: int = 0
     when: When | None = None
 
-    def turn(self, operation: Operation, calls: Calls) -> int:
+    def occurrence(self, operation: Operation, calls: CallCounts) -> int:
         """Return how often it has acted with the present call; 0 if it doesn't act on that."""
-        turn = calls.number(self.when) - self.after
-        acts = operation is self.on and turn >= 1 and (self.times is None or turn <= self.times)
-        return turn if acts else 0
+        occurrence = calls.number(self.when) - self.after
+        acts = operation is self.on and occurrence >= 1 and (self.times is None or occurrence <= self.times)
+        return occurrence if acts else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class ActiveFault:
     """A fault that acts on the present call, for the `turn`th time."""
 
     fault: Fault
-    turn: int
+    occurrence: int
 
     @property
-    def kind(self) -> fault_types.Kind:
+    def kind(self) -> fault_types.FaultType:
         """What goes wrong."""
         return self.fault.kind
 
 
-def choose(faults: Iterable[Fault], operation: Operation, calls: Calls) -> Met | None:
+def find_active_fault(faults: Iterable[Fault], operation: Operation, calls: CallCounts) -> ActiveFault | None:
     """Return the first of the faults that acts on the present call."""
-    return next((Met(fault, turn) for fault in faults if (turn := fault.turn(operation, calls))), None)
+    return next(
+        (
+            ActiveFault(fault, occurrence)
+            for fault in faults
+            if (occurrence := fault.occurrence(operation, calls))
+        ),
+        None,
+    )
 
 
-def read_faults(where: str, value: Any) -> tuple[Fault, ...]:
-    """Return the faults that a JSON list describes. Raises `InvalidValue`."""
-    listed = as_list(where, value, _MOST_FAULTS)
-    return tuple(_read_fault(f"{where}[{index}]", each) for index, each in enumerate(listed))
+def parse_faults(where: str, value: Any) -> tuple[Fault, ...]:
+    """Return the faults that a JSON list describes. Raises `InvalidValueError`."""
+    listed = as_list(where, value, _MAX_FAULTS)
+    return tuple(_parse_fault(f"{where}[{index}]", each) for index, each in enumerate(listed))
 
 
-def _read_fault(where: str, value: Any) -> Fault:
-    described = as_object(where, value)
-    operation = one_of(Operation)(f"{where}.on", described.get("on"))
-    name = described.get("kind")
-    known = KINDS[operation]
+def _parse_fault(where: str, value: Any) -> Fault:
+    document = as_object(where, value)
+    operation = one_of(Operation)(f"{where}.on", document.get("on"))
+    name = document.get("kind")
+    known = FAULT_TYPES[operation]
     if not isinstance(name, str) or name not in known:
-        raise InvalidValue(f"{where}.kind: expected one of {', '.join(known)}")
+        raise InvalidValueError(f"{where}.kind: expected one of {', '.join(known)}")
     own = {field.name: field for field in fields(known[name])}
-    readers = {field: _OF_ONE_KIND.get((name, field)) or _OWN[field] for field in own}
-    meant = read_fields(where, described, {**_COMMON, **readers})
+    readers = {field: _FIELDS_OF_ONE_TYPE.get((name, field)) or _FIELDS[field] for field in own}
+    parsed = parse_fields(where, document, {**_COMMON, **readers})
     for field in own.values():
-        if field.name not in meant and field.default is MISSING:
-            raise InvalidValue(f"{where}.{field.name}: is missing")
-    if operation is Operation.START and "when" in meant:
-        raise InvalidValue(f"{where}.when: there is no job yet")
-    common = {field: meant.pop(field) for field in ("times", "after", "when") if field in meant}
-    kind = known[name](**{field: meant[field] for field in own if field in meant})
+        if field.name not in parsed and field.default is MISSING:
+            raise InvalidValueError(f"{where}.{field.name}: is missing")
+    if operation is Operation.START and "when" in parsed:
+        raise InvalidValueError(f"{where}.when: there is no job yet")
+    common = {field: parsed.pop(field) for field in ("times", "after", "when") if field in parsed}
+    kind = known[name](**{field: parsed[field] for field in own if field in parsed})
     return Fault(on=operation, name=name, kind=kind, **common)
 
 
@@ -132,20 +139,20 @@ def _retry_after(where: str, value: Any) -> str:
 def _interim_code(where: str, value: Any) -> int:
     code: int = integer(100, 199)(where, value)
     if code == HTTPStatus.SWITCHING_PROTOCOLS:
-        raise InvalidValue(f"{where}: 101 ends HTTP on the connection, it is no interim answer")
+        raise InvalidValueError(f"{where}: 101 ends HTTP on the connection, it is no interim answer")
     return code
 
 
-_COMMON: Mapping[str, Reader] = {
+_COMMON: Mapping[str, FieldParser] = {
     "on": one_of(Operation),
     "kind": as_text,
-    "times": integer(1, _MOST_CALLS),
-    "after": integer(0, _MOST_CALLS),
+    "times": integer(1, _MAX_CALLS),
+    "after": integer(0, _MAX_CALLS),
     "when": one_of(When),
 }
 
-_OWN: Mapping[str, Reader] = {
-    "after_events": integer(0, _MOST_CALLS),
+_FIELDS: Mapping[str, FieldParser] = {
+    "after_events": integer(0, _MAX_CALLS),
     "after_seconds": number(0, _DAY_S),
     "as_events": as_boolean,
     "body": as_text,
@@ -161,9 +168,9 @@ _OWN: Mapping[str, Reader] = {
     "event_fields": as_boolean,
     "every_seconds": number(0.01, _DAY_S),
     "fields": as_names,
-    "form": one_of(fault_types.Form),
+    "form": one_of(fault_types.EchoForm),
     "head": as_boolean,
-    "how": one_of(fault_types.Invalid),
+    "how": one_of(fault_types.InvalidContent),
     "html": as_boolean,
     "kib": integer(1, 64 * 1024),
     "mib": integer(1, 64),
@@ -182,12 +189,12 @@ _OWN: Mapping[str, Reader] = {
 }
 
 # Where a field of one kind has other bounds than the field of that name usually has.
-_OF_ONE_KIND: Mapping[tuple[str, str], Reader] = {
+_FIELDS_OF_ONE_TYPE: Mapping[tuple[str, str], FieldParser] = {
     ("empty_answer", "code"): one_of_numbers(200, 202, 204),
     ("bomb", "mib"): integer(1, 1024),  # never in memory as a whole
 }
 
-_ANY: Mapping[str, type[fault_types.Kind]] = {
+_ANY_OPERATION: Mapping[str, type[fault_types.FaultType]] = {
     "reset": fault_types.Reset,
     "stall": fault_types.Stall,
     "status_code": fault_types.StatusCode,
@@ -199,7 +206,7 @@ _ANY: Mapping[str, type[fault_types.Kind]] = {
     "bomb": fault_types.Bomb,
 }
 
-_DOCUMENT: Mapping[str, type[fault_types.Kind]] = {
+_ANY_DOCUMENT: Mapping[str, type[fault_types.FaultType]] = {
     "cut_off": fault_types.CutOff,
     "truncated": fault_types.Truncated,
     "wrong_types": fault_types.WrongTypes,
@@ -208,11 +215,11 @@ _DOCUMENT: Mapping[str, type[fault_types.Kind]] = {
     "huge": fault_types.Huge,
 }
 
-KINDS: Mapping[Operation, Mapping[str, type[fault_types.Kind]]] = {
-    Operation.START: {**_ANY, **_DOCUMENT, "foreign_urls": fault_types.ForeignUrls},
+FAULT_TYPES: Mapping[Operation, Mapping[str, type[fault_types.FaultType]]] = {
+    Operation.START: {**_ANY_OPERATION, **_ANY_DOCUMENT, "foreign_urls": fault_types.ForeignUrls},
     Operation.STATUS: {
-        **_ANY,
-        **_DOCUMENT,
+        **_ANY_OPERATION,
+        **_ANY_DOCUMENT,
         "unknown_status": fault_types.UnknownStatus,
         "progress_back": fault_types.ProgressBack,
         "no_output": fault_types.NoOutput,
@@ -227,14 +234,14 @@ KINDS: Mapping[Operation, Mapping[str, type[fault_types.Kind]]] = {
         "tiny_progress": fault_types.TinyProgress,
     },
     Operation.CANCEL: {
-        **_ANY,
-        **_DOCUMENT,
+        **_ANY_OPERATION,
+        **_ANY_DOCUMENT,
         "empty_answer": fault_types.EmptyAnswer,
         "foreign_document": fault_types.ForeignDocument,
         "pipelined_document": fault_types.PipelinedDocument,
     },
     Operation.STREAM: {
-        **_ANY,
+        **_ANY_OPERATION,
         "format": fault_types.Format,
         "junk": fault_types.Junk,
         "ends": fault_types.Ends,

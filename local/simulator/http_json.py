@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from local.simulator.strict_json import Object, read_object, write_json
+from local.simulator.strict_json import JsonObject, read_object, write_json
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -21,8 +21,8 @@ class JsonResponse(Response):
         return write_json(content)
 
 
-async def body_of(request: Request) -> Object:
-    """Return the JSON object in a request's body. Raises `InvalidJson`, `InvalidValue` and 413."""
+async def read_body(request: Request) -> JsonObject:
+    """Return the JSON object in a request's body. Raises `InvalidJsonError`, `InvalidValueError` and 413."""
     kept = bytearray()
     async for chunk in request.stream():
         # What is too much is read as well: closing on it would reset the connection before our answer is seen.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from local.simulator.faults import Fault
-from local.simulator.strict_json import Object, write_json
+from local.simulator.strict_json import JsonObject, write_json
 
 DAY_S = 86_400.0
 
@@ -47,14 +47,14 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class JobScript:
     """All there is to know about a job before it starts. Times are in simulated seconds."""
 
     nodes: int = 3
     queue_seconds: float = 0.5
     seconds: float = 3.0
     outcome: Outcome = Outcome.COMPLETED
-    output: Object = field(default_factory=dict)
+    output: JsonObject = field(default_factory=dict)
     output_kib: int = 0
     error_message: str | None = None
     cleanup_seconds: float = 7 * DAY_S
@@ -91,7 +91,7 @@ class Script:
         """When node `number`, counted from 1, is done. No node is done after the job."""
         return min(self.queue_seconds + number * self.node_s, self.finish_s)
 
-    def final_output(self) -> Object:
+    def final_output(self) -> JsonObject:
         """Return the output, padded to `output_kib` KiB of JSON where it is shorter."""
         if not self.output_kib:
             return dict(self.output)
@@ -101,7 +101,7 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class JobSnapshot:
     """A job at one moment. `started_s` and `finished_s` count from its acceptance."""
 
     status: Status
@@ -113,14 +113,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class JobEvent:
     """Something the stream tells, and when, counted from the job's acceptance."""
 
     at_s: float
-    body: Object
+    body: JsonObject
 
 
-def snapshot(script: Script, elapsed_s: float, cancelled_s: float | None = None) -> Snapshot:
+def snapshot(script: JobScript, elapsed_s: float, cancelled_s: float | None = None) -> JobSnapshot:
     """Return the job as it is `elapsed_s` after its acceptance, had it been cancelled at `cancelled_s`."""
     end_s, end = script.finish_s, script.outcome.value
     if cancelled_s is not None and cancelled_s < end_s:
@@ -132,7 +132,7 @@ def snapshot(script: Script, elapsed_s: float, cancelled_s: float | None = None)
     status = Status.RUNNING if has_started else Status.PENDING
     if is_over:
         status = Status(end)
-    return Snapshot(
+    return JobSnapshot(
         status=status,
         progress=_progress(script, at_s, completed),
         current_node=_node_id(completed + 1) if status is Status.RUNNING else None,
@@ -142,7 +142,7 @@ def snapshot(script: Script, elapsed_s: float, cancelled_s: float | None = None)
     )
 
 
-def timeline(script: Script, after_s: float = 0.0) -> Iterator[Event]:
+def timeline(script: JobScript, after_s: float = 0.0) -> Iterator[JobEvent]:
     """Yield, in order, what the stream tells from `after_s` on. The end is told however late one listens.
 
     An endless job has endless events, so take them as they fall due.
@@ -152,10 +152,10 @@ def timeline(script: Script, after_s: float = 0.0) -> Iterator[Event]:
     ):
         if event.at_s >= after_s:
             yield event
-    yield Event(script.finish_s, finished_event(Status(script.outcome)))
+    yield JobEvent(script.finish_s, completion_event(Status(script.outcome)))
 
 
-def finished_event(status: Status) -> Object:
+def completion_event(status: Status) -> JsonObject:
     """Return the last event of a stream. It says that the job ended and how, but not with what output."""
     return {"type": "execution_completed", "status": status}
 
@@ -164,7 +164,7 @@ def _node_id(number: int) -> str:
     return f"node-{number}"
 
 
-def _completed_nodes(script: Script, at_s: float) -> int:
+def _completed_nodes(script: JobScript, at_s: float) -> int:
     if at_s >= script.finish_s:
         return script.finished_nodes
     # The last node of a job that completes is done when the job is, and not a rounding error sooner.
@@ -172,7 +172,7 @@ def _completed_nodes(script: Script, at_s: float) -> int:
     return bisect.bisect_right(range(1, most + 1), at_s, key=script.node_ends_s)
 
 
-def _progress(script: Script, at_s: float, completed: int) -> float:
+def _progress(script: JobScript, at_s: float, completed: int) -> float:
     """Return the percentage done, cut to two decimals. 100 is left to jobs that are."""
     if at_s < script.queue_seconds:
         return 0.0
@@ -186,21 +186,21 @@ def _progress(script: Script, at_s: float, completed: int) -> float:
     return min(math.floor(percent * 100) / 100, 99.99)
 
 
-def _node_events(script: Script) -> Iterator[Event]:
+def _node_events(script: JobScript) -> Iterator[JobEvent]:
     begins_s = script.queue_seconds
     for number in range(1, script.nodes + 1):
-        yield Event(begins_s, {"type": "node_started", "node_id": _node_id(number)})
+        yield JobEvent(begins_s, {"type": "node_started", "node_id": _node_id(number)})
         if number > script.finished_nodes:
             return
         begins_s = script.node_ends_s(number)
-        yield Event(begins_s, {"type": "node_completed", "node_id": _node_id(number)})
+        yield JobEvent(begins_s, {"type": "node_completed", "node_id": _node_id(number)})
 
 
-def _progress_events(script: Script, after_s: float) -> Iterator[Event]:
+def _progress_events(script: JobScript, after_s: float) -> Iterator[JobEvent]:
     step_s = max(script.node_s / _PROGRESS_PER_NODE, _SHORTEST_PROGRESS_S)
     first = max(1, math.ceil((after_s - script.queue_seconds) / step_s))
     for count in itertools.count(first):
         at_s = script.queue_seconds + count * step_s
         if at_s >= script.finish_s:
             return
-        yield Event(at_s, {"type": "progress_update", "progress": snapshot(script, at_s).progress})
+        yield JobEvent(at_s, {"type": "progress_update", "progress": snapshot(script, at_s).progress})

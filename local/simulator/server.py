@@ -17,7 +17,7 @@ _GRACE_S = 2
 class Server(uvicorn.Server):
     """Serves one simulator until told to end, says when it answers, and ends its streams before it goes."""
 
-    def __init__(self, simulator: Simulator, when_ready: Callable[[], None]) -> None:
+    def __init__(self, simulator: Simulator, on_ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 simulator,
@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
             )
         )
         self._simulator = simulator
-        self._when_ready = when_ready
+        self._when_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(port: int = 0) -> tuple[socket.socket, str]:
+def bind(port: int = 0) -> tuple[socket.socket, str]:
     """Return a socket bound to `port` of the loopback interface, 0 for a free one, and its base URL."""
     # asyncio switches Nagle's algorithm off only where the protocol is named; else each kept connection answers 40 ms
     # late, its client being slow to confirm what came first.

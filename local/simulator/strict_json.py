@@ -7,19 +7,19 @@ from typing import Any, NoReturn
 # A level of nesting is a level of recursion in the parser and in the writer.
 MAX_DEPTH = 200
 
-type Object = dict[str, Any]
+type JsonObject = dict[str, Any]
 
 
-class InvalidJson(ValueError):
+class InvalidJsonError(ValueError):
     """The body is not JSON that can be passed on; the message says why."""
 
 
-class InvalidValue(ValueError):
+class InvalidValueError(ValueError):
     """A value is not what the contract says; as in `input_data: expected object, got list`."""
 
 
-def read_object(body: bytes) -> Object:
-    """Return the JSON object that `body` holds. Raises `InvalidJson` and `InvalidValue`."""
+def read_object(body: bytes) -> JsonObject:
+    """Return the JSON object that `body` holds. Raises `InvalidJsonError` and `InvalidValueError`."""
     return as_object("body", _read_json(body))
 
 
@@ -30,19 +30,19 @@ def write_json(value: Any) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def as_object(where: str, value: Any) -> Object:
-    """Return `value`. Raises `InvalidValue` unless it is an object."""
+def as_object(where: str, value: Any) -> JsonObject:
+    """Return `value`. Raises `InvalidValueError` unless it is an object."""
     if not isinstance(value, dict):
-        raise InvalidValue(f"{where}: expected object, got {json_type(value)}")
+        raise InvalidValueError(f"{where}: expected object, got {json_type(value)}")
     return value
 
 
 def as_number(where: str, value: Any, low: float, high: float) -> float:
-    """Return `value` as a float. Raises `InvalidValue` unless it is a number in `low`..`high`."""
+    """Return `value` as a float. Raises `InvalidValueError` unless it is a number in `low`..`high`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidValue(f"{where}: expected number, got {json_type(value)}")
+        raise InvalidValueError(f"{where}: expected number, got {json_type(value)}")
     if not low <= value <= high:
-        raise InvalidValue(f"{where}: expected {low:g} to {high:g}")
+        raise InvalidValueError(f"{where}: expected {low:g} to {high:g}")
     return float(value)
 
 
@@ -58,11 +58,11 @@ def _read_json(body: bytes) -> Any:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except RecursionError:
-        raise InvalidJson(f"body: nested deeper than {MAX_DEPTH} levels") from None
+        raise InvalidJsonError(f"body: nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:  # malformed, not UTF-8, or an integer beyond Python's limit of digits
-        raise InvalidJson(f"body: {error}") from None
+        raise InvalidJsonError(f"body: {error}") from None
     if _is_deeper_than(MAX_DEPTH, value):
-        raise InvalidJson(f"body: nested deeper than {MAX_DEPTH} levels")
+        raise InvalidJsonError(f"body: nested deeper than {MAX_DEPTH} levels")
     return value
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from local.local_aws.servers import SIMULATOR_API_KEY
-from local.simulator.chatbots import CHATBOTS, script_for
+from local.simulator.chatbots import CHATBOTS, job_script
 from local.simulator.executions import FOREIGN_OUTPUT
 from tests.soak.run import TROUBLES, Request, leaked_keys, wrong_outputs
 
@@ -15,7 +15,7 @@ def test_every_trouble_is_one_that_the_simulator_knows_and_is_drawn() -> None:
     assert {request.trouble.name for request in requests} == {trouble.name for trouble in TROUBLES}
     assert len({trouble.name for trouble in TROUBLES}) == len(TROUBLES)
     for request in requests:
-        script = script_for(CHATBOTS["support-chat"], request.body["input_data"])
+        script = job_script(CHATBOTS["support-chat"], request.body["input_data"])
         assert len(script.faults) == len(request.trouble.faults)
 
 

@@ -24,12 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.simulator.connection import CDN_PHRASES
-from local.simulator.event_stream import spelled
+from local.simulator.event_stream import format_event
 from local.simulator.executions import FOREIGN_ID, FOREIGN_OUTPUT
 from local.simulator.fault_types import Format, Newline
-from local.simulator.faults import KINDS, Calls, Operation, choose, read_faults
+from local.simulator.faults import FAULT_TYPES, CallCounts, Operation, find_active_fault, parse_faults
 from local.simulator.server import HOST
-from local.simulator.strict_json import InvalidValue
+from local.simulator.strict_json import InvalidValueError
 from tests.support.waiting import until
 from tests.unit.local.simulator.test_server import KEY, Answer, Upstream, as_body, assert_is_detail, running
 
@@ -71,7 +71,7 @@ class Heard:
 type Asked = tuple[str, str, bytes]
 
 
-def listen(
+def receive(
     upstream: Upstream, method: str, path: str, body: bytes = b"", patience_s: float = 0.3, most: int = 10**9
 ) -> Heard:
     """One request, and all that comes back until the other side is done, or silent for so long."""
@@ -158,7 +158,7 @@ def test_a_connection_is_reset_before_or_after_the_request_is_processed(
     upstream: Upstream, operation: str, *, processed: bool
 ) -> None:
     question = request(upstream, operation, on(operation, "reset", processed=processed))
-    assert listen(upstream, *question) == Heard(b"", End.RESET)
+    assert receive(upstream, *question) == Heard(b"", End.RESET)
     seen = upstream.requests()
     assert seen["asked"][operation] == 1
     assert seen["counts"][operation] == {"unanswered": 1}
@@ -173,7 +173,7 @@ def test_a_connection_is_reset_before_or_after_the_request_is_processed(
 def test_a_reset_harms_no_other_connection(upstream: Upstream) -> None:
     with asked(upstream, *request(upstream, "stream")) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-        assert listen(upstream, *request(upstream, "status", on("status", "reset"))).end is End.RESET
+        assert receive(upstream, *request(upstream, "status", on("status", "reset"))).end is End.RESET
         upstream.call("POST", "/_control/reset", headers={})
         rest = hear(connection)
     assert (rest.data[-5:], rest.end) == (b"0\r\n\r\n", End.CLOSED)
@@ -183,7 +183,7 @@ def test_a_reset_harms_no_other_connection(upstream: Upstream) -> None:
 def test_an_answer_stalls_and_comes_in_the_end(upstream: Upstream, operation: str) -> None:
     began_s = time.monotonic()
     question = request(upstream, operation, on(operation, "stall", seconds=0.2), outcome="COMPLETED")
-    heard = listen(upstream, *question, patience_s=5)
+    heard = receive(upstream, *question, patience_s=5)
     assert time.monotonic() - began_s >= 0.2
     assert heard.data.startswith(b"HTTP/1.1 20")
     assert heard.end is End.CLOSED
@@ -194,7 +194,7 @@ def test_who_leaves_a_stalled_start_leaves_a_job_behind_only_if_it_was_processed
     upstream: Upstream, *, processed: bool
 ) -> None:
     question = request(upstream, "start", on("start", "stall", processed=processed))
-    assert listen(upstream, *question) == Heard(b"", End.SILENT)
+    assert receive(upstream, *question) == Heard(b"", End.SILENT)
     until(lambda: upstream.requests()["counts"]["start"] == {"unanswered": 1}, 5)
     executions = upstream.call("GET", "/_control/executions", headers={}).json["executions"]
     assert len(executions) == processed
@@ -204,20 +204,20 @@ def test_a_body_drips_and_arrives_whole(upstream: Upstream) -> None:
     drip = on("status", "drip", chunk_bytes=100, pause_seconds=0.03, times=1)
     question = request(upstream, "status", drip)
     began_s = time.monotonic()
-    slow = listen(upstream, *question)
+    slow = receive(upstream, *question)
     assert time.monotonic() - began_s >= 0.03 * (len(slow.body) // 100)
-    assert json.loads(slow.body).keys() == json.loads(listen(upstream, *question).body).keys()
+    assert json.loads(slow.body).keys() == json.loads(receive(upstream, *question).body).keys()
 
 
 def test_a_stream_drips_byte_by_byte(upstream: Upstream) -> None:
     drip = on("stream", "drip", chunk_bytes=1, pause_seconds=0)
-    heard = listen(upstream, *request(upstream, "stream", drip, outcome="COMPLETED"))
+    heard = receive(upstream, *request(upstream, "stream", drip, outcome="COMPLETED"))
     assert {len(chunk) for chunk in heard.chunks} == {1}
     assert events_of(heard.body)[-1]["type"] == "execution_completed"
 
 
 def test_an_answer_is_cut_off_in_the_middle_of_its_body(upstream: Upstream) -> None:
-    heard = listen(upstream, *request(upstream, "status", on("status", "cut_off")))
+    heard = receive(upstream, *request(upstream, "status", on("status", "cut_off")))
     length = int(re.search(rb"content-length: (\d+)", heard.data)[1])  # type: ignore[index]
     assert (len(heard.body), heard.end) == (length // 2, End.RESET)
 
@@ -274,7 +274,7 @@ def test_interim_answers_come_before_the_real_one(
     upstream: Upstream, operation: str, codes: list[int]
 ) -> None:
     fault = on(operation, "interim", codes=codes)
-    heard = listen(upstream, *request(upstream, operation, fault, outcome="COMPLETED"), patience_s=5)
+    heard = receive(upstream, *request(upstream, operation, fault, outcome="COMPLETED"), patience_s=5)
     *interim, real = re.findall(rb"^HTTP/1.1 (\d+)", heard.data, re.MULTILINE)
     assert [int(code) for code in interim] == codes
     assert heard.data.count(b"\r\nLink: </>; rel=preconnect\r\n\r\n") == len(codes)
@@ -293,7 +293,7 @@ def test_a_connection_lives_on_after_interim_answers(upstream: Upstream) -> None
 def test_interim_answers_may_come_long_before_the_real_one(upstream: Upstream) -> None:
     began_s = time.monotonic()
     fault = on("status", "interim", codes=[102, 102], pause_seconds=0.1)
-    assert listen(upstream, *request(upstream, "status", fault), patience_s=5).end is End.CLOSED
+    assert receive(upstream, *request(upstream, "status", fault), patience_s=5).end is End.CLOSED
     assert time.monotonic() - began_s >= 0.2
 
 
@@ -434,7 +434,7 @@ def test_the_codes_of_a_content_delivery_network_have_their_phrases(upstream: Up
     phrase = CDN_PHRASES.get(code, "")
     for processed in (False, True):
         fault = on("start", "status_code", code=code, html=True, processed=processed)
-        head = listen(upstream, *request(upstream, "start", fault)).data
+        head = receive(upstream, *request(upstream, "start", fault)).data
         assert head.startswith(f"HTTP/1.1 {code} {phrase}\r\n".encode())
         assert f"<title>{code} {phrase or 'Unknown'}</title>".encode() in head
         assert (upstream.requests()["starts"][-1]["execution_id"] is not None) == processed
@@ -547,7 +547,7 @@ def test_a_status_lags_behind_the_truth_in_all_it_tells(upstream: Upstream) -> N
     began_s = time.monotonic()
     method, path, _ = request(upstream, "status", lag, **simulate)
     assert (
-        events_of(listen(upstream, "GET", f"{path}/stream", patience_s=5).body)[-1]["status"] == "COMPLETED"
+        events_of(receive(upstream, "GET", f"{path}/stream", patience_s=5).body)[-1]["status"] == "COMPLETED"
     )
     late = upstream.call(method, path).json
     if time.monotonic() - began_s < 1.0:  # be the machine as busy as it may
@@ -647,7 +647,7 @@ def test_a_second_answer_may_come_later(upstream: Upstream) -> None:
 def test_there_is_no_second_answer_where_the_client_closes(upstream: Upstream) -> None:
     for pause_s in (0, 0.1):
         fault = on("status", "pipelined_document", pause_seconds=pause_s)
-        heard = listen(upstream, *request(upstream, "status", fault), patience_s=5)
+        heard = receive(upstream, *request(upstream, "status", fault), patience_s=5)
         assert (len(bodies_of(heard.data)), heard.end) == (1, End.CLOSED)
 
 
@@ -673,7 +673,7 @@ def stream(
     seconds = 60 if "after_seconds" in fields else 0.1
     simulate = {"outcome": "COMPLETED", "queue_seconds": 0.4, "seconds": seconds}
     question = request(upstream, "stream", on("stream", kind, **fields), **simulate)
-    return listen(upstream, *question, patience_s=patience_s, most=most)
+    return receive(upstream, *question, patience_s=patience_s, most=most)
 
 
 HONEST = ["node_started", "node_completed", "execution_completed"]
@@ -740,9 +740,9 @@ def test_every_spelling_means_the_same(options: tuple[bool, bool, bool]) -> None
     comments, multiline, event_fields = options
     for newline in Newline:
         kind = Format(newline=newline, comments=comments, multiline=multiline, event_fields=event_fields)
-        assert events_of(spelled(kind, event, 1)) == [event]
-        assert (b": ping" in spelled(kind, event, 1)) == comments
-        assert (b"retry:" in spelled(kind, event, 1)) == event_fields
+        assert events_of(format_event(kind, event, 1)) == [event]
+        assert (b": ping" in format_event(kind, event, 1)) == comments
+        assert (b"retry:" in format_event(kind, event, 1)) == event_fields
 
 
 def test_junk_stands_between_the_events(upstream: Upstream) -> None:
@@ -772,7 +772,7 @@ def test_progress_goes_on_after_the_end(upstream: Upstream) -> None:
         upstream, "stream", on("stream", "events_go_on", every_seconds=0.05), outcome="COMPLETED", seconds=0.8
     )
     told = events_of(
-        listen(upstream, *question, patience_s=5, most=3_000).body.rpartition(b"\n\n")[0] + b"\n\n"
+        receive(upstream, *question, patience_s=5, most=3_000).body.rpartition(b"\n\n")[0] + b"\n\n"
     )
     assert {event["type"] for event in told} == {"progress_update"}
     progress = [event["progress"] for event in told]
@@ -799,7 +799,7 @@ def test_a_reconnect_gets_the_events_of_the_past_once_more(upstream: Upstream) -
     ends = on("stream", "ends", after_events=1, times=1)
     _, path, _ = request(upstream, "stream", ends, on("stream", "replays"), outcome="COMPLETED", seconds=0.1)
     told = [
-        [event["type"] for event in events_of(listen(upstream, "GET", path, patience_s=5).body)]
+        [event["type"] for event in events_of(receive(upstream, "GET", path, patience_s=5).body)]
         for _ in range(3)
     ]
     assert told == [told[0], HONEST, HONEST]
@@ -816,7 +816,7 @@ def test_a_comment_and_an_unknown_field_are_long(upstream: Upstream, kib: int) -
 
 def test_the_progress_that_a_stream_tells_is_tiny(upstream: Upstream) -> None:
     question = request(upstream, "stream", on("stream", "tiny_progress"), outcome="COMPLETED", seconds=2.5)
-    body = listen(upstream, *question, patience_s=5).body
+    body = receive(upstream, *question, patience_s=5).body
     progress = {event["progress"] for event in events_of(body) if event["type"] == "progress_update"}
     assert progress == {1e-200}
 
@@ -838,7 +838,7 @@ def test_a_line_never_ends(upstream: Upstream) -> None:
 def test_a_stream_is_not_found_once_the_job_is_done(upstream: Upstream) -> None:
     gone = on("stream", "status_code", code=404, when="final")
     _, path, _ = request(upstream, "stream", gone, outcome="COMPLETED", queue_seconds=0.1)
-    assert listen(upstream, "GET", path).end is End.CLOSED
+    assert receive(upstream, "GET", path).end is End.CLOSED
     assert upstream.call("GET", path).status == 404
 
 
@@ -860,11 +860,11 @@ def test_a_stream_is_not_found_once_the_job_is_done(upstream: Upstream) -> None:
     ids=str,
 )
 def test_a_fault_acts_on_the_calls_it_is_meant_for(window: dict[str, Any], acted: str) -> None:
-    faults = read_faults("faults", [on("status", "reset", **window)])
-    calls = [Calls(running=min(n, 3), final=max(n - 3, 0), is_final=n > 3) for n in range(1, 7)]
-    seen = ["x" if choose(faults, Operation.STATUS, each) else "." for each in calls]
+    faults = parse_faults("faults", [on("status", "reset", **window)])
+    calls = [CallCounts(running=min(n, 3), final=max(n - 3, 0), is_final=n > 3) for n in range(1, 7)]
+    seen = ["x" if find_active_fault(faults, Operation.STATUS, each) else "." for each in calls]
     assert "".join(seen) == acted
-    assert not any(choose(faults, Operation.CANCEL, each) for each in calls)
+    assert not any(find_active_fault(faults, Operation.CANCEL, each) for each in calls)
 
 
 def test_faults_take_turns(upstream: Upstream) -> None:
@@ -883,7 +883,7 @@ def test_calls_are_counted_for_each_execution_by_itself(upstream: Upstream) -> N
 
 def test_starts_are_known_by_what_they_start(upstream: Upstream) -> None:
     question = request(upstream, "start", on("start", "reset", times=2))
-    assert [listen(upstream, *question).end for _ in range(3)] == [End.RESET, End.RESET, End.CLOSED]
+    assert [receive(upstream, *question).end for _ in range(3)] == [End.RESET, End.RESET, End.CLOSED]
     started = [start["execution_id"] for start in upstream.requests()["starts"]]
     assert started[:2] == [None, None]
     assert started[2]
@@ -892,7 +892,7 @@ def test_starts_are_known_by_what_they_start(upstream: Upstream) -> None:
 # For all executions
 
 
-def set_for_all(upstream: Upstream, *faults: dict[str, Any]) -> Answer:
+def set_global_faults(upstream: Upstream, *faults: dict[str, Any]) -> Answer:
     return upstream.call("POST", "/_control/faults", json.dumps({"faults": faults}).encode(), headers={})
 
 
@@ -900,22 +900,22 @@ def test_a_fault_can_stand_for_all_executions(upstream: Upstream) -> None:
     before = request(upstream, "status")
     assert upstream.call(*before).status == 200
     fault = on("status", "status_code", code=503, times=1)
-    assert set_for_all(upstream, fault).json == {"faults": 1}
+    assert set_global_faults(upstream, fault).json == {"faults": 1}
     after = request(upstream, "status")
     own = request(upstream, "status", on("status", "status_code", code=401, times=1))
     # Counted from when it was set, for each by itself; what an execution asked for itself comes first.
     for question, codes in ((before, [503, 200]), (after, [503, 200]), (own, [401, 200])):
         assert [upstream.call(*question).status for _ in codes] == codes
-    set_for_all(upstream, fault)
+    set_global_faults(upstream, fault)
     assert upstream.call(*before).status == 503
 
 
 @pytest.mark.parametrize(("path", "body"), [("faults", b'{"faults": []}'), ("reset", None)])
 def test_faults_for_all_are_cleared(upstream: Upstream, path: str, body: bytes | None) -> None:
-    set_for_all(upstream, on("start", "reset"))
-    assert listen(upstream, *request(upstream, "start")).end is End.RESET
+    set_global_faults(upstream, on("start", "reset"))
+    assert receive(upstream, *request(upstream, "start")).end is End.RESET
     assert upstream.call("POST", f"/_control/{path}", body, headers={}).status == 200
-    assert listen(upstream, *request(upstream, "start")).end is End.CLOSED
+    assert receive(upstream, *request(upstream, "start")).end is End.CLOSED
 
 
 # The key
@@ -1013,7 +1013,7 @@ def test_a_description_that_makes_no_sense_is_refused(upstream: Upstream, faults
     assert upstream.requests()["starts"] == []
 
 
-names = st.sampled_from(sorted({name for kinds in KINDS.values() for name in kinds}))
+names = st.sampled_from(sorted({name for kinds in FAULT_TYPES.values() for name in kinds}))
 words = st.sampled_from([*OPERATIONS, "final", "crlf", "http://a", "x"]) | st.text(max_size=5)
 values = st.none() | st.booleans() | st.integers() | st.floats() | words | st.lists(words, max_size=2)
 fields = st.sampled_from(
@@ -1033,8 +1033,8 @@ descriptions = st.builds(
 @given(st.lists(descriptions | values, max_size=3))
 def test_a_description_is_understood_or_refused(described: Any) -> None:
     try:
-        faults = read_faults("faults", described)
-    except InvalidValue:
+        faults = parse_faults("faults", described)
+    except InvalidValueError:
         return
     assert [fault.name for fault in faults] == [each["kind"] for each in described]
 
@@ -1044,13 +1044,13 @@ NEEDED: dict[str, dict[str, Any]] = {
     "redirect": {"to": ELSEWHERE},
     "foreign_urls": {"to": ELSEWHERE},
 }
-ALL_KINDS = [(operation.value, kind) for operation in KINDS for kind in KINDS[operation]]
+ALL_KINDS = [(operation.value, kind) for operation in FAULT_TYPES for kind in FAULT_TYPES[operation]]
 
 
 @pytest.mark.parametrize(("operation", "kind"), ALL_KINDS)
 def test_every_kind_needs_no_more_than_its_name(upstream: Upstream, operation: str, kind: str) -> None:
     question = request(upstream, operation, on(operation, kind, **NEEDED.get(kind, {})), outcome="COMPLETED")
-    listen(upstream, *question, patience_s=0.05, most=10_000)
+    receive(upstream, *question, patience_s=0.05, most=10_000)
     assert upstream.requests()["asked"][operation] == 1
 
 
@@ -1058,6 +1058,6 @@ def test_every_kind_is_documented() -> None:
     _, _, table = Path("local/simulator/README.md").read_text().partition("| kind | on |")
     documented = dict(re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", table, re.MULTILINE))
     for kind in {kind for _, kind in ALL_KINDS}:
-        having = [operation.value for operation in KINDS if kind in KINDS[operation]]
+        having = [operation.value for operation in FAULT_TYPES if kind in FAULT_TYPES[operation]]
         assert documented.pop(kind) == ("any" if having == OPERATIONS else ", ".join(having))
     assert documented == {}

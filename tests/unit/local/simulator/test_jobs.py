@@ -11,17 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from local.simulator.chatbots import CHATBOTS, script_for
+from local.simulator.chatbots import CHATBOTS, job_script
 from local.simulator.clock import SimulatedClock
-from local.simulator.executions import Execution, Executions, TooManyExecutions
-from local.simulator.jobs import Event, Outcome, Script, Snapshot, Status, snapshot, timeline
-from local.simulator.strict_json import InvalidJson, InvalidValue, read_object, write_json
+from local.simulator.executions import Execution, Executions, TooManyExecutionsError
+from local.simulator.jobs import JobEvent, JobScript, JobSnapshot, Outcome, Status, snapshot, timeline
+from local.simulator.strict_json import InvalidJsonError, InvalidValueError, read_object, write_json
 
 EPOCH_S = 1_757_824_428.102  # 2025-09-14T04:33:48.102Z
 
 seconds = st.one_of(st.just(0.0), st.floats(0.001, 86_400))
 scripts = st.builds(
-    Script,
+    JobScript,
     nodes=st.integers(1, 40),
     queue_seconds=seconds,
     seconds=seconds,
@@ -60,7 +60,7 @@ def executions(clock: SimulatedClock) -> Executions:
     return Executions(clock)
 
 
-def told(script: Script, after_s: float = 0.0, most: int = 300) -> list[Event]:
+def told(script: JobScript, after_s: float = 0.0, most: int = 300) -> list[JobEvent]:
     return list(itertools.islice(timeline(script, after_s), most))
 
 
@@ -84,7 +84,7 @@ def told(script: Script, after_s: float = 0.0, most: int = 300) -> list[Event]:
 def test_a_job_waits_runs_its_nodes_one_by_one_and_completes(
     elapsed_s: float, status: Status, progress: float, current_node: str | None, completed_nodes: int
 ) -> None:
-    assert snapshot(Script(nodes=3, queue_seconds=0.5, seconds=3.0), elapsed_s) == Snapshot(
+    assert snapshot(JobScript(nodes=3, queue_seconds=0.5, seconds=3.0), elapsed_s) == JobSnapshot(
         status=status,
         progress=progress,
         current_node=current_node,
@@ -96,7 +96,7 @@ def test_a_job_waits_runs_its_nodes_one_by_one_and_completes(
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CANCELLED])
 def test_a_job_that_does_not_complete_stops_in_the_middle_of_its_nodes(outcome: Outcome) -> None:
-    end = snapshot(Script(nodes=4, seconds=5.0, outcome=outcome), 5.5)
+    end = snapshot(JobScript(nodes=4, seconds=5.0, outcome=outcome), 5.5)
     assert (end.status.value, end.completed_nodes, end.progress) == (outcome.value, 2, 62.5)
     assert end.current_node is None
 
@@ -110,13 +110,13 @@ def test_an_endless_job_creeps_and_never_ends() -> None:
 
 
 def test_a_job_cancelled_in_the_queue_never_started() -> None:
-    end = snapshot(Script(queue_seconds=10), 60.0, cancelled_s=4.0)
+    end = snapshot(JobScript(queue_seconds=10), 60.0, cancelled_s=4.0)
     assert (end.status, end.started_s, end.finished_s, end.progress) == (Status.CANCELLED, None, 4.0, 0.0)
 
 
 @in_bounds
 @given(scripts, st.lists(st.floats(0, 200_000), min_size=2, max_size=10).map(sorted))
-def test_a_job_never_goes_back(script: Script, moments: list[float]) -> None:
+def test_a_job_never_goes_back(script: JobScript, moments: list[float]) -> None:
     seen = [snapshot(script, moment) for moment in moments]
     for before, after in itertools.pairwise(seen):
         assert after.progress >= before.progress
@@ -132,7 +132,7 @@ def test_a_job_never_goes_back(script: Script, moments: list[float]) -> None:
 
 @in_bounds
 @given(scripts.filter(lambda script: 0 < script.finish_s < math.inf))
-def test_a_job_is_not_done_a_moment_before_its_end(script: Script) -> None:
+def test_a_job_is_not_done_a_moment_before_its_end(script: JobScript) -> None:
     almost = snapshot(script, math.nextafter(script.finish_s, 0))
     assert not almost.status.is_final
     assert almost.progress < 100
@@ -140,8 +140,8 @@ def test_a_job_is_not_done_a_moment_before_its_end(script: Script) -> None:
 
 @in_bounds
 @given(scripts)
-@example(Script(nodes=25, seconds=7.0))  # 25 times a 25th of 7 is more than 7
-def test_the_stream_and_the_status_tell_the_same_story(script: Script) -> None:
+@example(JobScript(nodes=25, seconds=7.0))  # 25 times a 25th of 7 is more than 7
+def test_the_stream_and_the_status_tell_the_same_story(script: JobScript) -> None:
     started = completed = 0
     events = told(script)
     assert [event.at_s for event in events] == sorted(event.at_s for event in events)
@@ -166,7 +166,7 @@ def test_the_stream_and_the_status_tell_the_same_story(script: Script) -> None:
 
 @in_bounds
 @given(scripts, st.floats(0, 100_000))
-def test_a_late_listener_hears_what_is_left(script: Script, after_s: float) -> None:
+def test_a_late_listener_hears_what_is_left(script: JobScript, after_s: float) -> None:
     everything = told(script, most=1_000)
     late = told(script, after_s, most=50)
     expected = [event for event in everything if event.at_s >= after_s] or everything[-1:]
@@ -192,7 +192,7 @@ def test_the_output_is_padded_to_the_size_asked_for() -> None:
 
 def test_an_execution_can_ask_for_another_script() -> None:
     simulate = {"seconds": 7, "nodes": 2, "outcome": "FAILED", "queue_seconds": 0, "output": {"a": 1}}
-    script = script_for(CHATBOTS["support-chat"], {"query": "hello", "simulate": simulate})
+    script = job_script(CHATBOTS["support-chat"], {"query": "hello", "simulate": simulate})
     assert (script.seconds, script.nodes, script.outcome) == (7.0, 2, Outcome.FAILED)
     assert (script.queue_seconds, script.output) == (0.0, {"a": 1})
     assert script.error_message
@@ -215,8 +215,8 @@ def test_an_execution_can_ask_for_another_script() -> None:
     ],
 )
 def test_an_override_that_makes_no_sense_is_named(simulate: Any, message: str) -> None:
-    with pytest.raises(InvalidValue) as raised:
-        script_for(CHATBOTS["support-chat"], {"simulate": simulate})
+    with pytest.raises(InvalidValueError) as raised:
+        job_script(CHATBOTS["support-chat"], {"simulate": simulate})
     assert str(raised.value).startswith(message)
 
 
@@ -241,7 +241,7 @@ def test_an_override_that_makes_no_sense_is_named(simulate: Any, message: str) -
     ids=lambda body: body[:12],
 )
 def test_what_could_not_be_written_again_is_not_read(body: bytes) -> None:
-    with pytest.raises(InvalidJson):
+    with pytest.raises(InvalidJsonError):
         read_object(body)
 
 
@@ -291,8 +291,8 @@ def test_the_past_is_counted_in_real_seconds_at_any_speed(time: Time, clock: Sim
 def test_a_late_document_is_the_one_of_then_at_any_speed(time: Time, executions: Executions) -> None:
     time.now_s += 5
     executions.set_speed(10.0)
-    execution = executions.start("instant", Script(queue_seconds=0, seconds=20, output={"answer": 1}))
-    instant = executions.start("instant", Script(queue_seconds=0, seconds=0))
+    execution = executions.start("instant", JobScript(queue_seconds=0, seconds=20, output={"answer": 1}))
+    instant = executions.start("instant", JobScript(queue_seconds=0, seconds=0))
     assert executions.document(instant)["status"] == "COMPLETED"
     assert executions.document(instant, lag_s=0.1)["status"] == "PENDING"
     time.now_s += 1
@@ -373,7 +373,7 @@ def test_a_cancelled_execution_stays_where_it_was(time: Time, executions: Execut
 
 
 def test_an_execution_is_forgotten_once_its_cleanup_is_due(time: Time, executions: Executions) -> None:
-    script = Script(cleanup_seconds=100)
+    script = JobScript(cleanup_seconds=100)
     execution = executions.start("support-chat", script)
     time.now_s += 99.9
     assert executions.find(execution.execution_id) is execution
@@ -385,13 +385,13 @@ def test_an_execution_is_forgotten_once_its_cleanup_is_due(time: Time, execution
 def test_a_full_house_forgets_the_oldest_that_is_final_and_no_other(
     time: Time, clock: SimulatedClock
 ) -> None:
-    executions = Executions(clock, most=3)
+    executions = Executions(clock, max_executions=3)
     endless = executions.start("endless", CHATBOTS["endless"])
     done = [executions.start("instant", CHATBOTS["instant"]) for _ in range(2)]
     newest = executions.start("endless", CHATBOTS["endless"])
     assert executions.all() == [endless, done[1], newest]
     last = executions.start("endless", CHATBOTS["endless"])
-    with pytest.raises(TooManyExecutions):
+    with pytest.raises(TooManyExecutionsError):
         executions.start("instant", CHATBOTS["instant"])
     time.now_s += 8 * 86_400.0
     executions.start("instant", CHATBOTS["instant"])
@@ -419,7 +419,7 @@ def test_a_stream_tells_what_falls_due_and_ends() -> None:
 
 def test_a_stream_tells_nothing_before_the_status_does() -> None:
     executions = Executions(SimulatedClock())
-    execution = executions.start("instant", Script(nodes=4, queue_seconds=0.1, seconds=0.4))
+    execution = executions.start("instant", JobScript(nodes=4, queue_seconds=0.1, seconds=0.4))
 
     async def completed_nodes() -> list[int]:
         return [
@@ -446,25 +446,25 @@ def test_a_stream_tells_nothing_before_the_status_does() -> None:
     ids=["cancel", "finish", "reset", "speed"],
 )
 def test_a_sleeping_stream_hears_of_a_change_at_once(change: Any, expected: list[str]) -> None:
-    async def listen() -> list[str]:
+    async def bind() -> list[str]:
         executions = Executions(SimulatedClock())
-        execution = executions.start("instant", Script(nodes=1, queue_seconds=50, seconds=0))
+        execution = executions.start("instant", JobScript(nodes=1, queue_seconds=50, seconds=0))
         stream = asyncio.create_task(heard(executions, execution))
         await asyncio.sleep(0.05)
         change(executions, execution)
         return await asyncio.wait_for(stream, timeout=30)
 
-    assert asyncio.run(listen()) == expected
+    assert asyncio.run(bind()) == expected
 
 
 def test_a_stream_sleeps_until_its_next_event() -> None:
-    async def listen() -> int:
+    async def bind() -> int:
         time = Time()
         executions = Executions(SimulatedClock(time.monotonic, time.wall))
-        execution = executions.start("instant", Script(queue_seconds=3_600))
+        execution = executions.start("instant", JobScript(queue_seconds=3_600))
         stream = asyncio.create_task(heard(executions, execution))
         await asyncio.sleep(0.2)
         stream.cancel()
         return time.reads
 
-    assert asyncio.run(listen()) < 20
+    assert asyncio.run(bind()) < 20

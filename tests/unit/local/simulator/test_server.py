@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from local.simulator.app import Simulator
 from local.simulator.chatbots import CHATBOTS
 from local.simulator.http_json import MAX_BODY_BYTES
-from local.simulator.server import HOST, Server, listen
+from local.simulator.server import HOST, Server, bind
 
 KEY = "wf-key"
 WITH_KEY = {"X-API-Key": KEY}
@@ -107,7 +107,7 @@ def as_body(**simulate: Any) -> bytes:
 
 @contextlib.contextmanager
 def running() -> Iterator[Upstream]:
-    bound, base_url = listen()
+    bound, base_url = bind()
     ready = threading.Event()
     server = Server(Simulator(KEY, base_url), ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
