@@ -88,7 +88,9 @@ class JobScript:
                 return self.seconds / (self.finished_nodes + 0.5)
 
     def node_ends_s(self, number: int) -> float:
-        """When node `number`, counted from 1, is done. No node is done after the job."""
+        """When node `number`, counted from 1, is done. No node is done after the job, and the last one with it."""
+        if number == self.nodes:  # not a rounding error sooner
+            return self.finish_s
         return min(self.queue_seconds + number * self.node_s, self.finish_s)
 
     def final_output(self) -> JsonObject:

@@ -141,6 +141,7 @@ def test_a_job_is_not_done_a_moment_before_its_end(script: JobScript) -> None:
 @in_bounds
 @given(scripts)
 @example(JobScript(nodes=25, seconds=7.0))  # 25 times a 25th of 7 is more than 7
+@example(JobScript(nodes=3, seconds=0.9, queue_seconds=0.0))  # three thirds of 0.9 are less than 0.9
 def test_the_stream_and_the_status_tell_the_same_story(script: JobScript) -> None:
     started = completed = 0
     events = told(script)
