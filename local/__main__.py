@@ -6,10 +6,10 @@ from local.local_aws import interrupts
 
 
 def main() -> int:
-    """The exit code: 0, 1 when something went wrong, 130 when interrupted."""
+    """Return the exit code: 0, 1 after an error, 130 when interrupted."""
     interrupts.install()
     try:
-        # Loaded once the signals are ours: one that comes meanwhile must not end in a traceback either.
+        # Imported after the handlers are installed: a signal during the import must not end in a traceback.
         from local.cli import run  # noqa: PLC0415
 
         return run(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The commands: what each does, and what it prints."""
+"""The commands of `python -m local`: up, down, demo, status, env and lint."""
 
 import argparse
 import os
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 
 from local.demo.scenarios import SCENARIOS
 from local.local_aws import aws_resources, environment, interrupts
-from local.local_aws.deployment import HOME, LocalStack, end_abandoned
-from local.local_aws.errors import RunnerError
-from local.local_aws.servers import Upstream
-from local.local_aws.shell_environment import assignments
-from local.local_aws.stack_outputs import Outputs
-from local.terminal import Screen
+from local.local_aws.deployment import STATE_DIR, LocalDeployment, end_abandoned_deployments
+from local.local_aws.errors import CommandError
+from local.local_aws.servers import WaterflaiEndpoint
+from local.local_aws.shell_environment import shell_lines
+from local.local_aws.stack_outputs import StackOutputs
+from local.terminal import Terminal
 
 
 def run(words: Sequence[str]) -> int:
-    """Carry out one command line; the exit code. An error the user can act on is printed."""
+    """Run one command line and return the exit code. A CommandError is printed."""
     interrupts.check()
     arguments = _parser().parse_args(words)
-    of_shell = dict(os.environ)
+    shell_environ = dict(os.environ)
     environment.isolate(os.environ)
     try:
         match arguments.command:
@@ -32,13 +32,13 @@ def run(words: Sequence[str]) -> int:
             case "status":
                 return _status()
             case "env":
-                _env(of_shell)
+                _env(shell_environ)
             case _:
                 return _lint()
-    except RunnerError as error:
+    except CommandError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except BrokenPipeError:  # the reader of our output has gone: say nothing, not even at exit
+    except BrokenPipeError:  # print nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -56,42 +56,44 @@ def _parser() -> argparse.ArgumentParser:
         if name == "demo":
             command.add_argument("--scenario", choices=SCENARIOS, default="success", help="what is shown")
     commands.add_parser("down", help="end what `up` started")
-    commands.add_parser("status", help="say what is running and where")
+    commands.add_parser("status", help="print what is running and where")
     commands.add_parser("env", help="print what makes a shell use the local stack")
     commands.add_parser("lint", help="check the template and the state machine")
     return parser
 
 
 def _up(*, auth: bool) -> None:
-    screen = Screen()
-    stack = LocalStack(auth=auth, upstream=Upstream.from_env(os.environ), screen=screen)
+    terminal = Terminal()
+    stack = LocalDeployment(auth=auth, upstream=WaterflaiEndpoint.from_env(os.environ), terminal=terminal)
     outputs = stack.up()
     if not stack.started_here:
-        screen.line("Already up. (After a change: make down up)")
-    _tell(screen, outputs)
+        terminal.print_line("Already up. (After a change: make down up)")
+    _print_outputs(terminal, outputs)
 
 
 def _down() -> None:
-    end_abandoned()
-    ended = LocalStack().down()
-    Screen().line("Down: nothing is left running." if ended else "Nothing was running.")
+    end_abandoned_deployments()
+    ended = LocalDeployment().down()
+    Terminal().print_line("Down: nothing is left running." if ended else "Nothing was running.")
 
 
 def _status() -> int:
-    screen = Screen()
-    outputs = LocalStack().running()
+    terminal = Terminal()
+    outputs = LocalDeployment().running()
     if outputs is None:
-        screen.line("Down. `make up` starts it.")
+        terminal.print_line("Down. `make up` starts it.")
         return 1
-    _tell(screen, outputs)
+    _print_outputs(terminal, outputs)
     return 0
 
 
-def _env(of_shell: Mapping[str, str]) -> None:
-    outputs = LocalStack().running()
+def _env(shell_environ: Mapping[str, str]) -> None:
+    outputs = LocalDeployment().running()
     if outputs is None:
-        raise RunnerError("No local stack is up: `make up` starts one.")
-    lines = assignments(outputs, aws_resources.named_outputs(outputs.endpoint_url), HOME, of_shell)
+        raise CommandError("No local stack is up: `make up` starts one.")
+    lines = shell_lines(
+        outputs, aws_resources.cloudformation_outputs(outputs.endpoint_url), STATE_DIR, shell_environ
+    )
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stderr.write(
         f"aws, sam and waterhook of this shell use the local stack at {outputs.endpoint_url}.\n"
@@ -102,11 +104,11 @@ def _env(of_shell: Mapping[str, str]) -> None:
 def _demo(name: str, *, auth: bool) -> None:
     from local.demo.run import run as run_demo  # noqa: PLC0415  # an HTTP client that the other commands don't need
 
-    scenario, upstream = SCENARIOS[name], Upstream.from_env(os.environ)
+    scenario, upstream = SCENARIOS[name], WaterflaiEndpoint.from_env(os.environ)
     if upstream is not None and scenario.simulated:
-        raise RunnerError(f"The scenario `{name}` needs the simulated Waterflai: unset WATERFLAI_BASE_URL.")
-    screen = Screen()
-    run_demo(LocalStack(auth=auth, upstream=upstream, screen=screen), screen, scenario)
+        raise CommandError(f"The scenario `{name}` needs the simulated Waterflai: unset WATERFLAI_BASE_URL.")
+    terminal = Terminal()
+    run_demo(LocalDeployment(auth=auth, upstream=upstream, terminal=terminal), terminal, scenario)
 
 
 def _lint() -> int:
@@ -115,15 +117,17 @@ def _lint() -> int:
     return lint()
 
 
-def _tell(screen: Screen, outputs: Outputs) -> None:
-    screen.line()
-    screen.line(f"API        {outputs.api_url}")
-    screen.line(f"x-api-key  {outputs.api_key}")
-    screen.line(f"AWS        {outputs.endpoint_url} (region {outputs.region}, credentials test, test)")
-    screen.line(f"Waterflai  {outputs.waterflai_base_url}")
-    screen.line(f"All of it is in {os.path.relpath(HOME / 'outputs.json')}. Try:")
-    screen.line()
-    screen.line(f"  curl -H 'x-api-key: {outputs.api_key}' -d '{{\"input_data\": {{}}}}' \\")
-    screen.line(f"    {outputs.api_url}/v1/executions/support-chat/async")
-    screen.line()
-    screen.line('For aws, sam and waterhook in this shell: eval "$(make -s env)"')
+def _print_outputs(terminal: Terminal, outputs: StackOutputs) -> None:
+    terminal.print_line()
+    terminal.print_line(f"API        {outputs.api_url}")
+    terminal.print_line(f"x-api-key  {outputs.api_key}")
+    terminal.print_line(
+        f"AWS        {outputs.endpoint_url} (region {outputs.region}, credentials test, test)"
+    )
+    terminal.print_line(f"Waterflai  {outputs.waterflai_base_url}")
+    terminal.print_line(f"All of it is in {os.path.relpath(STATE_DIR / 'outputs.json')}. Try:")
+    terminal.print_line()
+    terminal.print_line(f"  curl -H 'x-api-key: {outputs.api_key}' -d '{{\"input_data\": {{}}}}' \\")
+    terminal.print_line(f"    {outputs.api_url}/v1/executions/support-chat/async")
+    terminal.print_line()
+    terminal.print_line('For aws, sam and waterhook in this shell: eval "$(make -s env)"')

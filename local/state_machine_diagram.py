@@ -1,4 +1,4 @@
-"""The picture of the state machine in docs/architecture.md, drawn from its definition: `make diagram` redraws it."""
+"""The diagram of the state machine in docs/architecture.md, generated from its definition by `make diagram`."""
 
 import re
 import sys
@@ -12,8 +12,8 @@ from local.local_aws.environment import ROOT
 DOCUMENT = ROOT / "docs" / "architecture.md"
 DEFINITION = ROOT / "statemachine" / "execution.asl.yaml"
 
-_PLACE = re.compile(r"(?<=<!-- diagram: make diagram -->\n).*?(?=<!-- end of diagram -->)", re.DOTALL)
-_WORD = re.compile(r"\$states\.input\.(?:next|outcome) = '(\w+)'")
+_DIAGRAM = re.compile(r"(?<=<!-- diagram: make diagram -->\n).*?(?=<!-- end of diagram -->)", re.DOTALL)
+_CONDITION = re.compile(r"\$states\.input\.(?:next|outcome) = '(\w+)'")
 _SHAPES = {
     "Choice": '{"%s"}',
     "Wait": '(["%s"])',
@@ -24,59 +24,63 @@ _SHAPES = {
 
 
 def mermaid(definition: dict[str, Any]) -> str:
-    """Return the graph as Mermaid text: every state once, every way on, what is caught as a dotted line."""
+    """Return a Mermaid flowchart of all states and transitions. Those of a Catch are dotted."""
     states = definition["States"]
     ids = {name: f"s{number}" for number, name in enumerate(states)}
     lines = ["flowchart TD", f"    begin(( )) --> {ids[definition['StartAt']]}"]
     for name, state in states.items():
         lines.append(f"    {ids[name]}{_SHAPES.get(state['Type'], '[%s]') % _label(name, state)}")
     for name, state in states.items():
-        lines += [f"    {ids[name]} {arrow} {ids[target]}" for arrow, target in _ways(state)]
+        lines += [f"    {ids[name]} {arrow} {ids[target]}" for arrow, target in _transitions(state)]
     return "\n".join(lines) + "\n"
 
 
-def redrawn(document: str, definition: dict[str, Any]) -> str:
-    """Return the document with the definition's picture where its picture is. Raises ValueError without a place."""
-    if not _PLACE.search(document):
-        raise ValueError(f"{DOCUMENT.name}: no place for the picture between its two comments")
-    return _PLACE.sub(lambda _: f"\n```mermaid\n{mermaid(definition)}```\n\n", document)
+def update_document(document: str, definition: dict[str, Any]) -> str:
+    """Return the document with a new diagram between its two comments. Raises ValueError if it lacks them."""
+    if not _DIAGRAM.search(document):
+        raise ValueError(
+            f"{DOCUMENT.name}: it lacks the comments `diagram: make diagram` and `end of diagram`"
+        )
+    return _DIAGRAM.sub(lambda _: f"\n```mermaid\n{mermaid(definition)}```\n\n", document)
 
 
-def read(path: Path = DEFINITION) -> dict[str, Any]:
-    """Return a definition."""
+def read_definition(path: Path = DEFINITION) -> dict[str, Any]:
+    """Return the state machine's definition."""
     definition: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return definition
 
 
 def _label(name: str, state: dict[str, Any]) -> str:
-    # A task without a quoted label would lose its question mark to the grammar.
+    # Mermaid's grammar needs quotes around a task's question mark.
     return f'"{name}"' if state["Type"] == "Task" else name
 
 
-def _ways(state: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return every arrow out of a state and where it leads, in the order they are written."""
-    ways = [(f'-- "{_said(rule["Condition"])}" -->', rule["Next"]) for rule in state.get("Choices", [])]
+def _transitions(state: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the arrow and the target of each transition of a state, in the order of the definition."""
+    transitions = [
+        (f'-- "{_condition_value(rule["Condition"])}" -->', rule["Next"]) for rule in state.get("Choices", [])
+    ]
     if "Default" in state:
-        ways.append(('-- "anything else" -->', state["Default"]))
+        transitions.append(('-- "anything else" -->', state["Default"]))
     if "Next" in state:
-        ways.append(("-->", state["Next"]))
-    return ways + [('-. "a fault" .->', catch["Next"]) for catch in state.get("Catch", [])]
+        transitions.append(("-->", state["Next"]))
+    return transitions + [('-. "a fault" .->', catch["Next"]) for catch in state.get("Catch", [])]
 
 
-def _said(condition: str) -> str:
-    """Return the word a condition asks for."""
-    word = _WORD.search(condition)
-    if word is None:
-        raise ValueError(f"a condition that the picture has no word for: {condition}")
-    return word[1]
+def _condition_value(condition: str) -> str:
+    """Return the value that a condition compares with. Raises ValueError for another form of condition."""
+    match = _CONDITION.search(condition)
+    if match is None:
+        raise ValueError(f"condition without a label in the diagram: {condition}")
+    return match[1]
 
 
 def main() -> int:
-    """Write the picture into its document; the exit code."""
+    """Write the diagram into its document and return the exit code."""
     before = DOCUMENT.read_text(encoding="utf-8")
-    after = redrawn(before, read())
+    after = update_document(before, read_definition())
     DOCUMENT.write_text(after, encoding="utf-8")
-    sys.stdout.write(f"{DOCUMENT.name}: {'as it was' if before == after else 'redrawn'}\n")
+    sys.stdout.write(f"{DOCUMENT.name}: {'unchanged' if before == after else 'updated'}\n")
     return 0
 
 

@@ -17,7 +17,7 @@ from benchmarks.cold_start.wire import serving
 from local.local_aws import servers
 from local.local_aws.interrupts import pause
 from local.local_aws.processes import end_processes
-from local.self_signed_certificate import for_loopback
+from local.self_signed_certificate import write_loopback_certificate
 
 PROCESSES = 5  # an odd number
 _CHILD = Path(__file__).with_name("warm_child.py")
@@ -49,8 +49,8 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
     ready = home / "waterflai.json"
     simulator = servers.start_simulator(ready, home / "waterflai.log")
     try:
-        servers.wait_until(ready.exists, simulator)
-        upstream = servers.simulator_address(ready)
+        servers.wait_until_ready(ready.exists, simulator)
+        upstream = servers.read_simulator_endpoint(ready)
         url = f"{upstream.base_url}/v1/executions"
         body, headers = {"input_data": {"simulate": {"seconds": 0}}}, {"X-API-Key": upstream.api_key}
         with httpx.Client(trust_env=False, headers=headers) as client:
@@ -72,7 +72,7 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
     """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
-    pem = for_loopback(home / "upstream.pem")
+    pem = write_loopback_certificate(home / "upstream.pem")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pem)
     backend = Backend()

@@ -1,4 +1,4 @@
-"""What a demo shows: the way it should go, and four ways it may."""
+"""The scenarios of the demo: success, failure, timeout, cancel and flaky."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ class Scenario:
     chatbot: str
     request: Mapping[str, Any]
     cancel_after_s: float | None = None
-    """When its caller changes their mind, in seconds from the request."""
+    """When the demo cancels the execution, in seconds from the request."""
     simulated: bool = True
-    """Whether only the simulated Waterflai can be made to do this."""
+    """Whether it needs the simulated Waterflai."""
 
 
 _QUESTION = {"message": "Where is my order?", "language": "en"}
 _TICKET = {"ticket": "T-1001"}
 
-# One of each kind of trouble, so that one run shows them all and still ends well.
-_TROUBLE = [
+# One fault of each kind: one run shows them all and still completes.
+_FAULTS = [
     {"on": "start", "kind": "status_code", "code": 503, "retry_after": 1, "times": 1},
     {"on": "stream", "kind": "reset", "times": 1},
     {"on": "status", "kind": "status_code", "code": 502, "html": True, "times": 1},
@@ -48,7 +48,7 @@ SCENARIOS = {
         {"input_data": _QUESTION, "metadata": _TICKET, "timeout_seconds": 10},
     ),
     "cancel": Scenario(
-        "A caller who changes their mind: heard at once, whatever the loop waits for",
+        "A caller cancels: effective immediately, whatever the loop waits for",
         "endless",
         {"input_data": _QUESTION, "metadata": _TICKET},
         cancel_after_s=4.0,
@@ -56,6 +56,6 @@ SCENARIOS = {
     "flaky": Scenario(
         "A bad minute at Waterflai: 503, a broken stream, HTML, half an answer, 429",
         "support-chat",
-        {"input_data": _QUESTION | {"simulate": {"seconds": 5, "faults": _TROUBLE}}, "metadata": _TICKET},
+        {"input_data": _QUESTION | {"simulate": {"seconds": 5, "faults": _FAULTS}}, "metadata": _TICKET},
     ),
 }

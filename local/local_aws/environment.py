@@ -1,4 +1,4 @@
-"""What the runner's processes may see of the user's environment."""
+"""Environment variables of the local AWS's processes."""
 
 import os
 import sys
@@ -7,23 +7,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
-# To the local AWS this key is the account's root, also where it enforces permissions.
+# The local AWS takes this key for the account's root user, also when it enforces permissions.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-# Where the local AWS serves the stages of an API, by its id: only AWS resolves the name of an API's own.
+# Path under which the local AWS serves an API's stages, by the API's id.
 API_PATH_PREFIX = "/_aws/execute-api"
 
 _LOOPBACK = "127.0.0.1,localhost"
-# MAKE: of the `make` that runs us; the one that builds the layer has its own flags.
+# MAKE: flags of the outer `make` must not reach the one that builds the layer.
 _FOREIGN_PREFIXES = ("AWS_", "SAM_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "MAKE")
 _TRUST_STORES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def isolate(environ: MutableMapping[str, str]) -> None:
-    """Make sure that no client in this process can reach an account of the user's, whatever is set.
+    """Remove every setting by which an AWS client could reach the user's account, and set local credentials.
 
-    Profiles and endpoints go, and so do the files they are read from; loopback is never sent to a proxy.
+    Config files are replaced by /dev/null. Requests to loopback use no proxy.
     """
-    for name in [name for name in environ if leads_elsewhere(name)]:
+    for name in [name for name in environ if is_aws_setting(name)]:
         del environ[name]
     environ.update(CREDENTIALS)
     environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION, AWS_EC2_METADATA_DISABLED="true")
@@ -33,13 +33,13 @@ def isolate(environ: MutableMapping[str, str]) -> None:
             environ[name] = ",".join(filter(None, [environ.get(name), _LOOPBACK]))
 
 
-def leads_elsewhere(name: str) -> bool:
-    """Whether a variable may lead a client of AWS to another account or endpoint."""
+def is_aws_setting(name: str) -> bool:
+    """Return whether a variable may direct an AWS client to another account or endpoint."""
     return name.startswith(("AWS_", "SAM_")) and name != "AWS_CA_BUNDLE"
 
 
 def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
-    """MiniStack's environment, from nothing: its handlers inherit all of it."""
+    """Return MiniStack's environment. It holds none of the user's variables, as handlers inherit it."""
     return {
         **{name: os.environ[name] for name in _TRUST_STORES if name in os.environ},
         **CREDENTIALS,
@@ -47,7 +47,7 @@ def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": str(temporary),
         "TMPDIR": str(temporary),
-        "STATE_DIR": str(temporary / "state"),  # it writes a key there even when it keeps no state
+        "STATE_DIR": str(temporary / "state"),  # it writes a key there even without persistence
         "PYTHONUNBUFFERED": "1",
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",  # in queue addresses; localhost may be ::1
@@ -62,7 +62,7 @@ def for_ministack(port: int, temporary: Path, *, auth: bool) -> dict[str, str]:
 
 
 def for_tools(endpoint_url: str | None = None) -> dict[str, str]:
-    """The environment of the SAM CLI and the simulator: the user's, less what would lead them elsewhere."""
+    """Return the environment of the SAM CLI and the simulator: the user's, without AWS and Python settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)}
     isolate(env)
     if endpoint_url:

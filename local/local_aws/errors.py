@@ -1,5 +1,5 @@
-"""The one error a user of the runner sees."""
+"""The error that local commands report to their user."""
 
 
-class RunnerError(Exception):
-    """Something the user can act on: the message is all that is printed."""
+class CommandError(Exception):
+    """A command failed for a reason that the user can act on. Only the message is printed."""

@@ -12,7 +12,7 @@ from filelock import FileLock
 from . import interrupts
 
 
-def write_document(path: Path, document: dict[str, Any]) -> None:
+def write_json_file(path: Path, document: dict[str, Any]) -> None:
     """Replace a JSON file in one step: a reader never gets half of it. Only the user may read it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -22,7 +22,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_json_file(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one where there is none that can be read."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP, noted when they come and raised where it is safe.
+"""SIGINT, SIGTERM and SIGHUP as one KeyboardInterrupt, raised only where it is safe.
 
-An exception out of nowhere can leave a lock taken, a process unnoted or a client library in pieces. So
-the first signal is only written down, and `pause` and `check` turn it into one KeyboardInterrupt. All
-that this program waits for, it waits for in `pause`.
+An exception at an arbitrary place can leave a lock held, a process unrecorded or a client library broken.
+So the handler only records the first signal, and `pause` and `check` raise KeyboardInterrupt. Every wait of
+these commands calls `pause` or `check`.
 """
 
 import signal
@@ -12,23 +12,23 @@ from types import FrameType
 EXIT_CODE = 130
 
 _SLICE_S = 0.05
-# Whoever asks a second time after this long is not answered: we hang in a call, and leave it the hard way.
-_INSISTS_AFTER_S = 1.0
+# A second signal after this time is raised in the handler: the program is blocked in a call.
+_SECOND_SIGNAL_S = 1.0
 
 
 class _Interrupts:
     def __init__(self) -> None:
-        self.noted_at: float | None = None
-        self.raised = False  # on the way out already: what comes now is ignored
+        self.signalled_at: float | None = None
+        self.raised = False  # later signals are ignored
 
-    def note(self, _signum: int, _frame: FrameType | None) -> None:
-        if self.noted_at is None:
-            self.noted_at = time.monotonic()
-        elif time.monotonic() - self.noted_at > _INSISTS_AFTER_S:
+    def handle(self, _signum: int, _frame: FrameType | None) -> None:
+        if self.signalled_at is None:
+            self.signalled_at = time.monotonic()
+        elif time.monotonic() - self.signalled_at > _SECOND_SIGNAL_S:
             self.check()
 
     def check(self) -> None:
-        if self.noted_at is not None and not self.raised:
+        if self.signalled_at is not None and not self.raised:
             self.raised = True
             raise KeyboardInterrupt
 
@@ -37,12 +37,12 @@ _interrupts = _Interrupts()
 
 
 def install() -> None:
-    """Take the three signals over, for the rest of this process."""
-    signal.signal(signal.SIGINT, _interrupts.note)
-    signal.signal(signal.SIGTERM, _interrupts.note)
-    # Under nohup the hang-up is ignored on purpose.
+    """Handle the three signals for the rest of this process."""
+    signal.signal(signal.SIGINT, _interrupts.handle)
+    signal.signal(signal.SIGTERM, _interrupts.handle)
+    # nohup ignores SIGHUP on purpose.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _interrupts.note)
+        signal.signal(signal.SIGHUP, _interrupts.handle)
 
 
 def check() -> None:
@@ -51,12 +51,12 @@ def check() -> None:
 
 
 def ignore() -> None:
-    """Raise no KeyboardInterrupt from now on: what follows must run to its end, and all its waits are bounded."""
+    """Raise no KeyboardInterrupt from now on, for a clean-up that must complete. All its waits are bounded."""
     _interrupts.raised = True
 
 
 def pause(seconds: float) -> None:
-    """Sleep; raise KeyboardInterrupt soon after a signal comes."""
+    """Sleep. Raises KeyboardInterrupt soon after a signal."""
     until = time.monotonic() + seconds
     check()
     while (rest := until - time.monotonic()) > 0:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from . import interrupts
-from .errors import RunnerError
-from .files import read_document, write_document
+from .errors import CommandError
+from .files import read_json_file, write_json_file
 from .processes import ChildProcess, ProcessIdentity, end_processes
 
 
@@ -24,7 +24,7 @@ class ProcessGroup:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Return the group in this file; an empty one where there is no file or it can't be read."""
-        document = read_document(path)
+        document = read_json_file(path)
         try:
             owner = document.get("owner")
             members = [ProcessIdentity(**member) for member in document.get("members", [])]
@@ -51,13 +51,13 @@ class ProcessGroup:
         return child
 
     def wait_for_exit(self, child: ChildProcess, timeout_s: float) -> None:
-        """Wait for a command to end. Raises RunnerError, with the end of its log, if it fails or takes too long."""
+        """Wait for a command to end. Raises CommandError, with the end of its log, if it fails or takes too long."""
         try:
             code = child.wait(timeout_s)
         except TimeoutError as error:
-            raise RunnerError(f"{error}\n{child.log_tail()}") from None
+            raise CommandError(f"{error}\n{child.log_tail()}") from None
         if code:
-            raise RunnerError(f"{child.identity.name} failed\n{child.log_tail()}")
+            raise CommandError(f"{child.identity.name} failed\n{child.log_tail()}")
         self.members.remove(child.identity)
         self._save()
 
@@ -77,4 +77,4 @@ class ProcessGroup:
             self.path.unlink(missing_ok=True)
             return
         owner = asdict(self.owner) if self.owner else None
-        write_document(self.path, {"owner": owner, "members": [asdict(member) for member in self.members]})
+        write_json_file(self.path, {"owner": owner, "members": [asdict(member) for member in self.members]})

@@ -1,7 +1,7 @@
-"""MiniStack, with more patience. Run as a script, by the Python that has MiniStack.
+"""Runs MiniStack with a longer timeout for JSONata. A script for the Python of .venv-aws.
 
-Like AWS it ends an expression of the state machine after a second. But it goes by the clock on the wall, and on a
-machine that stands still for as long (a laptop that slept, a crowded CI) that ends an execution for nothing.
+Like AWS, MiniStack ends a JSONata expression after one second. It measures wall-clock time, so a machine that was
+suspended or overloaded for a second would fail an execution.
 """
 
 import runpy
@@ -9,18 +9,18 @@ from typing import Any
 
 from jsonata.timebox import Timebox
 
-_TIMES = 60
+_FACTOR = 60
 
-_protect = Timebox.__init__
+_original_init = Timebox.__init__
 
 
-def patiently(
+def init_with_longer_timeout(
     box: Timebox, expression: Any, timeout: int | None = None, max_depth: int | None = None
 ) -> None:
     """Let an expression take 60 times as long as its `timeout`, in milliseconds."""
-    _protect(box, expression, timeout * _TIMES if timeout else timeout, max_depth)
+    _original_init(box, expression, timeout * _FACTOR if timeout else timeout, max_depth)
 
 
 if __name__ == "__main__":
-    Timebox.__init__ = patiently
+    Timebox.__init__ = init_with_longer_timeout
     runpy.run_module("ministack", run_name="__main__", alter_sys=True)

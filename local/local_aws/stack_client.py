@@ -1,4 +1,4 @@
-"""A deployed stack as its user sees it: the API, the state machine, the notifications, the records."""
+"""Client of a deployed stack: its API, state machine, notifications and execution records."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import httpx
 from boto3.dynamodb.types import TypeDeserializer
 
 from . import aws_resources
-from .stack_outputs import Outputs
+from .stack_outputs import StackOutputs
 from .waiting import retry_while, wait_for
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _BUSY_POLL_S = 0.3
-_ANSWER_S = 35.0  # API Gateway hangs up after 29
-_PATIENCE_S = 120.0  # a job of seconds, on a machine that has much else to do
+_ANSWER_S = 35.0  # API Gateway's own timeout is 29 s
+_PATIENCE_S = 120.0  # for jobs of seconds, on a busy machine
 
 
 class StackClient:
-    """Calls of one deployed stack. Safe to use from several threads; waits raise TimeoutError."""
+    """Client of one deployed stack. Thread-safe. Methods that wait raise TimeoutError."""
 
-    def __init__(self, outputs: Outputs) -> None:
-        """Nothing is connected before it is used."""
+    def __init__(self, outputs: StackOutputs) -> None:
+        """Connect to nothing yet."""
         self.outputs = outputs
-        # Loopback only: what proxies the user has set is of no interest.
+        # Everything is on loopback: no proxy of the user's applies.
         self.http = httpx.Client(timeout=_ANSWER_S, trust_env=False)
 
     def __enter__(self) -> Self:
@@ -65,37 +65,37 @@ class StackClient:
     # ---- The API ----
 
     def post(self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None) -> httpx.Response:
-        """The answer to a start; `body` is sent as JSON, or as it is when it is text."""
+        """Send a start and return the response. `body` is sent as JSON, or unchanged if it is text."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         headers["Content-Type"] = "application/json"
-        return self._ask("POST", f"/{chatbot_id}/async", headers, content=content)
+        return self._request("POST", f"/{chatbot_id}/async", headers, content=content)
 
     def get(self, execution_id: str) -> httpx.Response:
-        """The answer to a question where an execution stands."""
-        return self._ask("GET", f"/{execution_id}")
+        """Return the response with an execution's status document."""
+        return self._request("GET", f"/{execution_id}")
 
     def delete(self, execution_id: str) -> httpx.Response:
-        """The answer to a cancel."""
-        return self._ask("DELETE", f"/{execution_id}")
+        """Cancel an execution and return the response."""
+        return self._request("DELETE", f"/{execution_id}")
 
-    def browse(self, **query: str | int | None) -> httpx.Response:
-        """The answer to a question for a page of executions: `status`, `limit`, `next`."""
+    def list_executions(self, **query: str | int | None) -> httpx.Response:
+        """Return the response with one page of executions. Query: `status`, `limit`, `next`."""
         params = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", "", params=params)
+        return self._request("GET", "", params=params)
 
     def submit(self, chatbot_id: str, input_data: Mapping[str, Any] | None = None, **request: Any) -> str:
-        """Start an execution through the API; its id. `request` is the rest of the body: `metadata=…`."""
+        """Start an execution through the API and return its id. `request` is the rest of the body: `metadata=…`."""
         key = request.pop("idempotency_key", None)
         answer = self.post(chatbot_id, {"input_data": dict(input_data or {}), **request}, idempotency_key=key)
         if answer.status_code != httpx.codes.ACCEPTED:
             raise AssertionError(f"start of {chatbot_id}: {answer.status_code} {answer.text}")
         return str(answer.json()["execution_id"])
 
-    def _ask(
+    def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **arguments: Any
     ) -> httpx.Response:
-        """The answer. The local AWS runs so many functions at once, and answers 429 to more: ask again."""
+        """Return the response. A 429 is retried: the local AWS limits how many functions run concurrently."""
         url = f"{self.outputs.api_url}/v1/executions{path}"
         with_key = {"x-api-key": self.outputs.api_key, **(headers or {})}
         return retry_while(
@@ -108,7 +108,7 @@ class StackClient:
     # ---- The state machine ----
 
     def start_execution(self, request: Mapping[str, Any], *, name: str | None = None) -> str:
-        """Start the state machine itself, as EventBridge or a parent would; the execution's ARN."""
+        """Start the state machine, as EventBridge or a parent does, and return the execution's ARN."""
         machine = self.outputs.state_machine_arn
         named = {"name": name} if name else {}
         started = self.stepfunctions.start_execution(
@@ -117,9 +117,9 @@ class StackClient:
         return started["executionArn"]
 
     def execution_arn(self, execution_id: str) -> str | None:
-        """The ARN of the execution that the API started for this id, or None while there is none.
+        """Return the ARN of the execution that the API started for this id; None while there is none.
 
-        Its name is the id and the time of acceptance.
+        Its name begins with the id.
         """
         pages = self.stepfunctions.get_paginator("list_executions").paginate(
             stateMachineArn=self.outputs.state_machine_arn
@@ -130,7 +130,7 @@ class StackClient:
     def wait_for_end(
         self, execution_arn: str, timeout_s: float = _PATIENCE_S
     ) -> "DescribeExecutionOutputTypeDef":
-        """The description of an execution that has ended, well or not."""
+        """Wait until an execution has ended and return its description."""
 
         def ended() -> "DescribeExecutionOutputTypeDef | None":
             run = self.stepfunctions.describe_execution(executionArn=execution_arn)
@@ -141,31 +141,30 @@ class StackClient:
         )
 
     def history(self, execution_arn: str) -> "list[HistoryEventTypeDef]":
-        """All events of an execution, first to last."""
+        """Return all events of an execution, oldest first."""
         pages = self.stepfunctions.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
         return [event for page in pages for event in page["events"]]
 
     def states(self, execution_arn: str) -> list[str]:
-        """The names of the states an execution has entered, in order."""
+        """Return the names of the states that an execution has entered, in order."""
         details = (event.get("stateEnteredEventDetails") for event in self.history(execution_arn))
         return [entered["name"] for entered in details if entered]
 
     # ---- Notifications and records ----
 
     def peek(self, execution_id: str) -> list[dict[str, Any]]:
-        """Every notification of an execution that waits in the results queue, oldest first; none is taken."""
-        return [notification(body) for body in self.bodies(execution_id)]
+        """Return the notifications of an execution in the results queue, oldest first, and leave them there."""
+        return [notification(body) for body in self.notification_bodies(execution_id)]
 
-    def bodies(self, execution_id: str) -> list[str]:
-        """The same as they were received, to the byte."""
+    def notification_bodies(self, execution_id: str) -> list[str]:
+        """Return the message bodies of these notifications, unchanged."""
         bodies = (str(message["Body"]) for message in self.messages())
         return [body for body in bodies if execution_id_of(notification(body)) == execution_id]
 
     def messages(self) -> list[dict[str, Any]]:
-        """Every message that waits in the results queue, with `Body` and `MessageAttributes`.
+        """Return every message in the results queue, with `Body` and `MessageAttributes`.
 
-        MiniStack's own window into the queue: tests that run at the same time can't hide messages from
-        each other.
+        Read through MiniStack's own API, so concurrent tests do not hide messages from each other.
         """
         answer = self.http.get(
             f"{self.outputs.endpoint_url}/_ministack/sqs/messages",
@@ -176,7 +175,7 @@ class StackClient:
         return [message for queue in queues for message in queue]
 
     def wait_for_status(self, execution_id: str, status: str, timeout_s: float = _PATIENCE_S) -> None:
-        """Return once the API shows that status."""
+        """Wait until the API returns that status."""
         wait_for(
             lambda: self.get(execution_id).json().get("status") == status,
             timeout_s=timeout_s,
@@ -185,7 +184,7 @@ class StackClient:
         )
 
     def wait_for_notification(self, execution_id: str, timeout_s: float = _PATIENCE_S) -> dict[str, Any]:
-        """The first notification of an execution."""
+        """Wait for the first notification of an execution and return it."""
         found = wait_for(
             lambda: self.peek(execution_id),
             timeout_s=timeout_s,
@@ -195,7 +194,7 @@ class StackClient:
         return found[0]
 
     def item(self, execution_id: str) -> dict[str, Any] | None:
-        """The record of an execution, numbers as Decimal; None where there is none."""
+        """Return the record of an execution, numbers as Decimal; None where there is none."""
         answer = self.dynamodb.get_item(
             TableName=self.outputs.table_name, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
         )
@@ -205,14 +204,14 @@ class StackClient:
     # ---- The simulated Waterflai ----
 
     def waterflai(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Answer of the simulator's control API: `requests`, `executions`; with a body: `speed`, `reset`."""
+        """Return the simulator's control API response: `requests`, `executions`; with a body: `speed`, `reset`."""
         url = f"{self.outputs.waterflai_base_url}/_control/{path}"
         answer = self.http.get(url) if body is None else self.http.post(url, json=dict(body))
         return answer.raise_for_status().json()
 
 
 def notification(body: str) -> dict[str, Any]:
-    """The event in a queue message, whether the subscription delivers it raw or in SNS's envelope."""
+    """Return the CloudEvent in a queue message, delivered raw or in SNS's envelope."""
     document: dict[str, Any] = json.loads(body)
     if document.get("Type") == "Notification":
         document = json.loads(document["Message"])
@@ -220,6 +219,6 @@ def notification(body: str) -> dict[str, Any]:
 
 
 def execution_id_of(event: Mapping[str, Any]) -> str | None:
-    """The execution that a notification is about."""
+    """Return the execution id of a notification; None if it has none."""
     data = event.get("data")
     return data.get("execution_id") if isinstance(data, dict) else None

@@ -1,15 +1,15 @@
-"""Where the deployed stack answers: `outputs.json`, for the tests and for the user's scripts."""
+"""Addresses and names of a deployed stack: `outputs.json`, for tests and the user's scripts."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from .files import read_document, write_document
+from .files import read_json_file, write_json_file
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
-    """One deployed stack."""
+class StackOutputs:
+    """Addresses and names of one deployed stack, with the key of its API."""
 
     endpoint_url: str
     region: str
@@ -23,8 +23,8 @@ class Outputs:
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """The outputs in this file; None where it is missing, broken or from another version."""
-        document = read_document(path)
+        """Return the outputs in this file; None if it is missing, invalid or from another version."""
+        document = read_json_file(path)
         try:
             return cls(**{field.name: str(document[field.name]) for field in fields(cls)})
         except KeyError:
@@ -32,4 +32,4 @@ class Outputs:
 
     def save(self, path: Path) -> None:
         """Write them where `load` finds them."""
-        write_document(path, asdict(self))
+        write_json_file(path, asdict(self))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.local_aws.deployment import LocalStack
+from local.local_aws.deployment import LocalDeployment
 from local.local_aws.environment import ROOT
 from local.local_aws.process_group import ProcessGroup
 
@@ -19,11 +19,11 @@ UP = """
 import os, sys
 from pathlib import Path
 from local.local_aws import environment, interrupts
-from local.local_aws.deployment import LocalStack
+from local.local_aws.deployment import LocalDeployment
 interrupts.install()
 environment.isolate(os.environ)
 try:
-    LocalStack(Path(sys.argv[1])).up()
+    LocalDeployment(Path(sys.argv[1])).up()
 except KeyboardInterrupt:
     sys.exit(interrupts.EXIT_CODE)
 """
@@ -49,7 +49,7 @@ def test_a_killed_runner_leaves_a_stack_that_down_finds(tmp_path: Path) -> None:
         group = wait_for(home, "sam deploy", runner)
         os.kill(runner.pid, signal.SIGKILL)
     assert [member.name for member in group.members if member.is_alive()]
-    assert LocalStack(home).down()
+    assert LocalDeployment(home).down()
     assert not [member.name for member in group.members if member.is_alive()]
 
 

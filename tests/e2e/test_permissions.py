@@ -44,7 +44,7 @@ def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
     for execution_id, status in expected.items():
         strict.wait_for_status(execution_id, status)
     assert strict.get(large).json()["final_output_url"]
-    listed = strict.browse(limit=100).json()["executions"]
+    listed = strict.list_executions(limit=100).json()["executions"]
     assert set(expected) <= {entry["execution_id"] for entry in listed}
 
 

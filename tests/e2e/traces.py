@@ -87,7 +87,7 @@ def _definitions(stack: StackClient) -> Iterator[Trace]:
 def _answers(stack: StackClient) -> Iterator[Trace]:
     cursor = None
     while True:
-        page = stack.browse(limit=100, next=cursor).json()
+        page = stack.list_executions(limit=100, next=cursor).json()
         for entry in page["executions"]:
             answer = stack.get(entry["execution_id"])
             yield "answer of the API", _text([entry, answer.text, dict(answer.headers)])

@@ -29,11 +29,11 @@ def conditions_of(method: Any) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & CONDITIONS
 
 
-def test_the_picture_is_that_of_the_state_machine() -> None:
-    assert state_machine_diagram.redrawn(DOCUMENT, definition()) == DOCUMENT, "run `make diagram`"
+def test_the_diagram_is_that_of_the_state_machine() -> None:
+    assert state_machine_diagram.update_document(DOCUMENT, definition()) == DOCUMENT, "run `make diagram`"
 
 
-def test_a_picture_shows_every_state_and_every_way_on() -> None:
+def test_the_diagram_shows_every_state_and_every_transition() -> None:
     drawn = state_machine_diagram.mermaid(definition())
     states = definition()["States"]
     assert all(f'"{name}"' in drawn for name in states)
@@ -44,15 +44,15 @@ def test_a_picture_shows_every_state_and_every_way_on() -> None:
     assert drawn.count("->") == ways + 1  # and the way in
 
 
-def test_a_way_that_is_added_makes_the_picture_stale() -> None:
+def test_an_added_transition_changes_the_diagram() -> None:
     changed = definition()
     changed["States"]["Poll"]["Catch"].append({"ErrorEquals": ["States.ALL"], "Next": "Wait"})
-    assert state_machine_diagram.redrawn(DOCUMENT, changed) != DOCUMENT
+    assert state_machine_diagram.update_document(DOCUMENT, changed) != DOCUMENT
 
 
-def test_a_document_without_a_place_for_the_picture_is_not_written() -> None:
-    with pytest.raises(ValueError, match="no place"):
-        state_machine_diagram.redrawn("# Architecture", definition())
+def test_a_document_without_the_comments_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks the comments"):
+        state_machine_diagram.update_document("# Architecture", definition())
 
 
 def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:

@@ -21,14 +21,14 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.local_aws import environment, interrupts
-from local.local_aws.aws_resources import reachable_api_url
+from local.local_aws.aws_resources import local_api_url
 from local.local_aws.definition import write_for_local_aws
-from local.local_aws.errors import RunnerError
+from local.local_aws.errors import CommandError
 from local.local_aws.files import locked
 from local.local_aws.processes import end_processes, start_process
 from local.local_aws.sam import desk, override
 from local.local_aws.stack_client import execution_id_of, notification
-from local.terminal import Screen
+from local.terminal import Terminal
 from tests.smoke.stack_deletion import DELETE_S, STOP_S, Teardown, code_of, is_missing
 from waterhook_cli import target
 from waterhook_cli.api import Api
@@ -57,11 +57,11 @@ class Wish:
 class Smoke:
     """One deployment under a name of its own, from its creation to its deletion."""
 
-    def __init__(self, account: target.Account, wish: Wish, screen: Screen) -> None:
+    def __init__(self, account: target.Account, wish: Wish, terminal: Terminal) -> None:
         """Touch nothing yet."""
         self._account = account
         self._wish = wish
-        self._screen = screen
+        self._terminal = terminal
         self._name = f"{_PREFIX}{uuid.uuid4().hex[:8]}"
         self._secret_name = _secret_of(self._name)
         self._running: tuple[Api, str] | None = None
@@ -69,20 +69,22 @@ class Smoke:
     def run(self, secret_arn: str | None, api_key: str | None) -> dict[str, Any]:
         """Return the notification of a COMPLETED execution.
 
-        All that was created is deleted again, whatever happens, unless it is to be kept. Raises RunnerError where
+        All that was created is deleted again, whatever happens, unless it is to be kept. Raises CommandError where
         the execution did not complete, or where something could not be deleted.
         """
         self._require_quota()
         # Also for the case that this process is killed.
-        self._screen.line(f"Stack {self._name}; to delete what is left of it: {_again(self._name)}")
+        self._terminal.print_line(f"Stack {self._name}; to delete what is left of it: {_again(self._name)}")
         with ExitStack() as workshop:
             # Two runs at the same time would share its build folder.
             workshop.enter_context(locked(WORKSHOP / "lock"))
-            with self._screen.step("Build (sam build)"):
+            with self._terminal.step("Build (sam build)"):
                 self._sam("build", "--template-file", str(environment.ROOT / "template.yaml"))
             try:
                 secret = secret_arn or self._create_secret(api_key)
-                with self._screen.step(f"Deploy {self._name} (sam deploy), at most {DEPLOY_S / 60:.0f} min"):
+                with self._terminal.step(
+                    f"Deploy {self._name} (sam deploy), at most {DEPLOY_S / 60:.0f} min"
+                ):
                     self._deploy(secret)
                 workshop.close()
                 event = self._one_execution(self._found())
@@ -91,7 +93,7 @@ class Smoke:
                 self._end(own_secret=not secret_arn, failed=True)
                 raise
         if left := self._end(own_secret=not secret_arn):
-            raise RunnerError(left)
+            raise CommandError(left)
         return event
 
     def _end(self, *, own_secret: bool, failed: bool = False) -> str:
@@ -100,20 +102,20 @@ class Smoke:
         Ctrl-C has no effect meanwhile.
         """
         interrupts.ignore()
-        teardown = Teardown(self._account, self._screen.line)
+        teardown = Teardown(self._account, self._terminal.print_line)
         if failed:
             with teardown.step("read the events of the stack"):
                 self._show_failures(teardown)
         if self._wish.keep:
-            self._screen.line(f"{self._name} is kept. To delete it: {_again(self._name)}")
+            self._terminal.print_line(f"{self._name} is kept. To delete it: {_again(self._name)}")
             return ""
         if self._running:
             api, execution_id = self._running
             with teardown.step(f"cancel execution {execution_id}, whose job may still run"):
                 api.cancel(execution_id)
-        left = clean_up(teardown, self._screen, self._name, self._secret_name if own_secret else None)
+        left = clean_up(teardown, self._terminal, self._name, self._secret_name if own_secret else None)
         if left and failed:
-            self._screen.line(left)
+            self._terminal.print_line(left)
         return left
 
     def _show_failures(self, teardown: Teardown) -> None:
@@ -124,20 +126,20 @@ class Smoke:
                 return  # it was never created
             raise
         for failure in failures:
-            self._screen.line(f"  {failure}")
+            self._terminal.print_line(f"  {failure}")
 
     def _require_quota(self) -> None:
-        """Print Lambda's quota. Raises RunnerError if FollowConcurrency does not fit: the deployment would fail."""
+        """Print Lambda's quota. Raises CommandError if FollowConcurrency does not fit: the deployment would fail."""
         given = self._wish.parameters.get("FollowConcurrency", "0")
         if not given.isdecimal():
-            raise RunnerError(f"FollowConcurrency={given}: expected a whole number")
+            raise CommandError(f"FollowConcurrency={given}: expected a whole number")
         wanted = int(given)
         try:
             limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
         except ClientError as error:
             if not denied(error):
                 raise
-            self._screen.line(
+            self._terminal.print_line(
                 "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The deployment fails "
                 f"if fewer than {MIN_UNRESERVED + wanted} concurrent executions are unreserved."
                 if wanted
@@ -145,10 +147,12 @@ class Smoke:
             )
             return
         quota, unreserved = limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"]
-        self._screen.line(f"Lambda: {quota} concurrent executions in this region, {unreserved} unreserved")
+        self._terminal.print_line(
+            f"Lambda: {quota} concurrent executions in this region, {unreserved} unreserved"
+        )
         possible = reservable(unreserved)
         if wanted > possible and not _local_endpoint(self._account):
-            raise RunnerError(
+            raise CommandError(
                 f"FollowConcurrency={wanted} does not fit: of {unreserved} unreserved concurrent executions, Lambda "
                 f"keeps {MIN_UNRESERVED}, so {possible} can be reserved. Leave FollowConcurrency out, or request a "
                 f"higher quota: {quota_request(quota, unreserved, wanted)}"
@@ -184,22 +188,22 @@ class Smoke:
         answer = self._account.client("cloudformation").describe_stacks(StackName=self._name)
         stack = target.Stack.described(self._account, answer["Stacks"][0])
         if endpoint_url := _local_endpoint(self._account):
-            stack = replace(stack, local={"api_url": reachable_api_url(endpoint_url, stack.output("ApiUrl"))})
+            stack = replace(stack, local={"api_url": local_api_url(endpoint_url, stack.output("ApiUrl"))})
         return stack
 
     def _one_execution(self, stack: target.Stack) -> dict[str, Any]:
         """Return what a subscriber is told of one execution, started through the API with our own credentials."""
         request = {"input_data": dict(self._wish.input_data), "metadata": {"smoke": self._name}}
-        with self._screen.step(f"Run {self._wish.chatbot}, at most {LIMIT_S / 60:.0f} min"):
+        with self._terminal.step(f"Run {self._wish.chatbot}, at most {LIMIT_S / 60:.0f} min"):
             api = Api.of(stack)
             execution_id = str(api.submit(self._wish.chatbot, request, None).fields["execution_id"])
             self._running = api, execution_id
             event = self._notification(stack, execution_id)
             self._running = None
-        self._screen.document(event)
+        self._terminal.print_json(event)
         status = event.get("data", {}).get("status")
         if status != "COMPLETED":
-            raise RunnerError(f"The execution ended {status}: {event['data'].get('error')}")
+            raise CommandError(f"The execution ended {status}: {event['data'].get('error')}")
         return event
 
     def _notification(self, stack: target.Stack, execution_id: str) -> dict[str, Any]:
@@ -212,10 +216,10 @@ class Smoke:
                 event = notification(message["Body"])
                 if execution_id_of(event) == execution_id:
                     return event
-        raise RunnerError(f"No notification of {execution_id} after {LIMIT_S:.0f} s")
+        raise CommandError(f"No notification of {execution_id} after {LIMIT_S:.0f} s")
 
     def _sam(self, command: str, *words: str) -> None:
-        """Run the SAM CLI as a user would. Raises RunnerError with the end of its log."""
+        """Run the SAM CLI as a user would. Raises CommandError with the end of its log."""
         (config, temporary), log = desk(WORKSHOP), WORKSHOP / f"{command}.log"
         folders = ["--cached", "--cache-dir", str(WORKSHOP / "cache"), "--build-dir", str(WORKSHOP / "build")]
         build = folders if command == "build" else []
@@ -226,17 +230,17 @@ class Smoke:
         try:
             code = child.wait(DEPLOY_S)
         except TimeoutError as error:
-            raise RunnerError(f"{error}\n{child.log_tail()}") from None
+            raise CommandError(f"{error}\n{child.log_tail()}") from None
         finally:
             end_processes([child.identity])
         if code:
-            raise RunnerError(f"sam {command} failed:\n{child.log_tail()}")
+            raise CommandError(f"sam {command} failed:\n{child.log_tail()}")
 
 
-def clean_up(teardown: Teardown, screen: Screen, stack: str, secret: str | None) -> str:
+def clean_up(teardown: Teardown, terminal: Terminal, stack: str, secret: str | None) -> str:
     """Delete a stack with all that it retains, and a secret; return what could not be done, empty where all was."""
     longest = (STOP_S + 2 * DELETE_S) / 60
-    with screen.step(f"Delete everything, at most {longest:.0f} min (Ctrl-C has no effect)"):
+    with terminal.step(f"Delete everything, at most {longest:.0f} min (Ctrl-C has no effect)"):
         teardown.delete(stack)
         if secret:
             with teardown.step(f"delete secret {secret}"):
@@ -247,11 +251,11 @@ def clean_up(teardown: Teardown, screen: Screen, stack: str, secret: str | None)
     return "\n  ".join(faults) + f"\nTo clean up again: {_again(teardown.stack or stack)}"
 
 
-def _clean_up_again(account: target.Account, screen: Screen, stack: str) -> None:
-    """Delete what an earlier run has left. Raises RunnerError where something could not be deleted."""
+def _clean_up_again(account: target.Account, terminal: Terminal, stack: str) -> None:
+    """Delete what an earlier run has left. Raises CommandError where something could not be deleted."""
     interrupts.ignore()
-    if left := clean_up(Teardown(account, screen.line), screen, stack, _secret_of(stack)):
-        raise RunnerError(left)
+    if left := clean_up(Teardown(account, terminal.print_line), terminal, stack, _secret_of(stack)):
+        raise CommandError(left)
 
 
 def _delete_secret(account: target.Account, name: str) -> None:
@@ -280,17 +284,17 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.write("Waterflai's key: --secret-arn ARN, or WATERFLAI_API_KEY in the environment\n")
         return 1
     interrupts.install()
-    screen = Screen()
+    terminal = Terminal()
     try:
         account = _account()
         who = account.client("sts").get_caller_identity()
-        screen.line(f"Account {who['Account']}, {account.session.region_name}, as {who['Arn']}")
+        terminal.print_line(f"Account {who['Account']}, {account.session.region_name}, as {who['Arn']}")
         if wanted.clean_up:
-            _clean_up_again(account, screen, wanted.clean_up)
+            _clean_up_again(account, terminal, wanted.clean_up)
             return 0
         wish = Wish(wanted.base_url, wanted.chatbot, wanted.input, dict(wanted.parameter), keep=wanted.keep)
-        Smoke(account, wish, screen).run(wanted.secret_arn, api_key)
-    except (RunnerError, Problem, BotoCoreError, ClientError, ValueError) as error:
+        Smoke(account, wish, terminal).run(wanted.secret_arn, api_key)
+    except (CommandError, Problem, BotoCoreError, ClientError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -298,7 +302,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "\nInterrupted; what was deployed has been deleted, unless a line above says otherwise.\n"
         )
         return interrupts.EXIT_CODE
-    screen.line("One execution, one notification, nothing left.")
+    terminal.print_line("One execution, one notification, nothing left.")
     return 0
 
 
@@ -311,7 +315,7 @@ def _local_endpoint(account: target.Account) -> str | None:
 def _account() -> target.Account:
     session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
     if not session.region_name:
-        raise RunnerError("No region: set AWS_REGION, or one in the profile that AWS_PROFILE names")
+        raise CommandError("No region: set AWS_REGION, or one in the profile that AWS_PROFILE names")
     return target.Account(session)
 
 

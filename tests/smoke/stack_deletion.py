@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from local.local_aws.errors import RunnerError
+from local.local_aws.errors import CommandError
 from waterhook_cli import target
 
 # The longest that each wait may take, in seconds. CloudFormation itself gives up on a resource sooner.
@@ -133,12 +133,12 @@ class Teardown:
     def _stop_executions(self, machine: str) -> None:
         """Stop all executions of a state machine. It is not deleted before they have ended, and a Wait takes hours.
 
-        Raises RunnerError if some still run after STOP_S.
+        Raises CommandError if some still run after STOP_S.
         """
         states, ends_at, stopped = self.account.client("stepfunctions"), self.clock() + STOP_S, set[str]()
         while running := self._running(states, machine):
             if self.clock() >= ends_at:
-                raise RunnerError(f"{len(running)} executions still run after {STOP_S:.0f} s")
+                raise CommandError(f"{len(running)} executions still run after {STOP_S:.0f} s")
             for arn in running:
                 if self._stopped(states, arn):
                     stopped.add(arn)
@@ -174,7 +174,7 @@ class Teardown:
         return True
 
     def _delete_stack(self, stack: str) -> None:
-        """Delete a stack; a deletion that fails is repeated once. Raises RunnerError where it stays."""
+        """Delete a stack; a deletion that fails is repeated once. Raises CommandError where it stays."""
         status = ""
         for _ in range(_DELETIONS):
             self.account.client("cloudformation").delete_stack(StackName=stack)
@@ -184,10 +184,10 @@ class Teardown:
             with self.step(f"read the events of {stack}"):
                 for failure in self.failures(stack, deleting=True):
                     self.line(f"  {failure}")
-        raise RunnerError(f"its status is {status}")
+        raise CommandError(f"its status is {status}")
 
     def _settled(self, stack: str) -> str:
-        """Return the status in which a deletion ended. Raises RunnerError if it has not after DELETE_S."""
+        """Return the status in which a deletion ended. Raises CommandError if it has not after DELETE_S."""
         ends_at, unreadable, status = self.clock() + DELETE_S, 0, "unknown"
         while self.clock() < ends_at:
             try:
@@ -200,7 +200,7 @@ class Teardown:
             if status in {"DELETE_COMPLETE", "DELETE_FAILED"}:
                 return status
             self.pause(_POLL_S)
-        raise RunnerError(f"its status is {status} after {DELETE_S:.0f} s")
+        raise CommandError(f"its status is {status} after {DELETE_S:.0f} s")
 
     def _status(self, stack: str) -> str:
         try:
@@ -237,7 +237,7 @@ class Teardown:
                         raise
 
     def _remove_bucket(self, name: str) -> None:
-        """Delete a bucket with its objects. Raises RunnerError where S3 refuses to delete one."""
+        """Delete a bucket with its objects. Raises CommandError where S3 refuses to delete one."""
         s3 = self.account.client("s3")
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
             listed = [
@@ -248,7 +248,7 @@ class Teardown:
                 continue
             answer = s3.delete_objects(Bucket=name, Delete={"Objects": listed, "Quiet": True})
             if errors := answer.get("Errors"):
-                raise RunnerError(
+                raise CommandError(
                     f"{len(errors)} objects: {errors[0].get('Code')}: {errors[0].get('Message')}"
                 )
         s3.delete_bucket(Bucket=name)

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from local.local_aws import environment
-from local.local_aws.deployment import HOME, LocalStack
-from local.local_aws.errors import RunnerError
+from local.local_aws.deployment import STATE_DIR, LocalDeployment
+from local.local_aws.errors import CommandError
 from local.local_aws.interrupts import pause
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient, execution_id_of, notification
 from local.local_aws.waiting import retry_while
 from local.simulator.chatbots import CHATBOTS
-from local.terminal import Screen
+from local.terminal import Terminal
 from waterhook.models import epoch
 
 if TYPE_CHECKING:
@@ -189,16 +189,16 @@ class Request:
 class Soak:
     """Sends the requests, waits for the last execution's end, and accounts for each."""
 
-    def __init__(self, client: StackClient, requests: Sequence[Request], screen: Screen) -> None:
+    def __init__(self, client: StackClient, requests: Sequence[Request], terminal: Terminal) -> None:
         """Nothing is sent yet."""
         self._client = client
         self._requests = requests
-        self._screen = screen
+        self._terminal = terminal
 
     def run(self) -> list[str]:
         """Everything that is not as it should be; the figures are printed."""
         began = time.monotonic()
-        with self._screen.busy("Sending"), ThreadPoolExecutor(SENDERS) as pool:
+        with self._terminal.spinner("Sending"), ThreadPoolExecutor(SENDERS) as pool:
             ids = dict(
                 zip(
                     (request.key for request in self._requests),
@@ -206,13 +206,13 @@ class Soak:
                     strict=True,
                 )
             )
-        self._screen.line(
+        self._terminal.print_line(
             f"{len(ids)} requests accepted in {time.monotonic() - began:.1f} s, each sent twice"
         )
-        with self._screen.busy("Waiting for the last"):
+        with self._terminal.spinner("Waiting for the last"):
             runs, most = self._wait_for_all(began)
         ended_s = time.monotonic() - began
-        self._screen.line(f"all ended after {ended_s:.1f} s, at most {most} running at once")
+        self._terminal.print_line(f"all ended after {ended_s:.1f} s, at most {most} running at once")
         pause(_ON_ITS_WAY_S)
         return list(self._account(ids, runs))
 
@@ -228,7 +228,7 @@ class Soak:
             interval_s=0.5,
         )
         if answer.status_code != httpx.codes.ACCEPTED:
-            raise RunnerError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
+            raise CommandError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
         return str(answer.json()["execution_id"])
 
     def _wait_for_all(self, began: float) -> "tuple[list[ExecutionListItemTypeDef], int]":
@@ -296,9 +296,9 @@ class Soak:
     def _print(self, outcomes: Counter[str], events: Mapping[str, list[Any]], starts: Sequence[Any]) -> None:
         asked = self._client.waterflai("requests")["asked"]
         notifications = [event["id"] for told in events.values() for event in told]
-        self._screen.line("outcomes       " + _counts(outcomes))
-        self._screen.line(f"notifications  {len(notifications)}, {len(set(notifications))} distinct")
-        self._screen.line(
+        self._terminal.print_line("outcomes       " + _counts(outcomes))
+        self._terminal.print_line(f"notifications  {len(notifications)}, {len(set(notifications))} distinct")
+        self._terminal.print_line(
             f"asked          {_counts(asked)} ({sum(bool(s['execution_id']) for s in starts)} jobs)"
         )
 
@@ -337,26 +337,28 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--polling", action="store_true", help="without following the event streams")
     arguments = parser.parse_args(words)
     environment.isolate(os.environ)
-    screen = Screen()
+    terminal = Terminal()
     parameters = {"FollowConcurrency": "0"} if arguments.polling else {}
     requests = Request.all(arguments.executions, arguments.seed)
     way = "polled" if arguments.polling else "followed"
-    screen.line(f"{len(requests)} executions, {way}, seed {arguments.seed}")
+    terminal.print_line(f"{len(requests)} executions, {way}, seed {arguments.seed}")
     try:
         with (
-            LocalStack(_home(), parameters=parameters, screen=screen) as outputs,
+            LocalDeployment(_home(), parameters=parameters, terminal=terminal) as outputs,
             StackClient(outputs) as client,
         ):
-            problems = Soak(client, requests, screen).run()
-    except RunnerError as error:
+            problems = Soak(client, requests, terminal).run()
+    except CommandError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     for problem in problems:
-        screen.line(problem, "red")
-    screen.line("Not all is accounted for." if problems else "Every execution is accounted for.", "bold")
+        terminal.print_line(problem, "red")
+    terminal.print_line(
+        "Not all is accounted for." if problems else "Every execution is accounted for.", "bold"
+    )
     return 1 if problems else 0
 
 
 def _home() -> Path:
     """A place of its own: `make up`'s stack is left alone."""
-    return HOME / "soak"
+    return STATE_DIR / "soak"

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from local.local_aws import environment
-from local.local_aws.errors import RunnerError
-from local.local_aws.files import write_document
-from local.local_aws.servers import Upstream
+from local.local_aws.errors import CommandError
+from local.local_aws.files import write_json_file
+from local.local_aws.servers import WaterflaiEndpoint
 from local.local_aws.stack_client import execution_id_of, notification
-from local.local_aws.stack_outputs import Outputs
-from local.terminal import WIDTH, Screen
+from local.local_aws.stack_outputs import StackOutputs
+from local.terminal import WIDTH, Terminal
 
-OUTPUTS = Outputs(
+OUTPUTS = StackOutputs(
     endpoint_url="http://127.0.0.1:4566",
     region="us-east-1",
     api_url="http://127.0.0.1:4566/_aws/execute-api/abc/live",
@@ -30,14 +30,14 @@ OUTPUTS = Outputs(
 def test_outputs_are_read_as_they_were_written_and_by_their_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "outputs.json"
     OUTPUTS.save(path)
-    assert Outputs.load(path) == OUTPUTS
+    assert StackOutputs.load(path) == OUTPUTS
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["outputs.json"]
 
 
 def test_outputs_of_another_version_are_none(tmp_path: Path) -> None:
-    write_document(tmp_path / "outputs.json", {"api_url": "http://127.0.0.1"})
-    assert Outputs.load(tmp_path / "outputs.json") is None
+    write_json_file(tmp_path / "outputs.json", {"api_url": "http://127.0.0.1"})
+    assert StackOutputs.load(tmp_path / "outputs.json") is None
 
 
 def test_no_account_of_the_users_is_in_reach() -> None:
@@ -80,12 +80,12 @@ def test_tools_keep_the_users_environment_less_what_leads_elsewhere(monkeypatch:
 
 def test_another_waterflai_needs_its_address_and_its_key() -> None:
     both = {"WATERFLAI_BASE_URL": "https://api.example/", "WATERFLAI_API_KEY": "k"}
-    assert Upstream.from_env(both) == Upstream("https://api.example", "k")
-    assert Upstream.from_env({}) is None
-    with pytest.raises(RunnerError, match="WATERFLAI_API_KEY is not set"):
-        Upstream.from_env({"WATERFLAI_BASE_URL": "https://api.example"})
-    with pytest.raises(RunnerError, match="WATERFLAI_BASE_URL is not set"):
-        Upstream.from_env({"WATERFLAI_API_KEY": "k"})
+    assert WaterflaiEndpoint.from_env(both) == WaterflaiEndpoint("https://api.example", "k")
+    assert WaterflaiEndpoint.from_env({}) is None
+    with pytest.raises(CommandError, match="WATERFLAI_API_KEY is not set"):
+        WaterflaiEndpoint.from_env({"WATERFLAI_BASE_URL": "https://api.example"})
+    with pytest.raises(CommandError, match="WATERFLAI_BASE_URL is not set"):
+        WaterflaiEndpoint.from_env({"WATERFLAI_API_KEY": "k"})
 
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "in SNS's envelope"])
@@ -102,7 +102,7 @@ def test_a_message_of_somebody_else_is_nobodys_notification() -> None:
 
 
 def test_a_document_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen().document({"final_output": "word " * 40, "[red]": "no markup"})
+    Terminal().print_json({"final_output": "word " * 40, "[red]": "no markup"})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) == WIDTH
     assert "…" in lines[1]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from local.local_aws import processes
-from local.local_aws.deployment import LocalStack
+from local.local_aws.deployment import LocalDeployment
 from local.local_aws.environment import ROOT
-from local.local_aws.errors import RunnerError
+from local.local_aws.errors import CommandError
 from local.local_aws.files import locked
 from local.local_aws.process_group import ProcessGroup
 from local.local_aws.processes import ChildProcess, ProcessIdentity, end_processes
@@ -125,14 +125,14 @@ def test_a_process_is_in_the_group_s_file_until_it_is_ended(start: Start, tmp_pa
 def test_a_failed_command_is_reported_with_the_end_of_its_log(start: Start, tmp_path: Path) -> None:
     group = ProcessGroup(tmp_path / "state.json")
     child = group.launch(lambda: start("raise SystemExit('no such bucket')"))
-    with pytest.raises(RunnerError, match="fake failed\nno such bucket"):
+    with pytest.raises(CommandError, match="fake failed\nno such bucket"):
         group.wait_for_exit(child, timeout_s=20)
 
 
 def test_a_command_that_takes_too_long_is_reported(start: Start, tmp_path: Path) -> None:
     group = ProcessGroup(tmp_path / "state.json")
     child = group.launch(lambda: start(SLEEPER))
-    with pytest.raises(RunnerError, match="fake still runs after 0 s"):
+    with pytest.raises(CommandError, match="fake still runs after 0 s"):
         group.wait_for_exit(child, timeout_s=0.1)
     group.end()
 
@@ -142,18 +142,18 @@ def test_down_ends_what_a_killed_command_has_left_and_can_be_repeated(start: Sta
     (home / "tmp" / "ministack-lambda-start-x").mkdir(parents=True)
     (home / "outputs.json").write_text('{"half": ')
     left = ProcessGroup(home / "state.json").launch(lambda: start(PARENT))  # by a command that was killed
-    assert LocalStack(home).running() is None
-    assert LocalStack(home).down()
+    assert LocalDeployment(home).running() is None
+    assert LocalDeployment(home).down()
     assert not left.identity.is_alive()
     assert [path.name for path in home.iterdir()] == ["lock"]
-    assert not LocalStack(home).down()
+    assert not LocalDeployment(home).down()
 
 
 @pytest.mark.parametrize("text", ["", '{"members": [{"na', "[]", '{"members": [{"pid": 1}]}'])
 def test_an_unreadable_state_file_is_an_empty_group(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
     assert ProcessGroup.load(tmp_path / "state.json").members == []
-    assert not LocalStack(tmp_path).down()
+    assert not LocalDeployment(tmp_path).down()
 
 
 # What the command line does with signals, without what it starts.

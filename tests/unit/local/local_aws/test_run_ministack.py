@@ -20,7 +20,7 @@ def halting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_expression_outlasts_some_seconds_in_which_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Timebox, "__init__", run_ministack.patiently)
+    monkeypatch.setattr(Timebox, "__init__", run_ministack.init_with_longer_timeout)
     assert Jsonata.jsonata("1 + 1", timeout=A_SECOND_MS).evaluate(None) == 2
 
 
@@ -30,6 +30,6 @@ def test_without_it_the_expression_is_ended() -> None:
 
 
 def test_an_expression_without_an_end_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Timebox, "__init__", run_ministack.patiently)
+    monkeypatch.setattr(Timebox, "__init__", run_ministack.init_with_longer_timeout)
     with pytest.raises(JException, match="timeout"):
         Jsonata.jsonata("($f := function() { $f() }; $f())", timeout=A_SECOND_MS).evaluate(None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.local_aws.shell_environment import BIN, assignments, variable
+from local.local_aws.shell_environment import BIN, shell_lines, variable_name
 from tests.infra.template import ROOT
 from tests.unit.local.local_aws.test_local_aws import OUTPUTS
 
@@ -34,7 +34,7 @@ def test_a_shell_gets_the_stack_and_the_tools_from_a_folder_with_a_space(tmp_pat
         "AWS_CA_BUNDLE": "/ca.pem",
         "PYTHONPATH": "/elsewhere",
     }
-    text = "\n".join(assignments(OUTPUTS, NAMED, checkout / ".local", environ, tools))
+    text = "\n".join(shell_lines(OUTPUTS, NAMED, checkout / ".local", environ, tools))
     shown = "env; echo ---; aws s3 'a b'; sam build; waterhook list"
     done = subprocess.run(
         [shell, "-euc", f'eval "$TEXT"; {shown}'],
@@ -65,7 +65,7 @@ def test_a_shell_gets_the_stack_and_the_tools_from_a_folder_with_a_space(tmp_pat
 
 def test_a_shell_that_evaluates_it_again_gets_nothing_twice() -> None:
     environ = {"PATH": f"{BIN}{os.pathsep}/usr/bin", "NO_PROXY": "intranet.example,127.0.0.1,localhost"}
-    lines = list(assignments(OUTPUTS, NAMED, ROOT / ".local", environ))
+    lines = list(shell_lines(OUTPUTS, NAMED, ROOT / ".local", environ))
     assert not [line for line in lines if line.startswith("export PATH=")]
     assert "export NO_PROXY=intranet.example,127.0.0.1,localhost" in lines
 
@@ -74,7 +74,7 @@ def test_a_shell_that_evaluates_it_again_gets_nothing_twice() -> None:
     ("output", "name"), [("TopicArn", "TOPIC_ARN"), ("ApiKeyId", "API_KEY_ID"), ("BucketName", "BUCKET_NAME")]
 )
 def test_an_output_is_a_variable_of_its_name(output: str, name: str) -> None:
-    assert variable(output) == name
+    assert variable_name(output) == name
 
 
 def test_without_a_local_stack_nothing_is_printed_to_evaluate(tmp_path: Path) -> None:
