@@ -125,7 +125,7 @@ bench: setup ## Delay and cost of waiting, cold starts, the deployed stack again
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
 .PHONY: diagram
-diagram: .venv/.stamp ## Draw the state machine into docs/architecture.md again
+diagram: .venv/.stamp ## Write the diagram of the state machine into docs/architecture.md
 	@$(PY) -m local.state_machine_diagram
 
 # ---- The laptop ---------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ up: .venv/.stamp .venv-aws/.stamp ## Start the local AWS with the application in
 	@$(PY) -m local up $(ARGS)
 
 .PHONY: down
-down: .venv/.stamp ## Stop it; nothing stays behind
+down: .venv/.stamp ## Stop it with all its processes
 	@$(PY) -m local down
 
 .PHONY: env
@@ -143,11 +143,11 @@ env: .venv/.stamp .venv-awscli/.stamp ## eval "$(make -s env)": aws, sam and wat
 	@$(PY) -m local env
 
 .PHONY: demo
-demo: .venv/.stamp .venv-aws/.stamp ## One execution, shown (SCENARIO=failure, timeout, cancel or flaky: how it may go)
+demo: .venv/.stamp .venv-aws/.stamp ## Show one execution (SCENARIO=failure, timeout, cancel or flaky)
 	@$(PY) -m local demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
 .PHONY: soak
-soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)
+soak: setup ## 300 concurrent executions with random faults, each checked (ARGS="--seed 2")
 	@PYTHONPATH=layers/waterhook $(PY) -m tests.soak $(ARGS)
 
 # ---- An account of the user's (the command itself is local/bin/waterhook) --------------------------------------

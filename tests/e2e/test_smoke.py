@@ -14,7 +14,7 @@ import pytest
 from local.local_aws import aws_resources, environment
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
-from tests.smoke.stack_deletion import Teardown
+from tests.smoke.stack_deletion import StackDeletion
 from waterhook_cli import target
 
 pytestmark = pytest.mark.e2e
@@ -108,15 +108,15 @@ def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: 
     nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}
     stacks = aws.client("cloudformation")
     stack_id = stacks.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Inner": nested}}))
-    teardown = Teardown(aws, print)
+    deletion = StackDeletion(aws, print)
     ends_at = time.monotonic() + 30
-    while not (found := teardown.failures(stack_id["StackId"])) and time.monotonic() < ends_at:
+    while not (found := deletion.failed_events(stack_id["StackId"])) and time.monotonic() < ends_at:
         time.sleep(0.2)
-    teardown.delete(name)
+    deletion.delete(name)
     # The local AWS names no nested stack in its parent's events: its resources are read in tests/unit.
     (failure,) = found
     assert failure.startswith("Inner (AWS::CloudFormation::Stack) CREATE_FAILED: AWS::SSM::Parameter")
-    assert teardown.faults == []
+    assert deletion.errors == []
 
 
 def test_ctrl_c_while_an_execution_waits_leaves_nothing(stack: StackClient) -> None:

@@ -1,8 +1,8 @@
-"""`python -m tests.smoke`: deploy to the account of whoever runs it, run one execution, delete all of it again.
+"""`make smoke-aws`: deploy to the user's AWS account, run one execution, delete everything again.
 
-The one place where the project meets the real AWS. It needs credentials that may create the stack, and a Waterflai to
-ask; what it costs is one execution and a few minutes of what the stack holds. Only the SAM CLI's own bucket for code
-stays (its stack is aws-sam-cli-managed-default).
+The only part of the project that uses real AWS. It needs credentials that may create the stack, and a Waterflai. It
+costs one execution and a few minutes of the stack's resources. Only the SAM CLI's own bucket for code remains (its
+stack is aws-sam-cli-managed-default).
 """
 
 import argparse
@@ -29,14 +29,14 @@ from local.local_aws.processes import end_processes, start_process
 from local.local_aws.sam import desk, override
 from local.local_aws.stack_client import execution_id_of, notification
 from local.terminal import Terminal
-from tests.smoke.stack_deletion import DELETE_S, STOP_S, Teardown, code_of, is_missing
+from tests.smoke.stack_deletion import DELETE_S, STOP_S, StackDeletion, error_code, is_missing
 from waterhook_cli import target
 from waterhook_cli.api import Api
 from waterhook_cli.checks_stack import MIN_UNRESERVED, quota_request, reservable
 from waterhook_cli.errors import Problem, denied
 
-WORKSHOP = environment.ROOT / ".local" / "smoke"
-# Cold starts, a first TLS handshake, and whatever the chatbot itself takes.
+WORKDIR = environment.ROOT / ".local" / "smoke"
+# For cold starts, the first TLS handshake, and the chatbot itself.
 LIMIT_S = 900.0
 DEPLOY_S = 1800.0
 _SQS_WAIT_S = 5
@@ -44,8 +44,8 @@ _PREFIX = "waterhook-smoke-"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be run, and against which Waterflai."""
+class SmokeOptions:
+    """The chatbot to run, on which Waterflai, with which parameters of the template."""
 
     base_url: str
     chatbot: str
@@ -54,73 +54,77 @@ class Wish:
     keep: bool = False
 
 
-class Smoke:
-    """One deployment under a name of its own, from its creation to its deletion."""
+class SmokeTest:
+    """One deployment with a name of its own, from its creation to its deletion."""
 
-    def __init__(self, account: target.Account, wish: Wish, terminal: Terminal) -> None:
-        """Touch nothing yet."""
+    def __init__(self, account: target.Account, options: SmokeOptions, terminal: Terminal) -> None:
+        """Create nothing yet."""
         self._account = account
-        self._wish = wish
+        self._options = options
         self._terminal = terminal
         self._name = f"{_PREFIX}{uuid.uuid4().hex[:8]}"
-        self._secret_name = _secret_of(self._name)
+        self._secret_name = _secret_name_of(self._name)
         self._running: tuple[Api, str] | None = None
 
     def run(self, secret_arn: str | None, api_key: str | None) -> dict[str, Any]:
         """Return the notification of a COMPLETED execution.
 
-        All that was created is deleted again, whatever happens, unless it is to be kept. Raises CommandError where
-        the execution did not complete, or where something could not be deleted.
+        Everything created is deleted again, also after an error, unless `keep` is set. Raises CommandError if the
+        execution did not complete, or if something could not be deleted.
         """
         self._require_quota()
-        # Also for the case that this process is killed.
-        self._terminal.print_line(f"Stack {self._name}; to delete what is left of it: {_again(self._name)}")
-        with ExitStack() as workshop:
+        # Printed first, in case this process is killed.
+        self._terminal.print_line(
+            f"Stack {self._name}; to delete what is left of it: {_clean_up_command(self._name)}"
+        )
+        with ExitStack() as build_lock:
             # Two runs at the same time would share its build folder.
-            workshop.enter_context(locked(WORKSHOP / "lock"))
+            build_lock.enter_context(locked(WORKDIR / "lock"))
             with self._terminal.step("Build (sam build)"):
-                self._sam("build", "--template-file", str(environment.ROOT / "template.yaml"))
+                self._run_sam("build", "--template-file", str(environment.ROOT / "template.yaml"))
             try:
                 secret = secret_arn or self._create_secret(api_key)
                 with self._terminal.step(
                     f"Deploy {self._name} (sam deploy), at most {DEPLOY_S / 60:.0f} min"
                 ):
                     self._deploy(secret)
-                workshop.close()
-                event = self._one_execution(self._found())
+                build_lock.close()
+                event = self._run_execution(self._describe_stack())
             except BaseException:
-                workshop.close()
-                self._end(own_secret=not secret_arn, failed=True)
+                build_lock.close()
+                self._clean_up(own_secret=not secret_arn, failed=True)
                 raise
-        if left := self._end(own_secret=not secret_arn):
+        if left := self._clean_up(own_secret=not secret_arn):
             raise CommandError(left)
         return event
 
-    def _end(self, *, own_secret: bool, failed: bool = False) -> str:
-        """Delete everything; return what could not be done as one text, empty where all was.
+    def _clean_up(self, *, own_secret: bool, failed: bool = False) -> str:
+        """Delete everything. Return what could not be deleted as one text, empty if nothing is left.
 
         Ctrl-C has no effect meanwhile.
         """
         interrupts.ignore()
-        teardown = Teardown(self._account, self._terminal.print_line)
+        deletion = StackDeletion(self._account, self._terminal.print_line)
         if failed:
-            with teardown.step("read the events of the stack"):
-                self._show_failures(teardown)
-        if self._wish.keep:
-            self._terminal.print_line(f"{self._name} is kept. To delete it: {_again(self._name)}")
+            with deletion.step("read the events of the stack"):
+                self._show_failures(deletion)
+        if self._options.keep:
+            self._terminal.print_line(f"{self._name} is kept. To delete it: {_clean_up_command(self._name)}")
             return ""
         if self._running:
             api, execution_id = self._running
-            with teardown.step(f"cancel execution {execution_id}, whose job may still run"):
+            with deletion.step(f"cancel execution {execution_id}, whose job may still run"):
                 api.cancel(execution_id)
-        left = clean_up(teardown, self._terminal, self._name, self._secret_name if own_secret else None)
+        left = delete_everything(
+            deletion, self._terminal, self._name, self._secret_name if own_secret else None
+        )
         if left and failed:
             self._terminal.print_line(left)
         return left
 
-    def _show_failures(self, teardown: Teardown) -> None:
+    def _show_failures(self, deletion: StackDeletion) -> None:
         try:
-            failures = teardown.failures(self._name)
+            failures = deletion.failed_events(self._name)
         except ClientError as error:
             if is_missing(error):
                 return  # it was never created
@@ -130,7 +134,7 @@ class Smoke:
 
     def _require_quota(self) -> None:
         """Print Lambda's quota. Raises CommandError if FollowConcurrency does not fit: the deployment would fail."""
-        given = self._wish.parameters.get("FollowConcurrency", "0")
+        given = self._options.parameters.get("FollowConcurrency", "0")
         if not given.isdecimal():
             raise CommandError(f"FollowConcurrency={given}: expected a whole number")
         wanted = int(given)
@@ -164,39 +168,39 @@ class Smoke:
         return str(secrets.create_secret(Name=self._secret_name, SecretString=api_key)["ARN"])
 
     def _deploy(self, secret_arn: str) -> None:
-        template = WORKSHOP / "build" / "template.yaml"
+        template = WORKDIR / "build" / "template.yaml"
         if _local_endpoint(self._account):
-            # AWS gets the template as it was built.
+            # Only the local AWS needs a changed template.
             inlined = template.with_name("template-inlined.json")
             write_for_local_aws(template, inlined)
             template = inlined
         parameters = {
-            "WaterflaiBaseUrl": self._wish.base_url,
+            "WaterflaiBaseUrl": self._options.base_url,
             "WaterflaiApiKeySecretArn": secret_arn,
             "CreateResultsQueue": "true",
-            **self._wish.parameters,
+            **self._options.parameters,
         }
         overrides = [override(name, value) for name, value in parameters.items()]
-        self._sam(
+        self._run_sam(
             *("deploy", "--template-file", str(template), "--stack-name", self._name, "--resolve-s3"),
             *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND", "--no-confirm-changeset"),
             *("--region", str(self._account.session.region_name)),
             *("--no-progressbar", "--parameter-overrides", *overrides),
         )
 
-    def _found(self) -> target.Stack:
+    def _describe_stack(self) -> target.Stack:
         answer = self._account.client("cloudformation").describe_stacks(StackName=self._name)
         stack = target.Stack.described(self._account, answer["Stacks"][0])
         if endpoint_url := _local_endpoint(self._account):
             stack = replace(stack, local={"api_url": local_api_url(endpoint_url, stack.output("ApiUrl"))})
         return stack
 
-    def _one_execution(self, stack: target.Stack) -> dict[str, Any]:
-        """Return what a subscriber is told of one execution, started through the API with our own credentials."""
-        request = {"input_data": dict(self._wish.input_data), "metadata": {"smoke": self._name}}
-        with self._terminal.step(f"Run {self._wish.chatbot}, at most {LIMIT_S / 60:.0f} min"):
+    def _run_execution(self, stack: target.Stack) -> dict[str, Any]:
+        """Start an execution through the API, with the user's credentials, and return its notification."""
+        request = {"input_data": dict(self._options.input_data), "metadata": {"smoke": self._name}}
+        with self._terminal.step(f"Run {self._options.chatbot}, at most {LIMIT_S / 60:.0f} min"):
             api = Api.of(stack)
-            execution_id = str(api.submit(self._wish.chatbot, request, None).fields["execution_id"])
+            execution_id = str(api.submit(self._options.chatbot, request, None).fields["execution_id"])
             self._running = api, execution_id
             event = self._notification(stack, execution_id)
             self._running = None
@@ -218,15 +222,15 @@ class Smoke:
                     return event
         raise CommandError(f"No notification of {execution_id} after {LIMIT_S:.0f} s")
 
-    def _sam(self, command: str, *words: str) -> None:
-        """Run the SAM CLI as a user would. Raises CommandError with the end of its log."""
-        (config, temporary), log = desk(WORKSHOP), WORKSHOP / f"{command}.log"
-        folders = ["--cached", "--cache-dir", str(WORKSHOP / "cache"), "--build-dir", str(WORKSHOP / "build")]
+    def _run_sam(self, command: str, *words: str) -> None:
+        """Run the SAM CLI. Raises CommandError, with the end of its log, if it fails."""
+        (config, temporary), log = desk(WORKDIR), WORKDIR / f"{command}.log"
+        folders = ["--cached", "--cache-dir", str(WORKDIR / "cache"), "--build-dir", str(WORKDIR / "build")]
         build = folders if command == "build" else []
         argv = [sys.executable, "-m", "samcli", command, *words, *build, "--config-file", str(config)]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         env = {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary)}
-        child = start_process(f"sam {command}", argv, env=env, cwd=WORKSHOP, log=log)
+        child = start_process(f"sam {command}", argv, env=env, cwd=WORKDIR, log=log)
         try:
             code = child.wait(DEPLOY_S)
         except TimeoutError as error:
@@ -237,63 +241,73 @@ class Smoke:
             raise CommandError(f"sam {command} failed:\n{child.log_tail()}")
 
 
-def clean_up(teardown: Teardown, terminal: Terminal, stack: str, secret: str | None) -> str:
-    """Delete a stack with all that it retains, and a secret; return what could not be done, empty where all was."""
+def delete_everything(deletion: StackDeletion, terminal: Terminal, stack: str, secret: str | None) -> str:
+    """Delete a stack, what it retains, and a secret. Return what could not be deleted, empty if nothing is left."""
     longest = (STOP_S + 2 * DELETE_S) / 60
     with terminal.step(f"Delete everything, at most {longest:.0f} min (Ctrl-C has no effect)"):
-        teardown.delete(stack)
+        deletion.delete(stack)
         if secret:
-            with teardown.step(f"delete secret {secret}"):
-                _delete_secret(teardown.account, secret)
-    if not teardown.faults:
+            with deletion.step(f"delete secret {secret}"):
+                _delete_secret(deletion.account, secret)
+    if not deletion.errors:
         return ""
-    faults = ["Not done in the clean-up:", *teardown.faults]
-    return "\n  ".join(faults) + f"\nTo clean up again: {_again(teardown.stack or stack)}"
+    errors = ["Not done in the clean-up:", *deletion.errors]
+    return "\n  ".join(errors) + f"\nTo clean up again: {_clean_up_command(deletion.stack or stack)}"
 
 
-def _clean_up_again(account: target.Account, terminal: Terminal, stack: str) -> None:
-    """Delete what an earlier run has left. Raises CommandError where something could not be deleted."""
+def _delete_left_over(account: target.Account, terminal: Terminal, stack: str) -> None:
+    """Delete what an earlier run left. Raises CommandError if something could not be deleted."""
     interrupts.ignore()
-    if left := clean_up(Teardown(account, terminal.print_line), terminal, stack, _secret_of(stack)):
+    if left := delete_everything(
+        StackDeletion(account, terminal.print_line), terminal, stack, _secret_name_of(stack)
+    ):
         raise CommandError(left)
 
 
 def _delete_secret(account: target.Account, name: str) -> None:
-    """Delete a secret by its name: it may exist although the answer to its creation was lost."""
+    """Delete a secret by its name: it may exist although the response to its creation was lost."""
     try:
         account.client("secretsmanager").delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
     except ClientError as error:
-        if code_of(error) != "ResourceNotFoundException":
+        if error_code(error) != "ResourceNotFoundException":
             raise
 
 
-def _again(stack: str) -> str:
+def _clean_up_command(stack: str) -> str:
     return f'make smoke-aws ARGS="--clean-up {stack}"'
 
 
-def _secret_of(stack: str) -> str:
-    """Return the name of the secret that belongs to a stack, given by name or id."""
+def _secret_name_of(stack: str) -> str:
+    """Return the name of the secret of a stack, which is given by name or id."""
     return f"{stack.partition('stack/')[2].partition('/')[0] or stack}/waterflai-api-key"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Return 0 once everything went well and is deleted, else 1 with the reason on standard error."""
-    wanted = _arguments(words)
+    """Return 0 if the execution completed and everything is deleted, else 1 with the reason on standard error."""
+    arguments = _arguments(words)
     api_key = os.environ.get("WATERFLAI_API_KEY")
-    if not (wanted.secret_arn or api_key or wanted.clean_up):
+    if not (arguments.secret_arn or api_key or arguments.clean_up):
         sys.stderr.write("Waterflai's key: --secret-arn ARN, or WATERFLAI_API_KEY in the environment\n")
         return 1
     interrupts.install()
     terminal = Terminal()
     try:
         account = _account()
-        who = account.client("sts").get_caller_identity()
-        terminal.print_line(f"Account {who['Account']}, {account.session.region_name}, as {who['Arn']}")
-        if wanted.clean_up:
-            _clean_up_again(account, terminal, wanted.clean_up)
+        identity = account.client("sts").get_caller_identity()
+        terminal.print_line(
+            f"Account {identity['Account']}, {account.session.region_name}, as {identity['Arn']}"
+        )
+        if arguments.clean_up:
+            _delete_left_over(account, terminal, arguments.clean_up)
             return 0
-        wish = Wish(wanted.base_url, wanted.chatbot, wanted.input, dict(wanted.parameter), keep=wanted.keep)
-        Smoke(account, wish, terminal).run(wanted.secret_arn, api_key)
+        options = SmokeOptions(
+            arguments.base_url,
+            arguments.chatbot,
+            arguments.input,
+            dict(arguments.parameter),
+            keep=arguments.keep,
+        )
+        SmokeTest(account, options, terminal).run(arguments.secret_arn, api_key)
     except (CommandError, Problem, BotoCoreError, ClientError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -307,7 +321,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _local_endpoint(account: target.Account) -> str | None:
-    """The address of a local AWS, where that is what AWS_ENDPOINT_URL names; None on the real one."""
+    """Return the endpoint of a local AWS if AWS_ENDPOINT_URL names one; None on real AWS."""
     endpoint_url = str(account.client("cloudformation").meta.endpoint_url)
     return endpoint_url if endpoint_url.startswith("http://127.0.0.1") else None
 
@@ -323,27 +337,31 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make smoke-aws ARGS=…", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--chatbot", help="a chatbot that completes, and that may be run once")
-    parser.add_argument("--input", type=_object, default="{}", help="its input_data, as JSON")
-    parser.add_argument("--base-url", default="https://api.waterflai.ai", help="of the Waterflai to ask")
+    parser.add_argument("--input", type=_json_object, default="{}", help="its input_data, as JSON")
+    parser.add_argument("--base-url", default="https://api.waterflai.ai", help="of the Waterflai to use")
     parser.add_argument(
-        "--secret-arn", help="secret with its key; else WATERFLAI_API_KEY is put into one for a while"
+        "--secret-arn",
+        help="secret with its key; without it a temporary secret is created from WATERFLAI_API_KEY",
     )
     parser.add_argument(
         "--parameter",
-        type=_pair,
+        type=_parameter,
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="of the template; FollowConcurrency=1 to follow the event stream, where the account's quota allows it",
     )
-    parser.add_argument("--keep", action="store_true", help="delete nothing, to look at it")
+    parser.add_argument("--keep", action="store_true", help="delete nothing")
     what.add_argument(
-        "--clean-up", type=_stack, metavar="STACK", help="only delete what an earlier run left, by name or id"
+        "--clean-up",
+        type=_stack_name,
+        metavar="STACK",
+        help="only delete what an earlier run left, by name or id",
     )
     return parser.parse_args(words)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
     except ValueError as error:
@@ -353,14 +371,14 @@ def _object(text: str) -> dict[str, Any]:
     return given
 
 
-def _stack(text: str) -> str:
+def _stack_name(text: str) -> str:
     name = text.partition("stack/")[2] if text.startswith("arn:") else text
     if not name.startswith(_PREFIX):
         raise argparse.ArgumentTypeError(f"expected a stack of this test, {_PREFIX}…, got {text}")
     return text
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parameter(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")

@@ -1,4 +1,4 @@
-"""Deletes a deployed stack and what it leaves behind. A step that fails is reported, and the next one runs."""
+"""Deletes a deployed stack and the resources it retains. A step that fails is reported, and the next one runs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,23 +12,23 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from local.local_aws.errors import CommandError
 from waterhook_cli import target
 
-# The longest that each wait may take, in seconds. CloudFormation itself gives up on a resource sooner.
+# Maximum wait in seconds. CloudFormation's own timeout of a resource is shorter.
 STOP_S = 300.0
 DELETE_S = 1800.0
 # StopExecution refills at 20 to 25 requests a second, by region.
 _STOP_INTERVAL_S = 0.05
 _POLL_S = 2.0
-# Reconcile gets an event for each stopped execution, and cancels its job.
+# Reconcile receives an event for each stopped execution and cancels its job.
 _RECONCILE_S = 10.0
-_ATTEMPTS = 3
-_DELETIONS = 2
-# Status requests in a row that may fail before the wait for a deletion is given up.
-_UNREADABLE = 5
-_MACHINE = "AWS::StepFunctions::StateMachine"
+_MAX_ATTEMPTS = 3
+_MAX_DELETIONS = 2
+# Consecutive status requests that may fail before the wait for a deletion ends.
+_MAX_READ_ERRORS = 5
+_STATE_MACHINE = "AWS::StepFunctions::StateMachine"
 _NESTED = "AWS::CloudFormation::Stack"
-# What a stack retains on purpose when it is deleted, and logs, which a function that is just ending may write again.
+# Resources that a deleted stack retains, and log groups, which a function may recreate while it ends.
 RETAINED = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::Logs::LogGroup")
-_GONE = {
+_MISSING_CODES = {
     "ResourceNotFoundException",
     "NoSuchBucket",
     "QueueDoesNotExist",
@@ -39,8 +39,8 @@ _GONE = {
 }
 
 
-def code_of(error: ClientError) -> str:
-    """Return the code of what AWS answered."""
+def error_code(error: ClientError) -> str:
+    """Return the error code of an AWS response."""
     return str(error.response["Error"].get("Code", ""))
 
 
@@ -50,23 +50,23 @@ def is_missing(error: ClientError) -> bool:
 
 
 @dataclass(slots=True)
-class Teardown:
-    """One clean-up. `faults` collects what could not be done, one line each; `stack` is the id of the stack."""
+class StackDeletion:
+    """The deletion of one stack. `errors` collects what failed, one line each; `stack` is the stack's id."""
 
     account: target.Account
-    line: Callable[[str], None]
-    pause: Callable[[float], None] = time.sleep
+    log: Callable[[str], None]
+    sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    faults: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     stack: str | None = None
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Run a block; an error in it becomes a fault."""
+        """Run a block and record an exception of it in `errors`."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  # whatever it is, the next step has to run
-            self.faults.append(f"{what}: {' '.join(str(error).split()) or type(error).__name__}")
+        except Exception as error:  # noqa: BLE001  # the next step has to run after any error
+            self.errors.append(f"{what}: {' '.join(str(error).split()) or type(error).__name__}")
 
     def delete(self, stack: str) -> None:
         """Stop the executions of a stack, delete it, then delete what it retains.
@@ -75,14 +75,14 @@ class Teardown:
         """
         known = stack
         with self.step(f"look up stack {stack}"):
-            self.stack = self._id_of(stack)
+            self.stack = self._stack_id(stack)
             if self.stack is None:
                 return  # it was never created
             known = self.stack
         found: list[target.Resource] = []
         with self.step(f"list the resources of stack {stack}"):
             found = self._resources(known)
-        for machine in (each.physical for each in found if each.kind == _MACHINE and each.physical):
+        for machine in (each.physical for each in found if each.kind == _STATE_MACHINE and each.physical):
             with self.step(f"stop the executions of {machine}"):
                 self._stop_executions(machine)
         with self.step(f"delete stack {stack}"):
@@ -93,15 +93,17 @@ class Teardown:
         for each in found:
             if each.kind in RETAINED and each.physical:
                 with self.step(f"delete {each.kind} {each.physical}"):
-                    self._remove(each)
+                    self._delete_retained(each)
 
-    def failures(self, stack: str, *, deleting: bool = False) -> list[str]:
+    def failed_events(self, stack: str, *, deleting: bool = False) -> list[str]:
         """Return the events of a stack, and of the stacks nested in it, that report a failure, oldest first."""
         found: list[str] = []
-        self._collect(stack, "", found, set(), deleting=deleting)
+        self._collect_failed_events(stack, "", found, set(), deleting=deleting)
         return found
 
-    def _collect(self, stack: str, path: str, found: list[str], seen: set[str], *, deleting: bool) -> None:
+    def _collect_failed_events(
+        self, stack: str, path: str, found: list[str], seen: set[str], *, deleting: bool
+    ) -> None:
         seen.add(stack)
         pages = self.account.client("cloudformation").get_paginator("describe_stack_events")
         events = [event for page in pages.paginate(StackName=stack) for event in page["StackEvents"]]
@@ -109,7 +111,7 @@ class Teardown:
             seen.add(event["StackId"])
             name, physical = event["LogicalResourceId"], event.get("PhysicalResourceId", "")
             if event["ResourceType"] == _NESTED and physical and physical not in seen:
-                self._collect(physical, f"{path}{name}/", found, seen, deleting=deleting)
+                self._collect_failed_events(physical, f"{path}{name}/", found, seen, deleting=deleting)
             status, reason = event["ResourceStatus"], event.get("ResourceStatusReason", "no reason given")
             # A cancelled resource is a consequence of another one's failure.
             if not status.endswith("_FAILED") or reason.startswith("Resource creation cancelled"):
@@ -117,8 +119,8 @@ class Teardown:
             if (status == "DELETE_FAILED") is deleting:
                 found.append(f"{path}{name} ({event['ResourceType']}) {status}: {' '.join(reason.split())}")
 
-    def _id_of(self, stack: str) -> str | None:
-        """Return the id of a stack, by which it is found also once it is deleted; None where there is none."""
+    def _stack_id(self, stack: str) -> str | None:
+        """Return the id of a stack, which is valid also after its deletion; None if there is no stack."""
         try:
             answer = self.account.client("cloudformation").describe_stacks(StackName=stack)
         except ClientError as error:
@@ -140,13 +142,13 @@ class Teardown:
             if self.clock() >= ends_at:
                 raise CommandError(f"{len(running)} executions still run after {STOP_S:.0f} s")
             for arn in running:
-                if self._stopped(states, arn):
+                if self._stop(states, arn):
                     stopped.add(arn)
-                self.pause(_STOP_INTERVAL_S)
-            self.pause(_POLL_S)
+                self.sleep(_STOP_INTERVAL_S)
+            self.sleep(_POLL_S)
         if stopped:
-            self.line(f"Stopped {len(stopped)} running executions")
-            self.pause(_RECONCILE_S)
+            self.log(f"Stopped {len(stopped)} running executions")
+            self.sleep(_RECONCILE_S)
 
     @staticmethod
     def _running(states: Any, machine: str) -> list[str]:
@@ -156,50 +158,50 @@ class Teardown:
         try:
             return [entry["executionArn"] for page in pages for entry in page["executions"]]
         except ClientError as error:
-            if code_of(error) in _GONE:
+            if error_code(error) in _MISSING_CODES:
                 return []
             raise
 
     @staticmethod
-    def _stopped(states: Any, arn: str) -> bool:
+    def _stop(states: Any, arn: str) -> bool:
         """Return whether an execution was stopped; False if it is gone, or the request was throttled."""
         try:
             states.stop_execution(
                 executionArn=arn, error="Waterhook.SmokeTest", cause="The stack is deleted."
             )
         except ClientError as error:
-            if code_of(error) in _GONE or "Throttl" in code_of(error):
+            if error_code(error) in _MISSING_CODES or "Throttl" in error_code(error):
                 return False
             raise
         return True
 
     def _delete_stack(self, stack: str) -> None:
-        """Delete a stack; a deletion that fails is repeated once. Raises CommandError where it stays."""
+        """Delete a stack. A failed deletion is repeated once. Raises CommandError if the stack remains."""
         status = ""
-        for _ in range(_DELETIONS):
+        for _ in range(_MAX_DELETIONS):
             self.account.client("cloudformation").delete_stack(StackName=stack)
-            status = self._settled(stack)
+            status = self._wait_for_deletion(stack)
             if status == "DELETE_COMPLETE":
                 return
             with self.step(f"read the events of {stack}"):
-                for failure in self.failures(stack, deleting=True):
-                    self.line(f"  {failure}")
+                for failure in self.failed_events(stack, deleting=True):
+                    self.log(f"  {failure}")
         raise CommandError(f"its status is {status}")
 
-    def _settled(self, stack: str) -> str:
+    def _wait_for_deletion(self, stack: str) -> str:
         """Return the status in which a deletion ended. Raises CommandError if it has not after DELETE_S."""
-        ends_at, unreadable, status = self.clock() + DELETE_S, 0, "unknown"
+        ends_at, read_errors, status = self.clock() + DELETE_S, 0, "unknown"
         while self.clock() < ends_at:
             try:
                 status = self._status(stack)
-                unreadable = 0
+                read_errors = 0
             except (ClientError, BotoCoreError):
-                unreadable += 1
-                if unreadable == _UNREADABLE:
+                read_errors += 1
+                if read_errors == _MAX_READ_ERRORS:
                     raise
             if status in {"DELETE_COMPLETE", "DELETE_FAILED"}:
                 return status
-            self.pause(_POLL_S)
+            self.sleep(_POLL_S)
         raise CommandError(f"its status is {status} after {DELETE_S:.0f} s")
 
     def _status(self, stack: str) -> str:
@@ -211,32 +213,32 @@ class Teardown:
             raise
         return str(answer["Stacks"][0]["StackStatus"])
 
-    def _remove(self, resource: target.Resource) -> None:
+    def _delete_retained(self, resource: target.Resource) -> None:
         """Delete what a stack has retained; a first deployment that failed has retained none of it."""
-        removers: dict[str, Callable[[str], object]] = {
+        deletions: dict[str, Callable[[str], object]] = {
             "AWS::DynamoDB::Table": lambda name: self.account.client("dynamodb").delete_table(TableName=name),
             "AWS::SQS::Queue": lambda url: self.account.client("sqs").delete_queue(QueueUrl=url),
-            "AWS::S3::Bucket": self._remove_bucket,
+            "AWS::S3::Bucket": self._delete_bucket,
             "AWS::Logs::LogGroup": lambda name: self.account.client("logs").delete_log_group(
                 logGroupName=name
             ),
         }
         attempts = Retrying(
             retry=retry_if_exception_type(ClientError),
-            stop=stop_after_attempt(_ATTEMPTS),
+            stop=stop_after_attempt(_MAX_ATTEMPTS),
             wait=wait_fixed(_POLL_S),
-            sleep=self.pause,
+            sleep=self.sleep,
             reraise=True,
         )
         for attempt in attempts:
             with attempt:
                 try:
-                    removers[resource.kind](resource.physical)
+                    deletions[resource.kind](resource.physical)
                 except ClientError as error:
-                    if code_of(error) not in _GONE:
+                    if error_code(error) not in _MISSING_CODES:
                         raise
 
-    def _remove_bucket(self, name: str) -> None:
+    def _delete_bucket(self, name: str) -> None:
         """Delete a bucket with its objects. Raises CommandError where S3 refuses to delete one."""
         s3 = self.account.client("s3")
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):

@@ -12,7 +12,7 @@ from local.local_aws import interrupts
 from local.local_aws.errors import CommandError
 from local.terminal import Terminal
 from tests.smoke import run as smoke
-from tests.smoke import stack_deletion as teardown
+from tests.smoke import stack_deletion
 from tests.support.aws import client_error
 from tests.support.builders import KEY
 from waterhook_cli.api import Api
@@ -100,19 +100,19 @@ class Account:
         }
 
 
-class Teardown(teardown.Teardown):
+class FakeStackDeletion(stack_deletion.StackDeletion):
     """A clean-up that notes what it is to delete, and leaves `left`."""
 
     deleted: ClassVar[list[str]] = []
     left: ClassVar[list[str]] = []
 
-    def failures(self, stack: str, *, deleting: bool = False) -> list[str]:
+    def failed_events(self, stack: str, *, deleting: bool = False) -> list[str]:
         return [f"Storage/Table of {stack} CREATE_FAILED: limit exceeded"]
 
     def delete(self, stack: str) -> None:
         self.deleted.append(stack)
         self.stack = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{stack}/1"
-        self.faults += self.left
+        self.errors += self.left
 
 
 class Executions:
@@ -145,24 +145,24 @@ class Run:
         secret_arn: str | None = None,
     ) -> dict[str, Any]:
         account: Any = self.account
-        wish = smoke.Wish("https://api.waterflai.test", "instant", {}, parameters or {}, keep=keep)
-        return smoke.Smoke(account, wish, Terminal()).run(secret_arn, KEY)
+        wish = smoke.SmokeOptions("https://api.waterflai.test", "instant", {}, parameters or {}, keep=keep)
+        return smoke.SmokeTest(account, wish, Terminal()).run(secret_arn, KEY)
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     it = Run()
-    monkeypatch.setattr(smoke, "WORKSHOP", tmp_path)
+    monkeypatch.setattr(smoke, "WORKDIR", tmp_path)
 
     def ignore() -> None:
         it.interrupted_no_more = True
 
-    monkeypatch.setattr(smoke, "Teardown", Teardown)
-    monkeypatch.setattr(Teardown, "deleted", [])
-    monkeypatch.setattr(Teardown, "left", [])
+    monkeypatch.setattr(smoke, "StackDeletion", FakeStackDeletion)
+    monkeypatch.setattr(FakeStackDeletion, "deleted", [])
+    monkeypatch.setattr(FakeStackDeletion, "left", [])
     monkeypatch.setattr(interrupts, "ignore", ignore)
-    monkeypatch.setattr(smoke.Smoke, "_sam", lambda _, *words: it.commands.append([*words]))
-    monkeypatch.setattr(smoke.Smoke, "_found", lambda _: None)
+    monkeypatch.setattr(smoke.SmokeTest, "_run_sam", lambda _, *words: it.commands.append([*words]))
+    monkeypatch.setattr(smoke.SmokeTest, "_describe_stack", lambda _: None)
     monkeypatch.setattr(Api, "of", lambda _: it.api)
     ends(monkeypatch, {"data": {"status": "COMPLETED"}})
     return it
@@ -176,7 +176,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, how: Any) -> None:
             raise how
         return how
 
-    monkeypatch.setattr(smoke.Smoke, "_notification", notification)
+    monkeypatch.setattr(smoke.SmokeTest, "_notification", notification)
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, command: str, error: BaseException) -> None:
@@ -186,12 +186,12 @@ def fails(monkeypatch: pytest.MonkeyPatch, command: str, error: BaseException) -
         if name == command:
             raise error
 
-    monkeypatch.setattr(smoke.Smoke, "_sam", sam)
+    monkeypatch.setattr(smoke.SmokeTest, "_run_sam", sam)
 
 
 def test_a_run_that_goes_well_deletes_its_stack_and_its_secret(run: Run) -> None:
     assert run.smoke() == {"data": {"status": "COMPLETED"}}
-    (stack,) = Teardown.deleted
+    (stack,) = FakeStackDeletion.deleted
     assert stack.startswith("waterhook-smoke-")
     assert run.account.secrets.names == run.api.cancelled == []
     assert run.interrupted_no_more
@@ -209,7 +209,7 @@ def test_a_deployment_that_fails_is_explained_and_deleted(
     fails(monkeypatch, "deploy", CommandError("sam deploy failed"))
     with pytest.raises(CommandError, match="sam deploy failed"):
         run.smoke()
-    assert len(Teardown.deleted) == 1
+    assert len(FakeStackDeletion.deleted) == 1
     assert run.account.secrets.names == []
     assert "CREATE_FAILED: limit exceeded" in capsys.readouterr().out
 
@@ -220,7 +220,7 @@ def test_an_execution_that_fails_is_reported_after_everything_is_deleted(
     ends(monkeypatch, {"data": {"status": "FAILED", "error": {"code": "x"}}})
     with pytest.raises(CommandError, match="The execution ended FAILED"):
         run.smoke()
-    assert len(Teardown.deleted) == 1
+    assert len(FakeStackDeletion.deleted) == 1
     assert run.api.cancelled == []  # it has ended
 
 
@@ -232,7 +232,7 @@ def test_an_execution_that_is_not_waited_for_any_longer_is_cancelled_and_everyth
     with pytest.raises(type(how)):
         run.smoke()
     assert run.api.cancelled == ["e1"]
-    assert len(Teardown.deleted) == 1
+    assert len(FakeStackDeletion.deleted) == 1
     assert run.account.secrets.names == []
 
 
@@ -242,7 +242,7 @@ def test_ctrl_c_during_the_deployment_deletes_what_there_is(
     fails(monkeypatch, "deploy", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run.smoke()
-    assert len(Teardown.deleted) == 1
+    assert len(FakeStackDeletion.deleted) == 1
     assert run.account.secrets.names == []
     assert run.interrupted_no_more
 
@@ -250,10 +250,10 @@ def test_ctrl_c_during_the_deployment_deletes_what_there_is(
 def test_what_could_not_be_deleted_fails_a_run_that_went_well_and_is_named_with_the_command_to_repeat_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Teardown, "left", ["delete AWS::S3::Bucket outputs: AccessDenied"])
+    monkeypatch.setattr(FakeStackDeletion, "left", ["delete AWS::S3::Bucket outputs: AccessDenied"])
     with pytest.raises(CommandError) as raised:
         run.smoke()
-    (stack,) = Teardown.deleted
+    (stack,) = FakeStackDeletion.deleted
     stack_id = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{stack}/1"
     assert str(raised.value).splitlines() == [
         "Not done in the clean-up:",
@@ -266,7 +266,7 @@ def test_what_could_not_be_deleted_fails_a_run_that_went_well_and_is_named_with_
 def test_a_failure_and_what_could_not_be_deleted_are_both_reported(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Teardown, "left", ["delete stack: its status is DELETE_FAILED"])
+    monkeypatch.setattr(FakeStackDeletion, "left", ["delete stack: its status is DELETE_FAILED"])
     fails(monkeypatch, "deploy", CommandError("sam deploy failed"))
     with pytest.raises(CommandError, match="sam deploy failed"):
         run.smoke()
@@ -277,7 +277,7 @@ def test_what_is_kept_is_not_deleted_and_the_command_that_deletes_it_is_printed(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.smoke(keep=True)
-    assert Teardown.deleted == []
+    assert FakeStackDeletion.deleted == []
     assert len(run.account.secrets.names) == 1
     assert 'make smoke-aws ARGS="--clean-up waterhook-smoke-' in capsys.readouterr().out
 
@@ -298,7 +298,7 @@ def test_what_an_earlier_run_has_left_is_deleted_by_the_name_or_id_of_its_stack(
     monkeypatch.setattr(interrupts, "install", lambda: None)
     monkeypatch.delenv("WATERFLAI_API_KEY", raising=False)
     assert smoke.main(["--clean-up", stack]) == 0
-    assert Teardown.deleted == [stack]
+    assert FakeStackDeletion.deleted == [stack]
     assert run.account.secrets.names == []
 
 
@@ -323,7 +323,7 @@ def test_the_quota_is_printed_before_anything_is_built(
     with pytest.raises(CommandError, match="sam build failed"):
         run.smoke()
     assert "Lambda: 10 concurrent executions in this region, 10 unreserved" in capsys.readouterr().out
-    assert Teardown.deleted == []  # nothing was created
+    assert FakeStackDeletion.deleted == []  # nothing was created
 
 
 def test_concurrency_that_was_asked_for_is_reserved_where_100_stay_unreserved(run: Run) -> None:
@@ -344,7 +344,7 @@ def test_concurrency_that_the_quota_does_not_allow_is_refused_with_the_numbers_b
     assert f"of {unreserved} unreserved concurrent executions, Lambda keeps 100" in str(raised.value)
     assert f"so {possible} can be reserved" in str(raised.value)
     assert str(raised.value).endswith(f"--quota-code L-B99A9384 --desired-value {enough}")
-    assert (run.commands, run.account.secrets.names, Teardown.deleted) == ([], [], [])
+    assert (run.commands, run.account.secrets.names, FakeStackDeletion.deleted) == ([], [], [])
 
 
 def test_a_follow_concurrency_that_is_no_number_is_refused(run: Run) -> None:

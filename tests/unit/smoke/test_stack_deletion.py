@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.smoke.stack_deletion import DELETE_S, STOP_S, Teardown
+from tests.smoke.stack_deletion import DELETE_S, STOP_S, StackDeletion
 from tests.support.aws import Failing, client_error
 from tests.support.builders import REGION
 
@@ -130,7 +130,7 @@ class Cloud:
         self.faults: dict[str, dict[str, Exception]] = {}
         self.printed: list[str] = []
         self.now = 0.0
-        self.teardown = Teardown(self, self.printed.append, pause=self.pause, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.deletion = StackDeletion(self, self.printed.append, sleep=self.pause, clock=lambda: self.now)  # type: ignore[arg-type]
 
     def pause(self, seconds: float) -> None:
         self.now += seconds
@@ -170,14 +170,14 @@ pytestmark = pytest.mark.usefixtures("aws")
 
 def test_a_stack_is_deleted_with_all_that_it_retains() -> None:
     cloud = Cloud()
-    cloud.teardown.delete(STACK)
-    assert cloud.left() == cloud.teardown.faults == cloud.printed == []
+    cloud.deletion.delete(STACK)
+    assert cloud.left() == cloud.deletion.errors == cloud.printed == []
 
 
 def test_executions_that_wait_are_stopped_before_the_stack_is_deleted() -> None:
     cloud = Cloud(executions=120)  # more than a page has
-    cloud.teardown.delete(STACK)
-    assert cloud.left() == cloud.teardown.faults == []
+    cloud.deletion.delete(STACK)
+    assert cloud.left() == cloud.deletion.errors == []
     assert cloud.running() == 0
     assert cloud.printed == ["Stopped 120 running executions"]
 
@@ -185,8 +185,8 @@ def test_executions_that_wait_are_stopped_before_the_stack_is_deleted() -> None:
 def test_without_stopping_them_the_deletion_would_not_end_and_the_wait_for_it_is_bounded() -> None:
     cloud = Cloud(executions=1)
     cloud.faults["stepfunctions"] = {"stop_execution": client_error("AccessDeniedException")}
-    cloud.teardown.delete(STACK)
-    stopping, deleting = cloud.teardown.faults
+    cloud.deletion.delete(STACK)
+    stopping, deleting = cloud.deletion.errors
     assert stopping.startswith(f"stop the executions of {cloud.machine}: ")
     assert "AccessDeniedException" in stopping
     assert deleting == f"delete stack {STACK}: its status is DELETE_IN_PROGRESS after {DELETE_S:.0f} s"
@@ -198,9 +198,9 @@ def test_requests_to_stop_that_are_throttled_are_repeated_for_a_bounded_time() -
     cloud = Cloud(executions=2)
     cloud.faults["stepfunctions"] = {"stop_execution": client_error("ThrottlingException")}
     cloud.stacks.outcomes = []
-    with cloud.teardown.step("stop"):
-        cloud.teardown._stop_executions(cloud.machine)  # noqa: SLF001
-    assert cloud.teardown.faults == [f"stop: 2 executions still run after {STOP_S:.0f} s"]
+    with cloud.deletion.step("stop"):
+        cloud.deletion._stop_executions(cloud.machine)  # noqa: SLF001
+    assert cloud.deletion.errors == [f"stop: 2 executions still run after {STOP_S:.0f} s"]
     assert STOP_S <= cloud.now < STOP_S + 60
 
 
@@ -219,16 +219,16 @@ def test_a_deletion_that_fails_is_repeated_once_after_its_reason_is_printed() ->
     cloud.stacks.events[ID] = [
         event(ID, "Storage", "AWS::CloudFormation::Stack", "DELETE_IN_PROGRESS", PhysicalResourceId=INNER_ID)
     ]
-    cloud.teardown.delete(STACK)
+    cloud.deletion.delete(STACK)
     assert cloud.printed == ["  Storage/Table (AWS::DynamoDB::Table) DELETE_FAILED: it is in use"]
-    assert cloud.left() == cloud.teardown.faults == []
+    assert cloud.left() == cloud.deletion.errors == []
 
 
 def test_where_the_deletion_fails_again_the_rest_is_deleted_all_the_same() -> None:
     cloud = Cloud()
     cloud.stacks.outcomes = ["DELETE_FAILED", "DELETE_FAILED"]
-    cloud.teardown.delete(STACK)
-    assert cloud.teardown.faults == [f"delete stack {STACK}: its status is DELETE_FAILED"]
+    cloud.deletion.delete(STACK)
+    assert cloud.deletion.errors == [f"delete stack {STACK}: its status is DELETE_FAILED"]
     assert cloud.left() == [STACK]
 
 
@@ -239,8 +239,8 @@ def test_where_the_deletion_fails_again_the_rest_is_deleted_all_the_same() -> No
 def test_what_can_t_be_deleted_is_reported_and_the_others_are_deleted(service: str, operation: str) -> None:
     cloud = Cloud()
     cloud.faults[service] = {operation: client_error("AccessDenied")}
-    cloud.teardown.delete(STACK)
-    (fault,) = cloud.teardown.faults
+    cloud.deletion.delete(STACK)
+    (fault,) = cloud.deletion.errors
     assert fault.startswith("delete AWS::")
     assert "AccessDenied" in fault
     assert len(cloud.left()) == 1
@@ -258,17 +258,17 @@ def test_an_object_that_s3_refuses_to_delete_is_reported(monkeypatch: pytest.Mon
         return found
 
     monkeypatch.setattr(cloud, "client", client)
-    cloud.teardown.delete(STACK)
-    assert cloud.teardown.faults == [
+    cloud.deletion.delete(STACK)
+    assert cloud.deletion.errors == [
         f"delete AWS::S3::Bucket {cloud.names['outputs']}: 1 objects: AccessDenied: denied by a policy"
     ]
 
 
 def test_a_stack_that_was_never_created_is_no_fault() -> None:
     cloud = Cloud()
-    cloud.teardown.delete("waterhook-smoke-ffffffff")
-    assert cloud.teardown.faults == []
-    assert cloud.teardown.stack is None
+    cloud.deletion.delete("waterhook-smoke-ffffffff")
+    assert cloud.deletion.errors == []
+    assert cloud.deletion.stack is None
 
 
 def test_with_expired_credentials_every_step_is_tried_and_reported_and_a_later_run_deletes_everything() -> (
@@ -281,18 +281,18 @@ def test_with_expired_credentials_every_step_is_tried_and_reported_and_a_later_r
         "get_paginator": EXPIRED,
     }
     cloud.faults = {"cloudformation": lookups}
-    cloud.teardown.delete(STACK)
-    assert [fault.partition(":")[0] for fault in cloud.teardown.faults] == [
+    cloud.deletion.delete(STACK)
+    assert [fault.partition(":")[0] for fault in cloud.deletion.errors] == [
         f"look up stack {STACK}",
         f"list the resources of stack {STACK}",
         f"delete stack {STACK}",
         f"list what stack {STACK} has retained",
     ]
-    assert all("ExpiredTokenException" in fault for fault in cloud.teardown.faults)
+    assert all("ExpiredTokenException" in fault for fault in cloud.deletion.errors)
     cloud.faults = {}
-    cloud.teardown.faults.clear()
-    cloud.teardown.delete(STACK)
-    assert cloud.left() == cloud.teardown.faults == []
+    cloud.deletion.errors.clear()
+    cloud.deletion.delete(STACK)
+    assert cloud.left() == cloud.deletion.errors == []
 
 
 def test_credentials_that_expire_while_the_stack_is_deleted_end_the_wait_early_and_name_what_is_left() -> (
@@ -311,17 +311,17 @@ def test_credentials_that_expire_while_the_stack_is_deleted_end_the_wait_early_a
         cloud.faults["cloudformation"] = {"describe_stacks": EXPIRED}
 
     cloud.stacks.delete_stack = expire  # type: ignore[method-assign]
-    cloud.teardown.delete(STACK)
+    cloud.deletion.delete(STACK)
     assert cloud.now < 120
-    named = " ".join(cloud.teardown.faults)
+    named = " ".join(cloud.deletion.errors)
     for left in (STACK, "records", "outputs", "letters"):
         assert left in named
     # By its id a stack is found also once it is deleted.
     cloud.faults, cloud.stacks.delete_stack = {}, delete_stack  # type: ignore[method-assign]
     cloud.stacks.status, cloud.stacks.outcomes = "DELETE_COMPLETE", ["DELETE_COMPLETE"]
-    again = Teardown(cloud, cloud.printed.append, pause=cloud.pause, clock=lambda: cloud.now)  # type: ignore[arg-type]
-    again.delete(cloud.teardown.stack or "")
-    assert cloud.left() == again.faults == []
+    again = StackDeletion(cloud, cloud.printed.append, sleep=cloud.pause, clock=lambda: cloud.now)  # type: ignore[arg-type]
+    again.delete(cloud.deletion.stack or "")
+    assert cloud.left() == again.errors == []
 
 
 def test_the_failures_of_a_deployment_are_those_of_the_stack_and_the_nested_ones_oldest_first() -> None:
@@ -344,7 +344,7 @@ def test_the_failures_of_a_deployment_are_those_of_the_stack_and_the_nested_ones
         event(ID, "Storage", nested, "CREATE_FAILED", PhysicalResourceId=INNER_ID),
         event(ID, "Rule", "AWS::Events::Rule", "DELETE_FAILED", ResourceStatusReason="in use"),
     ]
-    assert cloud.teardown.failures(ID) == [
+    assert cloud.deletion.failed_events(ID) == [
         "Storage/Table (AWS::DynamoDB::Table) CREATE_FAILED: limit",
         "Storage (AWS::CloudFormation::Stack) CREATE_FAILED: no reason given",
     ]
