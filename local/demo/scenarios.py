@@ -38,7 +38,7 @@ SCENARIOS = {
         simulated=False,
     ),
     "failure": Scenario(
-        "A chat that fails at Waterflai: the notification says why",
+        "A chat that fails at Waterflai: the notification holds the reason",
         "always-fails",
         {"input_data": _QUESTION, "metadata": _TICKET},
     ),

@@ -20,7 +20,7 @@ _ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process, told from a later one with the same id by its start time."""
+    """A process, distinguished from a later one with the same id by its start time."""
 
     name: str
     pid: int

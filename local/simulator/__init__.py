@@ -1,1 +1,1 @@
-"""A simulated Waterflai: the asynchronous execution API, served on this machine for tests and the demo."""
+"""A simulated Waterflai: its asynchronous execution API on loopback, for tests and the demo."""

@@ -15,15 +15,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Every request is a line on stderr, never with its key."""
     parser = argparse.ArgumentParser(prog="python -m local.simulator", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument("--api-key", required=True, help="what clients have to send as X-API-Key")
-    parser.add_argument("--ready-file", type=Path, help="written once the server answers: base_url and pid")
+    parser.add_argument("--api-key", required=True, help="the key that clients send as X-API-Key")
+    parser.add_argument(
+        "--ready-file", type=Path, help="file for base_url and pid, written when the server is ready"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
     ready_file: Path | None = options.ready_file
     if ready_file is not None:
-        ready_file.unlink(missing_ok=True)  # an earlier run's must not be taken for ours
+        ready_file.unlink(missing_ok=True)  # not that of an earlier run
     bound, base_url = bind(options.port)
 
     def on_ready() -> None:

@@ -1,4 +1,4 @@
-"""The API key that clients have to send, which can be rotated under them."""
+"""The API key that clients have to send, and its rotation."""
 
 import secrets
 
@@ -10,14 +10,14 @@ class ApiKey:
         self._first = first.encode()
         self._valid = self._first
 
-    def matches(self, given: str) -> bool:
-        """Whether `given` is the valid key."""
-        return secrets.compare_digest(given.encode(), self._valid)
+    def matches(self, value: str) -> bool:
+        """Whether `value` is the valid key."""
+        return secrets.compare_digest(value.encode(), self._valid)
 
     def rotate(self, valid: str) -> None:
-        """Refuse the present key from now on and take another."""
+        """Replace the valid key."""
         self._valid = valid.encode()
 
     def restore(self) -> None:
-        """Take the first key again."""
+        """Make the first key valid again."""
         self._valid = self._first

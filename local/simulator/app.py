@@ -1,4 +1,4 @@
-"""The simulated API over HTTP, as its documentation describes it: four calls, one key, errors as `detail`."""
+"""The simulated API over HTTP: four operations, one key, errors as `detail`."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Simulator:
-    """The whole upstream as one ASGI application, which counts and logs what it answers."""
+    """The simulator as an ASGI application that counts and logs its responses."""
 
     def __init__(self, api_key: str, base_url: str, clock: SimulatedClock | None = None) -> None:
         self._executions = Executions(clock or SimulatedClock())
@@ -47,12 +47,12 @@ class Simulator:
         )
 
     def close(self) -> None:
-        """Forget every execution and fault, so that open streams and answers that are held up end."""
+        """Delete all executions and faults, which ends open streams and slow responses."""
         self._executions.reset()
         self._faults.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or reset its connection."""
+        """Respond to one request, or reset its connection."""
         is_answered = False
 
         async def send_recorded(message: Message) -> None:
@@ -63,7 +63,7 @@ class Simulator:
             await send(message)
 
         await self._app(scope, receive, send_recorded)
-        if not is_answered:  # reset, or its client did not wait for it
+        if not is_answered:  # reset, or its client has disconnected
             self._record(scope, None)
 
     def _record(self, scope: Scope, status_code: int | None) -> None:
@@ -91,11 +91,11 @@ class ExecutionsApi:
         self._faults = faults
         self._request_log = request_log
         self._key = key
-        # Not taken from a Host header: a client may send anything there.
+        # Not taken from the Host header, which a client controls.
         self._base_url = base_url
 
     def router(self) -> APIRouter:
-        """Return the routes. The key is checked before anything else of a request is looked at."""
+        """Return the routes. The key is checked before anything else."""
         first = [Depends(self._count), Depends(self._check_key)]
         routes = APIRouter(prefix="/v1/executions", dependencies=first)
         routes.add_api_route(
@@ -190,7 +190,7 @@ class ExecutionsApi:
         return respond(request, active, handle, self._faults.cleared)
 
     def _swapped(self, active: ActiveFault | None, execution: Execution, response: Response) -> Response:
-        """Return `answered`, unless the fault is a proxy that mixes up the answers to its clients."""
+        """Return `response`, unless the fault is a proxy that mixes up the responses to its clients."""
         match active and active.kind:
             case ForeignDocument():
                 return JsonResponse(self._executions.foreign_document(execution))
@@ -217,7 +217,7 @@ def _not_found() -> HTTPException:
 
 
 def _application(*routers: APIRouter) -> FastAPI:
-    # No page but the API's own: a path that it doesn't have is a 404 and never a redirect.
+    # An unknown path is a 404 and never a redirect.
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
@@ -258,5 +258,5 @@ def _operation(scope: Scope) -> str:
 
 
 def _fingerprint(chatbot_id: str, input_data: JsonObject) -> str:
-    """Return what two starts of the same thing have in common: there is no id yet to know them by."""
+    """Return a hash that repeated starts share, as they have no execution id yet."""
     return hashlib.sha256(json.dumps([chatbot_id, input_data], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The published chatbots, and how one execution asks for another script than its chatbot's."""
+"""The published chatbots, and what `input_data.simulate` changes for one execution."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from local.simulator.field_parsers import FieldParser, integer, number, one_of, 
 from local.simulator.jobs import DAY_S, JobScript, Outcome
 from local.simulator.strict_json import JsonObject, as_object
 
-# The job is created, but a gateway answers in its place.
+# The job is created, but a gateway responds with an error.
 _ANSWER_LOST = Fault(
     on=Operation.START, name="status_code", kind=StatusCode(code=504, html=True, processed=True)
 )
@@ -44,7 +44,7 @@ _OVERRIDES: Mapping[str, FieldParser] = {
     "nodes": integer(1, 1000),
     "outcome": one_of(Outcome),
     "output": as_object,
-    # Above what a careful client accepts (50 MiB), so that it can be seen to refuse.
+    # Above the 50 MiB that the client accepts.
     "output_kib": integer(0, 64 * 1024),
     "faults": parse_faults,
 }

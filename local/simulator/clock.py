@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 SLOWEST, FASTEST = 0.01, 1_000.0
 
-# One entry a change of speed. Past this many, the oldest timestamps become estimates.
+# One entry for each change of speed. Beyond that number, the oldest timestamps become estimates.
 _MAX_SPEED_CHANGES = 256
 
 

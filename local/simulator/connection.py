@@ -20,10 +20,10 @@ _CONNECTION = "connection"
 
 # Linger for no time: what is closed is dropped, and the other side gets a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
-# Only Linux can hold a connection's bytes back until they are complete.
+# Only Linux has an option for that.
 _CORK: int | None = getattr(socket, "TCP_CORK", None)
 
-# The codes of a content delivery network, which Python does not know.
+# Status codes of a content delivery network, which `http` lacks.
 CDN_PHRASES = {
     520: "Web Server Returned an Unknown Error",
     521: "Web Server Is Down",
@@ -35,7 +35,7 @@ CDN_PHRASES = {
     527: "Railgun Error",
     530: "Origin DNS Error",
 }
-# uvicorn takes the phrase from this table, whatever the application wants.
+# uvicorn takes the phrase from this table only.
 STATUS_PHRASES.update({code: phrase.encode() for code, phrase in CDN_PHRASES.items()})
 
 
@@ -64,7 +64,7 @@ class Connection(H11Protocol):
 
     @contextlib.contextmanager
     def in_one_segment(self) -> Iterator[None]:
-        """Send what is written meanwhile in the same segments. Without effect where the kernel can't, as on macOS."""
+        """Send what is written in the block in the same TCP segments. Without effect on macOS."""
         if _CORK is None:
             yield
             return

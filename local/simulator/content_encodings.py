@@ -1,4 +1,4 @@
-"""Answers with a content coding, which no client of the simulator accepts: correct, undecodable, or a bomb."""
+"""Responses with a content coding that no client of the simulator accepts: correct, undecodable, or a bomb."""
 
 import asyncio
 import zlib
@@ -20,14 +20,14 @@ _NO_BROTLI = b"\x11"
 _INVERTED = bytes(255 - each for each in range(256))
 
 
-def encode_response(kind: Encoded | Bomb, honest: ASGIApp) -> ASGIApp:
-    """Return an application that answers as `honest` does, in the coding of `kind`.
+def encode_response(kind: Encoded | Bomb, normal: ASGIApp) -> ASGIApp:
+    """Return an application that responds as `normal` does, in the coding of `kind`.
 
     Each message of the body can be decoded when it arrives: a stream's events are not held back.
     """
     name = kind.encoding if isinstance(kind, Encoded) else Encoding.GZIP
 
-    async def encode_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def encode_body(scope: Scope, receive: Receive, send: Send) -> None:
         encode = _inverting() if name is Encoding.BR else _compressing(name)
 
         async def send_encoded(message: Message) -> None:
@@ -46,9 +46,9 @@ def encode_response(kind: Encoded | Bomb, honest: ASGIApp) -> ASGIApp:
             goes_on = message.get("more_body", False)
             await send({**message, "body": encode(message.get("body", b""), goes_on)})
 
-        await honest(scope, receive, send_encoded)
+        await normal(scope, receive, send_encoded)
 
-    return encode_answer
+    return encode_body
 
 
 def _compressing(name: Encoding) -> Encode:

@@ -1,4 +1,4 @@
-"""The simulator's other side, for tests and the demo: what was asked of it, how fast its time goes."""
+"""The simulator's control API, for tests and the demo: requests so far, speed, faults, key, reset."""
 
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _MAX_INPUT_BYTES = 1024
 
 @dataclass(slots=True)
 class StartRequest:
-    """One start that was understood. A fault may have come before the execution, or before the answer."""
+    """One valid start. After a fault it has no execution or no status code."""
 
     chatbot_id: str
     input_data: JsonObject | None
@@ -43,7 +43,7 @@ class StartRequest:
 
 
 class RequestLog:
-    """Counts what was asked and what was answered, and lists the starts."""
+    """Counts requests and responses, and lists the starts."""
 
     def __init__(self) -> None:
         self._requests: Counter[str] = Counter()
@@ -51,11 +51,11 @@ class RequestLog:
         self._starts: deque[StartRequest] = deque(maxlen=_MAX_STARTS)
 
     def count_request(self, operation: str) -> None:
-        """Count one request, whatever becomes of it."""
+        """Count one request, also one that gets no response."""
         self._requests[operation] += 1
 
     def count_response(self, operation: str, status_code: int | None) -> None:
-        """Count one answer; None where there was none and will be none."""
+        """Count one response; None where there was none."""
         self._responses[operation, str(status_code or "unanswered")] += 1
 
     def add_start(self, chatbot_id: str, input_data: JsonObject, active: ActiveFault | None) -> StartRequest:
@@ -68,13 +68,13 @@ class RequestLog:
         return start
 
     def clear(self) -> None:
-        """Count from nothing again."""
+        """Reset all counts."""
         self._requests.clear()
         self._responses.clear()
         self._starts.clear()
 
     def to_dict(self) -> JsonObject:
-        """Return what was `asked` by operation, `counts` by operation and status code, and `starts`, oldest first."""
+        """Return requests (`asked`) by operation, responses (`counts`) by operation and status code, and `starts`."""
         counts: dict[str, dict[str, int]] = {operation: {} for operation in Operation}
         for (operation, answered), count in sorted(self._responses.items()):
             counts.setdefault(operation, {})[answered] = count
@@ -86,7 +86,7 @@ class RequestLog:
 
 
 class ControlApi:
-    """The routes under `/_control`. No key: like the rest of the simulator they are on loopback only."""
+    """The routes under `/_control`. They need no key: the simulator serves loopback only."""
 
     def __init__(
         self, executions: Executions, faults: FaultRegistry, request_log: RequestLog, key: ApiKey
@@ -142,7 +142,7 @@ class ControlApi:
     async def _rotate_key(self, request: Request) -> Response:
         body = await read_body(request)
         self._key.rotate(as_header("api_key", body.get("api_key")))
-        return JsonResponse({"rotated": True})  # the key itself is told to nobody
+        return JsonResponse({"rotated": True})  # the key is not returned
 
     async def _reset(self) -> Response:
         forgotten = self._executions.reset()

@@ -1,4 +1,4 @@
-"""What faults make of a JSON document, purely: the document goes in, another comes out."""
+"""Faults in JSON documents: pure functions from a document to another."""
 
 import json
 from base64 import b64encode
@@ -32,8 +32,8 @@ TINY_PROGRESS = 1e-200
 RUNNING = frozenset({"PENDING", "RUNNING"})
 
 
-def apply_to_document(kind: DocumentFault, document: JsonObject, turn: int) -> JsonObject:  # noqa: PLR0911 - one a kind
-    """Return what is told in the place of `document`, the `turn`th time."""
+def apply_to_document(kind: DocumentFault, document: JsonObject, occurrence: int) -> JsonObject:  # noqa: PLR0911 - one a kind
+    """Return the document with the fault. `occurrence`: how often the fault has acted, from 1."""
     match kind:
         case WrongTypes():
             return {name: _wrong(each) if kind.include(name) else each for name, each in document.items()}
@@ -50,15 +50,17 @@ def apply_to_document(kind: DocumentFault, document: JsonObject, turn: int) -> J
         case UnknownStatus(status=status):
             return {**document, "status": status}
         case ProgressBack() | TinyProgress():
-            return {**document, **_progress(kind, turn)} if document.get("status") in RUNNING else document
+            return (
+                {**document, **_progress(kind, occurrence)} if document.get("status") in RUNNING else document
+            )
         case NoOutput():
             return {name: each for name, each in document.items() if name != "final_output"}
         case CleanupSoon() | Lag() | ForeignDocument() | PipelinedDocument() | NotFoundFor():
-            return document  # it is made so where the execution is known
+            return document  # app.py does it, which has the execution
 
 
 def make_invalid(how: InvalidContent, body: bytes) -> bytes:
-    """Return the bytes of a document with an output that is no JSON, and a reason that is no UTF-8."""
+    """Return the document's bytes with an output that is invalid JSON, and an error message that is invalid UTF-8."""
     if how is InvalidContent.NAN:
         return body.replace(b'"final_output":{', b'"final_output":{"invalid":NaN,')
     body = body.replace(b'"final_output":{', b'"final_output":{"invalid":"\xff",')
@@ -105,7 +107,7 @@ def _moved(url: str, to: str) -> str:
     return to + urlsplit(url).path
 
 
-def _progress(kind: ProgressBack | TinyProgress, turn: int) -> JsonObject:
+def _progress(kind: ProgressBack | TinyProgress, occurrence: int) -> JsonObject:
     if isinstance(kind, TinyProgress):
         return {"progress": TINY_PROGRESS}
-    return {"progress": float(max(100 - 10 * turn, 0)), "retry_count": turn - 1}
+    return {"progress": float(max(100 - 10 * occurrence, 0)), "retry_count": occurrence - 1}

@@ -1,4 +1,4 @@
-"""An event stream as bytes: honest, or as a fault has it."""
+"""An event stream as bytes, normal or with a fault."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ _LINE_PIECE = b"x" * 1024
 _PING = b": ping\n\n"
 _PING_EVENT = b"event: ping\ndata: {}\n\n"
 
-# The last is neither the end of a job nor a word that a client can hash or compare.
+# The last one has a list as type, which a client can't hash.
 _JUNK = b"".join(
     block + b"\n\n"
     for block in (
@@ -66,7 +66,7 @@ def encode_event(event: JsonObject) -> bytes:
 async def event_bytes(
     kind: StreamFault | None, executions: Executions, execution: Execution
 ) -> AsyncIterator[bytes]:
-    """Yield what is written to a follower of `execution`, piece by piece."""
+    """Yield the bytes of the event stream of `execution`."""
     events = executions.follow(execution, replays=isinstance(kind, Replays))
     match kind:
         case Format():
@@ -119,7 +119,7 @@ async def _formatted(kind: Format, events: AsyncIterator[JsonObject]) -> AsyncIt
 
 
 def format_event(kind: Format, event: JsonObject, number: int) -> bytes:
-    """Return the `number`th event of a stream in another spelling of the same."""
+    """Return the `number`th event of a stream in an unusual but valid format."""
     lines = []
     if kind.comments:
         lines += [": ping", "", ": in the same block as an event"]
@@ -162,7 +162,7 @@ async def _going_on(kind: EventsGoOn, executions: Executions, execution: Executi
 async def _buffered(kind: Buffered, events: AsyncIterator[JsonObject]) -> AsyncIterator[bytes]:
     held_back = b"".join([encode_event(event) async for event in events])
     if not kind.released:
-        await asyncio.Event().wait()  # until the client has enough
+        await asyncio.Event().wait()  # until the client disconnects
     yield held_back
 
 
@@ -214,7 +214,7 @@ async def _without_end(kind: NoEnd, events: AsyncIterator[JsonObject]) -> AsyncI
         if event["type"] != _LAST:
             yield event
     if not kind.closes:
-        await asyncio.Event().wait()  # until the client has enough
+        await asyncio.Event().wait()  # until the client disconnects
 
 
 async def _with_tiny_progress(events: AsyncIterator[JsonObject]) -> AsyncIterator[JsonObject]:

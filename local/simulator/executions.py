@@ -1,4 +1,4 @@
-"""The executions of one simulated upstream: their scripts, set against its clock."""
+"""The executions of one simulator: their scripts, run by its clock."""
 
 import asyncio
 import contextlib
@@ -102,7 +102,7 @@ class Executions:
         return True, previous
 
     def finish(self, execution: Execution) -> bool:
-        """Let what is not final end now, as its script says; an endless one completes. Return whether it did."""
+        """End a running job now, with its script's outcome; an endless one completes. Return whether it was running."""
         if self.snapshot(execution).status.is_final:
             return False
         now_s, script = self._elapsed_s(execution), execution.script
@@ -113,7 +113,7 @@ class Executions:
         return True
 
     def clean_up_soon(self, execution: Execution, seconds: float) -> None:
-        """Forget the execution `seconds` from now. Saying so again moves nothing."""
+        """Forget the execution `seconds` from now. A second call changes nothing."""
         if math.isinf(execution.cleaned_up_early_s):
             execution.cleaned_up_early_s = self._elapsed_s(execution) + seconds
 

@@ -1,4 +1,4 @@
-"""The faults that stand, and the count of calls by which they are chosen."""
+"""The faults of executions and those for all, and the counts of calls by which they are selected."""
 
 import asyncio
 from collections import Counter
@@ -11,7 +11,7 @@ _MAX_SUBJECTS = 20_000
 
 
 class CallCounter:
-    """Counts calls by what they are about: an execution's id, or before there is one, what is to be started."""
+    """Counts calls by subject: an execution's id, or for a start its chatbot and input."""
 
     def __init__(self) -> None:
         self._by_subject: dict[str, Counter[tuple[Operation, bool]]] = {}
@@ -25,28 +25,28 @@ class CallCounter:
         return CallCounts(running=counts[operation, False], final=counts[operation, True], is_final=is_final)
 
     def totals(self, subject: str) -> JsonObject:
-        """Return how often each operation was asked about the subject."""
+        """Return the calls of each operation for the subject."""
         counts = self._by_subject.get(subject, Counter())
         return {
             operation.value: counts[operation, False] + counts[operation, True] for operation in Operation
         }
 
     def clear(self) -> None:
-        """Count from nothing again."""
+        """Reset all counts."""
         self._by_subject.clear()
 
 
 class FaultRegistry:
-    """Which fault a call meets: one of its execution's own, else one of those that stand for all.
+    """Selects the fault of each call: one of its execution's own, else one of those for all executions.
 
-    The latter are counted from when they were set, for each execution by itself as well.
+    The calls of the latter are counted from when they were set, for each execution separately.
     """
 
     def __init__(self) -> None:
         self._calls = CallCounter()
         self._global: tuple[Fault, ...] = ()
         self._calls_since_set = CallCounter()
-        # Set when everything is forgotten: answers that are being held up are given up.
+        # Set by `clear`: responses that are still being sent end.
         self.cleared = asyncio.Event()
 
     def next_fault(
@@ -60,16 +60,16 @@ class FaultRegistry:
         )
 
     def set_global(self, faults: tuple[Fault, ...]) -> None:
-        """Let these, and no others, stand for every execution."""
+        """Replace the faults for all executions."""
         self._global = faults
         self._calls_since_set.clear()
 
     def totals(self, execution_id: str) -> JsonObject:
-        """Return how often each operation was asked of an execution."""
+        """Return the calls of each operation for an execution."""
         return self._calls.totals(execution_id)
 
     def clear(self) -> None:
-        """Forget faults and counts, and give up the answers that are being held up."""
+        """Delete faults and counts, and end the responses that are still being sent."""
         self.set_global(())
         self._calls.clear()
         self.cleared.set()

@@ -1,4 +1,4 @@
-"""Faults in action: what a client gets in the place of an honest answer."""
+"""Responses with a fault: what a client receives in place of the normal response."""
 
 import asyncio
 import email.utils
@@ -45,16 +45,16 @@ from local.simulator.strict_json import JsonObject
 type Handler = Callable[[], Response]
 
 _NO_BODY = frozenset({204, 304})
-# As the gateway in front words them.
+# The phrases of the gateway in front.
 _PHRASES = {503: "Service Temporarily Unavailable", 504: "Gateway Time-out", **CDN_PHRASES}
 
 
 def respond(
     request: Request, active: ActiveFault | None, handle: Handler, cleared: asyncio.Event
 ) -> Response:
-    """Return what the client gets: what `process` returns, unless a fault is met.
+    """Return the response: that of `handle`, unless a fault is active.
 
-    `process` is called once, or never where the fault comes first; `over` ends answers that are held up.
+    `handle` is called once, or never if the fault comes first. `cleared` ends responses that are still being sent.
     """
     if active is None:
         return handle()
@@ -62,7 +62,7 @@ def respond(
         return _with_response_fault(
             active.kind, active, handle(), cleared, request.headers.get("X-API-Key", "")
         )
-    # A stalled request that is not processed yet will be, once its time has come.
+    # A stalled request that is not processed yet is processed after the pause.
     normal = handle() if active.kind.processed else _DeferredResponse(handle)
     match active.kind:
         case Reset():
@@ -80,7 +80,7 @@ def _with_response_fault(
 ) -> Response:
     if isinstance(kind, TransferFault):
         return SlowResponse(_transferring(kind, normal), cleared)
-    if active.fault.on is Operation.STREAM:  # the events are already as it has them
+    if active.fault.on is Operation.STREAM:  # event_stream.py has applied it to the events
         return SlowResponse(_streaming(kind, normal), cleared)
     if isinstance(kind, DocumentFault):
         document = apply_to_document(kind, json.loads(bytes(normal.body)), active.occurrence)
@@ -135,7 +135,7 @@ def _transferring(kind: TransferFault, normal: Response) -> ASGIApp:
 
 
 def gateway_page(code: int) -> Response:
-    """Return an error page of a gateway, which knows nothing of JSON."""
+    """Return a gateway's error page in HTML."""
     return HTMLResponse(
         f"<html><head><title>{code} {_phrase(code)}</title></head><body>{code} {_phrase(code)}</body></html>\n",
         status_code=code,
@@ -158,7 +158,7 @@ def _status_code(kind: StatusCode) -> Response:
     if kind.retry_after is not None:
         response.headers["Retry-After"] = kind.retry_after
     elif kind.retry_after_date is not None:
-        # A whole second: rounded up, so that it is never sooner than asked for.
+        # HTTP dates have whole seconds: rounded up, so never earlier than `retry_after_date`.
         moment = datetime.now(UTC).replace(microsecond=0) + timedelta(
             seconds=math.ceil(kind.retry_after_date) + 1
         )
@@ -174,16 +174,16 @@ def _phrase(code: int) -> str:
 
 
 class ConnectionReset(Response):
-    """No answer: the connection is reset."""
+    """No response: the connection is reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Reset, and return once the server has noticed."""
+        """Reset, and return once the server has seen it."""
         connection_of(scope).reset()
         await _disconnected(receive)
 
 
 class SlowResponse(Response):
-    """An answer that takes its time: given up when its client is gone, cut off when the faults are over."""
+    """A slow response. It ends when its client disconnects, and is reset when the faults are cleared."""
 
     def __init__(self, slow: ASGIApp, cleared: asyncio.Event) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class SlowResponse(Response):
         self._over = cleared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, for as long as somebody listens."""
+        """Respond until the client disconnects or the faults are cleared."""
         answering = asyncio.ensure_future(self._slow(scope, receive, send))
         gone = asyncio.ensure_future(_disconnected(receive))
         cleared = asyncio.ensure_future(self._over.wait())
@@ -208,7 +208,7 @@ class SlowResponse(Response):
 
 
 class PipelinedResponse(Response):
-    """An answer, and behind it the answer to another request: in the same bytes, or `pause_s` after it."""
+    """A response followed by one to another request: in the same bytes, or `pause_s` seconds later."""
 
     def __init__(self, first: Response, second: JsonObject, pause_s: float) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class PipelinedResponse(Response):
         self._pause_s = pause_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer twice, if the connection is kept."""
+        """Send both responses, if the connection stays open."""
         connection = connection_of(scope)
         lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._second.raw_headers)]
         second = b"\r\n".join([*lines, b"", bytes(self._second.body)])
@@ -230,7 +230,7 @@ class PipelinedResponse(Response):
 
 
 class _DeferredResponse:
-    """What a request is answered if it is processed after all."""
+    """The response to a request that is processed only when it is called."""
 
     def __init__(self, handle: Handler) -> None:
         self._process = handle

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with one answer, as data; README.md has it as a table.
+"""Fault types: everything that can go wrong with one response, as data. README.md lists them in a table.
 
 Seconds are real ones here: a client's timeouts don't run faster when the simulated time does.
 """
@@ -6,7 +6,7 @@ Seconds are real ones here: a client's timeouts don't run faster when the simula
 from dataclasses import dataclass
 from enum import StrEnum
 
-_FOR_LONG_S = 3_600.0
+_LONG_S = 3_600.0
 
 
 # ---- Any operation --------------------------------------------------------------------------------------------
@@ -14,26 +14,26 @@ _FOR_LONG_S = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFault:
-    """What comes before the request is processed, or with `processed` right after it."""
+    """A fault before the request is processed, or right after it with `processed`."""
 
     processed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset(RequestFault):
-    """In place of an answer the connection is reset, as by a crash."""
+    """The connection is reset in place of a response, as by a crash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall(RequestFault):
-    """Nothing is sent for some time, then the honest answer."""
+    """Nothing is sent for some time, then the normal response."""
 
-    seconds: float = _FOR_LONG_S
+    seconds: float = _LONG_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCode(RequestFault):
-    """Another answer: `detail` as JSON, a gateway's page with `html`, or `body` as it stands.
+    """Another response: `detail` as JSON, a gateway's page with `html`, or `body` as it stands.
 
     `retry_after` is sent as given, `retry_after_date` as a date so many seconds from now.
     """
@@ -69,7 +69,7 @@ class CutOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interim:
-    """Interim answers with these `codes`, each with a header, before the honest answer on the same connection."""
+    """Interim responses with these `codes`, each with a header, before the normal one on the same connection."""
 
     codes: tuple[int, ...] = (103,)
     pause_seconds: float = 0.0  # after each
@@ -77,7 +77,7 @@ class Interim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosesIdle:
-    """The answer is honest and promises keep-alive. The server closes the connection if no request follows.
+    """A normal response that promises keep-alive. The server closes the connection if no request follows.
 
     It does so `after_seconds`: by FIN, or with `reset` by RST.
     """
@@ -103,7 +103,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bomb:
-    """A small gzip body that unfolds to `mib` MiB of white space, or in a stream of a comment, before the truth."""
+    """A small gzip body with `mib` MiB of white space, or of a comment in a stream, before the normal body."""
 
     mib: int = 200
 
@@ -158,14 +158,14 @@ class ForeignUrls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownStatus:
-    """A status that nobody has heard of."""
+    """A status that the API does not document."""
 
     status: str = "ARCHIVING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressBack:
-    """A running job has made less progress and more retries each time it is asked for."""
+    """A running job has made less progress and more retries with each status request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ class NoOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupSoon:
-    """`cleanup_after` is so many (simulated) seconds after the first call it is told to, and is kept."""
+    """`cleanup_after` is `seconds` (simulated) after the first call that the fault acts on, and stays there."""
 
     seconds: float = 2.0
 
@@ -194,7 +194,7 @@ class ForeignDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelinedDocument:
-    """The honest answer, and behind it on the same connection another one, with a foreign document.
+    """The normal response, and after it on the same connection another one, with a foreign document.
 
     Both are sent in the same bytes, or the second one `pause_seconds` after the first.
     """
@@ -211,7 +211,7 @@ class InvalidContent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidOutput:
-    """The output of a completed job is no JSON, or the reason of a failed one no UTF-8. All else is honest."""
+    """The output of a completed job is no JSON, or the reason of a failed one no UTF-8. The rest is normal."""
 
     how: InvalidContent = InvalidContent.NAN
 
@@ -234,14 +234,14 @@ class EchoKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowDown:
-    """An honest answer about a job that isn't over has a `Retry-After`."""
+    """A normal response about a job that has not ended has a `Retry-After`."""
 
     retry_after: str = "2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmptyAnswer:
-    """The job is cancelled, but the answer has no body."""
+    """The job is cancelled, but the response has no body."""
 
     code: int = 204
 
@@ -265,7 +265,7 @@ class TinyProgress:
 
 
 class Newline(StrEnum):
-    """The three ends of a line that event streams know."""
+    """The three line ends that event streams allow."""
 
     LF = "lf"
     CRLF = "crlf"
@@ -274,7 +274,7 @@ class Newline(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """Allowed, but seldom seen: every one of these has broken a decoder."""
+    """Valid but rare formats of an event stream, each of which has broken a decoder."""
 
     newline: Newline = Newline.LF
     bom: bool = False
@@ -291,7 +291,7 @@ class Junk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """Over too early: after some events, or after some seconds; with `reset`, by a reset connection."""
+    """The stream ends too early: after some events, or after some seconds; with `reset`, by a reset connection."""
 
     after_events: int = 0
     after_seconds: float | None = None
@@ -303,7 +303,7 @@ class FallsSilent:
     """Nothing more for some time after the head and so many events."""
 
     after_events: int = 0
-    seconds: float = _FOR_LONG_S
+    seconds: float = _LONG_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +316,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalseEnd:
-    """`execution_completed` at once, then the truth, or with `closes` nothing more."""
+    """`execution_completed` first, then the true events, or with `closes` the end of the stream."""
 
     status: str = "COMPLETED"
     closes: bool = False
@@ -324,7 +324,7 @@ class FalseEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoEnd:
-    """`execution_completed` is never told: the stream stays open, or with `closes` just closes."""
+    """`execution_completed` is never sent: the stream stays open, or with `closes` it closes."""
 
     closes: bool = False
 
@@ -350,7 +350,7 @@ class EventsGoOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffered:
-    """A proxy holds everything back until the job's end, or if it is not `released`, for ever.
+    """A proxy holds everything back until the job's end, or permanently if it is not `released`.
 
     Without `head` the response's head is held back as well.
     """

@@ -1,4 +1,4 @@
-"""Faults: read from JSON, and chosen by which call of an operation it is. Nothing here acts."""
+"""Faults: parsed from JSON, and selected by the number of calls of an operation."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -39,7 +39,7 @@ class Operation(StrEnum):
 
 
 class When(StrEnum):
-    """What the job has to be like for a fault to act."""
+    """The state of the job in which a fault acts."""
 
     RUNNING = "running"  # or still in the queue
     FINAL = "final"
@@ -47,7 +47,7 @@ class When(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCounts:
-    """How often an operation was asked of one execution until now, the present call included."""
+    """How often an operation was called for one execution, the present call included."""
 
     running: int = 0
     final: int = 0
@@ -74,7 +74,7 @@ class Fault:
     when: When | None = None
 
     def occurrence(self, operation: Operation, calls: CallCounts) -> int:
-        """Return how often it has acted with the present call; 0 if it doesn't act on that."""
+        """Return how often it has acted, the present call included; 0 if it does not act on that."""
         occurrence = calls.number(self.when) - self.after
         acts = operation is self.on and occurrence >= 1 and (self.times is None or occurrence <= self.times)
         return occurrence if acts else 0
@@ -82,7 +82,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ActiveFault:
-    """A fault that acts on the present call, for the `turn`th time."""
+    """A fault that acts on the present call. `occurrence`: how often it has acted, from 1."""
 
     fault: Fault
     occurrence: int
@@ -94,7 +94,7 @@ class ActiveFault:
 
 
 def find_active_fault(faults: Iterable[Fault], operation: Operation, calls: CallCounts) -> ActiveFault | None:
-    """Return the first of the faults that acts on the present call."""
+    """Return the first fault that acts on the present call; None if none does."""
     return next(
         (
             ActiveFault(fault, occurrence)
@@ -119,8 +119,8 @@ def _parse_fault(where: str, value: Any) -> Fault:
     if not isinstance(name, str) or name not in known:
         raise InvalidValueError(f"{where}.kind: expected one of {', '.join(known)}")
     own = {field.name: field for field in fields(known[name])}
-    readers = {field: _FIELDS_OF_ONE_TYPE.get((name, field)) or _FIELDS[field] for field in own}
-    parsed = parse_fields(where, document, {**_COMMON, **readers})
+    parsers = {field: _FIELDS_OF_ONE_TYPE.get((name, field)) or _FIELDS[field] for field in own}
+    parsed = parse_fields(where, document, {**_COMMON, **parsers})
     for field in own.values():
         if field.name not in parsed and field.default is MISSING:
             raise InvalidValueError(f"{where}.{field.name}: is missing")

@@ -1,4 +1,4 @@
-"""Readers of single fields: each takes where a value stands and the value, and returns what it means."""
+"""Parsers of single fields: each takes the field's path and its JSON value, and returns the parsed value."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -10,13 +10,13 @@ from local.simulator.strict_json import InvalidValueError, JsonObject, as_number
 type FieldParser = Callable[[str, Any], Any]
 
 
-def parse_fields(where: str, value: Any, readers: Mapping[str, FieldParser]) -> JsonObject:
-    """Return what the fields of an object mean. Raises `InvalidValueError`, also for a field without a reader."""
+def parse_fields(where: str, value: Any, parsers: Mapping[str, FieldParser]) -> JsonObject:
+    """Return the parsed fields of an object. Raises `InvalidValueError`, also for a field without a parser."""
     parsed: JsonObject = {}
     for name, each in as_object(where, value).items():
-        if name not in readers:
-            raise InvalidValueError(f"{where}: no such field, expected any of {', '.join(readers)}")
-        parsed[name] = readers[name](f"{where}.{name}", each)
+        if name not in parsers:
+            raise InvalidValueError(f"{where}: no such field, expected any of {', '.join(parsers)}")
+        parsed[name] = parsers[name](f"{where}.{name}", each)
     return parsed
 
 
@@ -71,12 +71,12 @@ def as_address(where: str, value: Any) -> str:
 
 
 def number(low: float, high: float) -> FieldParser:
-    """Return a reader of numbers in `low`..`high`."""
+    """Return a parser of numbers in `low`..`high`."""
     return lambda where, value: as_number(where, value, low, high)
 
 
 def integer(low: int, high: int) -> FieldParser:
-    """Return a reader of whole numbers in `low`..`high`."""
+    """Return a parser of whole numbers in `low`..`high`."""
 
     def read(where: str, value: Any) -> int:
         if not as_number(where, value, low, high).is_integer():
@@ -87,7 +87,7 @@ def integer(low: int, high: int) -> FieldParser:
 
 
 def list_of(read: FieldParser, max_items: int) -> FieldParser:
-    """Return a reader of lists of one to `most` values, each as `read` reads it."""
+    """Return a parser of lists of one to `most` values, each parsed by `read`."""
 
     def read_each(where: str, value: Any) -> tuple[Any, ...]:
         values = as_list(where, value, max_items)
@@ -99,7 +99,7 @@ def list_of(read: FieldParser, max_items: int) -> FieldParser:
 
 
 def one_of_numbers(*allowed: int) -> FieldParser:
-    """Return a reader of the `allowed` whole numbers."""
+    """Return a parser of the `allowed` whole numbers."""
 
     def read(where: str, value: Any) -> int:
         if isinstance(value, bool) or value not in allowed:
@@ -110,7 +110,7 @@ def one_of_numbers(*allowed: int) -> FieldParser:
 
 
 def one_of[Word: StrEnum](words: type[Word]) -> Callable[[str, Any], Word]:
-    """Return a reader of the values of an enumeration."""
+    """Return a parser of the values of an enumeration."""
 
     def read(where: str, value: Any) -> Word:
         if value not in list(words):

@@ -1,4 +1,4 @@
-"""Bodies in and answers out: JSON both ways."""
+"""JSON request bodies and responses."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ MAX_BODY_BYTES = 1024 * 1024
 
 
 class JsonResponse(Response):
-    """An answer in JSON, written as it was read."""
+    """A response in strict JSON."""
 
     media_type = "application/json"
 
@@ -25,7 +25,7 @@ async def read_body(request: Request) -> JsonObject:
     """Return the JSON object in a request's body. Raises `InvalidJsonError`, `InvalidValueError` and 413."""
     kept = bytearray()
     async for chunk in request.stream():
-        # What is too much is read as well: closing on it would reset the connection before our answer is seen.
+        # The rest is read too: closing the connection earlier would reset it before the client reads the 413.
         if len(kept) <= MAX_BODY_BYTES:
             kept += chunk
     if len(kept) > MAX_BODY_BYTES:

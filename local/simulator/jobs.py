@@ -33,12 +33,12 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a job of this status has come to its end, and can't be cancelled any more."""
+        """Whether a job with this status has ended and can't be cancelled any more."""
         return self not in {Status.PENDING, Status.RUNNING}
 
 
 class Outcome(StrEnum):
-    """How a job that is left alone ends."""
+    """The outcome of a job that is not cancelled."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobScript:
-    """All there is to know about a job before it starts. Times are in simulated seconds."""
+    """What a job will do. Times are in simulated seconds."""
 
     nodes: int = 3
     queue_seconds: float = 0.5
@@ -58,7 +58,7 @@ class JobScript:
     output_kib: int = 0
     error_message: str | None = None
     cleanup_seconds: float = 7 * DAY_S
-    faults: tuple[Fault, ...] = ()  # between the job and its client, whatever becomes of the job
+    faults: tuple[Fault, ...] = ()  # of requests about the job; the job itself is not affected
 
     @property
     def finish_s(self) -> float:
@@ -116,7 +116,7 @@ class JobSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something the stream tells, and when, counted from the job's acceptance."""
+    """An event of the stream and its time, counted from the job's acceptance."""
 
     at_s: float
     body: JsonObject
@@ -145,9 +145,9 @@ def snapshot(script: JobScript, elapsed_s: float, cancelled_s: float | None = No
 
 
 def timeline(script: JobScript, after_s: float = 0.0) -> Iterator[JobEvent]:
-    """Yield, in order, what the stream tells from `after_s` on. The end is told however late one listens.
+    """Yield the stream's events from `after_s` on, in order. The last one is yielded whatever `after_s` is.
 
-    An endless job has endless events, so take them as they fall due.
+    An endless job has endless events.
     """
     for event in heapq.merge(
         _node_events(script), _progress_events(script, after_s), key=lambda event: event.at_s
@@ -158,7 +158,7 @@ def timeline(script: JobScript, after_s: float = 0.0) -> Iterator[JobEvent]:
 
 
 def completion_event(status: Status) -> JsonObject:
-    """Return the last event of a stream. It says that the job ended and how, but not with what output."""
+    """Return the last event of a stream, with the job's status and without its output."""
     return {"type": "execution_completed", "status": status}
 
 

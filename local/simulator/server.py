@@ -1,4 +1,4 @@
-"""The simulator on a socket: listens on loopback, says when it answers, and ends when told to."""
+"""The simulator's HTTP server on loopback."""
 
 import socket
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _GRACE_S = 2
 
 
 class Server(uvicorn.Server):
-    """Serves one simulator until told to end, says when it answers, and ends its streams before it goes."""
+    """Serves one simulator until a signal. Calls `on_ready` once it accepts requests."""
 
     def __init__(self, simulator: Simulator, on_ready: Callable[[], None]) -> None:
         super().__init__(
@@ -36,17 +36,17 @@ class Server(uvicorn.Server):
         self._when_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
+        """Listen, then call `on_ready`."""
         await super().startup(sockets)
         self._when_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let open streams end, then stop."""
+        """End open streams, then stop."""
         self._simulator.close()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Stop at the next turn. Not raised again afterwards: being told to end is no failure."""
+        """Stop soon. The signal is not raised again afterwards, so the exit code is 0."""
         self.should_exit = True
 
 

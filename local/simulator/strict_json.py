@@ -1,4 +1,4 @@
-"""JSON from a stranger and back: what is read here can always be written again."""
+"""Strict JSON: whatever is read here can be written again."""
 
 import json
 import math
@@ -11,11 +11,11 @@ type JsonObject = dict[str, Any]
 
 
 class InvalidJsonError(ValueError):
-    """The body is not JSON that can be passed on; the message says why."""
+    """The body is not strict JSON. The message holds the reason."""
 
 
 class InvalidValueError(ValueError):
-    """A value is not what the contract says; as in `input_data: expected object, got list`."""
+    """A value violates the contract, as in `input_data: expected object, got list`."""
 
 
 def read_object(body: bytes) -> JsonObject:
