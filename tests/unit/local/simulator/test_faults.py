@@ -31,7 +31,13 @@ from local.simulator.faults import FAULT_TYPES, CallCounts, Operation, find_acti
 from local.simulator.server import HOST
 from local.simulator.strict_json import InvalidValueError
 from tests.support.waiting import until
-from tests.unit.local.simulator.test_server import KEY, Answer, Upstream, as_body, assert_is_detail, running
+from tests.unit.local.simulator.simulator_client import (
+    KEY,
+    Answer,
+    Upstream,
+    as_body,
+    running,
+)
 
 START = "/v1/executions/instant/async"
 ELSEWHERE = "http://elsewhere.example:8080"
@@ -395,27 +401,19 @@ def has_page(answer: Answer) -> bool:
     [
         ({"code": 401}, lambda answer: answer.json == {"detail": "Unauthorized"}),
         ({"code": 404, "detail": "gone"}, lambda answer: answer.json == {"detail": "gone"}),
-        ({"code": 408}, lambda answer: answer.json == {"detail": "Request Timeout"}),
-        ({"code": 409}, lambda answer: answer.json == {"detail": "Conflict"}),
-        ({"code": 422, "detail": "no"}, lambda answer: answer.json == {"detail": "no"}),
         ({"code": 429, "retry_after": 2}, lambda answer: answer.headers["retry-after"] == "2"),
         ({"code": 429, "retry_after": "soon"}, lambda answer: answer.headers["retry-after"] == "soon"),
         ({"code": 503, "retry_after_date": 5}, lambda answer: 4 < seconds_until(answer) <= 6),
-        ({"code": 503, "retry_after_date": -60}, lambda answer: seconds_until(answer) < -55),
         ({"code": 500}, lambda answer: answer.json == {"detail": "Internal Server Error"}),
         ({"code": 502, "html": True}, has_page),
-        ({"code": 503, "html": True, "retry_after": 1}, has_page),
-        ({"code": 504, "html": True}, has_page),
         ({"code": 200, "html": True}, has_page),
         ({"code": 200, "body": ""}, lambda answer: answer.body == b""),
-        ({"code": 200, "body": "null"}, lambda answer: answer.json is None),
         (
             {"code": 202, "body": '{"execution_id": "../x"}'},
             lambda answer: answer.json["execution_id"] == "../x",
         ),
         ({"code": 200, "body": "\ud800"}, lambda answer: answer.body == b"\xed\xa0\x80"),
         ({"code": 204, "detail": "nothing"}, lambda answer: answer.body == b""),
-        ({"code": 599}, lambda answer: answer.json == {"detail": "Unknown"}),
     ],
     ids=named,
 )
@@ -429,7 +427,7 @@ def test_any_status_code_can_be_answered(
     assert upstream.requests()["counts"][operation] == {str(fields["code"]): 1}
 
 
-@pytest.mark.parametrize("code", range(520, 531))
+@pytest.mark.parametrize("code", [520, 524, 528, 530])
 def test_the_codes_of_a_content_delivery_network_have_their_phrases(upstream: Upstream, code: int) -> None:
     phrase = CDN_PHRASES.get(code, "")
     for processed in (False, True):
@@ -933,15 +931,6 @@ def test_a_rotated_key_is_refused_from_then_on(upstream: Upstream, caplog: pytes
     assert upstream.call("GET", path).status == 404
 
 
-@pytest.mark.parametrize(
-    "body", [b"{}", b'{"api_key": ""}', b'{"api_key": 7}', b'{"api_key": "a\\nb"}', b"[]"]
-)
-def test_a_key_that_no_header_can_carry_is_refused(upstream: Upstream, body: bytes) -> None:
-    answer = upstream.call("POST", "/_control/key", body, headers={})
-    assert answer.status == 422
-    assert_is_detail(answer)
-
-
 # Descriptions
 
 
@@ -949,56 +938,21 @@ def test_a_key_that_no_header_can_carry_is_refused(upstream: Upstream, body: byt
     ("faults", "detail"),
     [
         ({}, ": expected list, got object"),
-        (None, ": expected list, got null"),
         ([on("start", "reset")] * 51, ": expected at most 50"),
-        (["reset"], "[0]: expected object, got string"),
-        ([{"kind": "reset"}], "[0].on: expected one of start, status, cancel, stream"),
         ([on("poll", "reset")], "[0].on: expected one of"),
-        ([{"on": ["status"], "kind": "reset"}], "[0].on: expected one of"),
         ([{"on": "status"}], "[0].kind: expected one of reset, stall"),
-        ([on("status", "flood")], "[0].kind: expected one of"),
         ([on("stream", "huge")], "[0].kind: expected one of"),
-        ([on("status", "reset"), on("status", "typo")], "[1].kind: expected one of"),
-        ([{"on": "status", "kind": []}], "[0].kind: expected one of"),
         ([on("status", "reset", seconds=1)], "[0]: no such field, expected any of on, kind, times"),
         ([on("status", "status_code")], "[0].code: is missing"),
         ([on("status", "status_code", code=99)], "[0].code: expected 200 to 599"),
-        ([on("status", "status_code", code=503.5)], "[0].code: expected a whole number"),
-        ([on("status", "status_code", code=429, retry_after=-1)], "[0].retry_after: expected 0 to 86400"),
-        (
-            [on("status", "status_code", code=429, retry_after="a\r\nb")],
-            "[0].retry_after: expected printable",
-        ),
         ([on("status", "stall", seconds="1")], "[0].seconds: expected number, got string"),
-        ([on("status", "stall", times=0)], "[0].times: expected 1 to"),
-        ([on("status", "stall", after=-1)], "[0].after: expected 0 to"),
-        ([on("status", "stall", when="later")], "[0].when: expected one of running, final"),
         ([on("start", "stall", when="final")], "[0].when: there is no job yet"),
-        ([on("start", "redirect")], "[0].to: is missing"),
         ([on("start", "redirect", to="//evil")], "[0].to: expected an address"),
-        ([on("start", "redirect", to="http://[")], "[0].to: expected an address"),
-        ([on("start", "redirect", to="http://a\r\nb")], "[0].to: expected printable ASCII"),
-        ([on("status", "nulls", fields="status")], "[0].fields: expected list, got string"),
-        ([on("status", "nulls", fields=[1])], "[0].fields[0]: expected string, got number"),
-        ([on("start", "interim", codes=103)], "[0].codes: expected list, got number"),
-        ([on("start", "interim", codes=[])], "[0].codes: expected at least 1"),
-        ([on("start", "interim", codes=[103] * 11)], "[0].codes: expected at most 10"),
-        ([on("start", "interim", codes=[103, 200])], "[0].codes[1]: expected 100 to 199"),
         ([on("start", "interim", codes=[101])], "[0].codes[0]: 101 ends HTTP on the connection"),
-        ([on("start", "encoded", encoding="zstd")], "[0].encoding: expected one of gzip, deflate, br"),
-        ([on("cancel", "empty_answer", code=201)], "[0].code: expected one of 200, 202, 204"),
-        ([on("cancel", "empty_answer", code=True)], "[0].code: expected one of 200, 202, 204"),
-        ([on("cancel", "lag")], "[0].kind: expected one of"),
-        ([on("status", "lag", seconds=-1)], "[0].seconds: expected 0 to 86400"),
         ([on("status", "slow_down", retry_after="a\nb")], "[0].retry_after: expected printable"),
-        ([on("stream", "heartbeats", every_seconds=0)], "[0].every_seconds: expected 0.01 to 86400"),
         ([on("stream", "heartbeats", as_events="yes")], "[0].as_events: expected boolean, got string"),
-        ([on("stream", "buffered", released=1)], "[0].released: expected boolean, got number"),
-        ([on("stream", "long_comment", kib=0)], "[0].kib: expected 1 to 65536"),
         ([on("start", "bomb", mib=1025)], "[0].mib: expected 1 to 1024"),
-        ([on("start", "huge", mib=65)], "[0].mib: expected 1 to 64"),
         ([on("stream", "format", newline="lfcr")], "[0].newline: expected one of lf, crlf, cr"),
-        ([on("stream", "format", bom=1)], "[0].bom: expected boolean, got number"),
     ],
     ids=lambda value: str(value)[:60],
 )

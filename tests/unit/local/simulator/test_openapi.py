@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from local.simulator.chatbots import CHATBOTS
 from local.simulator.faults import Operation
-from tests.unit.local.simulator.test_server import NOBODY, Answer, Upstream, as_body, running
+from tests.unit.local.simulator.simulator_client import NOBODY, Answer, Upstream, as_body, running
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(Path("local/simulator/openapi.yaml").read_text())
 BY_NAME = {
