@@ -9,7 +9,7 @@ from benchmarks.e2e.__main__ import run as e2e
 from benchmarks.polling.__main__ import run as polling
 from benchmarks.target import Target
 from local.local_aws import interrupts
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     interrupts.install()
     try:
         sys.exit(main())
-    except CommandError as error:
+    except ToolError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(interrupts.EXIT_CODE)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from local.demo.scenarios import SCENARIOS
 from local.local_aws import aws_resources, environment, interrupts
 from local.local_aws.deployment import STATE_DIR, LocalDeployment, end_abandoned_deployments
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.servers import WaterflaiEndpoint
 from local.local_aws.shell_environment import shell_lines
 from local.local_aws.stack_outputs import StackOutputs
@@ -16,7 +16,7 @@ from local.terminal import Terminal
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command line and return the exit code. A CommandError is printed."""
+    """Run one command line and return the exit code. A ToolError is printed."""
     interrupts.check()
     arguments = _parser().parse_args(words)
     shell_environ = dict(os.environ)
@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
                 _env(shell_environ)
             case _:
                 return _lint()
-    except CommandError as error:
+    except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except BrokenPipeError:  # print nothing more, not even at exit
@@ -90,7 +90,7 @@ def _status() -> int:
 def _env(shell_environ: Mapping[str, str]) -> None:
     outputs = LocalDeployment().running()
     if outputs is None:
-        raise CommandError("No local stack is up: `make up` starts one.")
+        raise ToolError("No local stack is up: `make up` starts one.")
     lines = shell_lines(
         outputs, aws_resources.cloudformation_outputs(outputs.endpoint_url), STATE_DIR, shell_environ
     )
@@ -106,7 +106,7 @@ def _demo(name: str, *, auth: bool) -> None:
 
     scenario, upstream = SCENARIOS[name], WaterflaiEndpoint.from_env(os.environ)
     if upstream is not None and scenario.simulated:
-        raise CommandError(f"The scenario `{name}` needs the simulated Waterflai: unset WATERFLAI_BASE_URL.")
+        raise ToolError(f"The scenario `{name}` needs the simulated Waterflai: unset WATERFLAI_BASE_URL.")
     terminal = Terminal()
     run_demo(LocalDeployment(auth=auth, upstream=upstream, terminal=terminal), terminal, scenario)
 

@@ -10,7 +10,7 @@ from py_compile import PycInvalidationMode
 
 from benchmarks.cold_start.process import Build
 from local.local_aws import sam
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.files import locked
 
 FUNCTIONS = ("poll", "follow", "start", "notify", "api")
@@ -72,7 +72,7 @@ def _build(folder: Path) -> None:
     with locked(sam.WORKSHOP / "lock"):
         build = sam.start_build(folder.parent / "sam-build.log")
         if build.wait(_BUILD_S):
-            raise CommandError(f"sam build failed\n{build.log_tail()}")
+            raise ToolError(f"sam build failed\n{build.log_tail()}")
         shutil.copytree(sam.BUILD, folder)
 
 

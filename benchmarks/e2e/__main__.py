@@ -13,7 +13,7 @@ from benchmarks.e2e.report import render, targets
 from benchmarks.target import Target
 from local.local_aws import environment, interrupts
 from local.local_aws.deployment import STATE_DIR, LocalDeployment
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.stack_client import StackClient
 from local.terminal import Terminal
 
@@ -24,7 +24,7 @@ _PARAMETERS = {"ShortestWaitSeconds": "2", "LongestWaitSeconds": "30"}
 
 
 def run(jobs: int = JOBS, executions: int = EXECUTIONS) -> list[Target]:
-    """Return the targets after writing the section. Raises CommandError when a stack doesn't come up."""
+    """Return the targets after writing the section. Raises ToolError when a stack doesn't come up."""
     environment.isolate(os.environ)
     terminal = Terminal()
     with (
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     try:
         found = run(arguments.jobs, arguments.executions)
-    except CommandError as error:
+    except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     print("\n".join([*target.lines(found), "", str(document.REPORT), target.verdict(found)]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.e2e.jobs import Job
 from benchmarks.e2e.notifications import received
 from benchmarks.e2e.poller import Poller
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.interrupts import pause
 from local.local_aws.stack_client import StackClient
 from waterhook.models import epoch
@@ -47,7 +47,7 @@ def warm_up(stack: StackClient, poller: Poller) -> None:
 
 
 def compare(stack: StackClient, poller: Poller, jobs: Sequence[Job]) -> list[Pair]:
-    """Return how each job went. Raises CommandError when one of them did not complete."""
+    """Return how each job went. Raises ToolError when one of them did not complete."""
     arns: dict[str, tuple[str, str]] = {}
     for first in range(0, len(jobs), WAVE):
         arns |= _run(stack, poller, jobs[first : first + WAVE])
@@ -60,7 +60,7 @@ def compare(stack: StackClient, poller: Poller, jobs: Sequence[Job]) -> list[Pai
         told = heard.get(job.marker)
         run = stack.stepfunctions.describe_execution(executionArn=peer_arn)
         if told is None or told.status != "COMPLETED" or run["status"] != "SUCCEEDED":
-            raise CommandError(f"{job.marker} did not complete: {told}, {run['status']}")
+            raise ToolError(f"{job.marker} did not complete: {told}, {run['status']}")
         document = upstream[poller.job_of(run)]
         completed_at = epoch(document["completed_at"]) or 0.0
         known_at = stack.history(peer_arn)[-1]["timestamp"].timestamp()

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.e2e.jobs import Job
 from local.local_aws import aws_resources, sam
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.files import locked
 from local.local_aws.processes import end_processes
 from local.local_aws.servers import SIMULATOR_API_KEY
@@ -24,7 +24,7 @@ class Poller:
     """A deployed state machine that asks every WAIT_SECONDS."""
 
     def __init__(self, stack: StackClient, home: Path) -> None:
-        """Deploy it; a copy in `home` is what is packaged. Raises CommandError when that fails."""
+        """Deploy it; a copy in `home` is what is packaged. Raises ToolError when that fails."""
         self._stack = stack
         folder = home / "peer"
         shutil.rmtree(folder, ignore_errors=True)
@@ -41,7 +41,7 @@ class Poller:
             )
             try:
                 if deploy.wait(_DEPLOY_S):
-                    raise CommandError(f"the peer was not deployed\n{deploy.log_tail()}")
+                    raise ToolError(f"the peer was not deployed\n{deploy.log_tail()}")
             finally:
                 end_processes([deploy.identity])
         stacks = aws_resources.session().client("cloudformation", endpoint_url=endpoint_url)

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.demo.scenarios import Scenario
 from local.local_aws.deployment import LocalDeployment
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.interrupts import pause
 from local.local_aws.stack_client import StackClient, execution_id_of, notification
 from local.local_aws.stack_outputs import StackOutputs
@@ -33,7 +33,7 @@ _NEXT_STEPS = [
 def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
     """Start the stack if necessary, show one execution, and stop what was started.
 
-    Raises CommandError if no notification arrives.
+    Raises ToolError if no notification arrives.
     """
     terminal.print_line(scenario.title, "bold")
     terminal.print_line()
@@ -43,7 +43,7 @@ def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
         keeps_running = not stack.started_here
         event = show_execution(outputs, terminal, scenario)
     except (httpx.HTTPError, BotoCoreError, ClientError) as error:
-        raise CommandError(f"The local stack does not answer any more: {error}") from error
+        raise ToolError(f"The local stack does not answer any more: {error}") from error
     finally:
         if stack.started_here:
             with terminal.step("Stop everything"):
@@ -55,7 +55,7 @@ def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
 def show_execution(outputs: StackOutputs, terminal: Terminal, scenario: Scenario) -> dict[str, Any]:
     """Show one execution on a running stack and return its notification.
 
-    Raises CommandError if no notification arrives.
+    Raises ToolError if no notification arrives.
     """
     with StackClient(outputs) as client:
         return _ExecutionView(client, terminal, scenario).show()
@@ -88,7 +88,7 @@ class _ExecutionView:
         self._last_status = ""
 
     def show(self) -> dict[str, Any]:
-        """Print request, progress and record, and return the notification. Raises CommandError without one."""
+        """Print request, progress and record, and return the notification. Raises ToolError without one."""
         self._terminal.print_line()
         self._terminal.print_line(f"POST /v1/executions/{self._scenario.chatbot}/async", "bold")
         self._terminal.print_json(self._scenario.request)
@@ -111,7 +111,7 @@ class _ExecutionView:
         self._started_at = time.monotonic()
         answer = self._client.post(self._scenario.chatbot, self._scenario.request)
         if answer.status_code != 202:  # noqa: PLR2004  # HTTP's own number
-            raise CommandError(f"The API answered {answer.status_code}: {answer.text}")
+            raise ToolError(f"The API answered {answer.status_code}: {answer.text}")
         execution_id = str(answer.json()["execution_id"])
         self._print_event("POST", f"202 Accepted: execution {execution_id}")
         return execution_id
@@ -135,16 +135,16 @@ class _ExecutionView:
             if arn:
                 self._fail_if_ended(arn)
             pause(_POLL_S)
-        raise CommandError(f"No notification of {execution_id} after {_LIMIT_S:.0f} s. See .local/log/.")
+        raise ToolError(f"No notification of {execution_id} after {_LIMIT_S:.0f} s. See .local/log/.")
 
     def _fail_if_ended(self, arn: str) -> None:
-        """Raise CommandError some seconds after the execution has ended without a notification."""
+        """Raise ToolError some seconds after the execution has ended without a notification."""
         run = self._client.stepfunctions.describe_execution(executionArn=arn)
         if run["status"] == "RUNNING":
             self._last_running_at = time.monotonic()
         elif time.monotonic() - self._last_running_at > _DELIVERY_S:
             why = f"{run.get('error', '')} {run.get('cause', '')}".strip()
-            raise CommandError(f"The state machine ended {run['status']} without a notification. {why}")
+            raise ToolError(f"The state machine ended {run['status']} without a notification. {why}")
 
     def _cancel_if_due(self, execution_id: str) -> None:
         due_s = self._scenario.cancel_after_s

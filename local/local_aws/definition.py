@@ -11,7 +11,7 @@ import yaml
 from samcli.yamlhelper import yaml_parse
 
 from . import environment
-from .errors import CommandError as RunnerError
+from .errors import ToolError as RunnerError
 
 _TEMPLATE = environment.ROOT / "template.yaml"
 _POINTERS = ("DefinitionS3Location", "DefinitionUri")

@@ -7,7 +7,7 @@ from pathlib import Path
 from local.terminal import Terminal
 
 from . import aws_resources, environment, sam, servers
-from .errors import CommandError
+from .errors import ToolError
 from .files import locked
 from .process_group import ProcessGroup
 from .processes import ProcessIdentity
@@ -34,7 +34,7 @@ class LocalDeployment:
     """The application in a MiniStack of its own, with a simulated Waterflai.
 
     `up` leaves it running until `down`, in this process or a later one. As a context manager it runs
-    inside the block only. Raises CommandError with a message for the user.
+    inside the block only. Raises ToolError with a message for the user.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class LocalDeployment:
 
     def _require_same_options(self, outputs: StackOutputs) -> None:
         if self._upstream is not None and outputs.waterflai_base_url != self._upstream.base_url:
-            raise CommandError(
+            raise ToolError(
                 f"It runs with another Waterflai, {outputs.waterflai_base_url}: `make down` first."
             )
         if self._auth and not servers.enforces_iam(outputs.endpoint_url):
-            raise CommandError("It runs without --auth: `make down` first.")
+            raise ToolError("It runs without --auth: `make down` first.")
 
     def down(self) -> bool:
         """End all processes and delete temporary files. Return whether anything was running."""

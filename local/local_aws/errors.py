@@ -1,5 +1,5 @@
 """The error that local commands report to their user."""
 
 
-class CommandError(Exception):
-    """A command failed for a reason that the user can act on. Only the message is printed."""
+class ToolError(Exception):
+    """A local command, the smoke test or a benchmark failed. The user gets the message only."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from . import interrupts
-from .errors import CommandError
+from .errors import ToolError
 from .files import read_json_file, write_json_file
 from .processes import ChildProcess, ProcessIdentity, end_processes
 
@@ -51,13 +51,13 @@ class ProcessGroup:
         return child
 
     def wait_for_exit(self, child: ChildProcess, timeout_s: float) -> None:
-        """Wait for a command to end. Raises CommandError, with the end of its log, if it fails or takes too long."""
+        """Wait for a command to end. Raises ToolError, with the end of its log, if it fails or takes too long."""
         try:
             code = child.wait(timeout_s)
         except TimeoutError as error:
-            raise CommandError(f"{error}\n{child.log_tail()}") from None
+            raise ToolError(f"{error}\n{child.log_tail()}") from None
         if code:
-            raise CommandError(f"{child.identity.name} failed\n{child.log_tail()}")
+            raise ToolError(f"{child.identity.name} failed\n{child.log_tail()}")
         self.members.remove(child.identity)
         self._save()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import environment
-from .errors import CommandError
+from .errors import ToolError
 from .files import read_json_file
 from .processes import ChildProcess, start_process
 from .waiting import wait_for
@@ -35,13 +35,13 @@ class WaterflaiEndpoint:
     def from_env(cls, environ: Mapping[str, str]) -> "WaterflaiEndpoint | None":
         """Return the endpoint in WATERFLAI_BASE_URL and WATERFLAI_API_KEY; None for the simulator.
 
-        Raises CommandError if only one of them is set.
+        Raises ToolError if only one of them is set.
         """
         base_url = environ.get("WATERFLAI_BASE_URL", "")
         api_key = environ.get("WATERFLAI_API_KEY", "")
         if bool(base_url) != bool(api_key):
             missing = "WATERFLAI_API_KEY" if base_url else "WATERFLAI_BASE_URL"
-            raise CommandError(f"{missing} is not set: another Waterflai needs both its address and its key")
+            raise ToolError(f"{missing} is not set: another Waterflai needs both its address and its key")
         return cls(base_url.rstrip("/"), api_key) if base_url else None
 
 
@@ -69,7 +69,7 @@ def _get(url: str) -> bytes | None:
 def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> ChildProcess:
     """Start MiniStack on a loopback port. Its files, and those of its functions, go to `temporary`."""
     if not _MINISTACK_PYTHON.exists():
-        raise CommandError("the local AWS is not installed: run `make setup`")
+        raise ToolError("the local AWS is not installed: run `make setup`")
     temporary.mkdir(parents=True, exist_ok=True)
     env = environment.for_ministack(port, temporary, auth=auth)
     # -P and another folder than the checkout: otherwise handlers could import the checkout's modules.
@@ -93,7 +93,7 @@ def read_simulator_endpoint(ready_file: Path) -> WaterflaiEndpoint:
 
 
 def wait_until_ready(ready: Callable[[], bool], child: ChildProcess) -> None:
-    """Return once `ready` is true. Raises CommandError, with the end of the log, if the process ends or is too slow."""
+    """Return once `ready` is true. Raises ToolError, with the end of the log, if the process ends or is too slow."""
 
     def is_decided() -> bool:
         return ready() or child.exit_code() is not None
@@ -101,7 +101,7 @@ def wait_until_ready(ready: Callable[[], bool], child: ChildProcess) -> None:
     with suppress(TimeoutError):
         wait_for(is_decided, timeout_s=_READY_S, interval_s=_POLL_S, message="not ready")
     if not ready():
-        raise CommandError(f"{child.identity.name} did not start\n{child.log_tail()}")
+        raise ToolError(f"{child.identity.name} did not start\n{child.log_tail()}")
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.local_aws.deployment import LocalDeployment
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.files import locked
 from local.local_aws.processes import ProcessIdentity
 from local.local_aws.stack_client import StackClient
@@ -93,6 +93,6 @@ def started_stack(
         pytest.fail(failure.read_text(), pytrace=False)
     try:
         return LocalDeployment(home, auth=auth, parameters=parameters).up(owner=owner)
-    except CommandError as error:
+    except ToolError as error:
         failure.write_text(str(error))
         pytest.fail(str(error), pytrace=False)

@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.local_aws import environment, interrupts
 from local.local_aws.aws_resources import local_api_url
 from local.local_aws.definition import write_for_local_aws
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.files import locked
 from local.local_aws.processes import end_processes, start_process
 from local.local_aws.sam import desk, override
@@ -69,7 +69,7 @@ class SmokeTest:
     def run(self, secret_arn: str | None, api_key: str | None) -> dict[str, Any]:
         """Return the notification of a COMPLETED execution.
 
-        Everything created is deleted again, also after an error, unless `keep` is set. Raises CommandError if the
+        Everything created is deleted again, also after an error, unless `keep` is set. Raises ToolError if the
         execution did not complete, or if something could not be deleted.
         """
         self._require_quota()
@@ -95,7 +95,7 @@ class SmokeTest:
                 self._clean_up(own_secret=not secret_arn, failed=True)
                 raise
         if left := self._clean_up(own_secret=not secret_arn):
-            raise CommandError(left)
+            raise ToolError(left)
         return event
 
     def _clean_up(self, *, own_secret: bool, failed: bool = False) -> str:
@@ -133,10 +133,10 @@ class SmokeTest:
             self._terminal.print_line(f"  {failure}")
 
     def _require_quota(self) -> None:
-        """Print Lambda's quota. Raises CommandError if FollowConcurrency does not fit: the deployment would fail."""
+        """Print Lambda's quota. Raises ToolError if FollowConcurrency does not fit: the deployment would fail."""
         given = self._options.parameters.get("FollowConcurrency", "0")
         if not given.isdecimal():
-            raise CommandError(f"FollowConcurrency={given}: expected a whole number")
+            raise ToolError(f"FollowConcurrency={given}: expected a whole number")
         wanted = int(given)
         try:
             limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
@@ -156,7 +156,7 @@ class SmokeTest:
         )
         possible = reservable(unreserved)
         if wanted > possible and not _local_endpoint(self._account):
-            raise CommandError(
+            raise ToolError(
                 f"FollowConcurrency={wanted} does not fit: of {unreserved} unreserved concurrent executions, Lambda "
                 f"keeps {MIN_UNRESERVED}, so {possible} can be reserved. Leave FollowConcurrency out, or request a "
                 f"higher quota: {quota_request(quota, unreserved, wanted)}"
@@ -207,7 +207,7 @@ class SmokeTest:
         self._terminal.print_json(event)
         status = event.get("data", {}).get("status")
         if status != "COMPLETED":
-            raise CommandError(f"The execution ended {status}: {event['data'].get('error')}")
+            raise ToolError(f"The execution ended {status}: {event['data'].get('error')}")
         return event
 
     def _notification(self, stack: target.Stack, execution_id: str) -> dict[str, Any]:
@@ -220,10 +220,10 @@ class SmokeTest:
                 event = notification(message["Body"])
                 if execution_id_of(event) == execution_id:
                     return event
-        raise CommandError(f"No notification of {execution_id} after {LIMIT_S:.0f} s")
+        raise ToolError(f"No notification of {execution_id} after {LIMIT_S:.0f} s")
 
     def _run_sam(self, command: str, *words: str) -> None:
-        """Run the SAM CLI. Raises CommandError, with the end of its log, if it fails."""
+        """Run the SAM CLI. Raises ToolError, with the end of its log, if it fails."""
         (config, temporary), log = desk(WORKDIR), WORKDIR / f"{command}.log"
         folders = ["--cached", "--cache-dir", str(WORKDIR / "cache"), "--build-dir", str(WORKDIR / "build")]
         build = folders if command == "build" else []
@@ -234,11 +234,11 @@ class SmokeTest:
         try:
             code = child.wait(DEPLOY_S)
         except TimeoutError as error:
-            raise CommandError(f"{error}\n{child.log_tail()}") from None
+            raise ToolError(f"{error}\n{child.log_tail()}") from None
         finally:
             end_processes([child.identity])
         if code:
-            raise CommandError(f"sam {command} failed:\n{child.log_tail()}")
+            raise ToolError(f"sam {command} failed:\n{child.log_tail()}")
 
 
 def delete_everything(deletion: StackDeletion, terminal: Terminal, stack: str, secret: str | None) -> str:
@@ -256,12 +256,12 @@ def delete_everything(deletion: StackDeletion, terminal: Terminal, stack: str, s
 
 
 def _delete_left_over(account: target.Account, terminal: Terminal, stack: str) -> None:
-    """Delete what an earlier run left. Raises CommandError if something could not be deleted."""
+    """Delete what an earlier run left. Raises ToolError if something could not be deleted."""
     interrupts.ignore()
     if left := delete_everything(
         StackDeletion(account, terminal.print_line), terminal, stack, _secret_name_of(stack)
     ):
-        raise CommandError(left)
+        raise ToolError(left)
 
 
 def _delete_secret(account: target.Account, name: str) -> None:
@@ -308,7 +308,7 @@ def main(words: Sequence[str] | None = None) -> int:
             keep=arguments.keep,
         )
         SmokeTest(account, options, terminal).run(arguments.secret_arn, api_key)
-    except (CommandError, Problem, BotoCoreError, ClientError, ValueError) as error:
+    except (ToolError, Problem, BotoCoreError, ClientError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -329,7 +329,7 @@ def _local_endpoint(account: target.Account) -> str | None:
 def _account() -> target.Account:
     session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
     if not session.region_name:
-        raise CommandError("No region: set AWS_REGION, or one in the profile that AWS_PROFILE names")
+        raise ToolError("No region: set AWS_REGION, or one in the profile that AWS_PROFILE names")
     return target.Account(session)
 
 

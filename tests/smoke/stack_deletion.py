@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from waterhook_cli import target
 
 # Maximum wait in seconds. CloudFormation's own timeout of a resource is shorter.
@@ -135,12 +135,12 @@ class StackDeletion:
     def _stop_executions(self, machine: str) -> None:
         """Stop all executions of a state machine. It is not deleted before they have ended, and a Wait takes hours.
 
-        Raises CommandError if some still run after STOP_S.
+        Raises ToolError if some still run after STOP_S.
         """
         states, ends_at, stopped = self.account.client("stepfunctions"), self.clock() + STOP_S, set[str]()
         while running := self._running(states, machine):
             if self.clock() >= ends_at:
-                raise CommandError(f"{len(running)} executions still run after {STOP_S:.0f} s")
+                raise ToolError(f"{len(running)} executions still run after {STOP_S:.0f} s")
             for arn in running:
                 if self._stop(states, arn):
                     stopped.add(arn)
@@ -176,7 +176,7 @@ class StackDeletion:
         return True
 
     def _delete_stack(self, stack: str) -> None:
-        """Delete a stack. A failed deletion is repeated once. Raises CommandError if the stack remains."""
+        """Delete a stack. A failed deletion is repeated once. Raises ToolError if the stack remains."""
         status = ""
         for _ in range(_MAX_DELETIONS):
             self.account.client("cloudformation").delete_stack(StackName=stack)
@@ -186,10 +186,10 @@ class StackDeletion:
             with self.step(f"read the events of {stack}"):
                 for failure in self.failed_events(stack, deleting=True):
                     self.log(f"  {failure}")
-        raise CommandError(f"its status is {status}")
+        raise ToolError(f"its status is {status}")
 
     def _wait_for_deletion(self, stack: str) -> str:
-        """Return the status in which a deletion ended. Raises CommandError if it has not after DELETE_S."""
+        """Return the status in which a deletion ended. Raises ToolError if it has not after DELETE_S."""
         ends_at, read_errors, status = self.clock() + DELETE_S, 0, "unknown"
         while self.clock() < ends_at:
             try:
@@ -202,7 +202,7 @@ class StackDeletion:
             if status in {"DELETE_COMPLETE", "DELETE_FAILED"}:
                 return status
             self.sleep(_POLL_S)
-        raise CommandError(f"its status is {status} after {DELETE_S:.0f} s")
+        raise ToolError(f"its status is {status} after {DELETE_S:.0f} s")
 
     def _status(self, stack: str) -> str:
         try:
@@ -239,7 +239,7 @@ class StackDeletion:
                         raise
 
     def _delete_bucket(self, name: str) -> None:
-        """Delete a bucket with its objects. Raises CommandError where S3 refuses to delete one."""
+        """Delete a bucket with its objects. Raises ToolError where S3 refuses to delete one."""
         s3 = self.account.client("s3")
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
             listed = [
@@ -250,7 +250,5 @@ class StackDeletion:
                 continue
             answer = s3.delete_objects(Bucket=name, Delete={"Objects": listed, "Quiet": True})
             if errors := answer.get("Errors"):
-                raise CommandError(
-                    f"{len(errors)} objects: {errors[0].get('Code')}: {errors[0].get('Message')}"
-                )
+                raise ToolError(f"{len(errors)} objects: {errors[0].get('Code')}: {errors[0].get('Message')}")
         s3.delete_bucket(Bucket=name)

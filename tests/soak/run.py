@@ -21,7 +21,7 @@ import httpx
 
 from local.local_aws import environment
 from local.local_aws.deployment import STATE_DIR, LocalDeployment
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.interrupts import pause
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient, execution_id_of, notification
@@ -110,7 +110,7 @@ class SoakTest:
             interval_s=0.5,
         )
         if answer.status_code != httpx.codes.ACCEPTED:
-            raise CommandError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
+            raise ToolError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
         return str(answer.json()["execution_id"])
 
     def _wait_for_all(self, began: float) -> "tuple[list[ExecutionListItemTypeDef], int]":
@@ -232,7 +232,7 @@ def main(words: Sequence[str]) -> int:
             StackClient(outputs) as client,
         ):
             problems = SoakTest(client, requests, terminal).run()
-    except CommandError as error:
+    except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     for problem in problems:

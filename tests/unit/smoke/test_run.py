@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from local.local_aws import interrupts
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.terminal import Terminal
 from tests.smoke import run as smoke
 from tests.smoke import stack_deletion
@@ -206,8 +206,8 @@ def test_a_secret_that_the_user_names_is_left_alone(run: Run) -> None:
 def test_a_deployment_that_fails_is_explained_and_deleted(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fails(monkeypatch, "deploy", CommandError("sam deploy failed"))
-    with pytest.raises(CommandError, match="sam deploy failed"):
+    fails(monkeypatch, "deploy", ToolError("sam deploy failed"))
+    with pytest.raises(ToolError, match="sam deploy failed"):
         run.smoke()
     assert len(FakeStackDeletion.deleted) == 1
     assert run.account.secrets.names == []
@@ -218,13 +218,13 @@ def test_an_execution_that_fails_is_reported_after_everything_is_deleted(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends(monkeypatch, {"data": {"status": "FAILED", "error": {"code": "x"}}})
-    with pytest.raises(CommandError, match="The execution ended FAILED"):
+    with pytest.raises(ToolError, match="The execution ended FAILED"):
         run.smoke()
     assert len(FakeStackDeletion.deleted) == 1
     assert run.api.cancelled == []  # it has ended
 
 
-@pytest.mark.parametrize("how", [KeyboardInterrupt(), CommandError("No notification")])
+@pytest.mark.parametrize("how", [KeyboardInterrupt(), ToolError("No notification")])
 def test_an_execution_that_is_not_waited_for_any_longer_is_cancelled_and_everything_deleted(
     run: Run, monkeypatch: pytest.MonkeyPatch, how: BaseException
 ) -> None:
@@ -251,7 +251,7 @@ def test_what_could_not_be_deleted_fails_a_run_that_went_well_and_is_named_with_
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeStackDeletion, "left", ["delete AWS::S3::Bucket outputs: AccessDenied"])
-    with pytest.raises(CommandError) as raised:
+    with pytest.raises(ToolError) as raised:
         run.smoke()
     (stack,) = FakeStackDeletion.deleted
     stack_id = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{stack}/1"
@@ -267,8 +267,8 @@ def test_a_failure_and_what_could_not_be_deleted_are_both_reported(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FakeStackDeletion, "left", ["delete stack: its status is DELETE_FAILED"])
-    fails(monkeypatch, "deploy", CommandError("sam deploy failed"))
-    with pytest.raises(CommandError, match="sam deploy failed"):
+    fails(monkeypatch, "deploy", ToolError("sam deploy failed"))
+    with pytest.raises(ToolError, match="sam deploy failed"):
         run.smoke()
     assert "delete stack: its status is DELETE_FAILED" in capsys.readouterr().out
 
@@ -319,8 +319,8 @@ def test_a_new_account_with_a_quota_of_10_is_deployed_to_without_reserved_concur
 def test_the_quota_is_printed_before_anything_is_built(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fails(monkeypatch, "build", CommandError("sam build failed"))
-    with pytest.raises(CommandError, match="sam build failed"):
+    fails(monkeypatch, "build", ToolError("sam build failed"))
+    with pytest.raises(ToolError, match="sam build failed"):
         run.smoke()
     assert "Lambda: 10 concurrent executions in this region, 10 unreserved" in capsys.readouterr().out
     assert FakeStackDeletion.deleted == []  # nothing was created
@@ -339,7 +339,7 @@ def test_concurrency_that_the_quota_does_not_allow_is_refused_with_the_numbers_b
     run: Run, unreserved: int, possible: int, enough: int
 ) -> None:
     run.account = Account(unreserved)
-    with pytest.raises(CommandError) as raised:
+    with pytest.raises(ToolError) as raised:
         run.smoke({"FollowConcurrency": "2000" if unreserved == 1000 else "50"})
     assert f"of {unreserved} unreserved concurrent executions, Lambda keeps 100" in str(raised.value)
     assert f"so {possible} can be reserved" in str(raised.value)
@@ -348,7 +348,7 @@ def test_concurrency_that_the_quota_does_not_allow_is_refused_with_the_numbers_b
 
 
 def test_a_follow_concurrency_that_is_no_number_is_refused(run: Run) -> None:
-    with pytest.raises(CommandError, match="FollowConcurrency=many: expected a whole number"):
+    with pytest.raises(ToolError, match="FollowConcurrency=many: expected a whole number"):
         run.smoke({"FollowConcurrency": "many"})
     assert run.commands == []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from local.local_aws.deployment import LocalDeployment
-from local.local_aws.errors import CommandError
+from local.local_aws.errors import ToolError
 from local.local_aws.process_group import ProcessGroup
 from tests.unit.local.local_aws.children import SLEEPER, Start
 
@@ -22,14 +22,14 @@ def test_a_process_is_in_the_group_s_file_until_it_is_ended(start: Start, tmp_pa
 def test_a_failed_command_is_reported_with_the_end_of_its_log(start: Start, tmp_path: Path) -> None:
     group = ProcessGroup(tmp_path / "state.json")
     child = group.launch(lambda: start("raise SystemExit('no such bucket')"))
-    with pytest.raises(CommandError, match="fake failed\nno such bucket"):
+    with pytest.raises(ToolError, match="fake failed\nno such bucket"):
         group.wait_for_exit(child, timeout_s=20)
 
 
 def test_a_command_that_takes_too_long_is_reported(start: Start, tmp_path: Path) -> None:
     group = ProcessGroup(tmp_path / "state.json")
     child = group.launch(lambda: start(SLEEPER))
-    with pytest.raises(CommandError, match="fake still runs after 0 s"):
+    with pytest.raises(ToolError, match="fake still runs after 0 s"):
         group.wait_for_exit(child, timeout_s=0.1)
     group.end()
 
