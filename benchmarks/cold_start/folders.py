@@ -35,7 +35,7 @@ class Folders:
 
 
 def prepared(home: Path) -> Folders:
-    """Build everything anew under `home`. Raises RunnerError when `sam build` fails."""
+    """Build everything anew under `home`. Raises ToolError when `sam build` fails."""
     shutil.rmtree(home, ignore_errors=True)
     runtime, ours, naive = home / "runtime", home / "ours", home / "naive"
     _lay_out(runtime, _RUNTIME)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from waterhook.prices import QUESTION_S
+from waterhook.domain.cost import QUESTION_S
 
 # The way to the upstream and back; opening a stream; an event's way here.
 REQUEST_S = QUESTION_S

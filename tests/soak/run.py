@@ -29,7 +29,7 @@ from local.local_aws.waiting import retry_while
 from local.simulator.chatbots import CHATBOTS
 from local.terminal import Terminal
 from tests.soak.fault_cases import COMPLETED, FAULT_CASES, FaultCase
-from waterhook.models import epoch
+from waterhook.timestamps import to_epoch_s
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef
@@ -148,7 +148,7 @@ class SoakTest:
             item = self._client.item(execution_id) or {}
             status = str(item.get("status"))
             outcomes[status] += 1
-            accepted_ms = round((epoch(item.get("created_at")) or 0.0) * 1000)
+            accepted_ms = round((to_epoch_s(item.get("created_at")) or 0.0) * 1000)
             expected = [f"{execution_id}/{accepted_ms}/{status}"]
             if [event["id"] for event in published] != expected or not item.get("notified_at"):
                 yield f"{request.key} ({case.name}): {status}, published {[event['id'] for event in published]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.self_signed_certificate import write_loopback_certificate
-from waterhook.connections import shared_ssl_context
+from waterhook.upstream.connections import shared_ssl_context
 
 
 @pytest.fixture(scope="module")
