@@ -88,7 +88,7 @@ check: .venv/.stamp ## Format, lint, types, template and state machine: reads on
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(SAM) validate --lint --region us-east-1
-	$(PY) -m local.runner lint
+	$(PY) -m local lint
 
 .PHONY: checkov
 checkov: .venv-audit/.stamp ## Check the template with checkov; .checkov.yaml lists what is left out, with the reason
@@ -124,39 +124,39 @@ test: setup check checkov ## Everything CI runs: checks and all tests, end to en
 bench: setup ## Delay and cost of waiting, cold starts, the deployed stack against a poller: eleven minutes
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
-.PHONY: picture
-picture: .venv/.stamp ## Draw the state machine into docs/architecture.md again
-	@$(PY) -m local.picture
+.PHONY: diagram
+diagram: .venv/.stamp ## Write the diagram of the state machine into docs/architecture.md
+	@$(PY) -m local.state_machine_diagram
 
 # ---- The laptop ---------------------------------------------------------------------------------------------
 
 .PHONY: up
 up: .venv/.stamp .venv-aws/.stamp ## Start the local AWS with the application in it (ARGS=--auth: permissions enforced)
-	@$(PY) -m local.runner up $(ARGS)
+	@$(PY) -m local up $(ARGS)
 
 .PHONY: down
-down: .venv/.stamp ## Stop it; nothing stays behind
-	@$(PY) -m local.runner down
+down: .venv/.stamp ## Stop it with all its processes
+	@$(PY) -m local down
 
 .PHONY: env
 env: .venv/.stamp .venv-awscli/.stamp ## eval "$(make -s env)": aws, sam and waterhook use the local stack
-	@$(PY) -m local.runner env
+	@$(PY) -m local env
 
 .PHONY: demo
-demo: .venv/.stamp .venv-aws/.stamp ## One execution, shown (SCENARIO=failure, timeout, cancel or flaky: how it may go)
-	@$(PY) -m local.runner demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
+demo: .venv/.stamp .venv-aws/.stamp ## Show one execution (SCENARIO=failure, timeout, cancel or flaky)
+	@$(PY) -m local demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
 .PHONY: soak
-soak: setup ## 300 executions at once at random faults, and an account of each (ARGS=--seed 2)
-	@PYTHONPATH=layers/waterhook $(PY) -m local.soak $(ARGS)
+soak: setup ## 300 concurrent executions with random faults, each checked (ARGS="--seed 2")
+	@PYTHONPATH=layers/waterhook $(PY) -m tests.soak $(ARGS)
 
 # ---- An account of the user's (the command itself is local/bin/waterhook) --------------------------------------
 
 .PHONY: smoke-aws
 smoke-aws: setup ## Deploy to your AWS account, run one execution, delete all (ARGS="--chatbot ID")
-	@PYTHONPATH=layers/waterhook $(PY) -m local.smoke $(ARGS)
+	@PYTHONPATH=layers/waterhook $(PY) -m tests.smoke $(ARGS)
 
 .PHONY: clean
 clean: ## Stop everything and remove what the other targets made
-	@if [ -x $(PY) ]; then $(PY) -m local.runner down; fi
+	@if [ -x $(PY) ]; then $(PY) -m local down; fi
 	rm -rf .venv .venv-aws .venv-awscli .venv-audit .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,8 +8,8 @@ from benchmarks.cold_start.__main__ import run as cold_start
 from benchmarks.e2e.__main__ import run as e2e
 from benchmarks.polling.__main__ import run as polling
 from benchmarks.target import Target
-from local.runner import interrupts
-from local.runner.errors import RunnerError
+from local.local_aws import interrupts
+from local.local_aws.errors import ToolError
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     interrupts.install()
     try:
         sys.exit(main())
-    except RunnerError as error:
+    except ToolError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(interrupts.EXIT_CODE)

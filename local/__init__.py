@@ -1,1 +1,1 @@
-"""The laptop: a simulated Waterflai, a local AWS and the demo. Nothing here is deployed."""
+"""Development on a laptop: a simulated Waterflai, the application in a local AWS, the demo. Not deployed."""

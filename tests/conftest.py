@@ -7,12 +7,13 @@ from types import FrameType
 
 import pytest
 
-from local.runner import environment
-from local.runner.stack import LocalStack, end_abandoned, home_of_tests
+from local.local_aws import environment
+from local.local_aws.deployment import LocalDeployment, end_abandoned_deployments, state_dir_of_tests
 from tests.support.tried import account
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"
+_UNIT = Path(__file__).parent / "unit"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,9 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     # One stack for the whole run, with or without workers: they inherit its place, the first to need it
     # starts it, and this process ends it.
-    os.environ[_HOME] = str(home_of_tests(os.getpid()))
+    os.environ[_HOME] = str(state_dir_of_tests(os.getpid()))
     signal.signal(signal.SIGTERM, _interrupt)
-    end_abandoned()
+    end_abandoned_deployments()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -32,7 +33,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     home = Path(os.environ[_HOME])
     # Beside it there may be one deployed with other parameters.
     for started in [*home.parent.glob(home.name), *home.parent.glob(f"{home.name}-*")]:
-        LocalStack(started).down()  # its logs stay until the next run
+        LocalDeployment(started).down()  # its logs stay until the next run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -63,7 +64,7 @@ def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
         return items
     of_listeners = [item for item in items if item.path.stem in _OF_LISTENERS and not _polls(item)]
     other_stacks = [item for item in items if _E2E in item.path.parents and item not in of_listeners]
-    quick = [item for item in items if item.path.parent.name == "unit"]
+    quick = [item for item in items if _UNIT in item.path.parents]
     order: list[pytest.Item] = []
     for waiting in (of_listeners, other_stacks):
         room = max(len(items) // hands // 4 - len(waiting), 0)

@@ -10,8 +10,8 @@ from benchmarks.cold_start.measure import ROUNDS, THROTTLED_ROUNDS, event_for, m
 from benchmarks.cold_start.report import Findings, render, targets
 from benchmarks.environment import environment_at
 from benchmarks.target import Target
-from local.runner.environment import ROOT, isolate
-from local.runner.interrupts import EXIT_CODE
+from local.local_aws.environment import ROOT, isolate
+from local.local_aws.interrupts import EXIT_CODE
 
 _HOME = ROOT / ".local" / "bench"
 _POLLS, _FOLLOWS = 300, 20

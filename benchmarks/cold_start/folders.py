@@ -9,9 +9,9 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 from benchmarks.cold_start.process import Build
-from local.runner import sam
-from local.runner.errors import RunnerError
-from local.runner.files import locked
+from local.local_aws import sam
+from local.local_aws.errors import ToolError
+from local.local_aws.files import locked
 
 FUNCTIONS = ("poll", "follow", "start", "notify", "api")
 _BARE = "def handler(event, context):\n    return {}\n"
@@ -35,7 +35,7 @@ class Folders:
 
 
 def prepared(home: Path) -> Folders:
-    """Build everything anew under `home`. Raises RunnerError when `sam build` fails."""
+    """Build everything anew under `home`. Raises ToolError when `sam build` fails."""
     shutil.rmtree(home, ignore_errors=True)
     runtime, ours, naive = home / "runtime", home / "ours", home / "naive"
     _lay_out(runtime, _RUNTIME)
@@ -69,10 +69,10 @@ def size_bytes(folder: Path) -> int:
 
 
 def _build(folder: Path) -> None:
-    with locked(sam.WORKSHOP / "lock"):
+    with locked(sam.SAM_WORKDIR / "lock"):
         build = sam.start_build(folder.parent / "sam-build.log")
         if build.wait(_BUILD_S):
-            raise RunnerError(f"sam build failed\n{build.trail()}")
+            raise ToolError(f"sam build failed\n{build.log_tail()}")
         shutil.copytree(sam.BUILD, folder)
 
 

@@ -14,10 +14,10 @@ from benchmarks.cold_start.backend import API_KEY, Backend
 from benchmarks.cold_start.process import PYTHON, Build, environment_of
 from benchmarks.cold_start.runtime_api import FunctionFailed
 from benchmarks.cold_start.wire import serving
-from local import certificate
-from local.runner import services
-from local.runner.interrupts import pause
-from local.runner.processes import end
+from local.local_aws import servers
+from local.local_aws.interrupts import pause
+from local.local_aws.processes import end_processes
+from local.self_signed_certificate import write_loopback_certificate
 
 PROCESSES = 5  # an odd number
 _CHILD = Path(__file__).with_name("warm_child.py")
@@ -47,10 +47,10 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
     One process is faster than the next, from its start to its end: the middle one of PROCESSES is told.
     """
     ready = home / "waterflai.json"
-    simulator = services.start_simulator(ready, home / "waterflai.log")
+    simulator = servers.start_simulator(ready, home / "waterflai.log")
     try:
-        services.wait_until(ready.exists, simulator)
-        upstream = services.simulator_address(ready)
+        servers.wait_until_ready(ready.exists, simulator)
+        upstream = servers.read_simulator_endpoint(ready)
         url = f"{upstream.base_url}/v1/executions"
         body, headers = {"input_data": {"simulate": {"seconds": 0}}}, {"X-API-Key": upstream.api_key}
         with httpx.Client(trust_env=False, headers=headers) as client:
@@ -66,13 +66,13 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
                 for _ in range(PROCESSES)
             ]
     finally:
-        end([simulator.identity])
+        end_processes([simulator.identity])
     return sorted(runs, key=lambda run: run.overhead)[PROCESSES // 2]
 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
     """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
-    pem = certificate.for_loopback(home / "upstream.pem")
+    pem = write_loopback_certificate(home / "upstream.pem")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pem)
     backend = Backend()

@@ -11,32 +11,32 @@ from benchmarks.e2e.jobs import chats, shorts
 from benchmarks.e2e.poller import StatusPoller
 from benchmarks.e2e.report import render, targets
 from benchmarks.target import Target
-from local.runner import environment, interrupts
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.screen import Screen
-from local.runner.stack import HOME, LocalStack
+from local.local_aws import environment, interrupts
+from local.local_aws.deployment import STATE_DIR, LocalDeployment
+from local.local_aws.errors import ToolError
+from local.local_aws.stack_client import StackClient
+from local.terminal import Terminal
 
 JOBS, EXECUTIONS = 16, 500
 # A place of its own: `make up`'s stack is left alone. The waits are the template's, not the demo's.
-_HOME = HOME / "bench-stack"
+_HOME = STATE_DIR / "bench-stack"
 _PARAMETERS = {"ShortestWaitSeconds": "2", "LongestWaitSeconds": "30"}
 
 
 def run(jobs: int = JOBS, executions: int = EXECUTIONS) -> list[Target]:
-    """Return the targets after writing the section. Raises RunnerError when a stack doesn't come up."""
+    """Return the targets after writing the section. Raises ToolError when a stack doesn't come up."""
     environment.isolate(os.environ)
-    screen = Screen()
+    terminal = Terminal()
     with (
-        LocalStack(_HOME, parameters=_PARAMETERS, screen=screen) as outputs,
+        LocalDeployment(_HOME, parameters=_PARAMETERS, terminal=terminal) as outputs,
         StackClient(outputs) as stack,
     ):
-        with screen.step("Deploy the peer"):
+        with terminal.step("Deploy the peer"):
             poller = StatusPoller(stack, _HOME)
-        with screen.step(f"Run {jobs} jobs through both"):
+        with terminal.step(f"Run {jobs} jobs through both"):
             warm_up(stack, poller)
             pairs = compare(stack, poller, chats(jobs))
-        with screen.step(f"Run {executions} executions at once"):
+        with terminal.step(f"Run {executions} executions at once"):
             storm = burst(stack, shorts(executions))
     found = list(targets(pairs, storm))
     document.put("e2e", render(pairs, storm, found))
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     try:
         found = run(arguments.jobs, arguments.executions)
-    except RunnerError as error:
+    except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     print("\n".join([*target.lines(found), "", str(document.REPORT), target.verdict(found)]))

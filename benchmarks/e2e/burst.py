@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.e2e.jobs import Job
 from benchmarks.e2e.notifications import Heard, received
-from local.runner.client import StackClient
-from local.runner.interrupts import pause
+from local.local_aws.interrupts import pause
+from local.local_aws.stack_client import StackClient
 
 _SENDERS = 12
 _LIMIT_S = 300.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from benchmarks.e2e.jobs import Job
 from benchmarks.e2e.notifications import received
 from benchmarks.e2e.poller import StatusPoller
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.interrupts import pause
+from local.local_aws.errors import ToolError
+from local.local_aws.interrupts import pause
+from local.local_aws.stack_client import StackClient
 from waterhook.timestamps import to_epoch_s
 
 # Fewer than may be followed at a time in the local AWS: neither of the two has to wait for a free function.
@@ -47,7 +47,7 @@ def warm_up(stack: StackClient, poller: StatusPoller) -> None:
 
 
 def compare(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> list[Pair]:
-    """Return how each job went. Raises RunnerError when one of them did not complete."""
+    """Return how each job went. Raises ToolError when one of them did not complete."""
     arns: dict[str, tuple[str, str]] = {}
     for first in range(0, len(jobs), WAVE):
         arns |= _run(stack, poller, jobs[first : first + WAVE])
@@ -60,7 +60,7 @@ def compare(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> li
         told = heard.get(job.marker)
         run = stack.stepfunctions.describe_execution(executionArn=peer_arn)
         if told is None or told.status != "COMPLETED" or run["status"] != "SUCCEEDED":
-            raise RunnerError(f"{job.marker} did not complete: {told}, {run['status']}")
+            raise ToolError(f"{job.marker} did not complete: {told}, {run['status']}")
         document = upstream[poller.job_of(run)]
         completed_at = to_epoch_s(document["completed_at"]) or 0.0
         known_at = stack.history(peer_arn)[-1]["timestamp"].timestamp()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from local.runner.client import StackClient, notification
+from local.local_aws.stack_client import StackClient, notification
 from waterhook.timestamps import to_epoch_s
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.e2e.jobs import Job
-from local.runner import account, sam
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.files import locked
-from local.runner.processes import end
-from local.runner.services import SIMULATOR_API_KEY
+from local.local_aws import aws_resources, sam
+from local.local_aws.errors import ToolError
+from local.local_aws.files import locked
+from local.local_aws.processes import end_processes
+from local.local_aws.servers import SIMULATOR_API_KEY
+from local.local_aws.stack_client import StackClient
 
 WAIT_SECONDS = 5
 _STACK_NAME = "fixed-wait-poller"
@@ -24,14 +24,14 @@ class StatusPoller:
     """A deployed state machine that asks every WAIT_SECONDS."""
 
     def __init__(self, stack: StackClient, home: Path) -> None:
-        """Deploy it; a copy in `home` is what is packaged. Raises RunnerError when that fails."""
+        """Deploy it; a copy in `home` is what is packaged. Raises ToolError when that fails."""
         self._stack = stack
         folder = home / "peer"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(_SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__"))
         endpoint_url = stack.outputs.endpoint_url
         parameters = {"BaseUrl": stack.outputs.waterflai_base_url, "ApiKey": SIMULATOR_API_KEY}
-        with locked(sam.WORKSHOP / "lock"):
+        with locked(sam.SAM_WORKDIR / "lock"):
             deploy = sam.start_deploy(
                 endpoint_url,
                 parameters,
@@ -41,10 +41,10 @@ class StatusPoller:
             )
             try:
                 if deploy.wait(_DEPLOY_S):
-                    raise RunnerError(f"the peer was not deployed\n{deploy.trail()}")
+                    raise ToolError(f"the peer was not deployed\n{deploy.log_tail()}")
             finally:
-                end([deploy.identity])
-        stacks = account.session().client("cloudformation", endpoint_url=endpoint_url)
+                end_processes([deploy.identity])
+        stacks = aws_resources.session().client("cloudformation", endpoint_url=endpoint_url)
         (described,) = stacks.describe_stacks(StackName=_STACK_NAME)["Stacks"]
         (output,) = described["Outputs"]
         self._arn = output["OutputValue"]

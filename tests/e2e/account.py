@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from local.runner import account
-from local.runner.client import StackClient
-from local.runner.sam import STACK_NAME
+from local.local_aws import aws_resources
+from local.local_aws.sam import STACK_NAME
+from local.local_aws.stack_client import StackClient
 
 
 def aws(stack: StackClient, service: str) -> Any:
     """A client of that service."""
-    return account.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
+    return aws_resources.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
 
 
 def physical(stack: StackClient, logical: str, within: str = STACK_NAME) -> str:

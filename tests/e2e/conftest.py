@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from local.runner.client import StackClient
-from local.runner.errors import RunnerError
-from local.runner.files import locked
-from local.runner.outputs import Outputs
-from local.runner.processes import Identity
-from local.runner.stack import LocalStack
+from local.local_aws.deployment import LocalDeployment
+from local.local_aws.errors import ToolError
+from local.local_aws.files import locked
+from local.local_aws.processes import ProcessIdentity
+from local.local_aws.stack_client import StackClient
+from local.local_aws.stack_outputs import StackOutputs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,21 +78,21 @@ def home_of(suffix: str = "") -> Path:
     return home.with_name(home.name + suffix)
 
 
-def started_strict_stack() -> Outputs:
+def started_strict_stack() -> StackOutputs:
     """The stack with alarms and enforced permissions, for who changes nothing in it: it is not theirs alone."""
     return started_stack("-strict", WATCHED, auth=True)
 
 
 def started_stack(
     suffix: str = "", parameters: Mapping[str, str] | None = None, *, auth: bool = False
-) -> Outputs:
+) -> StackOutputs:
     """The running stack of that suffix. Where it failed to start for one worker, the others don't try again."""
-    owner, home = Identity.of("pytest", int(home_of().name)), home_of(suffix)
+    owner, home = ProcessIdentity.of("pytest", int(home_of().name)), home_of(suffix)
     failure = home / "failure.txt"
     if failure.exists():
         pytest.fail(failure.read_text(), pytrace=False)
     try:
-        return LocalStack(home, auth=auth, parameters=parameters).up(owner=owner)
-    except RunnerError as error:
+        return LocalDeployment(home, auth=auth, parameters=parameters).up(owner=owner)
+    except ToolError as error:
         failure.write_text(str(error))
         pytest.fail(str(error), pytrace=False)

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.runner.client import StackClient
-from local.runner.services import SIMULATOR_API_KEY
+from local.local_aws.servers import SIMULATOR_API_KEY
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
 from tests.e2e.test_doors import put_event
 from tests.e2e.test_promises import size_bytes, texts

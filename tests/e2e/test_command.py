@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from local.runner import account
-from local.runner.client import StackClient
-from local.runner.sam import STACK_NAME
+from local.local_aws import aws_resources
+from local.local_aws.sam import STACK_NAME
+from local.local_aws.stack_client import StackClient
 from tests.e2e.conftest import started_strict_stack
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT
@@ -141,7 +141,7 @@ class Visitor:
     """Somebody with an account on the stack whose permissions are enforced, and with what is given to them."""
 
     def __init__(self, endpoint_url: str) -> None:
-        self._iam = account.session().client("iam", endpoint_url=endpoint_url)
+        self._iam = aws_resources.session().client("iam", endpoint_url=endpoint_url)
         self._iam.create_user(UserName="visitor")
         key = self._iam.create_access_key(UserName="visitor")["AccessKey"]
         self._env = {

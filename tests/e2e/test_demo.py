@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from local.runner import demo
-from local.runner.client import StackClient
-from local.runner.outputs import Outputs
-from local.runner.scenarios import SCENARIOS
-from local.runner.screen import WIDTH, Screen
+from local.demo import run as demo
+from local.demo.scenarios import SCENARIOS
+from local.local_aws.stack_client import StackClient
+from local.local_aws.stack_outputs import StackOutputs
+from local.terminal import WIDTH, Terminal
 
 ENDS = {
     "success": ("waterhook.execution.completed", "SUCCEEDED"),
@@ -28,7 +28,7 @@ class Borrowed:
     def __init__(self, stack: StackClient) -> None:
         self._outputs = stack.outputs
 
-    def up(self) -> Outputs:
+    def up(self) -> StackOutputs:
         return self._outputs
 
     def down(self) -> bool:
@@ -40,7 +40,7 @@ def test_a_scenario_of_the_demo_ends_as_it_should_and_is_readable_in_a_log(
     stack: StackClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     borrowed: Any = Borrowed(stack)
-    demo.run(borrowed, Screen(), SCENARIOS[name])
+    demo.run(borrowed, Terminal(), SCENARIOS[name])
     shown = capsys.readouterr().out
     for end in ENDS[name]:
         assert end in shown
@@ -59,7 +59,7 @@ def test_the_demo_finds_its_notification_behind_those_of_others_and_leaves_them_
     queue = stack.outputs.results_queue_url
     for _ in range(25):
         stack.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"data": {"execution_id": marker}}))
-    event = demo.show(stack.outputs, Screen(), SCENARIOS["failure"])
+    event = demo.show_execution(stack.outputs, Terminal(), SCENARIOS["failure"])
     assert event["type"] == "waterhook.execution.failed"
     assert "waterhook.execution.failed" in capsys.readouterr().out
     assert len(stack.peek(marker)) == 25

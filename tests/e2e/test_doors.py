@@ -11,9 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from local.runner import account
-from local.runner.account import FOLLOWERS
-from local.runner.client import StackClient
+from local.local_aws import aws_resources
+from local.local_aws.aws_resources import FOLLOW_CONCURRENCY
+from local.local_aws.stack_client import StackClient
 from tests.e2e.test_outcomes import starts_of
 from tests.support.waiting import until
 
@@ -56,7 +56,7 @@ def told_once(stack: StackClient, execution_id: str) -> bool:
 
 def put_event(stack: StackClient, detail_type: str, detail: Any) -> str:
     """The id that the bus has given the event."""
-    events = account.session().client("events", endpoint_url=stack.outputs.endpoint_url)
+    events = aws_resources.session().client("events", endpoint_url=stack.outputs.endpoint_url)
     entry: Any = {
         "Source": "shop",
         "DetailType": detail_type,
@@ -199,16 +199,16 @@ def test_a_caller_lists_its_own_executions_newest_first_page_by_page(stack: Stac
     seen: list[str] = []
     cursor = None
     while not set(ids) <= set(seen):
-        page = stack.browse(limit=2, status="COMPLETED", next=cursor).json()
+        page = stack.list_executions(limit=2, status="COMPLETED", next=cursor).json()
         seen += [entry["execution_id"] for entry in page["executions"]]
         assert all(entry["status"] == "COMPLETED" for entry in page["executions"])
         cursor = page["next"]
         assert cursor or set(ids) <= set(seen)
     positions = [seen.index(execution_id) for execution_id in ids]
     assert positions == sorted(positions, reverse=True)
-    assert stack.browse(limit="0").status_code == 400
-    assert stack.browse(status="NONSENSE").status_code == 400
-    assert stack.browse(next="nonsense").status_code == 400
+    assert stack.list_executions(limit="0").status_code == 400
+    assert stack.list_executions(status="NONSENSE").status_code == 400
+    assert stack.list_executions(next="nonsense").status_code == 400
 
 
 def test_an_event_on_the_bus_starts_an_execution_and_its_duplicate_none(
@@ -259,7 +259,7 @@ def test_beyond_the_cap_a_request_waits_visibly_and_runs_when_a_slot_is_free(
 
 
 def test_whoever_finds_no_listener_free_polls(stack: StackClient) -> None:
-    ids = [stack.submit("support-chat", {"simulate": SLOW}) for _ in range(FOLLOWERS + 2)]
+    ids = [stack.submit("support-chat", {"simulate": SLOW}) for _ in range(FOLLOW_CONCURRENCY + 2)]
     arns = [arn for execution_id in ids if (arn := stack.execution_arn(execution_id))]
     until(lambda: any("Poll" in stack.states(arn) for arn in arns))
     for execution_id in ids:

@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from local.runner.client import StackClient
-from local.waterflai.faults import KINDS, Operation
+from local.local_aws.stack_client import StackClient
+from local.simulator.faults import FAULT_TYPES, Operation
 from tests.e2e.fault_table import ANOTHER_HOST, START, Row
 from tests.e2e.fault_table_of_jobs import CANCEL, STATUS, STREAM
 
@@ -233,7 +233,7 @@ def by_time(row: Row) -> float:
 def test_the_table_has_every_fault_that_the_simulator_knows() -> None:
     for operation in Operation:
         rows = TABLE[operation]
-        assert {row.fault["kind"] for row in rows} == set(KINDS[operation])
+        assert {row.fault["kind"] for row in rows} == set(FAULT_TYPES[operation])
         assert {row.fault["on"] for row in rows} == {operation}
         assert len({row.name for row in rows}) == len(rows)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import put_event, running

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.test_outcomes import starts_of
 from waterhook.domain.trigger_input import derive_execution_id
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from local.runner import account, environment
-from local.runner.client import StackClient
+from local.local_aws import aws_resources, environment
+from local.local_aws.stack_client import StackClient
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +20,7 @@ LIMIT_BYTES = 8_000_000
 
 @pytest.fixture(scope="module")
 def layer(stack: StackClient) -> Mapping[str, bytes]:
-    functions = account.session().client("lambda", endpoint_url=stack.outputs.endpoint_url)
+    functions = aws_resources.session().client("lambda", endpoint_url=stack.outputs.endpoint_url)
     (entry,) = functions.list_layers()["Layers"]
     arn = entry["LatestMatchingVersion"]["LayerVersionArn"]
     place = functions.get_layer_version_by_arn(Arn=arn)["Content"]["Location"]

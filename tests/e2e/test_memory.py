@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from local.runner import environment, sam
-from local.runner.client import StackClient
-from local.runner.files import locked
-from local.runner.services import SIMULATOR_API_KEY
+from local.local_aws import environment, sam
+from local.local_aws.files import locked
+from local.local_aws.servers import SIMULATOR_API_KEY
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 from tests.support.server import Server, Step, reply
 from tests.support.waiting import PATIENCE_S
@@ -219,7 +219,7 @@ CASES = [
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what was deployed; `sam build` for another stack may be at work in the original."""
     copy = tmp_path_factory.mktemp("built") / "build"
-    with locked(sam.WORKSHOP / "lock"):
+    with locked(sam.SAM_WORKDIR / "lock"):
         shutil.copytree(sam.BUILD, copy)
     return copy
 

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 
 pytestmark = pytest.mark.e2e
 schema = schemathesis.openapi.from_path(Path(__file__).parents[2] / "openapi.yaml")

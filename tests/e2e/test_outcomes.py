@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 
 pytestmark = pytest.mark.e2e
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +40,7 @@ def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
     for execution_id, status in expected.items():
         strict.wait_for_status(execution_id, status)
     assert strict.get(large).json()["final_output_url"]
-    listed = strict.browse(limit=100).json()["executions"]
+    listed = strict.list_executions(limit=100).json()["executions"]
     assert set(expected) <= {entry["execution_id"] for entry in listed}
 
 

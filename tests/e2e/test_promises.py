@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.test_doors import SLOW, finish
 from tests.e2e.test_outcomes import starts_of
 from tests.support.waiting import until

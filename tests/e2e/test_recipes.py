@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from local.runner import account
-from local.runner.client import StackClient
-from local.runner.shell import assignments
+from local.local_aws import aws_resources
+from local.local_aws.shell_environment import shell_lines
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, output
 from tests.infra.markdown import Block, block
 from tests.infra.template import ROOT
@@ -32,8 +32,8 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Shell
     home = tmp_path_factory.mktemp("home")
     env = {"PATH": os.environ["PATH"], "HOME": str(home)}
     local = Path(os.environ["WATERHOOK_TEST_STACK"])
-    named = account.named_outputs(stack.outputs.endpoint_url)
-    prepared = "\n".join(assignments(stack.outputs, named, local, env))
+    named = aws_resources.cloudformation_outputs(stack.outputs.endpoint_url)
+    prepared = "\n".join(shell_lines(stack.outputs, named, local, env))
     # The SAM CLI leaves folders there, and polls every few seconds.
     env |= {"TMPDIR": str(home), "__SAM_CLI_APP_DIR": str(home)}
     prepared += "\nexport SAM_CLI_POLL_DELAY=0.2"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from local.runner import account
-from local.runner.client import StackClient
+from local.local_aws import aws_resources
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import SLOW, finish, started, upstream
@@ -32,7 +32,7 @@ OUTCOMES = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "REJECTED", "UNCERT
 def rotate(stack: StackClient, key: str) -> None:
     """Have the upstream take that key only, as soon as the secret holds it."""
     secrets = aws(stack, "secretsmanager")
-    secrets.put_secret_value(SecretId=account.SECRET_NAME, SecretString=key)
+    secrets.put_secret_value(SecretId=aws_resources.SECRET_NAME, SecretString=key)
     stack.waterflai("key", {"api_key": key})
 
 

@@ -11,10 +11,10 @@ import uuid
 
 import pytest
 
-from local.runner import account, environment
-from local.runner.client import StackClient
-from local.runner.services import SIMULATOR_API_KEY
-from local.teardown import Teardown
+from local.local_aws import aws_resources, environment
+from local.local_aws.servers import SIMULATOR_API_KEY
+from local.local_aws.stack_client import StackClient
+from tests.smoke.stack_deletion import StackDeletion
 from waterhook_cli import target
 
 pytestmark = pytest.mark.e2e
@@ -33,14 +33,14 @@ def started(stack: StackClient, *words: str) -> subprocess.Popen[str]:
         "WATERFLAI_API_KEY": SIMULATOR_API_KEY,
         "PYTHONPATH": str(environment.ROOT / "layers" / "waterhook"),
     }
-    argv = [sys.executable, "-m", "local.smoke", "--base-url", stack.outputs.waterflai_base_url, *words]
+    argv = [sys.executable, "-m", "tests.smoke", "--base-url", stack.outputs.waterflai_base_url, *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(argv, cwd=environment.ROOT, env=env, stdout=pipe, stderr=pipe, text=True)
 
 
 def wait_for_an_execution(stack: StackClient, smoke_test: subprocess.Popen[str], chatbot: str) -> None:
     """Return once an execution of the chatbot runs in the state machine of a smoke test."""
-    states = account.session().client("stepfunctions", endpoint_url=stack.outputs.endpoint_url)
+    states = aws_resources.session().client("stepfunctions", endpoint_url=stack.outputs.endpoint_url)
     ends_at = time.monotonic() + 120
     while time.monotonic() < ends_at:
         assert smoke_test.poll() is None, "it has ended"
@@ -57,7 +57,7 @@ def left(stack: StackClient, output: str) -> list[str]:
     """Return everything in the account that the smoke test with this output has made and not deleted."""
     made = re.findall(r"^Stack (waterhook-smoke-[0-9a-f]{8});", output, re.MULTILINE)
     assert len(made) == 1
-    session = account.session()
+    session = aws_resources.session()
 
     def names(service: str, operation: str, key: str, *fields: str) -> list[str]:
         client = session.client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
@@ -96,7 +96,7 @@ def test_a_deployment_that_is_refused_leaves_nothing(stack: StackClient) -> None
 
 
 def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: StackClient) -> None:
-    aws = target.Account(account.session(), stack.outputs.endpoint_url)
+    aws = target.Account(aws_resources.session(), stack.outputs.endpoint_url)
     bucket, name = f"templates-{uuid.uuid4().hex}", f"failing-{uuid.uuid4().hex}"
     wrong = {
         "Type": "AWS::SSM::Parameter",
@@ -108,15 +108,15 @@ def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: 
     nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}
     stacks = aws.client("cloudformation")
     stack_id = stacks.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Inner": nested}}))
-    teardown = Teardown(aws, print)
+    deletion = StackDeletion(aws, print)
     ends_at = time.monotonic() + 30
-    while not (found := teardown.failures(stack_id["StackId"])) and time.monotonic() < ends_at:
+    while not (found := deletion.failed_events(stack_id["StackId"])) and time.monotonic() < ends_at:
         time.sleep(0.2)
-    teardown.delete(name)
+    deletion.delete(name)
     # The local AWS names no nested stack in its parent's events: its resources are read in tests/unit.
     (failure,) = found
     assert failure.startswith("Inner (AWS::CloudFormation::Stack) CREATE_FAILED: AWS::SSM::Parameter")
-    assert teardown.faults == []
+    assert deletion.errors == []
 
 
 def test_ctrl_c_while_an_execution_waits_leaves_nothing(stack: StackClient) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.runner.client import StackClient
-from local.runner.sam import STACK_NAME
+from local.local_aws.sam import STACK_NAME
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
 from tests.e2e.conftest import WATCHED
 from tests.infra.template import deployed, of_type

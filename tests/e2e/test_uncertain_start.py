@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import physical
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import upstream_status

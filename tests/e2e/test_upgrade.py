@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from local.runner import processes, sam
-from local.runner.client import StackClient
-from local.runner.files import locked
+from local.local_aws import processes, sam
+from local.local_aws.files import locked
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
 from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import upstream
@@ -69,14 +69,14 @@ def update(stack: StackClient) -> None:
     log = home_of("-strict") / "log" / "sam-update.log"
     # Beside the other one, which it refers to by relative paths.
     build = sam.BUILD.with_name("build-of-the-next-version")
-    with locked(sam.WORKSHOP / "lock"):
+    with locked(sam.SAM_WORKDIR / "lock"):
         try:
             next_version(build)
             deploy = sam.start_deploy(stack.outputs.endpoint_url, parameters, log, build=build)
             try:
-                assert deploy.wait(DEPLOY_S) == 0, deploy.trail()
+                assert deploy.wait(DEPLOY_S) == 0, deploy.log_tail()
             finally:
-                processes.end([deploy.identity])
+                processes.end_processes([deploy.identity])
         finally:
             shutil.rmtree(build, ignore_errors=True)
     # The definition too, by hand: the local AWS updates no nested stack.

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, output
 from tests.e2e.test_doors import finish
 from waterhook.domain.request import Request, RequestDefaults
@@ -44,7 +44,7 @@ def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
     stack.wait_for_status(execution_id, "COMPLETED")
     (found,) = redelivery.find(ids=[execution_id], status="COMPLETED")
     assert redelivery.send(found).redelivered
-    first, again = stack.bodies(execution_id)
+    first, again = stack.notification_bodies(execution_id)
     assert again == first
     assert json.loads(again)["dataref"].startswith(f"s3://{bucket}/executions/{execution_id}/")
 
@@ -59,7 +59,7 @@ def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
     refused = redelivery.send(execution_id)
     assert not refused.redelivered
     assert "erased" in (refused.reason or "")
-    assert len(stack.bodies(execution_id)) == 2
+    assert len(stack.notification_bodies(execution_id)) == 2
 
 
 def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_started_and_leaves_what_runs(
@@ -107,7 +107,7 @@ def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_start
     assert records.get(execution_id, time.time()) is None
     event = strict.wait_for_notification(begun_id)
     assert (event["data"]["status"], event["data"]["error"]["code"]) == ("ERROR", "never_started")
-    assert strict.bodies(execution_id) == []
+    assert strict.notification_bodies(execution_id) == []
     closed = records.get(begun_id, time.time())
     assert closed is not None
     assert (closed.unfinished, closed.notified_at is not None) == (None, True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local.runner.client import StackClient
+from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
 
 type Trace = tuple[str, str]
@@ -87,7 +87,7 @@ def _definitions(stack: StackClient) -> Iterator[Trace]:
 def _answers(stack: StackClient) -> Iterator[Trace]:
     cursor = None
     while True:
-        page = stack.browse(limit=100, next=cursor).json()
+        page = stack.list_executions(limit=100, next=cursor).json()
         for entry in page["executions"]:
             answer = stack.get(entry["execution_id"])
             yield "answer of the API", _text([entry, answer.text, dict(answer.headers)])

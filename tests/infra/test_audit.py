@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from local.runner.environment import ROOT
+from local.local_aws.environment import ROOT
 
 CONFIG = (ROOT / ".checkov.yaml").read_text(encoding="utf-8")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from local import picture
+from local import state_machine_diagram
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT, definition
 from waterhook.domain.status import Status
 from waterhook.storage import executions_table
 from waterhook.storage.executions_table import ExecutionsTable
 
-DOCUMENT = picture.DOCUMENT.read_text(encoding="utf-8")
+DOCUMENT = state_machine_diagram.DOCUMENT.read_text(encoding="utf-8")
 CONDITIONS = {
     name
     for name, value in vars(executions_table).items()
@@ -29,12 +29,12 @@ def conditions_of(method: Any) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & CONDITIONS
 
 
-def test_the_picture_is_that_of_the_state_machine() -> None:
-    assert picture.redrawn(DOCUMENT, definition()) == DOCUMENT, "run `make picture`"
+def test_the_diagram_is_that_of_the_state_machine() -> None:
+    assert state_machine_diagram.update_document(DOCUMENT, definition()) == DOCUMENT, "run `make diagram`"
 
 
-def test_a_picture_shows_every_state_and_every_way_on() -> None:
-    drawn = picture.mermaid(definition())
+def test_the_diagram_shows_every_state_and_every_transition() -> None:
+    drawn = state_machine_diagram.mermaid(definition())
     states = definition()["States"]
     assert all(f'"{name}"' in drawn for name in states)
     ways = sum(
@@ -44,15 +44,15 @@ def test_a_picture_shows_every_state_and_every_way_on() -> None:
     assert drawn.count("->") == ways + 1  # and the way in
 
 
-def test_a_way_that_is_added_makes_the_picture_stale() -> None:
+def test_an_added_transition_changes_the_diagram() -> None:
     changed = definition()
     changed["States"]["Poll"]["Catch"].append({"ErrorEquals": ["States.ALL"], "Next": "Wait"})
-    assert picture.redrawn(DOCUMENT, changed) != DOCUMENT
+    assert state_machine_diagram.update_document(DOCUMENT, changed) != DOCUMENT
 
 
-def test_a_document_without_a_place_for_the_picture_is_not_written() -> None:
-    with pytest.raises(ValueError, match="no place"):
-        picture.redrawn("# Architecture", definition())
+def test_a_document_without_the_comments_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks the comments"):
+        state_machine_diagram.update_document("# Architecture", definition())
 
 
 def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:

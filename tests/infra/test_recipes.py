@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from samcli.yamlhelper import yaml_parse
 
-from local.runner.definition import write_inlined
+from local.local_aws.definition import write_inlined
 from tests.infra.template import ROOT, deployed, of_type
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))

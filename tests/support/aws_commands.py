@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 
-from local.runner import environment
+from local.local_aws import environment
 
 _SCRIPT = environment.ROOT / "tests" / "support" / "aws_cli.py"
 _PYTHON = environment.ROOT / ".venv-awscli" / "bin" / "python"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from local.certificate import for_loopback
+from local.self_signed_certificate import write_loopback_certificate
 from waterhook.upstream.connections import shared_ssl_context
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return for_loopback(tmp_path_factory.mktemp("tls") / "server.pem")
+    return write_loopback_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The application, deployed by the real SAM CLI into MiniStack."""

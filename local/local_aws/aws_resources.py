@@ -1,0 +1,78 @@
+"""Resources in the local AWS: what `sam deploy` needs before it, and what is read from the deployed stack."""
+
+import boto3
+
+from . import environment
+from .sam import ARTIFACTS_BUCKET, STACK_NAME
+from .stack_outputs import StackOutputs
+
+# FollowConcurrency of the local stack: a part of the 32 concurrent executions that environment.py allows.
+FOLLOW_CONCURRENCY = 12
+SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
+
+
+def session() -> boto3.Session:
+    """Return a session with the local root credentials. Its clients need the local `endpoint_url`."""
+    return boto3.Session(
+        aws_access_key_id=environment.CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment.CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment.REGION,
+    )
+
+
+def create_prerequisites(endpoint_url: str, waterflai_api_key: str) -> str:
+    """Create the bucket that `sam deploy` uploads to and the secret with Waterflai's key. Return the secret's ARN."""
+    aws = session()
+    aws.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
+    secrets = aws.client("secretsmanager", endpoint_url=endpoint_url)
+    return secrets.create_secret(Name=SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
+
+
+def reserve_follow_concurrency(endpoint_url: str, concurrency: int) -> None:
+    """Reserve concurrency for the follow function, which MiniStack does not read from the template; 0 for none.
+
+    Without it the follow function could take all there is, and poll and notify would wait until its jobs end.
+    """
+    if concurrency == 0:
+        return
+    aws = session()
+    stacks = aws.client("cloudformation", endpoint_url=endpoint_url)
+    follow = stacks.describe_stack_resource(StackName=STACK_NAME, LogicalResourceId="FollowFunction")
+    name = follow["StackResourceDetail"]["PhysicalResourceId"]
+    functions = aws.client("lambda", endpoint_url=endpoint_url)
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=concurrency)
+
+
+def read_stack_outputs(endpoint_url: str, waterflai_base_url: str) -> StackOutputs:
+    """Return the addresses and names of the deployed stack, as this machine reaches them."""
+    aws = session()
+    outputs = cloudformation_outputs(endpoint_url)
+    key_id = outputs.get("ApiKeyId")
+    api_key = ""
+    if key_id:
+        keys = aws.client("apigateway", endpoint_url=endpoint_url)
+        api_key = keys.get_api_key(apiKey=key_id, includeValue=True)["value"]
+    return StackOutputs(
+        endpoint_url=endpoint_url,
+        region=environment.REGION,
+        api_url=local_api_url(endpoint_url, outputs["ApiUrl"]),
+        api_key=api_key,
+        state_machine_arn=outputs["StateMachineArn"],
+        topic_arn=outputs["TopicArn"],
+        results_queue_url=outputs.get("ResultsQueueUrl", ""),
+        table_name=outputs["TableName"],
+        waterflai_base_url=waterflai_base_url,
+    )
+
+
+def cloudformation_outputs(endpoint_url: str) -> dict[str, str]:
+    """Return the outputs of the deployed stack, by their names in the template."""
+    stacks = session().client("cloudformation", endpoint_url=endpoint_url)
+    (stack,) = stacks.describe_stacks(StackName=STACK_NAME)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def local_api_url(endpoint_url: str, api_url: str) -> str:
+    """Return the API's URL by path: only AWS resolves the host of `https://{api}.execute-api…/{stage}`."""
+    host, stage = api_url.removeprefix("https://").split("/", 1)
+    return f"{endpoint_url}{environment.API_PATH_PREFIX}/{host.split('.', 1)[0]}/{stage}"

@@ -1,0 +1,48 @@
+"""Files that several processes read, write or lock at the same time."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from . import interrupts
+
+
+def write_json_file(path: Path, document: dict[str, Any]) -> None:
+    """Replace a JSON file in one step: a reader never gets half of it. Only the user may read it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+        file.write("\n")
+    draft.replace(path)
+
+
+def read_json_file(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one where there is none that can be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file inside the block. Wait while another process holds it, until Ctrl-C.
+
+    The kernel releases the lock of a process that is killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path).acquire(cancel_check=_raise_if_interrupted):
+        yield
+
+
+def _raise_if_interrupted() -> bool:
+    """Return False: the wait goes on. Raises KeyboardInterrupt if a signal has come."""
+    interrupts.check()
+    return False

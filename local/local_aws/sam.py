@@ -1,0 +1,89 @@
+"""`sam build` and `sam deploy`, as a user would type them, into the local AWS."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import environment
+from .definition import write_for_local_aws
+from .processes import ChildProcess, start_process
+
+STACK_NAME = "waterhook-local"
+ARTIFACTS_BUCKET = "waterhook-local-artifacts"
+
+# What the SAM CLI keeps between two runs: all stacks of this checkout share it, one at a time.
+SAM_WORKDIR = environment.ROOT / ".local" / "sam"
+BUILD = SAM_WORKDIR / "build"
+
+
+def start_build(log: Path) -> ChildProcess:
+    """`sam build` of the checkout's template."""
+    options = {
+        "--template-file": str(environment.ROOT / "template.yaml"),
+        "--build-dir": str(BUILD),
+        "--cache-dir": str(SAM_WORKDIR / "cache"),
+    }
+    return _start("build", options, ["--cached", "--parallel"], environment.for_tools(), log)
+
+
+def start_deploy(
+    endpoint_url: str,
+    parameters: Mapping[str, str],
+    log: Path,
+    *,
+    build: Path = BUILD,
+    stack_name: str = STACK_NAME,
+) -> ChildProcess:
+    """`sam deploy` of what was built."""
+    template = build / "template-for-ministack.json"
+    write_for_local_aws(build / "template.yaml", template)
+    options = {
+        "--template-file": str(template),
+        "--stack-name": stack_name,
+        "--s3-bucket": ARTIFACTS_BUCKET,
+        "--region": environment.REGION,
+        "--capabilities": "CAPABILITY_IAM",
+    }
+    flags = ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    flags += ["--parameter-overrides", *(override(name, value) for name, value in parameters.items())]
+    return _start("deploy", options, flags, environment.for_tools(endpoint_url), log)
+
+
+def override(name: str, value: str) -> str:
+    """A parameter as the SAM CLI reads it: quoted, or JSON would lose its own quotes."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name}="{escaped}"'
+
+
+def prepare_workdir(workdir: Path) -> tuple[Path, Path]:
+    """A samconfig of our own, since the checkout's is for the cloud, and an empty temporary folder.
+
+    The SAM CLI leaves empty folders behind in that: this run's go when the next begins.
+    """
+    config, temporary = workdir / "samconfig.toml", workdir / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    config.write_text("version = 0.1\n", encoding="utf-8")
+    return config, temporary
+
+
+def _start(
+    command: str, options: Mapping[str, str], flags: list[str], env: dict[str, str], log: Path
+) -> ChildProcess:
+    config, temporary = prepare_workdir(SAM_WORKDIR)
+    # A note that no update check is due: there is no option for that.
+    note = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
+    (SAM_WORKDIR / "metadata.json").write_text(json.dumps(note), encoding="utf-8")
+    words = [word for option in {**options, "--config-file": str(config)}.items() for word in option]
+    argv = [sys.executable, "-m", "samcli", command, *words, *flags]
+    own = {
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.2",
+        "__SAM_CLI_APP_DIR": str(SAM_WORKDIR),
+        "TMPDIR": str(temporary),
+    }
+    # What it downloads for a build goes to its working folder.
+    return start_process(f"sam {command}", argv, env=env | own, cwd=SAM_WORKDIR, log=log)

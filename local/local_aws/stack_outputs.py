@@ -1,0 +1,35 @@
+"""Addresses and names of a deployed stack: `outputs.json`, for tests and the user's scripts."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from .files import read_json_file, write_json_file
+
+
+@dataclass(frozen=True, slots=True)
+class StackOutputs:
+    """Addresses and names of one deployed stack, with the key of its API."""
+
+    endpoint_url: str
+    region: str
+    api_url: str
+    api_key: str
+    state_machine_arn: str
+    topic_arn: str
+    results_queue_url: str
+    table_name: str
+    waterflai_base_url: str
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """Return the outputs in this file; None if it is missing, invalid or from another version."""
+        document = read_json_file(path)
+        try:
+            return cls(**{field.name: str(document[field.name]) for field in fields(cls)})
+        except KeyError:
+            return None
+
+    def save(self, path: Path) -> None:
+        """Write them where `load` finds them."""
+        write_json_file(path, asdict(self))

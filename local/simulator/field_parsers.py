@@ -1,0 +1,120 @@
+"""Parsers of single fields: each takes the field's path and its JSON value, and returns the parsed value."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from local.simulator.strict_json import InvalidValueError, JsonObject, as_number, as_object, json_type
+
+type FieldParser = Callable[[str, Any], Any]
+
+
+def parse_fields(where: str, value: Any, parsers: Mapping[str, FieldParser]) -> JsonObject:
+    """Return the parsed fields of an object. Raises `InvalidValueError`, also for a field without a parser."""
+    parsed: JsonObject = {}
+    for name, each in as_object(where, value).items():
+        if name not in parsers:
+            raise InvalidValueError(f"{where}: no such field, expected any of {', '.join(parsers)}")
+        parsed[name] = parsers[name](f"{where}.{name}", each)
+    return parsed
+
+
+def as_list(where: str, value: Any, max_items: int) -> list[Any]:
+    """Return `value`. Raises `InvalidValueError` unless it is a list of at most `most`."""
+    if not isinstance(value, list):
+        raise InvalidValueError(f"{where}: expected list, got {json_type(value)}")
+    if len(value) > max_items:
+        raise InvalidValueError(f"{where}: expected at most {max_items}")
+    return value
+
+
+def as_text(where: str, value: Any) -> str:
+    """Return `value`. Raises `InvalidValueError` unless it is a string."""
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{where}: expected string, got {json_type(value)}")
+    return value
+
+
+def as_boolean(where: str, value: Any) -> bool:
+    """Return `value`. Raises `InvalidValueError` unless it is true or false."""
+    if not isinstance(value, bool):
+        raise InvalidValueError(f"{where}: expected boolean, got {json_type(value)}")
+    return value
+
+
+def as_names(where: str, value: Any) -> frozenset[str]:
+    """Return a short list of strings as a set. Raises `InvalidValueError`."""
+    return frozenset(
+        as_text(f"{where}[{index}]", each) for index, each in enumerate(as_list(where, value, 50))
+    )
+
+
+def as_header(where: str, value: Any) -> str:
+    """Return `value`. Raises `InvalidValueError` unless it is a string that a header can carry."""
+    text = as_text(where, value)
+    if not text.strip() or text.strip() != text or not (text.isascii() and text.isprintable()):
+        raise InvalidValueError(f"{where}: expected printable ASCII")
+    return text
+
+
+def as_address(where: str, value: Any) -> str:
+    """Return an address without a slash at its end. Raises `InvalidValueError` unless it names a web server."""
+    text = as_header(where, value)
+    try:
+        is_web = urlsplit(text).scheme in {"http", "https"} and bool(urlsplit(text).hostname)
+    except ValueError:
+        is_web = False
+    if not is_web:
+        raise InvalidValueError(f"{where}: expected an address as in http://127.0.0.1:8080")
+    return text.rstrip("/")
+
+
+def number(low: float, high: float) -> FieldParser:
+    """Return a parser of numbers in `low`..`high`."""
+    return lambda where, value: as_number(where, value, low, high)
+
+
+def integer(low: int, high: int) -> FieldParser:
+    """Return a parser of whole numbers in `low`..`high`."""
+
+    def read(where: str, value: Any) -> int:
+        if not as_number(where, value, low, high).is_integer():
+            raise InvalidValueError(f"{where}: expected a whole number")
+        return int(value)
+
+    return read
+
+
+def list_of(read: FieldParser, max_items: int) -> FieldParser:
+    """Return a parser of lists of one to `most` values, each parsed by `read`."""
+
+    def read_each(where: str, value: Any) -> tuple[Any, ...]:
+        values = as_list(where, value, max_items)
+        if not values:
+            raise InvalidValueError(f"{where}: expected at least 1")
+        return tuple(read(f"{where}[{index}]", each) for index, each in enumerate(values))
+
+    return read_each
+
+
+def one_of_numbers(*allowed: int) -> FieldParser:
+    """Return a parser of the `allowed` whole numbers."""
+
+    def read(where: str, value: Any) -> int:
+        if isinstance(value, bool) or value not in allowed:
+            raise InvalidValueError(f"{where}: expected one of {', '.join(map(str, allowed))}")
+        return int(value)
+
+    return read
+
+
+def one_of[Word: StrEnum](words: type[Word]) -> Callable[[str, Any], Word]:
+    """Return a parser of the values of an enumeration."""
+
+    def read(where: str, value: Any) -> Word:
+        if value not in list(words):
+            raise InvalidValueError(f"{where}: expected one of {', '.join(words)}")
+        return words(value)
+
+    return read

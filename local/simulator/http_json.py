@@ -1,0 +1,33 @@
+"""JSON request bodies and responses."""
+
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from local.simulator.strict_json import JsonObject, read_object, write_json
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class JsonResponse(Response):
+    """A response in strict JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return write_json(content)
+
+
+async def read_body(request: Request) -> JsonObject:
+    """Return the JSON object in a request's body. Raises `InvalidJsonError`, `InvalidValueError` and 413."""
+    kept = bytearray()
+    async for chunk in request.stream():
+        # The rest is read too: closing the connection earlier would reset it before the client reads the 413.
+        if len(kept) <= MAX_BODY_BYTES:
+            kept += chunk
+    if len(kept) > MAX_BODY_BYTES:
+        raise HTTPException(413, f"body: larger than {MAX_BODY_BYTES} bytes")
+    return read_object(bytes(kept))

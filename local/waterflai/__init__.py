@@ -1,1 +1,0 @@
-"""A simulated Waterflai: the asynchronous execution API, served on this machine for tests and the demo."""

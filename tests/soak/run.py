@@ -1,0 +1,248 @@
+"""`make soak`: hundreds of concurrent executions with random faults, each checked for its one outcome.
+
+Deploys a stack of its own and ends it. The same `--seed` creates the same requests.
+"""
+
+import argparse
+import base64
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from local.local_aws import environment
+from local.local_aws.deployment import STATE_DIR, LocalDeployment
+from local.local_aws.errors import ToolError
+from local.local_aws.interrupts import pause
+from local.local_aws.servers import SIMULATOR_API_KEY
+from local.local_aws.stack_client import StackClient, execution_id_of, notification
+from local.local_aws.waiting import retry_while
+from local.simulator.chatbots import CHATBOTS
+from local.terminal import Terminal
+from tests.soak.fault_cases import COMPLETED, FAULT_CASES, FaultCase
+from waterhook.timestamps import to_epoch_s
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef
+
+_CHATBOT = "support-chat"
+LIMIT_S = 150.0
+SENDERS = 12
+_POLL_S = 1.0
+_DELIVERY_S = 2.0
+# Deadline of a job that never ends.
+_TIMEOUT_S = 75
+
+
+@dataclass(frozen=True, slots=True)
+class SoakRequest:
+    """One request: its idempotency key, its faults and its body."""
+
+    key: str
+    case: FaultCase
+    body: Mapping[str, Any]
+
+    @classmethod
+    def all(cls, count: int, seed: int) -> list["SoakRequest"]:
+        """Return `count` requests, the same for the same seed."""
+        dice = random.Random(seed)  # noqa: S311  # repeatable, not secret
+        return [cls._one(f"soak-{seed}-{number}", dice) for number in range(count)]
+
+    @classmethod
+    def _one(cls, key: str, dice: random.Random) -> "SoakRequest":
+        case = dice.choice(FAULT_CASES)
+        seconds = round(dice.uniform(0.2, 3.0), 2)
+        outcome = {"outcome": "ENDLESS"} if case.endless else {}
+        simulate = {"seconds": seconds, "queue_seconds": 0.2, "faults": list(case.faults), **outcome}
+        given = {"marker": key, "simulate": simulate}
+        deadline = {"timeout_seconds": _TIMEOUT_S} if case.endless else {}
+        return cls(key, case, {"input_data": given, **deadline})
+
+
+class SoakTest:
+    """Sends the requests, waits until all executions have ended, and checks each."""
+
+    def __init__(self, client: StackClient, requests: Sequence[SoakRequest], terminal: Terminal) -> None:
+        """Nothing is sent yet."""
+        self._client = client
+        self._requests = requests
+        self._terminal = terminal
+
+    def run(self) -> list[str]:
+        """Return one line for everything that is wrong, and print totals."""
+        began = time.monotonic()
+        with self._terminal.spinner("Sending"), ThreadPoolExecutor(SENDERS) as pool:
+            ids = dict(
+                zip(
+                    (request.key for request in self._requests),
+                    pool.map(self._send, self._requests),
+                    strict=True,
+                )
+            )
+        self._terminal.print_line(
+            f"{len(ids)} requests accepted in {time.monotonic() - began:.1f} s, each sent twice"
+        )
+        with self._terminal.spinner("Waiting for the last"):
+            runs, max_running = self._wait_for_all(began)
+        ended_s = time.monotonic() - began
+        self._terminal.print_line(f"all ended after {ended_s:.1f} s, at most {max_running} concurrently")
+        pause(_DELIVERY_S)
+        return list(self._check(ids, runs))
+
+    def _send(self, request: SoakRequest) -> str:
+        """Return the execution's id. The request is sent twice with its key, as by a client that got no response."""
+        return {self._accepted(request) for _ in range(2)}.pop()
+
+    def _accepted(self, request: SoakRequest) -> str:
+        answer = retry_while(
+            lambda answer: answer.status_code in {502, 503},  # the machine is busy
+            lambda: self._client.post(_CHATBOT, request.body, idempotency_key=request.key),
+            timeout_s=LIMIT_S,
+            interval_s=0.5,
+        )
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise ToolError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
+        return str(answer.json()["execution_id"])
+
+    def _wait_for_all(self, began: float) -> "tuple[list[ExecutionListItemTypeDef], int]":
+        """Return every execution of the state machine, and how many ran concurrently at most."""
+        max_running = 0
+        while True:
+            runs = self._runs()
+            running = sum(run["status"] == "RUNNING" for run in runs)
+            max_running = max(max_running, running)
+            if not running or time.monotonic() - began > LIMIT_S:
+                return runs, max_running
+            pause(_POLL_S)
+
+    def _runs(self) -> "list[ExecutionListItemTypeDef]":
+        machine = self._client.outputs.state_machine_arn
+        pages = self._client.stepfunctions.get_paginator("list_executions").paginate(stateMachineArn=machine)
+        return [run for page in pages for run in page["executions"]]
+
+    def _check(self, ids: Mapping[str, str], runs: "Sequence[ExecutionListItemTypeDef]") -> Iterator[str]:
+        events = self._notifications()
+        starts = self._client.waterflai("requests")["starts"]
+        posts = Counter((start["input_data"] or {}).get("marker") for start in starts)
+        jobs = Counter((start["input_data"] or {}).get("marker") for start in starts if start["execution_id"])
+        outcomes: Counter[str] = Counter()
+        if len(set(ids.values())) != len(ids):
+            yield f"{len(ids)} keys made {len(set(ids.values()))} executions"
+        if len(runs) != len(ids):
+            yield f"{len(ids)} requests made {len(runs)} executions of the state machine"
+        for run in runs:
+            if run["status"] == "RUNNING":
+                yield f"{run['name']}: still running"
+        for request in self._requests:
+            execution_id, case = ids[request.key], request.case
+            published = events.get(execution_id, [])
+            item = self._client.item(execution_id) or {}
+            status = str(item.get("status"))
+            outcomes[status] += 1
+            accepted_ms = round((to_epoch_s(item.get("created_at")) or 0.0) * 1000)
+            expected = [f"{execution_id}/{accepted_ms}/{status}"]
+            if [event["id"] for event in published] != expected or not item.get("notified_at"):
+                yield f"{request.key} ({case.name}): {status}, published {[event['id'] for event in published]}"
+            if status not in case.outcomes:
+                yield f"{request.key} ({case.name}): {status} {item.get('error')}"
+            yield from wrong_outputs(request, status, published)
+            yield from leaked_keys(request, published, item)
+            cost = posts[request.key], jobs[request.key]
+            if cost != (case.posts, case.jobs):
+                yield f"{request.key} ({case.name}): {cost[0]} POSTs, {cost[1]} jobs"
+        self._print(outcomes, events, starts)
+
+    def _notifications(self) -> dict[str, list[dict[str, Any]]]:
+        """Return all notifications in the results queue by execution id, each received once."""
+        events: dict[str, list[dict[str, Any]]] = {}
+        queue = self._client.outputs.results_queue_url
+        while True:
+            answer = self._client.sqs.receive_message(
+                QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=600
+            )
+            if not answer.get("Messages"):
+                return events
+            for message in answer["Messages"]:
+                event = notification(message["Body"])
+                events.setdefault(execution_id_of(event) or "", []).append(event)
+
+    def _print(self, outcomes: Counter[str], events: Mapping[str, list[Any]], starts: Sequence[Any]) -> None:
+        requests = self._client.waterflai("requests")["asked"]
+        ids = [event["id"] for published in events.values() for event in published]
+        self._terminal.print_line("outcomes       " + _counts(outcomes))
+        self._terminal.print_line(f"notifications  {len(ids)}, {len(set(ids))} distinct")
+        self._terminal.print_line(
+            f"requests       {_counts(requests)} ({sum(bool(s['execution_id']) for s in starts)} jobs)"
+        )
+
+
+def wrong_outputs(request: SoakRequest, status: str, notifications: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the notifications whose output is not that of the request's own job, such as another execution's."""
+    if not request.case.has_output:
+        return []
+    expected = CHATBOTS[_CHATBOT].output if status in COMPLETED else None
+    outputs = [event["data"].get("final_output") for event in notifications]
+    name = f"{request.key} ({request.case.name})"
+    return [f"{name}: {status}, output {str(output)[:200]}" for output in outputs if output != expected]
+
+
+def leaked_keys(
+    request: SoakRequest, notifications: Sequence[Mapping[str, Any]], item: Mapping[str, Any]
+) -> list[str]:
+    """Return the notifications and the record that hold the API key or its base64."""
+    forms = (SIMULATOR_API_KEY, base64.b64encode(SIMULATOR_API_KEY.encode()).decode().rstrip("="))
+    texts = {"a notification": json.dumps(notifications), "the record": str(item)}
+    name = f"{request.key} ({request.case.name})"
+    return [
+        f"{name}: the key is in {place}"
+        for place, text in texts.items()
+        if any(form in text for form in forms)
+    ]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def main(words: Sequence[str]) -> int:
+    """Return the exit code: 0 if every execution has its expected outcome."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--executions", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--polling", action="store_true", help="without following the event streams")
+    arguments = parser.parse_args(words)
+    environment.isolate(os.environ)
+    terminal = Terminal()
+    parameters = {"FollowConcurrency": "0"} if arguments.polling else {}
+    requests = SoakRequest.all(arguments.executions, arguments.seed)
+    way = "polled" if arguments.polling else "followed"
+    terminal.print_line(f"{len(requests)} executions, {way}, seed {arguments.seed}")
+    try:
+        with (
+            LocalDeployment(_state_dir(), parameters=parameters, terminal=terminal) as outputs,
+            StackClient(outputs) as client,
+        ):
+            problems = SoakTest(client, requests, terminal).run()
+    except ToolError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for problem in problems:
+        terminal.print_line(problem, "red")
+    terminal.print_line(
+        "Some executions are wrong." if problems else "Every execution has its one expected outcome.", "bold"
+    )
+    return 1 if problems else 0
+
+
+def _state_dir() -> Path:
+    """Return a folder of its own, apart from that of `make up`."""
+    return STATE_DIR / "soak"

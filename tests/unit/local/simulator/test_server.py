@@ -1,0 +1,307 @@
+"""The simulated upstream over HTTP: a real server on a free port, spoken to byte by byte."""
+
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.simulator.http_json import MAX_BODY_BYTES
+from local.simulator.server import HOST
+from tests.unit.local.simulator.simulator_client import (
+    KEY,
+    NOBODY,
+    WITH_KEY,
+    Upstream,
+    as_body,
+    assert_is_detail,
+    running,
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Upstream]:
+    with running() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(server: Upstream) -> Upstream:
+    """The server as if just started."""
+    assert server.call("POST", "/_control/reset", headers={}).status == 200
+    return server
+
+
+# The four calls
+
+
+def test_a_start_is_accepted_with_an_id_and_three_addresses(upstream: Upstream) -> None:
+    answer = upstream.call("POST", "/v1/executions/support-chat/async", as_body())
+    assert (answer.status, answer.headers["content-type"]) == (202, "application/json")
+    url = f"http://{HOST}:{upstream.port}/v1/executions/{answer.json['execution_id']}"
+    assert answer.json == {
+        "execution_id": answer.json["execution_id"],
+        "status_url": url,
+        "stream_url": f"{url}/stream",
+        "cancel_url": url,
+    }
+
+
+def test_an_execution_is_followed_from_pending_to_its_output(upstream: Upstream) -> None:
+    execution_id = upstream.start("support-chat", queue_seconds=10, seconds=10, output={"ünï": [1.0, "😀"]})
+    assert upstream.status(execution_id)["status"] == "PENDING"
+    upstream.set_speed(100)
+    document = upstream.until_final(execution_id)
+    assert (document["status"], document["progress"], document["completed_nodes"]) == ("COMPLETED", 100.0, 3)
+    assert document["final_output"] == {"ünï": [1.0, "😀"]}
+    assert document["created_at"] < document["started_at"] < document["completed_at"]
+
+
+@pytest.mark.parametrize("queue_seconds", [600, 0])
+@pytest.mark.parametrize(
+    ("chatbot_id", "status"),
+    [("support-chat", "COMPLETED"), ("endless", "COMPLETED"), ("always-fails", "FAILED")],
+)
+def test_a_job_that_is_let_finish_ends_at_once_as_it_would_have(
+    upstream: Upstream, chatbot_id: str, status: str, queue_seconds: int
+) -> None:
+    execution_id = upstream.start(chatbot_id, queue_seconds=queue_seconds, seconds=600)
+    body = json.dumps({"execution_id": execution_id}).encode()
+    assert upstream.call("POST", "/_control/finish", body).json == {"finished": True}
+    document = upstream.status(execution_id)
+    assert document["status"] == status
+    assert document["completed_at"] >= document["started_at"]
+    assert upstream.call("POST", "/_control/finish", body).json == {"finished": False}
+
+
+def test_an_instant_execution_is_complete_when_first_asked_for(upstream: Upstream) -> None:
+    assert upstream.status(upstream.start("instant"))["status"] == "COMPLETED"
+
+
+def test_a_large_output_arrives_whole(upstream: Upstream) -> None:
+    document = upstream.status(upstream.start("instant", output_kib=7 * 1024))
+    assert len(document["final_output"]["padding"]) > 7_000_000
+
+
+@pytest.mark.parametrize("queue_seconds", [60, 0])
+def test_only_what_is_not_final_can_be_cancelled(upstream: Upstream, queue_seconds: int) -> None:
+    execution_id = upstream.start("endless", queue_seconds=queue_seconds)
+    previous = "PENDING" if queue_seconds else "RUNNING"
+    for cancelled, before in ((True, previous), (False, "CANCELLED")):
+        answer = upstream.call("DELETE", f"/v1/executions/{execution_id}")
+        assert answer.status == 200
+        assert answer.json == {
+            "execution_id": execution_id,
+            "cancelled": cancelled,
+            "message": answer.json["message"],
+            "previous_status": before,
+        }
+    assert upstream.status(execution_id)["status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("chatbot_id", "status"),
+    [("support-chat", "COMPLETED"), ("always-fails", "FAILED"), ("cancelled-upstream", "CANCELLED")],
+)
+def test_a_stream_tells_what_happens_and_closes_itself(
+    upstream: Upstream, chatbot_id: str, status: str
+) -> None:
+    upstream.set_speed(50)
+    execution_id = upstream.start(chatbot_id, queue_seconds=5)
+    answer = upstream.call("GET", f"/v1/executions/{execution_id}/stream")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *lines, end = answer.body.decode().split("\n\n")
+    assert end == ""
+    events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert {event["type"] for event in events[:-1]} == {"node_started", "node_completed", "progress_update"}
+    assert events[-1] == {"type": "execution_completed", "status": status}
+    assert upstream.status(execution_id)["status"] == status
+
+
+def test_a_stream_opened_too_late_only_tells_the_end(upstream: Upstream) -> None:
+    answer = upstream.call("GET", f"/v1/executions/{upstream.start('instant')}/stream")
+    assert answer.body == b'data: {"type":"execution_completed","status":"COMPLETED"}\n\n'
+
+
+def test_an_event_arrives_when_it_happens_and_a_cancel_closes_the_stream(upstream: Upstream) -> None:
+    execution_id = upstream.start("endless", queue_seconds=0.5, seconds=600)
+    with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
+        path = f"/v1/executions/{execution_id}/stream"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+        received = b""
+        while b"node_started" not in received:
+            received += connection.recv(4096)
+        assert upstream.call("DELETE", f"/v1/executions/{execution_id}").status == 200
+        while not received.endswith(b"\r\n0\r\n\r\n"):  # the last chunk
+            received += connection.recv(4096)
+    assert b'"status":"CANCELLED"' in received
+
+
+def test_an_answer_that_is_lost_leaves_a_job_behind(upstream: Upstream) -> None:
+    answer = upstream.call("POST", "/v1/executions/answer-lost/async", as_body())
+    assert (answer.status, answer.headers["content-type"]) == (504, "text/html; charset=utf-8")
+    (start,) = upstream.requests()["starts"]
+    assert (start["chatbot_id"], start["status_code"]) == ("answer-lost", 504)
+    assert upstream.status(start["execution_id"])["status"] == "PENDING"
+
+
+# Refusals
+
+ROUTES = [
+    ("POST", "/v1/executions/support-chat/async"),
+    ("GET", f"/v1/executions/{NOBODY}"),
+    ("DELETE", f"/v1/executions/{NOBODY}"),
+    ("GET", f"/v1/executions/{NOBODY}/stream"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wf-kéy"}])
+def test_nothing_is_told_without_the_key(
+    upstream: Upstream, method: str, path: str, headers: dict[str, str]
+) -> None:
+    answer = upstream.call(method, path, b"not even JSON" if method == "POST" else None, headers)
+    assert answer.status == 401
+    assert_is_detail(answer)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/executions/unpublished/async"), *ROUTES[1:]])
+def test_what_does_not_exist_is_not_found(upstream: Upstream, method: str, path: str) -> None:
+    answer = upstream.call(method, path, as_body() if method == "POST" else None)
+    assert answer.status == 404
+    assert_is_detail(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b'{"input_data": {"query": "\xff"}}', 400),
+        (b"[" * 500_000, 400),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"input_data": [1]}', 422),
+        (b'{"input_data": {"simulate": {"outcome": "DONE"}}}', 422),
+        (b'{"input_data": {"q": "' + b"x" * MAX_BODY_BYTES + b'"}}', 413),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_body_that_breaks_the_contract_is_refused(upstream: Upstream, body: bytes, status: int) -> None:
+    answer = upstream.call("POST", "/v1/executions/support-chat/async", body)
+    assert answer.status == status
+    assert_is_detail(answer)
+    assert upstream.requests()["starts"] == []
+
+
+def test_a_body_has_to_say_that_it_is_json(upstream: Upstream) -> None:
+    headers = {**WITH_KEY, "Content-Type": "application/x-www-form-urlencoded"}
+    answer = upstream.call("POST", "/v1/executions/support-chat/async", as_body(), headers)
+    assert answer.status == 415
+    assert_is_detail(answer)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("PATCH", f"/v1/executions/{NOBODY}", 405),
+    ],
+)
+def test_an_unknown_route_or_method_is_refused_in_the_same_way(
+    upstream: Upstream, method: str, path: str, status: int
+) -> None:
+    answer = upstream.call(method, path)
+    assert answer.status == status
+    assert_is_detail(answer)
+
+
+# Control
+
+
+def test_requests_are_counted_by_operation_and_status_code(upstream: Upstream) -> None:
+    execution_id = upstream.start("endless")
+    upstream.status(execution_id)
+    upstream.status(execution_id)
+    upstream.call("GET", f"/v1/executions/{execution_id}", headers={})
+    upstream.call("DELETE", f"/v1/executions/{execution_id}")
+    upstream.call("GET", f"/v1/executions/{execution_id}/stream")
+    upstream.call("POST", "/v1/executions/unpublished/async", as_body())
+    upstream.call("GET", "/elsewhere")
+    seen = upstream.requests()
+    assert seen["counts"] == {
+        "start": {"202": 1, "404": 1},
+        "status": {"200": 2, "401": 1},
+        "cancel": {"200": 1},
+        "stream": {"200": 1},
+        "unknown": {"404": 1},
+    }
+    assert [(start["execution_id"], start["status_code"]) for start in seen["starts"]] == [
+        (execution_id, 202)
+    ]
+    assert seen["starts"][0]["input_data"]["query"] == "What is Waterflai?"
+
+
+def test_executions_are_listed_without_their_output(upstream: Upstream) -> None:
+    ids = [upstream.start("instant"), upstream.start("always-fails")]
+    listed = upstream.call("GET", "/_control/executions", headers={}).json["executions"]
+    assert [each["execution_id"] for each in listed] == ids
+    assert [each["chatbot_id"] for each in listed] == ["instant", "always-fails"]
+    assert [each["status"] for each in listed] == ["COMPLETED", "PENDING"]
+    assert not any("final_output" in each for each in listed)
+
+
+def test_a_reset_forgets_executions_and_counts(upstream: Upstream) -> None:
+    execution_id = upstream.start("endless")
+    assert upstream.call("POST", "/_control/reset", headers={}).json == {"forgotten": 1}
+    assert upstream.requests()["starts"] == []
+    assert upstream.call("GET", f"/v1/executions/{execution_id}").status == 404
+
+
+def test_a_request_is_one_line_of_the_log_whatever_its_path(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="local.simulator.app"):
+        upstream.call("GET", "/v1/executions/a%0Ab?key=secret")
+    assert caplog.messages == ["GET /v1/executions/a%0Ab 404"]
+
+
+# The command
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_says_when_it_is_ready_and_ends_when_told_to(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    ready_file = tmp_path / "ready.json"
+    ready_file.write_text('{"pid": "of an earlier run"}')
+    command = [sys.executable, "-m", "local.simulator", "--port", "0", "--api-key", KEY]
+    with subprocess.Popen(
+        [*command, "--ready-file", str(ready_file)], stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            for _ in range(500):
+                if ready_file.exists() and str(child.pid) in ready_file.read_text():
+                    break
+                time.sleep(0.02)
+            ready = json.loads(ready_file.read_text())
+            assert ready["pid"] == child.pid
+            upstream = Upstream(urllib.parse.urlsplit(ready["base_url"]).port or 0)
+            path = f"/v1/executions/{upstream.start('endless')}"
+            with socket.create_connection((HOST, upstream.port), timeout=30) as stream:
+                stream.sendall(f"GET {path}/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+                assert stream.recv(4096).startswith(b"HTTP/1.1 200")
+                child.send_signal(ending)
+                assert child.wait(60) == 0
+        finally:
+            child.kill()
+        log = (child.stderr or pytest.fail("no log")).read()
+    assert log.splitlines() == ["POST /v1/executions/endless/async 202", f"GET {path}/stream 200"]
+    assert [file.name for file in tmp_path.iterdir()] == ["ready.json"]
