@@ -30,9 +30,9 @@ from local.runner.processes import end, start
 from local.runner.sam import desk, override
 from local.runner.screen import Screen
 from local.teardown import DELETE_S, STOP_S, Teardown, code_of, is_missing
-from waterhook_cli import target
-from waterhook_cli.api import Api
-from waterhook_cli.checks_stack import MIN_UNRESERVED, quota_request, reservable
+from waterhook_cli import stack as target
+from waterhook_cli.api_client import Api
+from waterhook_cli.checks.concurrency import MIN_UNRESERVED, quota_request, reservable
 from waterhook_cli.errors import Problem, denied
 
 WORKSHOP = environment.ROOT / ".local" / "smoke"

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.runner.errors import RunnerError
-from waterhook_cli import target
+from waterhook_cli import stack as target
 
 # The longest that each wait may take, in seconds. CloudFormation itself gives up on a resource sooner.
 STOP_S = 300.0

@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         # Loading takes a moment, in which Ctrl-C must not end in a traceback either.
-        from waterhook_cli.cli import cli  # noqa: PLC0415
+        from waterhook_cli.main import cli  # noqa: PLC0415
 
         cli(prog_name="waterhook")
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from waterhook.models import Status
-from waterhook_cli.api import Document
+from waterhook_cli.api_client import Document
 from waterhook_cli.errors import ExitCode, Problem, Refused, plain
 from waterhook_cli.output import Output, console, style_of
 

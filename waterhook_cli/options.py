@@ -15,7 +15,7 @@ import click
 
 from waterhook_cli.errors import ExitCode, Problem, explained, one_line
 from waterhook_cli.output import Output, busy
-from waterhook_cli.target import Stack, Wanted, find
+from waterhook_cli.stack import Stack, Wanted, find
 
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from waterhook.models import Status
-from waterhook_cli import doctor as checkup
-from waterhook_cli.erase import CannotErase, Erased, Eraser, NoSuchExecution
+from waterhook_cli.commands import doctor as checkup
+from waterhook_cli.commands.erase import CannotErase, Erased, Eraser, NoSuchExecution
+from waterhook_cli.commands.redeliver import Redelivery, Sent
 from waterhook_cli.errors import ExitCode, Problem
 from waterhook_cli.options import (
     ExecutionId,
@@ -23,8 +24,7 @@ from waterhook_cli.options import (
     stack_of,
 )
 from waterhook_cli.output import Output, busy
-from waterhook_cli.redeliver import Redelivery, Sent
-from waterhook_cli.target import NoStackError
+from waterhook_cli.stack import NoStackError
 
 _OUTCOMES = [str(status) for status in Status if status.is_final]
 _YES = click.option("--yes", "-y", is_flag=True, help="Don't ask. Needed where there is no terminal.")

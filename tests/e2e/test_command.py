@@ -20,7 +20,7 @@ from tests.e2e.conftest import started_strict_stack
 from tests.infra.markdown import names, table
 from tests.infra.template import ROOT
 from tests.support.waiting import PATIENCE_S
-from waterhook_cli.cli import cli
+from waterhook_cli.main import cli
 
 pytestmark = pytest.mark.e2e
 

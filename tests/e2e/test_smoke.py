@@ -15,7 +15,7 @@ from local.runner import account, environment
 from local.runner.client import StackClient
 from local.runner.services import SIMULATOR_API_KEY
 from local.teardown import Teardown
-from waterhook_cli import target
+from waterhook_cli import stack as target
 
 pytestmark = pytest.mark.e2e
 

@@ -14,8 +14,8 @@ from waterhook.models import iso
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.request import Defaults, Request
-from waterhook_cli.erase import CannotErase, Eraser
-from waterhook_cli.redeliver import Redelivery
+from waterhook_cli.commands.erase import CannotErase, Eraser
+from waterhook_cli.commands.redeliver import Redelivery
 
 pytestmark = pytest.mark.e2e
 

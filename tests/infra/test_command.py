@@ -11,11 +11,11 @@ from tests.infra.markdown import table
 from tests.infra.template import ROOT
 from tests.infra.test_imports import imports, outside
 from waterhook_cli.__main__ import main
-from waterhook_cli.cli import cli
 from waterhook_cli.errors import ExitCode
+from waterhook_cli.main import cli
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-MODULES = sorted((ROOT / "waterhook_cli").glob("*.py"))
+MODULES = sorted((ROOT / "waterhook_cli").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -67,6 +67,6 @@ def test_make_shows_the_user_s_account_to_these_goals_only(
     assert made.stdout.splitlines() == [f"profile: {seen}"] * len(goals)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.parent.name + "." + path.stem)
 def test_a_module_is_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 250

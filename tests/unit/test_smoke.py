@@ -14,7 +14,7 @@ from local.runner.errors import RunnerError
 from local.runner.screen import Screen
 from tests.support.aws import client_error
 from tests.support.builders import KEY
-from waterhook_cli.api import Api
+from waterhook_cli.api_client import Api
 
 CALLED = ["--chatbot", "instant"]
 

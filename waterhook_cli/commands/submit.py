@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from waterhook.models import Status
 from waterhook_cli import follow
-from waterhook_cli.api import Api, Document, sender
+from waterhook_cli.api_client import Api, Document, sender
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.options import ExecutionId, JsonObject, common, output_of, same_stack, stack_of
 from waterhook_cli.output import Output, moment, read_json, style_of

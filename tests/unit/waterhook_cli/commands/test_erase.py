@@ -11,7 +11,7 @@ from tests.support.clock import NOW, Clock
 from waterhook.capacity import Capacity, Caps
 from waterhook.models import Status, iso
 from waterhook.record import Record
-from waterhook_cli.erase import CannotErase, Erased, Eraser
+from waterhook_cli.commands.erase import CannotErase, Erased, Eraser
 
 OTHER_ID = "1e" * 16
 KEY = f"executions/{ID}/final_output.json"

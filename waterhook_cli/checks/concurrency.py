@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from waterhook_cli.api import Api
+from waterhook_cli.api_client import Api
+from waterhook_cli.checks.finding import Finding
 from waterhook_cli.errors import Problem, Refused
-from waterhook_cli.findings import Finding
-from waterhook_cli.target import Resource, Stack
+from waterhook_cli.stack import Resource, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient

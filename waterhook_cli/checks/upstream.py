@@ -14,8 +14,8 @@ from botocore.exceptions import ConnectionError as Unreachable
 
 from waterhook.errors import KeyUnavailable
 from waterhook.secrets import ApiKey
-from waterhook_cli.api import Send
-from waterhook_cli.findings import Finding
+from waterhook_cli.api_client import Send
+from waterhook_cli.checks.finding import Finding
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -10,7 +10,7 @@ from botocore.exceptions import ProfileNotFound
 from tests.support.builders import MACHINE
 from tests.support.deployed import NAME, Deployed
 from waterhook_cli.errors import ExitCode, Problem
-from waterhook_cli.target import Wanted, find
+from waterhook_cli.stack import Wanted, find
 
 
 @pytest.fixture

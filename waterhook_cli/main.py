@@ -3,7 +3,7 @@
 import click
 
 from waterhook import __version__
-from waterhook_cli.commands import browse, cancel, status, submit
+from waterhook_cli.commands.submit import browse, cancel, status, submit
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.options import Waterhook, common
 from waterhook_cli.upkeep import doctor, erase, redeliver

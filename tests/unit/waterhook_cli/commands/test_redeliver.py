@@ -12,7 +12,7 @@ from tests.support.builders import ID, running_record, verdict
 from tests.support.clock import NOW, Clock
 from waterhook.capacity import Capacity, Caps
 from waterhook.models import Status, iso
-from waterhook_cli.redeliver import Redelivery, Sent
+from waterhook_cli.commands.redeliver import Redelivery, Sent
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 

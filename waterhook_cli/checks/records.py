@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from waterhook.models import Status, iso
 from waterhook.record import from_attribute
 from waterhook.sweep import UNFINISHED_INDEX
-from waterhook_cli.findings import Finding
+from waterhook_cli.checks.finding import Finding
 from waterhook_cli.output import moment
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.support.clock import Clock
 from tests.support.deployed import document
-from waterhook_cli.api import Document
+from waterhook_cli.api_client import Document
 from waterhook_cli.errors import ExitCode, Problem, Refused
 from waterhook_cli.follow import Bar, Lines, nodes_of, pace_s, percent_of, watched
 from waterhook_cli.output import Output

@@ -16,18 +16,18 @@ from tests.support.clock import NOW
 from tests.support.server import Server, Step, closed_port, hang_up, raw, reply, stall
 from waterhook.models import Status, iso
 from waterhook.record import to_attribute
-from waterhook_cli.api import Api, sender
-from waterhook_cli.checks_records import records as examine_records
-from waterhook_cli.checks_stack import alarms, concurrency, state
-from waterhook_cli.checks_stack import api as look_at_api
-from waterhook_cli.checks_topic import alarm_mail, dead_letters, subscriptions
-from waterhook_cli.checks_upstream import secret as look_at_secret
-from waterhook_cli.checks_upstream import upstream
-from waterhook_cli.doctor import checks, examine
+from waterhook_cli.api_client import Api, sender
+from waterhook_cli.checks.concurrency import alarms, concurrency, state
+from waterhook_cli.checks.concurrency import api as look_at_api
+from waterhook_cli.checks.dead_letters import alarm_mail, dead_letters, subscriptions
+from waterhook_cli.checks.finding import Check, Finding, Level
+from waterhook_cli.checks.records import records as examine_records
+from waterhook_cli.checks.upstream import secret as look_at_secret
+from waterhook_cli.checks.upstream import upstream
+from waterhook_cli.commands.doctor import checks, examine
 from waterhook_cli.errors import ExitCode, Problem
-from waterhook_cli.findings import Check, Finding, Level
 from waterhook_cli.output import Output
-from waterhook_cli.target import Account, Resource, Stack
+from waterhook_cli.stack import Account, Resource, Stack
 
 OK, NOTE, WARNING, PROBLEM, UNKNOWN = Level
 FOLLOW = Resource("FollowFunction", "AWS::Lambda::Function", "shop-Follow")

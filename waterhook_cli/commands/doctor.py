@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from waterhook_cli import checks_records, checks_stack, checks_topic, checks_upstream
-from waterhook_cli.api import Api, sender
+from waterhook_cli.api_client import Api, sender
+from waterhook_cli.checks import concurrency as checks_stack
+from waterhook_cli.checks import dead_letters as checks_topic
+from waterhook_cli.checks import records as checks_records
+from waterhook_cli.checks import upstream as checks_upstream
+from waterhook_cli.checks.finding import Check, Finding, Level
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.findings import Check, Finding, Level
 from waterhook_cli.output import Output
-from waterhook_cli.target import Account, Resource, Stack
+from waterhook_cli.stack import Account, Resource, Stack
 
 _STYLES = {
     Level.OK: "green",

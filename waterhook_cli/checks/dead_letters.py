@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from waterhook_cli.checks.finding import Finding, Level
 from waterhook_cli.errors import denied
-from waterhook_cli.findings import Finding, Level
-from waterhook_cli.target import Resource
+from waterhook_cli.stack import Resource
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient

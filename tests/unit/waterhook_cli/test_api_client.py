@@ -11,7 +11,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from tests.support.builders import ID
-from waterhook_cli.api import Api
+from waterhook_cli.api_client import Api
 from waterhook_cli.errors import ExitCode, Problem
 
 URL = "https://abc.execute-api.eu-west-1.amazonaws.com/live"

@@ -19,7 +19,7 @@ from botocore.utils import get_environ_proxies
 
 from waterhook_cli.errors import ExitCode, Problem, Refused
 from waterhook_cli.output import read_json
-from waterhook_cli.target import Stack
+from waterhook_cli.stack import Stack
 
 _ANSWER_S = 35  # API Gateway hangs up after 29
 _WAITS_S = (0.5, 2.0)  # before the second and the third try
