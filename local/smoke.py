@@ -30,10 +30,10 @@ from local.runner.processes import end, start
 from local.runner.sam import desk, override
 from local.runner.screen import Screen
 from local.teardown import DELETE_S, STOP_S, Teardown, code_of, is_missing
-from waterhook_cli import stack as target
-from waterhook_cli.api_client import Api
+from waterhook_cli.api_client import ApiClient
 from waterhook_cli.checks.concurrency import MIN_UNRESERVED, quota_request, reservable
-from waterhook_cli.errors import Problem, denied
+from waterhook_cli.errors import CommandError, is_access_denied
+from waterhook_cli.stack import Account, Stack
 
 WORKSHOP = environment.ROOT / ".local" / "smoke"
 # Cold starts, a first TLS handshake, and whatever the chatbot itself takes.
@@ -57,14 +57,14 @@ class Wish:
 class Smoke:
     """One deployment under a name of its own, from its creation to its deletion."""
 
-    def __init__(self, account: target.Account, wish: Wish, screen: Screen) -> None:
+    def __init__(self, account: Account, wish: Wish, screen: Screen) -> None:
         """Touch nothing yet."""
         self._account = account
         self._wish = wish
         self._screen = screen
         self._name = f"{_PREFIX}{uuid.uuid4().hex[:8]}"
         self._secret_name = _secret_of(self._name)
-        self._running: tuple[Api, str] | None = None
+        self._running: tuple[ApiClient, str] | None = None
 
     def run(self, secret_arn: str | None, api_key: str | None) -> dict[str, Any]:
         """Return the notification of a COMPLETED execution.
@@ -135,7 +135,7 @@ class Smoke:
         try:
             limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
         except ClientError as error:
-            if not denied(error):
+            if not is_access_denied(error):
                 raise
             self._screen.line(
                 "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The deployment fails "
@@ -180,18 +180,19 @@ class Smoke:
             *("--no-progressbar", "--parameter-overrides", *overrides),
         )
 
-    def _found(self) -> target.Stack:
+    def _found(self) -> Stack:
         answer = self._account.client("cloudformation").describe_stacks(StackName=self._name)
-        stack = target.Stack.described(self._account, answer["Stacks"][0])
+        stack = Stack.from_description(self._account, answer["Stacks"][0])
         if endpoint_url := _local_endpoint(self._account):
-            stack = replace(stack, local={"api_url": reachable_api_url(endpoint_url, stack.output("ApiUrl"))})
+            api_url = reachable_api_url(endpoint_url, stack.output("ApiUrl"))
+            stack = replace(stack, local_outputs={"api_url": api_url})
         return stack
 
-    def _one_execution(self, stack: target.Stack) -> dict[str, Any]:
+    def _one_execution(self, stack: Stack) -> dict[str, Any]:
         """Return what a subscriber is told of one execution, started through the API with our own credentials."""
         request = {"input_data": dict(self._wish.input_data), "metadata": {"smoke": self._name}}
         with self._screen.step(f"Run {self._wish.chatbot}, at most {LIMIT_S / 60:.0f} min"):
-            api = Api.of(stack)
+            api = ApiClient.for_stack(stack)
             execution_id = str(api.submit(self._wish.chatbot, request, None).fields["execution_id"])
             self._running = api, execution_id
             event = self._notification(stack, execution_id)
@@ -202,7 +203,7 @@ class Smoke:
             raise RunnerError(f"The execution ended {status}: {event['data'].get('error')}")
         return event
 
-    def _notification(self, stack: target.Stack, execution_id: str) -> dict[str, Any]:
+    def _notification(self, stack: Stack, execution_id: str) -> dict[str, Any]:
         sqs, queue = self._account.client("sqs"), stack.output("ResultsQueueUrl")
         ends_at = time.monotonic() + LIMIT_S
         while time.monotonic() < ends_at:
@@ -247,14 +248,14 @@ def clean_up(teardown: Teardown, screen: Screen, stack: str, secret: str | None)
     return "\n  ".join(faults) + f"\nTo clean up again: {_again(teardown.stack or stack)}"
 
 
-def _clean_up_again(account: target.Account, screen: Screen, stack: str) -> None:
+def _clean_up_again(account: Account, screen: Screen, stack: str) -> None:
     """Delete what an earlier run has left. Raises RunnerError where something could not be deleted."""
     interrupts.ignore()
     if left := clean_up(Teardown(account, screen.line), screen, stack, _secret_of(stack)):
         raise RunnerError(left)
 
 
-def _delete_secret(account: target.Account, name: str) -> None:
+def _delete_secret(account: Account, name: str) -> None:
     """Delete a secret by its name: it may exist although the answer to its creation was lost."""
     try:
         account.client("secretsmanager").delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
@@ -290,7 +291,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         wish = Wish(wanted.base_url, wanted.chatbot, wanted.input, dict(wanted.parameter), keep=wanted.keep)
         Smoke(account, wish, screen).run(wanted.secret_arn, api_key)
-    except (RunnerError, Problem, BotoCoreError, ClientError, ValueError) as error:
+    except (RunnerError, CommandError, BotoCoreError, ClientError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -302,17 +303,17 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _local_endpoint(account: target.Account) -> str | None:
+def _local_endpoint(account: Account) -> str | None:
     """The address of a local AWS, where that is what AWS_ENDPOINT_URL names; None on the real one."""
     endpoint_url = str(account.client("cloudformation").meta.endpoint_url)
     return endpoint_url if endpoint_url.startswith("http://127.0.0.1") else None
 
 
-def _account() -> target.Account:
+def _account() -> Account:
     session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
     if not session.region_name:
         raise RunnerError("No region: set AWS_REGION, or one in the profile that AWS_PROFILE names")
-    return target.Account(session)
+    return Account(session)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.runner.errors import RunnerError
-from waterhook_cli import stack as target
+from waterhook_cli.stack import Account, Stack, StackResource
 
 # The longest that each wait may take, in seconds. CloudFormation itself gives up on a resource sooner.
 STOP_S = 300.0
@@ -52,7 +52,7 @@ def is_missing(error: ClientError) -> bool:
 class Teardown:
     """One clean-up. `faults` collects what could not be done, one line each; `stack` is the id of the stack."""
 
-    account: target.Account
+    account: Account
     line: Callable[[str], None]
     pause: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
@@ -78,10 +78,10 @@ class Teardown:
             if self.stack is None:
                 return  # it was never created
             known = self.stack
-        found: list[target.Resource] = []
+        found: list[StackResource] = []
         with self.step(f"list the resources of stack {stack}"):
             found = self._resources(known)
-        for machine in (each.physical for each in found if each.kind == _MACHINE and each.physical):
+        for machine in (each.physical_id for each in found if each.type == _MACHINE and each.physical_id):
             with self.step(f"stop the executions of {machine}"):
                 self._stop_executions(machine)
         with self.step(f"delete stack {stack}"):
@@ -90,8 +90,8 @@ class Teardown:
             with self.step(f"list what stack {stack} has retained"):
                 found = self._resources(known)
         for each in found:
-            if each.kind in RETAINED and each.physical:
-                with self.step(f"delete {each.kind} {each.physical}"):
+            if each.type in RETAINED and each.physical_id:
+                with self.step(f"delete {each.type} {each.physical_id}"):
                     self._remove(each)
 
     def failures(self, stack: str, *, deleting: bool = False) -> list[str]:
@@ -126,8 +126,8 @@ class Teardown:
             raise
         return str(answer["Stacks"][0]["StackId"])
 
-    def _resources(self, stack: str) -> list[target.Resource]:
-        return target.Stack(stack, self.account, "", {}, {}).resources()
+    def _resources(self, stack: str) -> list[StackResource]:
+        return Stack(stack, self.account, "", {}, {}).resources()
 
     def _stop_executions(self, machine: str) -> None:
         """Stop all executions of a state machine. It is not deleted before they have ended, and a Wait takes hours.
@@ -210,7 +210,7 @@ class Teardown:
             raise
         return str(answer["Stacks"][0]["StackStatus"])
 
-    def _remove(self, resource: target.Resource) -> None:
+    def _remove(self, resource: StackResource) -> None:
         """Delete what a stack has retained; a first deployment that failed has retained none of it."""
         removers: dict[str, Callable[[str], object]] = {
             "AWS::DynamoDB::Table": lambda name: self.account.client("dynamodb").delete_table(TableName=name),
@@ -222,7 +222,7 @@ class Teardown:
         }
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                removers[resource.kind](resource.physical)
+                removers[resource.type](resource.physical_id)
             except ClientError as error:
                 if code_of(error) in _GONE:
                     return

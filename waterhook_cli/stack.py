@@ -1,4 +1,4 @@
-"""Finding the stack: on AWS by its name, or the one that `make up` has started."""
+"""Finds the stack: on AWS by its name, or the local one that `make up` started. Makes every boto3 client."""
 
 import json
 import os
@@ -12,73 +12,75 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from botocore.session import Session as BotocoreSession
 
-from waterhook_cli.errors import ExitCode, Problem
+from waterhook_cli.errors import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
 DEFAULT_NAME = "waterhook"
-# Somebody waits: a host that is away is told of soon.
-_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
-_LOOPBACK = Config(proxies={})
-# Of the user's own AWS set-up a local stack wants nothing: no profile, which may not exist, no files, no keys.
-_NOTHING: Any = {
+# Short timeouts: a user waits for the answer.
+_CLIENT_CONFIG = Config(
+    connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}
+)
+_NO_PROXIES = Config(proxies={})
+# A local stack ignores the user's own AWS settings: a profile that may not exist, files and credentials.
+_NO_USER_SETTINGS: Any = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
 }
-_STACK = "AWS::CloudFormation::Stack"
+_NESTED_STACK = "AWS::CloudFormation::Stack"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which stack the user has asked for; nothing at all means: the local one if there is one."""
+class StackSelection:
+    """The stack that the user selected. Without any value: the local stack if there is one, else one on AWS."""
 
-    stack: str | None = None
+    name: str | None = None
     local: bool = False
     profile: str | None = None
     region: str | None = None
 
     @property
-    def on_aws(self) -> bool:
-        """Whether something was said that only makes sense there."""
-        return bool(self.stack or self.profile or self.region)
+    def is_on_aws(self) -> bool:
+        """Whether a value is set that only applies to AWS."""
+        return bool(self.name or self.profile or self.region)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who asks, and where: a session, with the address of a local AWS if it is one."""
+    """A boto3 session, with the endpoint of the local AWS where it is one."""
 
     session: boto3.Session
     endpoint_url: str | None = None
 
     def client(self, service: str) -> Any:
-        """Return a client of that service."""
-        open_client: Any = self.session.client  # its types know each service by name
-        config = _CONFIG if self.endpoint_url is None else _CONFIG.merge(_LOOPBACK)
+        """Return a boto3 client with timeouts. Raises CommandError where AWS_ENDPOINT_URL is no URL."""
+        make_client: Any = self.session.client  # typed for literal names only
+        config = _CLIENT_CONFIG if self.endpoint_url is None else _CLIENT_CONFIG.merge(_NO_PROXIES)
         try:
-            return open_client(service, endpoint_url=self.endpoint_url, config=config)
-        except BotoCoreError:  # some of these are ValueErrors, too
+            return make_client(service, endpoint_url=self.endpoint_url, config=config)
+        except BotoCoreError:  # some are ValueErrors, too
             raise
         except ValueError as error:
-            raise Problem(ExitCode.UNAVAILABLE, f"{error}: look at AWS_ENDPOINT_URL") from error
+            raise CommandError(ExitCode.UNAVAILABLE, f"{error}: check AWS_ENDPOINT_URL") from error
 
 
-class NoStackError(Problem):
+class StackNotFoundError(CommandError):
     """Raised where the account has no stack of that name."""
 
-    def __init__(self, account: Account, what: str, do: str) -> None:
-        super().__init__(ExitCode.NOT_FOUND, what, do)
+    def __init__(self, account: Account, message: str, hint: str) -> None:
+        super().__init__(ExitCode.NOT_FOUND, message, hint)
         self.account = account
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
-    """Something that a stack, or a stack nested in it, has created."""
+class StackResource:
+    """A resource of a stack or of a stack nested in it."""
 
-    name: str
-    kind: str
-    physical: str
+    logical_id: str
+    type: str
+    physical_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,150 +92,155 @@ class Stack:
     status: str
     outputs: Mapping[str, str]
     parameters: Mapping[str, str]
-    local: Mapping[str, str] = field(default_factory=dict)
-    """What `make up` knows of it; empty on AWS."""
+    local_outputs: Mapping[str, str] = field(default_factory=dict)
+    """Content of the file that `make up` wrote; empty on AWS."""
 
     @classmethod
-    def described(
-        cls, account: Account, found: "StackTypeDef", local: Mapping[str, str] | None = None
+    def from_description(
+        cls, account: Account, description: "StackTypeDef", local_outputs: Mapping[str, str] | None = None
     ) -> Self:
-        """Return the stack that CloudFormation describes so."""
+        """Return the stack that CloudFormation's DescribeStacks describes."""
         return cls(
-            name=found["StackName"],
+            name=description["StackName"],
             account=account,
-            status=found["StackStatus"],
-            outputs={entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", [])},
+            status=description["StackStatus"],
+            outputs={entry["OutputKey"]: entry["OutputValue"] for entry in description.get("Outputs", [])},
             parameters={
-                entry["ParameterKey"]: entry["ParameterValue"] for entry in found.get("Parameters", [])
+                entry["ParameterKey"]: entry["ParameterValue"] for entry in description.get("Parameters", [])
             },
-            local=local or {},
+            local_outputs=local_outputs or {},
         )
 
     def __str__(self) -> str:
-        """Name it so that nobody takes it for another."""
-        where = self.account.endpoint_url if self.local else self.account.session.region_name
-        return f"{'the local stack' if self.local else 'the stack'} {self.name} ({where})"
+        """Return its name, with the region or the local endpoint."""
+        if self.is_local:
+            return f"the local stack {self.name} ({self.account.endpoint_url})"
+        return f"the stack {self.name} ({self.region})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `make up` started it."""
+        return bool(self.local_outputs)
 
     @property
     def region(self) -> str:
-        """The region it is in."""
+        """AWS region."""
         return str(self.account.session.region_name)
 
     @property
     def api_url(self) -> str:
-        """What the API's paths begin with: a local AWS has no names for its APIs."""
-        return self.local.get("api_url") or self.output("ApiUrl")
+        """Base URL of the API. On a local AWS the URL of the stack's output does not resolve."""
+        return self.local_outputs.get("api_url") or self.output("ApiUrl")
 
     def output(self, name: str) -> str:
-        """Return an output. Raises Problem where the stack has none of that name, and so is none of ours."""
+        """Return the value of an output. Raises CommandError where the stack has no output of that name."""
         if name not in self.outputs:
-            raise Problem(
+            raise CommandError(
                 ExitCode.NOT_FOUND,
                 f"{self} is {self.status} and has no output {name}",
-                "Is it a Waterhook, and has its deployment succeeded? --stack NAME takes another.",
+                "Is it a Waterhook stack, and has its deployment succeeded? --stack NAME selects another.",
             )
         return self.outputs[name]
 
     def client(self, service: str) -> Any:
-        """Return a client that reaches it."""
+        """Return a boto3 client for its account and region."""
         return self.account.client(service)
 
-    def resources(self) -> list[Resource]:
-        """Return all that it has created, nested stacks included."""
+    def resources(self) -> list[StackResource]:
+        """Return its resources, those of nested stacks included."""
         return list(_resources(self.client("cloudformation"), self.name))
 
-    def resource(self, name: str) -> str:
-        """Return the physical name of a resource of this stack itself."""
-        found = self.client("cloudformation").describe_stack_resource(
-            StackName=self.name, LogicalResourceId=name
-        )
-        return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
+def find_stack(
+    selection: StackSelection, environ: Mapping[str, str] = os.environ, folder: Path | None = None
+) -> Stack:
+    """Return the selected stack; the local one is looked for in `folder`, by default the current one, and above.
 
-def find(wanted: Wanted, environ: Mapping[str, str] = os.environ, here: Path | None = None) -> Stack:
-    """Return the stack that is wanted. Raises Problem, or what botocore raises, where there is none."""
-    file = None if wanted.on_aws else outputs_file(environ, here or Path.cwd())
-    if wanted.local and wanted.on_aws:
-        raise Problem(ExitCode.USAGE, "--local and --stack, --profile or --region exclude each other")
+    Raises CommandError, and what botocore raises, where there is none.
+    """
+    file = None if selection.is_on_aws else local_outputs_file(environ, folder or Path.cwd())
+    if selection.local and selection.is_on_aws:
+        raise CommandError(ExitCode.USAGE, "--local and --stack, --profile or --region exclude each other")
     if file is not None:
-        return _local(file)
-    if wanted.local:
-        raise Problem(
+        return _find_local(file)
+    if selection.local:
+        raise CommandError(
             ExitCode.NOT_FOUND,
-            "no local stack is up: there is no .local/outputs.json",
+            "no local stack is running: there is no .local/outputs.json",
             "`make up` starts one.",
         )
-    return _on_aws(wanted, environ)
+    return _find_on_aws(selection, environ)
 
 
-def outputs_file(environ: Mapping[str, str], here: Path) -> Path | None:
-    """Return what `make up` wrote: in the folder that WATERHOOK_LOCAL names, else in .local here or above."""
-    if folder := environ.get("WATERHOOK_LOCAL"):
-        return Path(folder) / "outputs.json"
-    files = (parent / ".local" / "outputs.json" for parent in [here, *here.parents])
+def local_outputs_file(environ: Mapping[str, str], folder: Path) -> Path | None:
+    """Return the file that `make up` wrote: in the folder WATERHOOK_LOCAL, else in .local here or above."""
+    if local_folder := environ.get("WATERHOOK_LOCAL"):
+        return Path(local_folder) / "outputs.json"
+    files = (parent / ".local" / "outputs.json" for parent in [folder, *folder.parents])
     return next((file for file in files if file.is_file()), None)
 
 
-def _local(file: Path) -> Stack:
+def _find_local(file: Path) -> Stack:
     try:
-        known = {name: str(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
-        endpoint_url, machine = known["endpoint_url"], known["state_machine_arn"]
-        region = known["region"]
+        outputs = {name: str(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
+        endpoint_url, machine_arn = outputs["endpoint_url"], outputs["state_machine_arn"]
+        region = outputs["region"]
     except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise Problem(
+        raise CommandError(
             ExitCode.UNAVAILABLE, f"{file} can't be read", "`make down up` writes it again."
         ) from error
-    # What the local AWS takes for the account's root.
-    session = boto3.Session("test", "test", region_name=region, botocore_session=BotocoreSession(_NOTHING))
+    # The local AWS takes these credentials for the account's root user.
+    botocore_session = BotocoreSession(_NO_USER_SETTINGS)
+    session = boto3.Session("test", "test", region_name=region, botocore_session=botocore_session)
     account = Account(session, endpoint_url)
     try:
-        stacks = [Stack.described(account, found, known) for found in _stacks(account)]
+        stacks = [Stack.from_description(account, found, outputs) for found in _describe_stacks(account)]
     except (BotoCoreError, ClientError) as error:
-        raise Problem(
+        raise CommandError(
             ExitCode.UNAVAILABLE,
             f"the local stack at {endpoint_url} does not answer",
-            "`make up` starts it again; --stack NAME asks for one on AWS.",
+            "`make up` starts it again; --stack NAME selects one on AWS.",
         ) from error
     for stack in stacks:
-        if stack.outputs.get("StateMachineArn") == machine:
+        if stack.outputs.get("StateMachineArn") == machine_arn:
             return stack
-    raise Problem(
-        ExitCode.NOT_FOUND, f"at {endpoint_url} there is no stack any more", "`make down up` deploys one."
+    raise CommandError(
+        ExitCode.NOT_FOUND, f"{endpoint_url} no longer has the stack", "`make down up` deploys one."
     )
 
 
-def _on_aws(wanted: Wanted, environ: Mapping[str, str]) -> Stack:
-    # boto3 knows AWS_DEFAULT_REGION only; the AWS CLI, and so its users, AWS_REGION too.
-    region = wanted.region or environ.get("AWS_REGION") or None
-    account = Account(boto3.Session(profile_name=wanted.profile, region_name=region))
+def _find_on_aws(selection: StackSelection, environ: Mapping[str, str]) -> Stack:
+    # boto3 reads AWS_DEFAULT_REGION only; the AWS CLI reads AWS_REGION too.
+    region = selection.region or environ.get("AWS_REGION") or None
+    account = Account(boto3.Session(profile_name=selection.profile, region_name=region))
     if account.session.region_name is None:
         raise NoRegionError
-    name = wanted.stack or environ.get("WATERHOOK_STACK") or DEFAULT_NAME
+    name = selection.name or environ.get("WATERHOOK_STACK") or DEFAULT_NAME
     try:
-        return next(Stack.described(account, found) for found in _stacks(account, name))
+        return next(Stack.from_description(account, found) for found in _describe_stacks(account, name))
     except ClientError as error:
         if "does not exist" not in error.response["Error"].get("Message", ""):
             raise
-        raise NoStackError(
+        raise StackNotFoundError(
             account,
             f"there is no stack {name!r} in {account.session.region_name}",
-            "--stack NAME (or WATERHOOK_STACK), --region and --profile say where to look; --local takes the one "
-            "that `make up` has started.",
+            "Select another with --stack NAME (or WATERHOOK_STACK), --region and --profile, or with --local the one "
+            "that `make up` started.",
         ) from error
 
 
-def _stacks(account: Account, name: str | None = None) -> "Iterator[StackTypeDef]":
+def _describe_stacks(account: Account, name: str | None = None) -> "Iterator[StackTypeDef]":
     paginator = account.client("cloudformation").get_paginator("describe_stacks")
     for page in paginator.paginate(**({"StackName": name} if name else {})):
         yield from page["Stacks"]
 
 
-def _resources(cloudformation: Any, stack: str) -> Iterator[Resource]:
+def _resources(cloudformation: Any, stack: str) -> Iterator[StackResource]:
     for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
         for entry in page["StackResourceSummaries"]:
-            found = Resource(
+            resource = StackResource(
                 entry["LogicalResourceId"], entry["ResourceType"], entry.get("PhysicalResourceId", "")
             )
-            yield found
-            if found.kind == _STACK and found.physical:
-                yield from _resources(cloudformation, found.physical)
+            yield resource
+            if resource.type == _NESTED_STACK and resource.physical_id:
+                yield from _resources(cloudformation, resource.physical_id)

@@ -1,4 +1,4 @@
-"""The command against the deployed stack: what a user at a terminal does in a day."""
+"""The CLI against the deployed stack."""
 
 import json
 import os
@@ -29,33 +29,33 @@ SLOW = {"simulate": {"seconds": 120, "nodes": 6, "queue_seconds": 0}}
 
 @pytest.fixture(scope="module")
 def home(stack: StackClient) -> Path:
-    """The folder in which the stack of this run is written down."""
+    """The folder with the outputs file of this test run's stack."""
     assert stack.outputs.api_url
     return Path(os.environ["WATERHOOK_TEST_STACK"])
 
 
-def run(home: Path, *words: str) -> Result:
-    """A command line in this process, which saves the start of another."""
+def run(home: Path, *arguments: str) -> Result:
+    """Run the CLI in this process, which is faster than in another."""
     runner = CliRunner(mix_stderr=False, env={"WATERHOOK_LOCAL": str(home), "WATERHOOK_DEBUG": "1"})
-    return runner.invoke(cli, words, prog_name="waterhook")
+    return runner.invoke(cli, arguments, prog_name="waterhook")
 
 
-def told(home: Path, *words: str) -> Any:
-    """What a command line says in JSON, having ended well."""
-    result = run(home, *words, "--json")
+def run_json(home: Path, *arguments: str) -> Any:
+    """Run the CLI with --json; return what it printed after it succeeded."""
+    result = run(home, *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
 
 
-def start(home: Path, *words: str) -> "subprocess.Popen[str]":
-    """A command line in a process of its own, as a shell would start it."""
+def start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start the CLI in a process of its own."""
     environ = os.environ | {"WATERHOOK_LOCAL": str(home), "PYTHONPATH": str(ROOT / "layers" / "waterhook")}
-    command = [sys.executable, "-m", "waterhook_cli", *words]
+    command = [sys.executable, "-m", "waterhook_cli", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=pipe, stderr=pipe, text=True)
 
 
-def test_an_execution_is_followed_to_its_end_and_its_output_is_all_there_is_on_standard_output(
+def test_following_prints_the_output_and_nothing_else_on_standard_output(
     home: Path,
 ) -> None:
     simulate = {"simulate": {"seconds": 2, "nodes": 3, "queue_seconds": 0}}
@@ -69,19 +69,19 @@ def test_an_execution_is_followed_to_its_end_and_its_output_is_all_there_is_on_s
     assert lines[-1] == "COMPLETED"
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_execution(home: Path, stack: StackClient) -> None:
+def test_ctrl_c_ends_following_and_not_the_execution(home: Path, stack: StackClient) -> None:
     process = start(home, "submit", "support-chat", "--input", json.dumps(SLOW), "--follow")
     assert process.stderr is not None
-    said = ""
-    while "RUNNING" not in said:
+    printed = ""
+    while "RUNNING" not in printed:
         line = process.stderr.readline()
-        assert line, said
-        said += line
+        assert line, printed
+        printed += line
     process.send_signal(signal.SIGINT)
     stdout, rest = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stdout) == (130, "")
-    assert "It goes on." in rest
-    assert "Traceback" not in said + rest
+    assert "The execution continues." in rest
+    assert "Traceback" not in printed + rest
     found = re.search(r"waterhook cancel ([0-9a-f]{32})", rest)
     assert found is not None
     assert stack.get(found[1]).json()["status"] == "RUNNING"
@@ -89,33 +89,31 @@ def test_ctrl_c_ends_the_watching_and_not_the_execution(home: Path, stack: Stack
     assert run(home, "status", found[1], "--follow").exit_code == 1
 
 
-def test_an_execution_is_submitted_read_listed_published_again_and_erased(
-    home: Path, stack: StackClient
-) -> None:
-    words = ["submit", "instant", "--metadata", '{"ticket": "T-1"}', "--key", f"day-{time.time_ns()}"]
-    execution_id = told(home, *words)["execution_id"]
-    assert told(home, *words)["execution_id"] == execution_id
-    document = told(home, "status", execution_id, "--follow")
+def test_an_execution_is_submitted_read_listed_redelivered_and_erased(home: Path, stack: StackClient) -> None:
+    submit = ["submit", "instant", "--metadata", '{"ticket": "T-1"}', "--key", f"day-{time.time_ns()}"]
+    execution_id = run_json(home, *submit)["execution_id"]
+    assert run_json(home, *submit)["execution_id"] == execution_id
+    document = run_json(home, "status", execution_id, "--follow")
     assert (document["final_output"], document["metadata"]) == ({"answer": "At once."}, {"ticket": "T-1"})
-    listed = told(home, "list", "--status", "completed", "--limit", "50")
+    listed = run_json(home, "list", "--status", "completed", "--limit", "50")
     assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
     stack.wait_for_notification(execution_id)
-    found = told(home, "redeliver", execution_id, "--since", "1h", "--dry-run")
+    found = run_json(home, "redeliver", execution_id, "--since", "1h", "--dry-run")
     assert found["executions"] == [{"execution_id": execution_id, "redelivered": False}]
-    sent = told(home, "redeliver", execution_id, "--yes")["executions"]
+    sent = run_json(home, "redeliver", execution_id, "--yes")["executions"]
     assert [(entry["execution_id"], entry["redelivered"]) for entry in sent] == [(execution_id, True)]
     first, second = stack.peek(execution_id)
     assert first == second
-    erased = told(home, "erase", execution_id, "--yes")
+    erased = run_json(home, "erase", execution_id, "--yes")
     assert (erased["record"], erased["notified"]) == (True, True)
     assert run(home, "status", execution_id).exit_code == 3
     assert run(home, "erase", execution_id, "--yes").exit_code == 3
 
 
-def test_one_that_runs_is_not_erased_and_one_that_has_ended_not_cancelled(home: Path) -> None:
-    running = told(home, "submit", "support-chat", "--input", json.dumps(SLOW))["execution_id"]
+def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(home: Path) -> None:
+    running = run_json(home, "submit", "support-chat", "--input", json.dumps(SLOW))["execution_id"]
     assert run(home, "erase", running, "--yes").exit_code == 1
-    ended = told(home, "submit", "instant", "--follow")["execution_id"]
+    ended = run_json(home, "submit", "instant", "--follow")["execution_id"]
     late = run(home, "cancel", ended, "--json")
     assert (late.exit_code, json.loads(late.stdout)["previous_status"]) == (1, "COMPLETED")
     assert run(home, "cancel", running).exit_code == 0
@@ -125,69 +123,71 @@ def levels(findings: list[dict[str, str]], check: str) -> set[str]:
     return {finding["level"] for finding in findings if finding["check"] == check}
 
 
-def test_doctor_looks_at_everything(home: Path) -> None:
+def test_doctor_runs_every_check(home: Path) -> None:
     result = run(home, "doctor", "--json")
-    said = json.loads(result.stdout)
-    # Other tests may have left dead letters; what is asked about here is nobody's business but the stack's.
-    assert result.exit_code == (5 if said["count"]["problem"] else 0)
+    printed = json.loads(result.stdout)
+    # Dead letters may be those of other tests; the checks below depend on the stack only.
+    assert result.exit_code == (5 if printed["count"]["problem"] else 0)
     for check in ("the stack", "the API", "the secret", "Waterflai", "subscriptions", "concurrency"):
-        assert levels(said["findings"], check) == {"ok"}, said
+        assert levels(printed["findings"], check) == {"ok"}, printed
     for check in ("alarms", "dead letters", "records"):
-        assert levels(said["findings"], check), said
-        assert "unknown" not in levels(said["findings"], check), said
+        assert levels(printed["findings"], check), printed
+        assert "unknown" not in levels(printed["findings"], check), printed
 
 
-class Visitor:
-    """Somebody with an account on the stack whose permissions are enforced, and with what is given to them."""
+class LimitedUser:
+    """An IAM user with given permissions, on the stack that enforces them."""
 
     def __init__(self, endpoint_url: str) -> None:
         self._iam = account.session().client("iam", endpoint_url=endpoint_url)
-        self._iam.create_user(UserName="visitor")
-        key = self._iam.create_access_key(UserName="visitor")["AccessKey"]
+        self._iam.create_user(UserName="limited")
+        key = self._iam.create_access_key(UserName="limited")["AccessKey"]
         self._env = {
             "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
             "AWS_ENDPOINT_URL": endpoint_url,
         }
 
-    def may(self, actions: set[str]) -> None:
+    def allow(self, actions: set[str]) -> None:
         statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        self._iam.put_user_policy(UserName="visitor", PolicyName="visit", PolicyDocument=policy)
+        self._iam.put_user_policy(UserName="limited", PolicyName="allowed", PolicyDocument=policy)
 
-    def run(self, *words: str) -> Result:
-        return CliRunner(mix_stderr=False, env=self._env).invoke(cli, [*words, "--stack", STACK_NAME])
+    def run(self, *arguments: str) -> Result:
+        return CliRunner(mix_stderr=False, env=self._env).invoke(cli, [*arguments, "--stack", STACK_NAME])
 
 
-# MiniStack takes a look at a function's concurrency for a change of it, and knows no name for the account's settings.
+# MiniStack checks this permission when a function's concurrency is read, and none for the account's settings.
 LOCAL_NAMES = {"lambda:PutFunctionConcurrency"}
 
 
 def documented(command: str) -> set[str]:
-    """The actions that docs/security.md lists for it."""
+    """The actions that docs/security.md lists for a command."""
     document = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     rows = {row[0]: set(names(row[1])) for row in table(document, "Command")}
     return {action for action in rows["any"] | rows[command] if ":" in action}
 
 
-def test_the_documented_permissions_are_enough_and_what_is_missing_is_said() -> None:
-    visitor = Visitor(started_strict_stack().endpoint_url)
-    visitor.may(documented("doctor") - {"secretsmanager:GetSecretValue", "dynamodb:Scan"} | LOCAL_NAMES)
-    said = json.loads(visitor.run("doctor", "--json").stdout)["findings"]
-    # The API's key is left out on purpose: by its name on AWS, the API is not there.
-    assert {finding["check"] for finding in said if finding["level"] == "unknown"} == {
+def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> None:
+    user = LimitedUser(started_strict_stack().endpoint_url)
+    user.allow(documented("doctor") - {"secretsmanager:GetSecretValue", "dynamodb:Scan"} | LOCAL_NAMES)
+    findings = json.loads(user.run("doctor", "--json").stdout)["findings"]
+    # The API itself can't be reached: its URL on AWS does not resolve.
+    assert {finding["check"] for finding in findings if finding["level"] == "unknown"} == {
         "the API",
         "the secret",
         "records",
-    }, said
-    assert any("you are not allowed to (GetSecretValue)" in finding["what"] for finding in said)
-    visitor.may(documented("doctor") | LOCAL_NAMES)
-    said = json.loads(visitor.run("doctor", "--json").stdout)["findings"]
-    assert {finding["check"] for finding in said if finding["level"] == "unknown"} == {"the API"}, said
-    nobody = "0" * 32
+    }, findings
+    assert any("you are not allowed to (GetSecretValue)" in finding["what"] for finding in findings)
+    user.allow(documented("doctor") | LOCAL_NAMES)
+    findings = json.loads(user.run("doctor", "--json").stdout)["findings"]
+    assert {finding["check"] for finding in findings if finding["level"] == "unknown"} == {"the API"}, (
+        findings
+    )
+    unknown_id = "0" * 32
     for command in ("redeliver", "erase"):
-        visitor.may(documented(command))
-        result = visitor.run(command, nobody, "--yes")
+        user.allow(documented(command))
+        result = user.run(command, unknown_id, "--yes")
         assert result.exit_code == 3, result.stderr
-    result = visitor.run("redeliver", "--undelivered", "--yes")
+    result = user.run("redeliver", "--undelivered", "--yes")
     assert (result.exit_code, "not allowed: Scan" in result.stderr) == (4, True)

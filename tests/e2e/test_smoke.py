@@ -15,7 +15,7 @@ from local.runner import account, environment
 from local.runner.client import StackClient
 from local.runner.services import SIMULATOR_API_KEY
 from local.teardown import Teardown
-from waterhook_cli import stack as target
+from waterhook_cli.stack import Account
 
 pytestmark = pytest.mark.e2e
 
@@ -96,7 +96,7 @@ def test_a_deployment_that_is_refused_leaves_nothing(stack: StackClient) -> None
 
 
 def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: StackClient) -> None:
-    aws = target.Account(account.session(), stack.outputs.endpoint_url)
+    aws = Account(account.session(), stack.outputs.endpoint_url)
     bucket, name = f"templates-{uuid.uuid4().hex}", f"failing-{uuid.uuid4().hex}"
     wrong = {
         "Type": "AWS::SSM::Parameter",

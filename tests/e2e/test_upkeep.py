@@ -1,4 +1,4 @@
-"""What is done when something went wrong, on the deployed stack: published again, erased, found by the sweep."""
+"""Recovery and deletion on the deployed stack: redelivery, erasure, and the sweep."""
 
 import json
 import time
@@ -14,18 +14,19 @@ from waterhook.models import iso
 from waterhook.record import Record
 from waterhook.records import Records
 from waterhook.request import Defaults, Request
-from waterhook_cli.commands.erase import CannotErase, Eraser
-from waterhook_cli.commands.redeliver import Redelivery
+from waterhook_cli.commands.erase import Eraser
+from waterhook_cli.commands.redeliver import Redeliverer
+from waterhook_cli.errors import CommandError
 
 pytestmark = pytest.mark.e2e
 
 AN_HOUR_S = 3600
 
 
-def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
+def test_a_redelivery_equals_the_first_notification_and_an_erased_execution_is_gone(
     stack: StackClient, marker: str
 ) -> None:
-    redelivery = Redelivery(
+    redeliverer = Redeliverer(
         stack.dynamodb,
         aws(stack, "lambda"),
         table=stack.outputs.table_name,
@@ -37,13 +38,13 @@ def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
     execution_id = stack.submit(
         "big-output", {"simulate": {"seconds": 60, "queue_seconds": 0.0}}, metadata={"order": marker}
     )
-    with pytest.raises(CannotErase, match="cancel it first"):
+    with pytest.raises(CommandError, match="cancel it first"):
         eraser.erase(execution_id)
     finish(stack, execution_id)
     stack.wait_for_notification(execution_id)
     stack.wait_for_status(execution_id, "COMPLETED")
-    (found,) = redelivery.find(ids=[execution_id], status="COMPLETED")
-    assert redelivery.send(found).redelivered
+    (found,) = redeliverer.find(ids=[execution_id], status="COMPLETED")
+    assert redeliverer.redeliver(found).redelivered
     first, again = stack.bodies(execution_id)
     assert again == first
     assert json.loads(again)["dataref"].startswith(f"s3://{bucket}/executions/{execution_id}/")
@@ -56,19 +57,19 @@ def test_an_outcome_is_published_again_to_the_byte_and_what_is_erased_is_gone(
     erased = eraser.erase(execution_id)
     assert (erased.record, erased.notified, erased.objects) == (True, True, (key,))
     assert (stack.get(execution_id).status_code, stack.item(execution_id), objects()) == (404, None, [])
-    refused = redelivery.send(execution_id)
+    refused = redeliverer.redeliver(execution_id)
     assert not refused.redelivered
     assert "erased" in (refused.reason or "")
     assert len(stack.bodies(execution_id)) == 2
 
 
-def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_started_and_leaves_what_runs(
+def test_a_sweep_finalizes_stalled_records_deletes_unstarted_ones_and_leaves_running_ones(
     strict: StackClient,
 ) -> None:
-    """With permissions enforced: the role of reconcile is enough for it."""
+    """On the stack that enforces permissions: the role of the reconcile function suffices."""
     running = strict.submit("endless")
     strict.wait_for_status(running, "RUNNING")
-    # As the API writes it; and then the API dies.
+    # A record as the API writes it before it starts the state machine.
     then, execution_id = time.time() - AN_HOUR_S, uuid4().hex
     request = Request.from_dict(
         {"chatbot_id": "support-chat", "input_data": {}}, Defaults(2 * AN_HOUR_S, ("sns", "dynamodb"))
@@ -79,7 +80,7 @@ def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_start
     )
     records = Records(strict.outputs.table_name, strict.dynamodb)
     records.accept(accepted, time.time())
-    # The same after a first attempt of its start, whose state machine is gone since.
+    # The same after a first attempt to start the job; its state machine execution does not exist.
     begun = replace(
         accepted,
         execution_id=(begun_id := uuid4().hex),
@@ -88,7 +89,7 @@ def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_start
         start_attempts=1,
     )
     records.accept(begun, time.time())
-    # It runs for longer than a sweep leaves alone whatever it is.
+    # Older than the age below which a sweep ignores every record.
     strict.dynamodb.update_item(
         TableName=strict.outputs.table_name,
         Key={"execution_id": {"S": running}},

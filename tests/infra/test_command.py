@@ -1,4 +1,4 @@
-"""The command is what the README says, and installs with what it needs."""
+"""The CLI agrees with the README, and installs with what it imports."""
 
 import os
 import subprocess
@@ -28,16 +28,16 @@ def test_every_exit_code_is_in_the_table_with_its_meaning() -> None:
     assert rows == [(code.value, code.meaning) for code in ExitCode]
 
 
-def test_every_command_tells_json_and_which_stack() -> None:
+def test_every_command_has_the_common_options() -> None:
     for command in cli.commands.values():
         given = {option for parameter in command.params for option in parameter.opts}
         assert given >= {"--json", "--stack", "--local", "--profile", "--region"}
 
 
-def test_it_installs_with_all_that_it_imports_and_nothing_else() -> None:
+def test_its_dependencies_are_what_it_imports() -> None:
     needed = {name.partition(">")[0] for name in PROJECT["project"]["dependencies"]}
     taken = {name for path in MODULES for name in outside(imports(path))}
-    # botocore comes with boto3; the layer's package is in the wheel.
+    # botocore is a dependency of boto3; the layer's package is in the wheel.
     assert taken - {"botocore", "waterhook", "waterhook_cli"} == needed
     assert PROJECT["project"]["scripts"] == {"waterhook": f"{main.__module__}:{main.__name__}"}
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]

@@ -14,7 +14,7 @@ from local.runner.errors import RunnerError
 from local.runner.screen import Screen
 from tests.support.aws import client_error
 from tests.support.builders import KEY
-from waterhook_cli.api_client import Api
+from waterhook_cli.api_client import ApiClient
 
 CALLED = ["--chatbot", "instant"]
 
@@ -162,7 +162,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setattr(interrupts, "ignore", ignore)
     monkeypatch.setattr(smoke.Smoke, "_sam", lambda _, *words: it.commands.append([*words]))
     monkeypatch.setattr(smoke.Smoke, "_found", lambda _: None)
-    monkeypatch.setattr(Api, "of", lambda _: it.api)
+    monkeypatch.setattr(ApiClient, "for_stack", lambda _: it.api)
     ends(monkeypatch, {"data": {"status": "COMPLETED"}})
     return it
 

@@ -1,4 +1,4 @@
-"""What a check of `doctor` has found, in words for people."""
+"""Result of a check of `waterhook doctor`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook_cli.errors import Problem, denied, explained, one_line
+from waterhook_cli.errors import CommandError, is_access_denied, one_line, to_command_error
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity of a finding; UNKNOWN: not checked."""
 
     OK = "ok"
     NOTE = "note"
@@ -22,60 +22,65 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How something is (`what`), and what to `do` about it if that is not well."""
+    """What a check found, and as `hint` what to do about it."""
 
     level: Level
-    what: str
-    do: str = ""
+    message: str
+    hint: str = ""
 
     @classmethod
-    def ok(cls, what: str) -> Self:
-        """Return that all is well."""
-        return cls(Level.OK, what)
+    def ok(cls, message: str) -> Self:
+        """Return a finding that needs no action."""
+        return cls(Level.OK, message)
 
     @classmethod
-    def note(cls, what: str, do: str = "") -> Self:
-        """Return what is good to know."""
-        return cls(Level.NOTE, what, do)
+    def note(cls, message: str, hint: str = "") -> Self:
+        """Return a recommendation or a temporary state."""
+        return cls(Level.NOTE, message, hint)
 
     @classmethod
-    def warning(cls, what: str, do: str) -> Self:
-        """Return what may hurt some day."""
-        return cls(Level.WARNING, what, do)
+    def warning(cls, message: str, hint: str) -> Self:
+        """Return what can cause a problem later."""
+        return cls(Level.WARNING, message, hint)
 
     @classmethod
-    def problem(cls, what: str, do: str) -> Self:
-        """Return what hurts now."""
-        return cls(Level.PROBLEM, what, do)
+    def problem(cls, message: str, hint: str) -> Self:
+        """Return what has to be fixed."""
+        return cls(Level.PROBLEM, message, hint)
 
     @classmethod
-    def refused(cls, about: str, operation: str) -> Self:
-        """Return that `operation`, which a check needs, is not allowed."""
-        return cls(
-            Level.UNKNOWN,
-            f"{about}: not looked at, you are not allowed to ({operation})",
-            "Ask for that permission, or let a principal that has it run doctor.",
+    def unknown(cls, subject: str, reason: str, hint: str = "") -> Self:
+        """Return that `subject` was not checked."""
+        return cls(Level.UNKNOWN, f"{subject}: not checked, {reason}", hint)
+
+    @classmethod
+    def access_denied(cls, subject: str, operation: str) -> Self:
+        """Return that `subject` was not checked because `operation` is denied."""
+        return cls.unknown(
+            subject,
+            f"you are not allowed to ({operation})",
+            "Ask for that permission, or run doctor as a principal that has it.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A look at one thing; `about` names it."""
+    """A named function that yields findings."""
 
-    about: str
-    look: Callable[[], Iterable[Finding]]
+    name: str
+    run: Callable[[], Iterable[Finding]]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what it finds; a look that is not allowed, or fails, is a finding too."""
+        """Yield the findings. A check that fails or is denied yields one of level UNKNOWN as its last."""
         try:
-            yield from self.look()
-        except (ClientError, BotoCoreError, Problem) as error:
+            yield from self.run()
+        except (ClientError, BotoCoreError, CommandError) as error:
             yield self._unknown(error)
 
     def _unknown(self, error: Exception) -> Finding:
-        if denied(error):
-            asked = error.operation_name if isinstance(error, ClientError) else ""
-            return Finding.refused(self.about, asked)
-        problem = error if isinstance(error, Problem) else explained(error)
-        said = problem.message if problem else one_line(error)
-        return Finding(Level.UNKNOWN, f"{self.about}: not looked at, {said}", problem.do if problem else "")
+        if isinstance(error, ClientError) and is_access_denied(error):
+            return Finding.access_denied(self.name, error.operation_name)
+        command_error = to_command_error(error)
+        if command_error is None:
+            return Finding.unknown(self.name, one_line(error))
+        return Finding.unknown(self.name, command_error.message, command_error.hint)

@@ -1,4 +1,4 @@
-"""Checks of `doctor`: executions that wait to start, are overdue, or whose outcome is not published."""
+"""Checks the execution records: waiting for their start, past their deadline, or with an unpublished outcome."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -10,26 +10,27 @@ from waterhook.models import Status, iso
 from waterhook.record import from_attribute
 from waterhook.sweep import UNFINISHED_INDEX
 from waterhook_cli.checks.finding import Finding
-from waterhook_cli.output import moment
+from waterhook_cli.output import format_time
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# What is younger is on its way: it is neither backlog nor late.
-_FRESH_S = 300.0
-# notify is retried, and the sweep runs every quarter of an hour: both have had their turn.
+# Younger executions are not checked, and outcomes become late after it.
+_MIN_AGE_S = 300.0
+# After it Notify's retries and the sweep, which runs every quarter of an hour, have failed.
 _UNPUBLISHED_S = 1800.0
 _OVERDUE_S = 3600.0
-_BATCH = 100  # the most that BatchGetItem takes
-_NAMED = 3
+_BATCH_SIZE = 100  # maximum of BatchGetItem
+_MAX_IDS_SHOWN = 3
 _ATTRIBUTES = ("execution_id", "status", "created_at", "finished_at", "notified_at", "deadline", "waiting")
-_REASONS = {
+# By the `reason` in a record's `waiting`: what the execution waits for, and what to do.
+_WAITING_REASONS = {
     "queued": (
         "a free slot (MaxRunning is {MaxRunning}, MaxRunningPerChatbot is {MaxRunningPerChatbot})",
         "Raise the limit, or wait for running jobs to end.",
     ),
     "upstream_busy": (
-        "Waterflai, which takes no more jobs now",
+        "Waterflai, which accepts no more jobs now",
         "See docs/operations.md#waterflai-fails.",
     ),
     "retrying": (
@@ -37,52 +38,55 @@ _REASONS = {
         "See docs/operations.md#waterflai-fails.",
     ),
 }
-_ANY_REASON = ("their start", "The log of StartFunction has the reason: docs/operations.md#one-execution.")
+_UNKNOWN_REASON = (
+    "their start",
+    "The log of StartFunction has the reason: docs/operations.md#one-execution.",
+)
 
 
-def records(
+def check_records(
     dynamodb: "DynamoDBClient",
     table: str,
     now: float,
     parameters: Mapping[str, str],
-    options: str = "",
+    stack_options: str = "",
     *,
-    most: int = 1000,
+    max_records: int = 1000,
 ) -> Iterator[Finding]:
-    """Look for a backlog, for overdue executions, and for outcomes that were not published.
+    """Check for waiting executions, overdue executions and unpublished outcomes.
 
-    Reads the index of executions that are not notified, and the oldest `most` records in it. `options` are those that
-    a `waterhook` command needs to find the same stack.
+    Scans the index of executions that are not notified, and reads the oldest `max_records` records in it.
+    `stack_options` are those with which a `waterhook` command finds the same stack.
     """
-    found = _unfinished(dynamodb, table, now - _FRESH_S)
-    states: defaultdict[_State, list[Mapping[str, Any]]] = defaultdict(list)
-    for record in _read(dynamodb, table, found[:most]):
-        states[_state(record, now)].append(record)
-    if unpublished := states[_State.UNPUBLISHED]:
+    ids = _unfinished_ids(dynamodb, table, now - _MIN_AGE_S)
+    by_state: defaultdict[_State, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in _read_records(dynamodb, table, ids[:max_records]):
+        by_state[_state_of(record, now)].append(record)
+    if unpublished := by_state[_State.UNPUBLISHED]:
         yield Finding.problem(
-            f"the outcome of {_some(unpublished)} was never published",
-            f"waterhook redeliver --undelivered{options}",
+            f"the outcome of {_count_with_ids(unpublished)} was never published",
+            f"waterhook redeliver --undelivered{stack_options}",
         )
-    if overdue := states[_State.OVERDUE]:
+    if overdue := by_state[_State.OVERDUE]:
         yield Finding.problem(
-            f"{_some(overdue)} should have ended more than an hour ago",
-            "Look at the execution of the state machine that has this id in its name; stopping it closes the record.",
+            f"{_count_with_ids(overdue)} should have ended more than an hour ago",
+            "Find the state machine execution that has this id in its name. Stopping it finalizes the record.",
         )
-    if late := states[_State.LATE]:
+    if late := by_state[_State.LATE]:
         yield Finding.warning(
-            f"the outcome of {_some(late)} is not published {_FRESH_S / 60:.0f} minutes after the end",
-            "It is tried again automatically. If more are added: docs/operations.md#notify-fails.",
+            f"the outcome of {_count_with_ids(late)} is not published {_MIN_AGE_S / 60:.0f} minutes after the end",
+            "Publishing is retried automatically. If the number grows: docs/operations.md#notify-fails.",
         )
-    waiting = sorted(states[_State.WAITING], key=_reason)
-    for reason, group in groupby(waiting, _reason):
-        yield _backlog(reason, list(group), parameters)
+    waiting = sorted(by_state[_State.WAITING], key=_waiting_reason)
+    for reason, group in groupby(waiting, _waiting_reason):
+        yield _waiting_finding(reason, list(group), parameters)
     if not (unpublished or overdue or late or waiting):
         yield Finding.ok(
             "no execution is overdue or waits to start, no outcome is unpublished; "
-            f"{len(states[_State.RUNNING])} have been running for more than {_FRESH_S / 60:.0f} minutes"
+            f"{len(by_state[_State.RUNNING])} have been running for more than {_MIN_AGE_S / 60:.0f} minutes"
         )
-    if len(found) > most:
-        yield Finding.note(f"only the oldest {most} of {len(found)} executions were examined")
+    if len(ids) > max_records:
+        yield Finding.note(f"only the oldest {max_records} of {len(ids)} executions were checked")
 
 
 class _State(StrEnum):
@@ -94,74 +98,75 @@ class _State(StrEnum):
     RUNNING = auto()
 
 
-def _state(record: Mapping[str, Any], now: float) -> _State:
-    """Return what a record that is still in the index is counted as."""
-    if "notified_at" in record:  # it has left the index meanwhile
+def _state_of(record: Mapping[str, Any], now: float) -> _State:
+    """Return the state in which a record is counted."""
+    if "notified_at" in record:  # notified after the index was read
         return _State.ENDED
     if finished_at := record.get("finished_at"):
         if finished_at < (iso(now - _UNPUBLISHED_S) or ""):
             return _State.UNPUBLISHED
-        return _State.LATE if finished_at < (iso(now - _FRESH_S) or "") else _State.ENDED
+        return _State.LATE if finished_at < (iso(now - _MIN_AGE_S) or "") else _State.ENDED
     if record.get("deadline", now) < now - _OVERDUE_S:
         return _State.OVERDUE
     return _State.WAITING if record.get("status") == Status.ACCEPTED else _State.RUNNING
 
 
-def _unfinished(dynamodb: "DynamoDBClient", table: str, before: float) -> list[str]:
-    """Return the ids of executions that were accepted before then and are not notified, oldest first."""
+def _unfinished_ids(dynamodb: "DynamoDBClient", table: str, before: float) -> list[str]:
+    """Return the ids of executions that were accepted before a time and are not notified, oldest first."""
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
         IndexName=UNFINISHED_INDEX,
         FilterExpression="created_at < :before",
         ExpressionAttributeValues={":before": {"S": iso(before) or ""}},
     )
-    found = [(item["created_at"]["S"], item["execution_id"]["S"]) for page in pages for item in page["Items"]]
-    return [execution_id for _, execution_id in sorted(found)]
+    items = [(item["created_at"]["S"], item["execution_id"]["S"]) for page in pages for item in page["Items"]]
+    return [execution_id for _, execution_id in sorted(items)]
 
 
-def _read(dynamodb: "DynamoDBClient", table: str, ids: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield what is looked at of each record that still exists, in any order."""
+def _read_records(dynamodb: "DynamoDBClient", table: str, ids: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield _ATTRIBUTES of each record that exists, in no order."""
     names = {f"#{number}": name for number, name in enumerate(_ATTRIBUTES)}
-    for start in range(0, len(ids), _BATCH):
-        keys: Any = [{"execution_id": {"S": one}} for one in ids[start : start + _BATCH]]
+    for start in range(0, len(ids), _BATCH_SIZE):
+        keys: Any = [{"execution_id": {"S": one}} for one in ids[start : start + _BATCH_SIZE]]
         while keys:
-            asked: Any = {
+            request: Any = {
                 "Keys": keys,
                 "ProjectionExpression": ", ".join(names),
                 "ExpressionAttributeNames": names,
             }
-            answer = dynamodb.batch_get_item(RequestItems={table: asked})
-            for item in answer["Responses"].get(table, []):
+            response = dynamodb.batch_get_item(RequestItems={table: request})
+            for item in response["Responses"].get(table, []):
                 yield {name: from_attribute(value) for name, value in item.items()}
-            left: Mapping[str, Any] = answer.get("UnprocessedKeys", {})
-            keys = left.get(table, {}).get("Keys")
+            unprocessed: Mapping[str, Any] = response.get("UnprocessedKeys", {})
+            keys = unprocessed.get(table, {}).get("Keys")
 
 
-def _reason(record: Mapping[str, Any]) -> str:
-    """Return why a record waits, as its `waiting` map names it; nothing where it has none."""
+def _waiting_reason(record: Mapping[str, Any]) -> str:
+    """Return the `reason` in a record's `waiting`, an empty text where there is none."""
     waiting = record.get("waiting")
     return str(waiting.get("reason", "")) if isinstance(waiting, Mapping) else ""
 
 
-def _backlog(reason: str, records: list[Mapping[str, Any]], parameters: Mapping[str, str]) -> Finding:
-    """Return how many wait for the same reason, since when, and when the next of them is tried again."""
-    what, do = _REASONS.get(reason, _ANY_REASON)
-    known = {name: parameters.get(name, "0") for name in ("MaxRunning", "MaxRunningPerChatbot")}
-    given = [one["waiting"] for one in records if isinstance(one.get("waiting"), Mapping)]
-    oldest: Mapping[str, Any] = min(given, key=lambda one: str(one.get("since")), default={})
-    since = oldest.get("since") or min(str(one.get("created_at", "")) for one in records)
+def _waiting_finding(reason: str, records: list[Mapping[str, Any]], parameters: Mapping[str, str]) -> Finding:
+    """Return how many executions wait for one reason, since when, and the time of the next attempt."""
+    subject, hint = _WAITING_REASONS.get(reason, _UNKNOWN_REASON)
+    limits = {name: parameters.get(name, "0") for name in ("MaxRunning", "MaxRunningPerChatbot")}
+    waiting = [record["waiting"] for record in records if isinstance(record.get("waiting"), Mapping)]
+    oldest: Mapping[str, Any] = min(waiting, key=lambda one: str(one.get("since")), default={})
+    since = oldest.get("since") or min(str(record.get("created_at", "")) for record in records)
     detail = f" ({oldest['detail']})" if oldest.get("detail") else ""
-    attempts = [str(one["next_attempt_at"]) for one in given if one.get("next_attempt_at")]
-    attempt = f", next attempt at {moment(min(attempts))}" if attempts else ""
-    waits = "waits" if len(records) == 1 else "wait"
+    attempts = [str(one["next_attempt_at"]) for one in waiting if one.get("next_attempt_at")]
+    attempt = f", next attempt at {format_time(min(attempts))}" if attempts else ""
+    verb = "waits" if len(records) == 1 else "wait"
     return Finding.warning(
-        f"{_some(records)} {waits} for {what.format(**known)}, the oldest since {moment(since)}{detail}{attempt}",
-        do,
+        f"{_count_with_ids(records)} {verb} for {subject.format(**limits)}, "
+        f"the oldest since {format_time(since)}{detail}{attempt}",
+        hint,
     )
 
 
-def _some(records: list[Mapping[str, Any]]) -> str:
-    """Return how many there are, and the ids of the first of them."""
-    ids = [str(one["execution_id"]) for one in records]
+def _count_with_ids(records: list[Mapping[str, Any]]) -> str:
+    """Return the number of executions, and the ids of the first three."""
+    ids = [str(record["execution_id"]) for record in records]
     count = f"{len(ids)} execution{'s' if len(ids) > 1 else ''}"
-    return f"{count} ({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''})"
+    return f"{count} ({', '.join(ids[:_MAX_IDS_SHOWN])}{', ...' if len(ids) > _MAX_IDS_SHOWN else ''})"

@@ -1,26 +1,39 @@
-"""Redelivery: which finished executions an operator means, and their notifications published again."""
+"""`waterhook redeliver`: publishes the notifications of finished executions again."""
 
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import click
+
+from waterhook.models import Status, iso
+from waterhook_cli.errors import CommandError, ExitCode
+from waterhook_cli.options import (
+    CommandContext,
+    common_options,
+    pass_context,
+    require_confirmation_possible,
+    yes_option,
+)
+from waterhook_cli.parameter_types import ExecutionIdType, TimeType
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
 
-# All that a filter looks at, and nothing of what went in or came out. `status` is a reserved word.
-_LOOK: dict[str, Any] = {
+# What the filters need, and nothing of the request or the output. `status` is a reserved word of DynamoDB.
+_PROJECTION: dict[str, Any] = {
     "ProjectionExpression": "execution_id, #s, finished_at, notified_at, expires_at",
     "ExpressionAttributeNames": {"#s": "status"},
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """What came of one redelivery: published again with its `outcome`, or the `reason` why not, for a person."""
+class Redelivery:
+    """Result of one redelivery: the `outcome` that was published again, or the `reason` why nothing was."""
 
     execution_id: str
     redelivered: bool
@@ -37,7 +50,8 @@ class _Filter:
     now: float
 
     def matches(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item is a finished execution that is meant. The slots of the capacity are items, too."""
+        """Return whether an item is the record of a finished execution that passes every filter."""
+        # The table also holds items that are no records.
         if "status" not in item or "finished_at" not in item or int(item["expires_at"]["N"]) < int(self.now):
             return False
         return (
@@ -47,21 +61,21 @@ class _Filter:
         )
 
 
-class Redelivery:
-    """The stored records, and the deployed notify function that publishes what they say."""
+class Redeliverer:
+    """Finds finished executions in the table, and has NotifyFunction publish their notifications again."""
 
     def __init__(
         self,
         dynamodb: "DynamoDBClient",
-        functions: "LambdaClient",
+        lambda_client: "LambdaClient",
         *,
         table: str,
         notify_function: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Keep the clients and the names: of the executions table and of NotifyFunction (a name or an ARN)."""
+        """Set the clients, the name of the executions table, and the name or ARN of NotifyFunction."""
         self._dynamodb = dynamodb
-        self._functions = functions
+        self._lambda = lambda_client
         self._table = table
         self._notify_function = notify_function
         self._clock = clock
@@ -75,58 +89,118 @@ class Redelivery:
         until: datetime | None = None,
         undelivered_only: bool = False,
     ) -> Iterator[str]:
-        """Yield the ids of finished executions that every given filter lets through, in no order.
+        """Yield the ids of finished executions that pass every given filter, in no order.
 
-        `status` is an outcome (`FAILED`); `since` (included) and `until` (excluded) are about `finished_at`, and
-        a time without zone is UTC; `undelivered_only` keeps those that were never notified. Without `ids` the
-        whole table is read, a page at a time as the ids are taken: its cost grows with the table. With `ids`, what is
-        unknown or not finished is passed over; `send` would say why. Raises boto3's ClientError.
+        `status` is an outcome (`FAILED`); `since` (inclusive) and `until` (exclusive) apply to `finished_at` and have a
+        zone; `undelivered_only` excludes those that were notified. Without `ids` the whole table is scanned, a page
+        when it is reached: the cost grows with the table. Unknown and unfinished `ids` are left out.
+        Raises ClientError.
         """
-        wanted = _Filter(status, _text(since, ""), _text(until, "~"), undelivered_only, self._clock())
-        items = self._every() if ids is None else self._each(ids)
+        wanted = _Filter(
+            status,
+            iso(since.timestamp() if since else None) or "",
+            iso(until.timestamp() if until else None) or "~",
+            undelivered_only,
+            self._clock(),
+        )
+        items = self._scan() if ids is None else self._get(ids)
         return (item["execution_id"]["S"] for item in items if wanted.matches(item))
 
-    def send(self, execution_id: str) -> Sent:
+    def redeliver(self, execution_id: str) -> Redelivery:
         """Publish the notification of one execution again: the same id, time and data, to every subscriber.
 
-        What can't be published comes back with its reason, and so does a fault of the function: one execution
-        never stops the next. Raises boto3's ClientError where the function can't be called at all.
+        An error of the function is returned as a reason, so that one execution does not stop the others. Raises
+        ClientError where the function can't be called.
         """
-        answer = self._functions.invoke(
+        response = self._lambda.invoke(
             FunctionName=self._notify_function,
             InvocationType="RequestResponse",
             Payload=json.dumps({"redeliver": {"execution_id": execution_id}}).encode(),
         )
-        given = json.loads(answer["Payload"].read() or "null")
-        said: dict[str, Any] = given if isinstance(given, dict) else {}
-        if answer.get("FunctionError") or "redelivered" not in said:
-            # Its message may quote anything; the function's log has it all.
-            kind = said.get("errorType")
-            reason = f"the notify function failed ({kind or 'no answer'}); its log says why, and it can be asked again"
-            return Sent(execution_id, redelivered=False, reason=reason)
-        return Sent(
+        payload = json.loads(response["Payload"].read() or "null")
+        result: dict[str, Any] = payload if isinstance(payload, dict) else {}
+        if response.get("FunctionError") or "redelivered" not in result:
+            # The error message stays in the function's log: it may quote data of the execution.
+            error_type = result.get("errorType") or "no answer"
+            reason = (
+                f"NotifyFunction failed ({error_type}); its log has the cause. The command can be repeated"
+            )
+            return Redelivery(execution_id, redelivered=False, reason=reason)
+        return Redelivery(
             execution_id,
-            redelivered=said["redelivered"],
-            outcome=said.get("outcome"),
-            reason=said.get("reason"),
+            redelivered=result["redelivered"],
+            outcome=result.get("outcome"),
+            reason=result.get("reason"),
         )
 
-    def _every(self) -> Iterator[Mapping[str, Any]]:
+    def _scan(self) -> Iterator[Mapping[str, Any]]:
         pages = self._dynamodb.get_paginator("scan").paginate(
-            TableName=self._table, FilterExpression="attribute_exists(finished_at)", **_LOOK
+            TableName=self._table, FilterExpression="attribute_exists(finished_at)", **_PROJECTION
         )
         for page in pages:
             yield from page["Items"]
 
-    def _each(self, ids: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    def _get(self, ids: Iterable[str]) -> Iterator[Mapping[str, Any]]:
         for execution_id in ids:
             key = {"execution_id": {"S": execution_id}}
-            yield self._dynamodb.get_item(TableName=self._table, Key=key, **_LOOK).get("Item", {})
+            yield self._dynamodb.get_item(TableName=self._table, Key=key, **_PROJECTION).get("Item", {})
 
 
-def _text(moment: datetime | None, default: str) -> str:
-    """Return a time as records write it, so that texts compare as times do."""
-    if moment is None:
-        return default
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@click.command("redeliver")
+@click.argument("ids", type=ExecutionIdType(), metavar="[ID]...", nargs=-1)
+@click.option(
+    "--status",
+    type=click.Choice([str(status) for status in Status if status.is_final], case_sensitive=False),
+    metavar="STATUS",
+    help="Only this outcome: COMPLETED, FAILED, ...",
+)
+@click.option("--since", type=TimeType(), help="Ended at this time or later: 2026-01-31, 24h, 7d.")
+@click.option("--until", type=TimeType(), help="Ended before this time.")
+@click.option("--undelivered", "undelivered_only", is_flag=True, help="Only those that were never notified.")
+@click.option("--dry-run", is_flag=True, help="List the executions, publish nothing.")
+@yes_option
+@common_options
+@pass_context
+def command(
+    context: CommandContext, /, ids: tuple[str, ...], *, dry_run: bool, yes: bool, **filters: Any
+) -> ExitCode:
+    """Publish notifications again: the same id, time and data."""
+    if not (ids or any(filters.values())):
+        raise click.UsageError("Select executions: an ID, --status, --since, --until or --undelivered.")
+    if not dry_run:
+        require_confirmation_possible(yes=yes)
+    stack, output = context.find_stack(), context.output
+    redeliverer = Redeliverer(
+        stack.client("dynamodb"),
+        stack.client("lambda"),
+        table=stack.output("TableName"),
+        notify_function=stack.output("NotifyFunctionName"),
+    )
+    with context.spinner("Looking for executions"):
+        found = list(redeliverer.find(ids or None, **filters))
+    if ids and not found:
+        raise CommandError(ExitCode.NOT_FOUND, "no finished execution has that id and passes the filters")
+    count = f"{len(found)} notification{'' if len(found) == 1 else 's'}"
+    if found and not dry_run:
+        question = f"Publish {count} again, to every subscriber of {stack}?"
+        if not context.confirm(question, yes=yes):
+            return ExitCode.UNSUCCESSFUL
+    results: list[dict[str, Any]] = []
+    for execution_id in found:
+        result = None if dry_run else redeliverer.redeliver(execution_id)
+        results.append(asdict(result) if result else {"execution_id": execution_id, "redelivered": False})
+        if not output.as_json:
+            output.line(_result_line(result) if result else execution_id)
+    if output.as_json:
+        output.json({"dry_run": dry_run, "executions": results})
+    if dry_run:
+        output.info(f"{len(results)} would be published again.")
+        return ExitCode.OK
+    published = sum(result["redelivered"] for result in results)
+    output.info(f"{published} of {len(results)} published again.")
+    return ExitCode.OK if published == len(results) else ExitCode.UNSUCCESSFUL
+
+
+def _result_line(result: Redelivery) -> str:
+    text = result.outcome if result.redelivered else f"not published: {result.reason}"
+    return f"{result.execution_id}  {text}"

@@ -1,67 +1,89 @@
-"""Calls of the API from the terminal: tried again where that is safe, and signed for who asks."""
+"""Calls of the stack's API: retries, idempotency keys, signatures and errors."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from tests.support.builders import ID
-from waterhook_cli.api_client import Api
-from waterhook_cli.errors import ExitCode, Problem
+from tests.support.server import Server, Step, closed_port, hang_up, reply
+from waterhook_cli.api_client import ApiClient, http_sender
+from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
 
-URL = "https://abc.execute-api.eu-west-1.amazonaws.com/live"
-GONE = EndpointConnectionError(endpoint_url=URL)
-HUNG_UP = ConnectionClosedError(endpoint_url=URL)
-
-
-@dataclass(frozen=True)
-class Answer:
-    status_code: int
-    text: str = "{}"
+ACCEPTED = reply(202, {"status": "ACCEPTED"})
 
 
-class Wire:
-    """Answers in order; the last one is repeated."""
-
-    def __init__(self, *answers: Answer | Exception) -> None:
-        self._answers = list(answers)
-        self.requests: list[AWSRequest] = []
-        self.pauses: list[float] = []
-
-    def send(self, request: AWSRequest) -> Answer:
-        self.requests.append(request)
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def api(self) -> Api:
-        sign = SigV4Auth(Credentials("AKID", "secret"), "execute-api", "eu-west-1").add_auth
-        return Api(URL, sign, self.send, pause=self.pauses.append)
-
-    def headers(self, name: str) -> set[str]:
-        return {request.headers[name] for request in self.requests}
+def client(url: str, delays_s: list[float] | None = None) -> ApiClient:
+    sign = SigV4Auth(Credentials("AKID", "secret"), "execute-api", "eu-west-1").add_auth
+    return ApiClient(url, sign, http_sender(url, 5), sleep=(delays_s if delays_s is not None else []).append)
 
 
-@pytest.mark.parametrize("trouble", [GONE, HUNG_UP, Answer(429), Answer(503), Answer(504)])
-def test_what_passes_is_tried_again(trouble: Answer | Exception) -> None:
-    wire = Wire(trouble, trouble, Answer(202, '{"status": "ACCEPTED"}'))
-    assert wire.api().submit("bot", {}, None).status == "ACCEPTED"
-    assert len(wire.requests) == 3
-    assert wire.pauses == [0.5, 2.0]
+@contextmanager
+def api(*steps: Step) -> Iterator[tuple[ApiClient, Server, list[float]]]:
+    """A client, the API that it calls, and the delays in seconds before its retries."""
+    delays_s: list[float] = []
+    with Server(list(steps)) as server:
+        yield client(server.url, delays_s), server, delays_s
 
 
-@pytest.mark.parametrize("given", ["mine", None])
-def test_a_start_is_tried_again_with_the_same_key_or_it_would_be_two(given: str | None) -> None:
-    wire = Wire(GONE, Answer(202))
-    wire.api().submit("bot", {"input_data": {}}, given)
-    (key,) = wire.headers("Idempotency-Key")
-    assert key == given if given else key
+def keys_of(server: Server) -> set[str]:
+    return {request.headers["idempotency-key"] for request in server.received}
+
+
+@pytest.mark.parametrize("failure", [hang_up, reply(429), reply(503), reply(504)])
+def test_a_temporary_failure_is_retried(failure: Step) -> None:
+    with api(failure, failure, ACCEPTED) as (client, server, delays_s):
+        assert client.submit("bot", {}, None).status == "ACCEPTED"
+    assert len(server.received) == 3
+    assert delays_s == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 500, 502])
+def test_another_error_is_not_retried(status: int) -> None:
+    with api(reply(status, {"detail": "no"})) as (client, server, delays_s), pytest.raises(CommandError):
+        client.cancel(ID)
+    assert len(server.received) == 1
+    assert delays_s == []
+
+
+@pytest.mark.parametrize("key", ["mine", None])
+def test_a_start_is_retried_with_the_same_key_so_that_it_starts_one_execution(key: str | None) -> None:
+    with api(hang_up, ACCEPTED) as (client, server, _):
+        client.submit("bot", {"input_data": {}}, key)
+    (sent,) = keys_of(server)
+    assert len(server.received) == 2
+    assert sent == key if key else sent
+
+
+def test_an_api_that_cannot_be_reached_is_an_error_after_three_attempts() -> None:
+    delays_s: list[float] = []
+    with closed_port() as port, pytest.raises(CommandError, match="can't be reached") as caught:
+        client(f"http://127.0.0.1:{port}", delays_s).status(ID)
+    assert caught.value.exit_code == ExitCode.UNAVAILABLE
+    assert delays_s == [0.5, 2.0]
+
+
+def test_the_error_of_a_start_that_may_have_been_received_has_the_key_that_finds_it() -> None:
+    with api(hang_up) as (client, server, _), pytest.raises(CommandError, match="be reached") as caught:
+        client.submit("bot", {}, None)
+    assert caught.value.exit_code == ExitCode.UNAVAILABLE
+    (key,) = keys_of(server)
+    assert f"--key {key}" in caught.value.hint
+
+
+def test_the_error_of_a_start_that_was_denied_has_no_key() -> None:
+    denied = reply(403, {"message": "Forbidden"})
+    with api(denied) as (client, _, _), pytest.raises(AccessDeniedError, match="Forbidden") as caught:
+        client.submit("bot", {}, None)
+    assert "--key" not in caught.value.hint
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[1]", "null", '{"detail": null}', "[" * 100_000])
+def test_an_error_without_a_readable_body_is_reported_with_its_status(body: str) -> None:
+    with api(reply(500, body)) as (client, _, _), pytest.raises(CommandError, match="API answered 500"):
+        client.status(ID)
 
 
 @pytest.mark.parametrize(
@@ -69,53 +91,18 @@ def test_a_start_is_tried_again_with_the_same_key_or_it_would_be_two(given: str 
     [("я🦆", '{"input_data":{"t":["я🦆",1]}}'), ("\ud800", '{"input_data":{"t":["\\ud800",1]}}')],
 )
 def test_a_request_is_sent_in_utf_8_and_without_spaces(text: str, sent: str) -> None:
-    wire = Wire(Answer(202))
-    wire.api().submit("bot", {"input_data": {"t": [text, 1]}}, None)
-    assert wire.requests[0].data == sent.encode()
+    with api(ACCEPTED) as (client, server, _):
+        client.submit("bot", {"input_data": {"t": [text, 1]}}, None)
+    assert server.received[0].body == sent.encode()
 
 
-@pytest.mark.parametrize("code", [400, 403, 404, 409, 413, 500, 502])
-def test_what_does_not_pass_is_not_tried_again(code: int) -> None:
-    wire = Wire(Answer(code, '{"detail": "no"}'))
-    with pytest.raises(Problem, match="no"):
-        wire.api().cancel(ID)
-    assert len(wire.requests) == 1
-    assert wire.pauses == []
-
-
-def test_a_start_that_may_have_happened_tells_the_key_that_finds_it() -> None:
-    wire = Wire(HUNG_UP)
-    with pytest.raises(Problem, match="can't be reached") as caught:
-        wire.api().submit("bot", {}, None)
-    assert caught.value.exit_code == ExitCode.UNAVAILABLE
-    (key,) = wire.headers("Idempotency-Key")
-    assert f"--key {key}" in caught.value.do
-    assert len(wire.requests) == 3
-
-
-def test_a_start_that_was_refused_did_not_happen() -> None:
-    wire = Wire(Answer(403, '{"message": "Forbidden"}'))
-    with pytest.raises(Problem) as caught:
-        wire.api().submit("bot", {}, None)
-    assert "--key" not in caught.value.do
-
-
-@pytest.mark.parametrize("said", ["", "<html>", "[1]", "null", '{"detail": null}', "[" * 100_000])
-def test_an_answer_that_makes_no_sense_is_told_in_words(said: str) -> None:
-    with pytest.raises(Problem, match="the API answered 500"):
-        Wire(Answer(500, said)).api().status(ID)
-
-
-def signed(request: AWSRequest) -> Mapping[str, Any]:
-    scope = request.headers["Authorization"].removeprefix("AWS4-HMAC-SHA256 ")
-    return dict(part.split("=", 1) for part in scope.split(", "))
-
-
-def test_a_request_is_signed_for_the_api_in_its_region_with_its_body() -> None:
-    wire = Wire(Answer(202))
-    wire.api().submit("a/b", {"n": 1}, "k")
-    (request,) = wire.requests
-    assert request.url == f"{URL}/v1/executions/a%2Fb/async"
-    assert signed(request)["Credential"].startswith("AKID/")
-    assert signed(request)["Credential"].endswith("/eu-west-1/execute-api/aws4_request")
-    assert {"host", "x-amz-date", "idempotency-key"} <= set(signed(request)["SignedHeaders"].split(";"))
+def test_a_request_is_signed_for_the_api_in_its_region() -> None:
+    with api(ACCEPTED) as (client, server, _):
+        client.submit("a/b", {"n": 1}, "k")
+    (request,) = server.received
+    assert request.target == "/v1/executions/a%2Fb/async"
+    scope = request.headers["authorization"].removeprefix("AWS4-HMAC-SHA256 ")
+    signature = dict(part.split("=", 1) for part in scope.split(", "))
+    assert signature["Credential"].startswith("AKID/")
+    assert signature["Credential"].endswith("/eu-west-1/execute-api/aws4_request")
+    assert {"host", "x-amz-date", "idempotency-key"} <= set(signature["SignedHeaders"].split(";"))

@@ -1,56 +1,55 @@
-"""Watching an execution: until it ends, through bad minutes, on a terminal and in a log."""
+"""Following an execution until it is final."""
 
-import io
 import json
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from tests.fakes.deployed_stack import status_document
 from tests.support.clock import Clock
-from tests.support.deployed import document
-from waterhook_cli.api_client import Document
-from waterhook_cli.errors import ExitCode, Problem, Refused
-from waterhook_cli.follow import Bar, Lines, nodes_of, pace_s, percent_of, watched
+from waterhook_cli.api_client import ApiResponse
+from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
+from waterhook_cli.follow import poll_interval_s, poll_until_final
 from waterhook_cli.output import Output
+from waterhook_cli.progress import ProgressLines
 
-AWAY = Problem(ExitCode.UNAVAILABLE, "the API can't be reached")
-GONE = Problem(ExitCode.NOT_FOUND, "no execution")
-
-
-def told(status: str = "RUNNING", **changes: Any) -> Document:
-    return Document.read(json.dumps(document(status, **changes)))
+UNREACHABLE = CommandError(ExitCode.UNAVAILABLE, "the API can't be reached")
+NOT_FOUND = CommandError(ExitCode.NOT_FOUND, "no execution")
 
 
-class Api:
-    """Answers in order; the last one is repeated."""
-
-    def __init__(self, *answers: Document | Problem) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-
-    def __call__(self) -> Document:
-        self.asked += 1
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, Problem):
-            raise answer
-        return answer
+def response(status: str = "RUNNING", **changes: Any) -> ApiResponse:
+    return ApiResponse.parse(json.dumps(status_document(status, **changes)))
 
 
-def watch(api: Api) -> Document:
+class ScriptedStatus:
+    """Returns or raises one result after another; the last one is repeated."""
+
+    def __init__(self, *results: ApiResponse | CommandError) -> None:
+        self._results = list(results)
+        self.calls = 0
+
+    def __call__(self) -> ApiResponse:
+        self.calls += 1
+        result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
+        if isinstance(result, CommandError):
+            raise result
+        return result
+
+
+def follow(read_status: ScriptedStatus) -> ApiResponse:
     clock = Clock()
-    return watched(api, Lines(clock), Output(), clock=clock, pause=clock.advance)
+    return poll_until_final(read_status, ProgressLines(clock), Output(), clock=clock, sleep=clock.advance)
 
 
-def test_it_is_watched_until_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    api = Api(
-        told("ACCEPTED"),
-        told(completed_nodes=0, total_nodes=3, current_node="node-1"),
-        told(completed_nodes=0, total_nodes=3, current_node="node-1"),
-        told(completed_nodes=2, total_nodes=3),
-        told("FAILED"),
+def test_each_change_is_printed_until_the_status_is_final(capsys: pytest.CaptureFixture[str]) -> None:
+    read_status = ScriptedStatus(
+        response("ACCEPTED"),
+        response(completed_nodes=0, total_nodes=3, current_node="node-1"),
+        response(completed_nodes=0, total_nodes=3, current_node="node-1"),
+        response(completed_nodes=2, total_nodes=3),
+        response("FAILED"),
     )
-    assert watch(api).status == "FAILED"
+    assert follow(read_status).status == "FAILED"
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
@@ -61,67 +60,37 @@ def test_it_is_watched_until_it_ends(capsys: pytest.CaptureFixture[str]) -> None
     ]
 
 
-def test_an_api_that_is_away_for_a_while_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
-    api = Api(told(), AWAY, AWAY, AWAY, told(), AWAY, told("COMPLETED"))
-    assert watch(api).status == "COMPLETED"
-    # Once each time, not with every question.
-    assert capsys.readouterr().err.count("the API can't be reached; still asking") == 2
+def test_an_api_that_is_unavailable_for_a_while_is_polled_again(capsys: pytest.CaptureFixture[str]) -> None:
+    read_status = ScriptedStatus(
+        response(), UNREACHABLE, UNREACHABLE, UNREACHABLE, response(), UNREACHABLE, response("COMPLETED")
+    )
+    assert follow(read_status).status == "COMPLETED"
+    # Once for each interruption, not for each poll.
+    assert capsys.readouterr().err.count("the API can't be reached; trying again") == 2
 
 
-def test_an_api_that_stays_away_is_given_up() -> None:
-    with pytest.raises(Problem, match="can't be reached"):
-        watch(Api(told(), AWAY))
+def test_an_api_that_stays_unavailable_ends_following() -> None:
+    with pytest.raises(CommandError, match="can't be reached"):
+        follow(ScriptedStatus(response(), UNREACHABLE))
 
 
-def test_an_execution_that_is_gone_is_not_waited_for() -> None:
-    api = Api(told(), GONE)
-    with pytest.raises(Problem, match="no execution"):
-        watch(api)
-    assert api.asked == 2
+def test_an_execution_that_no_longer_exists_ends_following() -> None:
+    read_status = ScriptedStatus(response(), NOT_FOUND)
+    with pytest.raises(CommandError, match="no execution"):
+        follow(read_status)
+    assert read_status.calls == 2
 
 
-def test_whoever_is_not_let_in_is_not_kept_waiting() -> None:
-    api = Api(Refused(ExitCode.UNAVAILABLE, "the API does not let you in"))
-    with pytest.raises(Refused):
-        watch(api)
-    assert api.asked == 1
+def test_denied_access_ends_following() -> None:
+    read_status = ScriptedStatus(AccessDeniedError(ExitCode.UNAVAILABLE, "the API denied access"))
+    with pytest.raises(AccessDeniedError):
+        follow(read_status)
+    assert read_status.calls == 1
 
 
-def test_a_status_of_a_later_version_is_taken_for_one_that_goes_on() -> None:
-    assert watch(Api(told("PONDERING"), told("COMPLETED"))).status == "COMPLETED"
+def test_a_status_of_a_newer_version_is_not_final() -> None:
+    assert follow(ScriptedStatus(response("PONDERING"), response("COMPLETED"))).status == "COMPLETED"
 
 
-def test_questions_become_rarer_with_age() -> None:
-    paces = [pace_s(age) for age in (0, 50, 100, 200, 10_000)]
-    assert paces == [1, 1, 2, 4, 5]
-
-
-@pytest.mark.parametrize(
-    ("fields", "percent", "nodes"),
-    [
-        ({}, None, ""),
-        ({"progress": 33.3}, 33.3, ""),
-        ({"progress": 120}, 100.0, ""),
-        ({"progress": "half"}, None, ""),
-        ({"progress": 10, "completed_nodes": 1, "total_nodes": 2}, 50.0, "1/2 nodes"),
-        ({"completed_nodes": None, "total_nodes": 2, "current_node": "a"}, None, "0/2 nodes, at a"),
-        ({"completed_nodes": 1, "total_nodes": 0}, None, "1/0 nodes"),
-        ({"status": "COMPLETED", "completed_nodes": 1, "total_nodes": 2}, 100.0, "1/2 nodes"),
-    ],
-)
-def test_progress_is_what_can_be_known(fields: dict[str, Any], percent: float | None, nodes: str) -> None:
-    assert percent_of(fields) == percent
-    assert nodes_of(fields) == nodes
-
-
-def test_the_bar_fits_the_screen_whatever_the_node_is_called() -> None:
-    paper = Console(file=io.StringIO(), width=80, color_system=None)
-    with Bar(Console(file=io.StringIO(), force_terminal=True)) as bar:
-        bar.show(told("ACCEPTED"))
-        bar.show(told(completed_nodes=99, total_nodes=100, current_node="[b]" + "long" * 50))
-        with paper.capture() as captured:
-            paper.print(bar.picture)
-    (line,) = captured.get().splitlines()
-    assert line.startswith("RUNNING ")
-    assert "99 %  99/100 nodes, at [b]longl..." in line
-    assert len(line) <= 80
+def test_the_interval_grows_with_the_age() -> None:
+    assert [poll_interval_s(age) for age in (0, 50, 100, 200, 10_000)] == [1, 1, 2, 4, 5]

@@ -1,17 +1,20 @@
-"""Erasing one execution: nothing of it is left that can be, and nothing else is touched."""
+"""`waterhook erase`: deletes all data of one execution that can be deleted, and no other."""
 
 from datetime import date
 from typing import Any
 
 import pytest
 
+from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
 from tests.support.aws import Bucket, Killed, Table, Tape, Taped
 from tests.support.builders import ID, OTHER, record, running_record, verdict
 from tests.support.clock import NOW, Clock
+from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.capacity import Capacity, Caps
 from waterhook.models import Status, iso
 from waterhook.record import Record
-from waterhook_cli.commands.erase import CannotErase, Erased, Eraser
+from waterhook_cli.commands.erase import Eraser, ErasureReport
+from waterhook_cli.errors import CommandError, ExitCode
 
 OTHER_ID = "1e" * 16
 KEY = f"executions/{ID}/final_output.json"
@@ -66,33 +69,22 @@ def test_an_output_that_no_record_names_is_deleted_too(table: Table, bucket: Buc
 @pytest.mark.parametrize(
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
-def test_what_has_not_ended_is_left_alone_and_to_be_cancelled_first(
-    table: Table, bucket: Bucket, there: Record
-) -> None:
+def test_an_execution_that_has_not_ended_is_not_erased(table: Table, bucket: Bucket, there: Record) -> None:
     table.put(there)
     store(bucket)
-    with pytest.raises(CannotErase, match=f"{ID} is {there.status}: cancel it first"):
+    with pytest.raises(CommandError, match=f"{ID} is {there.status}: cancel it first"):
         eraser(table, bucket).erase(ID)
     assert (table.only(), bucket.keys()) == (there, [KEY])
 
 
-def test_what_is_not_there_is_said_to_be_gone(table: Table, bucket: Bucket) -> None:
-    with pytest.raises(CannotErase, match="erased or has expired"):
+def test_an_unknown_execution_is_an_error(table: Table, bucket: Bucket) -> None:
+    with pytest.raises(CommandError, match="erased or has expired") as caught:
         eraser(table, bucket).erase(ID)
-
-
-@pytest.mark.parametrize("execution_id", ["", "capacity", "../" + ID, ID.upper(), ID + "\n", "0f/" * 10])
-def test_what_is_no_id_reaches_neither_table_nor_bucket(
-    table: Table, bucket: Bucket, execution_id: str
-) -> None:
-    tape = Tape()
-    with pytest.raises(CannotErase, match="32 hexadecimal digits"):
-        eraser(table, bucket, tape).erase(execution_id)
-    assert tape.steps == []
+    assert caught.value.exit_code == ExitCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("caps", [CAPS, Caps(stack=5), Caps(chatbot=5), Caps()])
-def test_no_slot_stays_taken_and_no_list_of_slots_is_made(table: Table, bucket: Bucket, caps: Caps) -> None:
+def test_the_slots_are_released_and_no_item_is_created(table: Table, bucket: Bucket, caps: Caps) -> None:
     table.put(finished())
     capacity = Capacity(table.name, caps, table.client)
     for execution_id in (ID, OTHER_ID):
@@ -104,7 +96,7 @@ def test_no_slot_stays_taken_and_no_list_of_slots_is_made(table: Table, bucket: 
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_an_execution_whose_record_is_gone_gives_back_the_slot_of_the_stack(
+def test_the_slot_of_the_stack_is_released_also_without_a_record(
     table: Table, bucket: Bucket, *, stored: bool
 ) -> None:
     Capacity(table.name, Caps(stack=5), table.client).take(ID, "support-chat")
@@ -112,41 +104,43 @@ def test_an_execution_whose_record_is_gone_gives_back_the_slot_of_the_stack(
         store(bucket)
         eraser(table, bucket).erase(ID)
     else:
-        with pytest.raises(CannotErase, match="erased or has expired"):
+        with pytest.raises(CommandError, match="erased or has expired"):
             eraser(table, bucket).erase(ID)
     (slots,) = table.client.scan(TableName=table.name)["Items"]
     assert "running" not in slots
 
 
-def test_a_record_that_was_never_notified_is_erased_and_said_to_be_so(table: Table, bucket: Bucket) -> None:
+def test_an_execution_that_was_never_notified_is_erased_and_reported_as_such(
+    table: Table, bucket: Bucket
+) -> None:
     table.put(running_record(**verdict(Status.FAILED)))
     assert eraser(table, bucket).erase(ID).notified is False
     assert table.all() == []
 
 
-def test_a_record_that_took_its_place_meanwhile_stays(table: Table, bucket: Bucket) -> None:
+def test_a_record_that_was_written_in_the_meantime_is_not_deleted(table: Table, bucket: Bucket) -> None:
     class Late(Tape):
         def step(self, name: str) -> None:
             if name == "before delete_item":
                 table.put(record(owner_execution_arn=OTHER))
 
     table.put(finished())
-    with pytest.raises(CannotErase, match="started anew"):
+    with pytest.raises(CommandError, match="started again"):
         eraser(table, bucket, Late()).erase(ID)
     assert table.only().owner_execution_arn == OTHER
 
 
-def test_interrupted_anywhere_it_finishes_when_called_again(table: Table, bucket: Bucket) -> None:
+def test_after_a_crash_at_any_step_it_can_be_repeated(table: Table, bucket: Bucket) -> None:
     def prepare() -> None:
         table.put(finished())
         Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
         store(bucket)
 
     prepare()
-    rehearsal = Tape()
-    eraser(table, bucket, rehearsal).erase(ID)
-    assert len(rehearsal.steps) == 8
-    for at, step in enumerate(rehearsal.steps):
+    complete = Tape()
+    eraser(table, bucket, complete).erase(ID)
+    assert len(complete.steps) == 8
+    for at, step in enumerate(complete.steps):
         prepare()
         with pytest.raises(Killed):
             eraser(table, bucket, Tape(kill_at=at)).erase(ID)
@@ -157,22 +151,42 @@ def test_interrupted_anywhere_it_finishes_when_called_again(table: Table, bucket
         assert bucket.keys() == []
 
 
-def until(erased: Erased, word: str) -> date | None:
-    (place,) = (place for place in erased.remaining if word in place.place)
+def until(report: ErasureReport, word: str) -> date | None:
+    (place,) = (place for place in report.remaining if word in place.place)
     return place.until
 
 
-def test_what_stays_is_named_with_its_last_day(table: Table, bucket: Bucket) -> None:
+def test_remaining_data_is_reported_with_its_last_day(table: Table, bucket: Bucket) -> None:
     table.put(finished())
     erased = eraser(table, bucket, days=30).erase(ID)
-    # It ended on 1 January, and is erased on the 31st.
+    # The execution ended on 1 January and is erased on the 31st.
     assert until(erased, "Step Functions") == date(2026, 4, 1)
     assert until(erased, "queues") == date(2026, 2, 14)
     assert until(erased, "point-in-time") == date(2026, 3, 7)
     assert until(erased, "logs") is None
 
 
-def test_what_has_expired_already_is_not_said_to_stay(table: Table, bucket: Bucket) -> None:
+def test_data_that_has_expired_is_not_reported(table: Table, bucket: Bucket) -> None:
     table.put(finished())
     places = [place.place for place in eraser(table, bucket, days=91).erase(ID).remaining]
     assert not [place for place in places if "Step Functions" in place]
+
+
+@pytest.mark.parametrize("execution_id", ["", "capacity", "../" + ID, ID.upper(), ID + "\n", "0f/" * 10])
+def test_an_invalid_id_is_a_usage_error_before_aws_is_called(stack: DeployedStack, execution_id: str) -> None:
+    assert run("erase", execution_id, "--yes", on=stack).exit_code == 2
+    assert stack.access_keys == set()
+
+
+def test_an_execution_that_runs_is_an_error_of_the_command(stack: DeployedStack) -> None:
+    stack.table_items = [{"execution_id": {"S": ID}, "status": {"S": "RUNNING"}}]
+    result = run("erase", ID, "--yes", on=stack)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{ID} is RUNNING: cancel it first, then erase it" in result.stderr
+
+
+def test_it_asks_for_confirmation_with_the_name_of_the_stack(stack: DeployedStack) -> None:
+    code, screen = run_in_terminal("erase", ID, on=stack, typed="n\n", columns=200)
+    assert code == 1
+    assert f"Erase {ID} from the stack {STACK_NAME} (us-east-1)? It can't be undone. [y/N]" in screen
+    assert "Nothing was done." in screen

@@ -1,4 +1,4 @@
-"""Redelivery: the filters find what is meant, and each execution's answer is its own."""
+"""`waterhook redeliver`: the filters, and the result of each execution."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -7,32 +7,34 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
 from tests.support.aws import Table
 from tests.support.builders import ID, running_record, verdict
 from tests.support.clock import NOW, Clock
+from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.capacity import Capacity, Caps
 from waterhook.models import Status, iso
-from waterhook_cli.commands.redeliver import Redelivery, Sent
+from waterhook_cli.commands.redeliver import Redeliverer, Redelivery
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Functions:
-    """Lambda with one function, whose answer is given."""
+class NotifyFunction:
+    """Lambda with one function that returns a given answer."""
 
     def __init__(self, answer: object = None, error: str | None = None) -> None:
         self._answer, self._error = answer, error
         self.calls: list[dict[str, Any]] = []
 
-    def invoke(self, **asked: Any) -> dict[str, Any]:
-        self.calls.append(asked)
+    def invoke(self, **arguments: Any) -> dict[str, Any]:
+        self.calls.append(arguments)
         answer = {"Payload": BytesIO(json.dumps(self._answer).encode())}
         return answer | ({"FunctionError": self._error} if self._error else {})
 
 
-def redelivery(table: Table, functions: Functions | None = None) -> Redelivery:
-    client: Any = functions or Functions()
-    return Redelivery(
+def redeliverer(table: Table, function: NotifyFunction | None = None) -> Redeliverer:
+    client: Any = function or NotifyFunction()
+    return Redeliverer(
         table.client,
         client,
         table=table.name,
@@ -67,7 +69,6 @@ def ids(table: Table) -> dict[str, str]:
         ({"since": NEW_YEAR}, {"new year", "day after"}),
         ({"until": NEW_YEAR}, {"eve"}),
         ({"since": NEW_YEAR, "until": NEW_YEAR + timedelta(days=1)}, {"new year"}),
-        ({"since": datetime(2026, 1, 1)}, {"new year", "day after"}),  # noqa: DTZ001 - UTC where it is not said
         ({"since": datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))}, {"new year", "day after"}),
         ({"undelivered_only": True}, {"eve"}),
         ({"status": "COMPLETED", "undelivered_only": True}, set()),
@@ -77,30 +78,30 @@ def ids(table: Table) -> dict[str, str]:
         ({"ids": []}, set()),
     ],
 )
-def test_what_every_filter_lets_through_is_found(
+def test_executions_that_pass_every_filter_are_found(
     table: Table, ids: dict[str, str], filters: dict[str, Any], found: set[str]
 ) -> None:
-    assert sorted(redelivery(table).find(**filters)) == sorted(ids[name] for name in found)
+    assert sorted(redeliverer(table).find(**filters)) == sorted(ids[name] for name in found)
 
 
 def test_a_table_of_several_pages_is_read_to_its_end(table: Table) -> None:
-    # A page is a megabyte of what is stored, not of what is asked for.
+    # A page is a megabyte of stored items, whatever the projection is.
     big = "x" * 300_000
     all_ids = {execution(table, digit, Status.FAILED, NOW, metadata_json=big) for digit in "0123456789"}
-    assert set(redelivery(table).find()) == all_ids
+    assert set(redeliverer(table).find()) == all_ids
 
 
-def test_one_that_was_published_again_says_so(table: Table) -> None:
-    functions = Functions({"execution_id": ID, "redelivered": True, "outcome": "FAILED", "event_id": "x"})
-    assert redelivery(table, functions).send(ID) == Sent(ID, redelivered=True, outcome="FAILED")
-    (call,) = functions.calls
+def test_a_redelivery_has_the_outcome_that_was_published(table: Table) -> None:
+    function = NotifyFunction({"execution_id": ID, "redelivered": True, "outcome": "FAILED", "event_id": "x"})
+    assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=True, outcome="FAILED")
+    (call,) = function.calls
     assert (call["FunctionName"], call["InvocationType"]) == ("notify", "RequestResponse")
     assert json.loads(call["Payload"]) == {"redeliver": {"execution_id": ID}}
 
 
-def test_one_that_could_not_be_says_why(table: Table) -> None:
-    functions = Functions({"execution_id": ID, "redelivered": False, "outcome": None, "reason": "gone"})
-    assert redelivery(table, functions).send(ID) == Sent(ID, redelivered=False, reason="gone")
+def test_a_redelivery_that_was_refused_has_the_reason(table: Table) -> None:
+    function = NotifyFunction({"execution_id": ID, "redelivered": False, "outcome": None, "reason": "gone"})
+    assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=False, reason="gone")
 
 
 @pytest.mark.parametrize(
@@ -113,10 +114,57 @@ def test_one_that_could_not_be_says_why(table: Table) -> None:
         ({"outcome": "ERROR"}, None, "no answer"),
     ],
 )
-def test_a_function_that_failed_costs_this_one_and_its_words_stay_in_its_log(
+def test_an_error_of_the_function_is_returned_without_its_message(
     table: Table, answer: object, error: str | None, kind: str
 ) -> None:
-    sent = redelivery(table, Functions(answer, error)).send(ID)
-    assert sent.redelivered is False
-    assert f"failed ({kind})" in (sent.reason or "")
-    assert "k4711" not in (sent.reason or "")
+    result = redeliverer(table, NotifyFunction(answer, error)).redeliver(ID)
+    assert result.redelivered is False
+    assert f"failed ({kind})" in (result.reason or "")
+    assert "k4711" not in (result.reason or "")
+
+
+def finished_item(execution_id: str) -> dict[str, Any]:
+    return {
+        "execution_id": {"S": execution_id},
+        "status": {"S": "FAILED"},
+        "finished_at": {"S": "2026-01-01T00:00:00.000Z"},
+        "expires_at": {"N": "99999999999"},
+    }
+
+
+def test_it_asks_for_confirmation_with_the_stack_and_the_number(stack: DeployedStack) -> None:
+    stack.table_items = [finished_item(ID), finished_item("1e" * 16)]
+    code, screen = run_in_terminal("redeliver", "--status", "failed", on=stack, typed="n\n", columns=200)
+    assert (code, stack.invocations) == (1, [])
+    question = (
+        f"Publish 2 notifications again, to every subscriber of the stack {STACK_NAME} (us-east-1)? [y/N]"
+    )
+    assert question in screen
+    assert "Nothing was done." in screen
+    code, screen = run_in_terminal("redeliver", ID, on=stack, typed="y\n", columns=200)
+    assert (code, stack.invocations) == (0, [{"redeliver": {"execution_id": ID}}])
+    assert "Publish 1 notification again" in screen
+
+
+def test_a_dry_run_lists_executions_and_needs_no_confirmation(stack: DeployedStack) -> None:
+    stack.table_items = [finished_item(ID)]
+    assert run("redeliver", ID, "--dry-run", on=stack).stdout == f"{ID}\n"
+    assert stack.invocations == []
+    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}  COMPLETED\n"
+    assert len(stack.invocations) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--undelivered", "--yes"], 0),
+        ([ID, "--yes"], 3),
+        ([], 2),
+        (["--since", "yesterday"], 2),
+    ],
+)
+def test_without_a_matching_execution_nothing_is_published(
+    stack: DeployedStack, arguments: list[str], code: int
+) -> None:
+    result = run("redeliver", *arguments, on=stack)
+    assert (result.exit_code, result.stdout, stack.invocations) == (code, "", [])
