@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class CommandContext:
         """Return a client of the API of that stack."""
         return ApiClient.for_stack(self.find_stack())
 
-    def spinner(self, title: str) -> Any:
+    def spinner(self, title: str) -> AbstractContextManager[None]:
         """Return a context manager that shows a spinner, unless `--quiet`."""
         return nullcontext() if self.quiet else spinner(title)
 

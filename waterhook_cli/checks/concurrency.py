@@ -35,9 +35,8 @@ def check_concurrency(
     yield Finding.ok(
         f"Lambda's quota of concurrent executions is {quota} in this account and region, {unreserved} unreserved"
     )
-    if (
-        is_local
-    ):  # a local AWS has no account quota, and `make up` reserves what the template's parameter says
+    # A local AWS has no account quota, and `make up` reserves what the template's parameter says.
+    if is_local:
         return
     wanted = parameters.get("FollowConcurrency", "0")
     if wanted == "0":

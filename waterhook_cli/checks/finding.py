@@ -9,6 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook_cli.errors import CommandError, is_access_denied, one_line, to_command_error
 
+_ACCESS_DENIED_HINT = "Ask for that permission, or run doctor as a principal that has it."
+
 
 class Level(StrEnum):
     """Severity of a finding; UNKNOWN: not checked."""
@@ -54,13 +56,9 @@ class Finding:
         return cls(Level.UNKNOWN, f"{subject}: not checked, {reason}", hint)
 
     @classmethod
-    def access_denied(cls, subject: str, operation: str) -> Self:
+    def access_denied(cls, subject: str, operation: str, hint: str = _ACCESS_DENIED_HINT) -> Self:
         """Return that `subject` was not checked because `operation` is denied."""
-        return cls.unknown(
-            subject,
-            f"you are not allowed to ({operation})",
-            "Ask for that permission, or run doctor as a principal that has it.",
-        )
+        return cls.unknown(subject, f"you are not allowed to ({operation})", hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,9 @@ def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iter
             continue
         attributes = read_attributes(sns, arn)
         if attributes is None:
-            yield Finding.unknown(
+            yield Finding.access_denied(
                 f"the subscription of {subscriber}, of account {subscription.get('Owner', 'unknown')}",
-                "you are not allowed to (GetSubscriptionAttributes)",
+                "GetSubscriptionAttributes",
                 "Ask its owner whether it has a dead-letter queue, and whether that is empty.",
             )
         elif attributes.get("RedrivePolicy"):
