@@ -1,4 +1,4 @@
-"""A deployed stack on a loopback port: CloudFormation, DynamoDB, Lambda, API Gateway, and the stack's API by script."""
+"""A deployed stack on a loopback port: the AWS services that the CLI calls, and the stack's API by script."""
 
 import json
 import threading
@@ -136,8 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_api_response(json.loads(body))
 
     def do_GET(self) -> None:
-        if urlsplit(self.path).path.startswith("/apikeys/"):
+        url = urlsplit(self.path)
+        if url.path.startswith("/apikeys/"):
             self._send(200, json.dumps({"value": API_KEY}))
+        elif url.query.startswith("versions"):  # of an empty bucket
+            self._send(
+                200, "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>", "text/xml"
+            )
         else:
             self._send_api_response(None)
 

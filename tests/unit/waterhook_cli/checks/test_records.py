@@ -50,6 +50,14 @@ def test_an_outcome_that_is_published_late_is_a_warning_and_later_a_problem(
     assert only(findings(table.client, table.name, LATER)).level == level
 
 
+@pytest.mark.parametrize(("overdue_s", "level"), [(3500, OK), (3700, PROBLEM)])
+def test_an_execution_that_should_have_ended_an_hour_ago_is_a_problem(
+    table: Table, overdue_s: int, level: Level
+) -> None:
+    table.put(running_record(deadline=int(LATER) - overdue_s))
+    assert only(findings(table.client, table.name, LATER)).level == level
+
+
 def wait(table: Table, digit: str, **waiting: str) -> None:
     """Put a record that waits to start, as the functions write it."""
     accepted = record(execution_id=digit * 32, deadline=int(LATER), unfinished=digit)

@@ -1,5 +1,6 @@
 """`waterhook erase`: deletes all data of one execution that can be deleted, and no other."""
 
+import json
 from datetime import date
 from typing import Any
 
@@ -183,6 +184,42 @@ def test_an_execution_that_runs_is_an_error_of_the_command(stack: DeployedStack)
     result = run("erase", ID, "--yes", on=stack)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"{ID} is RUNNING: cancel it first, then erase it" in result.stderr
+
+
+FINISHED = {
+    "execution_id": {"S": ID},
+    "status": {"S": "FAILED"},
+    "chatbot_id": {"S": "support-chat"},
+    "owner_execution_arn": {"S": "an-arn"},
+    "finished_at": {"S": "2026-01-01T00:00:00.000Z"},
+}
+
+
+def test_the_report_is_printed(stack: DeployedStack) -> None:
+    stack.table_items = [FINISHED]
+    result = run("erase", ID, "--yes", on=stack)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [
+        "erased   record: yes",
+        "erased   stored outputs: 0",
+        "note     its outcome had not been published, and never will be",
+    ]
+    assert "remains  logs: ids, outcomes and error codes; no input and no output" in lines
+
+
+def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:
+    stack.table_items = [FINISHED | {"notified_at": {"S": "2026-01-01T00:00:01.000Z"}}]
+    report = json.loads(run("erase", ID, "--yes", "--json", on=stack).stdout)
+    assert {name: report[name] for name in ("execution_id", "record", "notified", "objects")} == {
+        "execution_id": ID,
+        "record": True,
+        "notified": True,
+        "objects": [],
+    }
+    places = {place["place"]: place["until"] for place in report["remaining"]}
+    assert places["logs"] is None
+    assert date.fromisoformat(places["point-in-time recovery of the table"]) > date(2026, 1, 1)
 
 
 def test_it_asks_for_confirmation_with_the_name_of_the_stack(stack: DeployedStack) -> None:
