@@ -139,7 +139,7 @@ class ApiClient:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Send a request, repeated twice where that is safe and may help."""
+        """Return the response to a request, which is sent up to three times while the API is unavailable."""
         data = None if body is None else _to_json_bytes(body)
         url = f"{self._base_url}/v1/executions{path}"
         response: HttpResponse | None = None

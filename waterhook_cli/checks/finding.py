@@ -7,7 +7,7 @@ from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook_cli.errors import CommandError, is_access_denied, one_line, to_command_error
+from waterhook_cli.errors import CommandError, ExitCode, is_access_denied, one_line, to_command_error
 
 _ACCESS_DENIED_HINT = "Ask for that permission, or run doctor as a principal that has it."
 
@@ -78,7 +78,5 @@ class Check:
     def _unknown(self, error: Exception) -> Finding:
         if isinstance(error, ClientError) and is_access_denied(error):
             return Finding.access_denied(self.name, error.operation_name)
-        command_error = to_command_error(error)
-        if command_error is None:
-            return Finding.unknown(self.name, one_line(error))
-        return Finding.unknown(self.name, command_error.message, command_error.hint)
+        explained = to_command_error(error) or CommandError(ExitCode.UNAVAILABLE, one_line(error))
+        return Finding.unknown(self.name, explained.message, explained.hint)
