@@ -6,8 +6,8 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        # Loading takes a moment, in which Ctrl-C must not end in a traceback either.
-        from waterhook_cli.cli import cli  # noqa: PLC0415
+        # Imported here, so that Ctrl-C while it loads prints no traceback either.
+        from waterhook_cli.main import cli  # noqa: PLC0415
 
         cli(prog_name="waterhook")
     except KeyboardInterrupt:

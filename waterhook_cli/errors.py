@@ -1,4 +1,9 @@
-"""What ends a command early, as a person is told of it: what is wrong, what to do, and the exit code."""
+"""What ends a command early: the exit codes, the error with its message, and the meaning of botocore's errors.
+
+CommandError                 ends the command: what is wrong, what to do, and the exit code
+├── AccessDeniedError        the API of the stack denied access
+└── StackNotFoundError       the account has no stack of that name (waterhook_cli.stack)
+"""
 
 from enum import IntEnum
 from typing import IO, Any, Self
@@ -8,25 +13,26 @@ from botocore import exceptions as aws
 from rich.console import Console
 from rich.text import Text
 
+from waterhook.errors import DependencyUnavailableError, aws_error_code
 from waterhook.text import clip
 
-_NAME = "waterhook: "
+_PREFIX = "waterhook: "
 _MAX_CHARS = 4_000
 
 
 class ExitCode(IntEnum):
-    """How a command ends; `meaning` is what the README and `--help` say of it."""
+    """Exit code of a command; `meaning` is its text in the README and in `--help`."""
 
     meaning: str
 
     OK = 0, "done; with `--follow`: the execution is COMPLETED"
-    ENDED_OTHERWISE = 1, "the execution ended otherwise, not all could be done, or you declined"
+    UNSUCCESSFUL = 1, "another outcome than COMPLETED, not everything done, or you declined"
     USAGE = 2, "the command or the request is wrong"
     NOT_FOUND = 3, "no such stack or execution"
     UNAVAILABLE = 4, "not reachable, not allowed or not set up"
     PROBLEMS = 5, "`doctor` found problems"
-    BUG = 70, "a fault of the command itself"
-    INTERRUPTED = 130, "Ctrl-C; an execution goes on"
+    BUG = 70, "a bug in the command itself"
+    INTERRUPTED = 130, "Ctrl-C; an execution continues"
 
     def __new__(cls, value: int, meaning: str) -> Self:
         """Return the member with its meaning."""
@@ -36,38 +42,42 @@ class ExitCode(IntEnum):
         return member
 
 
-class Problem(click.ClickException):
-    """Raised for what the user can act on: `what` is wrong, and what to `do` about it."""
+class CommandError(click.ClickException):
+    """Raised for what the user can act on: `message` says what is wrong, `hint` what to do. Ends the command."""
 
-    def __init__(self, code: ExitCode, what: str, do: str = "") -> None:
-        super().__init__(what)
-        self.exit_code = int(code)
-        self.do = do
+    def __init__(self, exit_code: ExitCode, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = int(exit_code)
+        self.hint = hint
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it on standard error: two lines at most, so that a command in them can be copied."""
+        """Print it on standard error, or to `file`: two lines at most, so that a command in them can be copied."""
         console = Console(stderr=file is None, file=file, highlight=False, soft_wrap=True)
-        console.print(Text.assemble((_NAME, "bold red"), plain(self.message)))
-        if self.do:
-            console.print(Text(plain(self.do)))
+        console.print(Text.assemble((_PREFIX, "bold red"), printable(self.message)))
+        if self.hint:
+            console.print(Text(printable(self.hint)))
 
 
-class Refused(Problem):
-    """Raised when whoever asks is not let in."""
+class AccessDeniedError(CommandError):
+    """Raised when the API of the stack answers 401 or 403."""
 
 
-_CREDENTIALS = (
+_CREDENTIALS_HINT = (
     "Set up credentials as for the AWS CLI (`aws configure`, `aws sso login`) or name a --profile that has "
     "some. For the stack of `make up`, add --local."
 )
-# The first that fits; what is in braces, botocore knows of the error.
-_UNANSWERED: list[tuple[tuple[type[Exception], ...], str, str]] = [
+# The first entry that fits. The names in braces are attributes of the botocore error.
+_BOTOCORE_ERRORS: list[tuple[tuple[type[Exception], ...], str, str]] = [
     (
         (aws.NoRegionError,),
         "no AWS region is set",
         "Add --region, set AWS_REGION, or give the profile one. For the stack of `make up`, add --local.",
     ),
-    ((aws.NoCredentialsError, aws.PartialCredentialsError), "no AWS credentials were found", _CREDENTIALS),
+    (
+        (aws.NoCredentialsError, aws.PartialCredentialsError),
+        "no AWS credentials were found",
+        _CREDENTIALS_HINT,
+    ),
     (
         (aws.ProfileNotFound,),
         "no AWS profile {profile!r} is configured",
@@ -75,20 +85,20 @@ _UNANSWERED: list[tuple[tuple[type[Exception], ...], str, str]] = [
     ),
     (
         (aws.ConnectionError, aws.HTTPClientError),
-        "{endpoint_url} can't be reached ({kind})",
+        "{endpoint_url} can't be reached ({error_name})",
         "Check the network, the region and AWS_ENDPOINT_URL.",
     ),
     ((aws.InvalidRegionError,), "{text}", "Check --region, AWS_REGION and the profile's region."),
-    ((aws.BotoCoreError,), "AWS can't be asked: {text}", _CREDENTIALS),
+    ((aws.BotoCoreError,), "AWS can't be called: {text}", _CREDENTIALS_HINT),
 ]
-_DENIED = {
+_ACCESS_DENIED_CODES = {
     "AccessDenied",
     "AccessDeniedException",
     "AuthorizationError",
     "UnauthorizedOperation",
     "AccessDeniedFault",
 }
-_BAD_CREDENTIALS = {
+_INVALID_CREDENTIALS_CODES = {
     "ExpiredToken",
     "ExpiredTokenException",
     "InvalidClientTokenId",
@@ -101,44 +111,54 @@ _BAD_CREDENTIALS = {
 }
 
 
-def denied(error: Exception) -> bool:
-    """Whether AWS knows who asks, and says no."""
-    return isinstance(error, aws.ClientError) and error.response["Error"].get("Code") in _DENIED
+def is_access_denied(error: Exception) -> bool:
+    """Return whether AWS accepted the credentials and denied the permission."""
+    return isinstance(error, aws.ClientError) and aws_error_code(error) in _ACCESS_DENIED_CODES
 
 
-def explained(error: Exception) -> Problem | None:
-    """Return what an exception of botocore or of the operating system means to the user, or None for any other."""
+def to_command_error(error: Exception) -> CommandError | None:
+    """Return the CommandError for an error of botocore, the package or the operating system; None for any other."""
+    if isinstance(error, CommandError):
+        return error
+    if isinstance(error, DependencyUnavailableError):
+        cause = error.__cause__
+        found = to_command_error(cause) if isinstance(cause, Exception) else None
+        return found or CommandError(ExitCode.UNAVAILABLE, one_line(error))
     if isinstance(error, aws.ClientError):
-        return _answered(error)
-    if isinstance(error, OSError):  # a disk that is full, for example
-        return Problem(ExitCode.UNAVAILABLE, one_line(error))
-    for kinds, what, do in _UNANSWERED:
-        if isinstance(error, kinds):
-            known: dict[str, Any] = getattr(error, "kwargs", {})
-            said = {"profile": "", "endpoint_url": "AWS", **known, "kind": type(error).__name__}
-            return Problem(ExitCode.UNAVAILABLE, what.format(**said, text=one_line(error)), do)
+        return _from_client_error(error)
+    if isinstance(error, OSError):  # for example a full disk
+        return CommandError(ExitCode.UNAVAILABLE, one_line(error))
+    for error_types, message, hint in _BOTOCORE_ERRORS:
+        if isinstance(error, error_types):
+            attributes: dict[str, Any] = {
+                "profile": "",
+                "endpoint_url": "AWS",
+                **getattr(error, "kwargs", {}),
+                "error_name": type(error).__name__,
+            }
+            text = message.format(**attributes, text=one_line(error))
+            return CommandError(ExitCode.UNAVAILABLE, text, hint)
     return None
 
 
-def _answered(error: aws.ClientError) -> Problem:
-    code = error.response["Error"].get("Code", "")
-    message = error.response["Error"].get("Message", "")
-    if denied(error):
-        return Problem(
-            ExitCode.UNAVAILABLE,
-            f"not allowed: {error.operation_name}",
-            f"AWS says: {message}",
+def _from_client_error(error: aws.ClientError) -> CommandError:
+    code, message = aws_error_code(error), error.response["Error"].get("Message", "")
+    if is_access_denied(error):
+        return CommandError(
+            ExitCode.UNAVAILABLE, f"not allowed: {error.operation_name}", f"Answer of AWS: {message}"
         )
-    if code in _BAD_CREDENTIALS:
-        return Problem(ExitCode.UNAVAILABLE, f"AWS does not accept these credentials ({code})", _CREDENTIALS)
-    return Problem(ExitCode.UNAVAILABLE, f"{error.operation_name} failed: {code}: {message}")
+    if code in _INVALID_CREDENTIALS_CODES:
+        return CommandError(
+            ExitCode.UNAVAILABLE, f"AWS does not accept these credentials ({code})", _CREDENTIALS_HINT
+        )
+    return CommandError(ExitCode.UNAVAILABLE, f"{error.operation_name} failed: {code}: {message}")
 
 
-def plain(text: str) -> str:
-    """Return text without what would steer the terminal: much of it comes from elsewhere."""
+def printable(text: str) -> str:
+    """Return text on one line without control characters, at most 4,000 of it: much of it comes from elsewhere."""
     return clip(text, _MAX_CHARS)
 
 
 def one_line(error: Exception) -> str:
-    """Return an exception's text without line breaks, or its name when it has none."""
+    """Return an exception's text without line breaks, or its class name where it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,188 +1,103 @@
-"""What all commands have in common: options, types of values, and how a fault is told."""
+"""The options that every command has, and the context that they give it."""
 
-import json
-import os
-import re
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from waterhook_cli.errors import ExitCode, Problem, explained, one_line
-from waterhook_cli.output import Output, busy
-from waterhook_cli.target import Stack, Wanted, find
-
-_AGO = re.compile(r"([0-9]{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+from waterhook_cli.api_client import ApiClient
+from waterhook_cli.output import Output, spinner
+from waterhook_cli.stack import Stack, StackSelection, find_stack
 
 
-class Waterhook(click.Group):
-    """The commands. Whatever a user can run into is told in words; a traceback is none."""
+@dataclass
+class CommandContext:
+    """Values of the common options, and what a command builds from them: the output, the stack and its API."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click names it
-        """Return them in the order in which they are used."""
-        return list(self.commands)
+    stack: str | None = None
+    local: bool = False
+    profile: str | None = None
+    region: str | None = None
+    as_json: bool = False
+    quiet: bool = False
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort):
-            Output().warn("Interrupted.", "")
-            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-            raise
-        except Exception as error:
-            if problem := explained(error):
-                raise problem from error
-            if "WATERHOOK_DEBUG" in os.environ:
-                raise
-            raise Problem(
-                ExitCode.BUG,
-                f"this is a fault of the command itself: {type(error).__name__}: {one_line(error)}",
-                "WATERHOOK_DEBUG=1 shows where it happened.",
-            ) from error
+    @property
+    def output(self) -> Output:
+        """The output that `--json` and `--quiet` select."""
+        return Output(as_json=self.as_json, quiet=self.quiet)
+
+    def find_stack(self) -> Stack:
+        """Return the stack that the options select, and print its name on standard error. Raises CommandError."""
+        with self.spinner("Looking for the stack"):
+            stack = find_stack(StackSelection(self.stack, self.local, self.profile, self.region))
+        self.output.info(str(stack), "dim")
+        return stack
+
+    def api_client(self) -> ApiClient:
+        """Return a client of the API of that stack."""
+        return ApiClient.for_stack(self.find_stack())
+
+    def spinner(self, title: str) -> AbstractContextManager[None]:
+        """Return a context manager that shows a spinner, unless `--quiet`."""
+        return nullcontext() if self.quiet else spinner(title)
+
+    @property
+    def stack_options(self) -> str:
+        """The options, each behind a space, with which another `waterhook` command finds the same stack."""
+        named = {"stack": self.stack, "profile": self.profile, "region": self.region}
+        options = "".join(f" --{name} {shlex.quote(value)}" for name, value in named.items() if value)
+        return options + (" --local" if self.local else "")
+
+    @property
+    def aws_cli_options(self) -> str:
+        """The options with which an `aws` command reaches the same account and region."""
+        named = {"profile": self.profile, "region": self.region}
+        return " ".join(f"--{name} {shlex.quote(value)}" for name, value in named.items() if value)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Return whether to go ahead: `yes`, or the answer at the terminal."""
+        if yes or click.confirm(question, err=True):
+            return True
+        self.output.warning("Nothing was done.", "")
+        return False
 
 
-def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an option wherever it stands, before the command's name or after it; the latter goes first."""
-    kept = context.ensure_object(dict)
-    if value:
-        kept[parameter.name] = value
+pass_context = click.make_pass_decorator(CommandContext, ensure=True)
 
 
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which stack, and how to tell the result.
-
-    The group has them too, so they are remembered instead of handed over.
-    """
-    for names, given in reversed(_COMMON):
-        command = click.option(*names, **given, expose_value=False, callback=_remember)(command)
-    return command
+def common_options[F: Callable[..., Any]](function: F) -> F:
+    """Add the common options. They are accepted before and after the command's name; the latter take precedence."""
+    for names, attributes in reversed(_COMMON_OPTIONS):
+        function = click.option(*names, **attributes, expose_value=False, callback=_store)(function)
+    return function
 
 
-_COMMON: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+_COMMON_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("--stack",), {"metavar": "NAME", "help": "The stack on AWS.  [WATERHOOK_STACK; waterhook]"}),
     (("--local",), {"is_flag": True, "help": "The stack that `make up` started."}),
     (("--profile",), {"metavar": "NAME", "help": "AWS profile.  [AWS_PROFILE]"}),
     (("--region",), {"metavar": "NAME", "help": "AWS region.  [AWS_REGION; the profile's]"}),
-    (("--json",), {"is_flag": True, "help": "JSON on standard output, nothing else there."}),
-    (("--quiet", "-q"), {"is_flag": True, "help": "Standard error for errors and warnings only."}),
+    (("--json", "as_json"), {"is_flag": True, "help": "Print JSON on standard output, and nothing else."}),
+    (("--quiet", "-q"), {"is_flag": True, "help": "Print errors and warnings only on standard error."}),
 ]
 
 
-def output_of(context: click.Context) -> Output:
-    """Return where this command prints."""
-    given = context.ensure_object(dict)
-    return Output(as_json=bool(given.get("json")), quiet=bool(given.get("quiet")))
+def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Store the value of a common option that is given, whether it stands before or after the command's name."""
+    if value:
+        setattr(context.ensure_object(CommandContext), str(parameter.name), value)
 
 
-def stack_of(context: click.Context) -> Stack:
-    """Return the stack that is asked for, and name it on standard error."""
-    given = context.ensure_object(dict)
-    wanted = Wanted(
-        **{name: given[name] for name in ("stack", "local", "profile", "region") if name in given}
-    )
-    output = output_of(context)
-    with nullcontext() if output.quiet else busy("Looking for the stack"):
-        stack = find(wanted)
-    output.say(str(stack), "dim")
-    return stack
+yes_option = click.option(
+    "--yes", "-y", is_flag=True, help="Don't ask for confirmation. Required without a terminal."
+)
 
 
-def require_consent(*, yes: bool) -> None:
-    """Raise a usage error where `agreed` could not ask."""
+def require_confirmation_possible(*, yes: bool) -> None:
+    """Raise a usage error where `CommandContext.confirm` could not ask."""
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("Standard input is not a terminal, so this can't be confirmed: add --yes.")
-
-
-def agreed(question: str, output: Output, *, yes: bool) -> bool:
-    """Return whether the user wants it: `yes`, or the answer at the terminal."""
-    if yes or click.confirm(question, err=True):
-        return True
-    output.warn("Nothing was done.", "")
-    return False
-
-
-def same_stack(context: click.Context) -> str:
-    """Return the options to add to a command that we tell the user of, so that it finds the same stack."""
-    given = context.ensure_object(dict)
-    named = [
-        f" --{name} {shlex.quote(given[name])}" for name in ("stack", "profile", "region") if name in given
-    ]
-    return "".join(named) + (" --local" if "local" in given else "")
-
-
-def aws_options(context: click.Context) -> str:
-    """Return the options with which an `aws` command reaches the account of this one."""
-    given = context.ensure_object(dict)
-    return " ".join(f"--{name} {shlex.quote(given[name])}" for name in ("profile", "region") if name in given)
-
-
-class JsonObject(click.ParamType):
-    """A JSON object: as text, in a file (`@FILE`), or from standard input (`-`)."""
-
-    name = "JSON|@FILE|-"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the object; a usage error says what is wrong with it."""
-        if isinstance(value, dict):
-            return value
-        try:
-            text = _text(value)
-            found = json.loads(text)
-        except OSError as error:
-            self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
-        except UnicodeDecodeError:
-            self.fail("not text in UTF-8", param, ctx)
-        except json.JSONDecodeError as error:
-            self.fail(f"not JSON (line {error.lineno}, column {error.colno})", param, ctx)
-        except RecursionError:
-            self.fail("nested too deeply", param, ctx)
-        if not isinstance(found, dict):
-            self.fail(f"expected a JSON object, got {_KINDS.get(type(found), 'a number')}", param, ctx)
-        return found
-
-
-_KINDS = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-
-
-def _text(value: str) -> str:
-    if value == "-":
-        return sys.stdin.read()
-    return Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
-
-
-class ExecutionId(click.ParamType):
-    """An execution's id."""
-
-    name = "ID"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it; a usage error says that it is none."""
-        if not re.fullmatch(r"[0-9a-f]{32}", value):
-            self.fail("expected 32 hexadecimal digits", param, ctx)
-        return str(value)
-
-
-class Moment(click.ParamType):
-    """A time: RFC 3339 (without a zone: UTC), or how long ago (`90m`, `24h`, `7d`)."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return it with its zone; a usage error says that it is none."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            if ago := _AGO.fullmatch(value):
-                return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail("expected a time: 2026-01-31T09:00Z, 90m, 24h", param, ctx)

@@ -15,7 +15,7 @@ from local.local_aws import aws_resources, environment
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
 from tests.smoke.stack_deletion import StackDeletion
-from waterhook_cli import target
+from waterhook_cli.stack import Account
 
 pytestmark = pytest.mark.e2e
 
@@ -96,7 +96,7 @@ def test_a_deployment_that_is_refused_leaves_nothing(stack: StackClient) -> None
 
 
 def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: StackClient) -> None:
-    aws = target.Account(aws_resources.session(), stack.outputs.endpoint_url)
+    aws = Account(aws_resources.session(), stack.outputs.endpoint_url)
     bucket, name = f"templates-{uuid.uuid4().hex}", f"failing-{uuid.uuid4().hex}"
     wrong = {
         "Type": "AWS::SSM::Parameter",

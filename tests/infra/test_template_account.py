@@ -147,7 +147,7 @@ WRITTEN = [
     ROOT / "events" / "parent.asl.yaml",
     *(ROOT / "layers" / "waterhook" / "waterhook").rglob("*.py"),
     *(ROOT / "functions").glob("*/app.py"),
-    *(ROOT / "waterhook_cli").glob("*.py"),
+    *(ROOT / "waterhook_cli").rglob("*.py"),
 ]
 
 

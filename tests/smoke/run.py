@@ -30,10 +30,10 @@ from local.local_aws.sam import override, prepare_workdir
 from local.local_aws.stack_client import execution_id_of, notification
 from local.terminal import Terminal
 from tests.smoke.stack_deletion import DELETE_S, STOP_S, StackDeletion, error_code, is_missing
-from waterhook_cli import target
-from waterhook_cli.api import Api
-from waterhook_cli.checks_stack import MIN_UNRESERVED, quota_request, reservable
-from waterhook_cli.errors import Problem, denied
+from waterhook_cli.api_client import ApiClient
+from waterhook_cli.checks.concurrency import MIN_UNRESERVED, quota_request, reservable
+from waterhook_cli.errors import CommandError, is_access_denied
+from waterhook_cli.stack import Account, Stack
 
 WORKDIR = environment.ROOT / ".local" / "smoke"
 # For cold starts, the first TLS handshake, and the chatbot itself.
@@ -57,14 +57,14 @@ class SmokeOptions:
 class SmokeTest:
     """One deployment with a name of its own, from its creation to its deletion."""
 
-    def __init__(self, account: target.Account, options: SmokeOptions, terminal: Terminal) -> None:
+    def __init__(self, account: Account, options: SmokeOptions, terminal: Terminal) -> None:
         """Create nothing yet."""
         self._account = account
         self._options = options
         self._terminal = terminal
         self._name = f"{_PREFIX}{uuid.uuid4().hex[:8]}"
         self._secret_name = _secret_name_of(self._name)
-        self._running: tuple[Api, str] | None = None
+        self._running: tuple[ApiClient, str] | None = None
 
     def run(self, secret_arn: str | None, api_key: str | None) -> dict[str, Any]:
         """Return the notification of a COMPLETED execution.
@@ -141,7 +141,7 @@ class SmokeTest:
         try:
             limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
         except ClientError as error:
-            if not denied(error):
+            if not is_access_denied(error):
                 raise
             self._terminal.print_line(
                 "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The deployment fails "
@@ -188,18 +188,20 @@ class SmokeTest:
             *("--no-progressbar", "--parameter-overrides", *overrides),
         )
 
-    def _describe_stack(self) -> target.Stack:
+    def _describe_stack(self) -> Stack:
         answer = self._account.client("cloudformation").describe_stacks(StackName=self._name)
-        stack = target.Stack.described(self._account, answer["Stacks"][0])
+        stack = Stack.from_description(self._account, answer["Stacks"][0])
         if endpoint_url := _local_endpoint(self._account):
-            stack = replace(stack, local={"api_url": local_api_url(endpoint_url, stack.output("ApiUrl"))})
+            stack = replace(
+                stack, local_outputs={"api_url": local_api_url(endpoint_url, stack.output("ApiUrl"))}
+            )
         return stack
 
-    def _run_execution(self, stack: target.Stack) -> dict[str, Any]:
+    def _run_execution(self, stack: Stack) -> dict[str, Any]:
         """Start an execution through the API, with the user's credentials, and return its notification."""
         request = {"input_data": dict(self._options.input_data), "metadata": {"smoke": self._name}}
         with self._terminal.step(f"Run {self._options.chatbot}, at most {LIMIT_S / 60:.0f} min"):
-            api = Api.of(stack)
+            api = ApiClient.for_stack(stack)
             execution_id = str(api.submit(self._options.chatbot, request, None).fields["execution_id"])
             self._running = api, execution_id
             event = self._notification(stack, execution_id)
@@ -210,7 +212,7 @@ class SmokeTest:
             raise ToolError(f"The execution ended {status}: {event['data'].get('error')}")
         return event
 
-    def _notification(self, stack: target.Stack, execution_id: str) -> dict[str, Any]:
+    def _notification(self, stack: Stack, execution_id: str) -> dict[str, Any]:
         sqs, queue = self._account.client("sqs"), stack.output("ResultsQueueUrl")
         ends_at = time.monotonic() + LIMIT_S
         while time.monotonic() < ends_at:
@@ -255,7 +257,7 @@ def delete_everything(deletion: StackDeletion, terminal: Terminal, stack: str, s
     return "\n  ".join(errors) + f"\nTo clean up again: {_clean_up_command(deletion.stack or stack)}"
 
 
-def _delete_left_over(account: target.Account, terminal: Terminal, stack: str) -> None:
+def _delete_left_over(account: Account, terminal: Terminal, stack: str) -> None:
     """Delete what an earlier run left. Raises ToolError if something could not be deleted."""
     interrupts.ignore()
     if left := delete_everything(
@@ -264,7 +266,7 @@ def _delete_left_over(account: target.Account, terminal: Terminal, stack: str) -
         raise ToolError(left)
 
 
-def _delete_secret(account: target.Account, name: str) -> None:
+def _delete_secret(account: Account, name: str) -> None:
     """Delete a secret by its name: it may exist although the response to its creation was lost."""
     try:
         account.client("secretsmanager").delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
@@ -308,7 +310,7 @@ def main(words: Sequence[str] | None = None) -> int:
             keep=arguments.keep,
         )
         SmokeTest(account, options, terminal).run(arguments.secret_arn, api_key)
-    except (ToolError, Problem, BotoCoreError, ClientError, ValueError) as error:
+    except (ToolError, CommandError, BotoCoreError, ClientError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -320,17 +322,17 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _local_endpoint(account: target.Account) -> str | None:
+def _local_endpoint(account: Account) -> str | None:
     """Return the endpoint of a local AWS if AWS_ENDPOINT_URL names one; None on real AWS."""
     endpoint_url = str(account.client("cloudformation").meta.endpoint_url)
     return endpoint_url if endpoint_url.startswith("http://127.0.0.1") else None
 
 
-def _account() -> target.Account:
+def _account() -> Account:
     session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
     if not session.region_name:
         raise ToolError("No region: set AWS_REGION, or one in the profile that AWS_PROFILE names")
-    return target.Account(session)
+    return Account(session)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from local.local_aws.errors import ToolError
-from waterhook_cli import target
+from waterhook_cli.stack import Account, Stack, StackResource
 
 # Maximum wait in seconds. CloudFormation's own timeout of a resource is shorter.
 STOP_S = 300.0
@@ -53,7 +53,7 @@ def is_missing(error: ClientError) -> bool:
 class StackDeletion:
     """The deletion of one stack. `errors` collects what failed, one line each; `stack` is the stack's id."""
 
-    account: target.Account
+    account: Account
     log: Callable[[str], None]
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
@@ -79,10 +79,12 @@ class StackDeletion:
             if self.stack is None:
                 return  # it was never created
             known = self.stack
-        found: list[target.Resource] = []
+        found: list[StackResource] = []
         with self.step(f"list the resources of stack {stack}"):
             found = self._resources(known)
-        for machine in (each.physical for each in found if each.kind == _STATE_MACHINE and each.physical):
+        for machine in (
+            each.physical_id for each in found if each.type == _STATE_MACHINE and each.physical_id
+        ):
             with self.step(f"stop the executions of {machine}"):
                 self._stop_executions(machine)
         with self.step(f"delete stack {stack}"):
@@ -91,8 +93,8 @@ class StackDeletion:
             with self.step(f"list what stack {stack} has retained"):
                 found = self._resources(known)
         for each in found:
-            if each.kind in RETAINED and each.physical:
-                with self.step(f"delete {each.kind} {each.physical}"):
+            if each.type in RETAINED and each.physical_id:
+                with self.step(f"delete {each.type} {each.physical_id}"):
                     self._delete_retained(each)
 
     def failed_events(self, stack: str, *, deleting: bool = False) -> list[str]:
@@ -129,8 +131,8 @@ class StackDeletion:
             raise
         return str(answer["Stacks"][0]["StackId"])
 
-    def _resources(self, stack: str) -> list[target.Resource]:
-        return target.Stack(stack, self.account, "", {}, {}).resources()
+    def _resources(self, stack: str) -> list[StackResource]:
+        return Stack(stack, self.account, "", {}, {}).resources()
 
     def _stop_executions(self, machine: str) -> None:
         """Stop all executions of a state machine. It is not deleted before they have ended, and a Wait takes hours.
@@ -213,7 +215,7 @@ class StackDeletion:
             raise
         return str(answer["Stacks"][0]["StackStatus"])
 
-    def _delete_retained(self, resource: target.Resource) -> None:
+    def _delete_retained(self, resource: StackResource) -> None:
         """Delete what a stack has retained; a first deployment that failed has retained none of it."""
         deletions: dict[str, Callable[[str], object]] = {
             "AWS::DynamoDB::Table": lambda name: self.account.client("dynamodb").delete_table(TableName=name),
@@ -233,7 +235,7 @@ class StackDeletion:
         for attempt in attempts:
             with attempt:
                 try:
-                    deletions[resource.kind](resource.physical)
+                    deletions[resource.type](resource.physical_id)
                 except ClientError as error:
                     if error_code(error) not in _MISSING_CODES:
                         raise

@@ -15,7 +15,7 @@ from tests.smoke import run as smoke
 from tests.smoke import stack_deletion
 from tests.support.aws import client_error
 from tests.support.builders import KEY
-from waterhook_cli.api import Api
+from waterhook_cli.api_client import ApiClient
 
 CALLED = ["--chatbot", "instant"]
 
@@ -163,7 +163,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setattr(interrupts, "ignore", ignore)
     monkeypatch.setattr(smoke.SmokeTest, "_run_sam", lambda _, *words: it.commands.append([*words]))
     monkeypatch.setattr(smoke.SmokeTest, "_describe_stack", lambda _: None)
-    monkeypatch.setattr(Api, "of", lambda _: it.api)
+    monkeypatch.setattr(ApiClient, "for_stack", lambda _: it.api)
     ends(monkeypatch, {"data": {"status": "COMPLETED"}})
     return it
 

@@ -1,0 +1,193 @@
+"""The CLI against the deployed stack."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from local.local_aws import aws_resources
+from local.local_aws.sam import STACK_NAME
+from local.local_aws.stack_client import StackClient
+from tests.e2e.conftest import started_strict_stack
+from tests.infra.markdown import names, table
+from tests.infra.template import ROOT
+from tests.support.waiting import PATIENCE_S
+from waterhook_cli.main import cli
+
+pytestmark = pytest.mark.e2e
+
+SLOW = {"simulate": {"seconds": 120, "nodes": 6, "queue_seconds": 0}}
+
+
+@pytest.fixture(scope="module")
+def home(stack: StackClient) -> Path:
+    """The folder with the outputs file of this test run's stack."""
+    assert stack.outputs.api_url
+    return Path(os.environ["WATERHOOK_TEST_STACK"])
+
+
+def run(home: Path, *arguments: str) -> Result:
+    """Run the CLI in this process, which is faster than in another."""
+    runner = CliRunner(mix_stderr=False, env={"WATERHOOK_LOCAL": str(home), "WATERHOOK_DEBUG": "1"})
+    return runner.invoke(cli, arguments, prog_name="waterhook")
+
+
+def run_json(home: Path, *arguments: str) -> Any:
+    """Run the CLI with --json; return what it printed after it succeeded."""
+    result = run(home, *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start the CLI in a process of its own."""
+    environ = os.environ | {"WATERHOOK_LOCAL": str(home), "PYTHONPATH": str(ROOT / "layers" / "waterhook")}
+    command = [sys.executable, "-m", "waterhook_cli", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_following_prints_the_output_and_nothing_else_on_standard_output(
+    home: Path,
+) -> None:
+    simulate = {"simulate": {"seconds": 2, "nodes": 3, "queue_seconds": 0}}
+    process = start(home, "submit", "support-chat", "--input", json.dumps(simulate), "--follow")
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout) == {"answer": "Waterflai runs chatflows and workflows."}
+    lines = stderr.splitlines()
+    assert lines[0].startswith("the local stack waterhook-local")
+    assert re.fullmatch(r" +\d+\.\d s  COMPLETED  100 %", lines[-2])
+    assert lines[-1] == "COMPLETED"
+
+
+def test_ctrl_c_ends_following_and_not_the_execution(home: Path, stack: StackClient) -> None:
+    process = start(home, "submit", "support-chat", "--input", json.dumps(SLOW), "--follow")
+    assert process.stderr is not None
+    printed = ""
+    while "RUNNING" not in printed:
+        line = process.stderr.readline()
+        assert line, printed
+        printed += line
+    process.send_signal(signal.SIGINT)
+    stdout, rest = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, stdout) == (130, "")
+    assert "The execution continues." in rest
+    assert "Traceback" not in printed + rest
+    found = re.search(r"waterhook cancel ([0-9a-f]{32})", rest)
+    assert found is not None
+    assert stack.get(found[1]).json()["status"] == "RUNNING"
+    assert run(home, "cancel", found[1]).stdout == "CANCELLED, it was RUNNING\n"
+    assert run(home, "status", found[1], "--follow").exit_code == 1
+
+
+def test_an_execution_is_submitted_read_listed_redelivered_and_erased(home: Path, stack: StackClient) -> None:
+    submit = ["submit", "instant", "--metadata", '{"ticket": "T-1"}', "--key", f"day-{time.time_ns()}"]
+    execution_id = run_json(home, *submit)["execution_id"]
+    assert run_json(home, *submit)["execution_id"] == execution_id
+    document = run_json(home, "status", execution_id, "--follow")
+    assert (document["final_output"], document["metadata"]) == ({"answer": "At once."}, {"ticket": "T-1"})
+    listed = run_json(home, "list", "--status", "completed", "--limit", "50")
+    assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
+    stack.wait_for_notification(execution_id)
+    found = run_json(home, "redeliver", execution_id, "--since", "1h", "--dry-run")
+    assert found["executions"] == [{"execution_id": execution_id, "redelivered": False}]
+    sent = run_json(home, "redeliver", execution_id, "--yes")["executions"]
+    assert [(entry["execution_id"], entry["redelivered"]) for entry in sent] == [(execution_id, True)]
+    first, second = stack.peek(execution_id)
+    assert first == second
+    erased = run_json(home, "erase", execution_id, "--yes")
+    assert (erased["record"], erased["notified"]) == (True, True)
+    assert run(home, "status", execution_id).exit_code == 3
+    assert run(home, "erase", execution_id, "--yes").exit_code == 3
+
+
+def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(home: Path) -> None:
+    running = run_json(home, "submit", "support-chat", "--input", json.dumps(SLOW))["execution_id"]
+    assert run(home, "erase", running, "--yes").exit_code == 1
+    ended = run_json(home, "submit", "instant", "--follow")["execution_id"]
+    late = run(home, "cancel", ended, "--json")
+    assert (late.exit_code, json.loads(late.stdout)["previous_status"]) == (1, "COMPLETED")
+    assert run(home, "cancel", running).exit_code == 0
+
+
+def levels(findings: list[dict[str, str]], check: str) -> set[str]:
+    return {finding["level"] for finding in findings if finding["check"] == check}
+
+
+def test_doctor_runs_every_check(home: Path) -> None:
+    result = run(home, "doctor", "--json")
+    printed = json.loads(result.stdout)
+    # Dead letters may be those of other tests; the checks below depend on the stack only.
+    assert result.exit_code == (5 if printed["count"]["problem"] else 0)
+    for check in ("the stack", "the API", "the secret", "Waterflai", "subscriptions", "concurrency"):
+        assert levels(printed["findings"], check) == {"ok"}, printed
+    for check in ("alarms", "dead letters", "records"):
+        assert levels(printed["findings"], check), printed
+        assert "unknown" not in levels(printed["findings"], check), printed
+
+
+class LimitedUser:
+    """An IAM user with given permissions, on the stack that enforces them."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        self._iam = aws_resources.session().client("iam", endpoint_url=endpoint_url)
+        self._iam.create_user(UserName="limited")
+        key = self._iam.create_access_key(UserName="limited")["AccessKey"]
+        self._env = {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_ENDPOINT_URL": endpoint_url,
+        }
+
+    def allow(self, actions: set[str]) -> None:
+        statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self._iam.put_user_policy(UserName="limited", PolicyName="allowed", PolicyDocument=policy)
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner(mix_stderr=False, env=self._env).invoke(cli, [*arguments, "--stack", STACK_NAME])
+
+
+# MiniStack checks this permission when a function's concurrency is read, and none for the account's settings.
+LOCAL_NAMES = {"lambda:PutFunctionConcurrency"}
+
+
+def documented(command: str) -> set[str]:
+    """The actions that docs/security.md lists for a command."""
+    document = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = {row[0]: set(names(row[1])) for row in table(document, "Command")}
+    return {action for action in rows["any"] | rows[command] if ":" in action}
+
+
+def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> None:
+    user = LimitedUser(started_strict_stack().endpoint_url)
+    user.allow(documented("doctor") - {"secretsmanager:GetSecretValue", "dynamodb:Scan"} | LOCAL_NAMES)
+    findings = json.loads(user.run("doctor", "--json").stdout)["findings"]
+    # The API itself can't be reached: its URL on AWS does not resolve.
+    assert {finding["check"] for finding in findings if finding["level"] == "unknown"} == {
+        "the API",
+        "the secret",
+        "records",
+    }, findings
+    assert any("you are not allowed to (GetSecretValue)" in finding["what"] for finding in findings)
+    user.allow(documented("doctor") | LOCAL_NAMES)
+    findings = json.loads(user.run("doctor", "--json").stdout)["findings"]
+    assert {finding["check"] for finding in findings if finding["level"] == "unknown"} == {"the API"}, (
+        findings
+    )
+    unknown_id = "0" * 32
+    for command in ("redeliver", "erase"):
+        user.allow(documented(command))
+        result = user.run(command, unknown_id, "--yes")
+        assert result.exit_code == 3, result.stderr
+    result = user.run("redeliver", "--undelivered", "--yes")
+    assert (result.exit_code, "not allowed: Scan" in result.stderr) == (4, True)

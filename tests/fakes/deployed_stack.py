@@ -1,0 +1,166 @@
+"""A deployed stack on a loopback port: the AWS services that the CLI calls, and the stack's API by script."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from tests.support.builders import ID, MACHINE, REGION
+
+type ApiResponse = tuple[int, object]
+"""Status and body; a body that is no text is sent as JSON."""
+STACK_NAME = "shop"
+API_KEY = "the-key-of-the-api"
+PARAMETERS = {"Delivery": "BOTH", "FollowConcurrency": "50"}
+_XMLNS = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
+
+
+def status_document(status: str = "COMPLETED", **changes: Any) -> dict[str, Any]:
+    """A status document of the API."""
+    fields = {
+        "execution_id": ID,
+        "status": status,
+        "chatbot_id": "support-chat",
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "final_output": {"answer": "At once."} if status == "COMPLETED" else None,
+    }
+    return fields | changes
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """A request to the API."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class DeployedStack:
+    """The stack STACK_NAME, and what it was called with."""
+
+    api_responses: list[ApiResponse] = field(default_factory=lambda: [(200, status_document())])
+    """In order; the last one is repeated."""
+    status: str = "CREATE_COMPLETE"
+    outputs: dict[str, str] = field(default_factory=dict)
+    cloudformation_error: str | None = None
+    """The error code of every answer of CloudFormation."""
+    table_items: list[dict[str, Any]] = field(default_factory=list)
+    """The items of its table, as DynamoDB's JSON."""
+    api_requests: list[ApiRequest] = field(default_factory=list)
+    invocations: list[Any] = field(default_factory=list)
+    """The payloads of NotifyFunction. It answers each that it published COMPLETED."""
+    access_keys: set[str] = field(default_factory=set)
+    """The first characters of the access keys that CloudFormation was called with."""
+
+    def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stack": self}))
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which an AWS client and the CLI find it."""
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "WATERHOOK_STACK": STACK_NAME}
+
+    def respond(self, request: ApiRequest) -> ApiResponse:
+        self.api_requests.append(request)
+        return self.api_responses.pop(0) if len(self.api_responses) > 1 else self.api_responses[0]
+
+    def describe_stacks(self, name: str | None) -> tuple[int, str]:
+        if self.cloudformation_error:
+            return 403, _error_xml(self.cloudformation_error, "it is so")
+        if name not in {None, STACK_NAME}:
+            return 400, _error_xml("ValidationError", f"Stack with id {name} does not exist")
+        outputs = {
+            "ApiUrl": f"{self.url}/live",
+            "StateMachineArn": MACHINE,
+            "TableName": "table",
+            "BucketName": "bucket",
+            "NotifyFunctionName": "notify",
+        } | self.outputs
+        return 200, (
+            f'<DescribeStacksResponse xmlns="{_XMLNS}"><DescribeStacksResult><Stacks><member>'
+            f"<StackName>{STACK_NAME}</StackName><StackStatus>{self.status}</StackStatus>"
+            "<CreationTime>2026-01-01T00:00:00Z</CreationTime>"
+            f"{_members_xml('Output', outputs)}{_members_xml('Parameter', PARAMETERS)}"
+            "</member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+        )
+
+
+def _members_xml(kind: str, values: Mapping[str, str]) -> str:
+    members = "".join(
+        f"<member><{kind}Key>{key}</{kind}Key><{kind}Value>{value}</{kind}Value></member>"
+        for key, value in values.items()
+    )
+    return f"<{kind}s>{members}</{kind}s>"
+
+
+def _error_xml(code: str, message: str) -> str:
+    return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    stack: DeployedStack
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        target = self.headers.get("X-Amz-Target", "")
+        if target.startswith("DynamoDB"):
+            key = json.loads(body).get("Key")
+            items = [item for item in self.stack.table_items if key is None or key.items() <= item.items()]
+            answer = {"Items": items} if target.endswith("Scan") else {"Item": items[0]} if items else {}
+            self._send(200, json.dumps(answer))
+        elif self.path.startswith("/2015-03-31/functions/notify/"):
+            self.stack.invocations.append(json.loads(body))
+            self._send(200, json.dumps({"redelivered": True, "outcome": "COMPLETED"}))
+        elif self.path == "/":
+            self.stack.access_keys.add(self.headers["Authorization"].partition("Credential=")[2][:4])
+            query = parse_qs(body.decode())
+            status, text = self.stack.describe_stacks(query.get("StackName", [None])[0])
+            self._send(status, text, "text/xml")
+        else:
+            self._send_api_response(json.loads(body))
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path.startswith("/apikeys/"):
+            self._send(200, json.dumps({"value": API_KEY}))
+        elif url.query.startswith("versions"):  # of an empty bucket
+            self._send(
+                200, "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>", "text/xml"
+            )
+        else:
+            self._send_api_response(None)
+
+    def do_DELETE(self) -> None:
+        self._send_api_response(None)
+
+    def _send_api_response(self, body: Any) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        status, answer = self.stack.respond(ApiRequest(self.command, self.path, headers, body))
+        self._send(status, answer if isinstance(answer, str) else json.dumps(answer))
+
+    def _send(self, status: int, text: str, content_type: str = "application/json") -> None:
+        content = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name in the base class
+        pass

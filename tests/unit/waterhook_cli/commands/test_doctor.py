@@ -1,0 +1,139 @@
+"""`waterhook doctor`: the order of the checks, what is printed, and the exit code."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from tests.fakes.deployed_stack import DeployedStack
+from tests.support.aws import Secret, Topic, client_error
+from tests.support.aws_commands import refused
+from tests.support.builders import REGION
+from tests.support.server import Server, reply
+from tests.unit.waterhook_cli.checks.helpers import FOLLOW_FUNCTION, LambdaQuota, create_queue
+from tests.unit.waterhook_cli.command_line import run as run_command
+from waterhook_cli.api_client import http_sender
+from waterhook_cli.checks.concurrency import check_concurrency
+from waterhook_cli.checks.dead_letters import check_dead_letters
+from waterhook_cli.checks.finding import Check, Finding
+from waterhook_cli.checks.secret import check_secret
+from waterhook_cli.checks.stack_status import check_stack_status
+from waterhook_cli.checks.subscriptions import check_subscriptions
+from waterhook_cli.checks.upstream import check_upstream
+from waterhook_cli.commands.doctor import checks_of_stack, run_checks
+from waterhook_cli.errors import CommandError, ExitCode
+from waterhook_cli.output import Output
+from waterhook_cli.stack import Account, Stack, StackResource
+
+
+def test_the_quota_is_reported_also_where_nothing_is_deployed_yet() -> None:
+    limits = {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
+    with DeployedStack([(200, {"AccountLimit": limits})]) as deployed:
+        result = run_command("doctor", "--stack", "other", on=deployed)
+    assert result.exit_code == 3
+    printed = " ".join(result.stdout.split())
+    assert "Lambda's quota of concurrent executions is 10" in printed
+    assert "aws service-quotas request-service-quota-increase" in printed
+    assert "there is no stack 'other'" in result.stderr
+
+
+def test_the_quota_is_the_first_check_and_a_denied_call_stops_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    services: list[str] = []
+
+    class Denying:
+        def client(self, service: str) -> Any:
+            services.append(service)
+            raise client_error("AccessDeniedException", 403)
+
+    account: Any = Denying()
+    outputs = {"TopicArn": "arn:of:a:topic", "TableName": "table", "ApiUrl": "https://api.test/live"}
+    first, second, *_ = checks_of_stack(Stack("shop", account, "CREATE_COMPLETE", outputs, {}))
+    assert (first.name, second.name) == ("concurrency", "the stack")
+    stack_is_fine = Check("the stack", lambda: [Finding.ok("fine")])
+    assert run_checks([first, stack_is_fine], Output()) == ExitCode.OK
+    assert services == ["lambda"]
+    marks = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert marks == ["unknown", "ok"]
+
+
+def test_a_hint_ends_with_a_command_that_the_aws_cli_accepts(topic: Topic, secret: Secret) -> None:
+    account = Account(boto3.Session(region_name=REGION))
+    unsubscribed = topic.sns.create_topic(Name="unsubscribed-too")["TopicArn"]
+    full, _ = create_queue(topic, "full", messages=1)
+    secret.rotate(" key")
+    dead_letters = StackResource("DeadLetterQueue", "AWS::SQS::Queue", full)
+    reserved: Any = LambdaQuota(1000, 7)
+    low: Any = LambdaQuota(10)
+    with Server([reply(401)]) as server:
+        found = [
+            *check_stack_status(Stack("shop", account, "ROLLBACK_COMPLETE", {}, {})),
+            *check_concurrency(reserved, [FOLLOW_FUNCTION], {"FollowConcurrency": "50"}, is_local=False),
+            *check_concurrency(low, [FOLLOW_FUNCTION], {}, is_local=False),
+            *check_subscriptions(topic.sns, unsubscribed, "BOTH"),
+            *check_subscriptions(topic.sns, topic.arn, "BOTH"),
+            *check_dead_letters(topic.sqs, topic.sns, topic.arn, [dead_letters]),
+            *check_secret(secret.client, secret.arn, REGION),
+            *check_upstream(server.url, http_sender(server.url, 1), secret.client, secret.arn),
+        ]
+    secret.client.delete_secret(SecretId=secret.arn)
+    found += check_secret(secret.client, secret.arn, REGION)
+    commands = [finding.hint[finding.hint.index("aws ") :] for finding in found if "aws " in finding.hint]
+    assert len(commands) == 9
+    assert refused(commands) == {}
+
+
+def raising(error: Exception) -> Callable[[], list[Finding]]:
+    def run() -> list[Finding]:
+        raise error
+
+    return run
+
+
+def test_a_check_that_fails_is_reported_and_the_others_run(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing_later() -> Iterator[Finding]:
+        yield Finding.ok("one is fine")
+        raise client_error("AuthorizationError", 403)
+
+    to_do = [
+        Check("subscriptions", failing_later),
+        Check("alarms", raising(client_error("Throttling"))),
+        Check("concurrency", raising(EndpointConnectionError(endpoint_url="http://lambda"))),
+        Check("dead letters", raising(CommandError(ExitCode.NOT_FOUND, "it has no output"))),
+        Check("records", lambda: [Finding.ok("all is there")]),
+    ]
+    assert run_checks(to_do, Output()) == ExitCode.OK
+    printed = capsys.readouterr()
+    marks = [line.split()[0] for line in printed.out.splitlines() if line[0] != " "]
+    assert marks == ["ok", "unknown", "unknown", "unknown", "unknown", "ok"]
+    assert "subscriptions: not checked, you are not allowed to (AnyOperation)" in printed.out
+    assert "concurrency: not checked, http://lambda can't be reached" in printed.out
+    assert printed.err == "4 not checked\n"
+
+
+def test_only_a_problem_changes_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    warning = Check("a", lambda: [Finding.warning("so so " * 29 + "so so", "do " * 39 + "do")])
+    problem = Check("b", lambda: [Finding.problem("bad", "fix it")])
+    assert run_checks([warning], Output()) == ExitCode.OK
+    assert run_checks([warning, problem], Output()) == ExitCode.PROBLEMS
+    printed = capsys.readouterr()
+    assert printed.err == "1 warning\n1 problem, 1 warning\n"
+    # A line each: a hint is often a command to copy.
+    assert printed.out.splitlines()[:2] == [
+        "warning  " + "so so " * 29 + "so so",
+        "         -> " + "do " * 39 + "do",
+    ]
+    fix = Check("c", lambda: [Finding.warning("odd", "aws sns subscribe")])
+    assert run_checks([warning], Output(), "--region eu-west-1") == ExitCode.OK
+    assert run_checks([fix], Output(), "--region eu-west-1") == ExitCode.OK
+    assert capsys.readouterr().err == (
+        "1 warning\nThe aws commands above need: --region eu-west-1\n1 warning\n"
+    )
+    assert run_checks([warning, problem], Output(as_json=True)) == ExitCode.PROBLEMS
+    printed_json = json.loads(capsys.readouterr().out)
+    assert printed_json["findings"][1] == {"check": "b", "level": "problem", "what": "bad", "do": "fix it"}
+    assert printed_json["count"] == {"ok": 0, "note": 0, "warning": 1, "problem": 1, "unknown": 0}

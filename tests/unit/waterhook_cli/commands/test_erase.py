@@ -1,0 +1,237 @@
+"""`waterhook erase`: deletes all data of one execution that can be deleted, and no other."""
+
+import json
+from datetime import date
+from typing import Any
+
+import pytest
+
+from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
+from tests.support.aws import Bucket, Killed, Table, Tape, Taped
+from tests.support.builders import ID, OTHER, record, running_record, verdict
+from tests.support.clock import NOW, Clock
+from tests.unit.waterhook_cli.command_line import run, run_in_terminal
+from waterhook.domain.status import Status
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
+from waterhook_cli.commands.erase import Eraser, ErasureReport
+from waterhook_cli.errors import CommandError, ExitCode
+
+OTHER_ID = "1e" * 16
+KEY = f"executions/{ID}/final_output.json"
+CAPS = ConcurrencyLimits(stack=5, chatbot=5)
+
+
+def finished(**changes: Any) -> ExecutionRecord:
+    return running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), **changes)
+
+
+def eraser(table: Table, bucket: Bucket, tape: Tape | None = None, days: int = 1) -> Eraser:
+    dynamodb: Any = Taped(table.client, tape) if tape else table.client
+    return Eraser(
+        dynamodb, bucket.client, table=table.name, bucket=bucket.name, clock=Clock(NOW + days * 86_400)
+    )
+
+
+def store(bucket: Bucket, key: str = KEY) -> None:
+    bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"{}")
+
+
+def test_record_and_output_of_one_execution_are_deleted_and_no_others(table: Table, bucket: Bucket) -> None:
+    table.put(finished(output_ref=f"s3://{bucket.name}/{KEY}"))
+    kept = table.put(finished(execution_id=OTHER_ID))
+    others = f"executions/{OTHER_ID}/final_output.json"
+    store(bucket)
+    store(bucket, others)
+    erased = eraser(table, bucket).erase(ID)
+    assert (erased.execution_id, erased.record, erased.notified, erased.objects) == (ID, True, True, (KEY,))
+    assert table.all() == [kept]
+    assert bucket.keys() == [others]
+
+
+def test_every_version_of_an_output_is_deleted(table: Table, bucket: Bucket) -> None:
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    table.put(finished())
+    store(bucket)
+    store(bucket)
+    bucket.client.delete_object(Bucket=bucket.name, Key=KEY)
+    assert eraser(table, bucket).erase(ID).objects == (KEY, KEY)
+    left = bucket.client.list_object_versions(Bucket=bucket.name)
+    assert (left.get("Versions", []), left.get("DeleteMarkers", [])) == ([], [])
+
+
+def test_an_output_that_no_record_names_is_deleted_too(table: Table, bucket: Bucket) -> None:
+    store(bucket)
+    erased = eraser(table, bucket).erase(ID)
+    assert (erased.record, erased.notified, erased.objects) == (False, False, (KEY,))
+    assert bucket.keys() == []
+
+
+@pytest.mark.parametrize(
+    "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
+)
+def test_an_execution_that_has_not_ended_is_not_erased(
+    table: Table, bucket: Bucket, there: ExecutionRecord
+) -> None:
+    table.put(there)
+    store(bucket)
+    with pytest.raises(CommandError, match=f"{ID} is {there.status}: cancel it first"):
+        eraser(table, bucket).erase(ID)
+    assert (table.only(), bucket.keys()) == (there, [KEY])
+
+
+def test_an_unknown_execution_is_an_error(table: Table, bucket: Bucket) -> None:
+    with pytest.raises(CommandError, match="erased or has expired") as caught:
+        eraser(table, bucket).erase(ID)
+    assert caught.value.exit_code == ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "caps", [CAPS, ConcurrencyLimits(stack=5), ConcurrencyLimits(chatbot=5), ConcurrencyLimits()]
+)
+def test_the_slots_are_released_and_no_item_is_created(
+    table: Table, bucket: Bucket, caps: ConcurrencyLimits
+) -> None:
+    table.put(finished())
+    capacity = ConcurrencyLimiter(table.name, caps, table.client)
+    for execution_id in (ID, OTHER_ID):
+        capacity.acquire(execution_id, "support-chat")
+    eraser(table, bucket).erase(ID)
+    items = table.client.scan(TableName=table.name)["Items"]
+    assert all(item["running"] == {"SS": [OTHER_ID]} for item in items)
+    assert len(items) == bool(caps.stack) + bool(caps.chatbot)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_slot_of_the_stack_is_released_also_without_a_record(
+    table: Table, bucket: Bucket, *, stored: bool
+) -> None:
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=5), table.client).acquire(ID, "support-chat")
+    if stored:
+        store(bucket)
+        eraser(table, bucket).erase(ID)
+    else:
+        with pytest.raises(CommandError, match="erased or has expired"):
+            eraser(table, bucket).erase(ID)
+    (slots,) = table.client.scan(TableName=table.name)["Items"]
+    assert "running" not in slots
+
+
+def test_an_execution_that_was_never_notified_is_erased_and_reported_as_such(
+    table: Table, bucket: Bucket
+) -> None:
+    table.put(running_record(**verdict(Status.FAILED)))
+    assert eraser(table, bucket).erase(ID).notified is False
+    assert table.all() == []
+
+
+def test_a_record_that_was_written_in_the_meantime_is_not_deleted(table: Table, bucket: Bucket) -> None:
+    class Late(Tape):
+        def step(self, name: str) -> None:
+            if name == "before delete_item":
+                table.put(record(owner_execution_arn=OTHER))
+
+    table.put(finished())
+    with pytest.raises(CommandError, match="started again"):
+        eraser(table, bucket, Late()).erase(ID)
+    assert table.only().owner_execution_arn == OTHER
+
+
+def test_after_a_crash_at_any_step_it_can_be_repeated(table: Table, bucket: Bucket) -> None:
+    def prepare() -> None:
+        table.put(finished())
+        ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+        store(bucket)
+
+    prepare()
+    complete = Tape()
+    eraser(table, bucket, complete).erase(ID)
+    assert len(complete.steps) == 8
+    for at, step in enumerate(complete.steps):
+        prepare()
+        with pytest.raises(Killed):
+            eraser(table, bucket, Tape(kill_at=at)).erase(ID)
+        if step != "after delete_item":
+            eraser(table, bucket).erase(ID)
+        items = table.client.scan(TableName=table.name)["Items"]
+        assert [name for item in items for name in item if name != "execution_id"] == [], step
+        assert bucket.keys() == []
+
+
+def until(report: ErasureReport, word: str) -> date | None:
+    (place,) = (place for place in report.remaining if word in place.place)
+    return place.until
+
+
+def test_remaining_data_is_reported_with_its_last_day(table: Table, bucket: Bucket) -> None:
+    table.put(finished())
+    erased = eraser(table, bucket, days=30).erase(ID)
+    # The execution ended on 1 January and is erased on the 31st.
+    assert until(erased, "Step Functions") == date(2026, 4, 1)
+    assert until(erased, "queues") == date(2026, 2, 14)
+    assert until(erased, "point-in-time") == date(2026, 3, 7)
+    assert until(erased, "logs") is None
+
+
+def test_data_that_has_expired_is_not_reported(table: Table, bucket: Bucket) -> None:
+    table.put(finished())
+    places = [place.place for place in eraser(table, bucket, days=91).erase(ID).remaining]
+    assert not [place for place in places if "Step Functions" in place]
+
+
+@pytest.mark.parametrize("execution_id", ["", "capacity", "../" + ID, ID.upper(), ID + "\n", "0f/" * 10])
+def test_an_invalid_id_is_a_usage_error_before_aws_is_called(stack: DeployedStack, execution_id: str) -> None:
+    assert run("erase", execution_id, "--yes", on=stack).exit_code == 2
+    assert stack.access_keys == set()
+
+
+def test_an_execution_that_runs_is_an_error_of_the_command(stack: DeployedStack) -> None:
+    stack.table_items = [{"execution_id": {"S": ID}, "status": {"S": "RUNNING"}}]
+    result = run("erase", ID, "--yes", on=stack)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{ID} is RUNNING: cancel it first, then erase it" in result.stderr
+
+
+FINISHED = {
+    "execution_id": {"S": ID},
+    "status": {"S": "FAILED"},
+    "chatbot_id": {"S": "support-chat"},
+    "owner_execution_arn": {"S": "an-arn"},
+    "finished_at": {"S": "2026-01-01T00:00:00.000Z"},
+}
+
+
+def test_the_report_is_printed(stack: DeployedStack) -> None:
+    stack.table_items = [FINISHED]
+    result = run("erase", ID, "--yes", on=stack)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [
+        "erased   record: yes",
+        "erased   stored outputs: 0",
+        "note     its outcome had not been published, and never will be",
+    ]
+    assert "remains  logs: ids, outcomes and error codes; no input and no output" in lines
+
+
+def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:
+    stack.table_items = [FINISHED | {"notified_at": {"S": "2026-01-01T00:00:01.000Z"}}]
+    report = json.loads(run("erase", ID, "--yes", "--json", on=stack).stdout)
+    assert {name: report[name] for name in ("execution_id", "record", "notified", "objects")} == {
+        "execution_id": ID,
+        "record": True,
+        "notified": True,
+        "objects": [],
+    }
+    places = {place["place"]: place["until"] for place in report["remaining"]}
+    assert places["logs"] is None
+    assert date.fromisoformat(places["point-in-time recovery of the table"]) > date(2026, 1, 1)
+
+
+def test_it_asks_for_confirmation_with_the_name_of_the_stack(stack: DeployedStack) -> None:
+    code, screen = run_in_terminal("erase", ID, on=stack, typed="n\n", columns=200)
+    assert code == 1
+    assert f"Erase {ID} from the stack {STACK_NAME} (us-east-1)? It can't be undone. [y/N]" in screen
+    assert "Nothing was done." in screen

@@ -1,0 +1,172 @@
+"""`waterhook redeliver`: the filters, and the result of each execution."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
+from tests.support.aws import Table
+from tests.support.builders import ID, running_record, verdict
+from tests.support.clock import NOW, Clock
+from tests.unit.waterhook_cli.command_line import run, run_in_terminal
+from waterhook.domain.status import Status
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.timestamps import to_rfc3339
+from waterhook_cli.commands.redeliver import Redeliverer, Redelivery
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class NotifyFunction:
+    """Lambda with one function that returns a given answer."""
+
+    def __init__(self, answer: object = None, error: str | None = None) -> None:
+        self._answer, self._error = answer, error
+        self.calls: list[dict[str, Any]] = []
+
+    def invoke(self, **arguments: Any) -> dict[str, Any]:
+        self.calls.append(arguments)
+        answer = {"Payload": BytesIO(json.dumps(self._answer).encode())}
+        return answer | ({"FunctionError": self._error} if self._error else {})
+
+
+def redeliverer(table: Table, function: NotifyFunction | None = None) -> Redeliverer:
+    client: Any = function or NotifyFunction()
+    return Redeliverer(
+        table.client,
+        client,
+        table=table.name,
+        notify_function="notify",
+        clock=Clock(NOW + 60),
+    )
+
+
+def execution(table: Table, digit: str, status: Status, finished_at: float, **changes: Any) -> str:
+    ended = verdict(status, finished_at=to_rfc3339(finished_at)) | changes
+    return table.put(running_record(execution_id=digit * 32, **ended)).execution_id
+
+
+@pytest.fixture
+def ids(table: Table) -> dict[str, str]:
+    table.put(running_record())
+    table.put(running_record(execution_id="e" * 32, **verdict(expires_at=int(NOW))))
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire(ID, "support-chat")
+    return {
+        "eve": execution(table, "a", Status.FAILED, NOW - 0.001),
+        "new year": execution(table, "b", Status.FAILED, NOW, notified_at=to_rfc3339(NOW)),
+        "day after": execution(table, "c", Status.COMPLETED, NOW + 86_400, notified_at=to_rfc3339(NOW)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({}, {"eve", "new year", "day after"}),
+        ({"status": "FAILED"}, {"eve", "new year"}),
+        ({"status": "LOST"}, set()),
+        ({"since": NEW_YEAR}, {"new year", "day after"}),
+        ({"until": NEW_YEAR}, {"eve"}),
+        ({"since": NEW_YEAR, "until": NEW_YEAR + timedelta(days=1)}, {"new year"}),
+        ({"since": datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))}, {"new year", "day after"}),
+        ({"undelivered_only": True}, {"eve"}),
+        ({"status": "COMPLETED", "undelivered_only": True}, set()),
+        ({"ids": ["a" * 32, "c" * 32]}, {"eve", "day after"}),
+        ({"ids": ["a" * 32, "c" * 32], "status": "COMPLETED"}, {"day after"}),
+        ({"ids": [ID, "e" * 32, "f" * 32, "capacity"]}, set()),
+        ({"ids": []}, set()),
+    ],
+)
+def test_executions_that_pass_every_filter_are_found(
+    table: Table, ids: dict[str, str], filters: dict[str, Any], found: set[str]
+) -> None:
+    assert sorted(redeliverer(table).find(**filters)) == sorted(ids[name] for name in found)
+
+
+def test_a_table_of_several_pages_is_read_to_its_end(table: Table) -> None:
+    # A page is a megabyte of stored items, whatever the projection is.
+    big = "x" * 300_000
+    all_ids = {execution(table, digit, Status.FAILED, NOW, metadata_json=big) for digit in "0123456789"}
+    assert set(redeliverer(table).find()) == all_ids
+
+
+def test_a_redelivery_has_the_outcome_that_was_published(table: Table) -> None:
+    function = NotifyFunction({"execution_id": ID, "redelivered": True, "outcome": "FAILED", "event_id": "x"})
+    assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=True, outcome="FAILED")
+    (call,) = function.calls
+    assert (call["FunctionName"], call["InvocationType"]) == ("notify", "RequestResponse")
+    assert json.loads(call["Payload"]) == {"redeliver": {"execution_id": ID}}
+
+
+def test_a_redelivery_that_was_refused_has_the_reason(table: Table) -> None:
+    function = NotifyFunction({"execution_id": ID, "redelivered": False, "outcome": None, "reason": "gone"})
+    assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=False, reason="gone")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "kind"),
+    [
+        ({"errorType": "ClientError", "errorMessage": "card k4711"}, "Unhandled", "ClientError"),
+        (None, "Unhandled", "no answer"),
+        (None, None, "no answer"),
+        (["odd"], None, "no answer"),
+        ({"outcome": "ERROR"}, None, "no answer"),
+    ],
+)
+def test_an_error_of_the_function_is_returned_without_its_message(
+    table: Table, answer: object, error: str | None, kind: str
+) -> None:
+    result = redeliverer(table, NotifyFunction(answer, error)).redeliver(ID)
+    assert result.redelivered is False
+    assert f"failed ({kind})" in (result.reason or "")
+    assert "k4711" not in (result.reason or "")
+
+
+def finished_item(execution_id: str) -> dict[str, Any]:
+    return {
+        "execution_id": {"S": execution_id},
+        "status": {"S": "FAILED"},
+        "finished_at": {"S": "2026-01-01T00:00:00.000Z"},
+        "expires_at": {"N": "99999999999"},
+    }
+
+
+def test_it_asks_for_confirmation_with_the_stack_and_the_number(stack: DeployedStack) -> None:
+    stack.table_items = [finished_item(ID), finished_item("1e" * 16)]
+    code, screen = run_in_terminal("redeliver", "--status", "failed", on=stack, typed="n\n", columns=200)
+    assert (code, stack.invocations) == (1, [])
+    question = (
+        f"Publish 2 notifications again, to every subscriber of the stack {STACK_NAME} (us-east-1)? [y/N]"
+    )
+    assert question in screen
+    assert "Nothing was done." in screen
+    code, screen = run_in_terminal("redeliver", ID, on=stack, typed="y\n", columns=200)
+    assert (code, stack.invocations) == (0, [{"redeliver": {"execution_id": ID}}])
+    assert "Publish 1 notification again" in screen
+
+
+def test_a_dry_run_lists_executions_and_needs_no_confirmation(stack: DeployedStack) -> None:
+    stack.table_items = [finished_item(ID)]
+    assert run("redeliver", ID, "--dry-run", on=stack).stdout == f"{ID}\n"
+    assert stack.invocations == []
+    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}  COMPLETED\n"
+    assert len(stack.invocations) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--undelivered", "--yes"], 0),
+        ([ID, "--yes"], 3),
+        ([], 2),
+        (["--since", "yesterday"], 2),
+    ],
+)
+def test_without_a_matching_execution_nothing_is_published(
+    stack: DeployedStack, arguments: list[str], code: int
+) -> None:
+    result = run("redeliver", *arguments, on=stack)
+    assert (result.exit_code, result.stdout, stack.invocations) == (code, "", [])

@@ -1,0 +1,61 @@
+"""`waterhook submit`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.deployed_stack import API_KEY, ApiResponse, DeployedStack, status_document
+from tests.support.builders import ID
+from tests.unit.waterhook_cli.command_line import run
+from waterhook.domain.status import Status
+
+ACCEPTED: ApiResponse = (202, {"execution_id": ID, "status": "ACCEPTED", "status_url": "", "cancel_url": ""})
+OUTPUT = '{\n  "answer": "At once."\n}\n'
+
+
+def test_a_request_holds_the_given_options_and_nothing_else(stack: DeployedStack, tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text('{"ticket": "ß"}', encoding="utf-8")
+    stack.api_responses = [ACCEPTED]
+    options = ["--input", "-", "--key", "once", "--timeout", "60", "--progress", "--deliver-to", "sns"]
+    metadata = f"@{tmp_path / 'metadata.json'}"
+    result = run("submit", "a bot", *options, "--metadata", metadata, on=stack, stdin='{"n": 1}')
+    assert result.stdout == f"{ID}\n"
+    (request,) = stack.api_requests
+    assert (request.method, request.target) == ("POST", "/live/v1/executions/a%20bot/async")
+    assert request.headers["idempotency-key"] == "once"
+    assert request.body == {
+        "input_data": {"n": 1},
+        "timeout_seconds": 60,
+        "metadata": {"ticket": "ß"},
+        "deliver_to": ["sns"],
+        "progress_events": True,
+    }
+    run("submit", "bot", on=stack)
+    assert stack.api_requests[-1].body == {"input_data": {}}
+
+
+def test_a_request_is_signed_or_carries_the_api_key(stack: DeployedStack) -> None:
+    stack.api_responses = [ACCEPTED]
+    run("submit", "bot", on=stack)
+    assert "/execute-api/aws4_request" in stack.api_requests[-1].headers["authorization"]
+    stack.outputs = {"ApiKeyId": "abc"}
+    run("submit", "bot", on=stack)
+    assert stack.api_requests[-1].headers["x-api-key"] == API_KEY
+    assert "authorization" not in stack.api_requests[-1].headers
+
+
+@pytest.mark.parametrize("options", [["--input", "{"], ["--input", "[1]"], ["--input", "@missing.json"]])
+def test_an_invalid_input_is_a_usage_error(stack: DeployedStack, options: list[str]) -> None:
+    assert run("submit", "bot", *options, on=stack).exit_code == 2
+    assert stack.api_requests == []
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_following_prints_the_outcome_and_exits_with_0_for_completed_only(
+    stack: DeployedStack, status: Status
+) -> None:
+    stack.api_responses = [ACCEPTED, (200, status_document(status, error_message="that is why"))]
+    result = run("submit", "bot", "--follow", on=stack)
+    assert result.exit_code == (0 if status is Status.COMPLETED else 1)
+    assert result.stdout == (OUTPUT if status is Status.COMPLETED else "")
+    assert f"{status}: that is why" in result.stderr

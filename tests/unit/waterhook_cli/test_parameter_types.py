@@ -1,0 +1,47 @@
+"""Types of arguments and options."""
+
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+
+from tests.support.builders import ID
+from waterhook_cli.parameter_types import ExecutionIdType, JsonObjectType, TimeType
+
+
+@pytest.mark.parametrize("value", ["{", "[1]", "1", "null", "@missing.json", "[" * 100_000])
+def test_what_is_no_json_object_is_a_usage_error(value: str) -> None:
+    with pytest.raises(click.BadParameter):
+        JsonObjectType().convert(value, None, None)
+
+
+@pytest.mark.parametrize("value", ["", "nonsense", "capacity", "../" + ID, ID.upper(), ID + "\n", "0f/" * 10])
+def test_what_is_no_execution_id_is_a_usage_error(value: str) -> None:
+    with pytest.raises(click.BadParameter, match="32 hexadecimal digits"):
+        ExecutionIdType().convert(value, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T09:00", datetime(2026, 1, 31, 9, tzinfo=UTC)),
+        ("2026-01-31T09:00Z", datetime(2026, 1, 31, 9, tzinfo=UTC)),
+        ("2026-01-31T09:00+01:00", datetime(2026, 1, 31, 8, tzinfo=UTC)),
+    ],
+)
+def test_a_time_without_a_zone_is_in_utc(value: str, time: datetime) -> None:
+    converted = TimeType().convert(value, None, None)
+    assert (converted, converted.utcoffset()) == (time, timedelta(0))
+
+
+def test_an_age_is_a_time_before_now() -> None:
+    for value, age in (("90m", timedelta(minutes=90)), ("24h", timedelta(days=1)), ("7d", timedelta(days=7))):
+        converted = TimeType().convert(value, None, None)
+        assert abs(datetime.now(UTC) - age - converted) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("value", ["yesterday", "0001-01-01T00:00+14:00", "999999d", "1y", ""])
+def test_what_is_no_time_is_a_usage_error(value: str) -> None:
+    with pytest.raises(click.BadParameter, match="expected a time"):
+        TimeType().convert(value, None, None)

@@ -1,0 +1,1 @@
+"""The checks of `waterhook doctor`, one module each."""

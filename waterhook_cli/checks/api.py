@@ -1,0 +1,19 @@
+"""Checks the API of the stack."""
+
+from collections.abc import Iterator
+
+from waterhook_cli.api_client import ApiClient
+from waterhook_cli.checks.finding import Finding
+from waterhook_cli.errors import AccessDeniedError, CommandError
+
+
+def check_api(api: ApiClient) -> Iterator[Finding]:
+    """Check that the API answers and grants access."""
+    try:
+        next(api.executions(), None)
+    except AccessDeniedError as error:  # only a warning: an operator may manage a stack and not call its API
+        yield Finding.warning(error.message, error.hint)
+    except CommandError as error:
+        yield Finding.problem(error.message, error.hint or "Read the log of ApiFunction.")
+    else:
+        yield Finding.ok("the API answers and grants you access")

@@ -1,0 +1,82 @@
+"""Result of a check of `waterhook doctor`."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from waterhook_cli.errors import CommandError, ExitCode, is_access_denied, one_line, to_command_error
+
+_ACCESS_DENIED_HINT = "Ask for that permission, or run doctor as a principal that has it."
+
+
+class Level(StrEnum):
+    """Severity of a finding; UNKNOWN: not checked."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and as `hint` what to do about it."""
+
+    level: Level
+    message: str
+    hint: str = ""
+
+    @classmethod
+    def ok(cls, message: str) -> Self:
+        """Return a finding that needs no action."""
+        return cls(Level.OK, message)
+
+    @classmethod
+    def note(cls, message: str, hint: str = "") -> Self:
+        """Return a recommendation or a temporary state."""
+        return cls(Level.NOTE, message, hint)
+
+    @classmethod
+    def warning(cls, message: str, hint: str) -> Self:
+        """Return what can cause a problem later."""
+        return cls(Level.WARNING, message, hint)
+
+    @classmethod
+    def problem(cls, message: str, hint: str) -> Self:
+        """Return what has to be fixed."""
+        return cls(Level.PROBLEM, message, hint)
+
+    @classmethod
+    def unknown(cls, subject: str, reason: str, hint: str = "") -> Self:
+        """Return that `subject` was not checked."""
+        return cls(Level.UNKNOWN, f"{subject}: not checked, {reason}", hint)
+
+    @classmethod
+    def access_denied(cls, subject: str, operation: str, hint: str = _ACCESS_DENIED_HINT) -> Self:
+        """Return that `subject` was not checked because `operation` is denied."""
+        return cls.unknown(subject, f"you are not allowed to ({operation})", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A named function that yields findings."""
+
+    name: str
+    run: Callable[[], Iterable[Finding]]
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the findings. A check that fails or is denied yields one of level UNKNOWN as its last."""
+        try:
+            yield from self.run()
+        except (ClientError, BotoCoreError, CommandError) as error:
+            yield self._unknown(error)
+
+    def _unknown(self, error: Exception) -> Finding:
+        if isinstance(error, ClientError) and is_access_denied(error):
+            return Finding.access_denied(self.name, error.operation_name)
+        explained = to_command_error(error) or CommandError(ExitCode.UNAVAILABLE, one_line(error))
+        return Finding.unknown(self.name, explained.message, explained.hint)

@@ -1,0 +1,84 @@
+"""Checks Waterflai: that its address answers, and that it accepts the key."""
+
+import json
+import socket
+import uuid
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
+from botocore.exceptions import ConnectTimeoutError, HTTPClientError, SSLError
+
+from waterhook_cli.api_client import SendRequest
+from waterhook_cli.checks.finding import Finding
+from waterhook_cli.checks.secret import put_command, read_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_HTTPS_PORT = 443
+
+
+def check_upstream(
+    base_url: str, send: SendRequest, secretsmanager: "SecretsManagerClient", secret_arn: str
+) -> Iterator[Finding]:
+    """Request the status of an execution that does not exist: a 404 means that address and key are right."""
+    key = read_key(secretsmanager, secret_arn)
+    request = AWSRequest("GET", f"{base_url}/v1/executions/{uuid.uuid4()}", headers={"X-API-Key": key or ""})
+    try:
+        response = send(request)
+    except (BotocoreConnectionError, HTTPClientError) as error:
+        yield _unreachable(base_url, error)
+        return
+    status = response.status_code
+    if status in _REJECTED and key is None:
+        yield Finding.note(f"{base_url} answers; without a key nothing more can be checked")
+    elif status in _REJECTED:
+        yield Finding.problem(
+            f"{base_url} rejects the key ({status})",
+            f"Store the right one; no deployment is needed: {put_command(secret_arn)}",
+        )
+    elif status == HTTPStatus.NOT_FOUND and _is_json_object(response.text):
+        yield Finding.ok(f"{base_url} answers and accepts the key")
+    elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        yield Finding.problem(
+            f"{base_url} redirects to another address ({status}); Waterhook does not send the key there",
+            "Deploy with that address as WaterflaiBaseUrl.",
+        )
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        yield Finding.warning(
+            f"{base_url} is unavailable: it answers {status}",
+            "Executions continue when it is available again. Run doctor again later.",
+        )
+    else:
+        yield Finding.warning(
+            f"{base_url} answers {status}, and not as Waterflai does for an unknown execution",
+            "Is WaterflaiBaseUrl right?",
+        )
+
+
+def _unreachable(base_url: str, error: Exception) -> Finding:
+    url = urlsplit(base_url)
+    hint = "Checked from this computer; the network of the functions may differ. Is WaterflaiBaseUrl right?"
+    if isinstance(error, SSLError):
+        return Finding.problem(f"{base_url}: its TLS certificate is not accepted", hint)
+    if isinstance(error, ConnectTimeoutError | HTTPClientError) and not isinstance(
+        error, BotocoreConnectionError
+    ):
+        return Finding.problem(f"{base_url} does not answer ({type(error).__name__})", hint)
+    try:
+        socket.getaddrinfo(url.hostname or "", url.port or _HTTPS_PORT)
+    except OSError:
+        return Finding.problem(f"{url.hostname} has no address in DNS", hint)
+    return Finding.problem(f"{base_url} can't be reached: the connection fails", hint)
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

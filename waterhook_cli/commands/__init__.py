@@ -1,0 +1,1 @@
+"""The commands: `waterhook NAME` is the function `command` of the module NAME."""

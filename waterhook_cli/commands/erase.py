@@ -1,0 +1,217 @@
+"""`waterhook erase`: deletes the stored data of one execution and lists what can't be deleted."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+from botocore.exceptions import ClientError
+
+from waterhook.errors import aws_error_code
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook_cli.errors import CommandError, ExitCode
+from waterhook_cli.options import (
+    CommandContext,
+    common_options,
+    pass_context,
+    require_confirmation_possible,
+    yes_option,
+)
+from waterhook_cli.output import Output
+from waterhook_cli.parameter_types import ExecutionIdType
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+# Step Functions keeps a history for 90 days after the execution closed, SQS a message for at most 14 days, and
+# point-in-time recovery goes back 35 days. In none of them can a single execution be deleted.
+_HISTORY_DAYS, _MESSAGE_DAYS, _RECOVERY_DAYS = 90, 14, 35
+
+
+@dataclass(frozen=True, slots=True)
+class RemainingData:
+    """Data that can't be deleted: the place, what it holds, and the last day it may exist, where that is known."""
+
+    place: str
+    holds: str
+    until: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What was deleted: the record, and an object key for each version; and what remains elsewhere."""
+
+    execution_id: str
+    record: bool
+    notified: bool
+    """Whether the outcome had been published. If not, it never will be."""
+    objects: tuple[str, ...]
+    remaining: tuple[RemainingData, ...]
+
+
+class Eraser:
+    """Deletes with the operator's credentials; no deployed role has these permissions."""
+
+    def __init__(
+        self,
+        dynamodb: "DynamoDBClient",
+        s3: "S3Client",
+        *,
+        table: str,
+        bucket: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Set the clients and the names of the executions table and the results bucket."""
+        self._dynamodb = dynamodb
+        self._s3 = s3
+        self._table = table
+        self._bucket = bucket
+        self._clock = clock
+
+    def erase(self, execution_id: str) -> ErasureReport:
+        """Delete outputs, concurrency slots and record, in this order, so that it can be repeated after a crash.
+
+        The idempotency key is free afterwards. Raises CommandError when there is no such execution, when it has not
+        ended, or when S3 did not delete an object; ClientError or RecordUnavailableError when table or bucket fail.
+        """
+        key = {"execution_id": {"S": execution_id}}
+        item = self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
+        if item is not None and "finished_at" not in item:
+            status = item["status"]["S"]
+            raise CommandError(
+                ExitCode.UNSUCCESSFUL, f"{execution_id} is {status}: cancel it first, then erase it"
+            )
+        # By prefix: the record lacks the key of an output whose storing function crashed.
+        objects = tuple(self._delete_objects(f"executions/{execution_id}/"))
+        # The execution has an outcome or no record, so it acquires no slot from here on. Without a record the
+        # chatbot is unknown, and only the slot of the stack is released.
+        chatbot_id = item["chatbot_id"]["S"] if item and "chatbot_id" in item else None
+        slots = ConcurrencyLimiter(self._table, ConcurrencyLimits(), self._dynamodb)
+        slots.release(execution_id, ConcurrencyLimiter.slots_of(chatbot_id))
+        if item is None and not objects:
+            raise CommandError(
+                ExitCode.NOT_FOUND, f"there is no execution {execution_id}: it was erased or has expired"
+            )
+        if item is not None:
+            self._delete_record(item)
+        return ErasureReport(
+            execution_id,
+            record=item is not None,
+            notified=item is not None and "notified_at" in item,
+            objects=objects,
+            remaining=_remaining(datetime.fromtimestamp(self._clock(), UTC), item or {}),
+        )
+
+    def _delete_objects(self, prefix: str) -> Iterator[str]:
+        """Delete every version and delete marker under a prefix; yield the key of each version."""
+        pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
+        for page in pages:
+            versions, markers = page.get("Versions", []), page.get("DeleteMarkers", [])
+            objects: list[ObjectIdentifierTypeDef] = [
+                {"Key": one["Key"], "VersionId": one["VersionId"]} for one in [*versions, *markers]
+            ]
+            if not objects:
+                continue
+            response = self._s3.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
+            )
+            if errors := response.get("Errors"):
+                raise CommandError(
+                    ExitCode.UNSUCCESSFUL,
+                    f"S3 did not delete {errors[0].get('Key')} ({errors[0].get('Code')}): repeat the command",
+                )
+            yield from (one["Key"] for one in versions)
+
+    def _delete_record(self, item: Mapping[str, Any]) -> None:
+        """Delete the record that was read, and no later one: with the same key an execution has the same id."""
+        try:
+            self._dynamodb.delete_item(
+                TableName=self._table,
+                Key={"execution_id": item["execution_id"]},
+                ConditionExpression="attribute_not_exists(execution_id)"
+                " OR (owner_execution_arn = :owner AND finished_at = :finished)",
+                ExpressionAttributeValues={
+                    ":owner": item["owner_execution_arn"],
+                    ":finished": item["finished_at"],
+                },
+            )
+        except ClientError as error:
+            if aws_error_code(error) != "ConditionalCheckFailedException":
+                raise
+            raise CommandError(
+                ExitCode.UNSUCCESSFUL,
+                f"{item['execution_id']['S']} was started again in the meantime: check it, then repeat the command",
+            ) from error
+
+
+def _remaining(now: datetime, item: Mapping[str, Any]) -> tuple[RemainingData, ...]:
+    """Return the places that Waterhook can't delete from, less those whose data has expired."""
+    today = now.date()
+    ended = datetime.fromisoformat(item["finished_at"]["S"]).date() if "finished_at" in item else today
+    places = (
+        RemainingData(
+            "history of the Step Functions execution",
+            "input, metadata, output or its reference; kept 90 days after the execution closed",
+            ended + timedelta(days=_HISTORY_DAYS),
+        ),
+        RemainingData(
+            "queues that subscribe to the topic, and their dead-letter queues",
+            "the notification, until it is received; a queue keeps a message 14 days at most",
+            today + timedelta(days=_MESSAGE_DAYS),
+        ),
+        RemainingData(
+            "point-in-time recovery of the table",
+            "the record; only a table that is restored from it would show it",
+            today + timedelta(days=_RECOVERY_DAYS),
+        ),
+        RemainingData("subscribers that received the notification, and Waterflai", "their copies", None),
+        RemainingData("logs", "ids, outcomes and error codes; no input and no output", None),
+    )
+    return tuple(place for place in places if place.until is None or place.until >= today)
+
+
+@click.command("erase")
+@click.argument("execution_id", type=ExecutionIdType(), metavar="ID")
+@yes_option
+@common_options
+@pass_context
+def command(context: CommandContext, execution_id: str, *, yes: bool) -> ExitCode:
+    """Delete the record and the output of an execution permanently."""
+    require_confirmation_possible(yes=yes)
+    stack, output = context.find_stack(), context.output
+    if not context.confirm(f"Erase {execution_id} from {stack}? It can't be undone.", yes=yes):
+        return ExitCode.UNSUCCESSFUL
+    eraser = Eraser(
+        stack.client("dynamodb"),
+        stack.client("s3"),
+        table=stack.output("TableName"),
+        bucket=stack.output("BucketName"),
+    )
+    report = eraser.erase(execution_id)
+    if output.as_json:
+        output.json(_to_dict(report))
+    else:
+        _print(report, output)
+    return ExitCode.OK
+
+
+def _to_dict(report: ErasureReport) -> dict[str, Any]:
+    fields = asdict(report)
+    for place in fields["remaining"]:
+        place["until"] = place["until"].isoformat() if place["until"] else None
+    return fields
+
+
+def _print(report: ErasureReport, output: Output) -> None:
+    output.marked_line("erased", "green", f"record: {'yes' if report.record else 'there was none'}")
+    output.marked_line("erased", "green", f"stored outputs: {len(report.objects)}")
+    if report.record and not report.notified:
+        output.marked_line("note", "yellow", "its outcome had not been published, and never will be")
+    for place in report.remaining:
+        until = f", until {place.until}" if place.until else ""
+        output.marked_line("remains", "yellow", f"{place.place}{until}: {place.holds}")

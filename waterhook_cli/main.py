@@ -1,0 +1,68 @@
+"""The command line: the list of commands, and how an error becomes a message and an exit code."""
+
+import os
+from importlib import import_module
+from typing import Any
+
+import click
+
+from waterhook import __version__
+from waterhook_cli.errors import CommandError, ExitCode, one_line, to_command_error
+from waterhook_cli.options import common_options
+from waterhook_cli.output import Output
+
+# In the order of `--help`. The command NAME is the function `command` of waterhook_cli/commands/NAME.py.
+COMMANDS = ("submit", "status", "list", "cancel", "redeliver", "erase", "doctor")
+
+_STACK_HELP = (
+    "Without --stack, --profile or --region: the stack that `make up` started in this checkout, if there is one; "
+    "else the stack `waterhook` on AWS. Its name is printed on standard error, unless --quiet."
+)
+# The line with nothing but \b keeps click from joining the lines of the list.
+_EXIT_CODES_HELP = "\b\nExit codes:\n" + "\n".join(
+    f"  {code.value:>3}  {code.meaning.replace('`', '')}" for code in ExitCode
+)
+
+
+class CommandGroup(click.Group):
+    """The commands. The process exits with the code that a command returns or that its CommandError has."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the names in the order of COMMANDS."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and exit. Raises CommandError for every error; click prints it."""
+        try:
+            exit_code: ExitCode = super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            Output().warning("Interrupted.", "")
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if command_error := to_command_error(error):
+                raise command_error from error
+            if "WATERHOOK_DEBUG" in os.environ:
+                raise
+            raise CommandError(
+                ExitCode.BUG,
+                f"this is a bug in the command itself: {type(error).__name__}: {one_line(error)}",
+                "WATERHOOK_DEBUG=1 shows where it happened.",
+            ) from error
+        ctx.exit(exit_code)
+
+
+@click.group(
+    cls=CommandGroup,
+    epilog=f"{_STACK_HELP}\n\n{_EXIT_CODES_HELP}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.version_option(__version__, prog_name="waterhook")
+@common_options
+def cli() -> None:
+    """Start, watch and manage Waterflai executions on a deployed Waterhook."""
+
+
+for name in COMMANDS:
+    cli.add_command(import_module(f"waterhook_cli.commands.{name}").command, name)

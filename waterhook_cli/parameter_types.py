@@ -1,0 +1,74 @@
+"""Types of arguments and options. A value that does not fit is a usage error."""
+
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+_AGE = re.compile(r"([0-9]{1,6})([smhd])")
+_AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_JSON_TYPES = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+
+
+class JsonObjectType(click.ParamType):
+    """A JSON object: as text, in a file (`@FILE`), or from standard input (`-`)."""
+
+    name = "JSON|@FILE|-"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the object."""
+        if isinstance(value, dict):
+            return value
+        try:
+            parsed = json.loads(_read_text(value))
+        except OSError as error:
+            self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
+        except UnicodeDecodeError:
+            self.fail("not text in UTF-8", param, ctx)
+        except json.JSONDecodeError as error:
+            self.fail(f"not JSON (line {error.lineno}, column {error.colno})", param, ctx)
+        except RecursionError:
+            self.fail("nested too deeply", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail(f"expected a JSON object, got {_JSON_TYPES.get(type(parsed), 'a number')}", param, ctx)
+        return parsed
+
+
+def _read_text(value: str) -> str:
+    if value == "-":
+        return sys.stdin.read()
+    return Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+
+
+class ExecutionIdType(click.ParamType):
+    """The id of an execution: 32 hexadecimal digits."""
+
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id."""
+        if not re.fullmatch(r"[0-9a-f]{32}", value):
+            self.fail("expected 32 hexadecimal digits", param, ctx)
+        return str(value)
+
+
+class TimeType(click.ParamType):
+    """A time: RFC 3339 (without a zone: UTC), or an age (`90m`, `24h`, `7d`)."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time in UTC."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            if age := _AGE.fullmatch(value):
+                return datetime.now(UTC) - timedelta(**{_AGE_UNITS[age[2]]: int(age[1])})
+            time = datetime.fromisoformat(value)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail("expected a time: 2026-01-31T09:00Z, 90m, 24h", param, ctx)

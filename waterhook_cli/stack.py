@@ -1,0 +1,246 @@
+"""Finds the stack: on AWS by its name, or the local one that `make up` started. Makes every boto3 client."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.session import Session as BotocoreSession
+
+from waterhook_cli.errors import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
+
+DEFAULT_NAME = "waterhook"
+# Short timeouts: a user waits for the answer.
+_CLIENT_CONFIG = Config(
+    connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}
+)
+_NO_PROXIES = Config(proxies={})
+# A local stack ignores the user's own AWS settings: a profile that may not exist, files and credentials.
+_NO_USER_SETTINGS: Any = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+_NESTED_STACK = "AWS::CloudFormation::Stack"
+
+
+@dataclass(frozen=True, slots=True)
+class StackSelection:
+    """The stack that the user selected. Without any value: the local stack if there is one, else one on AWS."""
+
+    name: str | None = None
+    local: bool = False
+    profile: str | None = None
+    region: str | None = None
+
+    @property
+    def is_on_aws(self) -> bool:
+        """Whether a value is set that only applies to AWS."""
+        return bool(self.name or self.profile or self.region)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A boto3 session, with the endpoint of the local AWS where it is one."""
+
+    session: boto3.Session
+    endpoint_url: str | None = None
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client with timeouts. Raises CommandError where AWS_ENDPOINT_URL is no URL."""
+        make_client: Any = self.session.client  # typed for literal names only
+        config = _CLIENT_CONFIG if self.endpoint_url is None else _CLIENT_CONFIG.merge(_NO_PROXIES)
+        try:
+            return make_client(service, endpoint_url=self.endpoint_url, config=config)
+        except BotoCoreError:  # some are ValueErrors, too
+            raise
+        except ValueError as error:
+            raise CommandError(ExitCode.UNAVAILABLE, f"{error}: check AWS_ENDPOINT_URL") from error
+
+
+class StackNotFoundError(CommandError):
+    """Raised where the account has no stack of that name."""
+
+    def __init__(self, account: Account, message: str, hint: str) -> None:
+        super().__init__(ExitCode.NOT_FOUND, message, hint)
+        self.account = account
+
+
+@dataclass(frozen=True, slots=True)
+class StackResource:
+    """A resource of a stack or of a stack nested in it."""
+
+    logical_id: str
+    type: str
+    physical_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A deployed Waterhook."""
+
+    name: str
+    account: Account
+    status: str
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+    local_outputs: Mapping[str, str] = field(default_factory=dict)
+    """Content of the file that `make up` wrote; empty on AWS."""
+
+    @classmethod
+    def from_description(
+        cls, account: Account, description: "StackTypeDef", local_outputs: Mapping[str, str] | None = None
+    ) -> Self:
+        """Return the stack that CloudFormation's DescribeStacks describes."""
+        return cls(
+            name=description["StackName"],
+            account=account,
+            status=description["StackStatus"],
+            outputs={entry["OutputKey"]: entry["OutputValue"] for entry in description.get("Outputs", [])},
+            parameters={
+                entry["ParameterKey"]: entry["ParameterValue"] for entry in description.get("Parameters", [])
+            },
+            local_outputs=local_outputs or {},
+        )
+
+    def __str__(self) -> str:
+        """Return its name, with the region or the local endpoint."""
+        if self.is_local:
+            return f"the local stack {self.name} ({self.account.endpoint_url})"
+        return f"the stack {self.name} ({self.region})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `make up` started it."""
+        return bool(self.local_outputs)
+
+    @property
+    def region(self) -> str:
+        """AWS region."""
+        return str(self.account.session.region_name)
+
+    @property
+    def api_url(self) -> str:
+        """Base URL of the API. On a local AWS the URL of the stack's output does not resolve."""
+        return self.local_outputs.get("api_url") or self.output("ApiUrl")
+
+    def output(self, name: str) -> str:
+        """Return the value of an output. Raises CommandError where the stack has no output of that name."""
+        if name not in self.outputs:
+            raise CommandError(
+                ExitCode.NOT_FOUND,
+                f"{self} is {self.status} and has no output {name}",
+                "Is it a Waterhook stack, and has its deployment succeeded? --stack NAME selects another.",
+            )
+        return self.outputs[name]
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client for its account and region."""
+        return self.account.client(service)
+
+    def resources(self) -> list[StackResource]:
+        """Return its resources, those of nested stacks included."""
+        return list(_resources(self.client("cloudformation"), self.name))
+
+
+def find_stack(
+    selection: StackSelection, environ: Mapping[str, str] = os.environ, folder: Path | None = None
+) -> Stack:
+    """Return the selected stack; the local one is looked for in `folder`, by default the current one, and above.
+
+    Raises CommandError, and what botocore raises, where there is none.
+    """
+    file = None if selection.is_on_aws else local_outputs_file(environ, folder or Path.cwd())
+    if selection.local and selection.is_on_aws:
+        raise CommandError(ExitCode.USAGE, "--local and --stack, --profile or --region exclude each other")
+    if file is not None:
+        return _find_local(file)
+    if selection.local:
+        raise CommandError(
+            ExitCode.NOT_FOUND,
+            "no local stack is running: there is no .local/outputs.json",
+            "`make up` starts one.",
+        )
+    return _find_on_aws(selection, environ)
+
+
+def local_outputs_file(environ: Mapping[str, str], folder: Path) -> Path | None:
+    """Return the file that `make up` wrote: in the folder WATERHOOK_LOCAL, else in .local here or above."""
+    if local_folder := environ.get("WATERHOOK_LOCAL"):
+        return Path(local_folder) / "outputs.json"
+    files = (parent / ".local" / "outputs.json" for parent in [folder, *folder.parents])
+    return next((file for file in files if file.is_file()), None)
+
+
+def _find_local(file: Path) -> Stack:
+    try:
+        outputs = {name: str(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
+        endpoint_url, machine_arn = outputs["endpoint_url"], outputs["state_machine_arn"]
+        region = outputs["region"]
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise CommandError(
+            ExitCode.UNAVAILABLE, f"{file} can't be read", "`make down up` writes it again."
+        ) from error
+    # The local AWS takes these credentials for the account's root user.
+    botocore_session = BotocoreSession(_NO_USER_SETTINGS)
+    session = boto3.Session("test", "test", region_name=region, botocore_session=botocore_session)
+    account = Account(session, endpoint_url)
+    try:
+        stacks = [Stack.from_description(account, found, outputs) for found in _describe_stacks(account)]
+    except (BotoCoreError, ClientError) as error:
+        raise CommandError(
+            ExitCode.UNAVAILABLE,
+            f"the local stack at {endpoint_url} does not answer",
+            "`make up` starts it again; --stack NAME selects one on AWS.",
+        ) from error
+    for stack in stacks:
+        if stack.outputs.get("StateMachineArn") == machine_arn:
+            return stack
+    raise CommandError(
+        ExitCode.NOT_FOUND, f"{endpoint_url} no longer has the stack", "`make down up` deploys one."
+    )
+
+
+def _find_on_aws(selection: StackSelection, environ: Mapping[str, str]) -> Stack:
+    # boto3 reads AWS_DEFAULT_REGION only; the AWS CLI reads AWS_REGION too.
+    region = selection.region or environ.get("AWS_REGION") or None
+    account = Account(boto3.Session(profile_name=selection.profile, region_name=region))
+    if account.session.region_name is None:
+        raise NoRegionError
+    name = selection.name or environ.get("WATERHOOK_STACK") or DEFAULT_NAME
+    try:
+        return next(Stack.from_description(account, found) for found in _describe_stacks(account, name))
+    except ClientError as error:
+        if "does not exist" not in error.response["Error"].get("Message", ""):
+            raise
+        raise StackNotFoundError(
+            account,
+            f"there is no stack {name!r} in {account.session.region_name}",
+            "Select another with --stack NAME (or WATERHOOK_STACK), --region and --profile, or with --local the one "
+            "that `make up` started.",
+        ) from error
+
+
+def _describe_stacks(account: Account, name: str | None = None) -> "Iterator[StackTypeDef]":
+    paginator = account.client("cloudformation").get_paginator("describe_stacks")
+    for page in paginator.paginate(**({"StackName": name} if name else {})):
+        yield from page["Stacks"]
+
+
+def _resources(cloudformation: Any, stack: str) -> Iterator[StackResource]:
+    for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
+        for entry in page["StackResourceSummaries"]:
+            resource = StackResource(
+                entry["LogicalResourceId"], entry["ResourceType"], entry.get("PhysicalResourceId", "")
+            )
+            yield resource
+            if resource.type == _NESTED_STACK and resource.physical_id:
+                yield from _resources(cloudformation, resource.physical_id)
