@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local import picture
-from tests.infra.markdown import names, table
+from tests.infra.markdown import fences, names, table
 from tests.infra.template import ROOT, definition
 from waterhook import records
 from waterhook.models import Status
@@ -57,7 +57,10 @@ def test_a_document_without_a_place_for_the_picture_is_not_written() -> None:
 
 def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:
     """GitHub shows an error instead of such a diagram, and no tool here would."""
-    diagrams = re.findall(r"```mermaid\nsequenceDiagram\n(.*?)```", DOCUMENT, re.DOTALL)
+    drawn = [fence.text for fence in fences(DOCUMENT, "mermaid")]
+    diagrams = [
+        text.removeprefix("sequenceDiagram\n") for text in drawn if text.startswith("sequenceDiagram")
+    ]
     assert len(diagrams) == 4
     for diagram in diagrams:
         declared = set(re.findall(r"(?:participant|actor) (\w+)", diagram))
