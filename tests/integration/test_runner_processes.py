@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from local.runner.crew import Crew
 from local.runner.errors import RunnerError
 from local.runner.processes import Child, Identity, end
 from local.runner.stack import LocalStack
+from tests.support.waiting import until
 
 # Starts a child of its own, tells its id, and stays.
 PARENT = """
@@ -51,11 +51,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def first_line(child: Child) -> str:
-    deadline = time.monotonic() + 20
-    while not (text := child.log.read_text()).endswith("\n"):
-        assert time.monotonic() < deadline, "it said nothing"
-        time.sleep(0.02)
-    return text.strip()
+    return until(lambda: text if (text := child.log.read_text()).endswith("\n") else None, 20).strip()
 
 
 def test_a_process_ends_with_its_children(start: Start) -> None:
@@ -84,10 +80,7 @@ def test_a_process_that_took_over_a_recorded_id_is_let_be(start: Start) -> None:
 
 def test_a_process_that_has_ended_is_gone_even_while_nobody_has_asked_for_its_exit_code(start: Start) -> None:
     child = start("")
-    deadline = time.monotonic() + 20
-    while child.identity.is_alive():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not child.identity.is_alive(), 20)
     end([child.identity])
 
 

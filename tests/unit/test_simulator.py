@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from local.waterflai.app import Simulator
 from local.waterflai.chatbots import CHATBOTS
 from local.waterflai.exchange import MAX_BODY_BYTES
 from local.waterflai.server import HOST, Server, listen
+from tests.support.waiting import until
 
 KEY = "wf-key"
 WITH_KEY = {"X-API-Key": KEY}
@@ -86,13 +86,11 @@ class Upstream:
         return answer.json
 
     def until_final(self, execution_id: str) -> Any:
-        document = self.status(execution_id)
-        deadline_s = time.monotonic() + 10
-        while document["status"] in {"PENDING", "RUNNING"}:
-            assert time.monotonic() < deadline_s, document
-            time.sleep(0.02)
+        def final() -> Any:
             document = self.status(execution_id)
-        return document
+            return document if document["status"] not in {"PENDING", "RUNNING"} else None
+
+        return until(final, 10, pause_s=0.02)
 
     def requests(self) -> Any:
         return self.call("GET", "/_control/requests", headers={}).json
@@ -511,10 +509,7 @@ def test_the_command_says_when_it_is_ready_and_ends_when_told_to(
         [*command, "--ready-file", str(ready_file)], stderr=subprocess.PIPE, text=True
     ) as child:
         try:
-            for _ in range(500):
-                if ready_file.exists() and str(child.pid) in ready_file.read_text():
-                    break
-                time.sleep(0.02)
+            until(lambda: ready_file.exists() and str(child.pid) in ready_file.read_text(), 10, pause_s=0.02)
             ready = json.loads(ready_file.read_text())
             assert ready["pid"] == child.pid
             upstream = Upstream(urllib.parse.urlsplit(ready["base_url"]).port or 0)
