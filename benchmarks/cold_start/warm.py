@@ -9,12 +9,12 @@ from statistics import median
 from typing import Any
 
 import httpx
+import trustme
 
 from benchmarks.cold_start.backend import API_KEY, Backend
 from benchmarks.cold_start.process import PYTHON, Build, environment_of
 from benchmarks.cold_start.runtime_api import FunctionFailed
 from benchmarks.cold_start.wire import serving
-from local import certificate
 from local.runner import services
 from local.runner.interrupts import pause
 from local.runner.processes import end
@@ -72,9 +72,10 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
     """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
-    pem = certificate.for_loopback(home / "upstream.pem")
+    authority, pem = trustme.CA(), home / "authority.pem"
+    authority.cert_pem.write_to_path(pem)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(pem)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
     backend = Backend()
     with serving(backend.answer) as aws, serving(backend.answer, tls) as upstream:
         own = {
