@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import boto3
 from botocore.config import Config
 
-from waterhook.client import WaterflaiClient
-from waterhook.results import Results
-from waterhook.status import MAX_OUTPUT_BYTES
+from waterhook.domain.status_document import MAX_OUTPUT_BYTES
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.upstream.client import WaterflaiClient
 
 _PIECE_BYTES = 1024 * 1024
 _RECORD = (
@@ -80,7 +80,7 @@ def main() -> None:
         aws_secret_access_key="any",  # noqa: S106 - the bucket is a server of this process
         region_name="us-east-1",
     )
-    results = Results("bucket", bucket)
+    results = ResultsBucket("bucket", bucket)
     client = WaterflaiClient(url, _Key(), budget_s=600.0)
     print(f"{'output':16} {'read MB/s':>9} {'store MB/s':>10} {'all MB/s':>8}")
     for name, output in OUTPUTS.items():
@@ -92,7 +92,7 @@ def main() -> None:
             message = f"{name}: the output is not the one that was sent"
             raise SystemExit(message)
         began = time.monotonic()
-        results.keep("e", found)
+        results.store("e", found)
         store_s = time.monotonic() - began
         size_mb = len(output) / 1e6
         print(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from random import Random
 from statistics import mean
 
-from waterhook import policy
-from waterhook.jitter import jitter_of
-from waterhook.policy import Limits
+from waterhook.domain import event_budget, retry_policy
+from waterhook.domain.jitter import jitter_of
+from waterhook.domain.polling_policy import Limits
 
 SHORTEST_S, LONGEST_S = 2.0, 30.0
 HOUR_S, DAY_S = 3_600.0, 24 * 3_600.0
@@ -59,7 +59,9 @@ class Drained:
 def by_policy(execution_id: str, timeout_s: float, arrived: float, now: float) -> float:
     """Return the wait that the start step decides on."""
     limits = Limits(SHORTEST_S, LONGEST_S, arrived + timeout_s)
-    return policy.queue_again(timeout_s, now, limits, jitter_of(execution_id, int(now))).wait_seconds
+    return retry_policy.next_slot_attempt(
+        timeout_s, now, limits, jitter_of(execution_id, int(now))
+    ).wait_seconds
 
 
 def by_age(_execution_id: str, timeout_s: float, arrived: float, now: float) -> float:
@@ -67,7 +69,7 @@ def by_age(_execution_id: str, timeout_s: float, arrived: float, now: float) -> 
     age_s, rest_s = now - arrived, max(arrived + timeout_s - now, 1.0)
     wait_s = min(max(0.3 * age_s, SHORTEST_S), LONGEST_S)
     wait_s = min(max(wait_s, timeout_s / 200), rest_s)
-    return min(max(math.ceil(wait_s), 1), policy.WAIT_LIMIT_S)
+    return min(max(math.ceil(wait_s), 1), event_budget.WAIT_LIMIT_S)
 
 
 def drain(case: Case, wait: Wait, seed: int) -> Drained:

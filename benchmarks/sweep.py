@@ -13,15 +13,17 @@ from functions.reconcile.app import Reconciler
 from tests.model.dynamo import Table, refusal
 from tests.support.builders import MACHINE, SOURCE, running_record, settings
 from tests.support.clock import NOW, Clock
-from waterhook.client import CancelAnswer
-from waterhook.polling import Poller
-from waterhook.record import SHARDS
-from waterhook.records import Records
-from waterhook.results import Results
-from waterhook.status import StatusDocument
-from waterhook.stopping import Stopper
-from waterhook.sweep import TURN_S, Executions, Sweeper, Unfinished
-from waterhook.verdict import Notifier
+from waterhook.domain.status_document import StatusDocument
+from waterhook.notifications.notifier import Notifier
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import MachineExecutions
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import TURN_S, Sweeper
+from waterhook.storage.execution_record import UNFINISHED_SHARDS
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.upstream.client import CancelResult
 
 DEAD = 100_000
 TIMEOUT_S = 840.0
@@ -82,9 +84,9 @@ class Engine:
 class Upstream:
     """Waterflai, which cancels each job."""
 
-    def cancel(self, _execution_id: str) -> CancelAnswer:
+    def cancel(self, _execution_id: str) -> CancelResult:
         """Cancel it."""
-        return CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
+        return CancelResult(cancelled=True, message=None, previous_status="RUNNING")
 
     def status(self, _execution_id: str, **_: Any) -> StatusDocument:
         """Return a document of a job that runs."""
@@ -110,7 +112,7 @@ def recover(dead: int) -> Recovery:
     clock = Clock(NOW + 3600)
     table, engine, upstream = Table(), Engine(clock), Upstream()
     for number in range(dead):
-        shard = SHARDS[number % len(SHARDS)]
+        shard = UNFINISHED_SHARDS[number % len(UNFINISHED_SHARDS)]
         one = running_record(
             execution_id=f"{shard}{number:031x}", unfinished=shard, owner_execution_arn=f"{MACHINE}:{number}"
         )
@@ -118,17 +120,17 @@ def recover(dead: int) -> Recovery:
     client: Any = Timed(table, clock)
     calls: Any = Timed(upstream, clock)
     states: Any = Timed(engine, clock)
-    records = Records("executions", client)
+    records = ExecutionsTable("executions", client)
     notifier = Notifier(
         records, calls, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
     )
-    results = Results("results")
-    stopper = Stopper(calls, Poller(calls, results, settings(), clock))
+    results = ResultsBucket("results")
+    stopper = JobCanceller(calls, StatusPoller(calls, results, settings(), clock))
     reconciler = Reconciler(records, stopper, notifier, settings(), clock, clock.advance)
     sweeper = Sweeper(
         records,
-        Unfinished("executions", client),
-        Executions(states, MACHINE, clock, clock.advance),
+        UnfinishedIndex("executions", client),
+        MachineExecutions(states, MACHINE, clock, clock.advance),
         end=reconciler.end,
         release=notifier.release,
         clock=clock,

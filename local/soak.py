@@ -27,7 +27,7 @@ from local.runner.screen import Screen
 from local.runner.services import SIMULATOR_API_KEY
 from local.runner.stack import HOME, LocalStack
 from local.waterflai.chatbots import CHATBOTS
-from waterhook.models import epoch
+from waterhook.timestamps import to_epoch_s
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef
@@ -266,7 +266,7 @@ class Soak:
             item = self._client.item(execution_id) or {}
             status = str(item.get("status"))
             outcomes[status] += 1
-            accepted_ms = round((epoch(item.get("created_at")) or 0.0) * 1000)
+            accepted_ms = round((to_epoch_s(item.get("created_at")) or 0.0) * 1000)
             expected = [f"{execution_id}/{accepted_ms}/{status}"]
             if [event["id"] for event in told] != expected or not item.get("notified_at"):
                 yield f"{request.key} ({trouble.name}): {status}, told {[event['id'] for event in told]}"

@@ -6,9 +6,10 @@ from enum import StrEnum, auto
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from waterhook.models import Status, iso
-from waterhook.record import from_attribute
-from waterhook.sweep import UNFINISHED_INDEX
+from waterhook.domain.status import Status
+from waterhook.storage.execution_record import from_attribute
+from waterhook.storage.unfinished_index import UNFINISHED_INDEX
+from waterhook.timestamps import to_rfc3339
 from waterhook_cli.findings import Finding
 from waterhook_cli.output import moment
 
@@ -99,9 +100,9 @@ def _state(record: Mapping[str, Any], now: float) -> _State:
     if "notified_at" in record:  # it has left the index meanwhile
         return _State.ENDED
     if finished_at := record.get("finished_at"):
-        if finished_at < (iso(now - _UNPUBLISHED_S) or ""):
+        if finished_at < (to_rfc3339(now - _UNPUBLISHED_S) or ""):
             return _State.UNPUBLISHED
-        return _State.LATE if finished_at < (iso(now - _FRESH_S) or "") else _State.ENDED
+        return _State.LATE if finished_at < (to_rfc3339(now - _FRESH_S) or "") else _State.ENDED
     if record.get("deadline", now) < now - _OVERDUE_S:
         return _State.OVERDUE
     return _State.WAITING if record.get("status") == Status.ACCEPTED else _State.RUNNING
@@ -113,7 +114,7 @@ def _unfinished(dynamodb: "DynamoDBClient", table: str, before: float) -> list[s
         TableName=table,
         IndexName=UNFINISHED_INDEX,
         FilterExpression="created_at < :before",
-        ExpressionAttributeValues={":before": {"S": iso(before) or ""}},
+        ExpressionAttributeValues={":before": {"S": to_rfc3339(before) or ""}},
     )
     found = [(item["created_at"]["S"], item["execution_id"]["S"]) for page in pages for item in page["Items"]]
     return [execution_id for _, execution_id in sorted(found)]

@@ -12,8 +12,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError, ConnectTimeoutError, HTTPClientError, SSLError
 from botocore.exceptions import ConnectionError as Unreachable
 
-from waterhook.errors import KeyUnavailable
-from waterhook.secrets import ApiKey
+from waterhook.errors import KeyUnavailableError
+from waterhook.upstream.api_key import ApiKey
 from waterhook_cli.api import Send
 from waterhook_cli.findings import Finding
 
@@ -127,7 +127,7 @@ def _key(client: "SecretsManagerClient", arn: str) -> str | None:
     """Return the key as the functions read it, or None where they would find none."""
     try:
         return ApiKey(arn, client).get()
-    except KeyUnavailable:
+    except KeyUnavailableError:
         return None
 
 

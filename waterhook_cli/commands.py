@@ -9,7 +9,7 @@ import click
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
-from waterhook.models import Status
+from waterhook.domain.status import Status
 from waterhook_cli import follow
 from waterhook_cli.api import Api, Document, sender
 from waterhook_cli.errors import ExitCode

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from waterhook.capacity import Capacity
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -124,7 +124,7 @@ class Eraser:
         Of an execution whose record is gone only the list of the stack is known.
         """
         chatbot_id = item["chatbot_id"]["S"] if "chatbot_id" in item else None
-        for name in Capacity.slots_of(chatbot_id):
+        for name in ConcurrencyLimiter.slots_of(chatbot_id):
             self._conditionally(
                 self._dynamodb.update_item,
                 Key={"execution_id": {"S": name}},

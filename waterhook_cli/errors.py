@@ -8,7 +8,7 @@ from botocore import exceptions as aws
 from rich.console import Console
 from rich.text import Text
 
-from waterhook.models import clip
+from waterhook.text import clip
 
 _NAME = "waterhook: "
 _MAX_CHARS = 4_000

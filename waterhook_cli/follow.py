@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from waterhook.models import Status
+from waterhook.domain.status import Status
 from waterhook_cli.api import Document
 from waterhook_cli.errors import ExitCode, Problem, Refused, plain
 from waterhook_cli.output import Output, console, style_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from waterhook.models import Status
+from waterhook.domain.status import Status
 from waterhook_cli import doctor as checkup
 from waterhook_cli.erase import CannotErase, Erased, Eraser, NoSuchExecution
 from waterhook_cli.errors import ExitCode, Problem

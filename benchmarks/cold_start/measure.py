@@ -13,8 +13,9 @@ from benchmarks.cold_start.folders import FUNCTIONS, Folders
 from benchmarks.cold_start.process import Build, Run, run
 from benchmarks.cold_start.wire import serving
 from benchmarks.environment import environment_at
-from waterhook.models import Status, iso
-from waterhook.record import Record
+from waterhook.domain.status import Status
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
 
 BARE = "bare"
 ROUNDS = 11
@@ -59,12 +60,12 @@ def event_for(name: str, now: float) -> Any:
 
 def record_for(event: Any, now: float) -> dict[str, Any]:
     """Return the record, as an item, of the running execution that an event is about."""
-    record = Record(
+    record = ExecutionRecord(
         execution_id=event["state"]["execution_id"],
         status=Status.RUNNING,
         owner_execution_arn=event["execution"]["arn"],
         source="states",
-        created_at=iso(now) or "",
+        created_at=to_rfc3339(now) or "",
         deadline=int(now) + _DEADLINE_S,
         expires_at=int(now) + 2 * _DEADLINE_S,
         deliver_to=("sns", "dynamodb"),

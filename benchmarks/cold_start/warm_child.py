@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import app  # type: ignore[import-not-found]  # the function's
 import urllib3
 
-from waterhook import connections
+from waterhook.upstream import connections
 
 
 class Context:

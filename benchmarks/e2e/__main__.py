@@ -8,7 +8,7 @@ from benchmarks import document, target
 from benchmarks.e2e.burst import burst
 from benchmarks.e2e.compare import compare, warm_up
 from benchmarks.e2e.jobs import chats, shorts
-from benchmarks.e2e.poller import Poller
+from benchmarks.e2e.poller import StatusPoller
 from benchmarks.e2e.report import render, targets
 from benchmarks.target import Target
 from local.runner import environment, interrupts
@@ -32,7 +32,7 @@ def run(jobs: int = JOBS, executions: int = EXECUTIONS) -> list[Target]:
         StackClient(outputs) as stack,
     ):
         with screen.step("Deploy the peer"):
-            poller = Poller(stack, _HOME)
+            poller = StatusPoller(stack, _HOME)
         with screen.step(f"Run {jobs} jobs through both"):
             warm_up(stack, poller)
             pairs = compare(stack, poller, chats(jobs))

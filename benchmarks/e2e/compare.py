@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from benchmarks.e2e.jobs import Job
 from benchmarks.e2e.notifications import received
-from benchmarks.e2e.poller import Poller
+from benchmarks.e2e.poller import StatusPoller
 from local.runner.client import StackClient
 from local.runner.errors import RunnerError
 from local.runner.interrupts import pause
-from waterhook.models import epoch
+from waterhook.timestamps import to_epoch_s
 
 # Fewer than may be followed at a time in the local AWS: neither of the two has to wait for a free function.
 WAVE = 8
@@ -39,14 +39,14 @@ class Pair:
     peer: Course
 
 
-def warm_up(stack: StackClient, poller: Poller) -> None:
+def warm_up(stack: StackClient, poller: StatusPoller) -> None:
     """Run a wave of short jobs, so that no function of either starts cold later on."""
     jobs = [Job(f"warm-{number}", 1.0) for number in range(WAVE)]
     _run(stack, poller, jobs)
     list(received(stack))
 
 
-def compare(stack: StackClient, poller: Poller, jobs: Sequence[Job]) -> list[Pair]:
+def compare(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> list[Pair]:
     """Return how each job went. Raises RunnerError when one of them did not complete."""
     arns: dict[str, tuple[str, str]] = {}
     for first in range(0, len(jobs), WAVE):
@@ -62,7 +62,7 @@ def compare(stack: StackClient, poller: Poller, jobs: Sequence[Job]) -> list[Pai
         if told is None or told.status != "COMPLETED" or run["status"] != "SUCCEEDED":
             raise RunnerError(f"{job.marker} did not complete: {told}, {run['status']}")
         document = upstream[poller.job_of(run)]
-        completed_at = epoch(document["completed_at"]) or 0.0
+        completed_at = to_epoch_s(document["completed_at"]) or 0.0
         known_at = stack.history(peer_arn)[-1]["timestamp"].timestamp()
         pairs.append(
             Pair(
@@ -74,7 +74,7 @@ def compare(stack: StackClient, poller: Poller, jobs: Sequence[Job]) -> list[Pai
     return pairs
 
 
-def _run(stack: StackClient, poller: Poller, jobs: Sequence[Job]) -> dict[str, tuple[str, str]]:
+def _run(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> dict[str, tuple[str, str]]:
     """Start every job both ways and return once all have ended: marker → ours, peer's."""
     arns = {}
     for job in jobs:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.runner.client import StackClient, notification
-from waterhook.models import epoch
+from waterhook.timestamps import to_epoch_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +48,5 @@ def _heard(data: dict[str, Any], arrived_at: float) -> Heard:
         data["status"],
         data.get("waterflai_execution_id") or "",
         arrived_at,
-        epoch((data.get("timing") or {}).get("completed_at")),
+        to_epoch_s((data.get("timing") or {}).get("completed_at")),
     )

@@ -20,7 +20,7 @@ _SOURCE = Path(__file__).with_name("peer")
 _DEPLOY_S = 120.0
 
 
-class Poller:
+class StatusPoller:
     """A deployed state machine that asks every WAIT_SECONDS."""
 
     def __init__(self, stack: StackClient, home: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.polling.waited import BASELINE_POLL_MB, BASELINE_POLL_S, INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task
-from waterhook import prices
+from waterhook.domain import cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Baseline:
             # The answer is as old as its way back.
             if now - BASELINE_POLL_S / 2 >= task.finish_s:
                 break
-        each_usd = self.transitions * prices.TRANSITION_USD + prices.lambda_usd(
+        each_usd = self.transitions * cost.TRANSITION_USD + cost.lambda_usd(
             1, BASELINE_POLL_S, BASELINE_POLL_MB
         )
         lag_s = now + TRANSITION_S - task.finish_s

@@ -1,4 +1,4 @@
-"""The shipped loop in virtual time: the very Follower, Poller and policy that are deployed.
+"""The shipped loop in virtual time: the very FollowStep, StatusPoller and policy that are deployed.
 
 What they decide is carried out as the state machine does it, and each state that is entered is counted.
 """
@@ -10,13 +10,14 @@ from benchmarks.environment import environment
 from benchmarks.polling.upstream import Clock, Upstream
 from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task, Workload
-from waterhook import prices
-from waterhook.following import Follower
-from waterhook.models import History, Job, Next
-from waterhook.polling import Poller
-from waterhook.progress import Relay
-from waterhook.results import Results
+from waterhook.domain import cost
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.poll_history import PollHistory
+from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import Settings
+from waterhook.steps.follow import FollowStep
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.results_bucket import ResultsBucket
 
 DEADLINE_S = 86_400.0
 
@@ -30,8 +31,8 @@ class Loop:
         self._settings = settings
         self._clock = Clock(task.arrives_s)
         self._upstream = Upstream(task, self._clock, workload.stream_limit_s, workload.behaviour)
-        self._poller = Poller(self._upstream, Results("bucket"), settings, self._clock)
-        self._follower = Follower(
+        self._poller = StatusPoller(self._upstream, ResultsBucket("bucket"), settings, self._clock)
+        self._follower = FollowStep(
             self._upstream,
             self._poller,
             _no_publisher,
@@ -39,7 +40,7 @@ class Loop:
             monotonic=self._clock,
             sleep=self._clock.sleep,
         )
-        job = Job(f"job at {task.arrives_s}", task.arrives_s + DEADLINE_S, History(task.arrives_s))
+        job = LoopState(f"job at {task.arrives_s}", task.arrives_s + DEADLINE_S, PollHistory(task.arrives_s))
         self._job = self._poller.decide(job)
         # "What next?" after the start: the loop has it, so it is the loop's to pay.
         self._transitions, self._polls, self._follows, self.held_s = 1, 0, 0, 0.0
@@ -54,10 +55,10 @@ class Loop:
 
         It comes back where it would take a seat, since only then do others matter to it.
         """
-        if self._job.next is Next.FOLLOW:
+        if self._job.next is NextStep.FOLLOW:
             self._follow(seat=seat)
-        while not self._job.outcome.is_final and self._job.next is not Next.FOLLOW:
-            if self._job.next is Next.WAIT:
+        while not self._job.outcome.is_final and self._job.next is not NextStep.FOLLOW:
+            if self._job.next is NextStep.WAIT:
                 self._enter(1, self._job.wait_seconds)
             self._poll()
         return not self._job.outcome.is_final
@@ -66,7 +67,7 @@ class Loop:
         self._enter(1, INVOKE_S)
         if not seat:
             # As the Catch of the state machine does it.
-            self._job = replace(self._job, follow_refused=True, next=Next.WAIT)
+            self._job = replace(self._job, follow_refused=True, next=NextStep.WAIT)
             self._enter(1, 0)
             return
         self._follows += 1
@@ -95,11 +96,11 @@ class Loop:
             requests=self._upstream.requests,
             status_requests=self._upstream.status_requests,
             age_s=self._task.finish_s,
-            cost_usd=prices.waiting_usd(self._transitions, self._follows, self.held_s, self._polls),
+            cost_usd=cost.waiting_usd(self._transitions, self._follows, self.held_s, self._polls),
         )
 
 
-def _no_publisher() -> Relay:
+def _no_publisher() -> ProgressPublisher:
     raise AssertionError
 
 

@@ -14,22 +14,22 @@ from benchmarks.polling.waited import (
     Summary,
 )
 from benchmarks.target import Target, table, verdict
-from waterhook import prices
+from waterhook.domain import cost
 
 _INTRODUCTION = f"""# Waiting, simulated
 
-The shipped `Follower`, `Poller` and `policy` in virtual time, with the template's defaults, against what people
+The shipped `FollowStep`, `StatusPoller` and `policy` in virtual time, with the template's defaults, against what people
 use today, on the same jobs. Everything is seeded: two runs of `python -m benchmarks.polling` write the same.
 
 - **chat**: log-normal, median 12 s. **flow**: log-normal, median 90 s. **batch**: log-uniform, 10 min to 4 h.
   40 % of the jobs queue first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. 100 are in flight on average.
 - **delay** is from completion to the step of the state machine that detects it. The plot shows its mean.
 - **cost** is the cost of waiting: the transitions of the loop (the choice after the start included), its
-  invocations and the seconds it holds. Prices: `waterhook.prices`. Start, notification, table and logs are the
+  invocations and the seconds it holds. Prices: `waterhook.domain.cost`. Start, notification, table and logs are the
   same for all and listed apart.
 - Assumed: a status request takes {REQUEST_S} s, opening a stream {OPEN_S} s, an event {EVENT_S} s to arrive, a
   transition {TRANSITION_S} s, invoking a warm function {INVOKE_S} s. A good stream sends no keep-alive. Ours follows
-  with {prices.FOLLOW_MB} MB and polls with {prices.FUNCTION_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for
+  with {cost.FOLLOW_MB} MB and polls with {cost.FUNCTION_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for
   {BASELINE_POLL_S} s. No cold starts, no errors.
 - "Retry as a loop" pays one transition for a poll instead of three. It cannot honour `Retry-After`, and every poll
   that finds the job running is a failure in the execution's history.
@@ -100,11 +100,10 @@ def _better_baselines(comparison: Comparison) -> Iterable[str]:
 
 def _apart() -> Iterable[str]:
     yield (
-        f"- start: one transition, one invocation, {prices.START_WRITES} writes: "
-        f"${prices.start_usd() * 1000:.3f}"
+        f"- start: one transition, one invocation, {cost.START_WRITES} writes: ${cost.start_usd() * 1000:.3f}"
     )
     yield (
-        f"- end: notify and the two states after it, one invocation, {prices.END_WRITES} writes, one message: "
-        f"${prices.end_usd() * 1000:.3f}"
+        f"- end: notify and the two states after it, one invocation, {cost.END_WRITES} writes, one message: "
+        f"${cost.end_usd() * 1000:.3f}"
     )
-    yield f"- a request through the API: ${prices.API_REQUEST_USD * 1000:.4f}; logs and storage by their size"
+    yield f"- a request through the API: ${cost.API_REQUEST_USD * 1000:.4f}; logs and storage by their size"

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from benchmarks.polling.waited import EVENT_S, OPEN_S, REQUEST_S
 from benchmarks.polling.workloads import Behaviour, Progress, Task
-from waterhook.errors import PerhapsAccepted, Refused
-from waterhook.event_stream import StreamEnd, StreamEvent
-from waterhook.models import Status
-from waterhook.status import MAX_STATUS_BYTES, StatusDocument
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_STATUS_BYTES, StatusDocument
+from waterhook.errors import PerhapsAcceptedError, UpstreamRefusedError
+from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
 FINAL = StreamEvent("execution_completed")
 MOVED = StreamEvent("progress_update")
 CLOSED = StreamEnd()
-SILENT = StreamEnd(PerhapsAccepted("no_answer", "the stream is silent", status=200), idle=True)
+SILENT = StreamEnd(PerhapsAcceptedError("no_answer", "the stream is silent", status=200), idle=True)
 _NEVER = float("inf")
 _REFUSED_S = 1.0
 _LAG_S = 2.0
@@ -112,7 +112,7 @@ class Upstream:
         now, task, behaviour = self._clock.now, self._task, self._behaviour
         late = behaviour is Behaviour.LATE and now - task.arrives_s < _REFUSED_S
         if now >= self._finish or late or behaviour is Behaviour.NONE:
-            raise Refused("refused", "HTTP 404", status=404)
+            raise UpstreamRefusedError("refused", "HTTP 404", status=404)
         idle_s = _NEVER if behaviour in _BEATING else idle_timeout_s
         pending = [(min(at, now + self._stream_limit_s), event) for at, event in self._moments(now)]
         if self._stream_limit_s < _NEVER:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from statistics import fmean
 
-from waterhook.prices import QUESTION_S
+from waterhook.domain.cost import QUESTION_S
 
 # The way to the upstream and back; opening a stream; an event's way here.
 REQUEST_S = QUESTION_S

@@ -7,17 +7,17 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook.client import WaterflaiClient
-from waterhook.following import Follower
-from waterhook.models import Job
-from waterhook.polling import Poller
-from waterhook.progress import Relay
-from waterhook.record_check import RecordCheck
-from waterhook.records import Records
-from waterhook.results import Results
-from waterhook.secrets import ApiKey
+from waterhook.domain.loop_state import LoopState
+from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
-from waterhook.telemetry import Telemetry
+from waterhook.steps.follow import FollowStep
+from waterhook.steps.record_check import RecordCheck
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.upstream.api_key import ApiKey
+from waterhook.upstream.client import WaterflaiClient
 
 telemetry = Telemetry("follow", correlation_id_path="execution.arn")
 
@@ -28,36 +28,38 @@ MAX_STATUS_BYTES = 256 * 1024
 
 
 @cache
-def _wiring() -> tuple[Follower, Settings]:
+def _wiring() -> tuple[FollowStep, Settings]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.preload()
-    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
-    poller = Poller(client, Results(settings.bucket), settings, time.time, limit_bytes=MAX_STATUS_BYTES)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.record_call)
+    poller = StatusPoller(
+        client, ResultsBucket(settings.bucket), settings, time.time, limit_bytes=MAX_STATUS_BYTES
+    )
 
-    def publisher() -> Relay:
+    def publisher() -> ProgressPublisher:
         # Only for an execution whose caller wants progress events: each AWS client needs memory.
-        return Relay.of(settings, time.time)
+        return ProgressPublisher.of(settings, time.time)
 
-    check = RecordCheck(cache(lambda: Records(settings.table)), time.time)
-    follower = Follower(
+    check = RecordCheck(cache(lambda: ExecutionsTable(settings.table)), time.time)
+    follower = FollowStep(
         client, poller, publisher, check, clock=time.time, monotonic=time.monotonic, sleep=time.sleep
     )
     return follower, settings
 
 
-@telemetry.observed
+@telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Follow the execution; return the state of the loop."""
-    telemetry.tell(event["state"])
+    telemetry.add_fields(event["state"])
     follower, settings = _wiring()
     left_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
     # Where following was switched off meanwhile, the status is polled once.
     follow_s = min(settings.follow_s, left_s) if settings.follow else 0.0
-    job = follower.follow(Job.from_dict(event["state"]), follow_s)
-    telemetry.asked(job)
+    job = follower.follow(LoopState.from_dict(event["state"]), follow_s)
+    telemetry.record_staleness(job)
     state = job.to_dict()
-    telemetry.tell(state)
+    telemetry.add_fields(state)
     return state
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook import envelope
-from waterhook.intake import Intake
-from waterhook.models import History, Job, Status
-from waterhook.reasons import step_failed
-from waterhook.record import Record
-from waterhook.records import Records
-from waterhook.request import Defaults
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.outcome_reasons import step_failed_message
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.request import RequestDefaults
+from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import TriggerInput
+from waterhook.notifications import execution_output
+from waterhook.notifications.notifier import Notifier
+from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
-from waterhook.telemetry import Telemetry
-from waterhook.verdict import Notifier
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
 
 telemetry = Telemetry("notify", correlation_id_path="execution.arn")
 
@@ -25,7 +27,9 @@ telemetry = Telemetry("notify", correlation_id_path="execution.arn")
 class Reporter:
     """Turns what a Catch caught into a job, so that a fault of ours is notified like any other outcome."""
 
-    def __init__(self, records: Records, defaults: Defaults, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, records: ExecutionsTable, defaults: RequestDefaults, clock: Callable[[], float]
+    ) -> None:
         """Keep what it works with."""
         self._records = records
         self._defaults = defaults
@@ -41,29 +45,32 @@ class Reporter:
         intake, record = self._claim(state, owner, started_at)
         asked = intake.request.sha256 if intake.request else None
         others = record.owner_execution_arn != owner and record.request_sha256 != asked
-        return envelope.idempotency_conflict(record) if others else None
+        return execution_output.conflict_output(record) if others else None
 
-    def job(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> Job:
+    def job(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> LoopState:
         """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
         fault, is_uncertain = state.get("fault"), False
         if "history" in state:
             try:
-                job = Job.from_dict(state)
+                job = LoopState.from_dict(state)
             except (AttributeError, KeyError, TypeError, ValueError):
                 # Of a version that this one can't read. Where that is the fault, it must not silence its own report.
                 if fault is None:
                     raise
                 upstream_id = state.get("waterflai_execution_id")
-                job = Job(state["execution_id"], 0, History(self._clock()), upstream_id)
+                job = LoopState(state["execution_id"], 0, PollHistory(self._clock()), upstream_id)
         else:
             _, record = self._claim(state, owner, started_at)
             is_uncertain = record.status is Status.STARTING or record.perhaps_started
-            job = Job(
-                record.execution_id, record.deadline, History(self._clock()), record.waterflai_execution_id
+            job = LoopState(
+                record.execution_id,
+                record.deadline,
+                PollHistory(self._clock()),
+                record.waterflai_execution_id,
             )
         if fault is None:
             return job
-        message = step_failed(fault, owner)
+        message = step_failed_message(fault, owner)
         if is_uncertain:
             message = f"{message}; Waterflai may be running this job"
             return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
@@ -71,17 +78,19 @@ class Reporter:
             message = f"{message}; the job at Waterflai may go on"
         return job.ended(Status.ERROR, code="fault", message=message)
 
-    def _claim(self, state: Mapping[str, Any], owner: str, started_at: str) -> tuple[Intake, Record]:
+    def _claim(
+        self, state: Mapping[str, Any], owner: str, started_at: str
+    ) -> tuple[TriggerInput, ExecutionRecord]:
         given, defaults = state.get("input"), self._defaults
-        intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        intake = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
         return intake, intake.claim(self._records, owner=owner, now=self._clock(), defaults=defaults)
 
 
 @cache
 def _wiring() -> tuple[Reporter, Notifier]:
     settings = Settings.from_env(os.environ)
-    records = Records(settings.table)
-    notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
+    records = ExecutionsTable(settings.table)
+    notifier = Notifier.of(settings, records, time.time, telemetry.record_delivery)
     return Reporter(records, settings.defaults, time.time), notifier
 
 
@@ -89,17 +98,17 @@ def redeliver(notifier: Notifier, asked: object) -> dict[str, Any]:
     """Return what came of publishing again: see Notifier.redeliver."""
     answer = notifier.redeliver(asked.get("execution_id") if isinstance(asked, Mapping) else None)
     # The id is whatever the operator wrote, so only one that a record has is logged.
-    telemetry.tell(answer, execution_id=answer["execution_id"] if answer["outcome"] else None)
+    telemetry.add_fields(answer, execution_id=answer["execution_id"] if answer["outcome"] else None)
     return answer
 
 
-@telemetry.observed
+@telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Conclude the execution; return what the state machine ends with.
 
     `{"redeliver": {"execution_id": "..."}}`, from an operator, publishes the event of a finished execution again.
     """
-    telemetry.tell(event.get("state"))
+    telemetry.add_fields(event.get("state"))
     reporter, notifier = _wiring()
     if "redeliver" in event:
         return redeliver(notifier, event["redeliver"])
@@ -107,7 +116,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     ending = reporter.conflict(state, owner=owner, started_at=started_at)
     if ending is None:
         ending = notifier.notify(reporter.job(state, owner=owner, started_at=started_at), owner)
-    telemetry.tell(ending)
+    telemetry.add_fields(ending)
     return ending
 
 

@@ -11,24 +11,30 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook import aws, policy
-from waterhook.client import WaterflaiClient
-from waterhook.errors import DependencyUnavailable, UpstreamError, aws_code
-from waterhook.figures import Figure
-from waterhook.intake import Intake
-from waterhook.models import History, Job, Status, iso
-from waterhook.polling import Poller
-from waterhook.reasons import dependency_fault
-from waterhook.record import Record
-from waterhook.records import Records
-from waterhook.results import Results
-from waterhook.secrets import ApiKey
+from waterhook import aws_clients
+from waterhook.domain import poll_history
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.outcome_reasons import dependency_fault_message
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import TriggerInput
+from waterhook.errors import DependencyUnavailableError, UpstreamError, aws_error_code
+from waterhook.notifications.notifier import Notifier
+from waterhook.observability.metrics import Metric
+from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
-from waterhook.stopping import Stopper
-from waterhook.sweep import MISSING, Executions, Sweeper, Unfinished
-from waterhook.telemetry import Telemetry
-from waterhook.verdict import Notifier
-from waterhook.waiting import without_job
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import MISSING, MachineExecutions
+from waterhook.steps.start_waiting import end_without_job
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.timestamps import to_rfc3339
+from waterhook.upstream.api_key import ApiKey
+from waterhook.upstream.client import WaterflaiClient
 
 telemetry = Telemetry("reconcile", correlation_id_path="event_id")
 
@@ -70,8 +76,8 @@ class Reconciler:
 
     def __init__(
         self,
-        records: Records,
-        stopper: Stopper,
+        records: ExecutionsTable,
+        stopper: JobCanceller,
         notifier: Notifier,
         settings: Settings,
         clock: Callable[[], float],
@@ -84,27 +90,27 @@ class Reconciler:
         self._clock = clock
         self._sleep = sleep
 
-    def close(self, ended: Ended) -> Record | None:
+    def close(self, ended: Ended) -> ExecutionRecord | None:
         """Return the record that was closed or delivered, or None where there was nothing to do.
 
-        Raises RecordConflict when the record is gone; reconcile is called again then.
+        Raises RecordConflictError when the record is gone; reconcile is called again then.
         """
         if (ended.error or "").startswith(_OWN_ERRORS):
             return None
         now, defaults = self._clock(), self._settings.defaults
-        intake = Intake.read(
+        intake = TriggerInput.read(
             ended.given, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
         )
         record = intake.claim(self._records, owner=ended.arn, now=now, defaults=defaults)
         return None if record.owner_execution_arn != ended.arn else self.close_found(record, ended.status)
 
-    def find(self, arn: str) -> Record | None:
+    def find(self, arn: str) -> ExecutionRecord | None:
         """Return the record of an execution that the API started, or None: it is another's, or not found this way."""
         name = _API_NAME.search(arn)
         record = self._records.get(name["execution_id"], self._clock()) if name else None
         return record if record is not None and record.owner_execution_arn == arn else None
 
-    def close_found(self, record: Record, status: str) -> Record | None:
+    def close_found(self, record: ExecutionRecord, status: str) -> ExecutionRecord | None:
         """Return the record if it was closed or delivered, or None where there was nothing to do."""
         if record.notified_at is None:
             return self.end(record, status)
@@ -112,34 +118,34 @@ class Reconciler:
             self._notifier.release(record)
         return None
 
-    def end(self, record: Record, status: str) -> Record:
+    def end(self, record: ExecutionRecord, status: str) -> ExecutionRecord:
         """Bring a record to its end whose execution ended with `status`, and return it as it was closed.
 
-        Takes at most sweep.RESERVE_S. Raises DependencyUnavailable or boto3's errors where AWS fails; what is not
+        Takes at most sweep.RESERVE_S. Raises DependencyUnavailableError or boto3's errors where AWS fails; what is not
         notified then is closed by a later call.
         """
         now = self._clock()
         if not record.status.is_final and record.waterflai_execution_id is None:
             # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
             record = self._records.cancel_start(record, now)
-        job = Job(record.execution_id, record.deadline, History(now), record.waterflai_execution_id)
+        job = LoopState(record.execution_id, record.deadline, PollHistory(now), record.waterflai_execution_id)
         ending = job if record.status.is_final else self._verdict(job, record, status)
         self._notifier.notify(ending, record.owner_execution_arn)
         return record
 
-    def _verdict(self, job: Job, record: Record, status: str) -> Job:
+    def _verdict(self, job: LoopState, record: ExecutionRecord, status: str) -> LoopState:
         outcome, code, message = _OUTCOMES.get(status, _OUTCOMES["FAILED"])
         if record.waterflai_execution_id is not None:
             return self._stopped(job, outcome, code, message)
         if record.status is Status.STARTING:
             message = f"{message} during the start; Waterflai may be running this job"
             return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
-        return without_job(job, record, outcome, code=code, message=message)
+        return end_without_job(job, record, outcome, code=code, message=message)
 
-    def _stopped(self, job: Job, outcome: Status, code: str, message: str) -> Job:
+    def _stopped(self, job: LoopState, outcome: Status, code: str, message: str) -> LoopState:
         """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer.
 
-        Raises DependencyUnavailable when the key can't be read, or the output of a completed job can't be stored:
+        Raises DependencyUnavailableError when the key can't be read, or the output of a completed job can't be stored:
         closed now, the outcome would be lost. That ends FAULT_LIMIT_S after the deadline.
         """
         began = job.history.started_at
@@ -153,44 +159,46 @@ class Reconciler:
             except UpstreamError as error:
                 telemetry.logger.warning("not cancelled", execution_id=job.execution_id, code=error.code)
                 continue
-            except DependencyUnavailable as error:
-                if self._clock() < job.deadline + policy.FAULT_LIMIT_S:
+            except DependencyUnavailableError as error:
+                if self._clock() < job.deadline + poll_history.FAULT_LIMIT_S:
                     raise
-                message = f"{message}; the job at Waterflai may go on: {dependency_fault(error)}"
+                message = f"{message}; the job at Waterflai may go on: {dependency_fault_message(error)}"
                 return job.ended(outcome, code=code, message=message)
             if stopped.outcome.is_final:
                 return stopped
             if stopped.history.faults:
-                raise DependencyUnavailable(stopped.history.fault_reason)
+                raise DependencyUnavailableError(stopped.history.fault_reason)
         return job.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
 
 
-def describe(executions: Executions, arn: str, status: str, *, remaining_s: Callable[[], float]) -> Ended:
+def describe(
+    executions: MachineExecutions, arn: str, status: str, *, remaining_s: Callable[[], float]
+) -> Ended:
     """Return the ended execution. The event has no input, on purpose: rules pass no customer data."""
     run = executions.describe(arn, remaining_s)
     # boto3 gives it in the zone of the machine, and the id of a request without a key is derived from it in UTC.
-    started_at = iso(run["startDate"].timestamp()) or ""
+    started_at = to_rfc3339(run["startDate"].timestamp()) or ""
     return Ended(arn, status, json.loads(run.get("input") or "null"), started_at, run.get("error"))
 
 
 def _in_trouble(execution_id: str, error: Exception) -> None:
-    telemetry.logger.warning("not swept", execution_id=execution_id, fault=aws_code(error))
+    telemetry.logger.warning("not swept", execution_id=execution_id, fault=aws_error_code(error))
 
 
 @cache
-def _wiring() -> tuple[Reconciler, Sweeper, Executions]:
+def _wiring() -> tuple[Reconciler, Sweeper, MachineExecutions]:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
-    client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.called)
-    records, states = Records(settings.table), aws.session().client("stepfunctions")
-    executions = Executions(states, settings.state_machine_arn, time.time, time.sleep)
-    notifier = Notifier.of(settings, records, time.time, telemetry.delivered)
+    client = WaterflaiClient(settings.base_url, key, budget_s=CALL_BUDGET_S, watch=telemetry.record_call)
+    records, states = ExecutionsTable(settings.table), aws_clients.session().client("stepfunctions")
+    executions = MachineExecutions(states, settings.state_machine_arn, time.time, time.sleep)
+    notifier = Notifier.of(settings, records, time.time, telemetry.record_delivery)
     # No later request can find a flawed document whole.
-    poller = Poller(client, Results(settings.bucket), settings, time.time, patient=False)
-    reconciler = Reconciler(records, Stopper(client, poller), notifier, settings, time.time, time.sleep)
+    poller = StatusPoller(client, ResultsBucket(settings.bucket), settings, time.time, patient=False)
+    reconciler = Reconciler(records, JobCanceller(client, poller), notifier, settings, time.time, time.sleep)
     sweeper = Sweeper(
         records,
-        Unfinished(settings.table, aws.session().client("dynamodb")),
+        UnfinishedIndex(settings.table, aws_clients.session().client("dynamodb")),
         executions,
         end=reconciler.end,
         release=notifier.release,
@@ -203,7 +211,7 @@ def _wiring() -> tuple[Reconciler, Sweeper, Executions]:
 
 def _sweep(sweeper: Sweeper, remaining_s: Callable[[], float]) -> dict[str, Any]:
     swept = sweeper.sweep(remaining_s)
-    telemetry.tell(
+    telemetry.add_fields(
         swept=swept.ended,
         swept_alive=swept.alive,
         swept_failed=swept.failed,
@@ -211,17 +219,17 @@ def _sweep(sweeper: Sweeper, remaining_s: Callable[[], float]) -> dict[str, Any]
         swept_discarded=swept.discarded,
     )
     # CloudWatch charges for a metric that has data: mostly there is none.
-    figures = ((Figure.RECONCILED, swept.ended), (Figure.NOT_SWEPT, swept.failed + swept.left))
+    figures = ((Metric.RECONCILED, swept.ended), (Metric.NOT_SWEPT, swept.failed + swept.left))
     for figure, number in figures:
         if number:
-            telemetry.measure(figure, number)
+            telemetry.add_metric(figure, number)
     return asdict(swept)
 
 
-@telemetry.observed
+@telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Close the execution that a status event names by ARN and status; `{"sweep": {}}` looks for all that need it."""
-    telemetry.tell(execution_arn=event.get("arn"))
+    telemetry.add_fields(execution_arn=event.get("arn"))
     reconciler, sweeper, executions = _wiring()
 
     def remaining_s() -> float:
@@ -236,7 +244,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     else:
         record = reconciler.close(describe(executions, arn, status, remaining_s=remaining_s))
     if record is not None:
-        telemetry.measure(Figure.RECONCILED)
+        telemetry.add_metric(Metric.RECONCILED)
     return {"closed": record is not None}
 
 

@@ -10,30 +10,34 @@ from typing import Any, Protocol
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from waterhook import envelope, policy
-from waterhook.capacity import NO_CAP, Capacity, Taking
-from waterhook.client import WaterflaiClient
+from waterhook.domain import event_budget, polling_policy, retry_policy
+from waterhook.domain.jitter import jitter_of
+from waterhook.domain.loop_state import STATE_VERSION, LoopState, NextStep
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.request import Request
+from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import TriggerInput
 from waterhook.errors import (
-    DependencyUnavailable,
-    KeyUnavailable,
-    NotAccepted,
-    RecordConflict,
-    RecordUnavailable,
-    Unavailable,
+    DependencyUnavailableError,
+    KeyUnavailableError,
+    NotAcceptedError,
+    RecordConflictError,
+    RecordUnavailableError,
     UpstreamError,
+    UpstreamUnavailableError,
 )
-from waterhook.figures import Figure
-from waterhook.intake import Intake
-from waterhook.jitter import jitter_of
-from waterhook.models import STATE_VERSION, History, Job, Next, Status, epoch, iso
-from waterhook.reasons import span
-from waterhook.record import Record
-from waterhook.records import Records
-from waterhook.request import Request
-from waterhook.secrets import ApiKey
+from waterhook.notifications import execution_output
+from waterhook.observability.metrics import Metric
+from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
-from waterhook.telemetry import Telemetry
-from waterhook.waiting import Reason, waits, without_job
+from waterhook.steps.start_waiting import WaitReason, end_without_job, waiting_attribute
+from waterhook.storage.concurrency_limiter import UNLIMITED, Acquisition, ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.text import format_duration
+from waterhook.timestamps import to_epoch_s, to_rfc3339
+from waterhook.upstream.api_key import ApiKey
+from waterhook.upstream.client import WaterflaiClient
 
 telemetry = Telemetry("start", correlation_id_path="execution.arn")
 _SERVICE_UNAVAILABLE = 503
@@ -58,16 +62,16 @@ class Starter:
     """One key, one remote job: every edge between ACCEPTED, STARTING and RUNNING is a conditional write.
 
     A fault of Waterhook before the POST, of the table or the secret, is waited out: nothing was sent, so the record
-    is read again later. `read_key` raises KeyUnavailable where the upstream could not be called.
+    is read again later. `read_key` raises KeyUnavailableError where the upstream could not be called.
     """
 
     def __init__(
         self,
-        records: Records,
+        records: ExecutionsTable,
         upstream: Upstream,
         settings: Settings,
         clock: Callable[[], float],
-        capacity: Capacity = NO_CAP,
+        capacity: ConcurrencyLimiter = UNLIMITED,
         *,
         read_key: Callable[[], object] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
@@ -87,23 +91,27 @@ class Starter:
         """
         now = self._clock()
         defaults = self._settings.defaults
-        intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        intake = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
         try:
             record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
-        except RecordUnavailable as error:
+        except RecordUnavailableError as error:
             return self._unclaimed(given, intake, owner, started_at, error)
         request = intake.request
         if record.owner_execution_arn != owner:
             same = record.request_sha256 == (request.sha256 if request else None)
-            return envelope.duplicate(record) if same else envelope.idempotency_conflict(record)
-        accepted_at = epoch(record.created_at) or now
-        events = policy.events_before_start(
+            return (
+                execution_output.duplicate_output(record)
+                if same
+                else execution_output.conflict_output(record)
+            )
+        accepted_at = to_epoch_s(record.created_at) or now
+        events = event_budget.events_before_start(
             record.start_attempts, now - accepted_at, record.deadline - accepted_at
         )
-        job = Job(
+        job = LoopState(
             record.execution_id,
             record.deadline,
-            History(round(now, 3), earlier_events=events),
+            PollHistory(round(now, 3), earlier_events=events),
             record.waterflai_execution_id,
             progress_events=record.progress_events,
             chatbot_id=record.chatbot_id,
@@ -113,54 +121,62 @@ class Starter:
             return job.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
         try:
             return self._go_on(job, record, request).to_dict()
-        except DependencyUnavailable as error:
+        except DependencyUnavailableError as error:
             return self._put_off(job, record, error).to_dict()
 
     def _unclaimed(
-        self, given: object, intake: Intake, owner: str, started_at: str, error: RecordUnavailable
+        self, given: object, intake: TriggerInput, owner: str, started_at: str, error: RecordUnavailableError
     ) -> dict[str, Any]:
         """Return the state of an execution whose record can neither be read nor written: it has no job yet."""
         now = self._clock()
-        accepted_at = epoch(started_at) or now
-        timeout_s = intake.request.timeout_seconds if intake.request else policy.START_FAULT_LIMIT_S
+        accepted_at = to_epoch_s(started_at) or now
+        timeout_s = intake.request.timeout_seconds if intake.request else retry_policy.START_FAULT_LIMIT_S
         age_s = now - accepted_at
-        decision = policy.fault_again(age_s, now, accepted_at + timeout_s, jitter_of(owner, int(now)))
+        decision = retry_policy.next_attempt_after_fault(
+            age_s, now, accepted_at + timeout_s, jitter_of(owner, int(now))
+        )
         _report_fault(error)
         state = {"v": STATE_VERSION, "outcome": Status.RUNNING, "wait_seconds": decision.wait_seconds}
-        if decision.next is Next.NOTIFY:
+        if decision.next is NextStep.NOTIFY:
             # As the state machine reports a fault: notify finds the record by the input, or writes it.
-            fault = f"{error}, for {span(age_s)}"
+            fault = f"{error}, for {format_duration(age_s)}"
             return state | {"next": decision.next, "outcome": Status.ERROR, "fault": fault, "input": given}
         return state | {"next": decision.next}
 
-    def _put_off(self, job: Job, record: Record, error: DependencyUnavailable) -> Job:
+    def _put_off(
+        self, job: LoopState, record: ExecutionRecord, error: DependencyUnavailableError
+    ) -> LoopState:
         """Return the job on its way to another look at its record, or ended where that has gone on for too long."""
         _report_fault(error)
         now = self._clock()
         decision = self._after_fault(record)
-        if decision.next is Next.NOTIFY:
-            message = f"Waterhook could not start it for {span(now - self._accepted_at(record))}: {error}"
+        if decision.next is NextStep.NOTIFY:
+            message = f"Waterhook could not start it for {format_duration(now - self._accepted_at(record))}: {error}"
             # Without the table it is not known what another call of this execution has done meanwhile.
-            if isinstance(error, RecordUnavailable):
-                return without_job(job, record, Status.ERROR, code="fault", message=message)
-            rejected = without_job(job, record, Status.REJECTED, code="fault", message=message)
+            if isinstance(error, RecordUnavailableError):
+                return end_without_job(job, record, Status.ERROR, code="fault", message=message)
+            rejected = end_without_job(job, record, Status.REJECTED, code="fault", message=message)
             return self._unless_begun(job, record, rejected)
-        if not isinstance(error, RecordUnavailable):
-            why = waits(Reason.RETRYING, str(error), now, decision.wait_seconds, record.waiting)
+        if not isinstance(error, RecordUnavailableError):
+            why = waiting_attribute(
+                WaitReason.RETRYING, str(error), now, decision.wait_seconds, record.waiting
+            )
             # Only what GET shows: the next look goes by the record, whatever has become of it.
-            with suppress(RecordConflict, RecordUnavailable):
+            with suppress(RecordConflictError, RecordUnavailableError):
                 self._records.wait(record, why)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _after_fault(self, record: Record) -> policy.Decision:
+    def _after_fault(self, record: ExecutionRecord) -> polling_policy.Decision:
         now = self._clock()
         age_s = now - self._accepted_at(record)
-        return policy.fault_again(age_s, now, record.deadline, jitter_of(record.execution_id, int(now)))
+        return retry_policy.next_attempt_after_fault(
+            age_s, now, record.deadline, jitter_of(record.execution_id, int(now))
+        )
 
-    def _accepted_at(self, record: Record) -> float:
-        return epoch(record.created_at) or self._clock()
+    def _accepted_at(self, record: ExecutionRecord) -> float:
+        return to_epoch_s(record.created_at) or self._clock()
 
-    def _go_on(self, job: Job, record: Record, request: Request) -> Job:
+    def _go_on(self, job: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.status.is_final:
             return job.ended(record.status)
         if record.status is Status.RUNNING:
@@ -172,27 +188,27 @@ class Starter:
             )
         return self._accepted(job, record, request)
 
-    def _accepted(self, job: Job, record: Record, request: Request) -> Job:
+    def _accepted(self, job: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.cancel_requested:
-            return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         now = self._clock()
         if now >= record.deadline:
             return self._unless_begun(job, record, self._overdue(job, record, now))
         self._read_key()
         try:
-            taking = self._capacity.take(
+            taking = self._capacity.acquire(
                 record.execution_id,
                 request.chatbot_id,
                 record.slots or (),
                 partial(self._records.take_slots, record),
             )
-        except RecordConflict:
+        except RecordConflictError:
             return self._overtaken(job)
         if not taking:
             return self._queued(job, record, taking)
         return self._post(job, record, request)
 
-    def _unless_begun(self, job: Job, record: Record, rejected: Job) -> Job:
+    def _unless_begun(self, job: LoopState, record: ExecutionRecord, rejected: LoopState) -> LoopState:
         """Return `rejected`, once no other call of this execution can start its job.
 
         A call that Step Functions gave up and repeated may still run. Only one of the two passes from ACCEPTED to
@@ -200,37 +216,38 @@ class Starter:
         """
         try:
             self._begin(record)
-        except RecordConflict:
+        except RecordConflictError:
             return self._overtaken(job)
         return rejected
 
-    def _begin(self, record: Record) -> Record:
-        first_at = record.first_attempt_at or iso(self._clock())
+    def _begin(self, record: ExecutionRecord) -> ExecutionRecord:
+        first_at = record.first_attempt_at or to_rfc3339(self._clock())
         return self._records.begin_start(replace(record, first_attempt_at=first_at))
 
-    def _overdue(self, job: Job, record: Record, now: float) -> Job:
+    def _overdue(self, job: LoopState, record: ExecutionRecord, now: float) -> LoopState:
         """Return the job as rejected at its deadline, with the reason for which it waited until then."""
         waiting = record.waiting or {}
-        if waiting.get("reason") == Reason.QUEUED:
-            waited_s = now - (epoch(waiting["since"]) or now)
+        if waiting.get("reason") == WaitReason.QUEUED:
+            waited_s = now - (to_epoch_s(waiting["since"]) or now)
             message = f"waited {waited_s:,.0f} s for a free slot ({waiting['detail']}); it was never started"
-            return without_job(job, record, Status.REJECTED, code="no_capacity", message=message)
+            return end_without_job(job, record, Status.REJECTED, code="no_capacity", message=message)
         if waiting:
             return self._never_started(job, record, waiting["detail"])
+        age = format_duration(now - self._accepted_at(record))
         message = (
-            f"its deadline passed {span(now - self._accepted_at(record))} after it was accepted, before an attempt"
-            " to start it; the history of its state machine execution shows why"
+            f"its deadline passed {age} after it was accepted, before an attempt to start it;"
+            " the history of its state machine execution shows why"
         )
-        return without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
+        return end_without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
 
-    def _queued(self, job: Job, record: Record, taking: Taking) -> Job:
+    def _queued(self, job: LoopState, record: ExecutionRecord, taking: Acquisition) -> LoopState:
         """Return the job on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
         before = record.waiting or {}
         conflicts = int(before.get("conflicts", 0)) + taking.is_contended
         if taking.full:
-            telemetry.measure(Figure.STARTS_QUEUED)
+            telemetry.add_metric(Metric.STARTS_QUEUED)
         now = self._clock()
-        decision = policy.queue_again(
+        decision = retry_policy.next_slot_attempt(
             record.deadline - self._accepted_at(record),
             now,
             self._settings.limits(job.deadline),
@@ -238,144 +255,148 @@ class Starter:
             conflicts if taking.is_contended else 0,
         )
         detail = taking.full or before.get("detail") or "other requests took slots at the same time"
-        why = waits(Reason.QUEUED, detail, now, decision.wait_seconds, record.waiting, conflicts)
+        why = waiting_attribute(
+            WaitReason.QUEUED, detail, now, decision.wait_seconds, record.waiting, conflicts
+        )
         try:
             self._records.wait(record, why)
-        except RecordConflict:
+        except RecordConflictError:
             return self._overtaken(job)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _post(self, job: Job, record: Record, request: Request) -> Job:
+    def _post(self, job: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         waited = record.waiting
         try:
             record = self._begin(record)
-        except RecordConflict:
+        except RecordConflictError:
             # The slot is left to whoever was first: by a verdict it was given back, by a start it is in use.
             return self._overtaken(job)
         # For the reason for which it waits next: `since` counts from when that began.
         record = replace(record, waiting=waited)
         try:
             upstream_id = self._upstream.start(request.chatbot_id, request.input_data)
-        except KeyUnavailable as error:
+        except KeyUnavailableError as error:
             # Nothing was sent: the key is read before the connection is opened.
-            return self._again(job, record, str(error), Reason.RETRYING, self._after_fault(record))
+            return self._again(job, record, str(error), WaitReason.RETRYING, self._after_fault(record))
         except UpstreamError as error:
             return self._not_started(job, record, error)
         job = replace(job, waterflai_execution_id=upstream_id)
         try:
             record = self._saved(record, upstream_id)
-        except RecordConflict:
+        except RecordConflictError:
             # An outcome was written during the POST: no execution waits for this job.
             self._cancel_quietly(upstream_id)
             return self._overtaken(job)
-        except RecordUnavailable:
+        except RecordUnavailableError:
             telemetry.logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
             job = replace(job, unsaved=True)
         if record.cancel_requested:
-            return replace(job, next=Next.CANCEL, cancel_requested=True)
+            return replace(job, next=NextStep.CANCEL, cancel_requested=True)
         return self._running(job)
 
-    def _saved(self, record: Record, upstream_id: str) -> Record:
-        """Return the record with the upstream's id. Raises RecordConflict when an outcome came first."""
+    def _saved(self, record: ExecutionRecord, upstream_id: str) -> ExecutionRecord:
+        """Return the record with the upstream's id. Raises RecordConflictError when an outcome came first."""
         try:
             return self._records.save_start(record, upstream_id, self._clock())
-        except RecordConflict:
+        except RecordConflictError:
             current = self._records.get(record.execution_id, self._clock())
             if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
                 # It was our own write: its answer was lost, and boto3's repetition of it came too late.
                 return current
             raise
 
-    def _not_started(self, job: Job, record: Record, error: UpstreamError) -> Job:
+    def _not_started(self, job: LoopState, record: ExecutionRecord, error: UpstreamError) -> LoopState:
         ambiguous_503 = error.status == _SERVICE_UNAVAILABLE and self._settings.uncertain_on_503
-        if not isinstance(error, NotAccepted) or ambiguous_503:
+        if not isinstance(error, NotAcceptedError) or ambiguous_503:
             return self._perhaps_accepted(job, record, error.message, error.retry_after_s)
-        if not isinstance(error, Unavailable):
+        if not isinstance(error, UpstreamUnavailableError):
             message = f"Waterflai refused the start: {error.message}"
-            return without_job(job, record, Status.REJECTED, code=error.code, message=message)
+            return end_without_job(job, record, Status.REJECTED, code=error.code, message=message)
         decision = self._start_again(record, error.retry_after_s)
-        return self._again(job, record, error.message, Reason.of(error), decision)
+        return self._again(job, record, error.message, WaitReason.of(error), decision)
 
     def _perhaps_accepted(
-        self, job: Job, record: Record, why: str, retry_after_s: float | None = None
-    ) -> Job:
+        self, job: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
+    ) -> LoopState:
         if self._settings.at_least_once:
             decision = self._start_again(record, retry_after_s)
-            return self._again(job, record, why, Reason.RETRYING, decision, perhaps_started=True)
+            return self._again(job, record, why, WaitReason.RETRYING, decision, perhaps_started=True)
         message = f"{why}; Waterflai may be running this job, and it was not started a second time"
         return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
 
-    def _start_again(self, record: Record, retry_after_s: float | None) -> policy.Decision:
+    def _start_again(self, record: ExecutionRecord, retry_after_s: float | None) -> polling_policy.Decision:
         now = self._clock()
-        first_at = epoch(record.first_attempt_at) or now
+        first_at = to_epoch_s(record.first_attempt_at) or now
         # A job that is started at the deadline of the request would be cancelled immediately.
-        last_at = min(first_at + self._settings.start_deadline_s, record.deadline - policy.LAST_START_S)
+        last_at = min(first_at + self._settings.start_deadline_s, record.deadline - retry_policy.LAST_START_S)
         jitter = jitter_of(record.execution_id, record.start_attempts)
-        return policy.start_again(
+        return retry_policy.next_start_attempt(
             record.start_attempts, retry_after_s, now, self._settings.limits(last_at), jitter
         )
 
     def _again(
         self,
-        job: Job,
-        record: Record,
+        job: LoopState,
+        record: ExecutionRecord,
         why: str,
-        reason: Reason,
-        decision: policy.Decision,
+        reason: WaitReason,
+        decision: polling_policy.Decision,
         *,
         perhaps_started: bool = False,
-    ) -> Job:
+    ) -> LoopState:
         """Return the job on its way to another start, or ended when that is not to be tried any more."""
-        waiting = waits(reason, why, self._clock(), decision.wait_seconds, record.waiting)
+        waiting = waiting_attribute(reason, why, self._clock(), decision.wait_seconds, record.waiting)
         try:
             record = self._undo(record, waiting, perhaps_started=perhaps_started)
-        except RecordConflict:
+        except RecordConflictError:
             return self._overtaken(job)
-        except RecordUnavailable as error:
+        except RecordUnavailableError as error:
             # It stays STARTING, so that no later call may post again. This one still knows what has happened.
             record = replace(record, perhaps_started=record.perhaps_started or perhaps_started)
             message = f"{why}; it can't be started again, since {error}"
-            return without_job(job, record, Status.REJECTED, code="fault", message=message)
+            return end_without_job(job, record, Status.REJECTED, code="fault", message=message)
         if record.cancel_requested:
-            return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
-        if decision.next is Next.NOTIFY:
+            return end_without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+        if decision.next is NextStep.NOTIFY:
             return self._never_started(job, record, why)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _undo(self, record: Record, waiting: Mapping[str, Any], *, perhaps_started: bool) -> Record:
+    def _undo(
+        self, record: ExecutionRecord, waiting: Mapping[str, Any], *, perhaps_started: bool
+    ) -> ExecutionRecord:
         """Return the record as ACCEPTED. Tried for a few seconds, since a record that stays STARTING ends there."""
         ends_at = self._clock() + _UNDO_S
         for pause_s in _UNDO_PAUSES_S:
             try:
                 return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
-            except RecordUnavailable:
+            except RecordUnavailableError:
                 if self._clock() + pause_s >= ends_at:
                     raise
                 self._sleep(pause_s)
         return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
 
-    def _never_started(self, job: Job, record: Record, why: str) -> Job:
+    def _never_started(self, job: LoopState, record: ExecutionRecord, why: str) -> LoopState:
         """Return the job as rejected at its start deadline: TIMED_OUT would say that one ran."""
         now, attempts = self._clock(), record.start_attempts
-        tried_s = now - (epoch(record.first_attempt_at) or self._accepted_at(record))
+        tried_s = now - (to_epoch_s(record.first_attempt_at) or self._accepted_at(record))
         count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
-        message = f"it could not be started for {span(tried_s)} ({count}), last: {why}"
-        return without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
+        message = f"it could not be started for {format_duration(tried_s)} ({count}), last: {why}"
+        return end_without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
 
-    def _running(self, job: Job) -> Job:
+    def _running(self, job: LoopState) -> LoopState:
         limits = self._settings.limits(job.deadline, may_follow=not job.unsaved)
-        decision = policy.next_step(job.history, self._clock(), limits)
+        decision = polling_policy.next_step(job.history, self._clock(), limits)
         return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _overtaken(self, job: Job) -> Job:
+    def _overtaken(self, job: LoopState) -> LoopState:
         """Return the job as the record has it: final, or cancelled before it was started."""
         record = self._records.get(job.execution_id, self._clock())
         if record is not None and record.status.is_final:
             return job.ended(record.status)
         if record is not None and record.cancel_requested:
-            return without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         message = f"{job.execution_id}: the record is neither final nor cancelled"
-        raise RecordConflict(message)
+        raise RecordConflictError(message)
 
     def _cancel_quietly(self, upstream_id: str) -> None:
         try:
@@ -386,9 +407,9 @@ class Starter:
             )
 
 
-def _report_fault(error: DependencyUnavailable) -> None:
+def _report_fault(error: DependencyUnavailableError) -> None:
     telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
-    telemetry.measure(Figure.DEPENDENCY_FAULTS)
+    telemetry.add_metric(Metric.DEPENDENCY_FAULTS)
 
 
 @cache
@@ -396,20 +417,20 @@ def _wiring() -> Starter:
     settings = Settings.from_env(os.environ)
     key = ApiKey(settings.api_key_secret_arn)
     key.preload()
-    client = WaterflaiClient(settings.base_url, key, watch=telemetry.called)
-    capacity = Capacity(settings.table, settings.caps, sleep=time.sleep)
-    records = Records(settings.table)
+    client = WaterflaiClient(settings.base_url, key, watch=telemetry.record_call)
+    capacity = ConcurrencyLimiter(settings.table, settings.caps, sleep=time.sleep)
+    records = ExecutionsTable(settings.table)
     return Starter(records, client, settings, time.time, capacity, read_key=key.get, sleep=time.sleep)
 
 
-@telemetry.observed
+@telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Start the execution that the state machine was handed; return the state of its loop."""
     given, execution = event["input"], event["execution"]
     if isinstance(given, dict):
-        telemetry.tell(event_id=given.get("event_id"), execution_id=given.get("execution_id"))
+        telemetry.add_fields(event_id=given.get("event_id"), execution_id=given.get("execution_id"))
     state = _wiring().start(given, owner=execution["arn"], started_at=execution["started_at"])
-    telemetry.tell(state)
+    telemetry.add_fields(state)
     return state
 
 

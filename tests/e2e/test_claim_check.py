@@ -12,9 +12,10 @@ from local.runner.services import SIMULATOR_API_KEY
 from tests.e2e.account import aws
 from tests.e2e.test_doors import put_event
 from tests.e2e.test_promises import size_bytes, texts
-from waterhook.intake import derived_id
-from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, in_utf8
-from waterhook.results import INLINE_BYTES
+from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
+from waterhook.domain.status_document import MAX_INLINE_BYTES
+from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.json_text import to_json_bytes
 
 pytestmark = pytest.mark.e2e
 
@@ -65,7 +66,7 @@ def test_the_largest_request_runs_from_every_door_and_no_payload_passes_the_limi
 ) -> None:
     request = largest(marker)
     by_api = stack.submit("instant", request["input_data"])
-    by_event = derived_id("events", put_event(stack, "Waterflai Execution Requested", request))
+    by_event = derive_execution_id("events", put_event(stack, "Waterflai Execution Requested", request))
     by_hand = stack.start_execution(request)
     for execution_id in (by_api, by_event):
         assert stack.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
@@ -93,7 +94,7 @@ def test_a_byte_more_is_refused_at_every_door(stack: StackClient, marker: str) -
     assert answer.status_code == 413
     request = largest(marker, 1)
     assert f"{MAX_REQUEST_BYTES + 1} bytes" in answer.json()["detail"]
-    by_event = derived_id("events", put_event(stack, "Waterflai Execution Requested", request))
+    by_event = derive_execution_id("events", put_event(stack, "Waterflai Execution Requested", request))
     by_hand = stack.wait_for_end(stack.start_execution(request))
     for said in (
         json.loads(by_hand["cause"])["message"],
@@ -107,9 +108,9 @@ def test_the_largest_notification_is_far_from_what_sns_takes(stack: StackClient,
     # that are escaped, and metadata.
     output = {"ducks": DUCK * 2000, "quotes": '"' * 12_000, "rest": "x" * 700}
     made = size_bytes(json.dumps(output))
-    assert INLINE_BYTES - 100 < made <= INLINE_BYTES
+    assert MAX_INLINE_BYTES - 100 < made <= MAX_INLINE_BYTES
     metadata = {"marker": marker, "note": DUCK * 1010}
-    assert MAX_METADATA_BYTES - 20 < len(in_utf8(metadata)) <= MAX_METADATA_BYTES
+    assert MAX_METADATA_BYTES - 20 < len(to_json_bytes(metadata)) <= MAX_METADATA_BYTES
     execution_id = stack.submit("instant", {"simulate": {"output": output}}, metadata=metadata)
     event = stack.wait_for_notification(execution_id)
     assert event["data"]["final_output"] == output

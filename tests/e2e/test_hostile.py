@@ -15,7 +15,7 @@ from tests.e2e.conftest import home_of
 from tests.e2e.test_doors import put_event, running
 from tests.e2e.traces import function_logs
 from tests.support.waiting import until
-from waterhook.intake import derived_id
+from waterhook.domain.trigger_input import derive_execution_id
 
 pytestmark = pytest.mark.e2e
 
@@ -95,8 +95,8 @@ def test_an_id_of_any_text_is_refused_or_one_segment_of_one_path(stack: StackCli
     put_event(stack, "Waterflai Execution Requested", detail)
     for execution_id in (
         *accepted,
-        derived_id("events", by_event),
-        derived_id("events", HOSTILE[10] + marker),
+        derive_execution_id("events", by_event),
+        derive_execution_id("events", HOSTILE[10] + marker),
     ):
         event = stack.wait_for_notification(execution_id)
         assert event["data"]["status"] == "REJECTED"

@@ -10,7 +10,7 @@ import pytest
 
 from local.runner.client import StackClient
 from tests.e2e.test_outcomes import starts_of
-from waterhook.intake import derived_id
+from waterhook.domain.trigger_input import derive_execution_id
 
 pytestmark = pytest.mark.e2e
 
@@ -70,7 +70,7 @@ def test_a_key_is_one_job_until_it_expires_behind_the_state_machine(
     stack: StackClient, marker: str, door: Door
 ) -> None:
     request = {"chatbot_id": "always-fails", "input_data": {"marker": marker, "simulate": SOON}}
-    execution_id = derived_id(door.source, door.key(marker))
+    execution_id = derive_execution_id(door.source, door.key(marker))
 
     def end(request: dict[str, Any]) -> str | None:
         run = stack.wait_for_end(stack.start_execution(door.wrap(request, marker)))

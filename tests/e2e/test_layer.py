@@ -30,7 +30,7 @@ def layer(stack: StackClient) -> Mapping[str, bytes]:
 
 def test_every_module_comes_compiled_for_the_runtime(layer: Mapping[str, bytes]) -> None:
     modules = {name for name in layer if name.endswith(".py")}
-    assert {"python/waterhook/policy.py", "python/urllib3/__init__.py"} <= modules
+    assert {"python/waterhook/domain/polling_policy.py", "python/urllib3/__init__.py"} <= modules
     for name in modules:
         folder, _, file = name.rpartition("/")
         bytecode = layer[f"{folder}/__pycache__/{file.removesuffix('.py')}.cpython-313.pyc"]
@@ -40,7 +40,10 @@ def test_every_module_comes_compiled_for_the_runtime(layer: Mapping[str, bytes])
 
 def test_no_path_of_the_machine_that_built_it_is_in_it(layer: Mapping[str, bytes]) -> None:
     assert not [name for name, content in layer.items() if str(environment.ROOT).encode() in content]
-    assert b"/opt/python/waterhook/policy.py" in layer["python/waterhook/__pycache__/policy.cpython-313.pyc"]
+    assert (
+        b"/opt/python/waterhook/domain/polling_policy.py"
+        in layer["python/waterhook/domain/__pycache__/polling_policy.cpython-313.pyc"]
+    )
 
 
 def test_it_is_small_and_holds_what_runs_and_its_licences(layer: Mapping[str, bytes]) -> None:

@@ -22,12 +22,13 @@ from local.runner.services import SIMULATOR_API_KEY
 from tests.e2e.account import aws, physical
 from tests.support.server import Server, Step, reply
 from tests.support.waiting import PATIENCE_S
-from waterhook.models import History, Job, Next, Status
-from waterhook.record import Record
-from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Defaults, Request
-from waterhook.results import INLINE_BYTES
-from waterhook.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES
-from waterhook.status import MAX_OUTPUT_BYTES, MAX_SHORT_STATUS_BYTES
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Request, RequestDefaults
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES, MAX_OUTPUT_BYTES, MAX_SHORT_STATUS_BYTES
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.upstream.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES
 
 pytestmark = [
     pytest.mark.e2e,
@@ -36,7 +37,7 @@ pytestmark = [
 
 SHARE = 0.7
 ONE_CALL = Path(__file__).with_name("one_call.py")
-DEFAULTS = Defaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+DEFAULTS = RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
 # What the follow function reads of a status document; more is for poll.
 MAX_FOLLOWED_BYTES = 256 * 1024
 EVENT_LIMIT_BYTES = 6 * 1024 * 1024  # of a synchronous call, by Lambda
@@ -84,14 +85,14 @@ class World:
     """What a call is made in: the deployed stack's table, and a record of a running job in it."""
 
     stack: StackClient
-    record: Record
+    record: ExecutionRecord
 
     @property
     def execution(self) -> dict[str, str]:
         return {"arn": self.record.owner_execution_arn, "started_at": self.record.created_at}
 
     def state(self, **changes: Any) -> dict[str, Any]:
-        job = Job(self.record.execution_id, self.record.deadline, History(time.time()), "job")
+        job = LoopState(self.record.execution_id, self.record.deadline, PollHistory(time.time()), "job")
         return replace(job, **changes).to_dict()
 
     def step(self, **changes: Any) -> dict[str, Any]:
@@ -128,12 +129,12 @@ def poll(world: World) -> Any:
 
 def follow(world: World) -> Any:
     # Old enough for the first poll to read whether the record is final.
-    return world.step(progress_events=True, history=History(time.time() - 60))
+    return world.step(progress_events=True, history=PollHistory(time.time() - 60))
 
 
 def notify(world: World) -> Any:
-    output = {"final_output_json": crowded(INLINE_BYTES)}
-    return world.step(outcome=Status.COMPLETED, next=Next.NOTIFY, result=output)
+    output = {"final_output_json": crowded(MAX_INLINE_BYTES)}
+    return world.step(outcome=Status.COMPLETED, next=NextStep.NOTIFY, result=output)
 
 
 def reconcile(world: World) -> Any:
@@ -238,7 +239,7 @@ def worlds(stack: StackClient) -> Iterator[list[World]]:
         raw = {"chatbot_id": "instant", "input_data": {}, "metadata": metadata}
         given = {"execution_id": execution_id, "request": raw}
         owner = stack.stepfunctions.start_execution(stateMachineArn=machine, input=json.dumps(given))
-        record = Record.accepted(
+        record = ExecutionRecord.accepted(
             execution_id,
             Request.from_dict(raw, DEFAULTS),
             time.time(),

@@ -11,7 +11,7 @@ from local.runner.client import StackClient
 from tests.e2e.test_doors import SLOW, finish
 from tests.e2e.test_outcomes import starts_of
 from tests.support.waiting import until
-from waterhook.models import epoch
+from waterhook.timestamps import to_epoch_s
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ def test_the_same_key_and_request_are_one_execution_however_often_they_are_sent(
     stack.wait_for_notification(ids.pop())
     again = stack.submit("support-chat", {"marker": marker}, idempotency_key=marker)
     [event] = stack.peek(again)
-    accepted_ms = round((epoch(event["data"]["timing"]["accepted_at"]) or 0.0) * 1000)
+    accepted_ms = round((to_epoch_s(event["data"]["timing"]["accepted_at"]) or 0.0) * 1000)
     assert event["id"] == f"{again}/{accepted_ms}/COMPLETED"
     assert starts_of(stack, marker) == 1
 

@@ -147,5 +147,5 @@ def test_the_key_is_in_nothing_that_the_stack_wrote_and_the_customers_data_in_no
     }
     # And it has read what the executions said on their way, faults included.
     assert all(places(traces, execution_id)["log NotifyLogs"] for execution_id in endings)
-    assert places(traces, "RecordUnavailable")["log StartLogs"]
+    assert places(traces, "RecordUnavailableError")["log StartLogs"]
     assert not any(place.startswith("log ") for place in kept)

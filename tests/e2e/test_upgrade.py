@@ -17,7 +17,7 @@ from tests.e2e.test_doors import upstream
 from tests.e2e.test_outcomes import starts_of
 from tests.e2e.traces import function_logs
 from tests.support.waiting import until
-from waterhook.models import STATE_VERSION
+from waterhook.domain.loop_state import STATE_VERSION
 
 pytestmark = pytest.mark.e2e
 
@@ -43,7 +43,9 @@ def next_version(copy: Path) -> None:
     shutil.copytree(sam.BUILD, copy)
     layer = copy / "WaterhookLayer" / "python" / "waterhook"
     changed(
-        layer / "models.py", f"STATE_VERSION = {STATE_VERSION}\n", f"STATE_VERSION = {STATE_VERSION + 1}\n"
+        layer / "domain" / "loop_state.py",
+        f"STATE_VERSION = {STATE_VERSION}\n",
+        f"STATE_VERSION = {STATE_VERSION + 1}\n",
     )
     for compiled in layer.rglob("__pycache__"):
         shutil.rmtree(compiled)  # it is preferred to the text, unread

@@ -10,10 +10,10 @@ import pytest
 from local.runner.client import StackClient
 from tests.e2e.account import aws, output
 from tests.e2e.test_doors import finish
-from waterhook.models import iso
-from waterhook.record import Record
-from waterhook.records import Records
-from waterhook.request import Defaults, Request
+from waterhook.domain.request import Request, RequestDefaults
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.timestamps import to_rfc3339
 from waterhook_cli.erase import CannotErase, Eraser
 from waterhook_cli.redeliver import Redelivery
 
@@ -71,13 +71,13 @@ def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_start
     # As the API writes it; and then the API dies.
     then, execution_id = time.time() - AN_HOUR_S, uuid4().hex
     request = Request.from_dict(
-        {"chatbot_id": "support-chat", "input_data": {}}, Defaults(2 * AN_HOUR_S, ("sns", "dynamodb"))
+        {"chatbot_id": "support-chat", "input_data": {}}, RequestDefaults(2 * AN_HOUR_S, ("sns", "dynamodb"))
     )
     machine = strict.outputs.state_machine_arn.replace(":stateMachine:", ":execution:")
-    accepted = Record.accepted(
+    accepted = ExecutionRecord.accepted(
         execution_id, request, then, owner=f"{machine}:{execution_id}-0", source="api", deliver_to=()
     )
-    records = Records(strict.outputs.table_name, strict.dynamodb)
+    records = ExecutionsTable(strict.outputs.table_name, strict.dynamodb)
     records.accept(accepted, time.time())
     # The same after a first attempt of its start, whose state machine is gone since.
     begun = replace(
@@ -93,7 +93,7 @@ def test_a_sweep_closes_what_has_lost_its_execution_deletes_what_was_never_start
         TableName=strict.outputs.table_name,
         Key={"execution_id": {"S": running}},
         UpdateExpression="SET created_at = :created_at",
-        ExpressionAttributeValues={":created_at": {"S": str(iso(then))}},
+        ExpressionAttributeValues={":created_at": {"S": str(to_rfc3339(then))}},
     )
 
     answer = aws(strict, "lambda").invoke(

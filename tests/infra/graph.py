@@ -9,8 +9,9 @@ from typing import Any
 from jsonata.jexception import JException
 from jsonata.jsonata import Jsonata
 
-from waterhook.models import Next, Status
-from waterhook.policy import WAIT_LIMIT_S
+from waterhook.domain.event_budget import WAIT_LIMIT_S
+from waterhook.domain.loop_state import NextStep
+from waterhook.domain.status import Status
 
 type Definition = dict[str, Any]
 type State = dict[str, Any]
@@ -224,7 +225,7 @@ def waits(definition: Definition) -> Iterator[str]:
 
 
 def _guard(name: str, condition: str) -> Iterator[str]:
-    steps = [step for step in Next if evaluate(condition, {"next": step, "wait_seconds": 1}) is True]
+    steps = [step for step in NextStep if evaluate(condition, {"next": step, "wait_seconds": 1}) is True]
     if len(steps) != 1:
         yield f"{name}: a wait of one second is for {steps}"
         return
@@ -242,7 +243,7 @@ def _guard(name: str, condition: str) -> Iterator[str]:
 def decisions(definition: Definition) -> Iterator[str]:
     """The machine knows each step that a function may decide on, and reports what it doesn't know."""
     (ask,) = (name for name in of_type(definition, "Choice") if name != VERDICT)
-    for step in map(str, Next):
+    for step in map(str, NextStep):
         if choose(definition, ask, next=step, wait_seconds=1) == definition["States"][ask]["Default"]:
             yield f"{ask}: doesn't know {step!r}"
     for nonsense in ("", "Poll", "dance", None, 7, MISSING):

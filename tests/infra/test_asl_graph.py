@@ -9,9 +9,9 @@ from functions.follow.app import RESERVE_S
 from functions.poll.app import STATUS_BUDGET_S
 from tests.infra import graph, template
 from tests.infra.graph import Definition
-from waterhook.client import CONNECT_TIMEOUT_S
-from waterhook.models import Next
-from waterhook.status import MAX_OUTPUT_BYTES
+from waterhook.domain.loop_state import NextStep
+from waterhook.domain.status_document import MAX_OUTPUT_BYTES
+from waterhook.upstream.client import CONNECT_TIMEOUT_S
 
 
 def timeouts_s() -> dict[str, int]:
@@ -37,15 +37,15 @@ def test_the_language_stands_on_the_second_line() -> None:
 
 def test_each_step_of_the_code_has_its_state() -> None:
     definition = template.definition()
-    came_to = {step: graph.choose(definition, "What next?", next=step, wait_seconds=5) for step in Next}
+    came_to = {step: graph.choose(definition, "What next?", next=step, wait_seconds=5) for step in NextStep}
     assert came_to == {
-        Next.START: "Wait to start",
-        Next.WAIT: "Wait",
-        Next.POLL: "Poll",
-        Next.FOLLOW: "Follow",
-        Next.CANCEL: "Cancel",
-        Next.NOTIFY: "Notify",
-        Next.DONE: "Completed?",
+        NextStep.START: "Wait to start",
+        NextStep.WAIT: "Wait",
+        NextStep.POLL: "Poll",
+        NextStep.FOLLOW: "Follow",
+        NextStep.CANCEL: "Cancel",
+        NextStep.NOTIFY: "Notify",
+        NextStep.DONE: "Completed?",
     }
 
 

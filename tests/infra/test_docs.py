@@ -7,13 +7,13 @@ import yaml
 
 from tests.infra.markdown import anchors, links, table
 from tests.infra.template import ROOT, source
-from waterhook.envelope import event_type
-from waterhook.errors import InvalidRequest
-from waterhook.models import Status
-from waterhook.request import Defaults, Request
+from waterhook.domain.request import Request, RequestDefaults
+from waterhook.domain.status import Status
+from waterhook.errors import InvalidRequestError
+from waterhook.notifications.cloudevents import event_type
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DEFAULTS = Defaults(timeout_s=60, deliver_to=("sns",))
+DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -38,7 +38,7 @@ def test_every_outcome_is_in_the_table_with_its_error_and_its_event() -> None:
 
 
 def test_every_field_of_a_request_is_in_the_table() -> None:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         Request.from_dict({"chatbot_id": "a", "input_data": {}, "nonsense": 1}, DEFAULTS)
     known = str(caught.value).partition("known are ")[2].split(", ")
     assert sorted(row[0] for row in rows("Field")) == sorted(known)

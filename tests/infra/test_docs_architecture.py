@@ -11,14 +11,14 @@ import pytest
 from local import picture
 from tests.infra.markdown import fences, names, table
 from tests.infra.template import ROOT, definition
-from waterhook import records
-from waterhook.models import Status
-from waterhook.records import Records
+from waterhook.domain.status import Status
+from waterhook.storage import executions_table
+from waterhook.storage.executions_table import ExecutionsTable
 
 DOCUMENT = picture.DOCUMENT.read_text(encoding="utf-8")
 CONDITIONS = {
     name
-    for name, value in vars(records).items()
+    for name, value in vars(executions_table).items()
     if isinstance(value, str) and name.islower() and not name.startswith("_")
 }
 
@@ -100,7 +100,7 @@ def test_every_status_has_its_row_and_follows_what_there_is() -> None:
 def test_every_write_is_listed_with_the_conditions_it_is_made_under() -> None:
     writes = {
         name: used
-        for name, method in vars(Records).items()
+        for name, method in vars(ExecutionsTable).items()
         if callable(method) and (used := conditions_of(method))
     }
     listed = {row[0]: set(names(row[2])) & CONDITIONS for row in table(DOCUMENT, "Write")}

@@ -6,8 +6,8 @@ import pytest
 
 from tests.infra.markdown import fences, table
 from tests.infra.template import ROOT
-from waterhook.figures import Figure
-from waterhook.telemetry import LINE
+from waterhook.observability.metrics import Metric
+from waterhook.observability.telemetry import LOG_FIELDS
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 FIELDS = {row[0] for row in table(DOCUMENT, "Field")}
@@ -22,11 +22,11 @@ WORDS = {
 
 def test_the_table_of_metrics_has_each_of_them_and_its_unit() -> None:
     rows = {row[0]: row[1] for row in table(DOCUMENT, "Metric")}
-    assert rows == {str(figure): figure.unit for figure in Figure}
+    assert rows == {str(figure): figure.unit for figure in Metric}
 
 
 def test_the_table_of_fields_has_all_that_a_line_may_hold() -> None:
-    assert set(LINE) <= FIELDS
+    assert set(LOG_FIELDS) <= FIELDS
 
 
 def asked_for(query: str) -> set[str]:

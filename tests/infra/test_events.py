@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from tests.infra.template import ROOT
-from waterhook.intake import Intake
-from waterhook.models import Job
-from waterhook.request import Defaults, Request
-from waterhook.routes import ROUTES
+from waterhook.api.routes import ROUTES
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.request import Request, RequestDefaults
+from waterhook.domain.trigger_input import TriggerInput
 
-DEFAULTS = Defaults(timeout_s=60, deliver_to=("sns",))
+DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))
 FUNCTIONS = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
 ARN = "arn:aws:states:us-east-1:123456789012:execution:waterhook:any"
 
@@ -28,7 +28,7 @@ def test_there_is_a_sample_for_every_function() -> None:
 @pytest.mark.parametrize("name", ["follow", "poll", "cancel", "notify"])
 def test_a_sample_of_a_step_is_a_state_of_the_loop(name: str) -> None:
     given = sample(name)
-    assert Job.from_dict(given["state"]).to_dict() == given["state"]
+    assert LoopState.from_dict(given["state"]).to_dict() == given["state"]
     assert set(given["execution"]) == {"arn", "started_at"}
 
 
@@ -43,7 +43,7 @@ def test_a_sample_of_a_step_is_a_state_of_the_loop(name: str) -> None:
     ids=["request", "start", "eventbridge", "schedule"],
 )
 def test_a_sample_of_a_trigger_is_taken_in(given: Any, source: str) -> None:
-    read = Intake.read(given, execution_arn=ARN, started_at="2026-01-01T00:00:00Z", defaults=DEFAULTS)
+    read = TriggerInput.read(given, execution_arn=ARN, started_at="2026-01-01T00:00:00Z", defaults=DEFAULTS)
     assert (read.problem, read.source) == (None, source)
     assert read.request is not None
     assert read.request.chatbot_id == "support-chat"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.infra.markdown import anchors, names, table
 from tests.infra.template import EVERYTHING, FUNCTIONS, KMS_KEY_ARN, ROOT, deployed, named, of_type, source
-from waterhook import policy
-from waterhook.figures import DIMENSION, NAMESPACE, Figure
+from waterhook.domain import polling_policy
+from waterhook.observability.metrics import DIMENSION, NAMESPACE, Metric
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 ALARM = "AWS::CloudWatch::Alarm"
@@ -28,9 +28,9 @@ OF_AWS = {
 # Errors, and a metric that the runbook looks at on a page of AWS's own.
 OF_OTHERS = {
     "SettingsError",
-    "RecordUnavailable",
-    "KeyUnavailable",
-    "ResultsUnavailable",
+    "RecordUnavailableError",
+    "KeyUnavailableError",
+    "ResultsUnavailableError",
     "AccessDenied",
     "ConcurrentExecutions",
 }
@@ -45,7 +45,7 @@ def properties(name: str) -> dict[str, Any]:
 def is_measured(namespace: str, metric: str, dimension: str) -> bool:
     """Whether there is such a metric."""
     if namespace == NAMESPACE:
-        return metric in set(Figure) and dimension == DIMENSION
+        return metric in set(Metric) and dimension == DIMENSION
     return OF_AWS.get((namespace, metric)) == dimension
 
 
@@ -100,8 +100,8 @@ def test_no_wait_of_the_policy_alone_makes_a_notification_late_by_default() -> N
     """The longest one: steady progress stretches it, and failed status requests lengthen it once more."""
     parameters = source()["Parameters"]
     longest_s = parameters["LongestWaitSeconds"]["Default"]
-    wait_s = longest_s * policy.STRETCH_PER_LONGEST
-    wait_s += max(policy.ERROR_JITTER_S, policy.ERROR_JITTER * wait_s)
+    wait_s = longest_s * polling_policy.STRETCH_PER_LONGEST
+    wait_s += max(polling_policy.ERROR_JITTER_S, polling_policy.ERROR_JITTER * wait_s)
     assert wait_s < parameters["LateAlarmSeconds"]["Default"] == 4 * longest_s
 
 
@@ -115,7 +115,7 @@ def test_every_function_but_follow_is_watched_for_throttles() -> None:
 
 
 def test_an_exhausted_follow_concurrency_raises_no_alarm_since_the_executions_are_polled() -> None:
-    assert not {name for name in ALARMS if properties(name)["MetricName"] == Figure.FOLLOW_REFUSED}
+    assert not {name for name in ALARMS if properties(name)["MetricName"] == Metric.FOLLOW_REFUSED}
     assert of_type(deployed(**EVERYTHING | {"FollowConcurrency": "50"}), ALARM).keys() == ALARMS.keys()
 
 
@@ -177,7 +177,7 @@ def shown() -> list[tuple[str, str, str]]:
 
 def test_the_dashboard_shows_what_is_measured_and_leaves_nothing_out() -> None:
     assert all(is_measured(*metric) for metric in shown())
-    assert {name for namespace, name, _ in shown() if namespace == NAMESPACE} == set(Figure)
+    assert {name for namespace, name, _ in shown() if namespace == NAMESPACE} == set(Metric)
 
 
 def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over() -> None:
@@ -198,7 +198,7 @@ def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over(
 
 def test_the_runbook_names_only_alarms_metrics_parameters_and_resources_that_there_are() -> None:
     outer = source()
-    known = {*ALARMS, *Figure, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OF_OTHERS}
+    known = {*ALARMS, *Metric, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OF_OTHERS}
     words = {word for word in names(OPERATIONS) if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)}
     assert words <= known
 

@@ -9,9 +9,9 @@ import yaml
 
 from tests.infra.template import ROOT, deployed
 from tests.support.builders import DEFAULTS, request_dict
-from waterhook.errors import InvalidRequest
-from waterhook.request import Request
-from waterhook.routes import ROUTES
+from waterhook.api.routes import ROUTES
+from waterhook.domain.request import Request
+from waterhook.errors import InvalidRequestError
 
 API: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = API["components"]["schemas"]
@@ -39,7 +39,7 @@ TEXTS = [
 def accepted(field: str, value: object) -> bool:
     try:
         Request.from_dict(request_dict(**{field: value}), DEFAULTS)
-    except InvalidRequest:
+    except InvalidRequestError:
         return False
     return True
 

@@ -10,7 +10,7 @@ from cfnlint.api import ManualArgs, lint_file  # type: ignore[import-untyped]
 
 from tests.infra import template
 from tests.infra.template import EVERYTHING, FUNCTIONS, ROOT, STEPS, deployed, of_type, one
-from waterhook.request import MAX_TIMEOUT_S
+from waterhook.domain.request import MAX_TIMEOUT_S
 
 NAMING_PROPERTIES = {
     "BucketName",

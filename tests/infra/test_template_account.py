@@ -136,7 +136,7 @@ WRITTEN = [
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
     ROOT / "events" / "parent.asl.yaml",
-    *(ROOT / "layers" / "waterhook" / "waterhook").glob("*.py"),
+    *(ROOT / "layers" / "waterhook" / "waterhook").rglob("*.py"),
     *(ROOT / "functions").glob("*/app.py"),
     *(ROOT / "waterhook_cli").glob("*.py"),
 ]

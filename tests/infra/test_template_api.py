@@ -7,7 +7,7 @@ import samtranslator.model.apigateway  # type: ignore[import-untyped]
 
 from tests.infra import template
 from tests.infra.template import deployed, of_type
-from waterhook.routes import ROUTES
+from waterhook.api.routes import ROUTES
 
 METHODS = {"delete", "get", "head", "options", "patch", "post", "put"}
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.infra import template
 from tests.infra.template import EVERYTHING, TRIGGERS, as_list, deployed, named, of_type, one
-from waterhook.records import CALLER_INDEX, LISTED
-from waterhook.sweep import UNFINISHED_INDEX
+from waterhook.storage.executions_table import CALLER_INDEX, LISTED_FIELDS
+from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
 # A resource of one of these types holds data of the customer's, or the only copy of something.
 KEEPS_DATA = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
@@ -45,7 +45,7 @@ def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() 
     ]
     # Keys are in an index anyhow. What else is there is what a list shows: no input, output or metadata.
     assert index["Projection"]["ProjectionType"] == "INCLUDE"
-    assert {*index["Projection"]["NonKeyAttributes"], "execution_id", "created_at"} == set(LISTED)
+    assert {*index["Projection"]["NonKeyAttributes"], "execution_id", "created_at"} == set(LISTED_FIELDS)
     assert {entry["AttributeName"] for entry in table["AttributeDefinitions"]} == {
         "execution_id",
         "caller",

@@ -9,11 +9,12 @@ from moto.events.models import EventPattern
 
 from functions.reconcile import app as reconcile
 from tests.infra.template import EVERYTHING, KMS_KEY_ARN, ROOT, TRIGGERS, deployed, of_type
-from waterhook.envelope import DUPLICATE
-from waterhook.intake import Intake
-from waterhook.models import Status
-from waterhook.request import Defaults
-from waterhook.sweep import MISSING, RESERVE_S, TURN_S
+from waterhook.domain.request import RequestDefaults
+from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import TriggerInput
+from waterhook.notifications.execution_output import DUPLICATE
+from waterhook.steps.machine_executions import MISSING, RESERVE_S
+from waterhook.steps.sweep import TURN_S
 
 OWNER = "arn:aws:states:us-east-1:123456789012:execution:machine:name"
 SECRET = "what the customer typed"
@@ -72,12 +73,12 @@ def handed_over(transformer: dict[str, Any], event: dict[str, Any]) -> Any:
     return json.loads(filled)
 
 
-def read(given: object) -> Intake:
-    return Intake.read(
+def read(given: object) -> TriggerInput:
+    return TriggerInput.read(
         given,
         execution_arn=OWNER,
         started_at="2026-01-01T00:00:00.000Z",
-        defaults=Defaults(timeout_s=60, deliver_to=("sns",)),
+        defaults=RequestDefaults(timeout_s=60, deliver_to=("sns",)),
     )
 
 

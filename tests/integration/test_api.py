@@ -27,11 +27,13 @@ from tests.support.fakes import Silent
 from tests.support.invoke import Invoke, log_of
 from tests.support.json_values import any_json, any_text
 from tests.support.server import Server, hang_up, reply
-from waterhook.capacity import Capacity, Caps
-from waterhook.front_door import FrontDoor
-from waterhook.models import Status
-from waterhook.request import MAX_REQUEST_BYTES
-from waterhook.results import INLINE_BYTES, Results
+from waterhook.api.service import ExecutionService
+from waterhook.domain.request import MAX_REQUEST_BYTES
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.results_bucket import ResultsBucket
 
 FAR = 9_000_000_000
 BODY = {"input_data": {"question": "why?"}}
@@ -460,11 +462,11 @@ def test_a_route_that_there_is_not_is_404_in_the_same_shape(api: Api, method: st
 # Step Functions and the table in trouble
 
 
-def door(table: Table, machine: Machine, *, states: Any = None, client: Any = None) -> FrontDoor:
-    return FrontDoor(
+def door(table: Table, machine: Machine, *, states: Any = None, client: Any = None) -> ExecutionService:
+    return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        Results("none"),
+        ResultsBucket("none"),
         build_settings(state_machine_arn=machine.arn),
         Clock(),
         Silent,
@@ -476,7 +478,7 @@ def door(table: Table, machine: Machine, *, states: Any = None, client: Any = No
 def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Answer a request with a given front door behind the routes."""
 
-    def serve(front_door: FrontDoor, request: dict[str, Any]) -> tuple[int, Any]:
+    def serve(front_door: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
         monkeypatch.setattr(app, "_wiring", lambda: front_door)
         answer = app.handler(request, CONTEXT)
         return answer["statusCode"], json.loads(answer["body"])
@@ -547,7 +549,7 @@ def test_an_output_arrives_as_the_text_it_came_as(api: Api, table: Table, output
 
 
 def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> None:
-    kept = Results(bucket.name, bucket.client).keep(ID, "1" * (INLINE_BYTES + 1))
+    kept = ResultsBucket(bucket.name, bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
     table.put(running_record(**verdict(expires_at=FAR), **kept, caller=CALLER))
     _, said = api(get())
     assert said["final_output"] is None
@@ -556,7 +558,7 @@ def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> 
 
 
 def test_a_link_is_only_made_for_whoever_may_see_it(api: Api, table: Table, bucket: Bucket) -> None:
-    kept = Results(bucket.name, bucket.client).keep(ID, "1" * (INLINE_BYTES + 1))
+    kept = ResultsBucket(bucket.name, bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
     table.put(running_record(**verdict(expires_at=FAR), **kept, caller="somebody else"))
     status, said = api(get())
     assert (status, list(said)) == (404, ["detail"])
@@ -791,7 +793,9 @@ def test_a_topic_in_trouble_at_a_cancel_is_503_and_not_a_crash(
 def test_what_is_in_the_table_and_no_execution_is_404(
     api: Api, table: Table, method: str, execution_id: str
 ) -> None:
-    Capacity(table.name, Caps(stack=1, chatbot=1), table.client).take(ID, "support-chat")
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1, chatbot=1), table.client).acquire(
+        ID, "support-chat"
+    )
     status, said = api(event(method, f"/v1/executions/{execution_id}"))
     assert (status, list(said)) == (404, ["detail"])
 

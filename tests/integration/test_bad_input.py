@@ -20,14 +20,15 @@ from tests.support.fakes import FakeKey, FakeUpstream, Silent
 from tests.support.json_values import any_json, any_object, any_request, any_text
 from tests.support.server import Server, reply
 from tests.support.tried import Tried, tried
-from waterhook.client import WaterflaiClient
-from waterhook.errors import StreamOverflow, UpstreamError
-from waterhook.front_door import FrontDoor
-from waterhook.models import Next, Status
-from waterhook.polling import Poller
-from waterhook.records import Records
-from waterhook.results import Results
-from waterhook.sse import Decoder
+from waterhook.api.service import ExecutionService
+from waterhook.domain.loop_state import NextStep
+from waterhook.domain.status import Status
+from waterhook.errors import StreamOverflowError, UpstreamError
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.upstream.client import WaterflaiClient
+from waterhook.upstream.sse import SseDecoder
 
 __all__ = ["tried"]
 
@@ -50,14 +51,14 @@ class Machines:
 
 
 @pytest.fixture
-def front_door(monkeypatch: pytest.MonkeyPatch) -> FrontDoor:
+def front_door(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
     """The front door behind the function's routes, its table in memory."""
     records: Any = Listing()
     machines: Any = Machines()
-    door = FrontDoor(
-        Records("executions", records),
+    door = ExecutionService(
+        ExecutionsTable("executions", records),
         machines,
-        Results("none"),
+        ResultsBucket("none"),
         deployed(state_machine_arn=MACHINE),
         Clock(),
         Silent,
@@ -103,7 +104,7 @@ queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text
     encoded=st.sampled_from([False, False, False, True]),
 )
 def test_a_bad_request_is_answered_with_a_clear_refusal(
-    front_door: FrontDoor,
+    front_door: ExecutionService,
     tried: Tried,
     *,
     call: tuple[str, str],
@@ -139,7 +140,7 @@ wrapped = st.fixed_dictionaries(
 def test_a_bad_input_of_an_execution_is_rejected_and_posts_nothing(tried: Tried, given_input: Any) -> None:
     records: Any = Table()
     upstream = FakeUpstream()
-    starter = Starter(Records("executions", records), upstream, deployed(), Clock())
+    starter = Starter(ExecutionsTable("executions", records), upstream, deployed(), Clock())
     state = starter.start(given_input, owner=OWNER, started_at=STARTED_AT)
     tried("inputs of the state machine", state["outcome"])
     assert state["outcome"] in {"REJECTED", "RUNNING"}
@@ -192,11 +193,11 @@ def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
 ) -> None:
     server, client = upstream
     server.steps = [reply(code, body)]
-    poller = Poller(client, Results("none"), deployed(), Clock())
+    poller = StatusPoller(client, ResultsBucket("none"), deployed(), Clock())
     polled = poller.poll(job())
     tried("status documents", polled.outcome)
     assert polled.outcome in {Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
-    assert polled.next in {Next.WAIT, Next.NOTIFY}
+    assert polled.next in {NextStep.WAIT, NextStep.NOTIFY}
     assert code in {200, 202} or polled.outcome is Status.RUNNING
     assert len(json.dumps(polled.to_dict())) < 8 * 1024
     for name, ask in (
@@ -215,13 +216,13 @@ noise = st.lists(st.sampled_from([*marks, b"\xef\xbb\xbf", b"\x00"]) | st.binary
 def test_bad_bytes_of_a_stream_are_events_or_an_overflow(
     tried: Tried, pieces: list[bytes], chunk_bytes: int, limit_bytes: int
 ) -> None:
-    decoder = Decoder(max_line_bytes=limit_bytes, max_event_bytes=limit_bytes)
+    decoder = SseDecoder(max_line_bytes=limit_bytes, max_event_bytes=limit_bytes)
     stream, result = b"".join(pieces), "without an event"
     try:
         for start in range(0, len(stream), chunk_bytes):
             for heard in decoder.feed(stream[start : start + chunk_bytes]):
                 result = "with events"
                 assert len(heard.data.encode()) <= 3 * limit_bytes
-    except StreamOverflow:
+    except StreamOverflowError:
         result = "beyond a limit"
     tried("bytes into the decoder of streams", result)

@@ -13,42 +13,49 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke
 from tests.support.server import Server, reply
-from waterhook import policy
-from waterhook.client import CancelAnswer
-from waterhook.errors import KeyUnavailable, PerhapsAccepted, Refused, Unavailable, UpstreamError
-from waterhook.models import Job, Next, Status
-from waterhook.polling import Poller
-from waterhook.results import Results
-from waterhook.status import StatusDocument
-from waterhook.stopping import Stopper
+from waterhook.domain import retry_policy
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
+from waterhook.errors import (
+    KeyUnavailableError,
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.upstream.client import CancelResult
 
-DONE = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
-TOO_LATE = CancelAnswer(cancelled=False, message="already finished", previous_status="COMPLETED")
+DONE = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+TOO_LATE = CancelResult(cancelled=False, message="already finished", previous_status="COMPLETED")
 COMPLETED = StatusDocument(status="COMPLETED", final_output_json='{"n":1.0}')
 RUNNING = StatusDocument(status="RUNNING")
 OVERDUE = NOW - 1
-CRASHED = job(fault="RuntimeError", next=Next.CANCEL)
+CRASHED = job(fault="RuntimeError", next=NextStep.CANCEL)
 CRASH = f"Waterhook itself failed (RuntimeError); see the history of {OWNER}"
 
 
 class World:
     """A canceller and the upstream it asks; `run` does what the state machine would until there is an outcome."""
 
-    def __init__(self, cancels: list[Answer[CancelAnswer]], statuses: list[Answer[StatusDocument]]) -> None:
+    def __init__(self, cancels: list[Answer[CancelResult]], statuses: list[Answer[StatusDocument]]) -> None:
         self.clock = Clock()
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
-        self.poller = Poller(self.upstream, Results("none"), settings(), self.clock)
-        self.canceller = app.Canceller(Stopper(self.upstream, self.poller), self.clock)
+        self.poller = StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
+        self.canceller = app.Canceller(JobCanceller(self.upstream, self.poller), self.clock)
 
-    def cancel(self, given: Job | None = None) -> Job:
+    def cancel(self, given: LoopState | None = None) -> LoopState:
         return self.canceller.cancel(given or job(deadline=OVERDUE), OWNER)
 
-    def run(self, given: Job | None = None) -> Job:
-        got = given or job(deadline=OVERDUE, next=Next.CANCEL)
+    def run(self, given: LoopState | None = None) -> LoopState:
+        got = given or job(deadline=OVERDUE, next=NextStep.CANCEL)
         for _ in range(60):
-            if got.next is Next.CANCEL:
+            if got.next is NextStep.CANCEL:
                 got = self.cancel(got)
-            elif got.next is Next.WAIT:
+            elif got.next is NextStep.WAIT:
                 self.clock.advance(got.wait_seconds)
                 got = self.poller.poll(got)
             else:
@@ -59,7 +66,7 @@ class World:
 def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
     world = World([DONE], [])
     got = world.cancel()
-    assert (got.outcome, got.next) == (Status.TIMED_OUT, Next.NOTIFY)
+    assert (got.outcome, got.next) == (Status.TIMED_OUT, NextStep.NOTIFY)
     assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
     assert (world.upstream.cancelled, world.upstream.asked) == ([UPSTREAM_ID], [])
 
@@ -76,11 +83,11 @@ def test_the_outcome_of_an_overdue_job_names_why_its_status_was_not_known() -> N
     assert by_caller.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
-REFUSALS: dict[str, Answer[CancelAnswer]] = {
+REFUSALS: dict[str, Answer[CancelResult]] = {
     "cancelled: false": TOO_LATE,
-    "400": Refused("refused", "HTTP 400", status=400),
-    "404": Refused("refused", "HTTP 404", status=404),
-    "409": Refused("refused", "HTTP 409", status=409),
+    "400": UpstreamRefusedError("refused", "HTTP 400", status=400),
+    "404": UpstreamRefusedError("refused", "HTTP 404", status=404),
+    "409": UpstreamRefusedError("refused", "HTTP 409", status=409),
 }
 ENDS = {
     "COMPLETED": (COMPLETED, Status.COMPLETED),
@@ -91,10 +98,10 @@ ENDS = {
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("end", ENDS)
-def test_too_late_means_the_outcome_it_really_had(refusal: Answer[CancelAnswer], end: str) -> None:
+def test_too_late_means_the_outcome_it_really_had(refusal: Answer[CancelResult], end: str) -> None:
     document, outcome = ENDS[end]
     got = World([refusal], [document]).cancel()
-    assert (got.outcome, got.next) == (outcome, Next.NOTIFY)
+    assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
 
 
 def test_too_late_brings_the_output_along() -> None:
@@ -102,12 +109,12 @@ def test_too_late_brings_the_output_along() -> None:
 
 
 FAULTS: dict[str, UpstreamError] = {
-    "unreachable": Unavailable("unreachable", "no connection"),
-    "429": Unavailable("unavailable", "HTTP 429", status=429, retry_after_s=600.0),
-    "503": Unavailable("unavailable", "HTTP 503", status=503),
-    "500": PerhapsAccepted("server_error", "HTTP 500", status=500),
-    "timeout": PerhapsAccepted("no_answer", "no answer"),
-    "garbage": PerhapsAccepted("unusable_answer", "HTTP 200, but not JSON", status=200),
+    "unreachable": UpstreamUnavailableError("unreachable", "no connection"),
+    "429": UpstreamUnavailableError("unavailable", "HTTP 429", status=429, retry_after_s=600.0),
+    "503": UpstreamUnavailableError("unavailable", "HTTP 503", status=503),
+    "500": PerhapsAcceptedError("server_error", "HTTP 500", status=500),
+    "timeout": PerhapsAcceptedError("no_answer", "no answer"),
+    "garbage": PerhapsAcceptedError("unusable_answer", "HTTP 200, but not JSON", status=200),
 }
 
 
@@ -115,7 +122,7 @@ FAULTS: dict[str, UpstreamError] = {
 def test_a_failed_cancel_is_tried_again_after_a_short_wait(fault: UpstreamError) -> None:
     got = World([fault], [RUNNING]).cancel()
     wait_s = 60 if fault.retry_after_s else 5  # a longer Retry-After is shortened
-    assert (got.outcome, got.next, got.history.cancels) == (Status.RUNNING, Next.WAIT, 1)
+    assert (got.outcome, got.next, got.history.cancels) == (Status.RUNNING, NextStep.WAIT, 1)
     assert got.wait_seconds == wait_s
 
 
@@ -124,7 +131,7 @@ def test_a_cancel_that_fails_is_repeated_for_ten_minutes_at_growing_intervals(fa
     world = World([fault], [RUNNING])
     got = world.run()
     assert got.outcome is Status.TIMED_OUT
-    assert world.clock.now - NOW == policy.CANCEL_LIMIT_S == 600
+    assert world.clock.now - NOW == retry_policy.CANCEL_LIMIT_S == 600
     assert 10 <= len(world.upstream.cancelled) <= 15
     assert got.error is not None
     assert "may go on" in got.error["message"]
@@ -138,7 +145,7 @@ def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("given", ["overdue", "a step failed"])
 def test_an_upstream_that_refuses_to_cancel_what_runs_is_tried_three_times(
-    refusal: Answer[CancelAnswer], given: str
+    refusal: Answer[CancelResult], given: str
 ) -> None:
     world = World([refusal], [RUNNING])
     got = world.run(CRASHED if given == "a step failed" else None)
@@ -163,7 +170,7 @@ def test_a_job_that_our_cancel_ended_though_its_answer_was_lost_is_timed_out() -
     """The upstream says CANCELLED, but it was our deadline that did it."""
     world = World([FAULTS["timeout"], TOO_LATE], [StatusDocument(status="CANCELLED", completed_at=NOW)])
     got = world.run()
-    assert (got.outcome, got.next) == (Status.TIMED_OUT, Next.NOTIFY)
+    assert (got.outcome, got.next) == (Status.TIMED_OUT, NextStep.NOTIFY)
     assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
     assert got.result == {"completed_at": "2026-01-01T00:00:00.000Z"}
 
@@ -174,7 +181,7 @@ def test_what_a_cancel_is_not_about_stays_as_it_was() -> None:
     assert (got.unsaved, got.history.status_requests, got.history.errors) == (True, 7, 2)
 
 
-def event(given: Job) -> dict[str, Any]:
+def event(given: LoopState) -> dict[str, Any]:
     return {"state": given.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
 
 
@@ -205,7 +212,7 @@ def test_a_cancel_that_its_caller_was_promised_is_tried_for_ten_minutes_and_not_
     None
 ):
     world = World([FAULTS["500"]], [RUNNING])
-    got = world.run(job(cancel_requested=True, next=Next.CANCEL))
+    got = world.run(job(cancel_requested=True, next=NextStep.CANCEL))
     assert got.outcome is Status.CANCELLED
     assert world.clock.now - NOW == 600
     assert got.error is not None
@@ -214,20 +221,20 @@ def test_a_cancel_that_its_caller_was_promised_is_tried_for_ten_minutes_and_not_
 
 def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> None:
     got = World([DONE], []).cancel(job(cancel_requested=True))
-    assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
+    assert (got.outcome, got.next) == (Status.CANCELLED, NextStep.NOTIFY)
     assert got.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
 # Faults of Waterhook
 
 
-UNREADABLE = KeyUnavailable("the secret: AccessDeniedException")
+UNREADABLE = KeyUnavailableError("the secret: AccessDeniedException")
 
 
 def test_a_job_whose_step_failed_is_cancelled_and_its_error_says_so() -> None:
     world = World([DONE], [])
     got = world.cancel(CRASHED)
-    assert (got.outcome, got.next, got.fault) == (Status.ERROR, Next.NOTIFY, None)
+    assert (got.outcome, got.next, got.fault) == (Status.ERROR, NextStep.NOTIFY, None)
     assert got.error == {"code": "fault", "message": f"{CRASH}; the job at Waterflai was cancelled"}
     assert world.upstream.cancelled == [UPSTREAM_ID]
 
@@ -247,7 +254,7 @@ def test_a_job_whose_step_failed_is_tried_to_be_cancelled_for_ten_minutes(fault:
 def test_a_job_whose_step_failed_keeps_its_real_outcome_where_it_has_one(end: str) -> None:
     document, outcome = ENDS[end]
     got = World([TOO_LATE], [document]).cancel(CRASHED)
-    assert (got.outcome, got.next) == (outcome, Next.NOTIFY)
+    assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
 
 
 def test_a_job_whose_step_failed_and_whose_cancel_lost_its_answer_was_cancelled_by_us() -> None:
@@ -270,7 +277,9 @@ def test_a_key_that_cannot_be_read_at_the_deadline_is_named_by_the_outcome() -> 
     got = World([UNREADABLE], [UNREADABLE]).run()
     assert got.outcome is Status.TIMED_OUT
     assert got.error is not None
-    assert "the API key could not be read (KeyUnavailable: the secret: AccessDenied" in got.error["message"]
+    assert (
+        "the API key could not be read (KeyUnavailableError: the secret: AccessDenied" in got.error["message"]
+    )
 
 
 def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_with_the_word() -> None:
@@ -285,7 +294,7 @@ def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_with_the_word
 
 def test_a_loop_of_the_version_before_that_has_tried_twice_goes_on() -> None:
     got = World([FAULTS["500"]], [RUNNING]).run(
-        job(deadline=OVERDUE, next=Next.CANCEL, history=history(cancels=2))
+        job(deadline=OVERDUE, next=NextStep.CANCEL, history=history(cancels=2))
     )
     assert got.outcome is Status.TIMED_OUT
 

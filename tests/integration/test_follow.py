@@ -14,8 +14,9 @@ from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.context import Context
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, Step, hang_up, raw, reply, sse
-from waterhook import following, policy
-from waterhook.models import History
+from waterhook.domain import polling_policy, stream_history
+from waterhook.domain.poll_history import PollHistory
+from waterhook.steps import follow_session
 
 DONE = {"type": "execution_completed"}
 NODE = {"type": "node_started", "node_id": "a"}
@@ -36,14 +37,14 @@ class Patient(Context):
 @pytest.fixture
 def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Call the function, with a cadence of a tenth of a second and an idle timeout of three."""
-    monkeypatch.setattr(policy, "CADENCE_MIN_S", 0.1)
-    monkeypatch.setattr(policy, "CADENCE_PER_AGE", 0.0)
-    monkeypatch.setattr(policy, "ERROR_JITTER_S", 0.0)
-    monkeypatch.setattr(following, "IDLE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(polling_policy, "CADENCE_MIN_S", 0.1)
+    monkeypatch.setattr(polling_policy, "CADENCE_PER_AGE", 0.0)
+    monkeypatch.setattr(polling_policy, "ERROR_JITTER_S", 0.0)
+    monkeypatch.setattr(follow_session, "IDLE_TIMEOUT_S", 0.3)
     monkeypatch.setattr("tests.support.invoke.CONTEXT", Patient())
 
     def call(server: Server, **changes: str) -> dict[str, Any]:
-        young = job(deadline=time.time() + 3600, history=History(time.time()))
+        young = job(deadline=time.time() + 3600, history=PollHistory(time.time()))
         event = {
             "state": young.to_dict(),
             "execution": {"arn": OWNER, "started_at": STARTED_AT},
@@ -61,7 +62,9 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     return call
 
 
-def test_a_final_event_makes_the_output_known(follow: Any) -> None:
+def test_a_final_event_makes_the_output_known(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a slow machine a poll after 0.1 s would come before the event.
+    monkeypatch.setattr(polling_policy, "CADENCE_MIN_S", 4.5)
     with Server([DOCUMENT], streams=[sse(NODE, DONE)]) as server:
         state = follow(server)
     assert [one.target for one in server.received] == [STREAM_PATH, STATUS_PATH]
@@ -124,7 +127,7 @@ def test_an_open_stream_ends_with_the_invocation_and_leaves_no_thread(follow: An
 def test_a_key_that_was_rotated_is_read_again_by_a_poll_and_used_by_the_next_stream(
     follow: Any, secret: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy, "REOPEN_S", 0.2)
+    monkeypatch.setattr(stream_history, "REOPEN_S", 0.2)
 
     reopened = threading.Event()
 

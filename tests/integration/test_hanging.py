@@ -41,9 +41,13 @@ from tests.support.clock import NOW
 from tests.support.context import Context
 from tests.support.invoke import Invoke
 from tests.support.server import Server, Step, reply, sse
-from waterhook import aws, sweep
-from waterhook.errors import DependencyUnavailable
-from waterhook.models import History, Job, Status, iso
+from waterhook import aws_clients
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.status import Status
+from waterhook.errors import DependencyUnavailableError
+from waterhook.steps import machine_executions, sweep
+from waterhook.timestamps import to_rfc3339
 
 FAR = 9_000_000_000
 LARGE = {"status": "COMPLETED", "final_output": "x" * 40_000}
@@ -77,8 +81,8 @@ class Scene:
         self._invoke = invoke
         self._hanging: set[str] = set()
         self._hole = hole
-        aws.session.cache_clear()
-        aws.session().events.register("request-created", self._redirect)
+        aws_clients.session.cache_clear()
+        aws_clients.session().events.register("request-created", self._redirect)
 
     def hang(self, dependency: str) -> None:
         self._hanging.add(SERVICES[dependency])
@@ -93,12 +97,12 @@ class Scene:
         with Server(list(steps) or [RUNNING], streams=kwargs.pop("streams", None)) as server:
             try:
                 return self._invoke(app, event, WATERFLAI_BASE_URL=server.url, **kwargs)
-            except DependencyUnavailable:
-                return "DependencyUnavailable"
+            except DependencyUnavailableError:
+                return "DependencyUnavailableError"
             except Exception as error:  # noqa: BLE001 - its name is what the test is about
                 return type(error).__name__
 
-    def step(self, app: Any, state: Job, *steps: Step, **kwargs: Any) -> Any:
+    def step(self, app: Any, state: LoopState, *steps: Step, **kwargs: Any) -> Any:
         event = {"state": state.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
         return self.call(app, event, *steps, **kwargs)
 
@@ -124,9 +128,9 @@ class Scene:
         return answer["statusCode"], json.loads(answer["body"]).get("detail", "")
 
 
-def young(**changes: Any) -> Job:
+def young(**changes: Any) -> LoopState:
     now = time.time()
-    return job(deadline=now + 3600, history=History(now), **changes)
+    return job(deadline=now + 3600, history=PollHistory(now), **changes)
 
 
 def is_put_off(result: Any) -> bool:
@@ -141,7 +145,7 @@ def is_put_off(result: Any) -> bool:
 
 def start_at_once(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
-    event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": iso(time.time())}}
+    event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": to_rfc3339(time.time())}}
     return is_put_off(scene.call(start, event))
 
 
@@ -236,7 +240,7 @@ def notify_once(scene: Scene, dependency: str) -> bool:
     scene.table.put(running_record(expires_at=FAR))
     scene.hang(dependency)
     result = scene.step(notify, young().ended(Status.COMPLETED, final_output_json="{}"))
-    return result in ("DependencyUnavailable", "ReadTimeoutError")
+    return result in ("DependencyUnavailableError", "ReadTimeoutError")
 
 
 def reconcile_once(scene: Scene, dependency: str) -> bool:
@@ -252,7 +256,7 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
         else [reply(200, {"cancelled": True})]
     )
     result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps)
-    raised = result in ("DependencyUnavailable", "ReadTimeoutError")
+    raised = result in ("DependencyUnavailableError", "ReadTimeoutError")
     # Only the topic is reached after the outcome was written.
     return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == there)
 
@@ -261,14 +265,14 @@ def sweep_once(scene: Scene, dependency: str) -> bool:
     arn = scene.machine.arn.replace(":stateMachine:", ":execution:") + ":gone"
     scene.table.put(
         running_record(
-            owner_execution_arn=arn, deadline=FAR, expires_at=FAR, unfinished="0", created_at=iso(NOW)
+            owner_execution_arn=arn, deadline=FAR, expires_at=FAR, unfinished="0", created_at=to_rfc3339(NOW)
         )
     )
     scene.hang(dependency)
     result = scene.call(reconcile, {"sweep": {}}, reply(200, {"cancelled": True}))
     if dependency in {"secret", "topic"}:
         return bool(result["failed"] == 1)
-    return result in ("DependencyUnavailable", "ReadTimeoutError")
+    return result in ("DependencyUnavailableError", "ReadTimeoutError")
 
 
 def api_start(scene: Scene, dependency: str) -> bool:
@@ -374,7 +378,8 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
     subtests: pytest.Subtests,
 ) -> None:
     monkeypatch.setattr("tests.support.invoke.CONTEXT", Short())
-    monkeypatch.setattr(sweep, "RESERVE_S", 0.0)
+    for module in (sweep, machine_executions):
+        monkeypatch.setattr(module, "RESERVE_S", 0.0)
     context = multiprocessing.get_context("fork")
     running = []
     # The kernel accepts the connections; no thread ever reads from them.

@@ -27,9 +27,11 @@ from tests.support.builders import (
 )
 from tests.support.clock import NOW, Clock
 from tests.support.invoke import Invoke, log_of
-from waterhook.models import Job, Status, iso
-from waterhook.record import Record
-from waterhook.verdict import Notifier
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.status import Status
+from waterhook.notifications.notifier import Notifier
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEYED = request_dict(idempotency_key="order-7")
@@ -62,23 +64,23 @@ ORDER = {"order": 7, "customer": "Müller 🙂"}
 OUTPUT = '{"answer":"because","n":12345678901234567890,"ratio":1.0}'
 
 
-def accepted(**changes: Any) -> Record:
+def accepted(**changes: Any) -> ExecutionRecord:
     return record(request(metadata=ORDER), **changes)
 
 
-def started(**changes: Any) -> Record:
+def started(**changes: Any) -> ExecutionRecord:
     return accepted(
         status=Status.RUNNING,
         start_attempts=1,
         waterflai_execution_id=UPSTREAM_ID,
-        started_at=iso(NOW + 1),
+        started_at=to_rfc3339(NOW + 1),
         **changes,
     )
 
 
 POLLED = history(status_requests=3, polls=2, follows=1)
 DONE_AT = {"completed_at": "2026-01-01T00:00:59.000Z"}
-ENDINGS: dict[str, tuple[Record, Job]] = {
+ENDINGS: dict[str, tuple[ExecutionRecord, LoopState]] = {
     "completed": (
         started(),
         job(history=POLLED).ended(Status.COMPLETED, final_output_json=OUTPUT, **DONE_AT),
@@ -222,7 +224,7 @@ def test_a_fault_over_no_input_at_all_is_notified_too(table: Table, topic: Topic
     ids=lambda one: one.status,
 )
 def test_a_fault_of_start_is_told_of_the_record_that_start_had_claimed(
-    table: Table, topic: Topic, there: Record
+    table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     table.put(there)
     report(table, topic, {"input": {"execution_id": ID, "request": request_dict(metadata=ORDER)}} | FAULT)
@@ -239,7 +241,9 @@ def test_a_fault_of_start_is_told_of_the_record_that_start_had_claimed(
     [record(status=Status.STARTING), record(start_attempts=1, perhaps_started=True)],
     ids=["STARTING", "a lost answer"],
 )
-def test_a_fault_of_start_after_a_post_leaves_open_whether_a_job_runs(table: Table, there: Record) -> None:
+def test_a_fault_of_start_after_a_post_leaves_open_whether_a_job_runs(
+    table: Table, there: ExecutionRecord
+) -> None:
     table.put(there)
     state = {"fault": "RuntimeError", "input": {"execution_id": ID, "request": request_dict()}}
     job = reporter(table).job(state, owner=OWNER, started_at=STARTED_AT)

@@ -23,9 +23,11 @@ from tests.support.builders import (
 from tests.support.clock import NOW, Clock
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, hang_up, reply
-from waterhook.models import Job, Next, Status, iso
-from waterhook.record_check import RecordCheck
-from waterhook.records import Records
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.status import Status
+from waterhook.steps.record_check import RecordCheck
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.timestamps import to_rfc3339
 
 UNSAVED = job(unsaved=True)
 
@@ -42,7 +44,7 @@ def test_an_id_that_start_could_not_save_is_saved_later(table: Table) -> None:
     assert (there.status, there.waterflai_execution_id, there.started_at) == (
         Status.RUNNING,
         UPSTREAM_ID,
-        iso(NOW + 5),
+        to_rfc3339(NOW + 5),
     )
 
 
@@ -54,7 +56,7 @@ def test_a_table_still_in_trouble_is_tried_again_at_the_next_poll(table: Table, 
     assert saver(table).save(UNSAVED, OWNER).unsaved is False
 
 
-@pytest.mark.parametrize("cancelled_at", [None, iso(NOW)], ids=["", "cancelled"])
+@pytest.mark.parametrize("cancelled_at", [None, to_rfc3339(NOW)], ids=["", "cancelled"])
 def test_an_id_that_was_saved_meanwhile_is_done_with(table: Table, cancelled_at: str | None) -> None:
     there = table.put(running_record(cancel_requested=cancelled_at))
     got = saver(table).save(UNSAVED, OWNER)
@@ -65,12 +67,12 @@ def test_an_id_that_was_saved_meanwhile_is_done_with(table: Table, cancelled_at:
 def test_a_job_whose_record_was_concluded_meanwhile_ends_as_that_is(table: Table) -> None:
     there = table.put(running_record(**verdict(Status.CANCELLED)))
     got = saver(table).save(UNSAVED, OWNER)
-    assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
+    assert (got.outcome, got.next) == (Status.CANCELLED, NextStep.NOTIFY)
     assert table.get(ID) == there
 
 
 def test_a_cancel_is_not_forgotten_where_botocore_repeats_the_write_of_the_id(table: Table) -> None:
-    table.put(record(status=Status.STARTING, cancel_requested=iso(NOW)))
+    table.put(record(status=Status.STARTING, cancel_requested=to_rfc3339(NOW)))
     got = saver(table, Stuttering(table.client)).save(UNSAVED, OWNER)
     assert (got.unsaved, got.cancel_requested) == (False, True)
     assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
@@ -93,11 +95,11 @@ def test_an_erased_record_stays_erased(table: Table) -> None:
     assert table.all() == []
 
 
-def event(given: Job, owner: str = OWNER) -> dict[str, Any]:
+def event(given: LoopState, owner: str = OWNER) -> dict[str, Any]:
     return {"state": given.to_dict(), "execution": {"arn": owner, "started_at": STARTED_AT}}
 
 
-def poll(invoke: Invoke, server: Server, given: Job | None = None) -> dict[str, Any]:
+def poll(invoke: Invoke, server: Server, given: LoopState | None = None) -> dict[str, Any]:
     state = invoke(app, event(given or job(deadline=9e9)), WATERFLAI_BASE_URL=server.url)
     assert json.loads(json.dumps(state)) == state
     return state
@@ -152,7 +154,7 @@ def test_the_function_saves_the_id_that_start_could_not_and_asks_all_the_same(
         state = poll(invoke, server, job(deadline=9e9, unsaved=True))
     assert "unsaved" not in state
     assert state["history"]["status_requests"] == 1
-    assert Records(table.name, table.client).get(ID, NOW) is not None
+    assert ExecutionsTable(table.name, table.client).get(ID, NOW) is not None
     assert table.only().status is Status.RUNNING
 
 
@@ -191,7 +193,7 @@ def test_the_log_of_a_poll_holds_neither_the_key_nor_the_output(invoke: Invoke) 
 
 
 def test_a_cancel_that_came_before_the_id_was_saved_is_heard_once_it_is(table: Table) -> None:
-    table.put(record(status=Status.STARTING, cancel_requested=iso(NOW)))
+    table.put(record(status=Status.STARTING, cancel_requested=to_rfc3339(NOW)))
     got = saver(table).save(UNSAVED, OWNER)
     assert (got.unsaved, got.cancel_requested) == (False, True)
 
@@ -199,7 +201,7 @@ def test_a_cancel_that_came_before_the_id_was_saved_is_heard_once_it_is(table: T
 def test_the_function_goes_on_to_the_cancel_that_its_caller_was_promised(
     invoke: Invoke, table: Table
 ) -> None:
-    table.put(record(status=Status.STARTING, cancel_requested=iso(NOW), expires_at=9_000_000_000))
+    table.put(record(status=Status.STARTING, cancel_requested=to_rfc3339(NOW), expires_at=9_000_000_000))
     with Server([reply(200, {"status": "RUNNING"})]) as server:
         state = poll(invoke, server, job(deadline=9e9, unsaved=True))
     assert (state["next"], state["cancel_requested"]) == ("cancel", True)
@@ -245,7 +247,7 @@ class Reads:
 def test_a_table_that_fails_disturbs_no_poll_and_is_left_alone_for_a_minute() -> None:
     clock, reads = Clock(), Reads()
     client: Any = reads
-    check = RecordCheck(lambda: Records("executions", client), clock)
+    check = RecordCheck(lambda: ExecutionsTable("executions", client), clock)
     for _ in range(3):
         assert check.ended(job(), clock.now) == job()
     assert reads.count == 1
@@ -257,7 +259,7 @@ def test_a_table_that_fails_disturbs_no_poll_and_is_left_alone_for_a_minute() ->
 def test_after_a_slow_status_request_there_is_no_time_for_the_table() -> None:
     clock, reads = Clock(), Reads()
     client: Any = reads
-    RecordCheck(lambda: Records("executions", client), clock).ended(job(), clock.now - 16)
+    RecordCheck(lambda: ExecutionsTable("executions", client), clock).ended(job(), clock.now - 16)
     assert reads.count == 0
 
 
@@ -272,7 +274,7 @@ def test_progress_is_relayed_to_whoever_asked_for_it(invoke: Invoke, table: Tabl
     table.put(running_record(expires_at=9_000_000_000))
     with Server([FORTY]) as server:
         state = poll(invoke, server, EAGER)
-        poll(invoke, server, Job.from_dict(state))
+        poll(invoke, server, LoopState.from_dict(state))
     (message,) = topic.messages()
     assert json.loads(message)["data"]["progress"] == 40.0
     assert table.only().progress == 40.0
@@ -289,7 +291,7 @@ def test_progress_is_relayed_to_whoever_asked_for_it(invoke: Invoke, table: Tabl
     ids=["nobody asked", "none to tell", "the end", "no answer"],
 )
 def test_no_progress_is_relayed_where_there_is_none_to_tell(
-    invoke: Invoke, table: Table, topic: Topic, given: Job, answer: Any
+    invoke: Invoke, table: Table, topic: Topic, given: LoopState, answer: Any
 ) -> None:
     there = table.put(running_record(expires_at=9_000_000_000))
     with Server([answer]) as server:

@@ -29,21 +29,31 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
-from waterhook import aws
-from waterhook.capacity import Capacity, Caps
-from waterhook.client import CancelAnswer
-from waterhook.errors import DependencyUnavailable, KeyUnavailable, PerhapsAccepted, RecordConflict, Refused
-from waterhook.models import Status, iso
-from waterhook.polling import Poller
-from waterhook.record import Record
-from waterhook.results import Results
-from waterhook.status import StatusDocument
-from waterhook.stopping import Stopper
-from waterhook.sweep import RESERVE_S, Executions, Sweeper, Unfinished
-from waterhook.verdict import Notifier
+from waterhook import aws_clients
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
+from waterhook.errors import (
+    DependencyUnavailableError,
+    KeyUnavailableError,
+    PerhapsAcceptedError,
+    RecordConflictError,
+    UpstreamRefusedError,
+)
+from waterhook.notifications.notifier import Notifier
+from waterhook.settings import ConcurrencyLimits
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import RESERVE_S, MachineExecutions
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.timestamps import to_rfc3339
+from waterhook.upstream.client import CancelResult
 
-YES = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
-DOWN = PerhapsAccepted("server_error", "HTTP 500", status=500)
+YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+DOWN = PerhapsAcceptedError("server_error", "HTTP 500", status=500)
 FINAL = [status for status in Status if status.is_final]
 # The record `ID` came in by the API, and this is what its execution was given.
 GIVEN = {"execution_id": ID, "request": request_dict()}
@@ -58,10 +68,10 @@ class World:
         table: Table,
         topic: Topic,
         *,
-        cancels: list[Answer[CancelAnswer]] | None = None,
+        cancels: list[Answer[CancelResult]] | None = None,
         statuses: list[Answer[StatusDocument]] | None = None,
         tape: Tape | None = None,
-        caps: Caps | None = None,
+        caps: ConcurrencyLimits | None = None,
     ) -> None:
         self.clock = Clock(NOW + 60)
         self.pauses: list[float] = []
@@ -76,16 +86,18 @@ class World:
             source=SOURCE,
             retention_s=3600,
             clock=self.clock,
-            capacity=Capacity(table.name, caps or Caps(), table.client),
+            capacity=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
         )
-        stopper = Stopper(self.upstream, Poller(self.upstream, Results("none"), settings(), self.clock))
+        stopper = JobCanceller(
+            self.upstream, StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
+        )
         self._reconciler = app.Reconciler(
             records, stopper, self.notifier, settings(), self.clock, self.pauses.append
         )
 
     def close(
         self, status: str = "ABORTED", given: object = GIVEN, *, arn: str = OWNER, error: str | None = None
-    ) -> Record | None:
+    ) -> ExecutionRecord | None:
         return self._reconciler.close(app.Ended(arn, status, given, STARTED_AT, error))
 
     def heard(self) -> list[str]:
@@ -112,7 +124,7 @@ def test_a_request_that_was_not_started_yet_is_closed_without_a_word_to_the_upst
     world = World(table, topic)
     world.close(status)
     assert (world.heard(), world.upstream.cancelled) == ([OUTCOMES[status]], [])
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.begin_start(record())
 
 
@@ -158,7 +170,7 @@ def test_a_start_still_under_way_leaves_no_job_running(table: Table, topic: Topi
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED"])
 def test_a_job_that_had_ended_meanwhile_keeps_its_real_outcome(table: Table, topic: Topic, end: str) -> None:
     table.put(running_record())
-    late = Refused("refused", "HTTP 409", status=409)
+    late = UpstreamRefusedError("refused", "HTTP 409", status=409)
     world = World(table, topic, cancels=[late], statuses=[StatusDocument(end, final_output_json="{}")])
     world.close()
     assert world.heard() == [end]
@@ -198,7 +210,7 @@ def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
 
 @pytest.mark.parametrize("status", FINAL)
 def test_what_is_final_and_notified_is_left_alone(table: Table, topic: Topic, status: Status) -> None:
-    there = table.put(running_record(**verdict(status), notified_at=iso(NOW), unfinished=None))
+    there = table.put(running_record(**verdict(status), notified_at=to_rfc3339(NOW), unfinished=None))
     world = World(table, topic)
     assert world.close() is None
     assert (world.heard(), table.get(ID), world.upstream.cancelled) == ([], there, [])
@@ -224,7 +236,7 @@ def test_the_loops_notify_after_it_adds_nothing(table: Table, topic: Topic) -> N
 def test_the_loops_notify_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
     table.put(running_record())
 
-    def cancel() -> CancelAnswer:
+    def cancel() -> CancelResult:
         world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
         return YES
 
@@ -274,9 +286,9 @@ def test_an_execution_whose_record_never_existed_gets_one_and_a_notification(
 def test_a_request_stopped_while_it_waited_for_room_is_closed_and_takes_none(
     table: Table, topic: Topic
 ) -> None:
-    caps = Caps(stack=1)
-    slots = Capacity(table.name, caps, table.client)
-    slots.take("f" * 32, "other")
+    caps = ConcurrencyLimits(stack=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire("f" * 32, "other")
     starter = Starter(table.records, FakeUpstream(), settings(), Clock(), slots)
     state = starter.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert state["next"] == "start"
@@ -284,16 +296,16 @@ def test_a_request_stopped_while_it_waited_for_room_is_closed_and_takes_none(
     world.close("ABORTED", request_dict())
     assert world.heard() == ["CANCELLED"]
     assert table.status(state["execution_id"]) is Status.CANCELLED
-    assert not slots.take("e" * 32, "other")
+    assert not slots.acquire("e" * 32, "other")
 
 
 def test_a_job_that_is_closed_gives_its_slot_back(table: Table, topic: Topic) -> None:
-    caps = Caps(stack=1, chatbot=1)
-    slots = Capacity(table.name, caps, table.client)
-    slots.take(ID, "support-chat")
+    caps = ConcurrencyLimits(stack=1, chatbot=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire(ID, "support-chat")
     table.put(running_record(slots=("capacity", "capacity/support-chat")))
     World(table, topic, cancels=[YES], caps=caps).close()
-    assert slots.take("e" * 32, "support-chat")
+    assert slots.acquire("e" * 32, "support-chat")
 
 
 @pytest.mark.parametrize("name", ["Waterhook.Error", "Waterhook.Duplicate", "Waterhook.TimedOut"])
@@ -317,7 +329,7 @@ def test_a_fault_that_no_catch_saw_is_closed(table: Table, topic: Topic, name: s
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
 def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_once(
-    table: Table, topic: Topic, there: Record
+    table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     rehearsal = Tape()
     table.put(there)
@@ -337,13 +349,13 @@ def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_onc
 def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_when_it_is_called_again(
     table: Table, topic: Topic
 ) -> None:
-    caps = Caps(stack=1)
-    slots = Capacity(table.name, caps, table.client)
-    slots.take(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=iso(NOW), slots=("capacity",)))
+    caps = ConcurrencyLimits(stack=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire(ID, "support-chat")
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW), slots=("capacity",)))
     world = World(table, topic, caps=caps)
     assert world.close() is None
-    assert slots.take("e" * 32, "other")
+    assert slots.acquire("e" * 32, "other")
     assert (world.heard(), table.get(ID).unfinished) == ([], None)
 
 
@@ -371,7 +383,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
     table: Table, topic: Topic, bucket: Bucket, upstream: str, hanging: str
 ) -> None:
     """Each call of AWS takes its longest time, one kind of call never succeeds, and Waterflai takes its budget."""
-    clock, caps = Clock(NOW + 3600), Caps(stack=1, chatbot=1)
+    clock, caps = Clock(NOW + 3600), ConcurrencyLimits(stack=1, chatbot=1)
     table.put(running_record(waterflai_execution_id=None, status=Status.STARTING))
 
     def patiently(answer: object) -> Any:
@@ -385,14 +397,18 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
 
     large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
     fake = FakeUpstream(
-        cancels=[patiently({"has completed": Refused("refused", "409"), "is fast": YES}.get(upstream, DOWN))],
+        cancels=[
+            patiently(
+                {"has completed": UpstreamRefusedError("refused", "409"), "is fast": YES}.get(upstream, DOWN)
+            )
+        ],
         statuses=[patiently(large if upstream == "has completed" else DOWN)],
     )
-    each_s = aws.longest_s()
+    each_s = aws_clients.longest_call_s()
     client = Slow(table.client, clock, each_s, hanging)
     records = table.records_over(client)
-    s3: Any = Slow(bucket.client, clock, aws.longest_s(aws.UPLOADS), hanging)
-    results = Results(bucket.name, s3)
+    s3: Any = Slow(bucket.client, clock, aws_clients.longest_call_s(aws_clients.UPLOADS), hanging)
+    results = ResultsBucket(bucket.name, s3)
     notifier = Notifier(
         records,
         cast("Any", Slow(topic.sns, clock, each_s, hanging)),
@@ -400,9 +416,9 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         source=SOURCE,
         retention_s=3600,
         clock=clock,
-        capacity=Capacity(table.name, caps, cast("Any", client)),
+        capacity=ConcurrencyLimiter(table.name, caps, cast("Any", client)),
     )
-    stopper = Stopper(fake, Poller(fake, results, settings(), clock))
+    stopper = JobCanceller(fake, StatusPoller(fake, results, settings(), clock))
     reconciler = app.Reconciler(records, stopper, notifier, settings(), clock, clock.advance)
     # A start is under way when the closing begins: the way that takes most calls.
     table.put(running_record())
@@ -425,8 +441,8 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
 
     sweeper = Sweeper(
         records,
-        Unfinished(table.name, table.client),
-        Executions(engine, "machine", clock, clock.advance),
+        UnfinishedIndex(table.name, table.client),
+        MachineExecutions(engine, "machine", clock, clock.advance),
         end=reconciler.end,
         release=notifier.release,
         clock=clock,
@@ -449,14 +465,14 @@ def test_an_output_that_the_bucket_does_not_take_keeps_its_record_open(
     clock = Clock(NOW + 60)
     refusing: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
     large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
-    upstream = FakeUpstream(cancels=[Refused("refused", "409")], statuses=[large])
-    results = Results("results", refusing)
+    upstream = FakeUpstream(cancels=[UpstreamRefusedError("refused", "409")], statuses=[large])
+    results = ResultsBucket("results", refusing)
     notifier = Notifier(
         table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
     )
-    stopper = Stopper(upstream, Poller(upstream, results, settings(), clock))
+    stopper = JobCanceller(upstream, StatusPoller(upstream, results, settings(), clock))
     reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance)
-    with pytest.raises(DependencyUnavailable):
+    with pytest.raises(DependencyUnavailableError):
         reconciler.end(there, "ABORTED")
     assert (table.get(ID), topic.messages()) == (there, [])
 
@@ -466,13 +482,13 @@ def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_afte
 ) -> None:
     there = table.put(running_record())
     clock = Clock(there.deadline + 6 * 3600 - 1)
-    upstream = FakeUpstream(cancels=[KeyUnavailable("the secret is empty")])
-    stopper = Stopper(upstream, Poller(upstream, Results("results"), settings(), clock))
+    upstream = FakeUpstream(cancels=[KeyUnavailableError("the secret is empty")])
+    stopper = JobCanceller(upstream, StatusPoller(upstream, ResultsBucket("results"), settings(), clock))
     notifier = Notifier(
         table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
     )
     reconciler = app.Reconciler(table.records, stopper, notifier, settings(), clock, clock.advance)
-    with pytest.raises(KeyUnavailable):
+    with pytest.raises(KeyUnavailableError):
         reconciler.end(there, "ABORTED")
     clock.advance(1)
     reconciler.end(there, "ABORTED")
@@ -500,7 +516,7 @@ def pauses_s(arn: str) -> list[float]:
         pauses.append(seconds)
         clock.advance(seconds)
 
-    executions = Executions(states, "machine", clock, sleep)
+    executions = MachineExecutions(states, "machine", clock, sleep)
     with pytest.raises(ClientError):
         app.describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
     return pauses

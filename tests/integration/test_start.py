@@ -37,26 +37,29 @@ from tests.support.context import CONTEXT
 from tests.support.fakes import Answer, FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
-from waterhook.capacity import Capacity, Caps, Taking
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.status import Status
 from waterhook.errors import (
-    InvalidRequest,
-    KeyUnavailable,
-    PerhapsAccepted,
-    RecordConflict,
-    RecordUnavailable,
-    Refused,
-    Unavailable,
+    InvalidRequestError,
+    KeyUnavailableError,
+    PerhapsAcceptedError,
+    RecordConflictError,
+    RecordUnavailableError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
 )
-from waterhook.models import Job, Next, Status, iso
-from waterhook.record import Record
-from waterhook.records import Records
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.timestamps import to_rfc3339
 
 FINAL = [status for status in Status if status.is_final]
-DOWN = Unavailable("unreachable", "no connection: refused")
-BUSY = Unavailable("unavailable", "HTTP 429", status=429, retry_after_s=45.0)
-MAINTENANCE = Unavailable("unavailable", "HTTP 503", status=503)
-REFUSED = Refused("refused", "HTTP 404: no such chatbot", status=404)
-LOST = PerhapsAccepted("no_answer", "no answer: ReadTimeoutError")
+DOWN = UpstreamUnavailableError("unreachable", "no connection: refused")
+BUSY = UpstreamUnavailableError("unavailable", "HTTP 429", status=429, retry_after_s=45.0)
+MAINTENANCE = UpstreamUnavailableError("unavailable", "HTTP 503", status=503)
+REFUSED = UpstreamRefusedError("refused", "HTTP 404: no such chatbot", status=404)
+LOST = PerhapsAcceptedError("no_answer", "no answer: ReadTimeoutError")
 KEYED = request_dict(idempotency_key="order-7")
 
 
@@ -68,7 +71,7 @@ class World:
         table: Table,
         *starts: Answer[str],
         client: Any = None,
-        records: Records | None = None,
+        records: ExecutionsTable | None = None,
         **changes: Any,
     ) -> None:
         self.table = table
@@ -91,7 +94,7 @@ class World:
         return len(self.upstream.posted)
 
     @property
-    def record(self) -> Record:
+    def record(self) -> ExecutionRecord:
         return self.table.only()
 
 
@@ -142,7 +145,7 @@ def test_called_again_after_it_answered_it_posts_no_more(table: Table) -> None:
 
 
 def test_the_loop_it_begins_can_be_read_by_the_other_functions(table: Table) -> None:
-    got = Job.from_dict(World(table).start())
+    got = LoopState.from_dict(World(table).start())
     assert (got.outcome, got.history.status_requests, got.unsaved) == (Status.RUNNING, 0, False)
 
 
@@ -150,7 +153,9 @@ def test_the_loop_it_begins_can_be_read_by_the_other_functions(table: Table) -> 
 
 
 @pytest.mark.parametrize("fault", [DOWN, BUSY, MAINTENANCE], ids=["no connection", "429", "503"])
-def test_a_start_that_surely_failed_is_tried_again_after_a_wait(table: Table, fault: Unavailable) -> None:
+def test_a_start_that_surely_failed_is_tried_again_after_a_wait(
+    table: Table, fault: UpstreamUnavailableError
+) -> None:
     world = World(table, fault, UPSTREAM_ID)
     state = world.start()
     assert (state["outcome"], state["next"]) == ("RUNNING", "start")
@@ -211,7 +216,7 @@ def test_a_503_is_uncertain_where_the_deployment_says_so(table: Table) -> None:
 
 
 @pytest.mark.parametrize("fault", [DOWN, BUSY])
-def test_only_a_503_is_uncertain_then(table: Table, fault: Unavailable) -> None:
+def test_only_a_503_is_uncertain_then(table: Table, fault: UpstreamUnavailableError) -> None:
     assert World(table, fault, uncertain_on_503=True).start()["next"] == "start"
 
 
@@ -220,7 +225,7 @@ def test_only_a_503_is_uncertain_then(table: Table, fault: Unavailable) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 302])
 def test_a_refused_start_is_rejected_and_not_repeated(table: Table, status: int) -> None:
-    world = World(table, Refused("refused", f"HTTP {status}: no", status=status))
+    world = World(table, UpstreamRefusedError("refused", f"HTTP {status}: no", status=status))
     state = world.start()
     assert (state["outcome"], state["next"]) == ("REJECTED", "notify")
     assert f"HTTP {status}: no" in state["error"]["message"]
@@ -236,7 +241,7 @@ def test_a_refused_start_that_is_called_again_does_not_post_again(table: Table) 
 
 @pytest.mark.parametrize("code", ["no_answer", "server_error", "unusable_answer"])
 def test_a_start_whose_answer_was_lost_is_uncertain_and_never_repeated(table: Table, code: str) -> None:
-    world = World(table, PerhapsAccepted(code, "HTTP 504", status=504))
+    world = World(table, PerhapsAcceptedError(code, "HTTP 504", status=504))
     for _ in range(3):
         state = world.start()
         assert (state["outcome"], state["next"], state["error"]["code"]) == (
@@ -324,7 +329,7 @@ def test_a_deadline_after_a_lost_answer_leaves_open_whether_a_job_ran(
 
 
 def test_a_cancel_before_the_start_means_no_post(table: Table) -> None:
-    given = accepted_record(table, cancel_requested=iso(NOW))
+    given = accepted_record(table, cancel_requested=to_rfc3339(NOW))
     world = World(table)
     state = world.start(given)
     assert (state["outcome"], state["next"], world.posts) == ("CANCELLED", "notify", 0)
@@ -333,15 +338,15 @@ def test_a_cancel_before_the_start_means_no_post(table: Table) -> None:
 def test_a_cancel_between_two_starts_means_no_second_post(table: Table) -> None:
     world = World(table, DOWN)
     world.start()
-    table.set(world.record.execution_id, cancel_requested=iso(NOW) or "")
+    table.set(world.record.execution_id, cancel_requested=to_rfc3339(NOW) or "")
     assert world.start()["outcome"] == "CANCELLED"
     assert world.posts == 1
 
 
 def test_a_cancel_between_the_look_and_the_write_means_no_post(table: Table) -> None:
-    class CancelledMeanwhile(Records):
-        def begin_start(self, record: Record) -> Record:
-            table.set(record.execution_id, cancel_requested=iso(NOW) or "")
+    class CancelledMeanwhile(ExecutionsTable):
+        def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
+            table.set(record.execution_id, cancel_requested=to_rfc3339(NOW) or "")
             return super().begin_start(record)
 
     world = World(table, records=CancelledMeanwhile(table.name, table.client))
@@ -350,8 +355,8 @@ def test_a_cancel_between_the_look_and_the_write_means_no_post(table: Table) -> 
 
 
 def test_a_verdict_between_the_look_and_the_write_means_no_post(table: Table) -> None:
-    class ConcludedMeanwhile(Records):
-        def begin_start(self, record: Record) -> Record:
+    class ConcludedMeanwhile(ExecutionsTable):
+        def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
             super().conclude(record, verdict(Status.ERROR))
             return super().begin_start(record)
 
@@ -378,7 +383,7 @@ def test_a_cancel_that_fails_then_is_nobodys_business(table: Table) -> None:
         return UPSTREAM_ID
 
     world = World(table, answer)
-    world.upstream = FakeUpstream(starts=[answer], cancels=[PerhapsAccepted("server_error", "HTTP 500")])
+    world.upstream = FakeUpstream(starts=[answer], cancels=[PerhapsAcceptedError("server_error", "HTTP 500")])
     assert world.start()["outcome"] == "CANCELLED"
 
 
@@ -396,7 +401,7 @@ def test_a_cancel_request_during_the_post_is_heard_as_soon_as_the_job_has_an_id(
     table: Table,
 ) -> None:
     def answer() -> str:
-        table.set(table.only().execution_id, cancel_requested=iso(NOW) or "")
+        table.set(table.only().execution_id, cancel_requested=to_rfc3339(NOW) or "")
         return UPSTREAM_ID
 
     world = World(table, answer)
@@ -433,11 +438,11 @@ def test_starting_that_was_written_though_the_table_answered_with_an_error_is_th
     assert (state["next"], state["waterflai_execution_id"], world.posts) == ("wait", UPSTREAM_ID, 1)
 
 
-class Unsaving(Records):
+class Unsaving(ExecutionsTable):
     """Takes everything but the upstream's id."""
 
-    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
-        raise RecordUnavailable(record.execution_id)
+    def save_start(self, record: ExecutionRecord, waterflai_execution_id: str, now: float) -> ExecutionRecord:
+        raise RecordUnavailableError(record.execution_id)
 
 
 def test_an_id_that_could_not_be_saved_travels_with_the_state(table: Table) -> None:
@@ -457,8 +462,10 @@ def test_writes_that_botocore_repeats_after_lost_answers_neither_post_twice_nor_
 
 
 def test_an_id_saved_by_a_write_that_looked_lost_is_kept_and_its_job_not_cancelled(table: Table) -> None:
-    class SavedAfterAll(Records):
-        def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
+    class SavedAfterAll(ExecutionsTable):
+        def save_start(
+            self, record: ExecutionRecord, waterflai_execution_id: str, now: float
+        ) -> ExecutionRecord:
             super().save_start(record, waterflai_execution_id, now)
             return super().save_start(record, waterflai_execution_id, now)
 
@@ -552,8 +559,8 @@ def test_killed_at_any_step_at_least_once_always_gets_its_post_through(table: Ta
 
 
 def test_a_bug_in_the_client_leaves_the_start_uncertain_and_not_repeated(table: Table) -> None:
-    world = World(table, InvalidRequest("id: expected 1 to 200 printable characters"))
-    with pytest.raises(InvalidRequest):
+    world = World(table, InvalidRequestError("id: expected 1 to 200 printable characters"))
+    with pytest.raises(InvalidRequestError):
         world.start()
     assert world.start()["outcome"] == "UNCERTAIN"
     assert world.posts == 1
@@ -665,7 +672,7 @@ def test_the_function_starts_a_job_over_http(table: Table, invoke: Invoke) -> No
     (got,) = server.received
     assert (got.method, got.target) == ("POST", "/v1/executions/support-chat/async")
     assert (got.json, got.headers["x-api-key"]) == ({"input_data": {"ß": [1.5, None]}}, KEY)
-    assert (state["next"], table.only().status) == (Next.WAIT, Status.RUNNING)
+    assert (state["next"], table.only().status) == (NextStep.WAIT, Status.RUNNING)
 
 
 def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
@@ -685,21 +692,21 @@ def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
 
 
 def starter(world: World, table: Table, **caps: int) -> app.Starter:
-    capacity = Capacity(table.name, Caps(**caps), table.client)
+    capacity = ConcurrencyLimiter(table.name, ConcurrencyLimits(**caps), table.client)
     return app.Starter(world.records, world.upstream, world.settings, world.clock, capacity)
 
 
 def test_a_request_beyond_the_cap_waits_as_accepted_and_starts_when_there_is_room(table: Table) -> None:
     world = World(table)
     capped = starter(world, table, stack=1)
-    slots = Capacity(table.name, Caps(stack=1), table.client)
-    slots.take("f" * 32, "other")
+    slots = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    slots.acquire("f" * 32, "other")
     state = capped.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (state["outcome"], state["next"], world.posts) == ("RUNNING", "start", 0)
     assert state["wait_seconds"] >= 1
     record = table.get(state["execution_id"])
     assert (record.status, record.start_attempts) == (Status.ACCEPTED, 0)
-    slots.give_back("f" * 32, Capacity.slots_of("other"))
+    slots.release("f" * 32, ConcurrencyLimiter.slots_of("other"))
     state = capped.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (state["next"], world.posts) == ("wait", 1)
 
@@ -708,7 +715,7 @@ def test_a_request_that_waits_for_room_past_its_deadline_is_rejected_with_the_ca
     table: Table,
 ) -> None:
     world = World(table, shortest_wait_s=60)
-    Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire("f" * 32, "other")
     state: dict[str, Any] = {"next": "start"}
     while state["next"] == "start":
         state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
@@ -723,8 +730,8 @@ def test_a_request_that_waits_for_room_past_its_deadline_is_rejected_with_the_ca
 
 def test_a_request_cancelled_while_it_waits_for_room_ends_there(table: Table) -> None:
     world = World(table)
-    slots = Capacity(table.name, Caps(stack=1), table.client)
-    slots.take("f" * 32, "other")
+    slots = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    slots.acquire("f" * 32, "other")
     queued = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     table.records.request_cancel(table.get(queued["execution_id"]), NOW)
     state = starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
@@ -734,46 +741,48 @@ def test_a_request_cancelled_while_it_waits_for_room_ends_there(table: Table) ->
 def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> None:
     """Its machine was stopped: nobody will notify for it any more, and so give the slot back."""
 
-    class Late(Capacity):
-        def take(
+    class Late(ConcurrencyLimiter):
+        def acquire(
             self,
             execution_id: str,
             chatbot_id: str,
             held: Iterable[str] = (),
             mark: Callable[[list[str]], Any] | None = None,
-        ) -> Taking:
+        ) -> Acquisition:
             concluded = table.records.conclude(table.get(execution_id), verdict(Status.CANCELLED))
-            self.give_back(execution_id, concluded.slots or ())
-            return super().take(execution_id, chatbot_id, held, mark)
+            self.release(execution_id, concluded.slots or ())
+            return super().acquire(execution_id, chatbot_id, held, mark)
 
     world = World(table)
-    late = Late(table.name, Caps(stack=1), table.client)
+    late = Late(table.name, ConcurrencyLimits(stack=1), table.client)
     overtaken = app.Starter(world.records, world.upstream, world.settings, world.clock, late)
     state = overtaken.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (state["outcome"], state["next"], world.posts) == ("CANCELLED", "notify", 0)
-    assert Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    assert ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire("f" * 32, "other")
 
 
 def test_a_second_call_that_comes_too_late_leaves_the_first_one_its_slot(table: Table) -> None:
     """Step Functions called again while the first call was still under way: the slot is in use."""
     world = World(table)
 
-    class Racing(Records):
-        def begin_start(self, record: Record) -> Record:
+    class Racing(ExecutionsTable):
+        def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
             starter(world, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
             return super().begin_start(record)
 
     late = World(table, records=Racing(table.name, table.client))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         starter(late, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert (world.posts, late.posts) == (1, 0)
-    assert not Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    assert not ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire(
+        "f" * 32, "other"
+    )
 
 
 def test_called_again_after_a_crash_it_takes_the_slot_it_had(table: Table) -> None:
-    class Crashing(Records):
-        def begin_start(self, record: Record) -> Record:
-            raise RecordUnavailable(record.execution_id)
+    class Crashing(ExecutionsTable):
+        def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
+            raise RecordUnavailableError(record.execution_id)
 
     crashed = World(table, records=Crashing(table.name, table.client))
     state = starter(crashed, table, stack=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
@@ -784,7 +793,7 @@ def test_called_again_after_a_crash_it_takes_the_slot_it_had(table: Table) -> No
 
 
 def test_the_record_that_is_no_execution_cannot_be_claimed(table: Table) -> None:
-    Capacity(table.name, Caps(stack=1), table.client).take("f" * 32, "other")
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire("f" * 32, "other")
     world = World(table)
     state = world.start({"execution_id": "capacity", "request": request_dict()})
     assert (state["outcome"], world.posts) == ("RUNNING", 1)
@@ -793,7 +802,7 @@ def test_the_record_that_is_no_execution_cannot_be_claimed(table: Table) -> None
 def test_a_request_with_a_lost_answer_is_uncertain_when_there_is_no_room_until_its_deadline(
     table: Table,
 ) -> None:
-    waiting = {"reason": "queued", "since": iso(NOW), "detail": "MaxRunning 1"}
+    waiting = {"reason": "queued", "since": to_rfc3339(NOW), "detail": "MaxRunning 1"}
     given = accepted_record(table, waiting=waiting, perhaps_started=True)
     world = World(table)
     world.clock.advance(3600)
@@ -825,7 +834,7 @@ def test_a_conflict_over_a_slot_is_no_queue_and_the_next_look_comes_within_secon
 ) -> None:
     world, given = World(table), request_dict(timeout_seconds=timeout_s)
     client: Any = Contended(table.client, times=100)
-    slots = Capacity(table.name, Caps(stack=1000), client, lambda _: None)
+    slots = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1000), client, lambda _: None)
     capped = app.Starter(world.records, world.upstream, world.settings, world.clock, slots)
     state = capped.start(given, owner=OWNER, started_at=STARTED_AT)
     assert (state["next"], world.posts) == ("start", 0)
@@ -859,35 +868,37 @@ def test_a_cap_that_is_added_while_a_request_waits_adds_its_slot_to_the_list(tab
     ids=["429", "503", "no connection"],
 )
 def test_while_it_waits_for_another_start_the_record_says_why_and_until_when(
-    table: Table, fault: Unavailable, reason: str
+    table: Table, fault: UpstreamUnavailableError, reason: str
 ) -> None:
     world = World(table, fault, fault, UPSTREAM_ID)
     state = world.start()
     first = world.record.waiting
     assert first is not None
-    next_at = iso(NOW + state["wait_seconds"])
-    assert (first["reason"], first["since"], first["next_attempt_at"]) == (reason, iso(NOW), next_at)
+    next_at = to_rfc3339(NOW + state["wait_seconds"])
+    assert (first["reason"], first["since"], first["next_attempt_at"]) == (reason, to_rfc3339(NOW), next_at)
     assert first["detail"] == fault.message
     world.clock.advance(state["wait_seconds"])
     again = world.start()
     second = world.record.waiting
     assert second is not None
     # Since the first time, and until the next one.
-    assert second["since"] == iso(NOW)
-    assert second["next_attempt_at"] == iso(world.clock.now + again["wait_seconds"])
+    assert second["since"] == to_rfc3339(NOW)
+    assert second["next_attempt_at"] == to_rfc3339(world.clock.now + again["wait_seconds"])
     world.start()
     assert (world.record.status, world.record.waiting) == (Status.RUNNING, None)
 
 
 def test_a_queued_request_says_that_it_is_queued_and_for_what(table: Table) -> None:
     world = World(table)
-    Capacity(table.name, Caps(chatbot=1), table.client).take("f" * 32, "support-chat")
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(chatbot=1), table.client).acquire(
+        "f" * 32, "support-chat"
+    )
     for _ in range(2):
         state = starter(world, table, chatbot=1).start(request_dict(), owner=OWNER, started_at=STARTED_AT)
         waiting = table.only_execution().waiting
         assert waiting is not None
-        assert waiting["next_attempt_at"] == iso(world.clock.now + state["wait_seconds"])
-        assert (waiting["reason"], waiting["since"]) == ("queued", iso(NOW))
+        assert waiting["next_attempt_at"] == to_rfc3339(world.clock.now + state["wait_seconds"])
+        assert (waiting["reason"], waiting["since"]) == ("queued", to_rfc3339(NOW))
         assert waiting["detail"] == "MaxRunningPerChatbot 1"
         world.clock.advance(state["wait_seconds"])
 
@@ -895,7 +906,7 @@ def test_a_queued_request_says_that_it_is_queued_and_for_what(table: Table) -> N
 @pytest.mark.parametrize("fault", [BUSY, MAINTENANCE, DOWN], ids=["429", "503", "no connection"])
 @pytest.mark.parametrize("timeout_s", [600, 7200])
 def test_at_the_deadline_the_error_names_the_condition_the_time_and_the_attempts(
-    table: Table, fault: Unavailable, timeout_s: int
+    table: Table, fault: UpstreamUnavailableError, timeout_s: int
 ) -> None:
     world, given = World(table, fault), request_dict(timeout_seconds=timeout_s)
     state = world.start(given)
@@ -930,7 +941,7 @@ def test_a_request_that_was_overdue_before_its_first_attempt_says_so(table: Tabl
 
 @pytest.mark.parametrize("timeout_s", [60, 3600])
 def test_with_retry_after_beyond_the_deadline_there_is_one_last_attempt(table: Table, timeout_s: int) -> None:
-    slow = Unavailable("unavailable", "HTTP 429: slow down", status=429, retry_after_s=7200.0)
+    slow = UpstreamUnavailableError("unavailable", "HTTP 429: slow down", status=429, retry_after_s=7200.0)
     world, given = World(table, slow, UPSTREAM_ID), request_dict(timeout_seconds=timeout_s)
     state = world.start(given)
     world.clock.advance(state["wait_seconds"])
@@ -940,32 +951,32 @@ def test_with_retry_after_beyond_the_deadline_there_is_one_last_attempt(table: T
 
 def test_the_start_deadline_counts_from_the_first_attempt_and_not_from_acceptance(table: Table) -> None:
     world, given = World(table, BUSY), request_dict(timeout_seconds=7200)
-    slots = Capacity(table.name, Caps(stack=1), table.client)
-    slots.take("f" * 32, "other")
+    slots = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    slots.acquire("f" * 32, "other")
     starter(world, table, stack=1).start(given, owner=OWNER, started_at=STARTED_AT)
     world.clock.advance(3600)
-    slots.give_back("f" * 32, Capacity.slots_of("other"))
+    slots.release("f" * 32, ConcurrencyLimiter.slots_of("other"))
     state = starter(world, table, stack=1).start(given, owner=OWNER, started_at=STARTED_AT)
     assert (state["next"], world.posts) == ("start", 1)
-    assert table.only_execution().first_attempt_at == iso(NOW + 3600)
+    assert table.only_execution().first_attempt_at == to_rfc3339(NOW + 3600)
     while state["next"] == "start":
         world.clock.advance(state["wait_seconds"])
         state = starter(world, table, stack=1).start(given, owner=OWNER, started_at=STARTED_AT)
     assert (state["outcome"], world.clock.now - NOW) == ("REJECTED", 3600 + 900)
-    assert table.only_execution().first_attempt_at == iso(NOW + 3600)
+    assert table.only_execution().first_attempt_at == to_rfc3339(NOW + 3600)
 
 
 # An answer that was lost, and a cancel after it
 
 
-@pytest.mark.parametrize("fault", [LOST, PerhapsAccepted("server_error", "HTTP 504", status=504)])
+@pytest.mark.parametrize("fault", [LOST, PerhapsAcceptedError("server_error", "HTTP 504", status=504)])
 def test_at_least_once_a_cancel_after_a_lost_answer_is_uncertain(
-    table: Table, fault: PerhapsAccepted
+    table: Table, fault: PerhapsAcceptedError
 ) -> None:
     world = World(table, fault, at_least_once=True)
     assert world.start()["next"] == "start"
     assert world.record.perhaps_started
-    table.set(world.record.execution_id, cancel_requested=iso(NOW) or "")
+    table.set(world.record.execution_id, cancel_requested=to_rfc3339(NOW) or "")
     state = world.start()
     assert (state["outcome"], state["error"]["code"], world.posts) == ("UNCERTAIN", "start_uncertain", 1)
     assert "may be running this job" in state["error"]["message"]
@@ -973,7 +984,7 @@ def test_at_least_once_a_cancel_after_a_lost_answer_is_uncertain(
 
 def test_at_least_once_a_cancel_during_a_post_whose_answer_is_lost_is_uncertain(table: Table) -> None:
     def answer() -> str:
-        table.set(table.only().execution_id, cancel_requested=iso(NOW) or "")
+        table.set(table.only().execution_id, cancel_requested=to_rfc3339(NOW) or "")
         raise LOST
 
     world = World(table, answer, at_least_once=True)
@@ -982,7 +993,7 @@ def test_at_least_once_a_cancel_during_a_post_whose_answer_is_lost_is_uncertain(
 
 def test_at_least_once_a_cancel_during_a_refused_post_is_a_cancel(table: Table) -> None:
     def answer() -> str:
-        table.set(table.only().execution_id, cancel_requested=iso(NOW) or "")
+        table.set(table.only().execution_id, cancel_requested=to_rfc3339(NOW) or "")
         raise DOWN
 
     world = World(table, answer, at_least_once=True)
@@ -1002,7 +1013,7 @@ def test_a_lost_answer_is_remembered_over_later_refusals_and_under_other_semanti
 # Faults of our own before the start
 
 
-NO_SECRET = KeyUnavailable("arn:secret: expected the API key as plain text")
+NO_SECRET = KeyUnavailableError("arn:secret: expected the API key as plain text")
 
 
 def keyless(world: World, key: Callable[[], object]) -> dict[str, Any]:
@@ -1131,12 +1142,14 @@ def test_an_undo_that_succeeds_at_the_second_attempt_goes_on(table: Table) -> No
 
 
 def test_a_job_whose_save_was_refused_by_a_table_that_then_fails_keeps_its_id(table: Table) -> None:
-    class Overtaken(Records):
-        def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
-            raise RecordConflict(record.execution_id)
+    class Overtaken(ExecutionsTable):
+        def save_start(
+            self, record: ExecutionRecord, waterflai_execution_id: str, now: float
+        ) -> ExecutionRecord:
+            raise RecordConflictError(record.execution_id)
 
-        def get(self, execution_id: str, now: float) -> Record | None:
-            raise RecordUnavailable(execution_id)
+        def get(self, execution_id: str, now: float) -> ExecutionRecord | None:
+            raise RecordUnavailableError(execution_id)
 
     world = World(table, records=Overtaken(table.name, table.client))
     state = world.start()

@@ -26,22 +26,27 @@ from tests.support.clock import NOW, Clock
 from tests.support.fakes import FakeUpstream
 from tests.support.invoke import Invoke, log_of
 from tests.support.server import Server, reply
-from waterhook import envelope, sweep
-from waterhook.capacity import Capacity, Caps
-from waterhook.models import Status, iso
-from waterhook.polling import Poller
-from waterhook.record import SHARDS, Record
-from waterhook.results import Results
-from waterhook.stopping import Stopper
-from waterhook.sweep import Executions, Sweeper, Swept, Unfinished
-from waterhook.verdict import Notifier
+from waterhook.domain.status import Status
+from waterhook.notifications import cloudevents
+from waterhook.notifications.notifier import Notifier
+from waterhook.settings import ConcurrencyLimits
+from waterhook.steps import machine_executions, sweep
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import MachineExecutions
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper, SweepResult
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import UNFINISHED_SHARDS, ExecutionRecord
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.timestamps import to_rfc3339
 
 LATER = NOW + 3600
 FINAL = [status for status in Status if status.is_final]
 ALIVE = [record(), record(status=Status.STARTING), running_record()]
 
 
-def owned(digit: str, **changes: Any) -> Record:
+def owned(digit: str, **changes: Any) -> ExecutionRecord:
     """A running record of its own execution, in the shard of that digit."""
     there = running_record(execution_id=digit * 32, owner_execution_arn=OWNER + digit, unfinished=digit)
     return (
@@ -108,7 +113,7 @@ class World:
         *,
         sns: Any = None,
         now: float = LATER,
-        caps: Caps | None = None,
+        caps: ConcurrencyLimits | None = None,
     ) -> None:
         self.clock, self.engine, self.topic = Clock(now), Engine(), topic
         self.upstream = FakeUpstream()
@@ -121,15 +126,17 @@ class World:
             source=SOURCE,
             retention_s=3600,
             clock=self.clock,
-            capacity=Capacity(table.name, caps or Caps(), table.client),
+            capacity=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
         )
-        stopper = Stopper(self.upstream, Poller(self.upstream, Results("none"), settings(), self.clock))
+        stopper = JobCanceller(
+            self.upstream, StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
+        )
         reconciler = app.Reconciler(
             records, stopper, self.notifier, settings(), self.clock, lambda _seconds: None
         )
         states: Any = self.engine
-        self.unfinished = Unfinished(table.name, table.client)
-        self.executions = Executions(states, "machine", self.clock, self.clock.advance)
+        self.unfinished = UnfinishedIndex(table.name, table.client)
+        self.executions = MachineExecutions(states, "machine", self.clock, self.clock.advance)
         self.sweeper = Sweeper(
             records,
             self.unfinished,
@@ -141,7 +148,7 @@ class World:
             troubled=lambda execution_id, _error: self.troubled.append(execution_id),
         )
 
-    def sweep(self, remaining_s: Callable[[], float] = lambda: 300.0) -> Swept:
+    def sweep(self, remaining_s: Callable[[], float] = lambda: 300.0) -> SweepResult:
         return self.sweeper.sweep(remaining_s)
 
     def heard(self) -> list[tuple[str, str]]:
@@ -163,11 +170,11 @@ def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_wo
 ) -> None:
     table.put(running_record())
     world.engine.ended[OWNER] = (status, NOW)
-    assert world.sweep() == Swept(ended=1)
+    assert world.sweep() == SweepResult(ended=1)
     assert world.upstream.cancelled == [UPSTREAM_ID]
     assert world.heard() == [(ID, outcome)]
     assert table.only().unfinished is None
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepResult()
 
 
 @pytest.mark.parametrize(
@@ -180,10 +187,10 @@ def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_wo
     ids=["accepted", "starting", "running"],
 )
 def test_a_record_whose_execution_does_not_exist_is_closed(
-    table: Table, world: World, there: Record, outcome: Status, code: str
+    table: Table, world: World, there: ExecutionRecord, outcome: Status, code: str
 ) -> None:
     table.put(there)
-    assert world.sweep() == Swept(ended=1)
+    assert world.sweep() == SweepResult(ended=1)
     assert world.heard() == [(ID, outcome)]
     closed = table.only()
     assert closed.error is not None
@@ -199,9 +206,9 @@ def test_an_outcome_that_was_never_told_is_told_as_it_is(
     there = table.put(running_record(**verdict(status)))
     if ended:
         world.engine.ended[OWNER] = (ended, NOW)
-    assert world.sweep() == Swept(ended=1)
-    assert world.topic.messages() == [envelope.event(there, SOURCE)]
-    assert (table.only().status, table.only().notified_at) == (status, iso(LATER))
+    assert world.sweep() == SweepResult(ended=1)
+    assert world.topic.messages() == [cloudevents.outcome_event(there, SOURCE)]
+    assert (table.only().status, table.only().notified_at) == (status, to_rfc3339(LATER))
     assert world.upstream.cancelled == []
 
 
@@ -210,10 +217,12 @@ def test_an_outcome_that_was_never_told_is_told_as_it_is(
     [*ALIVE, running_record(**verdict())],
     ids=lambda one: one.status,
 )
-def test_what_a_live_execution_owns_is_not_touched(table: Table, world: World, there: Record) -> None:
+def test_what_a_live_execution_owns_is_not_touched(
+    table: Table, world: World, there: ExecutionRecord
+) -> None:
     table.put(there)
     world.engine.running = {OWNER, "another", "a third"}
-    assert world.sweep() == Swept(alive=1)
+    assert world.sweep() == SweepResult(alive=1)
     assert (table.only(), world.heard(), world.engine.asked) == (there, [], [])
 
 
@@ -227,29 +236,31 @@ def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_f
             return iter(())
 
     world.engine.running = Behind({OWNER})
-    assert world.sweep() == Swept(alive=1)
+    assert world.sweep() == SweepResult(alive=1)
     assert (table.only(), world.engine.asked) == (there, [OWNER])
 
 
-@pytest.mark.parametrize("age_s", [0.0, sweep.GRACE_S - 1])
+@pytest.mark.parametrize("age_s", [0.0, machine_executions.GRACE_S - 1])
 def test_what_has_only_just_ended_is_left_to_reconcile(table: Table, world: World, age_s: float) -> None:
     there = table.put(running_record())
     world.engine.ended[OWNER] = ("ABORTED", LATER - age_s)
-    assert world.sweep() == Swept(alive=1)
+    assert world.sweep() == SweepResult(alive=1)
     assert (table.only(), world.heard()) == (there, [])
 
 
 def test_what_was_only_just_accepted_is_left_to_its_start(table: Table, topic: Topic) -> None:
     table.put(record())
-    world = World(table, topic, now=NOW + sweep.GRACE_S - 1)
-    assert world.sweep() == Swept()
+    world = World(table, topic, now=NOW + machine_executions.GRACE_S - 1)
+    assert world.sweep() == SweepResult()
     world.clock.advance(2)
-    assert world.sweep() == Swept(ended=1)
+    assert world.sweep() == SweepResult(ended=1)
 
 
 def test_what_is_notified_costs_the_sweep_nothing(table: Table, world: World) -> None:
-    world.notifier.conclude(table.put(running_record()), {"status": Status.FAILED, "finished_at": iso(NOW)})
-    assert world.sweep() == Swept()
+    world.notifier.conclude(
+        table.put(running_record()), {"status": Status.FAILED, "finished_at": to_rfc3339(NOW)}
+    )
+    assert world.sweep() == SweepResult()
     assert world.engine.asked == []
 
 
@@ -261,12 +272,12 @@ def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table,
         world.notifier.conclude(table.only(), verdict(Status.FAILED))
     world.engine.ended[OWNER] = ("FAILED", NOW)
     down.faults.clear()
-    assert world.sweep() == Swept(ended=1)
+    assert world.sweep() == SweepResult(ended=1)
     assert world.heard() == [(ID, "FAILED")]
 
 
 def test_a_record_that_an_older_version_notified_leaves_the_index(table: Table, world: World) -> None:
-    table.put(running_record(**verdict(), notified_at=iso(NOW + 61), unfinished="0"))
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
     world.sweep()
     assert (table.only().unfinished, world.heard(), world.engine.asked) == (None, [], [])
 
@@ -279,14 +290,14 @@ def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_sam
     table.put(running_record())
     world.engine.ended[OWNER] = ("FAILED", NOW)
     for _ in range(2):
-        assert world.sweep() == Swept(failed=1)
+        assert world.sweep() == SweepResult(failed=1)
     safe = table.only()
     assert (safe.status, safe.notified_at) == (Status.ERROR, None)
     assert world.troubled == [ID, ID]
     down.faults.clear()
     world.clock.advance(900)
-    assert world.sweep() == Swept(ended=1)
-    assert topic.messages() == [envelope.event(safe, SOURCE)]
+    assert world.sweep() == SweepResult(ended=1)
+    assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
 
 
 def test_one_record_in_trouble_never_stops_the_others(table: Table, world: World) -> None:
@@ -294,7 +305,7 @@ def test_one_record_in_trouble_never_stops_the_others(table: Table, world: World
         table.put(owned(digit))
     table.set("1" * 32, status="NONSENSE")
     world.engine.faults[OWNER + "2"] = client_error("AccessDeniedException")
-    assert world.sweep() == Swept(ended=2, failed=2)
+    assert world.sweep() == SweepResult(ended=2, failed=2)
     assert world.heard() == [("0" * 32, "ERROR"), ("3" * 32, "ERROR")]
     assert world.troubled == ["1" * 32, "2" * 32]
 
@@ -304,16 +315,16 @@ def test_a_throttled_record_is_tried_again_after_a_pause(table: Table, world: Wo
     for digit in "012":
         table.put(owned(digit))
     throttled = Throttled(world.engine, OWNER + "1", client_error(code), times=2)
-    assert world.sweep() == Swept(ended=3)
+    assert world.sweep() == SweepResult(ended=3)
     assert throttled.times == 0
-    assert world.clock.now - LATER >= 3 * sweep.THROTTLE_PAUSE_S
+    assert world.clock.now - LATER >= 3 * machine_executions.THROTTLE_PAUSE_S
 
 
 def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(table: Table, world: World) -> None:
     for digit in "012":
         table.put(owned(digit))
     world.engine.faults[OWNER + "1"] = client_error("ThrottlingException")
-    assert world.sweep() == Swept(ended=2, failed=1)
+    assert world.sweep() == SweepResult(ended=2, failed=1)
     assert world.troubled == ["1" * 32]
 
 
@@ -321,7 +332,7 @@ def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
     table: Table, world: World
 ) -> None:
     """Also where what it begins with can never be ended."""
-    for digit in SHARDS:
+    for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
     for digit in "012345":
         world.engine.faults[OWNER + digit] = client_error("AccessDeniedException")
@@ -338,19 +349,29 @@ def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
 def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, world: World) -> None:
     for digit in "05a":
         table.put(owned(digit))
-    first = world.sweep(lambda: sweep.RESERVE_S if not world.engine.asked else sweep.RESERVE_S - 0.001)
-    assert first == Swept(ended=1, left=2)
+    first = world.sweep(
+        lambda: (
+            machine_executions.RESERVE_S if not world.engine.asked else machine_executions.RESERVE_S - 0.001
+        )
+    )
+    assert first == SweepResult(ended=1, left=2)
     assert world.unfinished.position() is not None
-    assert world.sweep() == Swept(ended=2)
+    assert world.sweep() == SweepResult(ended=2)
     assert world.unfinished.position() is None
 
 
 def test_what_is_left_is_counted_without_what_runs(table: Table, world: World) -> None:
-    for digit in SHARDS:
+    for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
     world.engine.running = {OWNER + "e", OWNER + "f"}
-    left = world.sweep(lambda: sweep.RESERVE_S if len(world.engine.asked) < 3 else sweep.RESERVE_S - 0.001)
-    assert left == Swept(ended=3, left=11)
+    left = world.sweep(
+        lambda: (
+            machine_executions.RESERVE_S
+            if len(world.engine.asked) < 3
+            else machine_executions.RESERVE_S - 0.001
+        )
+    )
+    assert left == SweepResult(ended=3, left=11)
 
 
 class Pages:
@@ -374,7 +395,7 @@ def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_i
     for index in range(7):
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a"))
     client: Any = Pages(table)
-    found = Unfinished(table.name, client).before(iso(LATER) or "")
+    found = UnfinishedIndex(table.name, client).before(to_rfc3339(LATER) or "")
     next(found)
     # Ten empty shards, and one page of the eleventh.
     assert client.queries == 11
@@ -384,23 +405,23 @@ def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_i
 @pytest.mark.parametrize("behind", range(7))
 def test_from_any_position_each_record_is_found_once(table: Table, behind: int) -> None:
     for index in range(7):
-        shard, created_at = "0af"[index % 3], iso(NOW + index)
+        shard, created_at = "0af"[index % 3], to_rfc3339(NOW + index)
         table.put(
             running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
         )
-    unfinished = Unfinished(table.name, table.client)
-    ring = list(unfinished.before(iso(LATER) or ""))
+    unfinished = UnfinishedIndex(table.name, table.client)
+    ring = list(unfinished.before(to_rfc3339(LATER) or ""))
     position = ring[behind]
-    found = list(unfinished.before(iso(LATER) or "", after=position.key))
+    found = list(unfinished.before(to_rfc3339(LATER) or "", after=position.key))
     # The one at the position was the last that was looked at; it comes up again in the sweep after this one.
     assert found == ring[behind + 1 :] + ring[:behind]
 
 
 def test_the_oldest_of_a_shard_comes_first(table: Table) -> None:
     for index, age_s in enumerate([5, 20, 10]):
-        created_at = iso(NOW - age_s)
+        created_at = to_rfc3339(NOW - age_s)
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a", created_at=created_at))
-    found = Unfinished(table.name, table.client).before(iso(NOW) or "")
+    found = UnfinishedIndex(table.name, table.client).before(to_rfc3339(NOW) or "")
     assert [entry.execution_id[-1] for entry in found] == ["1", "2", "0"]
 
 
@@ -413,13 +434,13 @@ def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_fill
                 execution_id=f"a{index:031x}", owner_execution_arn=f"{OWNER}{index}", unfinished="a"
             )
         )
-    assert world.sweep() == Swept(ended=40)
+    assert world.sweep() == SweepResult(ended=40)
     assert len(world.engine.asked) == 40
-    assert world.clock.now - LATER >= 39 / sweep.DESCRIBES_PER_S
+    assert world.clock.now - LATER >= 39 / machine_executions.DESCRIBES_PER_S
 
 
 def test_the_list_of_running_executions_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "MAX_RUNNING_PAGES", 3)
+    monkeypatch.setattr(machine_executions, "MAX_RUNNING_PAGES", 3)
     world.engine.running = {f"{OWNER}{index}" for index in range(10)}
     # The engine's pages hold two.
     assert len(list(world.executions.running(lambda: 300.0))) == 6
@@ -429,33 +450,33 @@ def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, wor
     table.put(owned("a"))
     world.engine.running = {OWNER + "a"}
     world.engine.list_faults = [client_error("ThrottlingException")]
-    assert world.sweep() == Swept(alive=1)
+    assert world.sweep() == SweepResult(alive=1)
 
 
 # What was never started
 
 
-def never_started(**changes: Any) -> Record:
+def never_started(**changes: Any) -> ExecutionRecord:
     return replace(record(), source="api", caller=CALLER, **changes)
 
 
 @pytest.mark.parametrize(
     "there",
-    [never_started(), never_started(repeated=iso(LATER - sweep.GRACE_S - 1))],
+    [never_started(), never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S - 1))],
     ids=["asked for once", "repeated long ago"],
 )
 def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
-    table: Table, world: World, there: Record
+    table: Table, world: World, there: ExecutionRecord
 ) -> None:
     """Its POST was answered 503, so no caller has its id."""
     table.put(there)
-    assert world.sweep() == Swept(discarded=1)
+    assert world.sweep() == SweepResult(discarded=1)
     assert (table.all(), world.heard(), world.upstream.cancelled) == ([], [], [])
 
 
 def test_a_record_whose_request_has_just_come_again_is_left_to_it(table: Table, world: World) -> None:
-    there = table.put(never_started(repeated=iso(LATER - sweep.GRACE_S + 1)))
-    assert world.sweep() == Swept(alive=1)
+    there = table.put(never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S + 1)))
+    assert world.sweep() == SweepResult(alive=1)
     assert (table.only(), world.heard()) == (there, [])
 
 
@@ -468,7 +489,7 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Ta
         return describe(**asked)
 
     world.engine.describe_execution = meanwhile  # type: ignore[method-assign]
-    assert world.sweep() == Swept(alive=1)
+    assert world.sweep() == SweepResult(alive=1)
     assert table.only().status is Status.ACCEPTED
 
 
@@ -478,7 +499,7 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Ta
         never_started(start_attempts=1),
         never_started(slots=("capacity",)),
         never_started(waiting={"reason": "queued"}),
-        never_started(cancel_requested=iso(NOW)),
+        never_started(cancel_requested=to_rfc3339(NOW)),
         replace(never_started(), source="events", caller=None),
     ],
     ids=[
@@ -490,10 +511,10 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Ta
     ],
 )
 def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
-    table: Table, world: World, there: Record
+    table: Table, world: World, there: ExecutionRecord
 ) -> None:
     table.put(there)
-    assert world.sweep() == Swept(ended=1)
+    assert world.sweep() == SweepResult(ended=1)
     assert world.heard() == [(ID, "ERROR")]
     error = table.only().error
     assert error is not None
@@ -506,13 +527,13 @@ def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
 def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_by_a_sweep(
     table: Table, topic: Topic
 ) -> None:
-    caps = Caps(stack=1)
-    slots = Capacity(table.name, caps, table.client)
-    slots.take(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=iso(NOW + 61), slots=("capacity",)))
+    caps = ConcurrencyLimits(stack=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire(ID, "support-chat")
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), slots=("capacity",)))
     world = World(table, topic, caps=caps)
-    assert world.sweep() == Swept(alive=1)
-    assert slots.take("e" * 32, "other")
+    assert world.sweep() == SweepResult(alive=1)
+    assert slots.acquire("e" * 32, "other")
     assert (table.only().unfinished, world.heard()) == (None, [])
 
 

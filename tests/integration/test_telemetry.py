@@ -22,8 +22,9 @@ from tests.support.context import Context
 from tests.support.invoke import Invoke, log_of
 from tests.support.said import Said, metrics_of
 from tests.support.server import Server, reply, sse
-from waterhook.figures import Figure
-from waterhook.models import Job, Next, Status
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.status import Status
+from waterhook.observability.metrics import Metric
 
 ALL = (api, cancel, follow, notify, poll, reconcile, start)
 CANARIES = {
@@ -67,7 +68,7 @@ def hear(invoke: Invoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     return run
 
 
-def step(state: Job) -> dict[str, Any]:
+def step(state: LoopState) -> dict[str, Any]:
     return {"state": state.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
 
 
@@ -89,11 +90,11 @@ def http(method: str, path: str, resource: str, body: object = None) -> dict[str
     }
 
 
-def running(**changes: Any) -> Job:
+def running(**changes: Any) -> LoopState:
     return job(deadline=FAR, chatbot_id="support-chat", **changes)
 
 
-def completed() -> Job:
+def completed() -> LoopState:
     return running().ended(Status.COMPLETED, final_output_json=json.dumps(DOCUMENT["final_output"]))
 
 
@@ -124,8 +125,8 @@ def every_way(hear: Hear, table: Table, machine: Machine) -> Iterator[tuple[str,
     done = {"type": "execution_completed", "final_output": CANARIES["output"]}
     yield "follow", hear(follow, step(running()), sse(done), reply(200, DOCUMENT))
     yield "follow", hear(follow, step(running()), reply(503, REFUSAL), reply(200, RUNNING))
-    yield "cancel", hear(cancel, step(running(next=Next.CANCEL)), reply(200, {"cancelled": True}))
-    yield "cancel", hear(cancel, step(running(next=Next.CANCEL)), reply(502, REFUSAL))
+    yield "cancel", hear(cancel, step(running(next=NextStep.CANCEL)), reply(200, {"cancelled": True}))
+    yield "cancel", hear(cancel, step(running(next=NextStep.CANCEL)), reply(502, REFUSAL))
     table.put(running_record(expires_at=FAR, metadata_json=json.dumps(GIVEN["metadata"])))
     yield "notify", hear(notify, step(completed()))
     yield "notify", hear(notify, {"redeliver": {"execution_id": ID}})
@@ -153,7 +154,7 @@ def test_every_function_says_one_documented_line_and_no_payload(
         assert all(entry["level"] == "WARNING" for entry in said.lines if entry is not line)
         assert len(said.blobs) <= 1
         for blob in said.blobs:
-            assert {name for name, _ in metrics_of(blob)} <= set(Figure)
+            assert {name for name, _ in metrics_of(blob)} <= set(Metric)
             assert blob["stack"] == "tests"
         logged |= line.keys()
         verbs.add(verb)
@@ -238,5 +239,5 @@ def test_a_fault_of_the_secret_is_counted_and_named_in_the_line_of_the_poll(
     said = hear(poll, step(running()))
     assert said.figures["DependencyFaults"] == [1]
     [line] = said.of("poll")
-    assert line["dependency_fault"] == "KeyUnavailable"
+    assert line["dependency_fault"] == "KeyUnavailableError"
     assert CANARIES["key"] not in said.text

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from waterhook.sweep import UNFINISHED_INDEX
+from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
 type Item = dict[str, Any]
 type Given = Mapping[str, Any]

@@ -12,8 +12,8 @@ from tests.model.promises import Ending, broken
 from tests.model.tape import Tape
 from tests.model.world import PATIENT_S, Parts, World
 from tests.support.builders import CALLER, MACHINE
-from waterhook.intake import derived_id
-from waterhook.sweep import Swept
+from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.steps.sweep import SweepResult
 
 # Far more calls than any history makes that ends.
 MAX_POINTS = 4_000
@@ -188,7 +188,7 @@ class History:
     def _swept(self, task: Task) -> None:
         self._sweeping = False
         swept = task.result
-        if not isinstance(swept, Swept) or swept.failed or swept.left:
+        if not isinstance(swept, SweepResult) or swept.failed or swept.left:
             self._again(self._sweep)
 
     def _one(self, what: Callable[[Execution], None]) -> None:
@@ -214,7 +214,7 @@ class History:
         source, key = (
             ("events", wanted.name) if wanted.door == "events" else ("states", raw.get("idempotency_key"))
         )
-        wanted.ids += [derived_id(source, key)] if key else []
+        wanted.ids += [derive_execution_id(source, key)] if key else []
 
     def _accept(self, wanted: Wanted, marker: str) -> None:
         record = self._door.accept(wanted.fields(marker), CALLER)

@@ -14,8 +14,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.model.baton import Crash, Task
 from tests.model.dynamo import refusal
 from tests.model.world import World
+from waterhook.domain.loop_state import LoopState
 from waterhook.errors import WaterhookError
-from waterhook.models import Job, iso
+from waterhook.timestamps import to_rfc3339
 
 _ASL = Path(__file__).parents[2] / "statemachine" / "execution.asl.yaml"
 _STATES = {
@@ -47,7 +48,7 @@ class Execution:
 
     def __init__(self, world: World, arn: str, given: object) -> None:
         self.world, self.arn, self.given = world, arn, given
-        self.started_at = iso(world.now) or ""
+        self.started_at = to_rfc3339(world.now) or ""
         self.status = "RUNNING"
         self.ended_at: float | None = None
         self.ending: dict[str, Any] = {}
@@ -106,9 +107,11 @@ class Execution:
             case "poll":
                 return lambda: poll(world, state, arn)
             case "follow":
-                return lambda: world.follower.follow(Job.from_dict(state), world.settings.follow_s).to_dict()
+                return lambda: world.follower.follow(
+                    LoopState.from_dict(state), world.settings.follow_s
+                ).to_dict()
             case "cancel":
-                return lambda: world.canceller.cancel(Job.from_dict(state), arn).to_dict()
+                return lambda: world.canceller.cancel(LoopState.from_dict(state), arn).to_dict()
         return lambda: notify(world, state, arn, started_at)
 
     def _obey(self, state: dict[str, Any]) -> None:
@@ -173,7 +176,7 @@ def start(world: World, given: object, arn: str, started_at: str) -> dict[str, A
 def poll(world: World, state: dict[str, Any], arn: str) -> dict[str, Any]:
     """Do what functions/poll does with an event."""
     world.run_poll()
-    return world.polling.poll(Job.from_dict(state), arn).to_dict()
+    return world.polling.poll(LoopState.from_dict(state), arn).to_dict()
 
 
 def notify(world: World, state: dict[str, Any], arn: str, started_at: str) -> dict[str, Any]:

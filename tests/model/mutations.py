@@ -7,46 +7,54 @@ from typing import Any
 from functions.cancel.app import Canceller
 from functions.start.app import Starter
 from tests.model.world import Parts
-from waterhook import envelope
-from waterhook.capacity import Capacity, Taking
-from waterhook.errors import DependencyUnavailable, RecordConflict
-from waterhook.intake import Intake
-from waterhook.models import Job, Status, StreamHistory
-from waterhook.polling import Poller
-from waterhook.record import Record
-from waterhook.record_check import RecordCheck
-from waterhook.records import Records, mine
-from waterhook.stopping import Stopper
-from waterhook.sweep import MISSING, Entry, Executions, Sweeper
-from waterhook.verdict import Notifier
-from waterhook.waiting import Reason
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.status import Status
+from waterhook.domain.stream_history import StreamHistory
+from waterhook.domain.trigger_input import TriggerInput
+from waterhook.errors import DependencyUnavailableError, RecordConflictError
+from waterhook.notifications import cloudevents
+from waterhook.notifications.notifier import Notifier
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import MISSING, MachineExecutions
+from waterhook.steps.record_check import RecordCheck
+from waterhook.steps.start_waiting import WaitReason
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper
+from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable, mine
+from waterhook.storage.unfinished_index import UnfinishedEntry
 
 
-class LastVerdictWins(Records):
-    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> Record:
+class LastVerdictWins(ExecutionsTable):
+    def conclude(self, record: ExecutionRecord, verdict: Mapping[str, Any]) -> ExecutionRecord:
         return self._change(record, verdict, mine)
 
 
-class StartsWhatIsNotAccepted(Records):
-    def begin_start(self, record: Record) -> Record:
+class StartsWhatIsNotAccepted(ExecutionsTable):
+    def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
         return self._change(record, {"status": Status.STARTING}, mine)
 
 
-class SavesOverAVerdict(Records):
-    def save_start(self, record: Record, waterflai_execution_id: str, now: float) -> Record:
+class SavesOverAVerdict(ExecutionsTable):
+    def save_start(self, record: ExecutionRecord, waterflai_execution_id: str, now: float) -> ExecutionRecord:
         changes = {"status": Status.RUNNING, "waterflai_execution_id": waterflai_execution_id}
         return self._change(record, changes, mine)
 
 
-class ForgetsALostAnswer(Records):
+class ForgetsALostAnswer(ExecutionsTable):
     def undo_start(
-        self, record: Record, waiting: Mapping[str, Any] | None = None, *, perhaps_started: bool = False
-    ) -> Record:
+        self,
+        record: ExecutionRecord,
+        waiting: Mapping[str, Any] | None = None,
+        *,
+        perhaps_started: bool = False,
+    ) -> ExecutionRecord:
         return super().undo_start(record, waiting)
 
 
-class WithdrawsWhatOthersCountOn(Records):
-    def withdraw(self, record: Record) -> None:
+class WithdrawsWhatOthersCountOn(ExecutionsTable):
+    def withdraw(self, record: ExecutionRecord) -> None:
         current = self.get(record.execution_id, 0.0)
         if current is not None and current.status is Status.ACCEPTED:
             key = {"execution_id": {"S": record.execution_id}}
@@ -54,32 +62,32 @@ class WithdrawsWhatOthersCountOn(Records):
 
 
 class PublishesBeforeItWrites(Notifier):
-    def conclude(self, record: Record, verdict: Mapping[str, Any]) -> dict[str, Any]:
+    def conclude(self, record: ExecutionRecord, verdict: Mapping[str, Any]) -> dict[str, Any]:
         if not record.status.is_final:
             given = {name: value for name, value in verdict.items() if value is not None}
             self._publish(replace(record, **given))
         return super().conclude(record, verdict)
 
-    def _publish(self, record: Record) -> None:
+    def _publish(self, record: ExecutionRecord) -> None:
         self._sns.publish(
             TopicArn=self._topic_arn,
-            Message=envelope.event(record, self._source),
-            MessageAttributes=envelope.message_attributes(record),
+            Message=cloudevents.outcome_event(record, self._source),
+            MessageAttributes=cloudevents.outcome_attributes(record),
         )
 
 
 class RemembersBeforeItPublishes(Notifier):
-    def _deliver(self, record: Record) -> Record:
+    def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
         if record.notified_at is None:
             try:
                 self._records.mark_notified(record, self._clock())
-            except RecordConflict:
+            except RecordConflictError:
                 return record
         return super()._deliver(record)
 
 
 class SpeaksForAnyone(Notifier):
-    def notify(self, job: Job, owner: str) -> dict[str, Any]:
+    def notify(self, job: LoopState, owner: str) -> dict[str, Any]:
         record = self._records.get(job.execution_id, self._clock())
         assert record is not None
         return self.conclude(record, self.verdict(job))
@@ -88,48 +96,48 @@ class SpeaksForAnyone(Notifier):
 class ActsForAnyone(Starter):
     def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
         now, defaults = self._clock(), self._settings.defaults
-        intake = Intake.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        intake = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
         record = intake.claim(self._records, owner=owner, now=now, defaults=defaults)
         return super().start(given, owner=record.owner_execution_arn, started_at=started_at)
 
 
-class KeepsItsSlots(Capacity):
-    def give_back(self, execution_id: str, slots: Iterable[str]) -> None:
+class KeepsItsSlots(ConcurrencyLimiter):
+    def release(self, execution_id: str, slots: Iterable[str]) -> None:
         pass
 
 
-class TakesASlotTooLate(Capacity):
-    def take(
+class TakesASlotTooLate(ConcurrencyLimiter):
+    def acquire(
         self,
         execution_id: str,
         chatbot_id: str,
         held: Iterable[str] = (),
         mark: Callable[[list[str]], Any] | None = None,
-    ) -> Taking:
-        return super().take(execution_id, chatbot_id)
+    ) -> Acquisition:
+        return super().acquire(execution_id, chatbot_id)
 
 
 class GivesAwayWhatIsInUse(Starter):
-    def _overtaken(self, job: Job) -> Job:
-        self._capacity.give_back(job.execution_id, self._capacity.slots_of("support-chat"))
+    def _overtaken(self, job: LoopState) -> LoopState:
+        self._capacity.release(job.execution_id, self._capacity.slots_of("support-chat"))
         return super()._overtaken(job)
 
 
 class PostsAgain(Starter):
     def _perhaps_accepted(
-        self, job: Job, record: Record, why: str, retry_after_s: float | None = None
-    ) -> Job:
+        self, job: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
+    ) -> LoopState:
         decision = self._start_again(record, retry_after_s)
-        return self._again(job, record, why, Reason.RETRYING, decision)
+        return self._again(job, record, why, WaitReason.RETRYING, decision)
 
 
-class CallsADoneJobCancelled(Stopper):
-    def stop(self, job: Job, outcome: Status, *, code: str, message: str) -> Job:
+class CallsADoneJobCancelled(JobCanceller):
+    def stop(self, job: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
         stopped = super().stop(job, outcome, code=code, message=message)
         return job.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
 
 
-class SweepsTheLiving(Executions):
+class SweepsTheLiving(MachineExecutions):
     def running(self, remaining_s: Callable[[], float]) -> Iterator[str]:
         yield from ()
 
@@ -138,19 +146,19 @@ class SweepsTheLiving(Executions):
 
 
 class SweepsOnlyWhatHasNoVerdict(Sweeper):
-    def _look(self, entry: Entry) -> str:
+    def _look(self, entry: UnfinishedEntry) -> str:
         record = self._records.get(entry.execution_id, self._clock())
         return "alive" if record is None or record.status.is_final else super()._look(entry)
 
 
-class SweepsWhatWasStartedOnly(Executions):
+class SweepsWhatWasStartedOnly(MachineExecutions):
     def ended_as(self, owner: str) -> str | None:
         status = super().ended_as(owner)
         return None if status == MISSING else status
 
 
 class DiscardsWhatMayHaveAJob(Sweeper):
-    def _look(self, entry: Entry) -> str:
+    def _look(self, entry: UnfinishedEntry) -> str:
         record = self._records.get(entry.execution_id, self._clock())
         if (
             record is not None
@@ -164,7 +172,7 @@ class DiscardsWhatMayHaveAJob(Sweeper):
 
 
 class ForgetsTheSlotOfWhatIsNotified(Sweeper):
-    def _look(self, entry: Entry) -> str:
+    def _look(self, entry: UnfinishedEntry) -> str:
         record = self._records.get(entry.execution_id, self._clock())
         if record is not None and record.notified_at is not None:
             self._records.leave_index(record)
@@ -172,39 +180,39 @@ class ForgetsTheSlotOfWhatIsNotified(Sweeper):
         return super()._look(entry)
 
 
-class BelievesTheStream(Poller):
-    def due_at(self, job: Job, stream: StreamHistory) -> float:
+class BelievesTheStream(StatusPoller):
+    def due_at(self, job: LoopState, stream: StreamHistory) -> float:
         return job.deadline if stream.final_event_at is None else super().due_at(job, stream)
 
 
-class PutsOffPollsForEvents(Poller):
-    def due_at(self, job: Job, stream: StreamHistory) -> float:
+class PutsOffPollsForEvents(StatusPoller):
+    def due_at(self, job: LoopState, stream: StreamHistory) -> float:
         return min((stream.event_at or 0.0) + 60.0, job.deadline)
 
 
-class ForgetsToPollAgain(Poller):
-    def due_at(self, job: Job, stream: StreamHistory) -> float:
+class ForgetsToPollAgain(StatusPoller):
+    def due_at(self, job: LoopState, stream: StreamHistory) -> float:
         lagging = stream.final_event_at is not None and (job.history.polled_at or 0.0) > stream.final_event_at
         return job.deadline if lagging else super().due_at(job, stream)
 
 
-class EndsAtTheFirstFault(Poller):
-    def dependency_failed(self, job: Job, error: DependencyUnavailable) -> Job:
+class EndsAtTheFirstFault(StatusPoller):
+    def dependency_failed(self, job: LoopState, error: DependencyUnavailableError) -> LoopState:
         return job.ended(Status.ERROR, code="fault", message=str(error))
 
 
-class RaisesItsFaults(Poller):
-    def dependency_failed(self, job: Job, error: DependencyUnavailable) -> Job:
+class RaisesItsFaults(StatusPoller):
+    def dependency_failed(self, job: LoopState, error: DependencyUnavailableError) -> LoopState:
         raise error
 
 
 class LooksAtNoRecord(RecordCheck):
-    def ended(self, job: Job, began_at: float) -> Job:
+    def ended(self, job: LoopState, began_at: float) -> LoopState:
         return job
 
 
 class ReportsWithoutACancel(Canceller):
-    def cancel(self, job: Job, owner: str) -> Job:
+    def cancel(self, job: LoopState, owner: str) -> LoopState:
         if job.fault is not None:
             return job.ended(Status.ERROR, code="fault", message=job.fault)
         return super().cancel(job, owner)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from tests.model.machine import Execution
 from tests.model.world import World
-from waterhook.envelope import DUPLICATE, IDEMPOTENCY_CONFLICT, PROGRESS_TYPE
-from waterhook.models import Status, epoch
-from waterhook.record import Record
+from waterhook.domain.status import Status
+from waterhook.notifications.cloudevents import PROGRESS_TYPE
+from waterhook.notifications.execution_output import DUPLICATE, IDEMPOTENCY_CONFLICT
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_epoch_s
 
 # No job here is old enough for a longer wait.
 MOST_DELAY_S = 13.0
@@ -27,9 +29,9 @@ class Ending:
     executions: list[Execution]
 
     @property
-    def records(self) -> dict[str, Record]:
+    def records(self) -> dict[str, ExecutionRecord]:
         items = self.world.table.items
-        return {key: Record.from_item(item) for key, item in items.items() if "status" in item}
+        return {key: ExecutionRecord.from_item(item) for key, item in items.items() if "status" in item}
 
 
 def broken(ending: Ending) -> list[str]:
@@ -50,7 +52,7 @@ def broken(ending: Ending) -> list[str]:
     ]
 
 
-def _accepted(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _accepted(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """Every accepted request has one outcome."""
     owners = {record.owner_execution_arn for record in records.values()}
     for execution_id in ending.world.seen.accepted:
@@ -69,7 +71,7 @@ def _accepted(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{record.execution_id}: nothing happens any more, and a sweep would find it again"
 
 
-def _outcomes(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _outcomes(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """COMPLETED only if the upstream completed; REJECTED only without a job; the machine ends as its record says."""
     jobs = ending.world.upstream.jobs
     by_owner = {record.owner_execution_arn: record for record in records.values()}
@@ -89,7 +91,7 @@ def _outcomes(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{one.arn}: {one.status}, its record {owned.status}"
 
 
-def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _notifications(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """Published at least once, each time the same, by the execution whose record it is or in its stead."""
     said: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     started = {one.arn for one in ending.executions}
@@ -108,7 +110,7 @@ def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         if event["type"] == PROGRESS_TYPE:
             continue
         said[execution_id].add((published.message, published.attributes))
-        accepted_ms = round((epoch(record.created_at) or 0.0) * 1000)
+        accepted_ms = round((to_epoch_s(record.created_at) or 0.0) * 1000)
         expected = (f"{execution_id}/{accepted_ms}/{record.status}", record.finished_at)
         if (event["id"], event["time"]) != expected or event["data"]["status"] != record.status:
             yield f"{execution_id}: published {event['id']} of {event['time']}, the record says {expected}"
@@ -120,7 +122,7 @@ def _notifications(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{record.execution_id}: {record.status} was never published"
 
 
-def _jobs(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _jobs(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """One key, one remote job; and none at all for what was rejected, or cancelled before it was started."""
     jobs: defaultdict[str, list[str]] = defaultdict(list)
     for job_id, job in ending.world.upstream.jobs.items():
@@ -140,7 +142,7 @@ def _jobs(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{record.execution_id}: {record.status} without a job, and there is {jobs[marker]}"
 
 
-def _answers(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _answers(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """Whoever was told that it is cancelled was told the truth."""
     for execution_id, answer in ending.world.seen.answers:
         record = records.get(execution_id)
@@ -151,7 +153,7 @@ def _answers(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{execution_id}: a cancel was confirmed, and its job is {job}"
 
 
-def _delays(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _delays(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """Whatever the stream does, an outcome is known soon, where no call fails.
 
     Where several executions run at a time, one that sleeps moves the clock of all: those say nothing of delays.
@@ -163,12 +165,12 @@ def _delays(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
         job = ending.world.upstream.jobs.get(record.waterflai_execution_id or "")
         if not ending.world.is_calm or job is None or record.owner_execution_arn not in owners:
             continue
-        delay_s = (epoch(record.finished_at) or 0.0) - job.ends_at - job.lag_s
+        delay_s = (to_epoch_s(record.finished_at) or 0.0) - job.ends_at - job.lag_s
         if delay_s > (MOST_POSTPONED_S if job.stream == "chatters" else MOST_DELAY_S):
             yield f"{record.execution_id}: known {delay_s:.1f} s after its end, the stream: {job.stream}"
 
 
-def _outages(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _outages(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """A job whose dependency comes back within six hours keeps its real outcome."""
     if not ending.world.outage.is_of_a_dependency or not ending.world.is_steady:
         return
@@ -179,7 +181,7 @@ def _outages(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{record.execution_id}: {record.status} {record.error}, its job {job.outcome}"
 
 
-def _given_up(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _given_up(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """The job of what ends in ERROR is cancelled, and the message says truly whether that worked."""
     by_owner = {record.owner_execution_arn: record for record in records.values()}
     for one in ending.executions:
@@ -194,7 +196,7 @@ def _given_up(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
             yield f"{record.execution_id}: {message}, and its job is {job}"
 
 
-def _final_records(ending: Ending, records: dict[str, Record]) -> Iterator[str]:
+def _final_records(ending: Ending, records: dict[str, ExecutionRecord]) -> Iterator[str]:
     """A record that is final ends its loop within one poll, and a follow within 30 s and a poll."""
     if not ending.world.is_calm:
         return

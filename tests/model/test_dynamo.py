@@ -12,14 +12,15 @@ from tests.model.dynamo import Table, condition
 from tests.support import aws
 from tests.support.builders import CALLER, ID, OTHER, OWNER, record, request, verdict
 from tests.support.clock import NOW
-from waterhook.capacity import Capacity, Caps
-from waterhook.errors import RecordConflict
-from waterhook.models import Status
-from waterhook.record import Record
-from waterhook.records import Records
+from waterhook.domain.status import Status
+from waterhook.errors import RecordConflictError
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
 
 _IDS = (ID, "1e" * 16, "2d" * 16)
-_CALLS: list[Callable[[Records, Capacity, Record, float], object]] = [
+_CALLS: list[Callable[[ExecutionsTable, ConcurrencyLimiter, ExecutionRecord, float], object]] = [
     lambda records, _, one, now: records.accept(one, now),
     lambda records, _, one, now: records.accept(one, now),
     lambda records, _, one, now: records.get(one.execution_id, now),
@@ -35,20 +36,20 @@ _CALLS: list[Callable[[Records, Capacity, Record, float], object]] = [
     lambda records, _, one, now: records.conclude(one, verdict(Status.FAILED, expires_at=int(now) + 50)),
     lambda records, _, one, now: records.mark_notified(one, now, now + 50, has_slots=one.start_attempts > 0),
     lambda records, _, one, now: records.leave_index(one),
-    lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
-    lambda _, capacity, one, now: capacity.take(one.execution_id, one.chatbot_id or ""),
-    lambda records, capacity, one, now: capacity.take(
+    lambda _, capacity, one, now: capacity.acquire(one.execution_id, one.chatbot_id or ""),
+    lambda _, capacity, one, now: capacity.acquire(one.execution_id, one.chatbot_id or ""),
+    lambda records, capacity, one, now: capacity.acquire(
         one.execution_id, "a", one.slots or (), partial(records.take_slots, one)
     ),
     lambda records, _, one, now: records.wait(one, {"reason": "queued"}),
-    lambda _, capacity, one, now: capacity.give_back(one.execution_id, capacity.slots_of(one.chatbot_id)),
+    lambda _, capacity, one, now: capacity.release(one.execution_id, capacity.slots_of(one.chatbot_id)),
 ]
 
 
 def _outcome(call: Callable[[], object]) -> object:
     try:
         return call()
-    except RecordConflict as conflict:
+    except RecordConflictError as conflict:
         return str(conflict)
 
 
@@ -62,10 +63,13 @@ def _sorted(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_table_in_a_dictionary_answers_as_moto_does(table: aws.Table) -> None:
     """Three executions, two owners, one slot: six hundred calls in any order."""
     chance, fake = Random(4), Table()  # noqa: S311 - chance, not secrecy
-    caps, client, now = Caps(stack=2, chatbot=1), fake, NOW
+    caps, client, now = ConcurrencyLimits(stack=2, chatbot=1), fake, NOW
     ours: Any = client
     sides = [
-        (Records(table.name, given, partial(next, map(str, count()))), Capacity(table.name, caps, given))
+        (
+            ExecutionsTable(table.name, given, partial(next, map(str, count()))),
+            ConcurrencyLimiter(table.name, caps, given),
+        )
         for given in (table.client, ours)
     ]
     seen = set()

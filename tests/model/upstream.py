@@ -6,27 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from waterhook.client import CancelAnswer
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
-from waterhook.event_stream import StreamEnd, StreamEvent
-from waterhook.status import MAX_STATUS_BYTES, StatusDocument
+from waterhook.domain.status_document import MAX_STATUS_BYTES, StatusDocument
+from waterhook.errors import (
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.upstream.client import CancelResult
+from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
 if TYPE_CHECKING:
     from tests.model.world import World
 
 _BEFORE: tuple[UpstreamError, ...] = (
-    Unavailable("http_503", "overloaded", status=503),
-    Unavailable("http_429", "slow down", status=429, retry_after_s=7.0),
-    Unavailable("no_connection", "refused"),
-    PerhapsAccepted("http_500", "a bad minute", status=500),
-    Refused("http_401", "rotated", status=401),
-    Refused("http_404", "no such thing", status=404),
+    UpstreamUnavailableError("http_503", "overloaded", status=503),
+    UpstreamUnavailableError("http_429", "slow down", status=429, retry_after_s=7.0),
+    UpstreamUnavailableError("no_connection", "refused"),
+    PerhapsAcceptedError("http_500", "a bad minute", status=500),
+    UpstreamRefusedError("http_401", "rotated", status=401),
+    UpstreamRefusedError("http_404", "no such thing", status=404),
 )
-_AFTER = PerhapsAccepted("no_answer", "read timeout")
-_GARBAGE = PerhapsAccepted("garbage", "no JSON object", status=200)
-_FOREIGN = PerhapsAccepted("unusable_answer", "the document of another execution", status=200)
+_AFTER = PerhapsAcceptedError("no_answer", "read timeout")
+_GARBAGE = PerhapsAcceptedError("garbage", "no JSON object", status=200)
+_FOREIGN = PerhapsAcceptedError("unusable_answer", "the document of another execution", status=200)
 _CLOSED = StreamEnd()
-_IDLE = StreamEnd(PerhapsAccepted("no_answer", "silent", status=200), idle=True)
+_IDLE = StreamEnd(PerhapsAcceptedError("no_answer", "silent", status=200), idle=True)
 _BROKEN = StreamEnd(_AFTER)
 _STARTED = StreamEvent("node_started", progress=1.0)
 _DONE = StreamEvent("execution_completed")
@@ -146,23 +151,23 @@ class Upstream:
             return replace(answer, retry_after_s=5.0)
         return odd if answer.outcome is None and self._world.trouble() else answer
 
-    def cancel(self, execution_id: str) -> CancelAnswer:
+    def cancel(self, execution_id: str) -> CancelResult:
         self.cancels[execution_id] += 1
         self._world.read_key()
 
-        def effect() -> CancelAnswer:
+        def effect() -> CancelResult:
             job, now = self._found(execution_id), self._world.now
             previous = job.status(now)
             if previous != "RUNNING":
                 if self._world.tape.one_in(2):
-                    raise Refused("http_409", "too late", status=409)
-                return CancelAnswer(cancelled=False, message="too late", previous_status=previous)
+                    raise UpstreamRefusedError("http_409", "too late", status=409)
+                return CancelResult(cancelled=False, message="too late", previous_status=previous)
             if now >= job.ends_at:
                 # The status lags: the job is over, and only the answer shows it.
-                return CancelAnswer(cancelled=False, message="too late", previous_status=job.outcome)
+                return CancelResult(cancelled=False, message="too late", previous_status=job.outcome)
             if not job.is_stubborn:
                 job.outcome, job.ends_at, job.lag_s = "CANCELLED", now, 0.0
-            return CancelAnswer(cancelled=True, message=None, previous_status=previous)
+            return CancelResult(cancelled=True, message=None, previous_status=previous)
 
         return self._world.call("cancel", effect, before=_BEFORE, after=(_AFTER, _GARBAGE))
 
@@ -183,5 +188,5 @@ class Upstream:
     def _found(self, execution_id: str) -> Job:
         job = self.jobs.get(execution_id)
         if job is None or self._world.now >= job.cleaned_at:
-            raise Refused("http_404", "no such execution", status=404)
+            raise UpstreamRefusedError("http_404", "no such execution", status=404)
         return job

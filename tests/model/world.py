@@ -17,22 +17,24 @@ from tests.model.tape import Tape
 from tests.model.upstream import Upstream
 from tests.support import builders
 from tests.support.clock import NOW
-from waterhook.capacity import Capacity, Caps
-from waterhook.client import CancelAnswer
-from waterhook.errors import KeyUnavailable, ResultsUnavailable, WaterhookError
-from waterhook.following import Follower
-from waterhook.front_door import FrontDoor
-from waterhook.models import Status
-from waterhook.polling import Poller
-from waterhook.progress import Relay
-from waterhook.record_check import RecordCheck
-from waterhook.records import Records
-from waterhook.remote import Remote
-from waterhook.results import Results
-from waterhook.settings import Settings
-from waterhook.stopping import Stopper
-from waterhook.sweep import GRACE_S, Executions, Sweeper, Swept, Unfinished
-from waterhook.verdict import Notifier
+from waterhook.api.live_status import LiveStatus
+from waterhook.api.service import ExecutionService
+from waterhook.domain.status import Status
+from waterhook.errors import KeyUnavailableError, ResultsUnavailableError, WaterhookError
+from waterhook.notifications.notifier import Notifier
+from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.settings import ConcurrencyLimits, Settings
+from waterhook.steps.follow import FollowStep
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import GRACE_S, MachineExecutions
+from waterhook.steps.record_check import RecordCheck
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper, SweepResult
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.upstream.client import CancelResult
 
 # How long a dependency is down, and a deadline that such jobs outlive.
 OUTAGE_S, PATIENT_S = 3600.0, 8 * 3600
@@ -51,16 +53,16 @@ _AWS_AFTER = (refusal("InternalServerError", "any", 500), _TIMEOUT)
 class Parts:
     """What the functions are made of; a mutation takes one part's place."""
 
-    records: type[Records] = Records
-    capacity: type[Capacity] = Capacity
+    records: type[ExecutionsTable] = ExecutionsTable
+    capacity: type[ConcurrencyLimiter] = ConcurrencyLimiter
     notifier: type[Notifier] = Notifier
     starter: type[Starter] = Starter
-    stopper: type[Stopper] = Stopper
+    stopper: type[JobCanceller] = JobCanceller
     reconciler: type[Reconciler] = Reconciler
-    remote: type[Remote] = Remote
+    remote: type[LiveStatus] = LiveStatus
     sweeper: type[Sweeper] = Sweeper
-    executions: type[Executions] = Executions
-    poller: type[Poller] = Poller
+    executions: type[MachineExecutions] = MachineExecutions
+    poller: type[StatusPoller] = StatusPoller
     check: type[RecordCheck] = RecordCheck
     canceller: type[Canceller] = Canceller
 
@@ -90,15 +92,15 @@ class Outage:
         return self.begins_at + OUTAGE_S
 
 
-class Bucket(Results):
+class Bucket(ResultsBucket):
     """A bucket that takes every output, unless it is down."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
 
-    def keep(self, execution_id: str, output_json: str | bytes | bytearray) -> dict[str, str]:
+    def store(self, execution_id: str, output_json: str | bytes | bytearray) -> dict[str, str]:
         if self._world.is_down("bucket"):
-            raise ResultsUnavailable("SlowDown")
+            raise ResultsUnavailableError("SlowDown")
         return {"final_output_json": str(output_json)}
 
 
@@ -109,7 +111,7 @@ class Seen:
     published: list[Published] = field(default_factory=list)
     accepted: dict[str, str] = field(default_factory=dict)
     """The executions that a caller was told of with a 202, and what they were to do."""
-    answers: list[tuple[str, CancelAnswer]] = field(default_factory=list)
+    answers: list[tuple[str, CancelResult]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """What was seen on the way and must never be."""
 
@@ -161,13 +163,15 @@ class World:
         self.stopper = parts.stopper(upstream, poller)
         self.starter = parts.starter(self.records, upstream, settings, self.time, capacity, sleep=self.sleep)
 
-        def relay() -> Relay:
-            return Relay(self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time)
+        def relay() -> ProgressPublisher:
+            return ProgressPublisher(
+                self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time
+            )
 
         saver = LateSaver(lambda: self.records, self.time)
         check = parts.check(lambda: self.records, self.time)
         self.polling = Wiring(poller, saver, check, relay, self.time)
-        self.follower = Follower(
+        self.follower = FollowStep(
             upstream, poller, relay, check, clock=self.time, monotonic=self.time, sleep=self.sleep
         )
         self.canceller = parts.canceller(self.stopper, self.time)
@@ -178,20 +182,20 @@ class World:
         self._sweeper, self._executions = parts.sweeper, parts.executions
         self.remote = parts.remote(self.records, upstream, self.stopper, self.notifier, self.time)
 
-    def door(self, engine: object) -> FrontDoor:
+    def door(self, engine: object) -> ExecutionService:
         """Return the front door to an engine."""
         states: Any = Wire(self, engine)
-        return FrontDoor(
+        return ExecutionService(
             self.records,
             states,
-            Results("results"),
+            ResultsBucket("results"),
             self.settings,
             self.time,
             lambda: self.remote,
             self.sleep,
         )
 
-    def sweep(self, engine: object) -> Swept:
+    def sweep(self, engine: object) -> SweepResult:
         """Sweep with no patience and time for all. A read of its own that fails ends it whole, so none has to."""
         states, table = cast("Any", engine), cast("Any", self.table)
         troubles: list[Exception] = []
@@ -202,7 +206,7 @@ class World:
 
         swept = self._sweeper(
             self.records,
-            Unfinished("executions", table),
+            UnfinishedIndex("executions", table),
             self._executions(states, builders.MACHINE, later, self.sleep),
             end=self.reconciler.end,
             release=self.notifier.release,
@@ -230,7 +234,7 @@ class World:
     def read_key(self) -> None:
         """Read the secret, as a new container does."""
         if self.is_down("secret"):
-            raise KeyUnavailable("the secret: AccessDeniedException")
+            raise KeyUnavailableError("the secret: AccessDeniedException")
 
     def outlive_the_outage(self) -> None:
         """Let the time of an outage pass: what repeats a step by the call would repeat it thousands of times."""
@@ -358,7 +362,12 @@ def _settings(tape: Tape) -> Settings:
         uncertain_on_503=tape.one_in(4),
         follow_concurrency=tape.pick(0, 50),
         follow_s=40,
-        caps=tape.pick(Caps(), Caps(), Caps(stack=1), Caps(stack=2, chatbot=1)),
+        caps=tape.pick(
+            ConcurrencyLimits(),
+            ConcurrencyLimits(),
+            ConcurrencyLimits(stack=1),
+            ConcurrencyLimits(stack=2, chatbot=1),
+        ),
         start_deadline_s=tape.pick(60, 15),
         longest_wait_s=tape.pick(60, 20),
         default_timeout_s=120,

@@ -13,10 +13,10 @@ from moto import mock_aws
 
 from tests.support.builders import KEY, REGION
 from tests.support.clock import NOW
-from waterhook.models import Status
-from waterhook.record import Record
-from waterhook.records import CALLER_INDEX, Records
-from waterhook.sweep import UNFINISHED_INDEX
+from waterhook.domain.status import Status
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import CALLER_INDEX, ExecutionsTable
+from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -128,17 +128,17 @@ class Table:
     client: "DynamoDBClient"
 
     @property
-    def records(self) -> Records:
-        return Records(self.name, self.client)
+    def records(self) -> ExecutionsTable:
+        return ExecutionsTable(self.name, self.client)
 
-    def records_over(self, client: Any) -> Records:
-        return Records(self.name, client)
+    def records_over(self, client: Any) -> ExecutionsTable:
+        return ExecutionsTable(self.name, client)
 
-    def put(self, record: Record) -> Record:
+    def put(self, record: ExecutionRecord) -> ExecutionRecord:
         self.client.put_item(TableName=self.name, Item=record.to_item())
         return record
 
-    def delete(self, record: Record) -> None:
+    def delete(self, record: ExecutionRecord) -> None:
         self.client.delete_item(TableName=self.name, Key={"execution_id": {"S": record.execution_id}})
 
     def set(self, execution_id: str, **attributes: str) -> None:
@@ -151,22 +151,22 @@ class Table:
             ExpressionAttributeValues={f":{name}": {"S": value} for name, value in attributes.items()},
         )
 
-    def all(self) -> list[Record]:
+    def all(self) -> list[ExecutionRecord]:
         items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
         # Slots, and the position of a sweep, are no records.
-        return [Record.from_item(item) for item in items if "status" in item]
+        return [ExecutionRecord.from_item(item) for item in items if "status" in item]
 
-    def only_execution(self) -> Record:
+    def only_execution(self) -> ExecutionRecord:
         """Return the only record beside the items that list slots."""
         items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
-        (record,) = [Record.from_item(item) for item in items if "status" in item]
+        (record,) = [ExecutionRecord.from_item(item) for item in items if "status" in item]
         return record
 
-    def only(self) -> Record:
+    def only(self) -> ExecutionRecord:
         (record,) = self.all()
         return record
 
-    def get(self, execution_id: str, now: float = NOW) -> Record:
+    def get(self, execution_id: str, now: float = NOW) -> ExecutionRecord:
         record = self.records.get(execution_id, now)
         assert record is not None
         return record

@@ -4,11 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.clock import NOW
-from waterhook.models import History, Job, Status, iso
-from waterhook.policy import Limits
-from waterhook.record import Record
-from waterhook.request import Defaults, Request
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.polling_policy import Limits
+from waterhook.domain.request import Request, RequestDefaults
+from waterhook.domain.status import Status
 from waterhook.settings import Settings
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
 
 REGION = "us-east-1"
 MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:waterhook"
@@ -20,7 +23,7 @@ SOURCE = "/waterhook/tests"
 KEY = "wf-0123456789-the-key"
 ID = "0f" * 16
 UPSTREAM_ID = "11111111-2222-4333-8444-555555555555"
-DEFAULTS = Defaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+DEFAULTS = RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
 
 
 def environment(**changes: str | None) -> dict[str, str]:
@@ -66,31 +69,31 @@ def request(**changes: Any) -> Request:
     return Request.from_dict(request_dict(**changes), DEFAULTS)
 
 
-def history(**changes: Any) -> History:
-    return replace(History(started_at=NOW), **changes)
+def history(**changes: Any) -> PollHistory:
+    return replace(PollHistory(started_at=NOW), **changes)
 
 
-def job(**changes: Any) -> Job:
+def job(**changes: Any) -> LoopState:
     """A job that runs upstream and whose deadline is an hour away."""
-    running = Job(ID, NOW + 3600, History(started_at=NOW), UPSTREAM_ID)
+    running = LoopState(ID, NOW + 3600, PollHistory(started_at=NOW), UPSTREAM_ID)
     return replace(running, **changes)
 
 
-def record(given: Request | None = None, **changes: Any) -> Record:
+def record(given: Request | None = None, **changes: Any) -> ExecutionRecord:
     """A record as it is right after its request was accepted."""
-    accepted = Record.accepted(
+    accepted = ExecutionRecord.accepted(
         ID, given or request(), NOW, owner=OWNER, source="states", deliver_to=DEFAULTS.deliver_to
     )
     return replace(accepted, **changes)
 
 
-def running_record(**changes: Any) -> Record:
+def running_record(**changes: Any) -> ExecutionRecord:
     """A record as it is while its job runs upstream."""
     running = record(
         status=Status.RUNNING,
         start_attempts=1,
         waterflai_execution_id=UPSTREAM_ID,
-        started_at=iso(NOW + 1),
+        started_at=to_rfc3339(NOW + 1),
     )
     return replace(running, **changes)
 
@@ -100,7 +103,7 @@ def verdict(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]
     error = None if status is Status.COMPLETED else {"code": "why", "message": f"it {status.lower()}"}
     return {
         "status": status,
-        "finished_at": iso(NOW + 60),
+        "finished_at": to_rfc3339(NOW + 60),
         "expires_at": int(NOW) + 30 * 24 * 3600,
         "error": error,
     } | changes

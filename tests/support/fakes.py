@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.support.builders import KEY, UPSTREAM_ID
-from waterhook.client import CancelAnswer
-from waterhook.record import Record
-from waterhook.remote import Remote
-from waterhook.status import StatusDocument
+from waterhook.api.live_status import LiveStatus
+from waterhook.domain.status_document import StatusDocument
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.upstream.client import CancelResult
 
 type Answer[T] = T | Exception | Callable[[], T]
 
@@ -30,7 +30,7 @@ class FakeUpstream:
         *,
         starts: list[Answer[str]] | None = None,
         statuses: list[Answer[StatusDocument]] | None = None,
-        cancels: list[Answer[CancelAnswer]] | None = None,
+        cancels: list[Answer[CancelResult]] | None = None,
     ) -> None:
         self._starts = starts or []
         self._statuses = statuses or []
@@ -47,9 +47,9 @@ class FakeUpstream:
         self.asked.append(execution_id)
         return _told(self._statuses, StatusDocument(status="RUNNING"))
 
-    def cancel(self, execution_id: str) -> CancelAnswer:
+    def cancel(self, execution_id: str) -> CancelResult:
         self.cancelled.append(execution_id)
-        return _told(self._cancels, CancelAnswer(cancelled=True, message=None, previous_status="RUNNING"))
+        return _told(self._cancels, CancelResult(cancelled=True, message=None, previous_status="RUNNING"))
 
 
 class FakeKey:
@@ -70,11 +70,11 @@ class FakeKey:
         return True
 
 
-class Silent(Remote):
+class Silent(LiveStatus):
     """An upstream that tells nothing."""
 
     def __init__(self) -> None:
         pass
 
-    def progress(self, record: Record) -> None:
+    def progress(self, record: ExecutionRecord) -> None:
         return None

@@ -11,7 +11,7 @@ import pytest
 from tests.support.aws import Bucket, Machine, Secret, Table, Topic
 from tests.support.builders import environment
 from tests.support.context import CONTEXT
-from waterhook.telemetry import Telemetry
+from waterhook.observability.telemetry import Telemetry
 
 type Invoke = Callable[..., dict[str, Any]]
 

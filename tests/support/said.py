@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from waterhook.figures import DIMENSION, NAMESPACE
+from waterhook.observability.metrics import DIMENSION, NAMESPACE
 
 
 @dataclass

@@ -12,8 +12,10 @@ from botocore.config import Config
 from botocore.loaders import JSONFileLoader
 
 from tests.infra.template import ROOT, deployed
-from waterhook import aws, client, stopping
-from waterhook.results import Results
+from waterhook import aws_clients
+from waterhook.steps import job_canceller
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.upstream import client
 
 CALLS: dict[str, Callable[[Any, str], Any]] = {
     "dynamodb": lambda client, _: client.get_item(TableName="executions", Key={"execution_id": {"S": "x"}}),
@@ -44,9 +46,9 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
     """A session as a function has it, where nothing says another place to look for AWS."""
     for name in ("AWS_ENDPOINT_URL", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    aws.session.cache_clear()
-    yield aws.session()
-    aws.session.cache_clear()
+    aws_clients.session.cache_clear()
+    yield aws_clients.session()
+    aws_clients.session.cache_clear()
 
 
 def sent(session: boto3.Session, service: str, region: str) -> tuple[str, str]:
@@ -89,7 +91,7 @@ def test_a_region_that_is_newer_than_the_rule_is_called_by_it(session: boto3.Ses
 
 def test_every_service_that_the_functions_call_is_among_them() -> None:
     files = [
-        *(ROOT / "layers" / "waterhook" / "waterhook").glob("*.py"),
+        *(ROOT / "layers" / "waterhook" / "waterhook").rglob("*.py"),
         *(ROOT / "functions").glob("*/*.py"),
     ]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
@@ -118,7 +120,9 @@ def test_of_all_endpoints_only_the_rule_is_read(
 
     monkeypatch.setattr(JSONFileLoader, "load_file", watched)
     session.client("dynamodb", region_name="us-east-1")
-    assert [path for path in loaded if path.endswith("endpoints")] == [str(aws.ENDPOINTS / "endpoints")]
+    assert [path for path in loaded if path.endswith("endpoints")] == [
+        str(aws_clients.ENDPOINTS / "endpoints")
+    ]
     assert any("dynamodb" in path for path in loaded)
 
 
@@ -130,10 +134,10 @@ def test_whoever_wants_special_endpoints_gets_those_of_botocore(
     monkeypatch: pytest.MonkeyPatch, flag: str, mark: str
 ) -> None:
     monkeypatch.setenv(flag, "true")
-    aws.session.cache_clear()
+    aws_clients.session.cache_clear()
     for service, region in product(CALLS, ["us-east-1", "us-gov-west-1"]):
-        assert sent(aws.session(), service, region) == sent(boto3.Session(), service, region)
-    assert mark in sent(aws.session(), "dynamodb", "us-east-1")[0]
+        assert sent(aws_clients.session(), service, region) == sent(boto3.Session(), service, region)
+    assert mark in sent(aws_clients.session(), "dynamodb", "us-east-1")[0]
 
 
 def limits_of(client: Any) -> tuple[float, float, int]:
@@ -144,7 +148,7 @@ def limits_of(client: Any) -> tuple[float, float, int]:
 @pytest.mark.parametrize("service", CALLS)
 def test_every_client_has_timeouts_and_a_retry_budget(session: boto3.Session, service: Any) -> None:
     assert limits_of(session.client(service, region_name="us-east-1")) == (1, 2, 2)
-    one = session.client(service, region_name="us-east-1", config=aws.ONE_ATTEMPT)
+    one = session.client(service, region_name="us-east-1", config=aws_clients.ONE_ATTEMPT)
     assert limits_of(one) == (1, 2, 1)
 
 
@@ -153,27 +157,41 @@ def test_an_upload_may_pause_for_longer_and_its_links_keep_their_signature(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    uploader: Any = Results("results")._client  # noqa: SLF001 - what it is made with is what matters
+    uploader: Any = ResultsBucket("results")._client  # noqa: SLF001 - what it is made with is what matters
     assert limits_of(uploader) == (3, 6, 2)
     assert uploader.meta.config.signature_version == "s3v4"
 
 
 def test_the_longest_call_is_all_attempts_with_the_pauses_between_them() -> None:
-    assert (aws.longest_s(), aws.longest_s(aws.UPLOADS), aws.longest_s(aws.ONE_ATTEMPT)) == (7, 19, 3)
+    assert (
+        aws_clients.longest_call_s(),
+        aws_clients.longest_call_s(aws_clients.UPLOADS),
+        aws_clients.longest_call_s(aws_clients.ONE_ATTEMPT),
+    ) == (7, 19, 3)
 
 
 @pytest.mark.parametrize(
     ("function", "seconds"),
     [
         # From its POST on: the answer, and the write of the job's id.
-        ("Start", client.CALL_BUDGET_S + aws.longest_s()),
+        ("Start", client.CALL_BUDGET_S + aws_clients.longest_call_s()),
         # A status document, and its output.
-        ("Poll", client.CALL_BUDGET_S + aws.longest_s(aws.UPLOADS) + aws.longest_s()),
-        ("Cancel", 2 * stopping.CALL_BUDGET_S + aws.longest_s(aws.UPLOADS) + aws.longest_s()),
+        (
+            "Poll",
+            client.CALL_BUDGET_S
+            + aws_clients.longest_call_s(aws_clients.UPLOADS)
+            + aws_clients.longest_call_s(),
+        ),
+        (
+            "Cancel",
+            2 * job_canceller.CALL_BUDGET_S
+            + aws_clients.longest_call_s(aws_clients.UPLOADS)
+            + aws_clients.longest_call_s(),
+        ),
         # Record, outcome, publication, mark, two slots, index.
-        ("Notify", 7 * aws.longest_s()),
+        ("Notify", 7 * aws_clients.longest_call_s()),
         # A record, and a bucket that hangs after a DELETE that was answered at once.
-        ("Api", aws.longest_s(aws.UPLOADS) + aws.longest_s()),
+        ("Api", aws_clients.longest_call_s(aws_clients.UPLOADS) + aws_clients.longest_call_s()),
     ],
 )
 def test_what_a_function_must_be_able_to_do_fits_its_timeout(function: str, seconds: float) -> None:

@@ -27,18 +27,18 @@ from tests.support.server import (
     reset,
     stall,
 )
-from waterhook import client as client_module
-from waterhook.client import MAX_STATUS_BYTES, CancelAnswer, WaterflaiClient
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_OUTPUT_BYTES, FlawedDocumentError
 from waterhook.errors import (
-    InvalidRequest,
-    NotAccepted,
-    PerhapsAccepted,
-    Refused,
-    Unavailable,
+    InvalidRequestError,
+    NotAcceptedError,
+    PerhapsAcceptedError,
     UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
 )
-from waterhook.models import Status
-from waterhook.status import MAX_OUTPUT_BYTES, FlawedDocument
+from waterhook.upstream import client as client_module
+from waterhook.upstream.client import MAX_STATUS_BYTES, CancelResult, WaterflaiClient
 
 STARTED = reply(202, {"execution_id": UPSTREAM_ID, "status_url": "https://elsewhere.test/x"})
 RUNNING = reply(200, {"status": "RUNNING"})
@@ -158,7 +158,7 @@ def test_an_id_that_is_none_is_sent_to_nobody(given: str) -> None:
     with Server([RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
-            with pytest.raises(InvalidRequest):
+            with pytest.raises(InvalidRequestError):
                 call(given)
         assert server.connections == 0
 
@@ -171,19 +171,19 @@ def test_every_status_of_an_answer_to_a_start_has_its_place() -> None:
         body = b"" if status in {204, 304} else b'{"detail":"why"}'
         error = started_with(reply(status, body, close=True))
         if status in {429, 503, 521, 523, 525, 526, 530}:
-            expected: type[UpstreamError] = Unavailable
+            expected: type[UpstreamError] = UpstreamUnavailableError
         elif 300 <= status < 500 and status != 408:
-            expected = Refused
+            expected = UpstreamRefusedError
         else:
             # A success without an id, a timeout or a fault at the other end: it may be running.
-            expected = PerhapsAccepted
+            expected = PerhapsAcceptedError
         assert type(error) is expected, status
         assert error.status == status
 
 
 @pytest.mark.parametrize("status", [101, 103, 199, 600, 799, 999])
 def test_a_status_that_http_does_not_have_may_mean_anything(status: int) -> None:
-    assert isinstance(started_with(reply(status, b"", close=True)), PerhapsAccepted)
+    assert isinstance(started_with(reply(status, b"", close=True)), PerhapsAcceptedError)
 
 
 def test_a_provisional_answer_is_waited_out() -> None:
@@ -235,7 +235,7 @@ FAULTS: dict[str, Step] = {
 @pytest.mark.parametrize("step", FAULTS.values(), ids=FAULTS)
 def test_a_start_without_a_usable_answer_may_have_been_carried_out(step: Step) -> None:
     error = started_with(step)
-    assert type(error) is PerhapsAccepted
+    assert type(error) is PerhapsAcceptedError
     assert error.code in {"no_answer", "unusable_answer"}
     assert len(error.message) < 400
 
@@ -248,24 +248,24 @@ def test_a_connection_lost_before_the_request_was_read_may_have_carried_it(how: 
         how(connection)
 
     with Server([STARTED], before_reading=unread) as server:
-        assert type(error_of(lambda: start(server.url))) is PerhapsAccepted
+        assert type(error_of(lambda: start(server.url))) is PerhapsAcceptedError
     assert server.received == []
 
 
 @pytest.mark.usefixtures("hurried")
 def test_an_answer_that_never_comes_may_have_been_a_yes() -> None:
     error = started_with(stall())
-    assert (type(error), error.code) == (PerhapsAccepted, "no_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
 
 
 def test_a_port_that_refuses_surely_took_nothing() -> None:
     with closed_port() as port:
         error = error_of(lambda: start(f"http://127.0.0.1:{port}"))
-    assert (type(error), error.code, error.status) == (Unavailable, "unreachable", None)
+    assert (type(error), error.code, error.status) == (UpstreamUnavailableError, "unreachable", None)
 
 
 def test_a_name_that_nobody_has_surely_took_nothing() -> None:
-    assert type(error_of(lambda: start("https://nobody.invalid"))) is Unavailable
+    assert type(error_of(lambda: start("https://nobody.invalid"))) is UpstreamUnavailableError
 
 
 @pytest.mark.usefixtures("hurried")
@@ -277,21 +277,21 @@ def test_a_name_that_nobody_has_surely_took_nothing() -> None:
 def test_a_handshake_that_fails_surely_carried_nothing(before: Step) -> None:
     with Server([STARTED], before_reading=before) as server:
         error = error_of(lambda: start(server.url.replace("http:", "https:")))
-    assert (type(error), error.code) == (Unavailable, "unreachable")
+    assert (type(error), error.code) == (UpstreamUnavailableError, "unreachable")
     assert server.received == []
 
 
 def test_a_certificate_by_nobody_in_particular_gets_no_key(over_tls: ssl.SSLContext) -> None:
     with Server([STARTED], context=over_tls) as server:
         error = error_of(lambda: start(server.url))
-    assert (type(error), server.received) == (Unavailable, [])
+    assert (type(error), server.received) == (UpstreamUnavailableError, [])
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_certificate_for_another_name_gets_no_key(over_tls: ssl.SSLContext) -> None:
     with Server([STARTED], context=over_tls) as server:
         error = error_of(lambda: start(server.url.replace("127.0.0.1", "localhost")))
-    assert (type(error), server.received) == (Unavailable, [])
+    assert (type(error), server.received) == (UpstreamUnavailableError, [])
 
 
 @pytest.mark.usefixtures("trusted")
@@ -312,7 +312,7 @@ def test_a_slow_drip_over_tls_ends_with_the_budget(over_tls: ssl.SSLContext, nam
     with Server([DRIPS[name]], context=over_tls) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
-    assert type(error) is PerhapsAccepted
+    assert type(error) is PerhapsAcceptedError
     assert time.monotonic() - began < DRIPS_LAST_S / 3
 
 
@@ -323,9 +323,9 @@ def test_one_context_serves_all_connections() -> None:
 
 
 def test_the_line_between_the_kinds_is_the_one_that_start_steers_by() -> None:
-    assert issubclass(Unavailable, NotAccepted)
-    assert issubclass(Refused, NotAccepted)
-    assert not issubclass(PerhapsAccepted, NotAccepted)
+    assert issubclass(UpstreamUnavailableError, NotAcceptedError)
+    assert issubclass(UpstreamRefusedError, NotAcceptedError)
+    assert not issubclass(PerhapsAcceptedError, NotAcceptedError)
 
 
 # Retry-After
@@ -442,14 +442,19 @@ def test_a_key_that_has_not_changed_is_worth_none() -> None:
     with Server([reply(401, {"detail": "no"})]) as server:
         key = FakeKey("old")
         error = error_of(lambda: WaterflaiClient(server.url, key).start("support-chat", {}))
-    assert (type(error), error.status, len(server.received), key.refreshes) == (Refused, 401, 1, 1)
+    assert (type(error), error.status, len(server.received), key.refreshes) == (
+        UpstreamRefusedError,
+        401,
+        1,
+        1,
+    )
 
 
 def test_a_second_401_is_the_last() -> None:
     with Server([reply(401, {"detail": "no"})]) as server:
         key = FakeKey("old", "new", "newer")
         error = error_of(lambda: WaterflaiClient(server.url, key).start("support-chat", {}))
-    assert (type(error), len(server.received), key.refreshes) == (Refused, 2, 1)
+    assert (type(error), len(server.received), key.refreshes) == (UpstreamRefusedError, 2, 1)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
@@ -467,7 +472,7 @@ def test_a_redirect_takes_the_key_nowhere(status: int) -> None:
             with Server([reply(status, b"", {"Location": location})]) as server:
                 for call in every_call(server.url):
                     error = error_of(call)
-                    assert (type(error), error.code) == (Refused, "redirected")
+                    assert (type(error), error.code) == (UpstreamRefusedError, "redirected")
                     assert "evil" not in error.message
                 assert len(server.received) == 3
         assert thief.connections == 0
@@ -557,7 +562,7 @@ UNREADABLE = [
 def test_a_status_that_cannot_be_read_is_an_answer_not_given(name: str) -> None:
     with Server([FAULTS[name]]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
-    assert type(error) is PerhapsAccepted
+    assert type(error) is PerhapsAcceptedError
     assert len(error.message) < 400
 
 
@@ -606,8 +611,8 @@ def test_a_status_cut_in_the_middle_of_a_character_is_still_read() -> None:
         assert status.outcome is Status.COMPLETED
 
 
-def flawed(*steps: Step, **options: Any) -> FlawedDocument:
-    with Server(list(steps)) as server, pytest.raises(FlawedDocument) as caught:
+def flawed(*steps: Step, **options: Any) -> FlawedDocumentError:
+    with Server(list(steps)) as server, pytest.raises(FlawedDocumentError) as caught:
         WaterflaiClient(server.url, FakeKey(), **options).status("e")
     return caught.value
 
@@ -648,7 +653,7 @@ def test_an_answer_that_breaks_off_before_it_shows_an_outcome_is_no_answer() -> 
     for text in ('{"status":"RUNNING","progress":', '{"status":"RUNNING"}', '{"x":1', "<html>"):
         with Server([reply(200, text, length=5000, close=True)]) as server:
             error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
-        assert (type(error), error.code, error.status) == (PerhapsAccepted, "no_answer", 200)
+        assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "no_answer", 200)
 
 
 def test_an_endless_error_is_not_read_to_its_end() -> None:
@@ -659,7 +664,7 @@ def test_an_endless_error_is_not_read_to_its_end() -> None:
 
     began = time.monotonic()
     error = started_with(endless)
-    assert (type(error), error.status) == (PerhapsAccepted, 500)
+    assert (type(error), error.status) == (PerhapsAcceptedError, 500)
     assert time.monotonic() - began < 60  # and would go on for ever
 
 
@@ -688,7 +693,7 @@ def test_a_slow_drip_ends_with_the_budget(step: Step) -> None:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
         took_s = time.monotonic() - began
-    assert type(error) is PerhapsAccepted
+    assert type(error) is PerhapsAcceptedError
     assert took_s < DRIPS_LAST_S / 3
 
 
@@ -700,7 +705,7 @@ def test_a_second_attempt_gets_no_budget_of_its_own(monkeypatch: pytest.MonkeyPa
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey("old", "new")).status("e"))
         took_s = time.monotonic() - began
-    assert type(error) is PerhapsAccepted
+    assert type(error) is PerhapsAcceptedError
     assert len(server.received) == 2
     assert took_s < 30
 
@@ -719,19 +724,19 @@ def test_the_longest_call_leaves_the_function_time_to_answer() -> None:
     [
         (
             {"cancelled": True, "message": "ok", "previous_status": "RUNNING"},
-            CancelAnswer(cancelled=True, message="ok", previous_status="RUNNING"),
+            CancelResult(cancelled=True, message="ok", previous_status="RUNNING"),
         ),
-        ({"cancelled": False}, CancelAnswer(cancelled=False, message=None, previous_status=None)),
-        ({}, CancelAnswer(cancelled=None, message=None, previous_status=None)),
-        ({"cancelled": "true"}, CancelAnswer(cancelled=None, message=None, previous_status=None)),
-        ({"cancelled": 1}, CancelAnswer(cancelled=None, message=None, previous_status=None)),
+        ({"cancelled": False}, CancelResult(cancelled=False, message=None, previous_status=None)),
+        ({}, CancelResult(cancelled=None, message=None, previous_status=None)),
+        ({"cancelled": "true"}, CancelResult(cancelled=None, message=None, previous_status=None)),
+        ({"cancelled": 1}, CancelResult(cancelled=None, message=None, previous_status=None)),
         (
             {"cancelled": True, "message": 5, "previous_status": ["RUNNING"]},
-            CancelAnswer(cancelled=True, message=None, previous_status=None),
+            CancelResult(cancelled=True, message=None, previous_status=None),
         ),
     ],
 )
-def test_only_a_clear_yes_is_a_cancel(body: dict[str, Any], answer: CancelAnswer) -> None:
+def test_only_a_clear_yes_is_a_cancel(body: dict[str, Any], answer: CancelResult) -> None:
     with Server([reply(200, body)]) as server:
         assert WaterflaiClient(server.url, FakeKey()).cancel("e") == answer
     (got,) = server.received
@@ -742,4 +747,4 @@ def test_only_a_clear_yes_is_a_cancel(body: dict[str, Any], answer: CancelAnswer
 def test_a_cancel_without_a_usable_answer_may_have_been_carried_out(step: Step) -> None:
     with Server([step]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
-    assert type(error) is PerhapsAccepted
+    assert type(error) is PerhapsAcceptedError

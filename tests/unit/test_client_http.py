@@ -18,11 +18,16 @@ import pytest
 from tests.support.builders import KEY, UPSTREAM_ID
 from tests.support.fakes import FakeKey
 from tests.support.server import Hangup, Server, Step, drip, hang_up, raw, reply, reset, stall
-from waterhook import client as client_module
-from waterhook import transport
-from waterhook.client import CancelAnswer, WaterflaiClient
-from waterhook.connections import MAX_INTERIM_ANSWERS
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
+from waterhook.errors import (
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.upstream import client as client_module
+from waterhook.upstream import transport
+from waterhook.upstream.client import CancelResult, WaterflaiClient
+from waterhook.upstream.connections import MAX_INTERIM_ANSWERS
 
 STARTED = reply(202, {"execution_id": UPSTREAM_ID})
 RUNNING = reply(200, {"status": "RUNNING"})
@@ -118,7 +123,7 @@ def test_the_answer_after_an_interim_one_is_never_read_by_the_next_request() -> 
 def test_interim_answers_in_great_number_are_no_answer(flood: bytes) -> None:
     with Server([raw(flood + answer(b"{}"))]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
-    assert (type(error), error.code) == (PerhapsAccepted, "no_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_a_switch_of_protocols_is_unusable_and_costs_the_connection(status: byte
     with Server([raw(switched, close=False), RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         error = error_of(lambda: upstream.status("e"))
-        assert (type(error), error.code, error.status) == (PerhapsAccepted, "unusable_answer", 101)
+        assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "unusable_answer", 101)
         assert upstream.status("e").status == "RUNNING"
     assert server.connections == 2
 
@@ -139,7 +144,7 @@ def test_headers_beyond_their_limit_are_no_answer_and_are_not_held() -> None:
     head = b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 60_000 + b"\r\n") * 50 + b"Content-Length: 2\r\n\r\n{}"
     with Server([raw(head)]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
-    assert (type(error), error.code) == (PerhapsAccepted, "no_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
 
 
 def test_trailers_without_end_are_cut_off() -> None:
@@ -151,7 +156,7 @@ def test_trailers_without_end_are_cut_off() -> None:
     with Server([endless]) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
-    assert (type(error), error.code) == (PerhapsAccepted, "no_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
     assert time.monotonic() - began < client_module.CALL_BUDGET_S / 2
 
 
@@ -292,7 +297,7 @@ def test_the_document_of_another_execution_is_unusable(fields: dict[str, Any]) -
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel):
             error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
-            assert (type(error), error.code) == (PerhapsAccepted, "unusable_answer")
+            assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
             assert error.message == "HTTP 200, but the document of another execution"
         assert upstream.status("e").status == "RUNNING"
     assert server.connections == 3
@@ -368,7 +373,7 @@ def test_a_compressed_answer_is_decoded_though_none_was_asked_for(
 def test_an_encoding_that_cannot_be_read_is_named(name: str) -> None:
     with Server([reply(200, b'{"status":"RUNNING"}', {"Content-Encoding": name})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
-    assert (type(error), error.code) == (PerhapsAccepted, "unusable_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
     assert f"encoding {name[:30]}" in error.message
     assert len(error.message) < 150
 
@@ -377,7 +382,7 @@ def test_an_encoding_that_cannot_be_read_is_named(name: str) -> None:
 def test_a_refusal_counts_though_its_body_cannot_be_read(name: str) -> None:
     with Server([reply(429, b"not gzip", {"Content-Encoding": name, "Retry-After": "7"})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {}))
-    assert (type(error), error.status, error.retry_after_s) == (Unavailable, 429, 7)
+    assert (type(error), error.status, error.retry_after_s) == (UpstreamUnavailableError, 429, 7)
 
 
 def test_the_detail_of_a_compressed_error_is_reported_without_the_key() -> None:
@@ -398,7 +403,7 @@ def test_the_limit_of_a_status_counts_decoded_bytes() -> None:
 BOMB = """
 import sys, time, tracemalloc
 from tests.support.fakes import FakeKey
-from waterhook.client import WaterflaiClient
+from waterhook.upstream.client import WaterflaiClient
 from waterhook.errors import UpstreamError
 
 upstream = WaterflaiClient(sys.argv[1], FakeKey())
@@ -472,7 +477,7 @@ def test_a_cancel_is_sent_once_on_a_connection_of_its_own() -> None:
         upstream.status("e")
         error = error_of(lambda: upstream.cancel("e"))
         upstream.status("e")
-    assert (type(error), error.code) == (PerhapsAccepted, "no_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
     assert [(one.method, one.connection) for one in server.received] == [
         ("GET", 1),
         ("DELETE", 2),
@@ -485,7 +490,7 @@ def test_a_repeat_is_not_repeated() -> None:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         error = error_of(lambda: upstream.status("e"))
-    assert (type(error), error.code, error.status) == (PerhapsAccepted, "no_answer", None)
+    assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "no_answer", None)
     assert len(server.received) == 3
 
 
@@ -501,7 +506,7 @@ def test_a_timeout_of_the_idle_connection_is_no_answer_to_the_request() -> None:
 def test_a_request_timeout_on_a_fresh_connection_may_have_been_carried_out() -> None:
     with Server([reply(408, "<html>", {"Connection": "close"}, close=True)]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
-    assert (type(error), error.status, len(server.received)) == (PerhapsAccepted, 408, 1)
+    assert (type(error), error.status, len(server.received)) == (PerhapsAcceptedError, 408, 1)
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,7 +532,7 @@ def test_a_start_is_never_repeated() -> None:
     with Server([RUNNING, hang_up, STARTED]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
-        assert type(error_of(lambda: upstream.start("c", {}))) is PerhapsAccepted
+        assert type(error_of(lambda: upstream.start("c", {}))) is PerhapsAcceptedError
     assert [one.method for one in server.received] == ["GET", "POST"]
 
 
@@ -563,7 +568,7 @@ def test_no_attempt_begins_after_the_time_of_the_call() -> None:
         error = error_of(lambda: upstream.start("c", {}))
         took_s = time.monotonic() - began
     # The 401 refused the start, and the new key is worth another call.
-    assert (type(error), error.status) == (Unavailable, 401)
+    assert (type(error), error.status) == (UpstreamUnavailableError, 401)
     assert len(server.received) == 1
     assert took_s < 5
 
@@ -594,7 +599,7 @@ def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContex
         began = time.monotonic()
         error = error_of(lambda: upstream.status("e"))
         took_s = time.monotonic() - began
-    assert type(error) is (Unavailable if where == "handshake" else PerhapsAccepted)
+    assert type(error) is (UpstreamUnavailableError if where == "handshake" else PerhapsAcceptedError)
     assert took_s < 10
 
 
@@ -605,7 +610,7 @@ def test_a_second_attempt_ends_with_the_time_of_the_call() -> None:
         began = time.monotonic()
         error = error_of(lambda: upstream.start("c", {}))
         took_s = time.monotonic() - began
-    assert (type(error), len(server.received)) == (PerhapsAccepted, 2)
+    assert (type(error), len(server.received)) == (PerhapsAcceptedError, 2)
     assert took_s < 5
 
 
@@ -627,7 +632,7 @@ def test_a_slow_reader_of_a_large_start_cannot_outlast_the_call(
         began = time.monotonic()
         error = error_of(lambda: upstream.start("c", {"x": "y" * 30_000_000}))
         took_s = time.monotonic() - began
-    assert (type(error), error.code) == (PerhapsAccepted, "no_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
     assert took_s < 10
 
 
@@ -641,7 +646,7 @@ def test_an_answer_that_comes_before_the_start_was_sent_is_read() -> None:
 
     with Server([STARTED], before_reading=refuse) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {"x": "y" * 30_000_000}))
-    assert (type(error), error.status, error.message) == (Refused, 413, "HTTP 413: too large")
+    assert (type(error), error.status, error.message) == (UpstreamRefusedError, 413, "HTTP 413: too large")
 
 
 @pytest.mark.usefixtures("hurried")
@@ -663,7 +668,7 @@ def test_the_addresses_of_a_host_share_the_time_to_connect(monkeypatch: pytest.M
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(f"http://many.test:{address[1]}", FakeKey()).status("e"))
         took_s = time.monotonic() - began
-    assert type(error) is Unavailable
+    assert type(error) is UpstreamUnavailableError
     assert took_s < 3
 
 
@@ -672,7 +677,7 @@ def test_a_call_leaves_no_thread_behind() -> None:
     call = """
 import sys, threading
 from tests.support.fakes import FakeKey
-from waterhook.client import WaterflaiClient
+from waterhook.upstream.client import WaterflaiClient
 
 WaterflaiClient(sys.argv[1], FakeKey()).status("e")
 print(threading.active_count())
@@ -731,7 +736,11 @@ def test_a_cdn_that_did_not_reach_the_origin_carried_nothing(status: int) -> Non
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
             error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
-            assert (type(error), error.code, error.retry_after_s) == (Unavailable, "unavailable", 5)
+            assert (type(error), error.code, error.retry_after_s) == (
+                UpstreamUnavailableError,
+                "unavailable",
+                5,
+            )
 
 
 @pytest.mark.parametrize("status", [520, 522, 524, 527])
@@ -740,7 +749,7 @@ def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> 
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
             error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
-            assert (type(error), error.code) == (PerhapsAccepted, "server_error")
+            assert (type(error), error.code) == (PerhapsAcceptedError, "server_error")
 
 
 # A cancel without a body
@@ -760,5 +769,5 @@ def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> 
 def test_a_cancel_answered_without_a_body_was_taken_and_says_no_more(step: Step) -> None:
     with Server([step, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
-        assert upstream.cancel("e") == CancelAnswer(None, None, None)
+        assert upstream.cancel("e") == CancelResult(None, None, None)
         assert upstream.status("e").status == "RUNNING"

@@ -10,10 +10,10 @@ import pytest
 from tests.support.fakes import FakeKey
 from tests.support.server import Hangup, Server, Step, chunked, raw, reply
 from tests.unit.test_scrubbing import FORMS, JSON
-from waterhook.client import WaterflaiClient
+from waterhook.domain.status_document import FlawedDocumentError, StatusDocument
 from waterhook.errors import UpstreamError
-from waterhook.event_stream import StreamEnd, StreamEvent
-from waterhook.status import FlawedDocument, StatusDocument
+from waterhook.upstream.client import WaterflaiClient
+from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
 KEY = "wfk/live+0123456789abcdef"
 FIELDS = [name for name in StatusDocument.__dataclass_fields__ if name != "final_output_json"]
@@ -27,7 +27,7 @@ def outcome_of(call: Callable[[], Any]) -> str:
     """All that comes out of a call, as one text."""
     try:
         found = call()
-    except FlawedDocument as error:
+    except FlawedDocumentError as error:
         return f"{error.message} {asdict(error.document)}"
     except UpstreamError as error:
         return f"{error.message} {error.code} {error.args} {error.retry_after_s}"

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from tests.support.builders import ID
 from tests.support.deployed import API_KEY, NAME, Answer, Deployed, document
-from waterhook.models import Status
+from waterhook.domain.status import Status
 from waterhook_cli.cli import cli
 
 ACCEPTED: Answer = (202, {"execution_id": ID, "status": "ACCEPTED", "status_url": "", "cancel_url": ""})

@@ -14,8 +14,9 @@ from tests.support.aws_commands import refused
 from tests.support.builders import KEY, REGION, record, running_record, verdict
 from tests.support.clock import NOW
 from tests.support.server import Server, Step, closed_port, hang_up, raw, reply, stall
-from waterhook.models import Status, iso
-from waterhook.record import to_attribute
+from waterhook.domain.status import Status
+from waterhook.storage.execution_record import to_attribute
+from waterhook.timestamps import to_rfc3339
 from waterhook_cli.api import Api, sender
 from waterhook_cli.checks_records import records as examine_records
 from waterhook_cli.checks_stack import alarms, concurrency, state
@@ -244,7 +245,7 @@ def test_records_that_are_well_are_left_alone(table: Table) -> None:
 
 
 def test_a_record_that_left_the_index_late_is_no_problem(table: Table) -> None:
-    table.put(running_record(**verdict(), notified_at=iso(NOW + 61)))
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61)))
     assert only(records(table.client, table.name, LATER)).level == OK
 
 
@@ -260,7 +261,7 @@ def test_an_outcome_that_was_never_published_is_seen(table: Table) -> None:
 def test_an_outcome_that_is_not_published_minutes_after_the_end_is_seen(
     table: Table, ago_s: int, level: Level
 ) -> None:
-    table.put(running_record(**verdict(finished_at=iso(LATER - ago_s))))
+    table.put(running_record(**verdict(finished_at=to_rfc3339(LATER - ago_s))))
     assert only(records(table.client, table.name, LATER)).level == level
 
 

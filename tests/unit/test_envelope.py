@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from tests.support.builders import ID, OWNER, SOURCE, UPSTREAM_ID, record, request, running_record, verdict
 from tests.support.clock import NOW
 from tests.support.json_values import any_text
-from waterhook import envelope
-from waterhook.models import MAX_MESSAGE_CHARS, Status, iso
-from waterhook.record import Record
-from waterhook.request import MAX_METADATA_BYTES, compact, nested_too_deeply
-from waterhook.results import INLINE_BYTES
+from waterhook import json_text
+from waterhook.domain.request import MAX_METADATA_BYTES
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES
+from waterhook.json_text import is_nested_too_deeply, to_json
+from waterhook.notifications import cloudevents, execution_output
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.text import MAX_MESSAGE_CHARS
+from waterhook.timestamps import to_rfc3339
 
 FINAL = [status for status in Status if status.is_final]
 # https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html
@@ -23,12 +27,12 @@ MAX_CAUSE_CHARS = 32_768
 MAX_STATE_BYTES = MAX_SNS_BYTES = 256 * 1024
 
 
-def final(status: Status = Status.COMPLETED, **changes: Any) -> Record:
+def final(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionRecord:
     return running_record(**(verdict(status) | {"final_output_json": None} | changes))
 
 
-def read(one: Record) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(envelope.event(one, SOURCE))
+def read(one: ExecutionRecord) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(cloudevents.outcome_event(one, SOURCE))
     return event
 
 
@@ -41,10 +45,10 @@ def test_every_outcome_has_its_type_and_its_id(status: Status) -> None:
 
 
 def test_a_key_that_is_used_again_a_millisecond_later_has_events_with_other_ids() -> None:
-    first, again = (final(created_at=iso(NOW + seconds)) for seconds in (0.0, 0.001))
+    first, again = (final(created_at=to_rfc3339(NOW + seconds)) for seconds in (0.0, 0.001))
     assert first.execution_id == again.execution_id
-    assert envelope.event_id(first) != envelope.event_id(again)
-    ids = {json.loads(envelope.progress_event(one, SOURCE, {}, NOW))["id"] for one in (first, again)}
+    assert cloudevents.event_id(first) != cloudevents.event_id(again)
+    ids = {json.loads(cloudevents.progress_event(one, SOURCE, {}, NOW))["id"] for one in (first, again)}
     assert len(ids) == 2
 
 
@@ -74,7 +78,7 @@ def test_an_event_has_every_attribute_of_the_contract_and_no_other() -> None:
     assert (event["specversion"], event["subject"], event["time"], event["source"]) == (
         "1.0",
         ID,
-        iso(NOW + 60),
+        to_rfc3339(NOW + 60),
         SOURCE,
     )
 
@@ -84,7 +88,7 @@ def test_an_event_has_every_attribute_of_the_contract_and_no_other() -> None:
     ['{"n":12345678901234567890}', '{"f":1.0}', '{"f":1e400}', '{ "t" : "\\ud83d" }', "[ ]", '"🙂"', "0"],
 )
 def test_an_output_is_spliced_in_as_the_text_it_came_as(output: str) -> None:
-    assert f'"final_output":{output},' in envelope.event(final(final_output_json=output), SOURCE)
+    assert f'"final_output":{output},' in cloudevents.outcome_event(final(final_output_json=output), SOURCE)
 
 
 def test_an_output_cannot_break_out_of_its_place() -> None:
@@ -123,7 +127,7 @@ def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
         return f'{{ "{text}":\t1.0}}' if place == "name" else f'["{text}",\n1e400]'
 
     changes: dict[str, Any] = {f"{field}_json": written(raw)}
-    text = envelope.event(final(**changes), SOURCE)
+    text = cloudevents.outcome_event(final(**changes), SOURCE)
     assert f'"{field}":{written(published)},' in text
     assert json.loads(text)["data"][field] == json.loads(written(raw))
 
@@ -131,7 +135,7 @@ def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
 @given(any_text)
 def test_no_character_outside_of_xml_is_ever_published(some: str) -> None:
     output = json.dumps({some: [some]}, ensure_ascii=False)
-    event = envelope.event(final(final_output_json=output), SOURCE)
+    event = cloudevents.outcome_event(final(final_output_json=output), SOURCE)
     assert json.loads(event)["data"]["final_output"] == {some: [some]}
     assert all(
         letter in "\t\n\r" or " " <= letter <= "\ud7ff" or "\ue000" <= letter <= "\ufffd" or letter > "\uffff"
@@ -154,13 +158,13 @@ def test_an_output_that_is_missing_says_why() -> None:
 
 
 def test_an_invalid_request_has_an_event_too() -> None:
-    rejected = Record.accepted(ID, None, NOW, owner=OWNER, source="states", deliver_to=("sns",))
-    event = read(Record(**_fields(rejected) | verdict(Status.REJECTED)))
+    rejected = ExecutionRecord.accepted(ID, None, NOW, owner=OWNER, source="states", deliver_to=("sns",))
+    event = read(ExecutionRecord(**_fields(rejected) | verdict(Status.REJECTED)))
     assert (event["data"]["chatbot_id"], event["data"]["metadata"]) == (None, {})
 
 
-def _fields(one: Record) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Record.__dataclass_fields__}
+def _fields(one: ExecutionRecord) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in ExecutionRecord.__dataclass_fields__}
 
 
 def test_two_events_of_one_record_are_the_same_bytes_however_the_table_orders_its_maps() -> None:
@@ -171,10 +175,10 @@ def test_two_events_of_one_record_are_the_same_bytes_however_the_table_orders_it
         error=dict(reversed(error.items())),
         usage=dict(reversed(usage.items())),
     )
-    assert envelope.event(one, SOURCE) == envelope.event(other, SOURCE)
+    assert cloudevents.outcome_event(one, SOURCE) == cloudevents.outcome_event(other, SOURCE)
 
 
-def largest(letter: str, **changes: Any) -> Record:
+def largest(letter: str, **changes: Any) -> ExecutionRecord:
     """A record whose parts are as large as they may be, all in one script."""
     room = MAX_METADATA_BYTES - len('{"m":""}')
     metadata = {"m": letter * (room // (len(json.dumps(letter, ensure_ascii=False).encode()) - 2))}
@@ -182,7 +186,7 @@ def largest(letter: str, **changes: Any) -> Record:
         Status.FAILED,
         chatbot_id="🙂" * 200,
         waterflai_execution_id="🙂" * 200,
-        metadata_json=compact(request(metadata=metadata).metadata),
+        metadata_json=to_json(request(metadata=metadata).metadata),
         error={"code": "failed", "message": letter * MAX_MESSAGE_CHARS},
         **changes,
     )
@@ -195,14 +199,14 @@ LETTERS = ["x", "я", "語", "🦆", '"', "\\", "\x7f"]
 @pytest.mark.parametrize("letter", LETTERS)
 @pytest.mark.parametrize("piece", ["x", '\\"', "\\u0000", "\uffff", "🦆"], ids=ascii)
 def test_the_largest_event_fits_through_sns(letter: str, piece: str) -> None:
-    output = '"' + piece * ((INLINE_BYTES - 2) // len(piece.encode())) + '"'
-    event = envelope.event(largest(letter, final_output_json=output), SOURCE)
+    output = '"' + piece * ((MAX_INLINE_BYTES - 2) // len(piece.encode())) + '"'
+    event = cloudevents.outcome_event(largest(letter, final_output_json=output), SOURCE)
     assert len(event.encode()) < MAX_SNS_BYTES / 2
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_filters_see_type_status_and_chatbot(status: Status) -> None:
-    assert envelope.message_attributes(final(status)) == {
+    assert cloudevents.outcome_attributes(final(status)) == {
         "type": {"DataType": "String", "StringValue": f"waterhook.execution.{status.value.lower()}"},
         "status": {"DataType": "String", "StringValue": status.value},
         "chatbot_id": {"DataType": "String", "StringValue": "support-chat"},
@@ -210,11 +214,11 @@ def test_filters_see_type_status_and_chatbot(status: Status) -> None:
 
 
 def test_a_filter_attribute_without_a_value_is_left_out() -> None:
-    assert set(envelope.message_attributes(final(Status.REJECTED, chatbot_id=None))) == {"type", "status"}
+    assert set(cloudevents.outcome_attributes(final(Status.REJECTED, chatbot_id=None))) == {"type", "status"}
 
 
 def test_a_completed_execution_succeeds_with_its_output() -> None:
-    ending = envelope.summary(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
+    ending = execution_output.outcome_output(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
     assert (ending["outcome"], ending["next"], ending["final_output_json"], ending["usage"]) == (
         "COMPLETED",
         "done",
@@ -226,7 +230,7 @@ def test_a_completed_execution_succeeds_with_its_output() -> None:
 
 @pytest.mark.parametrize("status", [status for status in FINAL if status is not Status.COMPLETED])
 def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> None:
-    ending = envelope.summary(final(status))
+    ending = execution_output.outcome_output(final(status))
     assert (ending["outcome"], ending["next"], ending["error_name"]) == (status, "done", status.error_name)
     cause = json.loads(ending["cause"])
     assert next(iter(cause)) == "message"
@@ -235,44 +239,46 @@ def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> 
 
 
 def test_an_outcome_without_a_reason_has_a_cause_all_the_same() -> None:
-    ending = envelope.summary(final(Status.CANCELLED, error=None))
+    ending = execution_output.outcome_output(final(Status.CANCELLED, error=None))
     assert json.loads(ending["cause"])["message"].endswith("no reason was given")
 
 
 @pytest.mark.parametrize("letter", LETTERS)
 def test_the_longest_cause_is_one_that_step_functions_takes(letter: str) -> None:
-    ending = envelope.summary(largest(letter))
+    ending = execution_output.outcome_output(largest(letter))
     assert len(ending["cause"]) <= MAX_CAUSE_CHARS / 2
     assert len(json.dumps(ending)) < MAX_STATE_BYTES / 2
 
 
 def test_the_largest_output_of_the_state_machine_is_one_that_step_functions_takes() -> None:
-    quotes = json.dumps('"' * (INLINE_BYTES // 2 - 1))
+    quotes = json.dumps('"' * (MAX_INLINE_BYTES // 2 - 1))
     one = replace(largest("🦆"), status=Status.COMPLETED, error=None, final_output_json=quotes)
-    assert len(json.dumps(envelope.summary(one)).encode()) < MAX_STATE_BYTES / 2
+    assert len(json.dumps(execution_output.outcome_output(one)).encode()) < MAX_STATE_BYTES / 2
 
 
 def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -> None:
     deep = "[" * 15_000 + "]" * 15_000
-    ending = envelope.summary(final(final_output_json=deep))
+    ending = execution_output.outcome_output(final(final_output_json=deep))
     assert ending["final_output_json"] == deep
-    assert not nested_too_deeply(ending)
-    assert f'"final_output":{deep},' in envelope.event(final(final_output_json=deep), SOURCE)
+    assert not is_nested_too_deeply(ending)
+    assert f'"final_output":{deep},' in cloudevents.outcome_event(final(final_output_json=deep), SOURCE)
 
 
 @pytest.mark.parametrize("status", Status)
 def test_a_summary_is_plain_json(status: Status) -> None:
-    ending = envelope.summary(final(status))
+    ending = execution_output.outcome_output(final(status))
     assert json.loads(json.dumps(ending)) == ending
 
 
 def test_a_duplicate_of_a_finished_execution_ends_as_that_did() -> None:
     for status in FINAL:
-        assert envelope.duplicate(final(status)) == envelope.summary(final(status))
+        assert execution_output.duplicate_output(final(status)) == execution_output.outcome_output(
+            final(status)
+        )
 
 
 def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
-    ending = envelope.duplicate(running_record())
+    ending = execution_output.duplicate_output(running_record())
     assert (ending["error_name"], ending["next"], ending["owner_execution_arn"]) == (
         "Waterhook.Duplicate",
         "done",
@@ -283,7 +289,7 @@ def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
 
 
 def test_a_key_used_for_another_request_fails_without_telling_what_that_was() -> None:
-    ending = envelope.idempotency_conflict(record(request(metadata={"secret": "k4711"})))
+    ending = execution_output.conflict_output(record(request(metadata={"secret": "k4711"})))
     assert (ending["error_name"], ending["next"]) == ("Waterhook.IdempotencyConflict", "done")
     assert ending["outcome"] != Status.COMPLETED
     assert "k4711" not in json.dumps(ending)
@@ -292,4 +298,4 @@ def test_a_key_used_for_another_request_fails_without_telling_what_that_was() ->
 @given(st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=10), max_size=4))
 def test_joining_json_texts_makes_the_object_they_are_members_of(members: dict[str, Any]) -> None:
     texts = {name: json.dumps(value) for name, value in members.items()}
-    assert json.loads(envelope.joined(texts)) == members
+    assert json.loads(json_text.join_members(texts)) == members

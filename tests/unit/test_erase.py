@@ -8,18 +8,20 @@ import pytest
 from tests.support.aws import Bucket, Killed, Table, Tape, Taped
 from tests.support.builders import ID, OTHER, record, running_record, verdict
 from tests.support.clock import NOW, Clock
-from waterhook.capacity import Capacity, Caps
-from waterhook.models import Status, iso
-from waterhook.record import Record
+from waterhook.domain.status import Status
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
 from waterhook_cli.erase import CannotErase, Erased, Eraser
 
 OTHER_ID = "1e" * 16
 KEY = f"executions/{ID}/final_output.json"
-CAPS = Caps(stack=5, chatbot=5)
+CAPS = ConcurrencyLimits(stack=5, chatbot=5)
 
 
-def finished(**changes: Any) -> Record:
-    return running_record(**verdict(), notified_at=iso(NOW + 61), **changes)
+def finished(**changes: Any) -> ExecutionRecord:
+    return running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), **changes)
 
 
 def eraser(table: Table, bucket: Bucket, tape: Tape | None = None, days: int = 1) -> Eraser:
@@ -67,7 +69,7 @@ def test_an_output_that_no_record_names_is_deleted_too(table: Table, bucket: Buc
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
 def test_what_has_not_ended_is_left_alone_and_to_be_cancelled_first(
-    table: Table, bucket: Bucket, there: Record
+    table: Table, bucket: Bucket, there: ExecutionRecord
 ) -> None:
     table.put(there)
     store(bucket)
@@ -91,12 +93,16 @@ def test_what_is_no_id_reaches_neither_table_nor_bucket(
     assert tape.steps == []
 
 
-@pytest.mark.parametrize("caps", [CAPS, Caps(stack=5), Caps(chatbot=5), Caps()])
-def test_no_slot_stays_taken_and_no_list_of_slots_is_made(table: Table, bucket: Bucket, caps: Caps) -> None:
+@pytest.mark.parametrize(
+    "caps", [CAPS, ConcurrencyLimits(stack=5), ConcurrencyLimits(chatbot=5), ConcurrencyLimits()]
+)
+def test_no_slot_stays_taken_and_no_list_of_slots_is_made(
+    table: Table, bucket: Bucket, caps: ConcurrencyLimits
+) -> None:
     table.put(finished())
-    capacity = Capacity(table.name, caps, table.client)
+    capacity = ConcurrencyLimiter(table.name, caps, table.client)
     for execution_id in (ID, OTHER_ID):
-        capacity.take(execution_id, "support-chat")
+        capacity.acquire(execution_id, "support-chat")
     eraser(table, bucket).erase(ID)
     items = table.client.scan(TableName=table.name)["Items"]
     assert all(item["running"] == {"SS": [OTHER_ID]} for item in items)
@@ -107,7 +113,7 @@ def test_no_slot_stays_taken_and_no_list_of_slots_is_made(table: Table, bucket: 
 def test_an_execution_whose_record_is_gone_gives_back_the_slot_of_the_stack(
     table: Table, bucket: Bucket, *, stored: bool
 ) -> None:
-    Capacity(table.name, Caps(stack=5), table.client).take(ID, "support-chat")
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=5), table.client).acquire(ID, "support-chat")
     if stored:
         store(bucket)
         eraser(table, bucket).erase(ID)
@@ -139,7 +145,7 @@ def test_a_record_that_took_its_place_meanwhile_stays(table: Table, bucket: Buck
 def test_interrupted_anywhere_it_finishes_when_called_again(table: Table, bucket: Bucket) -> None:
     def prepare() -> None:
         table.put(finished())
-        Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+        ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
         store(bucket)
 
     prepare()

@@ -17,12 +17,18 @@ from http.client import responses
 import pytest
 
 from tests.support.waiting import until
-from waterhook import client as client_module
-from waterhook.client import MAX_STREAM_BYTES, WaterflaiClient
-from waterhook.errors import InvalidRequest, PerhapsAccepted, Refused, Unavailable, UpstreamError
-from waterhook.event_stream import MAX_WAITING_EVENTS, EventStream, StreamEnd, StreamEvent
-from waterhook.figures import Asked, Call, Figure
-from waterhook.sse import MAX_LINE_BYTES
+from waterhook.errors import (
+    InvalidRequestError,
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.observability.metrics import Metric, RequestKind, UpstreamCall
+from waterhook.upstream import client as client_module
+from waterhook.upstream.client import MAX_STREAM_BYTES, WaterflaiClient
+from waterhook.upstream.event_stream import MAX_WAITING_EVENTS, EventStream, StreamEnd, StreamEvent
+from waterhook.upstream.sse import MAX_LINE_BYTES
 
 KEY = "the-key-of-the-stream"
 NEW_KEY = "the-new-key"
@@ -222,11 +228,11 @@ def failure(
 
 def calls_of(
     upstream: Upstream, *, idle_timeout_s: float = HOLDS_S, take: float | None = PATIENCE_S
-) -> list[Call]:
+) -> list[UpstreamCall]:
     """Return what the stream reported of itself after up to one event or end was taken."""
-    calls: list[Call] = []
+    calls: list[UpstreamCall] = []
 
-    def watch(call: Call) -> None:
+    def watch(call: UpstreamCall) -> None:
         assert threading.current_thread() is threading.main_thread()
         calls.append(call)
 
@@ -560,15 +566,19 @@ def test_a_stream_may_be_silent_for_longer_than_a_call(serve: Serve, monkeypatch
 def test_a_refused_connection_is_unavailable() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
-    calls: list[Call] = []
+    calls: list[UpstreamCall] = []
     client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), watch=calls.append)
 
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UpstreamUnavailableError) as caught:
         client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
 
     assert caught.value.code == "unreachable"
     (call,) = calls
-    assert (call.asked, call.error, call.kind) == (Asked.STREAM, caught.value, Figure.UPSTREAM_UNREACHABLE)
+    assert (call.asked, call.error, call.kind) == (
+        RequestKind.STREAM,
+        caught.value,
+        Metric.UPSTREAM_UNREACHABLE,
+    )
 
 
 @pytest.mark.parametrize(
@@ -598,7 +608,7 @@ def test_silence_and_broken_answers_are_no_answer(
 
     error = failure(serve(script), idle_timeout_s=0.8)
 
-    assert isinstance(error, PerhapsAccepted)
+    assert isinstance(error, PerhapsAcceptedError)
     assert (error.code, error.status) == ("no_answer", status)
     assert elapsed() < PATIENCE_S
 
@@ -641,7 +651,7 @@ def test_a_flood_is_an_unusable_answer_and_dammed(serve: Serve, flood: bytes) ->
 
     error = failure(upstream, for_s=30)
 
-    assert (type(error), error.code, error.status) == (PerhapsAccepted, "unusable_answer", 200)
+    assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "unusable_answer", 200)
     assert "more than" in error.message
     assert upstream.hung_up.wait(PATIENCE_S)
 
@@ -673,26 +683,31 @@ def test_a_success_that_is_no_event_stream_is_unusable(serve: Serve, answer: byt
 
     error = failure(upstream)
 
-    assert (type(error), error.code) == (PerhapsAccepted, "unusable_answer")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
     assert upstream.hung_up.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "code", "message"),
     [
-        (plain(404, b'{"detail": "no such execution"}'), Refused, "refused", "HTTP 404: no such execution"),
-        (plain(403, b"<html>"), Refused, "refused", "HTTP 403"),
-        (plain(429, b"", b"Retry-After: 7"), Unavailable, "unavailable", "HTTP 429"),
-        (plain(503, b"<html>"), Unavailable, "unavailable", "HTTP 503"),
+        (
+            plain(404, b'{"detail": "no such execution"}'),
+            UpstreamRefusedError,
+            "refused",
+            "HTTP 404: no such execution",
+        ),
+        (plain(403, b"<html>"), UpstreamRefusedError, "refused", "HTTP 403"),
+        (plain(429, b"", b"Retry-After: 7"), UpstreamUnavailableError, "unavailable", "HTTP 429"),
+        (plain(503, b"<html>"), UpstreamUnavailableError, "unavailable", "HTTP 503"),
         (
             plain(500, b'{"detail": "server error"}'),
-            PerhapsAccepted,
+            PerhapsAcceptedError,
             "server_error",
             "HTTP 500: server error",
         ),
-        (plain(504, b"<html>"), PerhapsAccepted, "server_error", "HTTP 504"),
-        (plain(500, b'{"detail": "' + b"x" * 100_000), PerhapsAccepted, "server_error", "HTTP 500"),
-        (plain(404, TWO, b"Content-Type: text/event-stream"), Refused, "refused", "HTTP 404"),
+        (plain(504, b"<html>"), PerhapsAcceptedError, "server_error", "HTTP 504"),
+        (plain(500, b'{"detail": "' + b"x" * 100_000), PerhapsAcceptedError, "server_error", "HTTP 500"),
+        (plain(404, TWO, b"Content-Type: text/event-stream"), UpstreamRefusedError, "refused", "HTTP 404"),
     ],
 )
 def test_other_answers_fail_as_they_do_for_every_call(
@@ -712,7 +727,7 @@ def test_an_id_that_is_none_is_refused_before_anything_is_sent(serve: Serve) -> 
     upstream = serve([OPEN])
     client = WaterflaiClient(upstream.url, Keys())
 
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequestError):
         client.open_stream("..", ends_at=time.monotonic() + 30, idle_timeout_s=30)
 
     assert upstream.requests == []
@@ -729,7 +744,7 @@ def test_a_401_ends_the_stream_and_leaves_the_key_to_the_next_poll(serve: Serve)
 
     error = failure(upstream, keys)
 
-    assert (type(error), error.status) == (Refused, 401)
+    assert (type(error), error.status) == (UpstreamRefusedError, 401)
     assert (len(upstream.requests), keys.refreshes) == (1, 0)
 
 
@@ -755,7 +770,7 @@ def test_the_key_goes_nowhere_else(serve: Serve, status: int) -> None:
 
     error = failure(upstream)
 
-    assert (type(error), error.code, error.status) == (Refused, "redirected", status)
+    assert (type(error), error.code, error.status) == (UpstreamRefusedError, "redirected", status)
     assert elsewhere.requests == []
     assert len(upstream.requests) == 1
 
@@ -768,18 +783,22 @@ def test_the_key_goes_nowhere_else(serve: Serve, status: int) -> None:
     [
         pytest.param([OPEN], None, None, id="a stream that ends"),
         pytest.param([OPEN, hold], "no_answer", None, id="a stream that falls silent"),
-        pytest.param([hold], "no_answer", Figure.UPSTREAM_NO_ANSWER, id="no answer"),
-        pytest.param([plain(404, b"{}")], "refused", Figure.UPSTREAM_REFUSALS, id="404"),
+        pytest.param([hold], "no_answer", Metric.UPSTREAM_NO_ANSWER, id="no answer"),
+        pytest.param([plain(404, b"{}")], "refused", Metric.UPSTREAM_REFUSALS, id="404"),
         pytest.param([plain(401, b"{}")], "refused", None, id="401"),
-        pytest.param([plain(503, b"{}")], "unavailable", Figure.UPSTREAM_UNAVAILABLE, id="503"),
-        pytest.param([plain(200, b"{}")], "unusable_answer", Figure.UPSTREAM_UNUSABLE, id="JSON"),
+        pytest.param([plain(503, b"{}")], "unavailable", Metric.UPSTREAM_UNAVAILABLE, id="503"),
+        pytest.param([plain(200, b"{}")], "unusable_answer", Metric.UPSTREAM_UNUSABLE, id="JSON"),
     ],
 )
 def test_a_stream_that_ended_is_reported_once_and_by_who_takes_its_end(
-    serve: Serve, script: list[Step], code: str | None, kind: Figure | None
+    serve: Serve, script: list[Step], code: str | None, kind: Metric | None
 ) -> None:
     (call,) = calls_of(serve(script), idle_timeout_s=0.5)
-    assert (call.asked, call.error.code if call.error else None, call.kind) == (Asked.STREAM, code, kind)
+    assert (call.asked, call.error.code if call.error else None, call.kind) == (
+        RequestKind.STREAM,
+        code,
+        kind,
+    )
     assert call.latency_ms > 0
 
 
@@ -791,11 +810,11 @@ def test_a_stream_that_is_closed_before_its_end_is_reported_once_and_without_a_f
     serve: Serve, script: list[Step], take: float | None
 ) -> None:
     (call,) = calls_of(serve(script), take=take)
-    assert (call.asked, call.error) == (Asked.STREAM, None)
+    assert (call.asked, call.error) == (RequestKind.STREAM, None)
 
 
 def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> None:
-    calls: list[Call] = []
+    calls: list[UpstreamCall] = []
     upstream = serve([plain(503, b"{}")])
     client = WaterflaiClient(upstream.url, Keys(), watch=calls.append)
     stream = client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=HOLDS_S)
@@ -805,7 +824,7 @@ def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> No
 
     stream.close()
 
-    assert [call.kind for call in calls] == [Figure.UPSTREAM_UNAVAILABLE]
+    assert [call.kind for call in calls] == [Metric.UPSTREAM_UNAVAILABLE]
 
 
 # ---- Its thread -----------------------------------------------------------------------------------------------

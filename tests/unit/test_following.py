@@ -10,44 +10,47 @@ from tests.support.aws import Table, Topic
 from tests.support.builders import SOURCE, history, job, running_record, settings
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
-from waterhook import policy
+from waterhook.domain import event_budget, polling_policy, stream_history
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
+from waterhook.domain.stream_history import StreamHistory
 from waterhook.errors import (
-    KeyUnavailable,
-    PerhapsAccepted,
-    Refused,
-    Unavailable,
+    KeyUnavailableError,
+    PerhapsAcceptedError,
     UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
     WaterhookError,
 )
-from waterhook.event_stream import StreamEnd, StreamEvent
-from waterhook.following import IDLE_TIMEOUT_S, Follower
-from waterhook.models import Job, Next, Status, StreamHistory
-from waterhook.polling import Poller
-from waterhook.progress import Relay
-from waterhook.record_check import RecordCheck
-from waterhook.results import Results
-from waterhook.status import StatusDocument
+from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.steps.follow import FollowStep
+from waterhook.steps.follow_session import IDLE_TIMEOUT_S
+from waterhook.steps.record_check import RecordCheck
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
 RUNNING = StatusDocument("RUNNING")
 COMPLETED = StatusDocument("COMPLETED", final_output_json='{"n":1.0}')
 NODE = StreamEvent("node_started", node_id="a")
 DONE = StreamEvent("execution_completed")
 CLOSED = StreamEnd()
-IDLE = StreamEnd(PerhapsAccepted("no_answer", "silent", status=200), idle=True)
-BROKEN = StreamEnd(PerhapsAccepted("no_answer", "broke off", status=200))
-NOT_FOUND = Refused("refused", "HTTP 404", status=404)
-DOWN = Unavailable("unavailable", "HTTP 503", status=503)
+IDLE = StreamEnd(PerhapsAcceptedError("no_answer", "silent", status=200), idle=True)
+BROKEN = StreamEnd(PerhapsAcceptedError("no_answer", "broke off", status=200))
+NOT_FOUND = UpstreamRefusedError("refused", "HTTP 404", status=404)
+DOWN = UpstreamUnavailableError("unavailable", "HTTP 503", status=503)
 FAULTS: dict[str, UpstreamError] = {
     "404": NOT_FOUND,
-    "401": Refused("refused", "HTTP 401", status=401),
-    "HTML": PerhapsAccepted("unusable_answer", "HTTP 200, but not text/event-stream", status=200),
-    "unreachable": Unavailable("unreachable", "no connection"),
-    "never starts": PerhapsAccepted("no_answer", "no answer"),
-    "too much": PerhapsAccepted("unusable_answer", "HTTP 200, but more than 8388608 bytes", status=200),
+    "401": UpstreamRefusedError("refused", "HTTP 401", status=401),
+    "HTML": PerhapsAcceptedError("unusable_answer", "HTTP 200, but not text/event-stream", status=200),
+    "unreachable": UpstreamUnavailableError("unreachable", "no connection"),
+    "never starts": PerhapsAcceptedError("no_answer", "no answer"),
+    "too much": PerhapsAcceptedError("unusable_answer", "HTTP 200, but more than 8388608 bytes", status=200),
 }
 
 # Seconds that pass, an event, an end, or why the stream is refused. After the last line a stream stays silent.
-type Line = float | StreamEvent | StreamEnd | UpstreamError | KeyUnavailable
+type Line = float | StreamEvent | StreamEnd | UpstreamError | KeyUnavailableError
 
 
 class Stream:
@@ -109,7 +112,7 @@ class World:
         *scripts: list[Line],
         statuses: list[Answer[StatusDocument]] | None = None,
         done_s: float | None = None,
-        publisher: Relay | None = None,
+        publisher: ProgressPublisher | None = None,
         limit_bytes: int = 1024,
     ) -> None:
         """`done_s`: the status is COMPLETED from then on, and RUNNING before."""
@@ -128,11 +131,11 @@ class World:
             return answer() if callable(answer) else answer
 
         self.upstream = FakeUpstream(statuses=[status])
-        results = Results("none")
-        poller = Poller(
+        results = ResultsBucket("none")
+        poller = StatusPoller(
             self.upstream, results, settings(follow_concurrency=50), self.clock, limit_bytes=limit_bytes
         )
-        self.follower = Follower(
+        self.follower = FollowStep(
             self.streams,
             poller,
             self._publisher,
@@ -141,12 +144,12 @@ class World:
             sleep=self.clock.advance,
         )
 
-    def follow(self, given: Job | None = None, follow_s: float = 840) -> Job:
+    def follow(self, given: LoopState | None = None, follow_s: float = 840) -> LoopState:
         got = self.follower.follow(given or job(), follow_s)
         assert all(stream.closed for stream in self.streams.opened)
         return got
 
-    def _publisher(self) -> Relay:
+    def _publisher(self) -> ProgressPublisher:
         assert self.publisher is not None, "the caller wants no progress events"
         return self.publisher
 
@@ -156,7 +159,7 @@ def test_a_final_event_makes_the_outcome_known_with_one_poll() -> None:
     got = world.follow()
     assert (got.outcome, got.next, got.result) == (
         Status.COMPLETED,
-        Next.NOTIFY,
+        NextStep.NOTIFY,
         {"final_output_json": '{"n":1.0}'},
     )
     assert (world.polls, len(world.streams.opened)) == ([1.5], 1)
@@ -217,7 +220,7 @@ def test_a_status_that_lags_behind_the_final_event_is_polled_again_and_again() -
 
 
 def test_a_poll_after_a_final_event_respects_retry_after() -> None:
-    refused = Unavailable("unavailable", "HTTP 429", status=429, retry_after_s=3.0)
+    refused = UpstreamUnavailableError("unavailable", "HTTP 429", status=429, retry_after_s=3.0)
     world = World([1.0, DONE], statuses=[refused, COMPLETED])
     assert world.follow().outcome is Status.COMPLETED
     assert world.polls[0] == 1.0
@@ -281,7 +284,7 @@ def test_a_stream_that_delivered_and_is_then_not_found_is_followed_by_a_poll() -
 def test_three_failed_status_requests_in_a_row_end_the_follow() -> None:
     world = World(statuses=[DOWN])
     got = world.follow()
-    assert (got.outcome, got.next, got.history.errors) == (Status.RUNNING, Next.WAIT, 3)
+    assert (got.outcome, got.next, got.history.errors) == (Status.RUNNING, NextStep.WAIT, 3)
     assert (len(world.polls), world.clock.now - NOW < 60) == (3, True)
 
 
@@ -293,8 +296,8 @@ def test_two_failed_status_requests_do_not_end_the_follow() -> None:
 def test_a_follow_ends_with_its_time_and_the_next_one_continues_where_it_was() -> None:
     world = World([NOT_FOUND], [NODE, 1000.0], statuses=[RUNNING])
     got = world.follow(follow_s=100)
-    assert (got.next, world.clock.now - NOW) == (Next.FOLLOW, 100)
-    state = Job.from_dict(json.loads(json.dumps(got.to_dict())))
+    assert (got.next, world.clock.now - NOW) == (NextStep.FOLLOW, 100)
+    state = LoopState.from_dict(json.loads(json.dumps(got.to_dict())))
     assert state.stream == got.stream
     assert (state.stream.delivered, state.history.polled_at is not None) == (True, True)
     assert (state.history.follows, state.history.follow_seconds) == (1, 100.0)
@@ -304,7 +307,7 @@ def test_a_follow_ends_with_its_time_and_the_next_one_continues_where_it_was() -
 
 
 def test_a_final_event_at_the_very_end_of_a_follow_is_acted_on_by_the_next() -> None:
-    seen = policy.final_event(StreamHistory(), NOW)
+    seen = stream_history.after_final_event(StreamHistory(), NOW)
     got = World(statuses=[COMPLETED]).follow(job(stream=seen, history=history(polled_at=NOW - 1)))
     assert got.outcome is Status.COMPLETED
 
@@ -312,13 +315,13 @@ def test_a_final_event_at_the_very_end_of_a_follow_is_acted_on_by_the_next() -> 
 def test_status_requests_of_a_follow_are_no_history_events() -> None:
     got = World(statuses=[RUNNING]).follow()
     assert got.history.status_requests > 100
-    assert policy.events_used(got.history) == policy.EVENTS_PER_FOLLOW
+    assert event_budget.events_used(got.history) == event_budget.EVENTS_PER_FOLLOW
 
 
 def test_a_follow_ends_at_the_deadline_after_one_last_poll() -> None:
     world = World([NODE, 1000.0], statuses=[RUNNING])
     got = world.follow(job(deadline=NOW + 50))
-    assert (got.next, world.clock.now - NOW, world.polls[-1]) == (Next.CANCEL, 50, 50)
+    assert (got.next, world.clock.now - NOW, world.polls[-1]) == (NextStep.CANCEL, 50, 50)
 
 
 def test_a_job_that_is_done_at_its_deadline_is_completed() -> None:
@@ -335,13 +338,13 @@ def test_a_result_that_is_about_to_be_cleaned_up_is_fetched_before() -> None:
     world = World(statuses=[StatusDocument("RUNNING", cleanup_after=NOW + 12.0), COMPLETED])
     old = job(history=history(started_at=NOW - 5000))
     assert world.follow(old).outcome is Status.COMPLETED
-    assert world.clock.now - NOW <= 12 - policy.CLEANUP_MARGIN_S
+    assert world.clock.now - NOW <= 12 - polling_policy.CLEANUP_MARGIN_S
 
 
 def test_a_status_document_too_large_for_this_function_is_left_to_the_poll_function() -> None:
     world = World([1.0, DONE], statuses=[StatusDocument("COMPLETED", too_large=True)])
     got = world.follow()
-    assert (got.outcome, got.next, got.wait_seconds) == (Status.RUNNING, Next.POLL, 0)
+    assert (got.outcome, got.next, got.wait_seconds) == (Status.RUNNING, NextStep.POLL, 0)
     assert (world.polls, got.history.large_document) == ([1.0], True)
 
 
@@ -369,7 +372,7 @@ def world_with_topic(
 ) -> World:
     table.put(running_record())
     world = World(*scripts, statuses=statuses)
-    world.publisher = Relay(
+    world.publisher = ProgressPublisher(
         table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, clock=lambda: world.clock.now
     )
     return world
@@ -441,13 +444,13 @@ def test_a_status_that_goes_back_without_a_retry_publishes_nothing(table: Table,
 # Faults of Waterhook
 
 
-NO_KEY = KeyUnavailable("the secret: AccessDeniedException")
+NO_KEY = KeyUnavailableError("the secret: AccessDeniedException")
 
 
 def test_a_follow_whose_poll_finds_no_key_leaves_for_the_wait_state() -> None:
     world = World([], statuses=[RUNNING, NO_KEY])
     got = world.follow()
-    assert (got.outcome, got.next) == (Status.RUNNING, Next.WAIT)
+    assert (got.outcome, got.next) == (Status.RUNNING, NextStep.WAIT)
     assert 30 <= got.wait_seconds <= 45
     assert (got.history.faults, got.history.errors, len(world.polls)) == (1, 0, 2)
 
@@ -455,14 +458,16 @@ def test_a_follow_whose_poll_finds_no_key_leaves_for_the_wait_state() -> None:
 def test_a_follow_whose_stream_finds_no_key_leaves_for_the_wait_state_without_a_poll() -> None:
     world = World([NO_KEY])
     got = world.follow()
-    assert (got.next, got.history.faults, world.polls) == (Next.WAIT, 1, [])
+    assert (got.next, got.history.faults, world.polls) == (NextStep.WAIT, 1, [])
 
 
 def test_a_follow_is_resumed_once_the_key_can_be_read() -> None:
     world = World([], statuses=[NO_KEY])
     got = world.follow()
-    polling = Poller(FakeUpstream(), Results("none"), settings(follow_concurrency=50), world.clock)
-    assert polling.poll(got).next is Next.FOLLOW
+    polling = StatusPoller(
+        FakeUpstream(), ResultsBucket("none"), settings(follow_concurrency=50), world.clock
+    )
+    assert polling.poll(got).next is NextStep.FOLLOW
 
 
 # A record that is final
@@ -475,7 +480,7 @@ class Check(RecordCheck):
         self.clock, self.final_s = clock, final_s
         self.moments: list[float] = []
 
-    def ended(self, job: Job, began_at: float) -> Job:
+    def ended(self, job: LoopState, began_at: float) -> LoopState:
         now = self.clock.now - NOW
         self.moments.append(now)
         return job.ended(Status.CANCELLED) if now >= self.final_s else job
@@ -484,8 +489,8 @@ class Check(RecordCheck):
 def checked(final_s: float) -> tuple[World, Check]:
     world = World([1.0, NODE] * 1000)
     check = Check(world.clock, final_s)
-    poller = Poller(world.upstream, Results("none"), settings(follow_concurrency=50), world.clock)
-    world.follower = Follower(
+    poller = StatusPoller(world.upstream, ResultsBucket("none"), settings(follow_concurrency=50), world.clock)
+    world.follower = FollowStep(
         world.streams,
         poller,
         world._publisher,  # noqa: SLF001 - of this file
@@ -500,7 +505,7 @@ def checked(final_s: float) -> tuple[World, Check]:
 def test_a_follow_of_a_record_that_is_final_ends_within_one_more_poll() -> None:
     world, _ = checked(100.0)
     got = world.follow()
-    assert (got.outcome, got.next) == (Status.CANCELLED, Next.NOTIFY)
+    assert (got.outcome, got.next) == (Status.CANCELLED, NextStep.NOTIFY)
     assert 100 <= world.clock.now - NOW <= 100 + 60
 
 

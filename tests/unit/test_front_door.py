@@ -28,13 +28,14 @@ from tests.support.builders import (
 )
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Silent
-from waterhook import aws
-from waterhook.errors import InvalidRequest, Problem, RecordUnavailable
-from waterhook.front_door import FrontDoor, _read_cursor
-from waterhook.models import Status, iso
-from waterhook.record import Record
-from waterhook.results import INLINE_BYTES, Results
-from waterhook.status import StatusDocument
+from waterhook import aws_clients
+from waterhook.api.service import ExecutionService, _read_cursor
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES, StatusDocument
+from waterhook.errors import ApiError, InvalidRequestError, RecordUnavailableError
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.timestamps import to_rfc3339
 
 KEYED = request_dict(idempotency_key="order-7")
 THROTTLED = client_error("ThrottlingException")
@@ -47,12 +48,12 @@ def door(
     states: Any = None,
     client: Any = None,
     clock: Clock | None = None,
-    results: Results | None = None,
-) -> FrontDoor:
-    return FrontDoor(
+    results: ResultsBucket | None = None,
+) -> ExecutionService:
+    return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        results or Results("none"),
+        results or ResultsBucket("none"),
         settings(state_machine_arn=machine.arn),
         (clock := clock or Clock()),
         Silent,
@@ -60,7 +61,7 @@ def door(
     )
 
 
-def problem(caught: "pytest.ExceptionInfo[Problem]") -> tuple[int, str]:
+def problem(caught: "pytest.ExceptionInfo[ApiError]") -> tuple[int, str]:
     return caught.value.status, caught.value.detail
 
 
@@ -119,7 +120,7 @@ def test_another_request_under_the_same_key_is_a_conflict_that_tells_nothing_of_
     table: Table, machine: Machine
 ) -> None:
     door(table, machine).accept(KEYED | {"input_data": {"card": "k4711"}}, CALLER)
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine).accept(KEYED, CALLER)
     status, detail = problem(caught)
     assert status == 409
@@ -150,7 +151,7 @@ def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
     ids=["under way", "ended before it began"],
 )
 def test_a_key_whose_execution_has_begun_is_not_started_again(
-    table: Table, machine: Machine, there: Record
+    table: Table, machine: Machine, there: ExecutionRecord
 ) -> None:
     """Step Functions forgets a name after 90 days, and would run it anew."""
     first = door(table, machine).accept(KEYED, CALLER)
@@ -171,7 +172,7 @@ def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: 
 
 @pytest.mark.parametrize("raw", [None, [], {}, {"chatbot_id": "a"}, request_dict(input_data=[])])
 def test_an_invalid_request_leaves_no_trace(table: Table, machine: Machine, raw: object) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequestError):
         door(table, machine).accept(raw, CALLER)
     assert (table.all(), machine.executions()) == ([], {})
 
@@ -187,7 +188,7 @@ def test_an_execution_that_was_refused_withdraws_its_record(
     table: Table, machine: Machine, code: str
 ) -> None:
     refusing = Failing(machine.client, {"start_execution": client_error(code)})
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine, states=refusing).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     assert table.all() == []
@@ -214,30 +215,30 @@ def test_a_start_that_never_succeeds_is_given_up_before_api_gateway_hangs_up(
     table: Table, machine: Machine, fault: Exception
 ) -> None:
     clock = Clock()
-    longest_s = aws.longest_s(aws.ONE_ATTEMPT)
+    longest_s = aws_clients.longest_call_s(aws_clients.ONE_ATTEMPT)
 
     class Hanging:
         def start_execution(self, **_: object) -> None:
             clock.advance(longest_s)
             raise fault
 
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine, states=Hanging(), clock=clock).accept(KEYED, CALLER)
     # Before it the table may take its longest for an insert, a look and a mark.
-    assert clock.now - NOW + 3 * aws.longest_s() <= 28
+    assert clock.now - NOW + 3 * aws_clients.longest_call_s() <= 28
 
 
 def test_a_denied_start_is_not_tried_again(table: Table, machine: Machine) -> None:
     clock = Clock()
     denying = Failing(machine.client, {"start_execution": client_error("AccessDeniedException")})
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine, states=denying, clock=clock).accept(KEYED, CALLER)
     assert clock.now == NOW
 
 
 def test_after_a_refusal_the_same_key_starts_it(table: Table, machine: Machine) -> None:
     refusing = Failing(machine.client, {"start_execution": THROTTLED})
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine, states=refusing).accept(KEYED, CALLER)
     got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
     assert table.only() == got
@@ -260,7 +261,7 @@ def test_an_execution_that_may_have_been_started_is_not_started_twice_by_the_sam
 ) -> None:
     """Nobody knows, so the record stays: the same key comes to the same execution, started or not."""
     states = Failing(machine.client, {"start_execution": fault}, after=started)
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine, states=states).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
@@ -285,7 +286,7 @@ def test_a_refusal_that_meets_a_record_already_starting_leaves_it(table: Table, 
                 table.records.begin_start(table.only())
             raise THROTTLED
 
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine, states=Late()).accept(KEYED, CALLER)
     assert table.only().status is Status.STARTING
 
@@ -295,7 +296,7 @@ def test_a_table_that_fails_as_the_record_is_withdrawn_changes_nothing_of_the_an
 ) -> None:
     states = Failing(machine.client, {"start_execution": THROTTLED})
     client = Failing(table.client, {"delete_item": THROTTLED})
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine, states=states, client=client).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     # The record stays, and the same key starts its execution.
@@ -304,7 +305,7 @@ def test_a_table_that_fails_as_the_record_is_withdrawn_changes_nothing_of_the_an
 
 
 def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, machine: Machine) -> None:
-    def accept(tape: Tape, key: str, now: float) -> Record:
+    def accept(tape: Tape, key: str, now: float) -> ExecutionRecord:
         client, states = Taped(table.client, tape), Taped(machine.client, tape)
         return door(table, machine, client=client, states=states, clock=Clock(now)).accept(
             KEYED | {"idempotency_key": key}, CALLER
@@ -324,14 +325,14 @@ def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, ma
 
 def test_a_table_in_trouble_starts_nothing(table: Table, machine: Machine) -> None:
     client = Failing(table.client, {"put_item": THROTTLED})
-    with pytest.raises(RecordUnavailable):
+    with pytest.raises(RecordUnavailableError):
         door(table, machine, client=client).accept(KEYED, CALLER)
     assert machine.executions() == {}
 
 
 def test_a_record_that_vanishes_between_two_looks_is_asked_for_again(table: Table, machine: Machine) -> None:
     client = Failing(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine, client=client).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     assert machine.executions() == {}
@@ -370,7 +371,7 @@ def test_what_is_not_ones_own_does_not_exist(
     table: Table, machine: Machine, caller: str, execution_id: str
 ) -> None:
     table.put(record(caller=CALLER))
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine).find(execution_id, caller)
     status, detail = problem(caught)
     assert status == 404
@@ -380,17 +381,17 @@ def test_what_is_not_ones_own_does_not_exist(
 def test_what_came_in_by_another_door_is_nobodys_at_this_one(table: Table, machine: Machine) -> None:
     table.put(record(caller=None))
     for caller in ("", "None", CALLER):
-        with pytest.raises(Problem):
+        with pytest.raises(ApiError):
             door(table, machine).find(ID, caller)
 
 
 def test_an_expired_record_is_gone(table: Table, machine: Machine) -> None:
     table.put(record(caller=CALLER, expires_at=int(NOW) - 1))
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine).find(ID, CALLER)
 
 
-def document(table: Table, machine: Machine, one: Record, **more: Any) -> dict[str, Any]:
+def document(table: Table, machine: Machine, one: ExecutionRecord, **more: Any) -> dict[str, Any]:
     shown: dict[str, Any] = json.loads(door(table, machine, **more).document(one))
     return shown
 
@@ -444,7 +445,7 @@ def test_a_document_shows_the_output_as_the_text_it_came_as(
 def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
     table: Table, machine: Machine
 ) -> None:
-    ended = running_record(**verdict(), deliver_to=("sns",), notified_at=iso(NOW + 61))
+    ended = running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
     shown = document(table, machine, ended)
     assert (shown["final_output"], shown["output_error"]) == (None, "not_stored")
     # Until it is notified the output is there; and what has another reason keeps it.
@@ -463,9 +464,9 @@ def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
     ids=["running", "failed", "in the bucket"],
 )
 def test_an_execution_that_lacks_no_output_gives_no_reason(
-    table: Table, machine: Machine, there: Record
+    table: Table, machine: Machine, there: ExecutionRecord
 ) -> None:
-    results = Results("results", boto3.client("s3", region_name=REGION))
+    results = ResultsBucket("results", boto3.client("s3", region_name=REGION))
     assert document(table, machine, there, results=results)["output_error"] is None
 
 
@@ -474,18 +475,18 @@ def test_a_failed_execution_shows_its_message_where_the_upstream_would(
 ) -> None:
     shown = document(table, machine, running_record(**verdict(Status.FAILED)))
     assert shown["error_message"] == "it failed"
-    assert shown["completed_at"] == iso(NOW + 60)
+    assert shown["completed_at"] == to_rfc3339(NOW + 60)
 
 
 def test_the_upstreams_own_time_of_completion_goes_first(table: Table, machine: Machine) -> None:
-    one = running_record(**verdict(), timing={"completed_at": iso(NOW + 59)})
-    assert document(table, machine, one)["completed_at"] == iso(NOW + 59)
+    one = running_record(**verdict(), timing={"completed_at": to_rfc3339(NOW + 59)})
+    assert document(table, machine, one)["completed_at"] == to_rfc3339(NOW + 59)
 
 
 WAITING = {
     "reason": "upstream_busy",
-    "since": iso(NOW),
-    "next_attempt_at": iso(NOW + 45),
+    "since": to_rfc3339(NOW),
+    "next_attempt_at": to_rfc3339(NOW + 45),
     "detail": "HTTP 429: slow down",
     "conflicts": 0,
 }
@@ -494,8 +495,8 @@ WAITING = {
 def test_a_request_that_waits_shows_why_and_until_when(table: Table, machine: Machine) -> None:
     assert document(table, machine, record(waiting=WAITING))["waiting"] == {
         "reason": "upstream_busy",
-        "since": iso(NOW),
-        "next_attempt_at": iso(NOW + 45),
+        "since": to_rfc3339(NOW),
+        "next_attempt_at": to_rfc3339(NOW + 45),
     }
 
 
@@ -509,13 +510,15 @@ def test_a_request_that_waits_shows_why_and_until_when(table: Table, machine: Ma
     ],
     ids=lambda one: one.status,
 )
-def test_what_does_not_wait_shows_no_reason_for_it(table: Table, machine: Machine, one: Record) -> None:
+def test_what_does_not_wait_shows_no_reason_for_it(
+    table: Table, machine: Machine, one: ExecutionRecord
+) -> None:
     assert document(table, machine, one)["waiting"] is None
 
 
 def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:
-    results = Results(bucket.name, bucket.client)
-    kept = results.keep(ID, "1" * (INLINE_BYTES + 1))
+    results = ResultsBucket(bucket.name, bucket.client)
+    kept = results.store(ID, "1" * (MAX_INLINE_BYTES + 1))
     shown = document(table, machine, running_record(**verdict(), **kept), results=results)
     assert shown["final_output"] is None
     assert shown["final_output_url"].startswith("https://")
@@ -537,10 +540,10 @@ def test_a_finished_execution_is_not_worth_another_look(
 
 
 def test_following_does_not_make_callers_ask_every_second(table: Table, machine: Machine) -> None:
-    following = FrontDoor(
+    following = ExecutionService(
         table.records,
         machine.client,
-        Results("none"),
+        ResultsBucket("none"),
         settings(state_machine_arn=machine.arn, follow_concurrency=50),
         Clock(NOW + 100),
         Silent,
@@ -558,15 +561,17 @@ class Telling(Silent):
     def __init__(self, document: StatusDocument | None) -> None:
         self.document = document
 
-    def progress(self, record: Record) -> StatusDocument | None:  # type: ignore[override]
+    def progress(self, record: ExecutionRecord) -> StatusDocument | None:  # type: ignore[override]
         return self.document
 
 
-def shown(table: Table, machine: Machine, there: Record, document: StatusDocument | None) -> dict[str, Any]:
-    it = FrontDoor(
+def shown(
+    table: Table, machine: Machine, there: ExecutionRecord, document: StatusDocument | None
+) -> dict[str, Any]:
+    it = ExecutionService(
         table.records,
         machine.client,
-        Results("none"),
+        ResultsBucket("none"),
         settings(state_machine_arn=machine.arn),
         Clock(),
         lambda: Telling(document),
@@ -623,7 +628,7 @@ def test_a_completed_execution_is_at_a_hundred(table: Table, machine: Machine) -
 def put_many(table: Table, count: int, caller: str = CALLER) -> None:
     for number in range(count):
         name = uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}{number}").hex
-        table.put(record(execution_id=name, caller=caller, created_at=iso(NOW + number)))
+        table.put(record(execution_id=name, caller=caller, created_at=to_rfc3339(NOW + number)))
 
 
 def page(
@@ -644,7 +649,7 @@ def test_a_cursor_leads_from_page_to_page_to_the_end(table: Table, machine: Mach
     second = page(table, machine, limit=2, after=first["next"])
     third = page(table, machine, limit=2, after=second["next"])
     times = [entry["created_at"] for got in (first, second, third) for entry in got["executions"]]
-    assert times == [iso(NOW + number) for number in (4, 3, 2, 1, 0)]
+    assert times == [to_rfc3339(NOW + number) for number in (4, 3, 2, 1, 0)]
     assert third["next"] is None
 
 
@@ -661,7 +666,7 @@ def cursor(value: object) -> str:
 def test_a_forged_cursor_opens_nothing_but_ones_own(table: Table, machine: Machine) -> None:
     put_many(table, 3)
     put_many(table, 3, caller="bob")
-    got = page(table, machine, after=cursor([ID, iso(NOW + 9999)]))
+    got = page(table, machine, after=cursor([ID, to_rfc3339(NOW + 9999)]))
     assert {entry["execution_id"] for entry in got["executions"]} == {
         entry["execution_id"] for entry in page(table, machine)["executions"]
     }
@@ -690,7 +695,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
 def test_a_cursor_that_is_none_is_the_callers_mistake(table: Table, machine: Machine, text: str) -> None:
-    with pytest.raises(InvalidRequest, match="next:"):
+    with pytest.raises(InvalidRequestError, match="next:"):
         page(table, machine, after=text)
 
 
@@ -698,7 +703,7 @@ def test_a_cursor_that_is_none_is_the_callers_mistake(table: Table, machine: Mac
 def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
     try:
         got = _read_cursor(text, CALLER)
-    except InvalidRequest:
+    except InvalidRequestError:
         return
     assert got["caller"] == CALLER
 
@@ -716,12 +721,12 @@ def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
 def test_a_page_that_makes_no_sense_is_the_callers_mistake(
     table: Table, machine: Machine, status: str | None, limit: int, said: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=said):
+    with pytest.raises(InvalidRequestError, match=said):
         page(table, machine, status=status, limit=limit)
 
 
 def test_anothers_execution_cannot_be_cancelled(table: Table, machine: Machine) -> None:
     there = table.put(running_record(caller="bob"))
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         door(table, machine).cancel(ID, CALLER)
     assert (caught.value.status, table.get(ID)) == (404, there)

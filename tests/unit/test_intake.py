@@ -20,16 +20,16 @@ from tests.support.builders import (
 )
 from tests.support.clock import NOW
 from tests.support.json_values import any_json, any_request, any_text
-from waterhook.intake import Intake, derived_id
-from waterhook.models import Status
-from waterhook.record import Record
+from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import TriggerInput, derive_execution_id
+from waterhook.storage.execution_record import ExecutionRecord
 
 
-def read(given_input: object, *, arn: str = OWNER, started_at: str = STARTED_AT) -> Intake:
-    return Intake.read(given_input, execution_arn=arn, started_at=started_at, defaults=DEFAULTS)
+def read(given_input: object, *, arn: str = OWNER, started_at: str = STARTED_AT) -> TriggerInput:
+    return TriggerInput.read(given_input, execution_arn=arn, started_at=started_at, defaults=DEFAULTS)
 
 
-def claim(table: Table, given_input: object, *, owner: str = OWNER, now: float = NOW) -> Record:
+def claim(table: Table, given_input: object, *, owner: str = OWNER, now: float = NOW) -> ExecutionRecord:
     return read(given_input, arn=owner).claim(table.records, owner=owner, now=now, defaults=DEFAULTS)
 
 
@@ -177,16 +177,18 @@ def test_a_request_whose_data_has_a_member_called_request_is_itself_one() -> Non
 
 @given(any_text, any_text, any_text, any_text)
 def test_no_two_pairs_of_source_and_key_share_an_id(source: str, key: str, other: str, another: str) -> None:
-    assert (derived_id(source, key) == derived_id(other, another)) is ((source, key) == (other, another))
+    assert (derive_execution_id(source, key) == derive_execution_id(other, another)) is (
+        (source, key) == (other, another)
+    )
 
 
 def test_moving_a_letter_from_the_source_to_the_key_makes_another_id() -> None:
-    assert derived_id("api/a", "bc") != derived_id("api/ab", "c")
+    assert derive_execution_id("api/a", "bc") != derive_execution_id("api/ab", "c")
 
 
 def test_an_id_stays_what_it_was_in_earlier_versions() -> None:
     # Another formula would run every repeated request a second time after a deployment.
-    assert derived_id("states", "order-7") == "a832432f059d437d8db95d4cf14c3904"
+    assert derive_execution_id("states", "order-7") == "a832432f059d437d8db95d4cf14c3904"
 
 
 def test_a_first_claim_writes_the_record(table: Table) -> None:
@@ -247,7 +249,7 @@ def test_a_forged_accepted_id_does_not_lay_hands_on_the_record_it_names(table: T
 
 
 def test_a_key_from_elsewhere_does_not_reach_what_the_api_accepted_under_it(table: Table) -> None:
-    api_id = derived_id("api/ada", "k")
+    api_id = derive_execution_id("api/ada", "k")
     table.put(record(execution_id=api_id, source="api", caller="ada"))
     got = claim(table, request_dict(idempotency_key="k"), owner=OTHER)
     assert got.execution_id != api_id

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.json_values import any_json
-from waterhook.json_values import MAX_DEPTH, ValueSkipper, depth_of, is_utf8, value_end
+from waterhook.json_scanner import MAX_DEPTH, ValueSkipper, depth_of, is_utf8, value_end
 
 INVALID = [
     "",

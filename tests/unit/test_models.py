@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 from tests.support import builders
 from tests.support.clock import NOW
 from tests.support.json_values import any_json, any_text
-from waterhook.models import MAX_MESSAGE_CHARS, History, Job, Next, Status, StreamHistory, clip, epoch, iso
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.status import Status
+from waterhook.domain.stream_history import StreamHistory
+from waterhook.text import MAX_MESSAGE_CHARS, clip
+from waterhook.timestamps import to_epoch_s, to_rfc3339
 
 finite = st.floats(0, 4e9)
 counts = st.integers(0, 10_000)
 histories = st.builds(
-    History,
+    PollHistory,
     started_at=finite,
     status_requests=counts,
     errors=counts,
@@ -39,7 +44,7 @@ streams = st.builds(
     reopens_at=st.none() | finite,
 )
 jobs = st.builds(
-    Job,
+    LoopState,
     execution_id=st.text(min_size=1),
     deadline=finite,
     history=histories,
@@ -47,7 +52,7 @@ jobs = st.builds(
     waterflai_execution_id=st.none() | st.text(min_size=1),
     unsaved=st.booleans(),
     outcome=st.sampled_from(Status),
-    next=st.sampled_from(Next),
+    next=st.sampled_from(NextStep),
     wait_seconds=st.integers(0, 3600),
     error=st.none() | st.fixed_dictionaries({"code": st.text(), "message": st.text()}),
     result=st.dictionaries(st.sampled_from(["output_ref", "final_output_json", "output_error"]), st.text()),
@@ -135,7 +140,7 @@ def test_clipping_a_huge_text_of_control_characters_leaves_nothing_behind() -> N
     ],
 )
 def test_a_time_is_read_as_rfc_3339_allows_it(text: str, seconds: float) -> None:
-    assert epoch(text) == pytest.approx(seconds, abs=1e-5)
+    assert to_epoch_s(text) == pytest.approx(seconds, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,7 @@ def test_a_time_is_read_as_rfc_3339_allows_it(text: str, seconds: float) -> None
     ],
 )
 def test_an_epoch_number_is_read_in_seconds_and_in_milliseconds(number: float, seconds: float) -> None:
-    assert epoch(number) == seconds
+    assert to_epoch_s(number) == seconds
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ def test_an_epoch_number_is_read_in_seconds_and_in_milliseconds(number: float, s
     ],
 )
 def test_a_number_outside_of_the_years_2000_to_2100_is_no_time(number: float) -> None:
-    assert epoch(number) is None
+    assert to_epoch_s(number) is None
 
 
 @pytest.mark.parametrize(
@@ -172,12 +177,12 @@ def test_a_number_outside_of_the_years_2000_to_2100_is_no_time(number: float) ->
     ],
 )
 def test_what_is_no_time_is_none(text: object) -> None:
-    assert epoch(text) is None
+    assert to_epoch_s(text) is None
 
 
 @given(any_json | st.datetimes().map(datetime.isoformat))
 def test_reading_a_time_never_raises_whatever_it_is(value: object) -> None:
-    epoch(value)
+    to_epoch_s(value)
 
 
 @pytest.mark.parametrize(
@@ -190,34 +195,34 @@ def test_reading_a_time_never_raises_whatever_it_is(value: object) -> None:
     ],
 )
 def test_a_time_at_the_end_of_time_can_be_written_again_or_is_none(text: str) -> None:
-    moment = iso(epoch(text))
-    assert moment is None or epoch(moment) is not None
+    moment = to_rfc3339(to_epoch_s(text))
+    assert moment is None or to_epoch_s(moment) is not None
 
 
 @given(st.datetimes(max_value=datetime(9000, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - as hypothesis wants it
 def test_a_time_survives_being_written_and_read_to_the_millisecond(moment: datetime) -> None:
     seconds = moment.timestamp()
-    written = iso(seconds)
-    read = epoch(written)
+    written = to_rfc3339(seconds)
+    read = to_epoch_s(written)
     assert read is not None
     assert abs(read - seconds) <= 0.0011
 
 
 def test_a_time_is_written_in_utc_with_milliseconds() -> None:
-    assert iso(NOW + 0.5) == "2026-01-01T00:00:00.500Z"
+    assert to_rfc3339(NOW + 0.5) == "2026-01-01T00:00:00.500Z"
 
 
 def test_no_time_is_written_as_none() -> None:
-    assert iso(None) is None
+    assert to_rfc3339(None) is None
 
 
 @given(jobs)
-def test_a_job_survives_its_way_through_the_state_machine(job: Job) -> None:
-    assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+def test_a_job_survives_its_way_through_the_state_machine(job: LoopState) -> None:
+    assert LoopState.from_dict(json.loads(json.dumps(job.to_dict()))) == job
 
 
 @given(jobs)
-def test_every_state_says_what_is_next(job: Job) -> None:
+def test_every_state_says_what_is_next(job: LoopState) -> None:
     state = job.to_dict()
     assert {"v", "outcome", "next", "wait_seconds", "history", "execution_id", "deadline"} <= set(state)
 
@@ -226,35 +231,35 @@ def test_a_state_of_a_newer_version_is_read_without_what_is_new_in_it() -> None:
     state = builders.job(unsaved=True).to_dict()
     state |= {"v": 7, "brand_new": [1]}
     state["history"] |= {"also_new": {}}
-    job = Job.from_dict(state)
+    job = LoopState.from_dict(state)
     assert (job.unsaved, job.v) == (True, 7)
 
 
 def test_a_state_with_what_a_catch_adds_to_it_is_still_a_job() -> None:
     state = builders.job().to_dict() | {"fault": "Lambda.Unknown", "outcome": "ERROR", "next": "notify"}
-    assert Job.from_dict(state).outcome is Status.ERROR
+    assert LoopState.from_dict(state).outcome is Status.ERROR
 
 
 def test_reading_a_state_leaves_it_as_it_was() -> None:
     state = builders.job().to_dict()
     before = json.dumps(state)
-    Job.from_dict(state)
+    LoopState.from_dict(state)
     assert json.dumps(state) == before
 
 
 def test_a_running_state_stays_far_below_8_kib_whatever_the_upstream_says() -> None:
     crowded = builders.job(
         waterflai_execution_id="🙂" * 200,
-        history=History(*(123_456_789.123456 for _ in range(12))),  # type: ignore[arg-type]
+        history=PollHistory(*(123_456_789.123456 for _ in range(12))),  # type: ignore[arg-type]
     )
     assert len(json.dumps(crowded.to_dict())) < 4 * 1024
 
 
 def test_an_ended_job_goes_to_notify_with_a_clipped_one_line_reason() -> None:
-    job = builders.job(next=Next.WAIT, wait_seconds=9).ended(
+    job = builders.job(next=NextStep.WAIT, wait_seconds=9).ended(
         Status.FAILED, code="failed", message="a\nb\x00" + "c" * 5000
     )
-    assert (job.next, job.wait_seconds, job.outcome) == (Next.NOTIFY, 0, Status.FAILED)
+    assert (job.next, job.wait_seconds, job.outcome) == (NextStep.NOTIFY, 0, Status.FAILED)
     assert job.error is not None
     assert job.error["message"].startswith("a b c")
     assert len(job.error["message"]) == MAX_MESSAGE_CHARS

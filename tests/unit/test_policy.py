@@ -12,26 +12,34 @@ from hypothesis import strategies as st
 
 from tests.support.builders import history, limits
 from tests.support.clock import NOW
-from waterhook import policy
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
-from waterhook.jitter import jitter_of
-from waterhook.models import History, Next, StreamHistory
-from waterhook.policy import (
-    CLEANUP_MARGIN_S,
+from waterhook.domain import event_budget, poll_history, polling_policy, retry_policy, stream_history
+from waterhook.domain.event_budget import (
     EVENT_BUDGET,
     EVENTS_PER_POLL,
-    FAR_S,
     FOLLOW_EVENT_BUDGET,
     MAX_STARTS,
-    RETRY_AFTER_LIMIT_S,
     WAIT_LIMIT_S,
+)
+from waterhook.domain.jitter import jitter_of
+from waterhook.domain.loop_state import NextStep
+from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S, PollHistory
+from waterhook.domain.polling_policy import (
+    CLEANUP_MARGIN_S,
+    FAR_S,
     Decision,
     Limits,
     next_step,
     poll_due_at,
-    start_again,
 )
-from waterhook.status import StatusDocument
+from waterhook.domain.retry_policy import next_start_attempt
+from waterhook.domain.status_document import StatusDocument
+from waterhook.domain.stream_history import StreamHistory
+from waterhook.errors import (
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
 
 DAY_S = 86_400
 LONGEST_DEADLINE_S = 30 * DAY_S
@@ -43,7 +51,7 @@ MOST_EVENTS = 20_000
 times = st.floats(NOW - LONGEST_DEADLINE_S, NOW + 2 * LONGEST_DEADLINE_S)
 percents = st.floats(0, 100) | st.sampled_from([0.0, 5e-324, 1e-300, 99.99999999999999, 100.0])
 histories = st.builds(
-    History,
+    PollHistory,
     started_at=times,
     status_requests=st.integers(0, 3 * MAX_POLLS),
     polls=st.integers(0, 3 * MAX_POLLS),
@@ -77,31 +85,31 @@ limit_sets = st.builds(
 
 @given(histories, limit_sets, jitters)
 def test_a_wait_is_a_whole_number_that_the_state_machine_accepts(
-    past: History, within: Limits, jitter: float
+    past: PollHistory, within: Limits, jitter: float
 ) -> None:
     decision = next_step(past, NOW, within, jitter)
     if within.deadline <= NOW:
-        assert decision == Decision(Next.CANCEL)
+        assert decision == Decision(NextStep.CANCEL)
     else:
-        assert decision.next is Next.WAIT
+        assert decision.next is NextStep.WAIT
         assert type(decision.wait_seconds) is int
         assert 1 <= decision.wait_seconds <= WAIT_LIMIT_S
 
 
 @given(histories, limit_sets)
-def test_no_wait_passes_the_deadline_by_more_than_the_rounding(past: History, within: Limits) -> None:
+def test_no_wait_passes_the_deadline_by_more_than_the_rounding(past: PollHistory, within: Limits) -> None:
     decision = next_step(past, NOW, within)
     assert NOW + decision.wait_seconds < max(within.deadline, NOW) + 1
 
 
 @given(histories, limit_sets)
-def test_the_same_history_gets_the_same_decision(past: History, within: Limits) -> None:
+def test_the_same_history_gets_the_same_decision(past: PollHistory, within: Limits) -> None:
     assert next_step(past, NOW, within) == next_step(replace(past), NOW, replace(within))
 
 
 @given(histories, limit_sets, st.floats(0, 1e9))
 def test_retry_after_is_honoured_up_to_its_limit_unless_an_end_is_nearer(
-    past: History, within: Limits, retry_after_s: float
+    past: PollHistory, within: Limits, retry_after_s: float
 ) -> None:
     past = replace(past, retry_after_s=retry_after_s, polled_at=NOW)
     decision = next_step(past, NOW, within)
@@ -112,14 +120,16 @@ def test_retry_after_is_honoured_up_to_its_limit_unless_an_end_is_nearer(
 
 
 @given(histories, limit_sets, st.integers(0, 5000))
-def test_more_errors_in_a_row_never_mean_an_earlier_poll(past: History, within: Limits, errors: int) -> None:
+def test_more_errors_in_a_row_never_mean_an_earlier_poll(
+    past: PollHistory, within: Limits, errors: int
+) -> None:
     fewer = next_step(replace(past, errors=min(errors, past.errors)), NOW, within)
     more = next_step(replace(past, errors=max(errors, past.errors)), NOW, within)
     assert more.wait_seconds >= fewer.wait_seconds
 
 
 @given(histories, limit_sets)
-def test_a_young_loop_polls_before_cleanup_takes_the_result_away(past: History, within: Limits) -> None:
+def test_a_young_loop_polls_before_cleanup_takes_the_result_away(past: PollHistory, within: Limits) -> None:
     past = replace(past, polls=0, follows=0, refusals=0)
     decision = next_step(past, NOW, within)
     if past.cleanup_after is not None and past.cleanup_after >= NOW + 2:
@@ -127,7 +137,9 @@ def test_a_young_loop_polls_before_cleanup_takes_the_result_away(past: History, 
 
 
 @given(histories, limit_sets)
-def test_cleanup_that_is_past_slows_nothing_down_and_hurries_nothing(past: History, within: Limits) -> None:
+def test_cleanup_that_is_past_slows_nothing_down_and_hurries_nothing(
+    past: PollHistory, within: Limits
+) -> None:
     assert next_step(replace(past, cleanup_after=NOW - 1), NOW, within) == (
         next_step(replace(past, cleanup_after=None), NOW, within)
     )
@@ -135,7 +147,7 @@ def test_cleanup_that_is_past_slows_nothing_down_and_hurries_nothing(past: Histo
 
 @given(histories, limit_sets)
 def test_no_wait_is_longer_than_the_longest_or_twice_that_while_progress_is_steady(
-    past: History, within: Limits
+    past: PollHistory, within: Limits
 ) -> None:
     quiet = replace(past, polls=0, follows=0, refusals=0, retry_after_s=None, errors=0, faults=0)
     assert next_step(quiet, NOW, within).wait_seconds <= 2 * within.longest_wait_s
@@ -145,11 +157,11 @@ def test_no_wait_is_longer_than_the_longest_or_twice_that_while_progress_is_stea
 
 @given(histories, limit_sets)
 def test_no_wait_is_shorter_than_the_shortest_but_for_an_end_that_is_near(
-    past: History, within: Limits
+    past: PollHistory, within: Limits
 ) -> None:
     calm = replace(past, cleanup_after=None)
     decision = next_step(calm, NOW, within)
-    if decision.next is Next.WAIT:
+    if decision.next is NextStep.WAIT:
         assert decision.wait_seconds >= min(within.shortest_wait_s, within.deadline - NOW)
 
 
@@ -159,7 +171,7 @@ def test_no_wait_is_shorter_than_the_shortest_but_for_an_end_that_is_near(
 )
 def test_without_progress_the_wait_grows_slowly_with_the_age(age_s: int, wait_s: int) -> None:
     within = limits(longest_s=30)
-    assert next_step(history(started_at=NOW - age_s), NOW, within) == Decision(Next.WAIT, wait_s)
+    assert next_step(history(started_at=NOW - age_s), NOW, within) == Decision(NextStep.WAIT, wait_s)
 
 
 @pytest.mark.parametrize(
@@ -176,10 +188,10 @@ def test_after_an_error_up_to_8_s_or_half_of_the_wait_are_added(wait_s: int, mos
     assert (min(waits), max(waits)) == (wait_s, most_s)
 
 
-def seconds_of_first_polls(past: History, retry_after_s: float | None) -> list[int]:
+def seconds_of_first_polls(past: PollHistory, retry_after_s: float | None) -> list[int]:
     """Return in which second each of 40 executions of equal age polls again after a common failure."""
-    past = policy.not_answered(
-        past, Unavailable("unavailable", "", status=429, retry_after_s=retry_after_s), NOW
+    past = poll_history.after_failed_request(
+        past, UpstreamUnavailableError("unavailable", "", status=429, retry_after_s=retry_after_s), NOW
     )
     jitters = [jitter_of(f"execution {number}", past.status_requests) for number in range(40)]
     waits = [next_step(past, NOW, limits(longest_s=30), jitter).wait_seconds for jitter in jitters]
@@ -200,13 +212,13 @@ def test_of_40_executions_at_most_12_poll_in_the_same_second_after_a_common_fail
 @pytest.mark.parametrize(
     ("left_s", "decision"),
     [
-        (-1e9, Decision(Next.CANCEL)),
-        (-0.001, Decision(Next.CANCEL)),
-        (0, Decision(Next.CANCEL)),
-        (0.001, Decision(Next.WAIT, 1)),
-        (1, Decision(Next.WAIT, 1)),
-        (1.5, Decision(Next.WAIT, 2)),
-        (30, Decision(Next.WAIT, 30)),
+        (-1e9, Decision(NextStep.CANCEL)),
+        (-0.001, Decision(NextStep.CANCEL)),
+        (0, Decision(NextStep.CANCEL)),
+        (0.001, Decision(NextStep.WAIT, 1)),
+        (1, Decision(NextStep.WAIT, 1)),
+        (1.5, Decision(NextStep.WAIT, 2)),
+        (30, Decision(NextStep.WAIT, 30)),
     ],
 )
 def test_at_the_deadline_the_job_is_cancelled_and_not_before(left_s: float, decision: Decision) -> None:
@@ -241,7 +253,7 @@ def test_the_result_is_fetched_before_it_is_cleaned_up(
     assert 1 <= next_step(past, NOW, within).wait_seconds <= most_s
 
 
-def steady(progress: float, *, age_s: float = 100.0, moved_s: float = 0.0) -> History:
+def steady(progress: float, *, age_s: float = 100.0, moved_s: float = 0.0) -> PollHistory:
     """Return the history of a job whose progress has risen evenly since its start."""
     return history(
         started_at=NOW - age_s,
@@ -317,15 +329,15 @@ def run(
     now, past = NOW, history()
     for turn in itertools.count():
         decision = next_step(past, now, replace(within, deadline=NOW + timeout_s))
-        if decision.next is Next.CANCEL:
-            return policy.events_used(past)
+        if decision.next is NextStep.CANCEL:
+            return event_budget.events_used(past)
         now += decision.wait_seconds + answer_s
         past = replace(past, polls=past.polls + 1)
         answer = upstream(turn, now)
         if isinstance(answer, UpstreamError):
-            past = policy.not_answered(past, answer, now)
+            past = poll_history.after_failed_request(past, answer, now)
         else:
-            past = policy.answered(past, answer, now)
+            past = poll_history.after_response(past, answer, now)
         assert turn < 4 * MAX_POLLS, "the loop never ends"
     raise AssertionError
 
@@ -343,9 +355,11 @@ ADVERSARIES: dict[str, Callable[[int, float], StatusDocument | UpstreamError]] =
     "ends with another unknown status each time": lambda turn, _: StatusDocument(
         f"END_{turn}", completed_at=NOW
     ),
-    "always failing, wants to be asked at once": lambda _turn, _now: Unavailable("x", "", retry_after_s=0.0),
+    "always failing, wants to be asked at once": lambda _turn, _now: UpstreamUnavailableError(
+        "x", "", retry_after_s=0.0
+    ),
     "failing every other time": lambda turn, now: (
-        PerhapsAccepted("x", "") if turn % 2 else StatusDocument(cleanup_after=now + 1)
+        PerhapsAcceptedError("x", "") if turn % 2 else StatusDocument(cleanup_after=now + 1)
     ),
 }
 
@@ -373,8 +387,8 @@ def test_no_upstream_that_is_down_spends_more_than_the_budget_of_starts(
 ) -> None:
     now, within = NOW, limits(shortest_s=1, longest_s=longest_s, deadline=NOW + start_deadline_s)
     for attempts in itertools.count(1):
-        decision = start_again(attempts, 0.0, now, within)
-        if decision.next is Next.NOTIFY:
+        decision = next_start_attempt(attempts, 0.0, now, within)
+        if decision.next is NextStep.NOTIFY:
             break
         now += decision.wait_seconds
         assert attempts <= MAX_STARTS + 20
@@ -395,17 +409,17 @@ def whole_history(
     within = limits(shortest_s=1, longest_s=30, deadline=deadline)
     now, events = NOW, 18
     while now < NOW + timeout_s * share:
-        now += policy.queue_again(timeout_s, now, within).wait_seconds
-        events += policy.EVENTS_PER_START
-    estimate = policy.events_before_start(MAX_STARTS, now - NOW, timeout_s)
-    events += MAX_STARTS * policy.EVENTS_PER_START
+        now += retry_policy.next_slot_attempt(timeout_s, now, within).wait_seconds
+        events += event_budget.EVENTS_PER_START
+    estimate = event_budget.events_before_start(MAX_STARTS, now - NOW, timeout_s)
+    events += MAX_STARTS * event_budget.EVENTS_PER_START
     assert estimate >= events - 18
     past = history(started_at=now, earlier_events=estimate)
     for turn in itertools.count():
         decision = next_step(past, now, replace(within, follow=follow))
-        if decision.next is Next.CANCEL:
+        if decision.next is NextStep.CANCEL:
             break
-        if decision.next is Next.FOLLOW:
+        if decision.next is NextStep.FOLLOW:
             past = replace(past, follows=past.follows + 1)
             now += 840
         else:
@@ -413,14 +427,14 @@ def whole_history(
             now += decision.wait_seconds
         answer = upstream(turn, now)
         if isinstance(answer, UpstreamError):
-            past = policy.not_answered(past, answer, now)
+            past = poll_history.after_failed_request(past, answer, now)
         else:
-            past = policy.answered(past, answer, now)
+            past = poll_history.after_response(past, answer, now)
     failing_s = 0
-    while (wait_s := policy.cancel_again(failing_s, 0, None)) is not None:
+    while (wait_s := retry_policy.cancel_retry_wait_s(failing_s, 0, None)) is not None:
         events += EVENTS_PER_CANCEL + EVENTS_PER_POLL
         failing_s += wait_s
-    return events + EVENTS_PER_CANCEL + policy.events_used(past) - estimate
+    return events + EVENTS_PER_CANCEL + event_budget.events_used(past) - estimate
 
 
 # Cancel and What next?.
@@ -467,11 +481,11 @@ def test_the_budget_does_not_slow_down_a_young_job_with_a_far_deadline() -> None
 def test_another_start_comes_after_a_whole_number_of_seconds_or_never(
     attempts: int, retry_after_s: float | None, within: Limits
 ) -> None:
-    decision = start_again(attempts, retry_after_s, NOW, within)
+    decision = next_start_attempt(attempts, retry_after_s, NOW, within)
     if within.deadline <= NOW:
-        assert decision == Decision(Next.NOTIFY)
+        assert decision == Decision(NextStep.NOTIFY)
         return
-    assert decision.next is Next.START
+    assert decision.next is NextStep.START
     assert type(decision.wait_seconds) is int
     assert 1 <= decision.wait_seconds <= WAIT_LIMIT_S
     assert NOW + decision.wait_seconds < within.deadline + 1
@@ -485,60 +499,64 @@ def test_another_start_comes_after_a_whole_number_of_seconds_or_never(
 def test_starts_are_spaced_by_doubling_and_by_retry_after(
     attempts: int, retry_after_s: float | None, wait_s: int
 ) -> None:
-    assert start_again(attempts, retry_after_s, NOW, limits()) == Decision(Next.START, wait_s)
+    assert next_start_attempt(attempts, retry_after_s, NOW, limits()) == Decision(NextStep.START, wait_s)
 
 
 def test_an_answer_counts_as_a_request_and_ends_the_row_of_errors() -> None:
     past = history(status_requests=5, errors=3, retry_after_s=9.0, not_found=2, not_found_since=NOW - 9)
-    assert policy.answered(past, StatusDocument(), NOW) == history(status_requests=6, polled_at=NOW)
+    assert poll_history.after_response(past, StatusDocument(), NOW) == history(
+        status_requests=6, polled_at=NOW
+    )
 
 
 def test_a_failure_counts_as_a_request_and_lengthens_the_row_of_errors() -> None:
-    failure = Unavailable("x", "", retry_after_s=7.0)
-    past = policy.not_answered(history(status_requests=5, errors=3), failure, NOW)
+    failure = UpstreamUnavailableError("x", "", retry_after_s=7.0)
+    past = poll_history.after_failed_request(history(status_requests=5, errors=3), failure, NOW)
     assert (past.status_requests, past.errors, past.retry_after_s, past.polled_at) == (6, 4, 7.0, NOW)
 
 
 def test_retry_after_of_a_successful_answer_is_kept() -> None:
-    past = policy.answered(history(), StatusDocument("RUNNING", retry_after_s=20.0), NOW)
+    past = poll_history.after_response(history(), StatusDocument("RUNNING", retry_after_s=20.0), NOW)
     assert next_step(past, NOW, limits()).wait_seconds == 20
     assert poll_due_at(past, StreamHistory(), NOW + 3600) == NOW + 20
 
 
 def test_a_failure_keeps_what_is_known_of_cleanup_and_progress() -> None:
     past = history(cleanup_after=NOW + 99, progress=50.0, progress_at=NOW)
-    after = policy.not_answered(past, PerhapsAccepted("x", ""), NOW + 5)
+    after = poll_history.after_failed_request(past, PerhapsAcceptedError("x", ""), NOW + 5)
     assert (after.cleanup_after, after.progress, after.progress_at) == (NOW + 99, 50.0, NOW)
 
 
-MISSING = Refused("refused", "HTTP 404", status=404)
+MISSING = UpstreamRefusedError("refused", "HTTP 404", status=404)
 
 
 def test_a_404_is_lost_only_after_three_in_a_row_over_a_minute() -> None:
     past = history()
     seen = []
     for at in (0, 1, 2, 30, 59, 60, 61):
-        past = policy.not_answered(past, MISSING, NOW + at)
-        seen.append(policy.is_lost(past, NOW + at))
+        past = poll_history.after_failed_request(past, MISSING, NOW + at)
+        seen.append(poll_history.is_lost(past, NOW + at))
     assert seen == [False, False, False, False, False, True, True]
 
 
 def test_two_404_an_hour_apart_are_not_enough() -> None:
-    past = policy.not_answered(policy.not_answered(history(), MISSING, NOW), MISSING, NOW + 3600)
-    assert not policy.is_lost(past, NOW + 3600)
+    past = poll_history.after_failed_request(
+        poll_history.after_failed_request(history(), MISSING, NOW), MISSING, NOW + 3600
+    )
+    assert not poll_history.is_lost(past, NOW + 3600)
 
 
-@pytest.mark.parametrize("interruption", [PerhapsAccepted("x", "", status=500), StatusDocument()])
+@pytest.mark.parametrize("interruption", [PerhapsAcceptedError("x", "", status=500), StatusDocument()])
 def test_anything_between_two_404_begins_the_count_anew(interruption: UpstreamError | StatusDocument) -> None:
     past = history()
     for at in (0, 30, 59):
-        past = policy.not_answered(past, MISSING, NOW + at)
+        past = poll_history.after_failed_request(past, MISSING, NOW + at)
     if isinstance(interruption, UpstreamError):
-        past = policy.not_answered(past, interruption, NOW + 59.5)
+        past = poll_history.after_failed_request(past, interruption, NOW + 59.5)
     else:
-        past = policy.answered(past, interruption, NOW + 59.5)
-    past = policy.not_answered(past, MISSING, NOW + 61)
-    assert not policy.is_lost(past, NOW + 61)
+        past = poll_history.after_response(past, interruption, NOW + 59.5)
+    past = poll_history.after_failed_request(past, MISSING, NOW + 61)
+    assert not poll_history.is_lost(past, NOW + 61)
     assert (past.not_found, past.not_found_since) == (1, NOW + 61)
 
 
@@ -562,34 +580,34 @@ def test_anything_between_two_404_begins_the_count_anew(interruption: UpstreamEr
 def test_progress_is_what_it_says_or_else_what_the_nodes_say(
     document: StatusDocument, percent: float | None
 ) -> None:
-    assert policy.answered(history(), document, NOW).progress == percent
+    assert poll_history.after_response(history(), document, NOW).progress == percent
 
 
 def test_progress_that_stands_still_keeps_the_time_it_last_moved() -> None:
-    past = policy.answered(history(), StatusDocument(progress=10.0), NOW)
-    past = policy.answered(past, StatusDocument(progress=10.0), NOW + 50)
+    past = poll_history.after_response(history(), StatusDocument(progress=10.0), NOW)
+    past = poll_history.after_response(past, StatusDocument(progress=10.0), NOW + 50)
     assert past.progress_at == NOW
 
 
 def test_progress_that_goes_back_is_measured_from_its_new_beginning() -> None:
     past = history()
     for at, progress in ((0, 10.0), (10, 80.0), (20, 5.0)):
-        past = policy.answered(past, StatusDocument(progress=progress), NOW + at)
+        past = poll_history.after_response(past, StatusDocument(progress=progress), NOW + at)
     assert (past.first_progress, past.first_progress_at, past.progress) == (5.0, NOW + 20, 5.0)
 
 
 def test_cleanup_is_forgotten_when_the_upstream_no_longer_speaks_of_it() -> None:
-    past = policy.answered(history(), StatusDocument(cleanup_after=NOW + 9), NOW)
-    assert policy.answered(past, StatusDocument(), NOW).cleanup_after is None
+    past = poll_history.after_response(history(), StatusDocument(cleanup_after=NOW + 9), NOW)
+    assert poll_history.after_response(past, StatusDocument(), NOW).cleanup_after is None
 
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.none(), max_size=30), limit_sets)
 def test_no_row_of_progress_reports_leads_out_of_bounds(reports: list[float | None], within: Limits) -> None:
     past, now = history(), NOW
     for progress in reports:
-        past = policy.answered(past, StatusDocument(progress=progress), now)
+        past = poll_history.after_response(past, StatusDocument(progress=progress), now)
         decision = next_step(past, now, within)
-        assert decision.next is Next.CANCEL or 1 <= decision.wait_seconds <= WAIT_LIMIT_S
+        assert decision.next is NextStep.CANCEL or 1 <= decision.wait_seconds <= WAIT_LIMIT_S
         assert math.isfinite(now)
         now += max(decision.wait_seconds, 1)
 
@@ -603,83 +621,88 @@ def following(within: Limits) -> Limits:
 
 @given(histories, limit_sets)
 def test_a_job_is_followed_only_while_the_upstream_answers_and_the_history_has_room(
-    past: History, within: Limits
+    past: PollHistory, within: Limits
 ) -> None:
     decision = next_step(past, NOW, following(within))
     if within.deadline <= NOW:
-        assert decision == Decision(Next.CANCEL)
-    elif past.errors or policy.events_used(past) >= FOLLOW_EVENT_BUDGET:
+        assert decision == Decision(NextStep.CANCEL)
+    elif past.errors or event_budget.events_used(past) >= FOLLOW_EVENT_BUDGET:
         assert decision == next_step(past, NOW, within)
     else:
         # The wait that is taken instead where no concurrency is left.
-        assert decision == replace(next_step(past, NOW, within), next=Next.FOLLOW)
+        assert decision == replace(next_step(past, NOW, within), next=NextStep.FOLLOW)
 
 
 def test_a_status_document_too_large_for_the_follow_function_ends_following() -> None:
-    assert next_step(history(large_document=True), NOW, following(limits())).next is Next.WAIT
+    assert next_step(history(large_document=True), NOW, following(limits())).next is NextStep.WAIT
 
 
 def test_a_month_of_following_takes_no_more_events_than_there_are() -> None:
     past, now, within = history(), NOW, following(limits(deadline=NOW + LONGEST_DEADLINE_S))
     followed_s = 0
-    while (decision := next_step(past, now, within)).next is not Next.CANCEL:
-        if decision.next is Next.FOLLOW:
+    while (decision := next_step(past, now, within)).next is not NextStep.CANCEL:
+        if decision.next is NextStep.FOLLOW:
             # 840 s with a status request every 18 s: the requests are no history events.
             past = replace(past, follows=past.follows + 1, status_requests=past.status_requests + 46)
             now, followed_s = now + 840, followed_s + 840
         else:
-            past = policy.answered(replace(past, polls=past.polls + 1), StatusDocument("RUNNING"), now)
+            past = poll_history.after_response(
+                replace(past, polls=past.polls + 1), StatusDocument("RUNNING"), now
+            )
             now += decision.wait_seconds
     assert followed_s >= 22 * DAY_S
-    assert policy.events_used(past) <= MOST_EVENTS - 200
+    assert event_budget.events_used(past) <= MOST_EVENTS - 200
 
 
 def test_a_job_without_a_past_is_followed_at_once() -> None:
-    assert next_step(history(), NOW, following(limits())) == Decision(Next.FOLLOW, 4)
+    assert next_step(history(), NOW, following(limits())) == Decision(NextStep.FOLLOW, 4)
 
 
 @given(histories, limit_sets)
-def test_where_following_is_off_nothing_is_followed(past: History, within: Limits) -> None:
-    assert next_step(past, NOW, within).next is not Next.FOLLOW
+def test_where_following_is_off_nothing_is_followed(past: PollHistory, within: Limits) -> None:
+    assert next_step(past, NOW, within).next is not NextStep.FOLLOW
 
 
 def test_a_follow_that_was_refused_is_tried_again_after_a_while_of_polling() -> None:
-    past = policy.follow_refused(history(), NOW)
+    past = poll_history.after_follow_refusal(history(), NOW)
     assert past.refusals == 1
     within = following(limits())
-    pause_s = policy.FOLLOW_PAUSE_S
+    pause_s = polling_policy.FOLLOW_PAUSE_S
     steps = [next_step(past, NOW + seconds, within).next for seconds in (0, 1, pause_s - 0.1, pause_s)]
-    assert steps == [Next.WAIT, Next.WAIT, Next.WAIT, Next.FOLLOW]
+    assert steps == [NextStep.WAIT, NextStep.WAIT, NextStep.WAIT, NextStep.FOLLOW]
 
 
 @pytest.mark.parametrize(
     ("age_s", "pause_s"), [(0, 240), (60, 240), (240, 240), (300, 300), (900, 900), (50_000, 900)]
 )
 def test_the_pause_after_a_refused_follow_doubles_the_age_within_bounds(age_s: int, pause_s: int) -> None:
-    past = policy.follow_refused(history(started_at=NOW - age_s), NOW)
+    past = poll_history.after_follow_refusal(history(started_at=NOW - age_s), NOW)
     steps = [next_step(past, NOW + at, following(limits())).next for at in (pause_s - 0.1, pause_s, 2000)]
-    assert steps == [Next.WAIT, Next.FOLLOW, Next.FOLLOW]
+    assert steps == [NextStep.WAIT, NextStep.FOLLOW, NextStep.FOLLOW]
 
 
 @given(histories, limit_sets, st.floats(0, 1e5), st.floats(0, 1e5))
 def test_once_a_follow_is_worth_a_try_again_it_stays_so_while_no_finish_is_known(
-    past: History, within: Limits, one: float, other: float
+    past: PollHistory, within: Limits, one: float, other: float
 ) -> None:
     past = replace(past, progress=None, cleanup_after=None, follow_refused_at=NOW)
     within = following(replace(within, deadline=NOW + LONGEST_DEADLINE_S))
     sooner, later = (next_step(past, NOW + at, within).next for at in sorted((one, other)))
-    assert later is Next.FOLLOW or sooner is not Next.FOLLOW
+    assert later is NextStep.FOLLOW or sooner is not NextStep.FOLLOW
 
 
 @pytest.mark.parametrize(
-    ("percent", "expected"), [(1.0, Next.WAIT), (49.0, Next.WAIT), (51.0, Next.FOLLOW), (99.0, Next.FOLLOW)]
+    ("percent", "expected"),
+    [(1.0, NextStep.WAIT), (49.0, NextStep.WAIT), (51.0, NextStep.FOLLOW), (99.0, NextStep.FOLLOW)],
 )
-def test_where_concurrency_is_scarce_a_far_job_leaves_it_to_others(percent: float, expected: Next) -> None:
+def test_where_concurrency_is_scarce_a_far_job_leaves_it_to_others(
+    percent: float, expected: NextStep
+) -> None:
     # It has run for as long as is far: with half of it done, as much is left.
     past = history(started_at=NOW - FAR_S, progress=percent, progress_at=NOW)
     scarce = replace(past, follow_refused_at=NOW - FAR_S + 1)
     assert next_step(scarce, NOW, following(limits())).next is expected
-    assert next_step(past, NOW, following(limits())).next is Next.FOLLOW
+    assert next_step(past, NOW, following(limits())).next is NextStep.FOLLOW
 
 
 @given(percents, percents, limit_sets)
@@ -696,18 +719,20 @@ def test_more_steady_progress_by_now_never_means_a_later_poll(
 def test_follows_that_are_always_refused_stay_below_the_limit_of_events() -> None:
     within = following(limits(deadline=NOW + LONGEST_DEADLINE_S))
     past, now = history(), NOW
-    while (decision := next_step(past, now, within)).next is not Next.CANCEL:
-        if decision.next is Next.FOLLOW:
-            past = policy.follow_refused(past, now)
+    while (decision := next_step(past, now, within)).next is not NextStep.CANCEL:
+        if decision.next is NextStep.FOLLOW:
+            past = poll_history.after_follow_refusal(past, now)
         now += decision.wait_seconds
-        past = policy.answered(replace(past, polls=past.polls + 1), StatusDocument("RUNNING"), now)
-    assert policy.events_used(past) <= MOST_EVENTS - 200
+        past = poll_history.after_response(
+            replace(past, polls=past.polls + 1), StatusDocument("RUNNING"), now
+        )
+    assert event_budget.events_used(past) <= MOST_EVENTS - 200
 
 
 # Polls while a stream is followed
 
 
-def due_s(past: History, stream: StreamHistory | None = None, deadline: float = NOW + 3600) -> float:
+def due_s(past: PollHistory, stream: StreamHistory | None = None, deadline: float = NOW + 3600) -> float:
     """Return after how many seconds from NOW the status is polled next, without jitter."""
     return poll_due_at(past, stream or StreamHistory(), deadline) - NOW
 
@@ -733,28 +758,30 @@ def test_a_job_that_was_never_polled_is_due_after_its_start() -> None:
 
 @pytest.mark.parametrize(("event_s", "due"), [(-5, 2), (1, 3), (20, 22), (28, 30), (29.5, 30), (60, 30)])
 def test_an_event_postpones_the_next_poll_but_never_beyond_30_s(event_s: float, due: float) -> None:
-    stream = policy.stream_event(StreamHistory(), NOW + event_s)
+    stream = stream_history.after_stream_event(StreamHistory(), NOW + event_s)
     assert due_s(history(polled_at=NOW), stream) == pytest.approx(due, abs=0.01)
 
 
 def test_after_a_final_event_the_status_is_polled_in_quick_succession_and_then_as_before() -> None:
-    stream = policy.final_event(StreamHistory(), NOW)
+    stream = stream_history.after_final_event(StreamHistory(), NOW)
     moments, past = [], history(started_at=NOW - 100, polled_at=NOW - 1)
     for _ in range(9):
         due = poll_due_at(past, stream, NOW + 3600)
         moments.append(round(due - NOW, 3))
-        past = policy.answered(past, StatusDocument("RUNNING"), due + 0.1)
+        past = poll_history.after_response(past, StatusDocument("RUNNING"), due + 0.1)
     assert moments == pytest.approx([0, 0.5, 1, 2, 3, 5, 7, 9.242, 11])
 
 
 def test_a_second_final_event_begins_no_second_row_of_quick_polls() -> None:
-    stream = policy.final_event(policy.final_event(StreamHistory(), NOW - 60), NOW)
+    stream = stream_history.after_final_event(
+        stream_history.after_final_event(StreamHistory(), NOW - 60), NOW
+    )
     assert stream.final_event_at == NOW - 60
     assert due_s(history(polled_at=NOW), stream) == 2
 
 
 def test_retry_after_is_stronger_than_a_final_event() -> None:
-    stream = policy.final_event(StreamHistory(), NOW + 1)
+    stream = stream_history.after_final_event(StreamHistory(), NOW + 1)
     assert due_s(history(polled_at=NOW, retry_after_s=3.0), stream) == 3
     assert due_s(history(polled_at=NOW, retry_after_s=5000.0), stream) == RETRY_AFTER_LIMIT_S
 
@@ -781,43 +808,43 @@ def test_failed_requests_space_the_polls_of_a_follow_by_doubling() -> None:
 def test_streams_that_are_refused_are_reopened_after_a_pause_that_doubles() -> None:
     stream, pauses = StreamHistory(), []
     for _ in range(10):
-        stream = policy.stream_ended(stream, NOW, lasted_s=0.1)
+        stream = stream_history.after_stream_end(stream, NOW, lasted_s=0.1)
         pauses.append((stream.reopens_at or 0) - NOW)
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 240, 240]
 
 
 @pytest.mark.parametrize(("retry_after_s", "pause_s"), [(0.5, 1), (30.0, 30), (1e9, RETRY_AFTER_LIMIT_S)])
 def test_a_stream_is_not_reopened_before_retry_after_permits(retry_after_s: float, pause_s: float) -> None:
-    stream = policy.stream_ended(StreamHistory(), NOW, 0.1, retry_after_s)
+    stream = stream_history.after_stream_end(StreamHistory(), NOW, 0.1, retry_after_s)
     assert stream.reopens_at == NOW + pause_s
 
 
 def test_a_stream_that_lasted_is_reopened_immediately() -> None:
-    failed = policy.stream_ended(StreamHistory(), NOW, lasted_s=4.9)
+    failed = stream_history.after_stream_end(StreamHistory(), NOW, lasted_s=4.9)
     assert (failed.failures, failed.reopens_at) == (1, NOW + 1)
-    lasted = policy.stream_ended(failed, NOW, lasted_s=5.0)
+    lasted = stream_history.after_stream_end(failed, NOW, lasted_s=5.0)
     assert (lasted.failures, lasted.reopens_at) == (0, NOW)
 
 
 def test_a_stream_that_declares_the_end_falsely_is_reopened_ever_later() -> None:
     stream, pauses = StreamHistory(), []
     for _ in range(5):
-        stream = policy.final_event(stream, NOW)
+        stream = stream_history.after_final_event(stream, NOW)
         pauses.append((stream.reopens_at or 0) - NOW)
     assert pauses == [30, 60, 120, 240, 240]
 
 
 @given(histories, limit_sets, jitters, st.none() | times, st.none() | times)
 def test_a_poll_of_a_follow_is_never_due_after_the_deadline_or_before_retry_after_permits(
-    past: History, within: Limits, jitter: float, event_at: float | None, final_at: float | None
+    past: PollHistory, within: Limits, jitter: float, event_at: float | None, final_at: float | None
 ) -> None:
     past = replace(past, started_at=NOW - 500, polled_at=NOW, cleanup_after=None, errors=min(past.errors, 2))
     deadline = max(within.deadline, NOW)
     due = poll_due_at(past, StreamHistory(event_at=event_at, final_event_at=final_at), deadline, jitter)
     assert due <= deadline
-    assert due >= min(policy.retry_at(past), deadline)
+    assert due >= min(polling_policy.retry_at(past), deadline)
     if past.retry_after_s is None and not past.errors:
-        assert due <= NOW + policy.MAX_POSTPONED_S
+        assert due <= NOW + polling_policy.MAX_POSTPONED_S
 
 
 # Waiting for room
@@ -827,8 +854,8 @@ def test_a_poll_of_a_follow_is_never_due_after_the_deadline_or_before_retry_afte
 def test_another_look_for_room_comes_after_a_whole_number_of_seconds(
     timeout_s: float, within: Limits, jitter: float, conflicts: int
 ) -> None:
-    decision = policy.queue_again(timeout_s, NOW, within, jitter, conflicts)
-    assert decision.next is Next.START
+    decision = retry_policy.next_slot_attempt(timeout_s, NOW, within, jitter, conflicts)
+    assert decision.next is NextStep.START
     assert 1 <= decision.wait_seconds <= WAIT_LIMIT_S
     assert decision.wait_seconds <= max(math.ceil(within.deadline - NOW), 1)
 
@@ -839,10 +866,10 @@ def test_no_queue_spends_more_turns_than_are_set_aside_for_it(deadline_s: int, l
     within = limits(shortest_s=1, longest_s=longest_s, deadline=NOW + deadline_s)
     now, turns = NOW, 0
     while now < within.deadline:
-        now += policy.queue_again(deadline_s, now, within).wait_seconds
+        now += retry_policy.next_slot_attempt(deadline_s, now, within).wait_seconds
         turns += 1
     # One more, because the last is as long as what is left; and no wait is longer than an hour.
-    assert turns <= max(policy.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
+    assert turns <= max(event_budget.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
     assert now < within.deadline + 1
 
 
@@ -854,20 +881,25 @@ def test_how_soon_a_queued_request_looks_again_depends_on_its_deadline_and_not_o
     timeout_s: int, wait_s: int, waited: float
 ) -> None:
     within = limits(deadline=NOW + timeout_s)
-    assert policy.queue_again(timeout_s, NOW + waited * timeout_s, within).wait_seconds == wait_s
+    assert retry_policy.next_slot_attempt(timeout_s, NOW + waited * timeout_s, within).wait_seconds == wait_s
 
 
 def test_queued_requests_of_equal_age_look_again_at_different_times() -> None:
-    waits = {policy.queue_again(3600, NOW, limits(), jitter / 40).wait_seconds for jitter in range(40)}
+    waits = {
+        retry_policy.next_slot_attempt(3600, NOW, limits(), jitter / 40).wait_seconds for jitter in range(40)
+    }
     assert waits == {4, 5, 6, 7, 8}
 
 
 @pytest.mark.parametrize("timeout_s", [3600, LONGEST_DEADLINE_S])
 def test_after_a_conflict_the_next_look_comes_within_seconds_and_a_row_of_them_ends(timeout_s: int) -> None:
     within = limits(deadline=NOW + timeout_s)
-    waits = [policy.queue_again(timeout_s, NOW, within, 0.0, count).wait_seconds for count in range(1, 20)]
+    waits = [
+        retry_policy.next_slot_attempt(timeout_s, NOW, within, 0.0, count).wait_seconds
+        for count in range(1, 20)
+    ]
     assert waits[:2] == [1, 2]
-    assert waits[-1] == policy.queue_again(timeout_s, NOW, within).wait_seconds
+    assert waits[-1] == retry_policy.next_slot_attempt(timeout_s, NOW, within).wait_seconds
 
 
 # Faults of our own before the start
@@ -875,7 +907,9 @@ def test_after_a_conflict_the_next_look_comes_within_seconds_and_a_row_of_them_e
 
 def test_a_fault_is_waited_out_for_six_hours_with_waits_that_grow_with_the_age() -> None:
     age_s, waits = 0.0, []
-    while (decision := policy.fault_again(age_s, NOW + age_s, NOW + DAY_S)).next is Next.START:
+    while (
+        decision := retry_policy.next_attempt_after_fault(age_s, NOW + age_s, NOW + DAY_S)
+    ).next is NextStep.START:
         waits.append(decision.wait_seconds)
         age_s += decision.wait_seconds
     assert age_s == 6 * 3600
@@ -885,11 +919,11 @@ def test_a_fault_is_waited_out_for_six_hours_with_waits_that_grow_with_the_age()
 
 @given(st.floats(0, 6 * 3600), st.integers(-10, 10**6), jitters)
 def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float, jitter: float) -> None:
-    decision = policy.fault_again(age_s, NOW, NOW + rest_s, jitter)
-    if rest_s <= 0 or age_s >= policy.START_FAULT_LIMIT_S:
-        assert decision == Decision(Next.NOTIFY)
+    decision = retry_policy.next_attempt_after_fault(age_s, NOW, NOW + rest_s, jitter)
+    if rest_s <= 0 or age_s >= retry_policy.START_FAULT_LIMIT_S:
+        assert decision == Decision(NextStep.NOTIFY)
         return
-    assert decision.next is Next.START
+    assert decision.next is NextStep.START
     assert 1 <= decision.wait_seconds <= max(math.ceil(rest_s), 1)
 
 
@@ -897,18 +931,18 @@ def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float
 def test_another_cancel_comes_after_a_whole_number_of_seconds_or_never(
     failing_s: float, refusals: int, retry_after_s: float | None
 ) -> None:
-    wait_s = policy.cancel_again(failing_s, refusals, retry_after_s)
-    if failing_s >= policy.CANCEL_LIMIT_S or refusals >= policy.MAX_CANCEL_REFUSALS:
+    wait_s = retry_policy.cancel_retry_wait_s(failing_s, refusals, retry_after_s)
+    if failing_s >= retry_policy.CANCEL_LIMIT_S or refusals >= retry_policy.MAX_CANCEL_REFUSALS:
         assert wait_s is None
     else:
         assert wait_s is not None
-        assert 1 <= wait_s <= policy.CANCEL_WAIT_LIMIT_S
-        assert failing_s + wait_s <= policy.CANCEL_LIMIT_S + 1
+        assert 1 <= wait_s <= retry_policy.CANCEL_WAIT_LIMIT_S
+        assert failing_s + wait_s <= retry_policy.CANCEL_LIMIT_S + 1
 
 
 def test_the_waits_between_cancels_double() -> None:
     waits: list[int] = []
-    while (wait_s := policy.cancel_again(sum(waits), 0, None)) is not None:
+    while (wait_s := retry_policy.cancel_retry_wait_s(sum(waits), 0, None)) is not None:
         waits.append(wait_s)
     assert waits[:6] == [5, 5, 10, 20, 40, 60]
-    assert sum(waits) == policy.CANCEL_LIMIT_S
+    assert sum(waits) == retry_policy.CANCEL_LIMIT_S

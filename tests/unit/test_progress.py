@@ -19,9 +19,9 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import Clock
-from waterhook.models import Status
-from waterhook.progress import MIN_INTERVAL_S, Relay
-from waterhook.record import Record
+from waterhook.domain.status import Status
+from waterhook.notifications.progress_publisher import MIN_INTERVAL_S, ProgressPublisher
+from waterhook.storage.execution_record import ExecutionRecord
 
 EAGER = job(progress_events=True)
 FINAL = [status for status in Status if status.is_final]
@@ -29,8 +29,8 @@ FINAL = [status for status in Status if status.is_final]
 
 def relay(
     table: Table, topic: Topic, clock: Clock | None = None, *, client: Any = None, sns: Any = None
-) -> Relay:
-    return Relay(
+) -> ProgressPublisher:
+    return ProgressPublisher(
         table.records_over(client or table.client),
         sns or topic.sns,
         topic_arn=topic.arn,
@@ -46,7 +46,7 @@ def told(topic: Topic) -> list[dict[str, Any]]:
 
 def test_a_change_is_published_with_a_number_and_kept_in_the_record(table: Table, topic: Topic) -> None:
     table.put(running_record(metadata_json='{"order":7}'))
-    assert relay(table, topic).tell(EAGER, {"event": "node_started", "node_id": "a", "progress": 12.5})
+    assert relay(table, topic).publish(EAGER, {"event": "node_started", "node_id": "a", "progress": 12.5})
     (heard,) = topic.envelopes()
     assert json.loads(heard["Message"]) == {
         "specversion": "1.0",
@@ -74,7 +74,7 @@ def test_a_change_is_published_with_a_number_and_kept_in_the_record(table: Table
 
 def test_who_did_not_ask_for_progress_hears_none(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
-    assert not relay(table, topic).tell(job(), {"progress": 50.0})
+    assert not relay(table, topic).publish(job(), {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], there)
 
 
@@ -82,10 +82,10 @@ def test_nothing_new_is_nothing_to_tell(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 50.0})
+    it.publish(EAGER, {"progress": 50.0})
     clock.advance(10)
-    assert not it.tell(EAGER, {"progress": 50.0})
-    assert not it.tell(EAGER, {})
+    assert not it.publish(EAGER, {"progress": 50.0})
+    assert not it.publish(EAGER, {})
     assert len(told(topic)) == 1
 
 
@@ -95,13 +95,13 @@ def test_at_most_one_event_a_second_is_published_and_the_latest_change_is_in_the
     table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 1.0})
+    it.publish(EAGER, {"progress": 1.0})
     for percent in range(2, 50):
         clock.advance(0.01)
-        assert not it.tell(EAGER, {"progress": float(percent)})
+        assert not it.publish(EAGER, {"progress": float(percent)})
     clock.advance(MIN_INTERVAL_S)
     # It brings no news itself, but there is some to tell.
-    assert it.tell(EAGER, {})
+    assert it.publish(EAGER, {})
     assert [data["progress"] for data in told(topic)] == [1.0, 49.0]
     assert table.get(ID).progress == 49.0
 
@@ -110,9 +110,9 @@ def test_what_an_event_does_not_mention_stays_as_it_was(table: Table, topic: Top
     table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 40.0})
+    it.publish(EAGER, {"progress": 40.0})
     clock.advance(2)
-    it.tell(EAGER, {"event": "node_started", "node_id": "b"})
+    it.publish(EAGER, {"event": "node_started", "node_id": "b"})
     last = told(topic)[-1]
     assert (last["progress"], last["node_id"]) == (40.0, "b")
     assert table.get(ID).progress == 40.0
@@ -121,7 +121,7 @@ def test_what_an_event_does_not_mention_stays_as_it_was(table: Table, topic: Top
 @pytest.mark.parametrize("status", FINAL)
 def test_nothing_is_told_once_the_record_is_final(table: Table, topic: Topic, status: Status) -> None:
     there = table.put(running_record(**verdict(status)))
-    assert not relay(table, topic).tell(EAGER, {"progress": 50.0})
+    assert not relay(table, topic).publish(EAGER, {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], there)
 
 
@@ -129,10 +129,10 @@ def test_a_verdict_between_two_events_ends_them(table: Table, topic: Topic) -> N
     there = table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 50.0})
+    it.publish(EAGER, {"progress": 50.0})
     table.records.conclude(there, verdict(Status.CANCELLED))
     clock.advance(2)
-    assert not it.tell(EAGER, {"progress": 60.0})
+    assert not it.publish(EAGER, {"progress": 60.0})
     assert [data["progress"] for data in told(topic)] == [50.0]
     assert table.get(ID).progress == 50.0
 
@@ -141,12 +141,12 @@ def test_an_erased_execution_tells_nothing_and_stays_erased(table: Table, topic:
     there = table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 50.0})
+    it.publish(EAGER, {"progress": 50.0})
     table.delete(there)
     clock.advance(2)
-    assert not it.tell(EAGER, {"progress": 60.0})
+    assert not it.publish(EAGER, {"progress": 60.0})
     clock.advance(2)
-    assert not it.tell(EAGER, {"progress": 70.0})
+    assert not it.publish(EAGER, {"progress": 70.0})
     assert table.all() == []
 
 
@@ -157,7 +157,7 @@ def test_two_relays_at_once_never_give_the_same_number_twice(table: Table, topic
     pair = [relay(table, topic, clock), relay(table, topic, clock)]
     for turn in range(1, 11):
         for number, it in enumerate(pair):
-            it.tell(EAGER, {"progress": turn * 5.0 + number})
+            it.publish(EAGER, {"progress": turn * 5.0 + number})
         clock.advance(MIN_INTERVAL_S)
     numbers = [data["sequence"] for data in told(topic)]
     assert len(numbers) >= 10
@@ -169,7 +169,7 @@ def test_a_number_goes_on_where_the_last_function_left_it(table: Table, topic: T
     table.put(running_record())
     clock = Clock()
     for percent in (10.0, 20.0, 30.0):
-        relay(table, topic, clock).tell(EAGER, {"progress": percent})
+        relay(table, topic, clock).publish(EAGER, {"progress": percent})
         clock.advance(2)
     assert [(data["sequence"], data["progress"]) for data in told(topic)] == [(1, 10.0), (2, 20.0), (3, 30.0)]
 
@@ -178,20 +178,20 @@ def test_a_change_that_lost_a_race_is_told_a_second_later(table: Table, topic: T
     table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 10.0})
-    relay(table, topic, clock).tell(EAGER, {"progress": 11.0})
+    it.publish(EAGER, {"progress": 10.0})
+    relay(table, topic, clock).publish(EAGER, {"progress": 11.0})
     clock.advance(1)
-    assert not it.tell(EAGER, {"progress": 20.0})
+    assert not it.publish(EAGER, {"progress": 20.0})
     clock.advance(1)
-    assert it.tell(EAGER, {})
+    assert it.publish(EAGER, {})
     assert told(topic)[-1]["progress"] == 20.0
 
 
 def test_a_write_that_botocore_repeats_costs_a_number_and_no_more(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
-    assert not relay(table, topic, clock, client=Stuttering(table.client)).tell(EAGER, {"progress": 10.0})
-    assert relay(table, topic, clock).tell(EAGER, {"progress": 20.0})
+    assert not relay(table, topic, clock, client=Stuttering(table.client)).publish(EAGER, {"progress": 10.0})
+    assert relay(table, topic, clock).publish(EAGER, {"progress": 20.0})
     assert [data["sequence"] for data in told(topic)] == [2]
 
 
@@ -207,11 +207,11 @@ def test_no_trouble_with_table_or_topic_is_the_jobs_trouble(
         Failing(topic.sns, {operation: fault}),
     )
     it = relay(table, topic, clock, client=client, sns=sns)
-    assert not it.tell(EAGER, {"progress": 10.0})
+    assert not it.publish(EAGER, {"progress": 10.0})
     client.faults.clear()
     sns.faults.clear()
     clock.advance(1)
-    assert it.tell(EAGER, {})
+    assert it.publish(EAGER, {})
     assert [data["progress"] for data in told(topic)] == [10.0]
 
 
@@ -229,7 +229,7 @@ class Counting(Failing):
 
 @pytest.mark.parametrize("there", [running_record(**verdict()), None], ids=["final", "erased"])
 def test_a_flood_of_events_after_the_end_is_no_flood_of_reads(
-    table: Table, topic: Topic, there: Record | None
+    table: Table, topic: Topic, there: ExecutionRecord | None
 ) -> None:
     if there:
         table.put(there)
@@ -237,7 +237,7 @@ def test_a_flood_of_events_after_the_end_is_no_flood_of_reads(
     clock = Clock()
     it = relay(table, topic, clock, client=client)
     for percent in range(1000):
-        it.tell(EAGER, {"progress": percent / 10})
+        it.publish(EAGER, {"progress": percent / 10})
         clock.advance(0.001)
     assert client.calls <= 2
 
@@ -246,8 +246,8 @@ def test_another_executions_record_is_not_written_to_by_whoever_lost_it(table: T
     table.put(running_record())
     clock = Clock()
     it = relay(table, topic, clock)
-    it.tell(EAGER, {"progress": 10.0})
+    it.publish(EAGER, {"progress": 10.0})
     table.put(record(request(), owner_execution_arn=f"{OWNER}-after-it"))
     clock.advance(1)
-    assert not it.tell(EAGER, {"progress": 20.0})
+    assert not it.publish(EAGER, {"progress": 20.0})
     assert table.get(ID).progress is None

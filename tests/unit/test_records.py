@@ -21,9 +21,10 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW
-from waterhook.errors import RecordConflict, RecordUnavailable
-from waterhook.models import Status, iso
-from waterhook.record import UNFINISHED_GRACE_S, Record
+from waterhook.domain.status import Status
+from waterhook.errors import RecordConflictError, RecordUnavailableError
+from waterhook.storage.execution_record import UNFINISHED_GRACE_S, ExecutionRecord
+from waterhook.timestamps import to_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ shallow = st.dictionaries(
     texts, texts | st.integers(-(10**15), 10**15) | st.booleans() | st.none(), max_size=3
 )
 stored = st.builds(
-    Record,
+    ExecutionRecord,
     execution_id=st.text(min_size=1, max_size=20),
     status=st.sampled_from(Status),
     owner_execution_arn=texts,
@@ -70,8 +71,8 @@ stored = st.builds(
 
 
 @given(stored)
-def test_a_record_survives_the_table(one: Record) -> None:
-    got = Record.from_item(one.to_item())
+def test_a_record_survives_the_table(one: ExecutionRecord) -> None:
+    got = ExecutionRecord.from_item(one.to_item())
     assert got == one
     assert {name: type(value) for name, value in (got.usage or {}).items()} == {
         # A whole float comes back as an integer, which JSON readers don't tell apart.
@@ -123,7 +124,7 @@ def test_a_look_sees_the_last_write_and_not_an_older_one(table: Table) -> None:
 
 def test_of_two_requests_with_one_key_the_first_is_accepted(table: Table) -> None:
     table.records.accept(record(), NOW)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.accept(record(owner_execution_arn=OTHER), NOW)
     assert table.get(ID).owner_execution_arn == OWNER
 
@@ -131,7 +132,7 @@ def test_of_two_requests_with_one_key_the_first_is_accepted(table: Table) -> Non
 @pytest.mark.parametrize("status", Status)
 def test_no_status_makes_a_record_that_is_not_expired_give_way(table: Table, status: Status) -> None:
     table.put(record(status=status))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.accept(record(owner_execution_arn=OTHER), NOW)
 
 
@@ -147,14 +148,14 @@ def test_to_look_at_and_to_write_over_a_record_agree_on_when_it_expires(
     try:
         table.records.accept(record(owner_execution_arn=OTHER), now)
         free = True
-    except RecordConflict:
+    except RecordConflictError:
         free = False
     assert gone is free
     assert gone is (second > 0)
 
 
 def test_a_key_is_free_again_once_its_record_expired_whatever_ttl_has_not_deleted_yet(table: Table) -> None:
-    table.put(running_record(expires_at=int(NOW) - 1, final_output_json="{}", notified_at=iso(NOW)))
+    table.put(running_record(expires_at=int(NOW) - 1, final_output_json="{}", notified_at=to_rfc3339(NOW)))
     table.records.accept(record(owner_execution_arn=OTHER), NOW)
     # Nothing of the old one is left in it.
     assert table.get(ID) == record(owner_execution_arn=OTHER)
@@ -171,8 +172,8 @@ def test_a_start_moves_an_accepted_record_on_and_counts_itself(table: Table) -> 
 
 def test_a_cancel_before_the_start_wins(table: Table) -> None:
     first = table.put(record())
-    table.set(ID, cancel_requested=iso(NOW) or "")
-    with pytest.raises(RecordConflict):
+    table.set(ID, cancel_requested=to_rfc3339(NOW) or "")
+    with pytest.raises(RecordConflictError):
         table.records.begin_start(first)
     assert table.status(ID) is Status.ACCEPTED
 
@@ -180,7 +181,7 @@ def test_a_cancel_before_the_start_wins(table: Table) -> None:
 def test_a_cancel_after_the_start_began_is_too_late_to_stop_it(table: Table) -> None:
     first = table.put(record())
     table.records.begin_start(first)
-    table.set(ID, cancel_requested=iso(NOW) or "")
+    table.set(ID, cancel_requested=to_rfc3339(NOW) or "")
     table.records.save_start(first, UPSTREAM_ID, NOW)
     assert table.status(ID) is Status.RUNNING
 
@@ -188,7 +189,7 @@ def test_a_cancel_after_the_start_began_is_too_late_to_stop_it(table: Table) -> 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ACCEPTED])
 def test_no_start_begins_from_any_other_status(table: Table, status: Status) -> None:
     there = table.put(record(status=status))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.begin_start(there)
     assert table.get(ID) == there
 
@@ -196,7 +197,7 @@ def test_no_start_begins_from_any_other_status(table: Table, status: Status) -> 
 def test_of_two_starts_only_one_begins(table: Table) -> None:
     first = table.put(record())
     table.records.begin_start(first)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.begin_start(first)
     assert table.get(ID).start_attempts == 1
 
@@ -219,16 +220,16 @@ def test_the_first_attempt_is_remembered_and_the_reason_to_wait_is_gone_when_a_s
     table: Table,
 ) -> None:
     first = table.put(record(waiting={"reason": "queued"}))
-    begun = table.records.begin_start(replace(first, first_attempt_at=iso(NOW)))
-    assert (begun.first_attempt_at, begun.waiting) == (iso(NOW), None)
+    begun = table.records.begin_start(replace(first, first_attempt_at=to_rfc3339(NOW)))
+    assert (begun.first_attempt_at, begun.waiting) == (to_rfc3339(NOW), None)
     again = table.records.begin_start(table.records.undo_start(begun))
-    assert again.first_attempt_at == iso(NOW)
+    assert again.first_attempt_at == to_rfc3339(NOW)
 
 
 def test_a_verdict_wins_over_a_start_that_has_to_ask_whether_it_began(table: Table) -> None:
     first = table.put(record())
     late = Stuttering(table.client, lambda: table.records.conclude(table.get(ID), verdict(Status.CANCELLED)))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records_over(late).begin_start(first)
     assert table.status(ID) is Status.CANCELLED
 
@@ -237,10 +238,10 @@ def test_a_reason_to_wait_is_written_only_while_the_request_waits(table: Table) 
     there = table.put(record())
     assert table.records.wait(there, {"reason": "queued"}).waiting == {"reason": "queued"}
     table.records.begin_start(there)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.wait(there, {"reason": "queued"})
-    cancelled = table.put(record(cancel_requested=iso(NOW)))
-    with pytest.raises(RecordConflict):
+    cancelled = table.put(record(cancel_requested=to_rfc3339(NOW)))
+    with pytest.raises(RecordConflictError):
         table.records.wait(cancelled, {"reason": "queued"})
 
 
@@ -263,9 +264,9 @@ def test_the_answer_to_a_start_changes_no_record_that_moved_on_meanwhile(
     table: Table, status: Status
 ) -> None:
     there = table.put(record(status=status))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.save_start(there, UPSTREAM_ID, NOW)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.undo_start(there)
     assert table.get(ID) == there
 
@@ -296,7 +297,7 @@ def test_an_undo_knows_its_own_write_when_the_answer_to_it_was_lost(table: Table
 def test_a_late_repetition_of_an_undo_does_not_undo_the_next_start(table: Table) -> None:
     begun = table.records.begin_start(table.put(record()))
     table.records.begin_start(table.records.undo_start(begun))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.undo_start(begun)
     assert table.status(ID) is Status.STARTING
 
@@ -319,19 +320,19 @@ def test_a_late_verdict_cannot_overwrite_the_first(table: Table, first: Status, 
     there = table.put(running_record())
     table.records.conclude(there, verdict(first))
     concluded = table.get(ID)
-    with pytest.raises(RecordConflict):
-        table.records.conclude(there, verdict(late, finished_at=iso(NOW + 999)))
+    with pytest.raises(RecordConflictError):
+        table.records.conclude(there, verdict(late, finished_at=to_rfc3339(NOW + 999)))
     assert table.get(ID) == concluded
 
 
 @pytest.mark.parametrize(
     "there",
-    [running_record(finished_at=iso(NOW)), running_record(status=Status.FAILED)],
+    [running_record(finished_at=to_rfc3339(NOW)), running_record(status=Status.FAILED)],
     ids=["a time without a status", "a status without a time"],
 )
-def test_either_mark_of_an_end_is_enough(table: Table, there: Record) -> None:
+def test_either_mark_of_an_end_is_enough(table: Table, there: ExecutionRecord) -> None:
     table.put(there)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.conclude(there, verdict())
     assert table.get(ID) == there
 
@@ -358,11 +359,11 @@ def test_a_verdict_carries_an_output_text_unchanged(table: Table) -> None:
 
 
 def test_of_two_publishers_the_first_is_remembered(table: Table) -> None:
-    there = table.put(record(status=Status.FAILED, finished_at=iso(NOW)))
+    there = table.put(record(status=Status.FAILED, finished_at=to_rfc3339(NOW)))
     table.records.mark_notified(there, NOW + 1)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.mark_notified(there, NOW + 2)
-    assert table.get(ID).notified_at == iso(NOW + 1)
+    assert table.get(ID).notified_at == to_rfc3339(NOW + 1)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +380,7 @@ def test_an_output_that_was_not_to_be_kept_goes_once_it_is_delivered(
 def test_dropping_an_output_that_there_is_not_is_no_error(table: Table) -> None:
     there = table.put(record(status=Status.FAILED, deliver_to=("sns",)))
     table.records.mark_notified(there, NOW)
-    assert table.get(ID).notified_at == iso(NOW)
+    assert table.get(ID).notified_at == to_rfc3339(NOW)
 
 
 # withdraw: an execution that could not be started, against one that could
@@ -394,7 +395,7 @@ def test_a_withdrawn_record_is_gone(table: Table) -> None:
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ACCEPTED])
 def test_a_record_whose_execution_did_start_cannot_be_withdrawn(table: Table, status: Status) -> None:
     there = table.put(record(status=status))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.withdraw(there)
     assert table.get(ID) == there
 
@@ -419,7 +420,7 @@ def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
     table: Table, status: Status, write: Any
 ) -> None:
     first = table.put(record(status=status))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         write(table.records, replace(first, owner_execution_arn=OTHER))
     assert table.get(ID) == first
     write(table.records, first)
@@ -439,7 +440,7 @@ def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
     ids=["begin_start", "undo_start", "save_start", "conclude", "mark_notified", "withdraw", "wait"],
 )
 def test_no_write_brings_an_erased_record_back(table: Table, write: Any) -> None:
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         write(table.records, record())
     assert table.all() == []
 
@@ -472,13 +473,13 @@ def test_a_table_in_trouble_is_no_conflict(table: Table, fault: Exception) -> No
         lambda: records.withdraw(record()),
     ]
     for call in calls:
-        with pytest.raises(RecordUnavailable):
+        with pytest.raises(RecordUnavailableError):
             call()
 
 
 def test_the_words_of_a_failure_name_the_execution_and_not_what_is_in_it(table: Table) -> None:
     records = table.records_over(Failing(table.client, {"put_item": client_error("ThrottlingException")}))
-    with pytest.raises(RecordUnavailable) as caught:
+    with pytest.raises(RecordUnavailableError) as caught:
         records.accept(record(request(metadata={"card": "k4711"})), NOW)
     assert str(caught.value) == f"{ID}: the table failed: ThrottlingException"
 
@@ -486,7 +487,7 @@ def test_the_words_of_a_failure_name_the_execution_and_not_what_is_in_it(table: 
 def test_a_write_that_botocore_repeats_after_a_lost_answer_looks_like_a_lost_race(table: Table) -> None:
     # Whoever handles a conflict must therefore look at the record before drawing conclusions.
     records = table.records_over(Stuttering(table.client))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         records.accept(record(), NOW)
     assert table.get(ID) == record()
 
@@ -516,7 +517,7 @@ def test_a_key_that_no_table_can_hold_is_nobodys(table: Table, execution_id: str
 def test_a_cancel_is_remembered_before_there_is_an_upstream_id(table: Table, status: Status) -> None:
     there = table.put(record(status=status))
     got = table.records.request_cancel(there, NOW + 5)
-    assert got == table.get(ID) == replace(there, cancel_requested=iso(NOW + 5))
+    assert got == table.get(ID) == replace(there, cancel_requested=to_rfc3339(NOW + 5))
 
 
 @pytest.mark.parametrize(
@@ -524,20 +525,20 @@ def test_a_cancel_is_remembered_before_there_is_an_upstream_id(table: Table, sta
     [running_record(), *(record(**verdict(status)) for status in FINAL)],
     ids=lambda one: one.status,
 )
-def test_a_cancel_meets_an_id_or_a_verdict_that_came_first(table: Table, moved_on: Record) -> None:
+def test_a_cancel_meets_an_id_or_a_verdict_that_came_first(table: Table, moved_on: ExecutionRecord) -> None:
     table.put(moved_on)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.request_cancel(record(), NOW + 5)
     assert table.get(ID) == moved_on
 
 
 @pytest.mark.parametrize("status", [Status.ACCEPTED, Status.STARTING])
 def test_a_cancel_brings_no_erased_record_back_and_touches_no_others(table: Table, status: Status) -> None:
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.request_cancel(record(status=status), NOW)
     assert table.all() == []
     there = table.put(record(status=status, owner_execution_arn=OTHER))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.request_cancel(record(status=status), NOW)
     assert table.get(ID) == there
 
@@ -556,7 +557,7 @@ def test_every_progress_event_has_the_next_number(table: Table) -> None:
 def test_of_two_with_the_same_number_only_one_gets_it(table: Table) -> None:
     there = table.put(running_record())
     table.records.save_progress(there, 10.0)
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.save_progress(there, 5.0)
     assert (table.get(ID).progress, table.get(ID).progress_sequence) == (10.0, 1)
 
@@ -564,7 +565,7 @@ def test_of_two_with_the_same_number_only_one_gets_it(table: Table) -> None:
 @pytest.mark.parametrize("status", FINAL)
 def test_progress_after_the_end_is_refused(table: Table, status: Status) -> None:
     there = table.put(running_record(**verdict(status)))
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.save_progress(running_record(), 99.0)
     assert table.get(ID) == there
 
@@ -597,7 +598,7 @@ def put_many(table: Table, count: int, caller: str = "ada") -> None:
             record(
                 execution_id=f"{caller.encode().hex()[:8]}{number:024x}",
                 caller=caller,
-                created_at=iso(NOW + number),
+                created_at=to_rfc3339(NOW + number),
                 status=status,
             )
         )

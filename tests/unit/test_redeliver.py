@@ -10,8 +10,10 @@ import pytest
 from tests.support.aws import Table
 from tests.support.builders import ID, running_record, verdict
 from tests.support.clock import NOW, Clock
-from waterhook.capacity import Capacity, Caps
-from waterhook.models import Status, iso
+from waterhook.domain.status import Status
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.timestamps import to_rfc3339
 from waterhook_cli.redeliver import Redelivery, Sent
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,7 +44,7 @@ def redelivery(table: Table, functions: Functions | None = None) -> Redelivery:
 
 
 def execution(table: Table, digit: str, status: Status, finished_at: float, **changes: Any) -> str:
-    ended = verdict(status, finished_at=iso(finished_at)) | changes
+    ended = verdict(status, finished_at=to_rfc3339(finished_at)) | changes
     return table.put(running_record(execution_id=digit * 32, **ended)).execution_id
 
 
@@ -50,11 +52,11 @@ def execution(table: Table, digit: str, status: Status, finished_at: float, **ch
 def ids(table: Table) -> dict[str, str]:
     table.put(running_record())
     table.put(running_record(execution_id="e" * 32, **verdict(expires_at=int(NOW))))
-    Capacity(table.name, Caps(stack=1), table.client).take(ID, "support-chat")
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire(ID, "support-chat")
     return {
         "eve": execution(table, "a", Status.FAILED, NOW - 0.001),
-        "new year": execution(table, "b", Status.FAILED, NOW, notified_at=iso(NOW)),
-        "day after": execution(table, "c", Status.COMPLETED, NOW + 86_400, notified_at=iso(NOW)),
+        "new year": execution(table, "b", Status.FAILED, NOW, notified_at=to_rfc3339(NOW)),
+        "day after": execution(table, "c", Status.COMPLETED, NOW + 86_400, notified_at=to_rfc3339(NOW)),
     }
 
 

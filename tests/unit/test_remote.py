@@ -19,35 +19,36 @@ from tests.support.builders import (
 )
 from tests.support.clock import NOW, Clock
 from tests.support.fakes import Answer, FakeUpstream
-from waterhook.client import CancelAnswer
+from waterhook.api.live_status import CACHED_S, MAX_CACHED, LiveStatus
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
 from waterhook.errors import (
-    KeyUnavailable,
-    PerhapsAccepted,
-    Problem,
-    RecordConflict,
-    Refused,
-    Unavailable,
+    ApiError,
+    KeyUnavailableError,
+    PerhapsAcceptedError,
+    RecordConflictError,
     UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
 )
-from waterhook.models import Status, iso
-from waterhook.polling import Poller
-from waterhook.record import Record
-from waterhook.records import Records
-from waterhook.remote import CACHED_S, MAX_CACHED, Remote
-from waterhook.results import Results
-from waterhook.status import StatusDocument
-from waterhook.stopping import Stopper
-from waterhook.verdict import Notifier
+from waterhook.notifications.notifier import Notifier
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.timestamps import to_rfc3339
+from waterhook.upstream.client import CancelResult
 
-YES = CancelAnswer(cancelled=True, message=None, previous_status="RUNNING")
-TOO_LATE = CancelAnswer(cancelled=False, message=None, previous_status="COMPLETED")
+YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+TOO_LATE = CancelResult(cancelled=False, message=None, previous_status="COMPLETED")
 COMPLETED = StatusDocument("COMPLETED", final_output_json='{"n":1.0}')
 FINAL = [status for status in Status if status.is_final]
 FAULTS: dict[str, UpstreamError] = {
-    "unreachable": Unavailable("unreachable", "no connection"),
-    "429": Unavailable("unavailable", "HTTP 429", status=429),
-    "500": PerhapsAccepted("server_error", "HTTP 500", status=500),
-    "no answer": PerhapsAccepted("no_answer", "no answer"),
+    "unreachable": UpstreamUnavailableError("unreachable", "no connection"),
+    "429": UpstreamUnavailableError("unavailable", "HTTP 429", status=429),
+    "500": PerhapsAcceptedError("server_error", "HTTP 500", status=500),
+    "no answer": PerhapsAcceptedError("no_answer", "no answer"),
 }
 
 
@@ -60,9 +61,9 @@ class World:
         topic: Topic,
         *,
         statuses: list[Answer[StatusDocument]] | None = None,
-        cancels: list[Answer[CancelAnswer]] | None = None,
+        cancels: list[Answer[CancelResult]] | None = None,
         tape: Tape | None = None,
-        records: Records | None = None,
+        records: ExecutionsTable | None = None,
         upstream: FakeUpstream | None = None,
     ) -> None:
         self.clock = Clock(NOW + 60)
@@ -71,7 +72,7 @@ class World:
         client: Any = Taped(table.client, tape) if tape else table.client
         sns: Any = Taped(topic.sns, tape) if tape else topic.sns
         self.records = records or table.records_over(client)
-        poller = Poller(self.upstream, Results("none"), settings(), self.clock)
+        poller = StatusPoller(self.upstream, ResultsBucket("none"), settings(), self.clock)
         self.notifier = Notifier(
             self.records,
             sns,
@@ -80,8 +81,8 @@ class World:
             retention_s=3600,
             clock=self.clock,
         )
-        stopper = Stopper(self.upstream, poller)
-        self.remote = Remote(self.records, self.upstream, stopper, self.notifier, self.clock)
+        stopper = JobCanceller(self.upstream, poller)
+        self.remote = LiveStatus(self.records, self.upstream, stopper, self.notifier, self.clock)
 
     def heard(self) -> list[str]:
         return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
@@ -112,8 +113,8 @@ def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -
     "fault",
     [
         *FAULTS.values(),
-        Refused("refused", "HTTP 401", status=401),
-        KeyUnavailable("no key"),
+        UpstreamRefusedError("refused", "HTTP 401", status=401),
+        KeyUnavailableError("no key"),
         client_error("AccessDeniedException"),
     ],
     ids=str,
@@ -144,7 +145,7 @@ def test_two_jobs_are_not_mistaken_for_each_other(table: Table, topic: Topic) ->
     ids=lambda there: there.status,
 )
 def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
-    table: Table, topic: Topic, there: Record
+    table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     world = World(table, topic)
     assert world.remote.progress(there) is None
@@ -169,10 +170,10 @@ def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstrea
 ) -> None:
     world = World(table, topic)
     got = world.remote.cancel(table.put(record()))
-    assert got == CancelAnswer(cancelled=True, message="cancelled", previous_status="ACCEPTED")
+    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="ACCEPTED")
     assert world.heard() == ["CANCELLED"]
     assert (table.status(ID), world.upstream.cancelled) == (Status.CANCELLED, [])
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         table.records.begin_start(record())
 
 
@@ -195,7 +196,7 @@ def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Tab
     got = world.remote.cancel(there)
     assert (got.cancelled, got.previous_status) == (False, "STARTING")
     assert world.heard() == []
-    assert table.records.save_start(there, UPSTREAM_ID, NOW).cancel_requested == iso(NOW + 60)
+    assert table.records.save_start(there, UPSTREAM_ID, NOW).cancel_requested == to_rfc3339(NOW + 60)
 
 
 def test_a_cancel_during_the_start_may_be_repeated(table: Table, topic: Topic) -> None:
@@ -205,15 +206,15 @@ def test_a_cancel_during_the_start_may_be_repeated(table: Table, topic: Topic) -
     assert answers[0] == answers[1]
 
 
-class Moving(Records):
+class Moving(ExecutionsTable):
     """A table in which something happens between the caller's look and the cancel's write."""
 
-    def __init__(self, table: Table, becomes: Record | None) -> None:
+    def __init__(self, table: Table, becomes: ExecutionRecord | None) -> None:
         super().__init__(table.name, table.client)
         self._there = table
         self._becomes = becomes
 
-    def request_cancel(self, record: Record, now: float) -> Record:
+    def request_cancel(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
         if self._becomes is None:
             self._there.delete(record)
         else:
@@ -223,7 +224,7 @@ class Moving(Records):
 
 @pytest.mark.parametrize("seen", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
 def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
-    table: Table, topic: Topic, seen: Record
+    table: Table, topic: Topic, seen: ExecutionRecord
 ) -> None:
     world = World(table, topic, cancels=[YES], records=Moving(table, running_record()))
     got = world.remote.cancel(table.put(seen))
@@ -250,7 +251,7 @@ def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
 
 def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic: Topic) -> None:
     world = World(table, topic, records=Moving(table, None))
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         world.remote.cancel(table.put(record()))
     assert caught.value.status == 404
     assert (table.all(), world.heard()) == ([], [])
@@ -262,7 +263,7 @@ def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic:
 def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, topic: Topic) -> None:
     world = World(table, topic, cancels=[YES])
     got = world.remote.cancel(table.put(running_record()))
-    assert got == CancelAnswer(cancelled=True, message="cancelled", previous_status="RUNNING")
+    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
     assert world.heard() == ["CANCELLED"]
     there = table.get(ID)
     assert there.error == {"code": "cancelled", "message": "cancelled by its caller"}
@@ -283,7 +284,7 @@ def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: To
     world.remote.cancel(table.put(running_record()))
     there = table.get(ID)
     got = world.remote.cancel(there)
-    assert got == CancelAnswer(
+    assert got == CancelResult(
         cancelled=False, message="too late: the execution is CANCELLED", previous_status="CANCELLED"
     )
     assert (world.heard(), len(world.upstream.cancelled), table.get(ID)) == (["CANCELLED"], 1, there)
@@ -300,13 +301,15 @@ def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
     assert (world.upstream.cancelled, world.heard(), table.get(ID)) == ([], [], there)
 
 
-@pytest.mark.parametrize("refusal", [TOO_LATE, Refused("refused", "HTTP 409", status=409)], ids=str)
+@pytest.mark.parametrize(
+    "refusal", [TOO_LATE, UpstreamRefusedError("refused", "HTTP 409", status=409)], ids=str
+)
 def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
-    table: Table, topic: Topic, refusal: Answer[CancelAnswer]
+    table: Table, topic: Topic, refusal: Answer[CancelResult]
 ) -> None:
     world = World(table, topic, cancels=[refusal], statuses=[COMPLETED])
     got = world.remote.cancel(table.put(running_record()))
-    assert got == CancelAnswer(
+    assert got == CancelResult(
         cancelled=False, message="too late: the execution is COMPLETED", previous_status="RUNNING"
     )
     assert world.heard() == ["COMPLETED"]
@@ -314,7 +317,7 @@ def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
 
 
 def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
-    def cancel() -> CancelAnswer:
+    def cancel() -> CancelResult:
         table.put(running_record(**verdict(Status.COMPLETED)))
         return YES
 
@@ -327,12 +330,12 @@ def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: T
 def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
 
-    def cancel() -> CancelAnswer:
+    def cancel() -> CancelResult:
         table.delete(there)
         return YES
 
     world = World(table, topic, cancels=[cancel])
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         world.remote.cancel(there)
     assert caught.value.status == 404
     assert (table.all(), world.heard()) == ([], [])
@@ -347,10 +350,10 @@ def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
 ) -> None:
     there = table.put(running_record())
     world = World(table, topic, cancels=[fault])
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         world.remote.cancel(there)
     assert caught.value.status == 502
-    if isinstance(fault, Unavailable):
+    if isinstance(fault, UpstreamUnavailableError):
         assert caught.value.detail == f"Waterflai did not cancel it, nothing has changed: {fault.message}"
     else:
         assert caught.value.detail == UNKNOWN + fault.message
@@ -364,23 +367,23 @@ def test_a_cancel_whose_answer_was_lost_is_a_cancel_where_the_status_says_so(
     there = table.put(running_record())
     world = World(table, topic, cancels=[fault], statuses=[StatusDocument("CANCELLED")])
     got = world.remote.cancel(there)
-    assert got == CancelAnswer(cancelled=True, message="cancelled", previous_status="RUNNING")
+    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
     assert world.heard() == ["CANCELLED"]
     assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
 @pytest.mark.parametrize(
     "answer",
-    [Refused("refused", "HTTP 403", status=403), CancelAnswer(None, None, None), TOO_LATE],
+    [UpstreamRefusedError("refused", "HTTP 403", status=403), CancelResult(None, None, None), TOO_LATE],
     ids=["refused", "no body", "too late"],
 )
 @pytest.mark.parametrize("status", [StatusDocument("RUNNING"), FAULTS["429"]], ids=["running", "no status"])
 def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
-    table: Table, topic: Topic, answer: Answer[CancelAnswer], status: Answer[StatusDocument]
+    table: Table, topic: Topic, answer: Answer[CancelResult], status: Answer[StatusDocument]
 ) -> None:
     there = table.put(running_record())
     world = World(table, topic, cancels=[answer], statuses=[status])
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         world.remote.cancel(there)
     assert caught.value.status == 502
     assert caught.value.detail == (
@@ -399,12 +402,12 @@ class Cancelling(FakeUpstream):
         super().__init__()
         self.tape = tape
 
-    def cancel(self, execution_id: str) -> CancelAnswer:
+    def cancel(self, execution_id: str) -> CancelResult:
         self.tape.step("before DELETE")
         again = bool(self.cancelled)
         self.cancelled.append(execution_id)
         self.tape.step("after DELETE")
-        return CancelAnswer(
+        return CancelResult(
             cancelled=not again, message=None, previous_status="CANCELLED" if again else "RUNNING"
         )
 
@@ -416,7 +419,7 @@ class Cancelling(FakeUpstream):
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
 def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_least_once(
-    table: Table, topic: Topic, there: Record
+    table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     rehearsal = Tape()
     table.put(there)
@@ -457,7 +460,8 @@ def test_a_topic_that_fails_after_the_verdict_leaves_the_event_to_the_loop(
     broken = Notifier(
         table.records, failing, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=world.clock
     )
-    remote = Remote(table.records, world.upstream, Stopper(world.upstream, None), broken, world.clock)  # type: ignore[arg-type]
+    canceller = JobCanceller(world.upstream, None)  # type: ignore[arg-type]
+    remote = LiveStatus(table.records, world.upstream, canceller, broken, world.clock)
     with pytest.raises(type(client_error("Throttling"))):
         remote.cancel(table.get(ID))
     assert table.status(ID) is Status.CANCELLED

@@ -11,28 +11,27 @@ from hypothesis import strategies as st
 
 from tests.support.builders import DEFAULTS, request, request_dict
 from tests.support.json_values import any_json, any_request, any_text
-from waterhook.errors import InvalidRequest, RequestTooLarge
-from waterhook.request import (
+from waterhook.domain.request import (
     MAX_METADATA_BYTES,
-    MAX_NESTING,
     MAX_REQUEST_BYTES,
     MAX_TIMEOUT_S,
-    Defaults,
     Request,
-    compact,
+    RequestDefaults,
 )
+from waterhook.errors import InvalidRequestError, RequestTooLargeError
+from waterhook.json_text import MAX_NESTING, to_json
 
 TIMEOUT = f"timeout_seconds: expected whole number of seconds from 1 to {MAX_TIMEOUT_S}"
 
 
 def problem(raw: object) -> str:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         Request.from_dict(raw, DEFAULTS)
     return str(caught.value)
 
 
 def test_a_request_that_is_silent_gets_the_defaults_of_the_deployment() -> None:
-    got = Request.from_dict(request_dict(), Defaults(timeout_s=77, deliver_to=("dynamodb",)))
+    got = Request.from_dict(request_dict(), RequestDefaults(timeout_s=77, deliver_to=("dynamodb",)))
     assert (got.timeout_seconds, got.deliver_to, got.metadata, got.progress_events, got.idempotency_key) == (
         77,
         ("dynamodb",),
@@ -224,7 +223,7 @@ def test_the_size_is_counted_in_bytes_and_not_in_characters() -> None:
 def test_no_size_of_a_request_is_checked_without_a_limit() -> None:
     """Numbers may be longer in another spelling: 1e5 is 100000.0 once it was parsed."""
     raw = request_dict(input_data={"n": [1e5] * 40_000}, metadata={"n": [1e5] * 1000})
-    with pytest.raises(RequestTooLarge):
+    with pytest.raises(RequestTooLargeError):
         Request.from_dict(raw, DEFAULTS)
     assert Request.from_dict(raw, DEFAULTS, limit_bytes=None).input_data == raw["input_data"]
 
@@ -244,13 +243,13 @@ def test_metadata_of_4_kib_is_accepted_in_every_script_and_no_more(letter: str) 
 def test_nothing_but_invalid_request_ever_comes_of_any_json(raw: Any) -> None:
     try:
         got = Request.from_dict(raw, DEFAULTS)
-    except InvalidRequest as error:
+    except InvalidRequestError as error:
         str(error).encode()
         return
     # What was let in can be fingerprinted, stored and sent: nothing further on has to refuse it.
     assert len(got.sha256) == 64
-    compact(got.metadata)
-    compact(got.input_data)
+    to_json(got.metadata)
+    to_json(got.input_data)
     assert 1 <= got.timeout_seconds <= MAX_TIMEOUT_S
     assert set(got.deliver_to) <= {"sns", "dynamodb"}
     assert got.deliver_to
@@ -260,7 +259,7 @@ def test_nothing_but_invalid_request_ever_comes_of_any_json(raw: Any) -> None:
 def test_a_chatbot_id_that_is_let_in_is_one_the_client_can_send(chatbot_id: str) -> None:
     try:
         request(chatbot_id=chatbot_id)
-    except InvalidRequest:
+    except InvalidRequestError:
         return
     assert chatbot_id.isprintable()
     assert " " not in chatbot_id
@@ -308,17 +307,17 @@ def test_the_fingerprint_stays_what_it_was_in_earlier_versions() -> None:
     )
 )
 def test_compact_json_says_the_same_in_ascii(value: Any) -> None:
-    text = compact(value)
+    text = to_json(value)
     assert text.isascii()
     assert json.loads(text) == value
 
 
 def test_compact_json_has_no_word_for_infinity() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        compact([math.inf])
+        to_json([math.inf])
 
 
-ALLOWING = Defaults(
+ALLOWING = RequestDefaults(
     timeout_s=60, deliver_to=("sns",), allowed_chatbots=frozenset({"support-chat", "report-flow"})
 )
 
@@ -330,7 +329,7 @@ def test_a_chatbot_on_the_list_may_be_asked_for(chatbot_id: str) -> None:
 
 @pytest.mark.parametrize("chatbot_id", ["other", "Support-Chat", "support-chat/", "support-cha"])
 def test_a_chatbot_beside_the_list_is_refused_without_telling_the_list(chatbot_id: str) -> None:
-    with pytest.raises(InvalidRequest, match="not among those") as caught:
+    with pytest.raises(InvalidRequestError, match="not among those") as caught:
         Request.from_dict(request_dict(chatbot_id=chatbot_id), ALLOWING)
     assert "report-flow" not in str(caught.value)
 
@@ -339,7 +338,7 @@ def test_a_chatbot_beside_the_list_is_refused_without_telling_the_list(chatbot_i
 def test_nothing_but_a_chatbot_on_the_list_comes_of_any_request(raw: Any) -> None:
     try:
         got = Request.from_dict(raw, ALLOWING)
-    except InvalidRequest:
+    except InvalidRequestError:
         return
     assert got.chatbot_id in ALLOWING.allowed_chatbots
 

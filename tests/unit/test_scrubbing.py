@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.json_values import any_json
-from waterhook.scrubbing import MIN_KEY_CHARS, Scrubber
+from waterhook.upstream.key_redaction import MIN_KEY_CHARS, KeyRedactor
 
 KEYS = ["wfk_live_0123456789abcdef", 'a/b"c\\d+e f?g=h&i', "12345678", "~~~~????>>>>", "a.b-c_d~e!f*g'h(i)"]
 
@@ -58,10 +58,10 @@ JSON: dict[str, Callable[[str], str]] = {
 }
 
 
-def scrubber(*keys: str) -> Scrubber:
-    made = Scrubber()
+def scrubber(*keys: str) -> KeyRedactor:
+    made = KeyRedactor()
     for key in keys:
-        made.learn(key)
+        made.add_key(key)
     return made
 
 
@@ -74,7 +74,7 @@ def test_a_key_in_any_form_is_replaced_and_json_stays_json(
     if write in {as_codes, as_upper_codes} and "%" in form(key):
         pytest.skip("two kinds of codes in one another")
     body = f'{{"a":{write(f"<< {form(key)} >>")},"b":1.50}}'.encode()
-    cleaned = bytes(scrubber(key).clean(body))
+    cleaned = bytes(scrubber(key).redact(body))
     document = json.loads(cleaned)
     assert cleaned.endswith(b'"b":1.50}')
     assert "<< " in json.dumps(document)
@@ -86,7 +86,7 @@ def test_a_key_in_any_form_is_replaced_and_json_stays_json(
 
 @pytest.mark.parametrize("key", KEYS)
 def test_the_old_key_and_the_new_one_are_replaced(key: str) -> None:
-    assert scrubber("old-key-of-before", key).clean_text(f"{key} old-key-of-before!") in {
+    assert scrubber("old-key-of-before", key).redact_text(f"{key} old-key-of-before!") in {
         "*** ***!",
         "77777777 ***!",
     }
@@ -94,30 +94,31 @@ def test_the_old_key_and_the_new_one_are_replaced(key: str) -> None:
 
 def test_digits_that_are_a_key_leave_a_number() -> None:
     assert (
-        scrubber("12345678").clean(b'{"n":-12345678.5,"t":"12345678"}') == b'{"n":-77777777.5,"t":"77777777"}'
+        scrubber("12345678").redact(b'{"n":-12345678.5,"t":"12345678"}')
+        == b'{"n":-77777777.5,"t":"77777777"}'
     )
 
 
 def test_a_key_that_is_too_short_is_left() -> None:
     key = "k" * (MIN_KEY_CHARS - 1)
-    assert scrubber(key).clean_text(key) == key
+    assert scrubber(key).redact_text(key) == key
 
 
 @given(any_json, st.sampled_from([None, 1]))
 def test_what_has_no_key_in_it_is_left_as_it_is(value: object, indent: int | None) -> None:
     body = json.dumps(value, indent=indent).encode()
-    assert scrubber(*KEYS[:2]).clean(body) == body
+    assert scrubber(*KEYS[:2]).redact(body) == body
 
 
 def test_a_text_with_half_a_surrogate_pair_is_left_as_it_is() -> None:
-    assert scrubber(KEYS[0]).clean_text("\ud83d") == "\ud83d"
+    assert scrubber(KEYS[0]).redact_text("\ud83d") == "\ud83d"
 
 
 def test_a_kibibyte_costs_a_fraction_of_a_millisecond() -> None:
     body = json.dumps({"status": "RUNNING", "text": "Ü 100 % \n" * 60}).encode()
     made = scrubber(*KEYS[:2])
-    made.clean(body)
+    made.redact(body)
     began = time.process_time()
     for _ in range(100):
-        made.clean(body)
+        made.redact(body)
     assert (time.process_time() - began) / 100 < 0.0005

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.aws import Failing, Secret, client_error
 from tests.support.builders import KEY
-from waterhook.errors import KeyUnavailable
-from waterhook.secrets import ApiKey
+from waterhook.errors import KeyUnavailableError
+from waterhook.upstream.api_key import ApiKey
 
 
 def test_a_plain_text_secret_is_the_key(secret: Secret) -> None:
@@ -39,7 +39,7 @@ def test_what_people_paste_around_a_key_is_not_part_of_it(secret: Secret, value:
 )
 def test_a_secret_that_fits_in_no_header_is_refused_without_being_quoted(secret: Secret, value: str) -> None:
     secret.rotate(value)
-    with pytest.raises(KeyUnavailable) as caught:
+    with pytest.raises(KeyUnavailableError) as caught:
         ApiKey(secret.arn, secret.client).get()
     assert secret.arn in str(caught.value)
     for part in ("lines", "injected", "schl", "byte", "not-shown"):
@@ -48,7 +48,7 @@ def test_a_secret_that_fits_in_no_header_is_refused_without_being_quoted(secret:
 
 def test_a_binary_secret_is_refused(secret: Secret) -> None:
     secret.client.put_secret_value(SecretId=secret.arn, SecretBinary=b"bytes")
-    with pytest.raises(KeyUnavailable):
+    with pytest.raises(KeyUnavailableError):
         ApiKey(secret.arn, secret.client).get()
 
 
@@ -57,7 +57,7 @@ def test_a_binary_secret_is_refused(secret: Secret) -> None:
 )
 def test_a_secret_that_is_not_readable_now_is_told_apart_from_a_fault(secret: Secret, code: str) -> None:
     client = Failing(secret.client, {"get_secret_value": client_error(code)})
-    with pytest.raises(KeyUnavailable, match=code):
+    with pytest.raises(KeyUnavailableError, match=code):
         ApiKey(secret.arn, client).get()  # type: ignore[arg-type]
 
 

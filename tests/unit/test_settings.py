@@ -4,9 +4,9 @@ import pytest
 
 from tests.support.builders import environment, settings
 from tests.support.clock import NOW
+from waterhook.domain.polling_policy import Limits
+from waterhook.domain.request import RequestDefaults
 from waterhook.errors import SettingsError
-from waterhook.policy import Limits
-from waterhook.request import Defaults
 from waterhook.settings import Settings
 
 
@@ -165,7 +165,7 @@ def test_a_choice_that_there_is_not_is_refused_in_few_words(name: str, value: st
 
 
 def test_requests_get_their_defaults_from_here() -> None:
-    assert settings().defaults == Defaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+    assert settings().defaults == RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
 
 
 def test_the_policy_gets_its_limits_from_here() -> None:

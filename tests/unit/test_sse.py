@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waterhook.errors import StreamOverflow, UpstreamError, WaterhookError
-from waterhook.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES, Decoder, Event
+from waterhook.errors import StreamOverflowError, UpstreamError, WaterhookError
+from waterhook.upstream.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES, SseDecoder, SseEvent
 
 
-def message(data: str, *, id: str = "", retry_ms: int | None = None) -> Event:  # noqa: A002 - the field's name
-    return Event("message", data, id, retry_ms)
+def message(data: str, *, id: str = "", retry_ms: int | None = None) -> SseEvent:  # noqa: A002 - the field's name
+    return SseEvent("message", data, id, retry_ms)
 
 
 # What it shows: the stream, its events.
-STREAMS: dict[str, tuple[bytes, list[Event]]] = {
+STREAMS: dict[str, tuple[bytes, list[SseEvent]]] = {
     "nothing": (b"", []),
     "the upstream's own kind": (
         b'data: {"type": "progress_update", "progress": 50.0}\n\ndata: {"type": "execution_completed"}\n\n',
@@ -62,11 +62,14 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
     "unknown fields": (b"type: x\nfoo\ndata: a\nbar: y\n\n", [message("a")]),
     "event": (
         b"event: add\ndata: 1\n\nevent: remove\ndata: 2\n\n",
-        [Event("add", "1"), Event("remove", "2")],
+        [SseEvent("add", "1"), SseEvent("remove", "2")],
     ),
-    "event holds for one event": (b"event: add\ndata: 1\n\ndata: 2\n\n", [Event("add", "1"), message("2")]),
+    "event holds for one event": (
+        b"event: add\ndata: 1\n\ndata: 2\n\n",
+        [SseEvent("add", "1"), message("2")],
+    ),
     "event without data is forgotten": (b"event: add\n\ndata: 1\n\n", [message("1")]),
-    "the last event field holds": (b"event: a\ndata: 1\nevent: b\n\n", [Event("b", "1")]),
+    "the last event field holds": (b"event: a\ndata: 1\nevent: b\n\n", [SseEvent("b", "1")]),
     "empty event field": (b"event: a\nevent\ndata: 1\n\n", [message("1")]),
     "id persists": (
         b"id: 7\ndata: a\n\ndata: b\n\nid: 8\ndata: c\n\n",
@@ -76,7 +79,7 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
     "id alone dispatches nothing": (b"id: 7\n\n\n\n", []),
     "id is taken back": (b"id: 7\ndata: a\n\nid\ndata: b\n\n", [message("a", id="7"), message("b")]),
     "id with NUL is ignored": (b"id: 7\nid: 8\x009\ndata: a\n\n", [message("a", id="7")]),
-    "NUL elsewhere is text": (b"event: \x00\ndata: \x00\n\n", [Event("\x00", "\x00")]),
+    "NUL elsewhere is text": (b"event: \x00\ndata: \x00\n\n", [SseEvent("\x00", "\x00")]),
     "retry": (
         b"retry: 1500\ndata: a\n\ndata: b\n\n",
         [message("a", retry_ms=1500), message("b", retry_ms=1500)],
@@ -98,10 +101,10 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
     "no blank line at the end": (b"data: a\n\ndata: b\n", [message("a")]),
     "no line end at the end": (b"data: a\n\ndata: b", [message("a")]),
     "blank lines": (b"\n\n\r\n\r\r\ndata: a\n\n\n\n", [message("a")]),
-    "umlauts and an emoji": ("event: grün\ndata: Zürich 🌊\n\n".encode(), [Event("grün", "Zürich 🌊")]),
+    "umlauts and an emoji": ("event: grün\ndata: Zürich 🌊\n\n".encode(), [SseEvent("grün", "Zürich 🌊")]),
     "bad bytes": (
         b"data: a\xffb\xc3\ndata: \xe2\x82\nid: \x80\nevent: \xf0\x9f\n\n",
-        [Event("\ufffd", "a\ufffdb\ufffd\n\ufffd", "\ufffd")],
+        [SseEvent("\ufffd", "a\ufffdb\ufffd\n\ufffd", "\ufffd")],
     ),
     "a character cut by a line end is two": (
         b"data: \xe2\ndata: \x82\xac\n\n",
@@ -118,8 +121,8 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
 tables = pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS.keys())
 
 
-def decoded(*chunks: bytes) -> list[Event]:
-    decoder = Decoder()
+def decoded(*chunks: bytes) -> list[SseEvent]:
+    decoder = SseDecoder()
     return [event for chunk in chunks for event in decoder.feed(chunk)]
 
 
@@ -132,17 +135,17 @@ cuts = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)
 
 
 @tables
-def test_a_stream_fed_whole_gives_its_events(stream: bytes, events: list[Event]) -> None:
+def test_a_stream_fed_whole_gives_its_events(stream: bytes, events: list[SseEvent]) -> None:
     assert decoded(stream) == events
 
 
 @tables
-def test_a_stream_fed_byte_by_byte_gives_the_same_events(stream: bytes, events: list[Event]) -> None:
+def test_a_stream_fed_byte_by_byte_gives_the_same_events(stream: bytes, events: list[SseEvent]) -> None:
     assert decoded(*(bytes([byte]) for byte in stream)) == events
 
 
 @tables
-def test_a_stream_cut_in_two_anywhere_gives_the_same_events(stream: bytes, events: list[Event]) -> None:
+def test_a_stream_cut_in_two_anywhere_gives_the_same_events(stream: bytes, events: list[SseEvent]) -> None:
     for place in range(min(len(stream), 200)):
         assert decoded(stream[:place], b"", stream[place:]) == events
 
@@ -165,7 +168,7 @@ def test_streams_in_a_row_end_as_they_end_alone_wherever_they_are_cut(
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 def test_an_event_is_out_with_the_byte_that_ends_it(end: bytes) -> None:
-    decoder = Decoder()
+    decoder = SseDecoder()
 
     assert list(decoder.feed(b"data: a" + end)) == []
     assert list(decoder.feed(end[:1])) == [message("a")]
@@ -182,16 +185,16 @@ def test_an_event_is_a_value() -> None:
 # ---- Limits ---------------------------------------------------------------------------------------------------
 
 
-def small() -> Decoder:
-    return Decoder(max_line_bytes=16, max_event_bytes=24)
+def small() -> SseDecoder:
+    return SseDecoder(max_line_bytes=16, max_event_bytes=24)
 
 
-def until_overflow(decoder: Decoder, chunks: list[bytes]) -> tuple[list[Event], bool]:
-    events: list[Event] = []
+def until_overflow(decoder: SseDecoder, chunks: list[bytes]) -> tuple[list[SseEvent], bool]:
+    events: list[SseEvent] = []
     try:
         for chunk in chunks:
             events.extend(decoder.feed(chunk))
-    except StreamOverflow:
+    except StreamOverflowError:
         return events, True
     return events, False
 
@@ -243,7 +246,7 @@ def test_limits_do_not_depend_on_the_cuts(stream: bytes, data: list[str], *, ove
 
 @pytest.mark.parametrize("start", [b":", b"more:", b"more", b"dat", b"database", b"idea: ", b" data: "])
 def test_a_comment_or_an_unknown_field_of_a_mebibyte_is_skipped_and_not_held(start: bytes) -> None:
-    decoder = Decoder(max_line_bytes=64, max_event_bytes=64)
+    decoder = SseDecoder(max_line_bytes=64, max_event_bytes=64)
     tracemalloc.start()
     try:
         events = list(decoder.feed(b"data: a\n" + start))
@@ -259,17 +262,17 @@ def test_a_comment_or_an_unknown_field_of_a_mebibyte_is_skipped_and_not_held(sta
 
 
 def test_an_overflow_is_a_fault_of_its_own_kind() -> None:
-    assert issubclass(StreamOverflow, WaterhookError)
-    assert not issubclass(StreamOverflow, UpstreamError)
+    assert issubclass(StreamOverflowError, WaterhookError)
+    assert not issubclass(StreamOverflowError, UpstreamError)
 
 
 def test_the_limits_hold_where_none_are_given() -> None:
     assert [len(event.data) for event in decoded(b"data:" + b"x" * (MAX_LINE_BYTES - 5) + b"\n\n")] == [
         MAX_LINE_BYTES - 5
     ]
-    with pytest.raises(StreamOverflow):
+    with pytest.raises(StreamOverflowError):
         decoded(b"data:" + b"x" * (MAX_LINE_BYTES - 4))
-    with pytest.raises(StreamOverflow):
+    with pytest.raises(StreamOverflowError):
         decoded(*[b"data\n"] * (MAX_EVENT_BYTES + 1))
 
 
@@ -278,7 +281,7 @@ def test_the_limits_hold_where_none_are_given() -> None:
     [b"x", b":", b"data:", b"data\n", b"data: x\n", b"id: 12345678\n", b"event: 1234567\n", b": ping\n\n"],
 )
 def test_however_long_a_stream_is_it_costs_no_more_memory_than_a_line_and_an_event(piece: bytes) -> None:
-    decoder = Decoder(max_line_bytes=4096, max_event_bytes=4096)
+    decoder = SseDecoder(max_line_bytes=4096, max_event_bytes=4096)
     chunks = [piece * (64 * 1024 // len(piece))] * 32
     tracemalloc.start()
     try:
@@ -318,7 +321,7 @@ noise = st.lists(
 ).map(b"".join)
 
 
-def held(decoder: Decoder) -> dict[str, int]:
+def held(decoder: SseDecoder) -> dict[str, int]:
     """Return the size of everything the decoder keeps between two chunks."""
     return {name: len(value) for name, value in vars(decoder).items() if isinstance(value, bytes | bytearray)}
 
@@ -331,7 +334,7 @@ def test_garbage_raises_nothing_but_overflow_and_is_never_held_beyond_the_limits
     for chunk in cut(stream, places):
         try:
             events = list(decoder.feed(chunk))
-        except StreamOverflow:
+        except StreamOverflowError:
             break
         finally:
             assert max(held(decoder).values()) <= 24
@@ -357,17 +360,17 @@ def test_garbage_is_read_as_the_standard_words_it(stream: bytes) -> None:
     assert decoded(stream) == by_the_book(stream)
 
 
-def by_the_book(stream: bytes) -> list[Event]:
+def by_the_book(stream: bytes) -> list[SseEvent]:
     """Decode a whole stream in memory, step by step as the standard says: slow, unbounded and easy to compare."""
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")[:-1]
-    events: list[Event] = []
+    events: list[SseEvent] = []
     data = kind = last_id = ""
     retry_ms: int | None = None
     for line in lines:
         if not line:
             if data:
-                events.append(Event(kind or "message", data.removesuffix("\n"), last_id, retry_ms))
+                events.append(SseEvent(kind or "message", data.removesuffix("\n"), last_id, retry_ms))
             data = kind = ""
             continue
         name, colon, value = line.partition(":")

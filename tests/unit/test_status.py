@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.support.clock import NOW
 from tests.support.json_values import any_json, any_object, any_text
-from waterhook.models import INLINE_BYTES, MAX_MESSAGE_CHARS, Status
-from waterhook.status import OutputError, StatusDocument, shortened
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES, OutputError, StatusDocument, shorten_document
+from waterhook.text import MAX_MESSAGE_CHARS
 
 KNOWN = {
     "execution_id": "e-1",
@@ -197,9 +198,9 @@ def test_the_output_leaves_byte_for_byte_as_it_came(output: str, space: str) -> 
     [
         ("[" * 400 + "]" * 400, True),
         ("[" * 600 + "]" * 600, False),
-        ('"' + "x" * (INLINE_BYTES - 2) + '"', True),
-        ('"' + "x" * (INLINE_BYTES - 1) + '"', False),
-        ('"' + "ß" * (INLINE_BYTES // 2) + '"', False),
+        ('"' + "x" * (MAX_INLINE_BYTES - 2) + '"', True),
+        ('"' + "x" * (MAX_INLINE_BYTES - 1) + '"', False),
+        ('"' + "ß" * (MAX_INLINE_BYTES // 2) + '"', False),
     ],
     ids=["nested 400 deep", "nested 600 deep", "32 KiB", "a byte more", "a character more"],
 )
@@ -303,7 +304,7 @@ def test_a_value_above_the_limit_is_left_out_and_what_follows_is_read(output: st
     end = ',"status":"COMPLETED","completed_at":"2026-01-01T00:00:00Z"}'
     whole = (before + '"final_output" : ' + output + end).encode()
     for limit_bytes in (100, 101, 4096):
-        body = shortened(bytearray(whole[:limit_bytes]), in_pieces(whole[limit_bytes:]))
+        body = shorten_document(bytearray(whole[:limit_bytes]), in_pieces(whole[limit_bytes:]))
         document = read(bytes(body), capped=True)
         assert (document.outcome, document.completed_at) == (Status.COMPLETED, NOW)
         assert (document.output_error, document.final_output_json) == ("too_large", None)
@@ -314,20 +315,20 @@ def test_a_value_above_the_limit_is_left_out_and_what_follows_is_read(output: st
 def test_a_value_that_ends_at_the_limit_is_kept(output: str) -> None:
     whole = f'{{"final_output":{output},"error_message":"}}]","status":"COMPLETED"}}'.encode()
     limit_bytes = whole.index(b',"error_message"')
-    body = shortened(bytearray(whole[:limit_bytes]), in_pieces(whole[limit_bytes:], 3))
+    body = shorten_document(bytearray(whole[:limit_bytes]), in_pieces(whole[limit_bytes:], 3))
     assert body == whole
     assert read(bytes(body), capped=True).final_output_json == output
 
 
 def test_a_value_above_the_limit_that_is_no_output_leaves_the_output() -> None:
     whole = b'{"padding":"' + b"x" * 9000 + b'","final_output":{"a":1},"status":"COMPLETED"}'
-    body = shortened(bytearray(whole[:100]), in_pieces(whole[100:]))
+    body = shorten_document(bytearray(whole[:100]), in_pieces(whole[100:]))
     assert read(bytes(body), capped=True).final_output_json == '{"a":1}'
 
 
 def test_a_value_above_the_limit_that_has_no_end_leaves_a_document_without_it() -> None:
     whole = b'{"status":"COMPLETED","final_output":"' + b"x" * 9000
-    body = shortened(bytearray(whole[:100]), in_pieces(whole[100:]))
+    body = shorten_document(bytearray(whole[:100]), in_pieces(whole[100:]))
     document = read(bytes(body), capped=True)
     assert (document.outcome, document.output_error) == (Status.COMPLETED, "too_large")
     assert len(body) < 100
@@ -336,7 +337,7 @@ def test_a_value_above_the_limit_that_has_no_end_leaves_a_document_without_it() 
 def test_an_output_of_the_limit_is_kept_and_a_larger_one_is_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("waterhook.status.MAX_OUTPUT_BYTES", 10)
+    monkeypatch.setattr("waterhook.domain.status_document.MAX_OUTPUT_BYTES", 10)
     assert read('{"status":"COMPLETED","final_output":"12345678"}').final_output_json == '"12345678"'
     document = read('{"status":"COMPLETED","final_output":"123456789"}')
     assert (document.final_output_json, document.output_error) == (None, "too_large")

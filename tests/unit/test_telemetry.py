@@ -12,11 +12,18 @@ from tests.support.clock import NOW, Clock
 from tests.support.context import CONTEXT
 from tests.support.invoke import log_into
 from tests.support.said import Said, metrics_of
-from waterhook.errors import PerhapsAccepted, Refused, Unavailable, UpstreamError
-from waterhook.figures import Asked, Call, Figure
-from waterhook.models import MAX_ID_CHARS, Status, iso
-from waterhook.record import Record
-from waterhook.telemetry import LINE, Telemetry
+from waterhook.domain.status import Status
+from waterhook.errors import (
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.observability.metrics import Metric, RequestKind, UpstreamCall
+from waterhook.observability.telemetry import LOG_FIELDS, Telemetry
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.text import MAX_ID_CHARS
+from waterhook.timestamps import to_rfc3339
 
 ARN = "arn:aws:states:us-east-1:123456789012:execution:waterhook:one"
 EVENT = {"execution": {"arn": ARN}}
@@ -45,7 +52,7 @@ def speak(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     def run(*acts: Act) -> Said:
         telemetry = Telemetry("poll", correlation_id_path="execution.arn", clock=Clock())
 
-        @telemetry.observed
+        @telemetry.observe
         def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
             for act in acts:
                 act(telemetry)
@@ -58,25 +65,28 @@ def speak(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     return run
 
 
-def failed(code: str, status: int | None = None, kind: type[UpstreamError] = Unavailable) -> UpstreamError:
+def failed(
+    code: str, status: int | None = None, kind: type[UpstreamError] = UpstreamUnavailableError
+) -> UpstreamError:
     return kind(code, "it failed", status=status)
 
 
-def call(error: UpstreamError | None = None, asked: Asked = Asked.STATUS) -> Call:
-    return Call(asked, 12.34, error)
+def call(error: UpstreamError | None = None, asked: RequestKind = RequestKind.STATUS) -> UpstreamCall:
+    return UpstreamCall(asked, 12.34, error)
 
 
-def finished(status: Status = Status.COMPLETED, **changes: Any) -> Record:
+def finished(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionRecord:
     return running_record(
         status=status,
-        finished_at=iso(NOW - 1),
-        created_at=iso(NOW - 61),
-        **{"timing": {"completed_at": iso(NOW - 2)}, "usage": {"polls": 3, "follow_seconds": 41.5}} | changes,
+        finished_at=to_rfc3339(NOW - 1),
+        created_at=to_rfc3339(NOW - 61),
+        **{"timing": {"completed_at": to_rfc3339(NOW - 2)}, "usage": {"polls": 3, "follow_seconds": 41.5}}
+        | changes,
     )
 
 
 def test_an_invocation_is_one_line_that_names_its_execution_and_is_bound_to_others(speak: Speak) -> None:
-    said = speak(lambda telemetry: telemetry.tell(job(chatbot_id="support-chat").to_dict()))
+    said = speak(lambda telemetry: telemetry.add_fields(job(chatbot_id="support-chat").to_dict()))
     (line,) = said.lines
     assert line["message"] == "poll"
     assert (line["execution_id"], line["waterflai_execution_id"]) == (ID, UPSTREAM_ID)
@@ -86,9 +96,11 @@ def test_an_invocation_is_one_line_that_names_its_execution_and_is_bound_to_othe
 
 
 def test_a_line_has_no_field_but_the_known_ones(speak: Speak) -> None:
-    everything = dict.fromkeys((*LINE, "input_data", "final_output_json", "metadata", "history"), "secret")
-    (line,) = speak(lambda telemetry: telemetry.tell(everything)).lines
-    assert line.keys() == {*LINE, *ADDED_BY_POWERTOOLS}
+    everything = dict.fromkeys(
+        (*LOG_FIELDS, "input_data", "final_output_json", "metadata", "history"), "secret"
+    )
+    (line,) = speak(lambda telemetry: telemetry.add_fields(everything)).lines
+    assert line.keys() == {*LOG_FIELDS, *ADDED_BY_POWERTOOLS}
 
 
 def test_no_variable_in_the_environment_has_events_logged(
@@ -96,12 +108,14 @@ def test_no_variable_in_the_environment_has_events_logged(
 ) -> None:
     """Powertools would write the whole event, input and all, where this one is set."""
     monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
-    (line,) = speak(lambda telemetry: telemetry.tell(execution_id=ID)).lines
+    (line,) = speak(lambda telemetry: telemetry.add_fields(execution_id=ID)).lines
     assert line["message"] == "poll"
 
 
 def test_a_field_is_short_and_on_one_line_whatever_it_is_given(speak: Speak) -> None:
-    (line,) = speak(lambda telemetry: telemetry.tell(chatbot_id="a\nb" * 1000, event_id={"a": [1]})).lines
+    (line,) = speak(
+        lambda telemetry: telemetry.add_fields(chatbot_id="a\nb" * 1000, event_id={"a": [1]})
+    ).lines
     assert len(line["chatbot_id"]) == MAX_ID_CHARS
     assert "\n" not in line["chatbot_id"]
     assert line["event_id"] == "{'a': [1]}"
@@ -109,14 +123,14 @@ def test_a_field_is_short_and_on_one_line_whatever_it_is_given(speak: Speak) -> 
 
 def test_an_invocation_that_raises_has_its_line_and_its_figures_all_the_same(speak: Speak) -> None:
     def act(telemetry: Telemetry) -> None:
-        telemetry.tell(execution_id=ID)
-        telemetry.called(call())
+        telemetry.add_fields(execution_id=ID)
+        telemetry.record_call(call())
         raise ZeroDivisionError("card k4711")
 
     said = speak(act)
     (line,) = said.lines
     assert (line["level"], line["execution_id"], line["fault"]) == ("ERROR", ID, "ZeroDivisionError")
-    assert said.figures[Figure.UPSTREAM_ERRORS] == [0]
+    assert said.figures[Metric.UPSTREAM_ERRORS] == [0]
     assert "k4711" not in said.text
 
 
@@ -125,10 +139,10 @@ def test_nothing_of_an_invocation_is_left_for_the_next(
 ) -> None:
     telemetry = Telemetry("poll", correlation_id_path="execution.arn")
 
-    @telemetry.observed
+    @telemetry.observe
     def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-        telemetry.tell(event)
-        telemetry.measure(Figure.STARTED)
+        telemetry.add_fields(event)
+        telemetry.add_metric(Metric.STARTED)
         return {}
 
     with log_into(telemetry) as log:
@@ -137,7 +151,7 @@ def test_nothing_of_an_invocation_is_left_for_the_next(
     said = Said.read(log.getvalue() + capsys.readouterr().out)
     assert [line.get("execution_id") for line in said.lines] == [ID, None]
     assert "correlation_id" not in said.lines[1]
-    assert [blob[Figure.STARTED] for blob in said.blobs] == [[1], [1]]
+    assert [blob[Metric.STARTED] for blob in said.blobs] == [[1], [1]]
 
 
 def test_figures_that_are_switched_off_do_not_pile_up(
@@ -146,9 +160,9 @@ def test_figures_that_are_switched_off_do_not_pile_up(
     monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
     telemetry = Telemetry("poll", correlation_id_path="execution.arn")
 
-    @telemetry.observed
+    @telemetry.observe
     def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-        telemetry.called(call())
+        telemetry.record_call(call())
         return {}
 
     for _ in range(101):  # Powertools prints a hundred of a kind by itself
@@ -158,14 +172,14 @@ def test_figures_that_are_switched_off_do_not_pile_up(
 
 def test_outside_an_invocation_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry = Telemetry("poll", correlation_id_path="execution.arn")
-    telemetry.called(call())
-    telemetry.measure(Figure.STARTED)
-    telemetry.tell(execution_id=ID)
+    telemetry.record_call(call())
+    telemetry.add_metric(Metric.STARTED)
+    telemetry.add_fields(execution_id=ID)
     assert capsys.readouterr().out == ""
 
 
 def test_the_figures_are_one_valid_set_of_the_stack_s(speak: Speak) -> None:
-    said = speak(*[lambda telemetry: telemetry.called(call())] * 2)
+    said = speak(*[lambda telemetry: telemetry.record_call(call())] * 2)
     (blob,) = said.blobs
     assert blob["stack"] == "tests"
     assert dict(metrics_of(blob)) == {"UpstreamErrors": "Count", "UpstreamLatency": "Milliseconds"}
@@ -176,9 +190,9 @@ def test_the_figures_are_one_valid_set_of_the_stack_s(speak: Speak) -> None:
 
 def test_a_hundred_calls_in_one_invocation_keep_their_dimension(speak: Speak) -> None:
     """Powertools prints what it has at the hundredth value of a metric."""
-    said = speak(*[lambda telemetry: telemetry.called(call())] * 150)
-    assert said.figures[Figure.UPSTREAM_ERRORS] == [0] * 150
-    assert len(said.figures[Figure.UPSTREAM_LATENCY]) == 150
+    said = speak(*[lambda telemetry: telemetry.record_call(call())] * 150)
+    assert said.figures[Metric.UPSTREAM_ERRORS] == [0] * 150
+    assert len(said.figures[Metric.UPSTREAM_LATENCY]) == 150
 
 
 # The error of a call, the kind it is counted as, and whether it was the upstream that failed.
@@ -186,12 +200,12 @@ FAILURES: dict[str, tuple[UpstreamError | None, set[str], int]] = {
     "none": (None, set(), 0),
     "unreachable": (failed("unreachable"), {"UpstreamUnreachable"}, 1),
     "429": (failed("unavailable", 429), {"UpstreamUnavailable"}, 1),
-    "timeout": (failed("no_answer", kind=PerhapsAccepted), {"UpstreamNoAnswer"}, 1),
-    "500": (failed("server_error", 500, PerhapsAccepted), {"UpstreamServerErrors"}, 1),
-    "garbage": (failed("unusable_answer", 200, PerhapsAccepted), {"UpstreamUnusable"}, 1),
-    "401": (failed("refused", 401, Refused), {"UpstreamUnauthorized"}, 0),
-    "404": (failed("refused", 404, Refused), {"UpstreamRefusals"}, 0),
-    "302": (failed("redirected", 302, Refused), {"UpstreamRefusals"}, 0),
+    "timeout": (failed("no_answer", kind=PerhapsAcceptedError), {"UpstreamNoAnswer"}, 1),
+    "500": (failed("server_error", 500, PerhapsAcceptedError), {"UpstreamServerErrors"}, 1),
+    "garbage": (failed("unusable_answer", 200, PerhapsAcceptedError), {"UpstreamUnusable"}, 1),
+    "401": (failed("refused", 401, UpstreamRefusedError), {"UpstreamUnauthorized"}, 0),
+    "404": (failed("refused", 404, UpstreamRefusedError), {"UpstreamRefusals"}, 0),
+    "302": (failed("redirected", 302, UpstreamRefusedError), {"UpstreamRefusals"}, 0),
 }
 
 
@@ -199,9 +213,9 @@ FAILURES: dict[str, tuple[UpstreamError | None, set[str], int]] = {
 def test_a_failed_call_is_counted_by_its_kind(
     speak: Speak, error: UpstreamError | None, kind: set[str], errors: int
 ) -> None:
-    said = speak(lambda telemetry: telemetry.called(call(error)))
+    said = speak(lambda telemetry: telemetry.record_call(call(error)))
     assert said.figures.keys() == {"UpstreamErrors", "UpstreamLatency"} | kind
-    assert said.figures[Figure.UPSTREAM_ERRORS] == [errors]
+    assert said.figures[Metric.UPSTREAM_ERRORS] == [errors]
     (line,) = said.lines
     assert line.get("upstream_error") == (error.code if error else None)
     assert line.get("upstream_status") == (error.status if error else None)
@@ -209,11 +223,11 @@ def test_a_failed_call_is_counted_by_its_kind(
 
 def test_of_a_stream_only_a_refusal_counts(speak: Speak) -> None:
     """How long it was open is no latency, and one that was open and broke off has done its work."""
-    broke_off = failed("no_answer", 200, PerhapsAccepted)
-    said = speak(lambda telemetry: telemetry.called(call(broke_off, Asked.STREAM)))
+    broke_off = failed("no_answer", 200, PerhapsAcceptedError)
+    said = speak(lambda telemetry: telemetry.record_call(call(broke_off, RequestKind.STREAM)))
     assert said.figures == {"UpstreamErrors": [0]}
-    refused = failed("no_answer", kind=PerhapsAccepted)
-    said = speak(lambda telemetry: telemetry.called(call(refused, Asked.STREAM)))
+    refused = failed("no_answer", kind=PerhapsAcceptedError)
+    said = speak(lambda telemetry: telemetry.record_call(call(refused, RequestKind.STREAM)))
     assert said.figures == {"UpstreamErrors": [1], "UpstreamNoAnswer": [1]}
 
 
@@ -222,19 +236,19 @@ def test_of_a_stream_only_a_refusal_counts(speak: Speak) -> None:
     [
         (None, "Started"),
         (failed("unavailable", 503), "StartsDelayed"),
-        (failed("server_error", 502, PerhapsAccepted), "UncertainStarts"),
+        (failed("server_error", 502, PerhapsAcceptedError), "UncertainStarts"),
     ],
     ids=["202", "503", "502"],
 )
 def test_a_start_is_counted_by_what_came_of_it(
     speak: Speak, error: UpstreamError | None, figure: str
 ) -> None:
-    said = speak(lambda telemetry: telemetry.called(call(error, Asked.START)))
+    said = speak(lambda telemetry: telemetry.record_call(call(error, RequestKind.START)))
     assert {"Started", "StartsDelayed", "UncertainStarts"} & said.figures.keys() == {figure}
 
 
 def test_a_delivered_outcome_is_counted_and_timed(speak: Speak) -> None:
-    said = speak(lambda telemetry: telemetry.delivered(finished()))
+    said = speak(lambda telemetry: telemetry.record_delivery(finished()))
     assert said.figures == {
         "OutcomeCompleted": [1],
         "NotifyLag": [2],
@@ -247,13 +261,13 @@ def test_a_delivered_outcome_is_counted_and_timed(speak: Speak) -> None:
 
 def test_what_an_execution_is_estimated_to_have_cost_is_a_figure_too(speak: Speak) -> None:
     usage = {"polls": 1, "follow_seconds": 0.0, "estimated_cost_usd": 0.0002}
-    said = speak(lambda telemetry: telemetry.delivered(finished(usage=usage)))
-    assert said.figures[Figure.ESTIMATED_COST] == [0.0002]
+    said = speak(lambda telemetry: telemetry.record_delivery(finished(usage=usage)))
+    assert said.figures[Metric.ESTIMATED_COST] == [0.0002]
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status.is_final])
 def test_every_outcome_is_a_figure_of_its_own(speak: Speak, status: Status) -> None:
-    said = speak(lambda telemetry: telemetry.delivered(finished(status)))
+    said = speak(lambda telemetry: telemetry.record_delivery(finished(status)))
     outcomes = [name for name in said.figures if name.startswith("Outcome")]
     assert [name.removeprefix("Outcome").upper() for name in outcomes] == [status.replace("_", "")]
     # Only a job that was done says how long one takes.
@@ -261,35 +275,37 @@ def test_every_outcome_is_a_figure_of_its_own(speak: Speak, status: Status) -> N
 
 
 def test_an_upstream_whose_clock_is_ahead_makes_no_negative_lag(speak: Speak) -> None:
-    ahead = finished(timing={"completed_at": iso(NOW + 60)})
-    assert speak(lambda telemetry: telemetry.delivered(ahead)).figures[Figure.NOTIFY_LAG] == [0]
+    ahead = finished(timing={"completed_at": to_rfc3339(NOW + 60)})
+    assert speak(lambda telemetry: telemetry.record_delivery(ahead)).figures[Metric.NOTIFY_LAG] == [0]
 
 
 def test_an_outcome_nobody_dated_has_no_lag(speak: Speak) -> None:
-    said = speak(lambda telemetry: telemetry.delivered(finished(Status.LOST, timing=None, usage=None)))
+    said = speak(lambda telemetry: telemetry.record_delivery(finished(Status.LOST, timing=None, usage=None)))
     assert said.figures == {"OutcomeLost": [1]}
 
 
 def test_a_job_that_shows_progress_is_watched_for_standing_still(speak: Speak) -> None:
     still = job(history=history(progress=40.0, progress_at=NOW - 1900))
-    assert speak(lambda telemetry: telemetry.asked(still)).figures == {"SecondsWithoutProgress": [1900]}
+    assert speak(lambda telemetry: telemetry.record_staleness(still)).figures == {
+        "SecondsWithoutProgress": [1900]
+    }
 
 
 def test_a_job_that_never_shows_progress_or_has_ended_is_not(speak: Speak) -> None:
     silent = job(history=history())
     ended = job(history=history(progress=40.0, progress_at=NOW - 1900)).ended(Status.COMPLETED)
     for one in (silent, ended):
-        assert speak(lambda telemetry, one=one: telemetry.asked(one)).blobs == []
+        assert speak(lambda telemetry, one=one: telemetry.record_staleness(one)).blobs == []
 
 
 def test_every_figure_has_a_unit_that_cloudwatch_knows(speak: Speak) -> None:
-    said = speak(*[lambda telemetry, figure=figure: telemetry.measure(figure) for figure in Figure])
+    said = speak(*[lambda telemetry, figure=figure: telemetry.add_metric(figure) for figure in Metric])
     units = {name: unit for blob in said.blobs for name, unit in metrics_of(blob)}
-    assert units == {str(figure): figure.unit for figure in Figure}
+    assert units == {str(figure): figure.unit for figure in Metric}
 
 
 def test_the_figures_are_on_a_line_of_their_own(speak: Speak) -> None:
-    said = speak(lambda telemetry: telemetry.measure(Figure.STARTED))
+    said = speak(lambda telemetry: telemetry.add_metric(Metric.STARTED))
     assert [set(json.loads(line)) & {"_aws", "level"} for line in said.text.splitlines()] == [
         {"level"},
         {"_aws"},

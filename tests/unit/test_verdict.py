@@ -21,20 +21,28 @@ from tests.support.builders import (
     verdict,
 )
 from tests.support.clock import NOW, Clock
-from waterhook import envelope
-from waterhook.capacity import Capacity, Caps
-from waterhook.errors import RecordConflict, RecordUnavailable
-from waterhook.models import Job, Status, iso
-from waterhook.record import Record
-from waterhook.records import Records
-from waterhook.verdict import Notifier
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.status import Status
+from waterhook.errors import RecordConflictError, RecordUnavailableError
+from waterhook.notifications import cloudevents, execution_output
+from waterhook.notifications.notifier import Notifier
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.timestamps import to_rfc3339
 
 FINAL = [status for status in Status if status.is_final]
 RETENTION_S = 30 * 24 * 3600
 
 
 def notifier(
-    table: Table, topic: Topic, *, clock: Clock | None = None, records: Records | None = None, sns: Any = None
+    table: Table,
+    topic: Topic,
+    *,
+    clock: Clock | None = None,
+    records: ExecutionsTable | None = None,
+    sns: Any = None,
 ) -> Notifier:
     return Notifier(
         records or table.records,
@@ -46,9 +54,10 @@ def notifier(
     )
 
 
-def completed(**result: Any) -> Job:
+def completed(**result: Any) -> LoopState:
     return job(history=history(status_requests=3, polls=2, follows=1)).ended(
-        Status.COMPLETED, **({"final_output_json": '{"n":1.0}', "completed_at": iso(NOW + 59)} | result)
+        Status.COMPLETED,
+        **({"final_output_json": '{"n":1.0}', "completed_at": to_rfc3339(NOW + 59)} | result),
     )
 
 
@@ -60,9 +69,13 @@ def test_every_outcome_is_recorded_published_and_remembered(
     ending = notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
     (message,) = topic.messages()
     got = table.get(ID)
-    assert (got.status, got.finished_at, got.notified_at) == (status, iso(NOW + 60), iso(NOW + 60))
-    assert message == envelope.event(got, SOURCE)
-    assert ending == envelope.summary(got)
+    assert (got.status, got.finished_at, got.notified_at) == (
+        status,
+        to_rfc3339(NOW + 60),
+        to_rfc3339(NOW + 60),
+    )
+    assert message == cloudevents.outcome_event(got, SOURCE)
+    assert ending == execution_output.outcome_output(got)
 
 
 def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) -> None:
@@ -97,10 +110,10 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
     data = json.loads(topic.messages()[0])["data"]
     assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000338}
     assert data["timing"] == {
-        "accepted_at": iso(NOW),
-        "started_at": iso(NOW + 1),
-        "completed_at": iso(NOW + 59),
-        "finished_at": iso(NOW + 60),
+        "accepted_at": to_rfc3339(NOW),
+        "started_at": to_rfc3339(NOW + 1),
+        "completed_at": to_rfc3339(NOW + 59),
+        "finished_at": to_rfc3339(NOW + 60),
     }
 
 
@@ -148,15 +161,15 @@ def test_somebody_elses_verdict_is_what_is_published(table: Table, topic: Topic,
 
 
 def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, topic: Topic) -> None:
-    class Overtaken(Records):
-        def conclude(self, record: Any, verdict: Any) -> Record:
-            table.put(running_record(status=Status.CANCELLED, finished_at=iso(NOW + 5)))
+    class Overtaken(ExecutionsTable):
+        def conclude(self, record: Any, verdict: Any) -> ExecutionRecord:
+            table.put(running_record(status=Status.CANCELLED, finished_at=to_rfc3339(NOW + 5)))
             return super().conclude(record, verdict)
 
     table.put(running_record())
     ending = notifier(table, topic, records=Overtaken(table.name, table.client)).notify(completed(), OWNER)
     assert ending["outcome"] == Status.CANCELLED
-    assert json.loads(topic.messages()[0])["time"] == iso(NOW + 5)
+    assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 5)
 
 
 def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_once(
@@ -175,7 +188,7 @@ def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_onc
         _notify(table, topic, Tape(), NOW + 600)
         messages = topic.messages()
         got = table.get(ID)
-        assert set(messages) == {envelope.event(got, SOURCE)}, step
+        assert set(messages) == {cloudevents.outcome_event(got, SOURCE)}, step
         assert len(messages) <= 2, step
         assert got.notified_at is not None
 
@@ -200,7 +213,7 @@ def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdic
         notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=0))).notify(completed(), OWNER)
     assert topic.messages() == []
     notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
-    assert json.loads(topic.messages()[0])["time"] == iso(NOW + 60)
+    assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 60)
 
 
 def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Table, topic: Topic) -> None:
@@ -217,7 +230,7 @@ def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Tabl
 def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, topic: Topic) -> None:
     table.put(running_record())
     failing = table.records_over(Failing(table.client, {"update_item": client_error("ThrottlingException")}))
-    with pytest.raises(RecordUnavailable):
+    with pytest.raises(RecordUnavailableError):
         notifier(table, topic, records=failing).notify(completed(), OWNER)
     assert topic.messages() == []
     assert table.status(ID) is Status.RUNNING
@@ -226,7 +239,7 @@ def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, 
 def test_a_verdict_whose_answer_was_lost_is_published_all_the_same(table: Table, topic: Topic) -> None:
     table.put(running_record())
     lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
-    with pytest.raises(RecordUnavailable):
+    with pytest.raises(RecordUnavailableError):
         notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
     assert table.status(ID) is Status.COMPLETED
     notifier(table, topic).notify(completed(), OWNER)
@@ -269,7 +282,7 @@ def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: 
 def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
     there = table.put(running_record(**verdict(Status.FAILED)))
     ending = notifier(table, topic).notify(completed(), OTHER)
-    assert ending == envelope.summary(there)
+    assert ending == execution_output.outcome_output(there)
     assert topic.messages() == []
 
 
@@ -285,13 +298,13 @@ def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
 
 
 def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Table, topic: Topic) -> None:
-    class Erased(Records):
-        def conclude(self, record: Any, verdict: Any) -> Record:
+    class Erased(ExecutionsTable):
+        def conclude(self, record: Any, verdict: Any) -> ExecutionRecord:
             table.delete(record)
             return super().conclude(record, verdict)
 
     table.put(running_record())
-    with pytest.raises(RecordConflict):
+    with pytest.raises(RecordConflictError):
         notifier(table, topic, records=Erased(table.name, table.client)).notify(completed(), OWNER)
     assert (table.all(), topic.messages()) == ([], [])
 
@@ -318,7 +331,7 @@ def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: T
 # The slots
 
 
-CAPS = Caps(stack=1, chatbot=1)
+CAPS = ConcurrencyLimits(stack=1, chatbot=1)
 SLOTS = ("capacity", "capacity/support-chat")
 
 
@@ -330,17 +343,17 @@ def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
         source=SOURCE,
         retention_s=RETENTION_S,
         clock=Clock(NOW + 60),
-        capacity=Capacity(table.name, CAPS, client or table.client),
+        capacity=ConcurrencyLimiter(table.name, CAPS, client or table.client),
     )
 
 
 def is_free(table: Table) -> bool:
-    return bool(Capacity(table.name, CAPS, table.client).take("f" * 32, "support-chat"))
+    return bool(ConcurrencyLimiter(table.name, CAPS, table.client).acquire("f" * 32, "support-chat"))
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic, status: Status) -> None:
-    Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     assert not is_free(table)
     capped(table, topic).notify(job().ended(status), OWNER)
@@ -350,31 +363,31 @@ def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic,
 def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_again(
     table: Table, topic: Topic
 ) -> None:
-    Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
-    with pytest.raises(RecordUnavailable):
+    with pytest.raises(RecordUnavailableError):
         capped(table, topic, client=failing).notify(completed(), OWNER)
     # It is published and marked all the same, and a sweep would find what is still to be done.
     assert len(topic.messages()) == 1
-    assert (table.get(ID).notified_at, table.get(ID).unfinished) == (iso(NOW + 60), ID[0])
+    assert (table.get(ID).notified_at, table.get(ID).unfinished) == (to_rfc3339(NOW + 60), ID[0])
     capped(table, topic).notify(completed(), OWNER)
     assert is_free(table)
     assert (topic.messages(), table.get(ID).unfinished) == ([], None)
 
 
 def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:
-    Capacity(table.name, CAPS, table.client).take(ID, "support-chat")
+    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     capped(table, topic).notify(completed(), OTHER)
     assert not is_free(table)
 
 
 def test_an_erased_execution_does_not_hold_the_slot_of_the_stack_for_ever(table: Table, topic: Topic) -> None:
-    stack = Capacity(table.name, Caps(stack=1), table.client)
-    stack.take(ID, "support-chat")
+    stack = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    stack.acquire(ID, "support-chat")
     capped(table, topic).notify(completed(), OWNER)
-    assert stack.take("f" * 32, "support-chat")
+    assert stack.acquire("f" * 32, "support-chat")
 
 
 # Published again, for an operator
@@ -429,8 +442,8 @@ def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
     assert (safe.status, safe.final_output_json, safe.notified_at) == (Status.COMPLETED, '{"n":1.0}', None)
     answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
     assert answer["redelivered"] is True
-    assert topic.messages() == [envelope.event(safe, SOURCE)]
-    assert table.get(ID).notified_at == iso(NOW + 9_999)
+    assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
+    assert table.get(ID).notified_at == to_rfc3339(NOW + 9_999)
 
 
 def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: Table, topic: Topic) -> None:
@@ -449,7 +462,7 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
         (record(), "it is ACCEPTED"),
         (running_record(**verdict(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
         (
-            running_record(**verdict(), deliver_to=("sns",), notified_at=iso(NOW + 61)),
+            running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
             "output was dropped",
         ),
         (running_record(**verdict(expires_at=int(NOW))), "has expired"),
@@ -457,7 +470,7 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
     ids=["unknown", "running", "accepted", "no sns", "dropped", "expired"],
 )
 def test_what_can_not_be_published_again_is_refused_with_a_reason(
-    table: Table, topic: Topic, there: Record | None, why: str
+    table: Table, topic: Topic, there: ExecutionRecord | None, why: str
 ) -> None:
     if there is not None:
         table.put(there)
@@ -471,8 +484,8 @@ def test_what_can_not_be_published_again_is_refused_with_a_reason(
 def test_what_is_no_id_is_refused_like_one_that_is_unknown(
     table: Table, topic: Topic, execution_id: object
 ) -> None:
-    capacity = Capacity(table.name, Caps(stack=1), table.client)
-    capacity.take(ID, "support-chat")
+    capacity = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    capacity.acquire(ID, "support-chat")
     assert notifier(table, topic).redeliver(execution_id)["redelivered"] is False
 
 
@@ -490,4 +503,4 @@ def test_killed_at_any_step_of_a_redelivery_it_says_nothing_else(table: Table, t
         with pytest.raises(Killed):
             attempt(Tape(kill_at=at))
         attempt(Tape())
-    assert set(topic.messages()) == {envelope.event(there, SOURCE)}
+    assert set(topic.messages()) == {cloudevents.outcome_event(there, SOURCE)}

@@ -4,10 +4,11 @@ import pytest
 
 from tests.support.builders import job, record
 from tests.support.clock import NOW
-from waterhook.errors import Unavailable
-from waterhook.models import Status, iso
-from waterhook.reasons import span
-from waterhook.waiting import Reason, waits, without_job
+from waterhook.domain.status import Status
+from waterhook.errors import UpstreamUnavailableError
+from waterhook.steps.start_waiting import WaitReason, end_without_job, waiting_attribute
+from waterhook.text import format_duration
+from waterhook.timestamps import to_rfc3339
 
 
 @pytest.mark.parametrize(
@@ -23,17 +24,19 @@ from waterhook.waiting import Reason, waits, without_job
 def test_an_upstream_that_answered_is_busy_and_one_out_of_reach_is_retried(
     status: int | None, reason: str
 ) -> None:
-    assert Reason.of(Unavailable("any", "any", status=status)) == reason
+    assert WaitReason.of(UpstreamUnavailableError("any", "any", status=status)) == reason
 
 
 def test_since_is_kept_while_the_reason_stays_the_same() -> None:
-    first = waits(Reason.RETRYING, "no connection", NOW, 5)
-    assert waits(Reason.RETRYING, "no key", NOW + 9, 5, first)["since"] == iso(NOW)
-    assert waits(Reason.UPSTREAM_BUSY, "HTTP 429", NOW + 9, 5, first)["since"] == iso(NOW + 9)
+    first = waiting_attribute(WaitReason.RETRYING, "no connection", NOW, 5)
+    assert waiting_attribute(WaitReason.RETRYING, "no key", NOW + 9, 5, first)["since"] == to_rfc3339(NOW)
+    assert waiting_attribute(WaitReason.UPSTREAM_BUSY, "HTTP 429", NOW + 9, 5, first)["since"] == to_rfc3339(
+        NOW + 9
+    )
 
 
 def test_a_reason_of_any_length_is_kept_short() -> None:
-    assert len(waits(Reason.RETRYING, "x" * 9_999, NOW, 5)["detail"]) == 500
+    assert len(waiting_attribute(WaitReason.RETRYING, "x" * 9_999, NOW, 5)["detail"]) == 500
 
 
 @pytest.mark.parametrize(
@@ -49,12 +52,12 @@ def test_a_reason_of_any_length_is_kept_short() -> None:
     ],
 )
 def test_a_duration_is_given_in_its_unit(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize("outcome", [Status.REJECTED, Status.CANCELLED, Status.ERROR])
 def test_without_a_lost_answer_the_outcome_is_what_it_is(outcome: Status) -> None:
-    ended = without_job(job(), record(), outcome, code="why", message="text")
+    ended = end_without_job(job(), record(), outcome, code="why", message="text")
     assert (ended.outcome, ended.error) == (outcome, {"code": "why", "message": "text"})
 
 
@@ -69,7 +72,7 @@ def test_without_a_lost_answer_the_outcome_is_what_it_is(outcome: Status) -> Non
 def test_after_a_lost_answer_every_outcome_is_uncertain_and_keeps_its_reason(
     outcome: Status, code: str
 ) -> None:
-    ended = without_job(job(), record(perhaps_started=True), outcome, code="why", message="text")
+    ended = end_without_job(job(), record(perhaps_started=True), outcome, code="why", message="text")
     assert ended.outcome is Status.UNCERTAIN
     assert ended.error is not None
     assert (ended.error["code"], ended.error["message"].partition(";")[0]) == (code, "text")

@@ -9,19 +9,19 @@ from tests.support.aws import Machine, Table, client_error
 from tests.support.builders import CALLER, request_dict, settings
 from tests.support.clock import Clock
 from tests.support.fakes import Silent
-from waterhook.errors import Problem
-from waterhook.front_door import FrontDoor
-from waterhook.models import Status
-from waterhook.results import Results
+from waterhook.api.service import ExecutionService
+from waterhook.domain.status import Status
+from waterhook.errors import ApiError
+from waterhook.storage.results_bucket import ResultsBucket
 
 KEYED = request_dict(idempotency_key="order-7")
 
 
-def door(table: Table, machine: Machine, states: Any = None, client: Any = None) -> FrontDoor:
-    return FrontDoor(
+def door(table: Table, machine: Machine, states: Any = None, client: Any = None) -> ExecutionService:
+    return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        Results("none"),
+        ResultsBucket("none"),
         settings(state_machine_arn=machine.arn),
         Clock(),
         Silent,
@@ -38,7 +38,7 @@ def test_a_refused_caller_cannot_withdraw_what_another_one_was_told_of(
             door(table, machine).accept(KEYED, CALLER)
             raise client_error("ThrottlingException")
 
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine, Slow()).accept(KEYED, CALLER)
     (name,) = machine.executions()
     assert table.only().owner_execution_arn.endswith(f":{name}")
@@ -60,7 +60,7 @@ def test_a_refusal_after_an_attempt_without_an_answer_withdraws_nothing(
             raise self.faults.pop(0)
 
     states = Losing()
-    with pytest.raises(Problem):
+    with pytest.raises(ApiError):
         door(table, machine, states).accept(KEYED, CALLER)
     assert len(states.faults) < 5
     assert table.only().status is Status.ACCEPTED
@@ -86,7 +86,7 @@ def test_a_repeated_request_whose_record_changed_is_read_again(
 
     again = door(table, machine, client=Overtaken())
     if withdrawn:
-        with pytest.raises(Problem) as caught:
+        with pytest.raises(ApiError) as caught:
             again.accept(KEYED, CALLER)
         assert caught.value.status == 503
     else:

@@ -7,9 +7,10 @@ import pytest
 
 from tests.workflow.waterflai import completed, refused
 from tests.workflow.world import World, request
-from waterhook.capacity import Capacity, Caps
-from waterhook.intake import derived_id
-from waterhook.models import Status
+from waterhook.domain.status import Status
+from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 
 OTHER = "f" * 32
 
@@ -17,25 +18,25 @@ OTHER = "f" * 32
 @pytest.fixture
 def full(world: World) -> Iterator[World]:
     """The world with one slot, which another execution holds."""
-    slots().take(OTHER, "other")
+    slots().acquire(OTHER, "other")
     with world.deployed_with(MAX_RUNNING="1"):
         yield world
-    slots().give_back(OTHER, Capacity.slots_of("other"))
+    slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
 
 
-def slots() -> Capacity:
-    return Capacity("executions", Caps(stack=1))
+def slots() -> ConcurrencyLimiter:
+    return ConcurrencyLimiter("executions", ConcurrencyLimits(stack=1))
 
 
 def test_a_request_beyond_the_cap_is_started_once_there_is_room(full: World) -> None:
     given = request(idempotency_key=str(uuid.uuid4()))
-    execution_id = derived_id("api/caller", given["idempotency_key"])
+    execution_id = derive_execution_id("api/caller", given["idempotency_key"])
     seen: list[Status] = []
 
     def meanwhile() -> None:
         seen.append(full.record(execution_id).status)
         if len(full.clock.waits) == 3:
-            slots().give_back(OTHER, Capacity.slots_of("other"))
+            slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
 
     full.clock.while_waiting = meanwhile
     full.upstream.says("status", completed("{}"))
@@ -50,7 +51,7 @@ def test_a_request_beyond_the_cap_is_started_once_there_is_room(full: World) -> 
     assert full.upstream.count("start") == 1
     assert seen == [Status.ACCEPTED] * 3 + [Status.RUNNING]
     # It gave its own slot back.
-    assert slots().take(OTHER, "other")
+    assert slots().acquire(OTHER, "other")
 
 
 def test_a_request_for_which_there_is_never_room_is_rejected_at_its_deadline(full: World) -> None:
@@ -69,7 +70,7 @@ def test_a_request_for_which_there_is_never_room_is_rejected_at_its_deadline(ful
 def test_the_start_deadline_counts_from_when_there_was_room(full: World) -> None:
     def meanwhile() -> None:
         if full.clock.elapsed_s >= 1800:
-            slots().give_back(OTHER, Capacity.slots_of("other"))
+            slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
 
     full.clock.while_waiting = meanwhile
     full.upstream.says("start", refused(429, "slow down"))
@@ -100,21 +101,21 @@ def test_a_slot_is_released_whatever_the_caps_were_changed_to_meanwhile(
         world.upstream.says("status", completed("{}"))
         assert world.run(request()).status == "SUCCEEDED"
     world.rewire()
-    everything = Capacity("executions", Caps(stack=1, chatbot=1))
-    assert everything.take(OTHER, "support-chat")
-    everything.give_back(OTHER, Capacity.slots_of("support-chat"))
+    everything = ConcurrencyLimiter("executions", ConcurrencyLimits(stack=1, chatbot=1))
+    assert everything.acquire(OTHER, "support-chat")
+    everything.release(OTHER, ConcurrencyLimiter.slots_of("support-chat"))
 
 
 @pytest.mark.parametrize("code", [404, 422])
 def test_a_refused_start_gives_its_slot_back(full: World, code: int) -> None:
-    slots().give_back(OTHER, Capacity.slots_of("other"))
+    slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
     full.upstream.says("start", refused(code))
     assert full.run(request()).error == "Waterhook.Rejected"
-    assert slots().take(OTHER, "other")
+    assert slots().acquire(OTHER, "other")
 
 
 def test_a_fault_of_start_gives_its_slot_back(full: World) -> None:
-    slots().give_back(OTHER, Capacity.slots_of("other"))
+    slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
     full.functions.fail("start", "MemoryError")
     assert full.run(request()).error == "Waterhook.Error"
-    assert slots().take(OTHER, "other")
+    assert slots().acquire(OTHER, "other")

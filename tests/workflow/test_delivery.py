@@ -11,7 +11,7 @@ from tests.support.context import CONTEXT
 from tests.workflow.functions_in_process import handler_of
 from tests.workflow.waterflai import completed
 from tests.workflow.world import World, request
-from waterhook import envelope
+from waterhook.notifications import cloudevents
 
 OUTPUT = '{"n": 12345678901234567890, "ratio": 1.0}'
 
@@ -75,6 +75,6 @@ def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says
     answer = handler_of("notify")({"redeliver": {"execution_id": execution_id}}, CONTEXT)
     assert answer["redelivered"] is True
     [said] = world.notifications()
-    assert said.text == envelope.event(record, SOURCE)
+    assert said.text == cloudevents.outcome_event(record, SOURCE)
     assert said.attributes["status"] == "COMPLETED"
     assert world.record(execution_id).notified_at is not None

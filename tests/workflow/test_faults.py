@@ -7,8 +7,8 @@ import pytest
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.waterflai import API_KEY, TOO_LATE, Answer, completed, refused
 from tests.workflow.world import World, request
-from waterhook.records import Records
-from waterhook.verdict import Notifier
+from waterhook.notifications.notifier import Notifier
+from waterhook.storage.executions_table import ExecutionsTable
 
 if TYPE_CHECKING:
     from tests.workflow.run import Run
@@ -123,8 +123,8 @@ def test_a_job_whose_secret_is_malformed_for_longer_than_six_hours_ends_in_an_er
     world.put_secret(API_KEY)
     assert run.error == "Waterhook.Error"
     message = run.result["message"]
-    assert "the API key could not be read for 6 h (KeyUnavailable: " in message
-    assert "; the job at Waterflai may go on: the API key could not be read (KeyUnavailable: " in message
+    assert "the API key could not be read for 6 h (KeyUnavailableError: " in message
+    assert "; the job at Waterflai may go on: the API key could not be read (KeyUnavailableError: " in message
     assert "wrong field" not in message
     assert 6 * HOUR_S <= world.clock.elapsed_s <= 6 * HOUR_S + 700
 
@@ -209,7 +209,7 @@ def test_a_notify_that_dies_after_its_publish_repeats_the_same_bytes(
         monkeypatch.undo()
         raise MemoryError
 
-    monkeypatch.setattr(Records, "mark_notified", die)
+    monkeypatch.setattr(ExecutionsTable, "mark_notified", die)
     world.upstream.says("status", completed('{"a": 1.0}'))
     run = world.run(request())
     assert run.status == "SUCCEEDED"

@@ -20,9 +20,9 @@ from tests.workflow.waterflai import (
     stream,
 )
 from tests.workflow.world import World, request
-from waterhook import policy, prices
-from waterhook.client import CancelAnswer
-from waterhook.intake import derived_id
+from waterhook.domain import cost, polling_policy
+from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.upstream.client import CancelResult
 
 NODE = {"type": "node_started", "node_id": "a"}
 DONE = {"type": "execution_completed"}
@@ -66,8 +66,8 @@ def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(foll
     usage = run.result["usage"]
     assert (usage["polls"], usage["follow_seconds"]) == (1, pytest.approx(12, abs=1))
     # Start execution and the three from Notify on are in the prices of a start and of an end.
-    waited_usd = prices.waiting_usd(len(run.path) - 4, follows=1, held_s=usage["follow_seconds"], polls=0)
-    everything_usd = prices.start_usd() + waited_usd + prices.end_usd()
+    waited_usd = cost.waiting_usd(len(run.path) - 4, follows=1, held_s=usage["follow_seconds"], polls=0)
+    everything_usd = cost.start_usd() + waited_usd + cost.end_usd()
     assert usage["estimated_cost_usd"] == pytest.approx(everything_usd, abs=1e-6)
     assert len(following.notifications()) == 1
 
@@ -90,7 +90,7 @@ def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(followin
     assert following.clock.waits[0] == 4
     assert run.path.count("Follow") == 2
     assert run.path[-5:] == STRAIGHT[-5:]
-    assert following.clock.elapsed_s >= policy.FOLLOW_PAUSE_S
+    assert following.clock.elapsed_s >= polling_policy.FOLLOW_PAUSE_S
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(followin
         "States.Timeout",
         "MemoryError",
         "Runtime.ExitError",
-        "KeyUnavailable",
+        "KeyUnavailableError",
     ],
 )
 def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str) -> None:
@@ -112,7 +112,7 @@ def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str)
     assert run.status == "SUCCEEDED"
     assert "Report the fault" not in run.path
     # Spaced by at least a minute, and each one is followed by a poll.
-    assert run.path.count("Follow") <= 1 + following.clock.elapsed_s / policy.FOLLOW_PAUSE_S
+    assert run.path.count("Follow") <= 1 + following.clock.elapsed_s / polling_policy.FOLLOW_PAUSE_S
     assert len(following.notifications()) == 1
 
 
@@ -232,10 +232,10 @@ def test_a_status_too_large_for_a_follow_is_brought_by_a_poll(following: World) 
     assert following.upstream.count("status") == 2
 
 
-def cancel(given: dict[str, Any]) -> CancelAnswer:
+def cancel(given: dict[str, Any]) -> CancelResult:
     """Cancel the execution of a request through the front door, as its caller does."""
     door = importlib.import_module("functions.api.app")._wiring()  # noqa: SLF001 - its handler needs an HTTP event
-    answer: CancelAnswer = door.cancel(derived_id("api/caller", given["idempotency_key"]), "caller")
+    answer: CancelResult = door.cancel(derive_execution_id("api/caller", given["idempotency_key"]), "caller")
     return answer
 
 
@@ -265,7 +265,7 @@ def finished(world: World, given: object) -> Run:
 def test_a_cancel_at_any_moment_is_one_outcome_told_once(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str, concurrency: str
 ) -> None:
-    given, answers = keyed(), list[CancelAnswer]()
+    given, answers = keyed(), list[CancelResult]()
 
     def meanwhile(then: Answer) -> Callable[[], Answer]:
         def script() -> Answer:
@@ -319,7 +319,7 @@ def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_f
 
 
 def test_a_cancel_that_meets_the_completion_is_told_of_it_and_so_is_everybody(following: World) -> None:
-    given, answers = keyed(), list[CancelAnswer]()
+    given, answers = keyed(), list[CancelResult]()
 
     def listen() -> Answer:
         following.upstream.says("status", completed("{}")).says("cancel", TOO_LATE)

@@ -9,10 +9,11 @@ from tests.workflow.clock import MIDNIGHT
 from tests.workflow.run import Run
 from tests.workflow.waterflai import Answer, completed, refused, status
 from tests.workflow.world import World, request
-from waterhook import policy, prices
-from waterhook.models import History, Next
-from waterhook.policy import Limits
-from waterhook.status import StatusDocument
+from waterhook.domain import cost, poll_history, polling_policy, retry_policy
+from waterhook.domain.loop_state import NextStep
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.polling_policy import Limits
+from waterhook.domain.status_document import StatusDocument
 
 EVENTS_LIMIT = 20_000  # of 25,000
 # Entered, exited: a Wait and a Choice. A Task is scheduled, started and succeeds in between.
@@ -50,8 +51,8 @@ def test_two_polls_make_36_events_and_11_transitions(world: World) -> None:
 def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world: World, polls: int) -> None:
     world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
-    around = prices.start_usd() + prices.end_usd()
-    asking_usd = prices.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, held_s=0, polls=polls)
+    around = cost.start_usd() + cost.end_usd()
+    asking_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, held_s=0, polls=polls)
     assert run.result["usage"]["estimated_cost_usd"] == pytest.approx(around + asking_usd, abs=1e-6)
 
 
@@ -71,14 +72,14 @@ def test_a_turn_before_the_start_costs_as_much_as_one_after_it(world: World) -> 
 
 def endless(limits: Limits, document: StatusDocument) -> int:
     """Return how often a job that never ends is polled until its deadline."""
-    history, now = History(MIDNIGHT), MIDNIGHT
+    history, now = PollHistory(MIDNIGHT), MIDNIGHT
     for turn in itertools.count():
-        decision = policy.next_step(history, now, limits)
-        if decision.next is not Next.WAIT:
+        decision = polling_policy.next_step(history, now, limits)
+        if decision.next is not NextStep.WAIT:
             return turn
         now += decision.wait_seconds
         moved = replace(document, cleanup_after=now + 6) if document.cleanup_after else document
-        history = policy.answered(replace(history, polls=history.polls + 1), moved, now)
+        history = poll_history.after_response(replace(history, polls=history.polls + 1), moved, now)
     raise AssertionError
 
 
@@ -116,8 +117,8 @@ def starts(limits: Limits) -> int:
     """Return how often a start that is always refused is tried until the start deadline."""
     now = MIDNIGHT
     for attempts in itertools.count(1):
-        decision = policy.start_again(attempts, None, now, limits)
-        if decision.next is not Next.START:
+        decision = retry_policy.next_start_attempt(attempts, None, now, limits)
+        if decision.next is not NextStep.START:
             return attempts
         now += decision.wait_seconds
     raise AssertionError

@@ -28,7 +28,7 @@ from tests.workflow.functions_in_process import Fault
 from tests.workflow.run import Run
 from tests.workflow.waterflai import completed
 from tests.workflow.world import World, definition, request
-from waterhook.request import MAX_TIMEOUT_S
+from waterhook.domain.request import MAX_TIMEOUT_S
 
 
 def expressions(node: Any) -> Iterator[str]:

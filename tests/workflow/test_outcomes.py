@@ -9,8 +9,8 @@ import pytest
 from tests.support.builders import SOURCE, verdict
 from tests.workflow.waterflai import NO_ANSWER, Answer, completed, refused, status
 from tests.workflow.world import World, request
-from waterhook.models import Status
-from waterhook.records import Records
+from waterhook.domain.status import Status
+from waterhook.storage.executions_table import ExecutionsTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def test_a_loop_whose_record_is_final_ends_at_its_next_poll_though_the_job_runs_
     def concluded() -> Answer:
         if world.functions.count("poll") == 3:
             execution_id = world.functions.calls[-1][1]["state"]["execution_id"]
-            Records("executions").conclude(world.record(execution_id), verdict(Status.CANCELLED))
+            ExecutionsTable("executions").conclude(world.record(execution_id), verdict(Status.CANCELLED))
         return status("RUNNING")
 
     world.upstream.says("status", concluded)

@@ -9,8 +9,8 @@ import pytest
 from tests.workflow.run import Run
 from tests.workflow.waterflai import Answer, completed, refused, status
 from tests.workflow.world import World, request
-from waterhook.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
-from waterhook.results import INLINE_BYTES
+from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
+from waterhook.domain.status_document import MAX_INLINE_BYTES
 
 LOOP_STATE_BYTES = 8 * 1024
 PAYLOAD_BYTES = 256 * 1024
@@ -42,8 +42,8 @@ def largest_request(**fields: object) -> dict[str, Any]:
 
 def largest_inline_output() -> str:
     """Return an output of exactly the size that travels inline; every quote in it is written as two characters."""
-    text = json.dumps({"text": '"' * ((INLINE_BYTES - 12) // 2)}, separators=(",", ":"))
-    return text + " " * (INLINE_BYTES - len(text))
+    text = json.dumps({"text": '"' * ((MAX_INLINE_BYTES - 12) // 2)}, separators=(",", ":"))
+    return text + " " * (MAX_INLINE_BYTES - len(text))
 
 
 @pytest.mark.parametrize("door", ["bare", "event"])
@@ -52,7 +52,7 @@ def test_no_payload_comes_near_the_limit_with_the_largest_request_and_output(wor
     given: object = largest_request(idempotency_key=door)
     run = world.run(given if door == "bare" else {"event_id": "e" * 200, "request": given})
     assert run.status == "SUCCEEDED"
-    assert len(run.result["final_output_json"]) >= INLINE_BYTES - 1
+    assert len(run.result["final_output_json"]) >= MAX_INLINE_BYTES - 1
     sizes = dict(payloads(run))
     assert max(sizes.values()) < PAYLOAD_BYTES
     [said] = world.notifications()
@@ -146,7 +146,7 @@ def test_an_output_arrives_character_by_character_as_it_was_sent(world: World, o
 
 
 def test_an_output_that_does_not_fit_waits_in_the_bucket_character_by_character(world: World) -> None:
-    output = '{"text": "' + "x" * INLINE_BYTES + '", "id": 12345678901234567890, "one": 1.0}'
+    output = '{"text": "' + "x" * MAX_INLINE_BYTES + '", "id": 12345678901234567890, "one": 1.0}'
     world.upstream.says("status", completed(output))
     run = world.run(request())
     assert run.status == "SUCCEEDED"

@@ -12,9 +12,9 @@ from tests.workflow.clock import MIDNIGHT
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.waterflai import API_KEY, NO_ANSWER, Answer, completed, refused
 from tests.workflow.world import World, request
-from waterhook.errors import RecordUnavailable
-from waterhook.models import iso
-from waterhook.records import Records
+from waterhook.errors import RecordUnavailableError
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.timestamps import to_rfc3339
 
 AGAIN = ["Start execution", "What next?", "Wait to start", "Start execution", "What next?"]
 
@@ -131,7 +131,7 @@ MONTH = request(timeout_seconds=30 * 24 * 3600)
 
 def _down_until(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, *methods: str) -> None:
     """Let the table refuse these operations of records for so long."""
-    start, midnight = Starter.start, iso(MIDNIGHT) or ""
+    start, midnight = Starter.start, to_rfc3339(MIDNIGHT) or ""
     # The interpreter's own clock is not the virtual one.
     monkeypatch.setattr(
         Starter,
@@ -143,13 +143,13 @@ def _down_until(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, *
         def call(*given: Any, **named: Any) -> Any:
             if world.clock.elapsed_s < seconds:
                 message = "0f: the table failed: ProvisionedThroughputExceededException"
-                raise RecordUnavailable(message)
+                raise RecordUnavailableError(message)
             return method(*given, **named)
 
         return call
 
     for name in methods:
-        monkeypatch.setattr(Records, name, unless_down(getattr(Records, name)))
+        monkeypatch.setattr(ExecutionsTable, name, unless_down(getattr(ExecutionsTable, name)))
 
 
 @pytest.mark.parametrize("methods", [("get", "accept"), ("begin_start",)], ids="+".join)
@@ -299,7 +299,7 @@ def test_a_start_that_ends_between_its_post_and_its_save_is_uncertain(
         monkeypatch.undo()
         raise MemoryError
 
-    monkeypatch.setattr(Records, "save_start", die)
+    monkeypatch.setattr(ExecutionsTable, "save_start", die)
     run = world.run(request())
     assert run.error == "Waterhook.Uncertain"
     assert world.functions.count("start") == 2
@@ -310,17 +310,17 @@ def test_an_id_that_could_not_be_saved_travels_with_the_state_until_a_poll_saves
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = 2
-    save = Records.save_start
+    save = ExecutionsTable.save_start
 
     def unavailable(*given: object) -> object:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             message = "throttled"
-            raise RecordUnavailable(message)
+            raise RecordUnavailableError(message)
         return save(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Records, "save_start", unavailable)
+    monkeypatch.setattr(ExecutionsTable, "save_start", unavailable)
     world.upstream.says("status", refused(500), refused(500), completed("{}"))
     run = world.run(request())
     assert run.status == "SUCCEEDED"

@@ -21,9 +21,9 @@ from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
 from tests.workflow.waterflai import API_KEY, Waterflai
-from waterhook.event_stream import EventStream, StreamEnd, StreamEvent
-from waterhook.record import Record
-from waterhook.records import Records
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.upstream.event_stream import EventStream, StreamEnd, StreamEvent
 
 ASL = Path(__file__).parents[2] / "statemachine" / "execution.asl.yaml"
 REGION = "us-east-1"
@@ -184,9 +184,9 @@ class World:
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
         return self._inbox
 
-    def record(self, execution_id: str) -> Record:
+    def record(self, execution_id: str) -> ExecutionRecord:
         """Return the record of an execution."""
-        record = Records("executions").get(execution_id, self.clock.now)
+        record = ExecutionsTable("executions").get(execution_id, self.clock.now)
         assert record is not None
         return record
 

@@ -2,23 +2,23 @@
 
     WaterhookError
     ├── SettingsError            the deployment is misconfigured: its environment
-    ├── InvalidRequest           the caller's request is wrong; says where and what was expected
-    │   └── RequestTooLarge      ... or larger than what carries it
+    ├── InvalidRequestError           the caller's request is wrong; says where and what was expected
+    │   └── RequestTooLargeError      ... or larger than what carries it
     ├── Problem                  our API refuses: the HTTP status and what to do about it
-    ├── RecordConflict           a conditional write lost its race, or the record is another execution's
-    ├── DependencyUnavailable    an AWS service that Waterhook uses failed; a later call may succeed
-    │   ├── RecordUnavailable    the table failed; whether a write was carried out is not known
-    │   ├── ResultsUnavailable   the bucket did not take an output
-    │   └── KeyUnavailable       the secret can't be read, or holds no usable API key
-    ├── StreamOverflow           a line or an event of a stream is larger than what is held in memory
+    ├── RecordConflictError           a conditional write lost its race, or the record is another execution's
+    ├── DependencyUnavailableError    an AWS service that Waterhook uses failed; a later call may succeed
+    │   ├── RecordUnavailableError    the table failed; whether a write was carried out is not known
+    │   ├── ResultsUnavailableError   the bucket did not take an output
+    │   └── KeyUnavailableError       the secret can't be read, or holds no usable API key
+    ├── StreamOverflowError           a line or an event of a stream is larger than what is held in memory
     └── UpstreamError            a call to Waterflai failed
-        ├── NotAccepted          not carried out: never sent, or refused
+        ├── NotAcceptedError          not carried out: never sent, or refused
         │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
         │   └── Refused          ... permanently: 3xx, 4xx
-        └── PerhapsAccepted      sent, and it is not known whether it was carried out: timeout, reset, 5xx, garbage
-            └── FlawedDocument   a status document that shows the outcome and is not whole (waterhook.status)
+        └── PerhapsAcceptedError      sent, and it is not known whether it was carried out: timeout, reset, 5xx, garbage
+            └── FlawedDocumentError   a status document that shows the outcome and is not whole (waterhook.status)
 
-The line that matters is drawn between `NotAccepted` and `PerhapsAccepted`: a start of the first kind may
+The line that matters is drawn between `NotAcceptedError` and `PerhapsAcceptedError`: a start of the first kind may
 be repeated, a start of the second kind may already be a running job.
 """
 
@@ -33,15 +33,15 @@ class SettingsError(WaterhookError):
     """The deployment can't work as configured; the message lists every problem found."""
 
 
-class InvalidRequest(WaterhookError):
+class InvalidRequestError(WaterhookError):
     """The request breaks the contract; the message names the field: `input_data: expected object, got list`."""
 
 
-class RequestTooLarge(InvalidRequest):
+class RequestTooLargeError(InvalidRequestError):
     """The request is larger than Step Functions carries together with what is wrapped around it."""
 
 
-class Problem(WaterhookError):
+class ApiError(WaterhookError):
     """An answer of our API that is no success: its HTTP status, and what the caller can do about it."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
@@ -51,27 +51,27 @@ class Problem(WaterhookError):
         self.detail = detail
 
 
-class RecordConflict(WaterhookError):
+class RecordConflictError(WaterhookError):
     """A conditional write found the record in another state, or owned by another execution."""
 
 
-class DependencyUnavailable(WaterhookError):
+class DependencyUnavailableError(WaterhookError):
     """An AWS service that Waterhook uses failed: throttled, denied, out of reach, slow. A later call may succeed."""
 
 
-class RecordUnavailable(DependencyUnavailable):
+class RecordUnavailableError(DependencyUnavailableError):
     """The table failed for another reason than a condition."""
 
 
-class ResultsUnavailable(DependencyUnavailable):
+class ResultsUnavailableError(DependencyUnavailableError):
     """The bucket did not take an output."""
 
 
-class KeyUnavailable(DependencyUnavailable):
+class KeyUnavailableError(DependencyUnavailableError):
     """The secret can't be read, or holds no text that can be an API key, for example during a rotation."""
 
 
-class StreamOverflow(WaterhookError):
+class StreamOverflowError(WaterhookError):
     """An event stream sent a line or an event beyond the decoder's limits; to its reader, an unusable answer."""
 
 
@@ -94,27 +94,27 @@ class UpstreamError(WaterhookError):
         self.retry_after_s = retry_after_s
 
 
-class NotAccepted(UpstreamError):
+class NotAcceptedError(UpstreamError):
     """The upstream surely did not carry out the call."""
 
 
-class Unavailable(NotAccepted):
+class UpstreamUnavailableError(NotAcceptedError):
     """Not carried out and worth repeating: refused connection, DNS, TLS, 429, 503, 521, 523, 525, 526 or 530."""
 
 
-class Refused(NotAccepted):
+class UpstreamRefusedError(NotAcceptedError):
     """Not carried out and not worth repeating as it is: a redirect or a 4xx other than 408 and 429."""
 
 
-class PerhapsAccepted(UpstreamError):
+class PerhapsAcceptedError(UpstreamError):
     """The call may have been carried out: it was sent, and no usable answer came back."""
 
 
 # What AWS calls a refusal that passes.
-THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
+THROTTLING_CODES = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
 
 
-def aws_code(error: Exception) -> str:
+def aws_error_code(error: Exception) -> str:
     """Return the code that AWS gave a refusal, or the name of an error that is none of AWS's."""
     said: dict[str, dict[str, str]] = getattr(error, "response", {})
     return said["Error"]["Code"] if said else type(error).__name__

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from waterhook.capacity import MAX_CAP, Caps
+from waterhook.domain.polling_policy import Limits
+from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
 from waterhook.errors import SettingsError
-from waterhook.policy import Limits
-from waterhook.request import DELIVERIES, MAX_TIMEOUT_S, Defaults
 
 # https anywhere, plain http only where nobody can listen in: the loopback interface.
 _BASE_URL = re.compile(
@@ -19,7 +18,21 @@ MAX_FOLLOW_CONCURRENCY = 10_000
 MIN_FOLLOW_S = 30
 # Refused starts write history too, on top of what polling may write.
 MAX_START_DEADLINE_S = 24 * 3600
-_DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERIES}
+_DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERY_TARGETS}
+# All names are in one item, which is written whole: a thousand of them cost 32 write units a time.
+MAX_CONCURRENCY_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyLimits:
+    """How many jobs may run at once; 0 is no cap."""
+
+    stack: int = 0
+    chatbot: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any cap."""
+        return bool(self.stack or self.chatbot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class Settings:
     retention_days: int
     follow_concurrency: int
     follow_s: int
-    caps: Caps
+    caps: ConcurrencyLimits
     allowed_chatbots: frozenset[str]
     state_machine_arn: str
 
@@ -91,9 +104,9 @@ class Settings:
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
             follow_concurrency=number("WATERHOOK_FOLLOW_CONCURRENCY", 0, MAX_FOLLOW_CONCURRENCY),
             follow_s=number("WATERHOOK_FOLLOW_S", MIN_FOLLOW_S, 840),
-            caps=Caps(
-                stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CAP),
-                chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CAP),
+            caps=ConcurrencyLimits(
+                stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CONCURRENCY_LIMIT),
+                chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CONCURRENCY_LIMIT),
             ),
             allowed_chatbots=frozenset(_listed(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
             # Only the functions that the machine doesn't call have it: there is no circle in a template.
@@ -112,9 +125,9 @@ class Settings:
         return self.follow_concurrency > 0
 
     @property
-    def defaults(self) -> Defaults:
+    def defaults(self) -> RequestDefaults:
         """What a request gets where it is silent."""
-        return Defaults(self.default_timeout_s, self.deliver_to, self.allowed_chatbots)
+        return RequestDefaults(self.default_timeout_s, self.deliver_to, self.allowed_chatbots)
 
     def limits(self, deadline: float, *, may_follow: bool = True) -> Limits:
         """Return what the policy must stay within for a deadline in epoch seconds."""

@@ -1,0 +1,281 @@
+"""Taking requests in and showing where they stand; everything in between is the state machine's."""
+
+import base64
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from waterhook.api.live_status import LiveStatus
+from waterhook.domain import polling_policy
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import OutputError, StatusDocument
+from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.errors import (
+    THROTTLING_CODES,
+    ApiError,
+    InvalidRequestError,
+    RecordConflictError,
+    RecordUnavailableError,
+    aws_error_code,
+)
+from waterhook.json_text import join_members, to_json, to_json_bytes
+from waterhook.settings import Settings
+from waterhook.steps import start_waiting
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.text import clip
+from waterhook.timestamps import to_epoch_s
+from waterhook.upstream.client import CancelResult
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+MAX_PAGE = 100
+_ID = re.compile(r"[0-9a-f]{32}")
+# What Step Functions answers to an input that it will not take the next time either.
+_REFUSED_INPUT = {"InvalidExecutionInput", "ValidationException"}
+# Within this time after its first attempt an API call tries again to start an execution. Each attempt takes at most
+# 3 s, and a caller is answered after 28 s at the latest.
+START_WITHIN_S = 3.0
+START_ATTEMPTS = 4
+START_PAUSE_S = 0.2
+_NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
+
+
+class ExecutionService:
+    """Takes requests in and shows where they stand; everything in between is the state machine's."""
+
+    def __init__(
+        self,
+        records: ExecutionsTable,
+        states: "SFNClient",
+        results: ResultsBucket,
+        settings: Settings,
+        clock: Callable[[], float],
+        remote: Callable[[], LiveStatus],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Use a client `states` that makes one attempt a call: each refusal must be known to be the only answer.
+
+        The upstream is opened by the first caller who needs it.
+        """
+        self._sleep = sleep
+        self._remote = remote
+        self._records = records
+        self._states = states
+        self._results = results
+        self._settings = settings
+        self._clock = clock
+
+    def accept(self, raw: object, caller: str, texts: Mapping[str, str] | None = None) -> ExecutionRecord:
+        """Return the record of a request that is on its way, its own or that of the same request before it.
+
+        `texts` are members of the state machine's input as JSON text: the request as it was sent, at most
+        MAX_REQUEST_BYTES. Without them `raw` is written as JSON.
+
+        The record is written before the execution is started, so a GET right after finds it; an accepted
+        request whose execution is missing is started by whoever repeats it with the same key.
+        Raises InvalidRequestError, or Problem for a conflict or a fault on our side.
+        """
+        limit_bytes = MAX_WRITTEN_BYTES if texts else MAX_REQUEST_BYTES
+        request = Request.from_dict(raw, self._settings.defaults, limit_bytes=limit_bytes)
+        key, now = request.idempotency_key, self._clock()
+        execution_id = derive_execution_id(f"api/{caller}", key) if key else uuid.uuid4().hex
+        record = ExecutionRecord.accepted(
+            execution_id,
+            request,
+            now,
+            owner=self._owner(f"{execution_id}-{int(now * 1000)}"),
+            source="api",
+            deliver_to=request.deliver_to,
+            caller=caller,
+        )
+        try:
+            self._records.accept(record, now)
+        except RecordConflictError as error:
+            record = self._same(record, now, error)
+        if record.waterflai_execution_id is None and not record.status.is_final:
+            self._start(record, texts or {"request": to_json_bytes(raw).decode()})
+        return record
+
+    def find(self, execution_id: str, caller: str) -> ExecutionRecord:
+        """Return the caller's record. Raises Problem 404 for any other, as if it did not exist."""
+        record = self._records.get(execution_id, self._clock())
+        if record is None or record.caller != caller:
+            detail = (
+                f"execution_id: the caller has no execution {clip(execution_id, 100)}; it may have expired"
+            )
+            raise ApiError(HTTPStatus.NOT_FOUND, detail)
+        return record
+
+    def document(self, record: ExecutionRecord) -> str:
+        """Return the status document as JSON text: the upstream's fields, then our own."""
+        timing = record.timing or {}
+        live = (
+            self._remote().progress(record) if record.waterflai_execution_id else None
+        ) or StatusDocument()
+        finished = record.status is Status.COMPLETED
+        said = {
+            "execution_id": record.execution_id,
+            "status": record.status,
+            "progress": 100.0
+            if finished
+            else (live.progress if live.progress is not None else record.progress),
+            "current_node": live.current_node,
+            "completed_nodes": live.completed_nodes,
+            "total_nodes": live.total_nodes,
+            "upstream_status": live.unknown_status,
+            "error_message": (record.error or {}).get("message"),
+            "created_at": record.created_at,
+            "started_at": record.started_at,
+            "completed_at": timing.get("completed_at") or record.finished_at,
+            "chatbot_id": record.chatbot_id,
+            "waterflai_execution_id": record.waterflai_execution_id,
+            "error": record.error,
+            "output_error": record.output_error or _not_stored(record),
+            "final_output_url": self._results.presign(record.output_ref) if record.output_ref else None,
+            "cancel_requested": record.cancel_requested,
+            "waiting": start_waiting.public_waiting(record),
+            "notified_at": record.notified_at,
+            "usage": record.usage,
+        }
+        members = {name: to_json(value) for name, value in said.items()}
+        members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
+        return join_members(members)
+
+    def cancel(self, execution_id: str, caller: str) -> CancelResult:
+        """Return what a cancel of the caller's execution came to. Raises Problem 404 or 502."""
+        record = self.find(execution_id, caller)
+        return self._remote().cancel(record)
+
+    def page(self, caller: str, *, status: str | None, limit: int, after: str | None) -> dict[str, Any]:
+        """Return the caller's own executions, newest first, and where the next page begins.
+
+        Raises InvalidRequestError for a status, limit or `next` that makes no sense.
+        """
+        if status is not None and status not in Status.__members__:
+            raise InvalidRequestError(f"status: expected one of {', '.join(Status)}")
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidRequestError(f"limit: expected 1 to {MAX_PAGE}")
+        start = _read_cursor(after, caller) if after else None
+        entries, last = self._records.page(caller, status=status, limit=limit, start=start)
+        return {"executions": entries, "next": _write_cursor(last) if last else None}
+
+    def retry_after_s(self, record: ExecutionRecord) -> int | None:
+        """Return in how many seconds another look is worthwhile, or None when nothing will change."""
+        if record.status.is_final:
+            return None
+        now = self._clock()
+        history = PollHistory(started_at=to_epoch_s(record.created_at) or now)
+        # Callers only ask; the machine may be listening, which would mean no wait at all.
+        limits = self._settings.limits(record.deadline, may_follow=False)
+        return max(polling_policy.next_step(history, now, limits).wait_seconds, 1)
+
+    def _same(self, record: ExecutionRecord, now: float, conflict: RecordConflictError) -> ExecutionRecord:
+        first = self._records.get(record.execution_id, now)
+        if first is None:
+            raise ApiError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "try again: the record is being changed"
+            ) from conflict
+        if first.request_sha256 != record.request_sha256:
+            detail = "idempotency_key: already used for another request; use a new key for a new request"
+            raise ApiError(HTTPStatus.CONFLICT, detail)
+        # Started or on its way: nobody withdraws it any more. Else the first caller may, at this very moment.
+        return self._kept(first, now) if first.status is Status.ACCEPTED else first
+
+    def _kept(self, first: ExecutionRecord, now: float) -> ExecutionRecord:
+        try:
+            return self._records.repeat(first, now)
+        except RecordConflictError as conflict:
+            current = self._records.get(first.execution_id, now)
+            if current is None or current.owner_execution_arn != first.owner_execution_arn:
+                detail = "try again: the record is being changed"
+                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, detail) from conflict
+            return current
+
+    def _start(self, record: ExecutionRecord, texts: Mapping[str, str]) -> None:
+        """Start the execution that the record names as its owner. Idempotent by name, so it is tried again.
+
+        Raises Problem 400 when Step Functions refuses the input, and 503 when no attempt succeeded. Where each was
+        refused, the record is withdrawn.
+        """
+        name = record.owner_execution_arn.rpartition(":")[2]
+        given = join_members({"execution_id": to_json(record.execution_id), **texts})
+        ends_at = self._clock() + START_WITHIN_S
+        may_be_started = False
+        fault: ClientError | BotoCoreError | None = None
+        for attempt in range(START_ATTEMPTS):
+            try:
+                self._states.start_execution(
+                    stateMachineArn=self._settings.state_machine_arn, name=name, input=given
+                )
+            except (ClientError, BotoCoreError) as error:
+                fault = error
+            else:
+                return
+            if aws_error_code(fault) == "ExecutionAlreadyExists":
+                return
+            refused = _is_refusal(fault)
+            may_be_started = may_be_started or not refused
+            pause_s = START_PAUSE_S * 2**attempt
+            # Any other refusal, such as a denial, would meet the next attempt too.
+            passes = not refused or aws_error_code(fault) in THROTTLING_CODES
+            if not passes or self._clock() + pause_s >= ends_at:
+                break
+            self._sleep(pause_s)
+        if not may_be_started:
+            self._withdraw(record)
+        if isinstance(fault, ClientError) and aws_error_code(fault) in _REFUSED_INPUT:
+            why = clip(fault.response["Error"].get("Message") or aws_error_code(fault), 300)
+            detail = f"request: Step Functions refuses it, as an input of {len(given.encode())} bytes: {why}"
+            raise ApiError(HTTPStatus.BAD_REQUEST, detail) from fault
+        raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from fault
+
+    def _withdraw(self, record: ExecutionRecord) -> None:
+        # If that fails too, a record without an execution stays: the same key starts it, else a sweep discards it.
+        with suppress(RecordConflictError, RecordUnavailableError):
+            self._records.withdraw(record)
+
+    def _owner(self, name: str) -> str:
+        machine = self._settings.state_machine_arn
+        return machine.replace(":stateMachine:", ":execution:") + f":{name}"
+
+
+def _not_stored(record: ExecutionRecord) -> str | None:
+    """Return why a completed record has no output although its job had one, or None."""
+    has_output = record.final_output_json is not None or record.output_ref is not None
+    dropped = record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to
+    return OutputError.NOT_STORED if dropped else None
+
+
+def _is_refusal(error: ClientError | BotoCoreError) -> bool:
+    """Return whether an attempt surely started nothing: after a 5xx or no answer that is not known."""
+    answer = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
+    return HTTPStatus.BAD_REQUEST <= answer.get("HTTPStatusCode", 0) < HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _write_cursor(key: Mapping[str, str]) -> str:
+    return base64.urlsafe_b64encode(to_json([key["execution_id"], key["created_at"]]).encode()).decode()
+
+
+def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
+    """Return the index key of a cursor. The caller in it is the one who asks, so it opens nobody else's list."""
+    try:
+        execution_id, created_at = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequestError("next: expected the value that the last page gave") from error
+    # DynamoDB refuses a key that is empty or endless, which would look like a table in trouble.
+    texts = isinstance(execution_id, str) and isinstance(created_at, str)
+    if not texts or not _ID.fullmatch(execution_id) or to_epoch_s(created_at) is None:
+        raise InvalidRequestError("next: expected the value that the last page gave")
+    return {"execution_id": execution_id, "created_at": created_at, "caller": caller}

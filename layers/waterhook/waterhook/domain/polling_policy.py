@@ -1,0 +1,235 @@
+"""Polling policy: pure functions that decide when to poll next. They use no clock, no randomness and no I/O.
+
+Following a stream is billed by the second, polling by the state transition. One cycle of Wait, Poll and Choice costs
+as much as 45 s of a 128 MB function (waterhook.domain.cost), so following is cheaper than polling more often than every
+45 s, and faster. A job is therefore followed wherever there is concurrency for it.
+
+An open stream is no proof that events arrive: proxies buffer, servers send heartbeats only, the final event gets lost.
+Polls are the guarantee and the stream is an accelerator. While a stream is followed, the status is polled in the same
+invocation (`poll_due_at`). Those requests are no state transitions and do not count against the execution's history.
+
+Without a stream the Wait state spaces the polls (`next_step`): the wait grows slowly with the age of the job. Steady
+progress that predicts a finish far off stretches it. Errors, faults of AWS services that Waterhook uses, `Retry-After`
+and the limit of Step Functions on the number of history events lengthen it. benchmarks/polling measures both cadences;
+the constants were chosen there.
+
+Jitter comes in as `jitter`, a number from 0 to 1 (exclusive) that differs between executions and between polls.
+"""
+
+import math
+from dataclasses import dataclass
+
+from waterhook.domain.event_budget import FOLLOW_EVENT_BUDGET, WAIT_LIMIT_S, events_used, shortest_wait_s
+from waterhook.domain.loop_state import NextStep
+from waterhook.domain.poll_history import FAULT_LIMIT_S, RETRY_AFTER_LIMIT_S, PollHistory
+from waterhook.domain.stream_history import StreamHistory
+
+# A status request this long before `cleanup_after` still finds its job.
+CLEANUP_MARGIN_S = 5.0
+# While an unknown status comes with `completed_at`, polls come at least this often.
+ENDED_POLL_S = 5.0
+# An AWS service that Waterhook uses failed: the next step comes after this, doubled with every failure in a row.
+FAULT_WAIT_S, FAULT_WAIT_LIMIT_S = 30.0, 900.0
+
+# Without a stream: first poll at this age, then after 2 · age^0.3 seconds, from ten minutes of age on in proportion.
+FIRST_POLL_S = 4.0
+WAIT_FACTOR, WAIT_EXPONENT = 2.0, 0.3
+OLD_AGE_S = 600.0
+# Progress is steady after three readings, the last of which is not older than this.
+STEADY_READINGS = 3
+STEADY_S, STEADY_PER_AGE = 1.5, 0.03
+# With steady progress: this part of the predicted rest, but no more than so many times the usual wait, and no more
+# than so many times LongestWaitSeconds.
+WAIT_PER_REST = 0.3
+STRETCH_PER_WAIT, STRETCH_PER_LONGEST = 4.0, 2.0
+# The end of a predicted rest is waited for without another poll in between: this long at most.
+LAST_STRETCH_S, LAST_STRETCH_PER_AGE = 12.0, 0.06
+# After a failed request up to this is added, or up to this part of the wait: a failure is common to many executions.
+ERROR_JITTER_S, ERROR_JITTER = 8.0, 0.5
+
+# While a stream is followed: 2 % of the age within these bounds; an old job may wait longer.
+CADENCE_PER_AGE = 0.02
+CADENCE_MIN_S, CADENCE_MAX_S, CADENCE_OLD_MAX_S = 2.0, 4.5, 18.0
+CADENCE_JITTER = 0.1
+# Events postpone the next poll, but not beyond this after the last one: the final event may be lost.
+MAX_POSTPONED_S = 30.0
+# The status may lag behind the final event. Seconds after the event at which the status is polled.
+POLLS_AFTER_FINAL_EVENT_S = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 11.0)
+# So many failed status requests in a row end a follow: the Wait state is cheaper for an upstream that is down.
+MAX_FOLLOW_ERRORS = 3
+
+# After a follow was refused for lack of concurrency the next is tried after the age of the job, within these bounds.
+FOLLOW_PAUSE_S = 240.0
+FOLLOW_PAUSE_LIMIT_S = 900.0
+# After a refusal, a job that is predicted to run longer than this is not followed: shorter jobs use the concurrency.
+FAR_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a decision: waits in seconds, the deadline in epoch seconds."""
+
+    shortest_wait_s: float
+    longest_wait_s: float
+    deadline: float
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do next, and after how many whole seconds.
+
+    For FOLLOW the seconds are the wait that the state machine takes instead when it finds no concurrency.
+    """
+
+    next: NextStep
+    wait_seconds: int = 0
+
+
+def next_step(history: PollHistory, now: float, limits: Limits, jitter: float = 0.0) -> Decision:
+    """Return CANCEL once the deadline has passed, FOLLOW where following is on and may be tried, else WAIT.
+
+    A wait is a whole number of seconds in 1..WAIT_LIMIT_S. Precedence: deadline and `cleanup_after`, then
+    `Retry-After`, then the polling interval. Only the budget of history events is stronger than `cleanup_after`:
+    an upstream that keeps moving it must not lead an execution into the limit.
+    """
+    rest_s = limits.deadline - now
+    if rest_s <= 0:
+        return Decision(NextStep.CANCEL)
+    wait_s = _interval(history, now, limits)
+    if history.ended_polls:
+        wait_s = min(wait_s, max(ENDED_POLL_S, limits.shortest_wait_s))
+    if history.errors:
+        slower_s = limits.shortest_wait_s * 2.0 ** min(history.errors, 16)
+        wait_s = max(wait_s, min(slower_s, limits.longest_wait_s))
+    if history.faults:
+        wait_s = max(wait_s, min(FAULT_WAIT_S * 2.0 ** min(history.faults - 1, 16), FAULT_WAIT_LIMIT_S))
+    wait_s = max(wait_s, retry_at(history) - now)
+    if history.errors or history.faults:
+        wait_s += jitter * max(ERROR_JITTER_S, ERROR_JITTER * wait_s)
+    if history.faults:
+        # The last attempt comes when the limit is reached.
+        left_s = max(_left_before_giving_up(history, now), limits.shortest_wait_s)
+        wait_s = max(min(wait_s, left_s), retry_at(history) - now)
+    wait_s = min(wait_s, _left_before_cleanup(history, now, limits.shortest_wait_s))
+    wait_s = min(max(wait_s, shortest_wait_s(history, rest_s)), rest_s)
+    wait_seconds = min(max(math.ceil(wait_s), 1), WAIT_LIMIT_S)
+    follow = limits.follow and may_follow(history, now)
+    return Decision(NextStep.FOLLOW if follow else NextStep.WAIT, wait_seconds)
+
+
+def poll_due_at(history: PollHistory, stream: StreamHistory, deadline: float, jitter: float = 0.5) -> float:
+    """Return when the status is to be polled next while a stream is followed, in epoch seconds.
+
+    Counted from the last poll or known event. Precedence as in `next_step`.
+    """
+    polled_at = history.started_at if history.polled_at is None else history.polled_at
+    seen_at = polled_at if stream.event_at is None else max(polled_at, stream.event_at)
+    interval_s = _cadence(seen_at - history.started_at) * (1 - CADENCE_JITTER + 2 * CADENCE_JITTER * jitter)
+    if history.ended_polls:
+        interval_s = min(interval_s, ENDED_POLL_S)
+    due_at = min(seen_at + interval_s, polled_at + MAX_POSTPONED_S)
+    if history.errors:
+        slower_s = CADENCE_MIN_S * 2.0**history.errors
+        due_at = polled_at + max(due_at - polled_at, slower_s) + jitter * ERROR_JITTER_S
+    if stream.final_event_at is not None and history.errors <= 1:
+        due_at = min(due_at, _poll_after(stream.final_event_at, polled_at))
+    if history.retry_after_s is not None:
+        spread_s = jitter * ERROR_JITTER_S if history.errors else 0.0
+        due_at = max(due_at, retry_at(history) + spread_s)
+    due_at = min(due_at, polled_at + _left_before_cleanup(history, polled_at, CADENCE_MIN_S))
+    return min(due_at, deadline)
+
+
+def may_follow(history: PollHistory, now: float) -> bool:
+    """Whether the upstream answers, the history has events left, and concurrency may be available."""
+    if (
+        history.errors
+        or history.faults
+        or history.large_document
+        or events_used(history) >= FOLLOW_EVENT_BUDGET
+    ):
+        return False
+    refused_at = history.follow_refused_at
+    if refused_at is None:
+        return True
+    pause_s = min(max(refused_at - history.started_at, FOLLOW_PAUSE_S), FOLLOW_PAUSE_LIMIT_S)
+    finish = _predicted_finish(history)
+    return now - refused_at >= pause_s and (finish is None or finish - now <= FAR_S)
+
+
+def retry_at(history: PollHistory) -> float:
+    """Return when `Retry-After` permits the next status request, in epoch seconds, or minus infinity."""
+    if history.retry_after_s is None or history.polled_at is None:
+        return -math.inf
+    return history.polled_at + min(history.retry_after_s, RETRY_AFTER_LIMIT_S)
+
+
+def _interval(history: PollHistory, now: float, limits: Limits) -> float:
+    """Return the polling interval without a stream, in seconds, before errors and deadlines count."""
+    age_s = max(now - history.started_at, 0.0)
+    longest_s = max(limits.longest_wait_s, limits.shortest_wait_s)
+    if age_s < FIRST_POLL_S and not history.status_requests:
+        return min(max(FIRST_POLL_S - age_s, limits.shortest_wait_s), longest_s)
+    wait_s = WAIT_FACTOR * math.pow(min(age_s, OLD_AGE_S), WAIT_EXPONENT) * max(age_s / OLD_AGE_S, 1.0)
+    wait_s = min(max(wait_s, limits.shortest_wait_s), longest_s)
+    finish = _predicted_finish(history)
+    if finish is None or not _is_steady(history, now, age_s):
+        return wait_s
+    rest_s = finish - now
+    if rest_s <= 0:
+        # The job is expected to be over: poll often at first, then as if the progress had just stopped.
+        since_s = now - (history.progress_at or now)
+        return min(max(WAIT_PER_REST * since_s, limits.shortest_wait_s), wait_s)
+    last_stretch_s = min(rest_s, LAST_STRETCH_PER_AGE * age_s, wait_s, LAST_STRETCH_S)
+    stretched_s = max(WAIT_PER_REST * rest_s, last_stretch_s, limits.shortest_wait_s)
+    return min(stretched_s, STRETCH_PER_WAIT * wait_s, STRETCH_PER_LONGEST * longest_s)
+
+
+def _left_before_giving_up(history: PollHistory, now: float) -> float:
+    """Return the time in seconds in which a fault may still pass, or infinity where it is over."""
+    left_s = FAULT_LIMIT_S - (now - (now if history.fault_since is None else history.fault_since))
+    return left_s if left_s > 0 else math.inf
+
+
+def _is_steady(history: PollHistory, now: float, age_s: float) -> bool:
+    if history.progress_at is None or history.progress_readings < STEADY_READINGS:
+        return False
+    return now - history.progress_at < STEADY_S + STEADY_PER_AGE * age_s
+
+
+def _cadence(age_s: float) -> float:
+    """Return the polling interval while a stream is followed, in seconds."""
+    if age_s > OLD_AGE_S:
+        return min(CADENCE_MAX_S * (age_s / OLD_AGE_S) ** 2, CADENCE_OLD_MAX_S)
+    return min(max(CADENCE_PER_AGE * age_s, CADENCE_MIN_S), CADENCE_MAX_S)
+
+
+def _poll_after(final_event_at: float, polled_at: float) -> float:
+    moments = (final_event_at + after_s for after_s in POLLS_AFTER_FINAL_EVENT_S)
+    return next((moment for moment in moments if moment > polled_at), math.inf)
+
+
+def _left_before_cleanup(history: PollHistory, now: float, shortest_s: float) -> float:
+    """Return the longest wait that still finds the result, in seconds."""
+    if history.cleanup_after is None or history.cleanup_after <= now:
+        return math.inf
+    left_s = history.cleanup_after - now
+    # Within the margin a short wait bounds the rate of requests, but must not outlast what is left.
+    return max(left_s - CLEANUP_MARGIN_S, min(shortest_s, left_s / 2))
+
+
+def _predicted_finish(history: PollHistory) -> float | None:
+    """Return when the job reaches 100 % at the rate seen so far, in epoch seconds, or None where there is no rate."""
+    if history.progress is None or history.progress_at is None:
+        return None
+    base, base_at = history.first_progress, history.first_progress_at
+    if base is None or base_at is None or history.progress <= base:
+        # One reading: the only other point known is 0 % at the start.
+        base, base_at = 0.0, history.started_at
+    if history.progress <= base or history.progress_at <= base_at:
+        return None
+    # In this order nothing is divided by zero, however small the progress: at worst it never finishes.
+    return history.progress_at + (100.0 - history.progress) * (history.progress_at - base_at) / (
+        history.progress - base
+    )

@@ -1,0 +1,211 @@
+"""What a caller may ask for, checked the same way at every door."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from waterhook.errors import InvalidRequestError, RequestTooLargeError
+from waterhook.json_text import TOO_DEEP, is_nested_too_deeply, json_type, to_json, to_json_bytes
+from waterhook.text import MAX_ID_CHARS, clip
+
+# Step Functions carries 256 KiB per payload; the rest is room for what is wrapped around the request.
+MAX_REQUEST_BYTES = 240 * 1024
+# Of one that was sent as JSON text, at the API. Step Functions may write its numbers anew: 1e5 as 100000.0.
+MAX_WRITTEN_BYTES = 252 * 1024
+MAX_METADATA_BYTES = 4 * 1024
+# The state machine's own TimeoutSeconds is two days longer, so the loop's deadline is always the first to pass.
+MAX_TIMEOUT_S = 30 * 24 * 3600
+DELIVERY_TARGETS = ("sns", "dynamodb")
+_FIELDS = {
+    "chatbot_id",
+    "input_data",
+    "idempotency_key",
+    "timeout_seconds",
+    "metadata",
+    "deliver_to",
+    "progress_events",
+}
+# Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
+_FOREIGN_PREFIX = "AWS_"
+_COUNTED = "counted as JSON in UTF-8 without spaces"
+_LONGEST_SHOWN = 10**15
+_UNFIT_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDefaults:
+    """What the deployment decides where a request is silent: seconds, and `sns` and/or `dynamodb`."""
+
+    timeout_s: int
+    deliver_to: tuple[str, ...]
+    allowed_chatbots: frozenset[str] = frozenset()
+    """The only chatbots that may be asked for; empty for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A valid request. `timeout_seconds` counts from the moment it was accepted."""
+
+    chatbot_id: str
+    input_data: Mapping[str, Any]
+    timeout_seconds: int
+    deliver_to: tuple[str, ...]
+    idempotency_key: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    progress_events: bool = False
+
+    @classmethod
+    def from_dict(
+        cls, raw: object, defaults: RequestDefaults, *, limit_bytes: int | None = MAX_REQUEST_BYTES
+    ) -> Self:
+        """Return the request, or raise InvalidRequestError naming every field that is wrong, or RequestTooLargeError.
+
+        With a limit of None no size is checked: the API has done it before.
+        """
+        if not isinstance(raw, Mapping):
+            message = f"request: expected object, got {json_type(raw)}"
+            raise InvalidRequestError(message)
+        if is_nested_too_deeply(raw):
+            raise InvalidRequestError(f"request: {TOO_DEEP}")
+        problems = [
+            f"{name}: unknown field; known are {', '.join(sorted(_FIELDS))}"
+            for name in raw
+            if name not in _FIELDS and not str(name).startswith(_FOREIGN_PREFIX)
+        ]
+        problems += [problem for check in _CHECKS if (problem := check(raw))]
+        allowed = defaults.allowed_chatbots
+        if not problems and allowed and raw["chatbot_id"] not in allowed:
+            problems = ["chatbot_id: not among those that this deployment allows"]
+        if problems:
+            raise InvalidRequestError("; ".join(clip(problem, 300) for problem in problems[:10]))
+        size_bytes = _size_bytes(raw)
+        if limit_bytes is not None:
+            if size_bytes > limit_bytes:
+                message = f"request: {size_bytes} bytes, at most {limit_bytes} are allowed, {_COUNTED}"
+                raise RequestTooLargeError(message)
+            _require_small_metadata(raw)
+        return cls(
+            chatbot_id=raw["chatbot_id"],
+            input_data=raw["input_data"],
+            timeout_seconds=int(_given(raw, "timeout_seconds", defaults.timeout_s)),
+            deliver_to=tuple(dict.fromkeys(_given(raw, "deliver_to", defaults.deliver_to))),
+            idempotency_key=raw.get("idempotency_key"),
+            metadata=_given(raw, "metadata", {}),
+            progress_events=raw.get("progress_events") or False,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint that tells a repeated request from a different one under the same key."""
+        return hashlib.sha256(
+            to_json({"chatbot_id": self.chatbot_id, "input_data": self.input_data}, sort_keys=True).encode()
+        ).hexdigest()
+
+
+def _given(raw: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return a field, or its default where it is missing or null."""
+    return default if raw.get(name) is None else raw[name]
+
+
+def _unexpected(raw: Mapping[str, Any], name: str, expected: str) -> str:
+    if name not in raw:
+        return f"{name}: missing, expected {expected}"
+    return f"{name}: expected {expected}, got {json_type(raw[name])}"
+
+
+def _size_bytes(raw: Mapping[str, Any]) -> int:
+    try:
+        return len(to_json_bytes(raw))
+    except UnicodeEncodeError:
+        message = "request: contains half of a surrogate pair, which no text can carry; send whole characters"
+        raise InvalidRequestError(message) from None
+    except ValueError:
+        # Python's parser makes an infinity of 1e400, which nothing further on could write again.
+        message = (
+            "request: contains a number that JSON can't carry: NaN, or one beyond a double; send it as text"
+        )
+        raise InvalidRequestError(message) from None
+
+
+def _require_small_metadata(raw: Mapping[str, Any]) -> None:
+    size_bytes = len(to_json_bytes(_given(raw, "metadata", {})))
+    if size_bytes > MAX_METADATA_BYTES:
+        message = f"metadata: {size_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed, {_COUNTED}"
+        raise InvalidRequestError(message)
+
+
+def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("chatbot_id")
+    if not isinstance(value, str):
+        return _unexpected(raw, "chatbot_id", "string")
+    # A dot segment would be resolved away on its way to the upstream, percent-encoded or not.
+    if not 1 <= len(value) <= MAX_ID_CHARS or value in {".", ".."} or " " in value or not value.isprintable():
+        return f"chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces, not . or .."
+    return None
+
+
+def _input_data(raw: Mapping[str, Any]) -> str | None:
+    if isinstance(raw.get("input_data"), dict):
+        return None
+    return _unexpected(raw, "input_data", "object")
+
+
+def _idempotency_key(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("idempotency_key")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return _unexpected(raw, "idempotency_key", "string")
+    if not 1 <= len(value) <= MAX_ID_CHARS or _UNFIT_IN_KEY.search(value):
+        return f"idempotency_key: expected 1 to {MAX_ID_CHARS} characters without control characters"
+    return None
+
+
+def _timeout_seconds(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("timeout_seconds")
+    if value is None:
+        return None
+    expected = f"whole number of seconds from 1 to {MAX_TIMEOUT_S}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _unexpected(raw, "timeout_seconds", expected)
+    # An engine on the way may have turned 60 into 60.0.
+    if 1 <= value <= MAX_TIMEOUT_S and value == value // 1:
+        return None
+    # Python writes no integer of thousands of digits.
+    got = "another one" if abs(value) > _LONGEST_SHOWN else value
+    return f"timeout_seconds: expected {expected}, got {got}"
+
+
+def _metadata(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("metadata")
+    return None if value is None or isinstance(value, dict) else _unexpected(raw, "metadata", "object")
+
+
+def _deliver_to(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("deliver_to")
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        return _unexpected(raw, "deliver_to", "list")
+    if not value or any(entry not in DELIVERY_TARGETS for entry in value):
+        return f"deliver_to: expected one or both of {', '.join(DELIVERY_TARGETS)}"
+    return None
+
+
+def _progress_events(raw: Mapping[str, Any]) -> str | None:
+    value = raw.get("progress_events")
+    fits = value is None or isinstance(value, bool)
+    return None if fits else _unexpected(raw, "progress_events", "boolean")
+
+
+_CHECKS = (
+    _chatbot_id,
+    _input_data,
+    _idempotency_key,
+    _timeout_seconds,
+    _metadata,
+    _deliver_to,
+    _progress_events,
+)

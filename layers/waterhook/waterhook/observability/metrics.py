@@ -1,0 +1,119 @@
+"""Metrics: the name and unit of each, and which of them a call to the upstream counts in.
+
+A metric has one dimension, the stack: an outcome or a kind of error is a metric of its own, so that an alarm needs
+no search. Executions and chatbots are no dimensions, since each value would be a metric that is billed by the month.
+docs/operations.md lists the metrics; a test compares.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from waterhook.domain.status import Status
+from waterhook.errors import UpstreamError
+
+NAMESPACE = "Waterhook"
+DIMENSION = "stack"
+_UNAUTHORIZED = 401
+
+
+class Metric(StrEnum):
+    """The metrics by their names in CloudWatch."""
+
+    STARTED = "Started"
+    STARTS_QUEUED = "StartsQueued"
+    STARTS_DELAYED = "StartsDelayed"
+    UNCERTAIN_STARTS = "UncertainStarts"
+    FOLLOW_REFUSED = "FollowRefused"
+    SECONDS_WITHOUT_PROGRESS = "SecondsWithoutProgress"
+    UPSTREAM_LATENCY = "UpstreamLatency"
+    UPSTREAM_ERRORS = "UpstreamErrors"
+    UPSTREAM_UNREACHABLE = "UpstreamUnreachable"
+    UPSTREAM_NO_ANSWER = "UpstreamNoAnswer"
+    UPSTREAM_UNAVAILABLE = "UpstreamUnavailable"
+    UPSTREAM_SERVER_ERRORS = "UpstreamServerErrors"
+    UPSTREAM_UNUSABLE = "UpstreamUnusable"
+    UPSTREAM_UNAUTHORIZED = "UpstreamUnauthorized"
+    UPSTREAM_REFUSALS = "UpstreamRefusals"
+    DEPENDENCY_FAULTS = "DependencyFaults"
+    RECONCILED = "Reconciled"
+    NOT_SWEPT = "NotSwept"
+    OUTCOME_COMPLETED = "OutcomeCompleted"
+    OUTCOME_FAILED = "OutcomeFailed"
+    OUTCOME_CANCELLED = "OutcomeCancelled"
+    OUTCOME_TIMED_OUT = "OutcomeTimedOut"
+    OUTCOME_LOST = "OutcomeLost"
+    OUTCOME_REJECTED = "OutcomeRejected"
+    OUTCOME_UNCERTAIN = "OutcomeUncertain"
+    OUTCOME_ERROR = "OutcomeError"
+    NOTIFY_LAG = "NotifyLag"
+    TIME_TO_COMPLETE = "TimeToComplete"
+    POLLS = "Polls"
+    FOLLOW_SECONDS = "FollowSeconds"
+    ESTIMATED_COST = "EstimatedCost"
+
+    @property
+    def unit(self) -> str:
+        """Unit in CloudWatch; it has none for dollars."""
+        return _UNITS.get(self, "Count")
+
+    @classmethod
+    def of_outcome(cls, outcome: Status) -> "Metric":
+        """Return the metric that counts executions with this outcome."""
+        return cls[f"OUTCOME_{outcome.name}"]
+
+
+_UNITS = {
+    Metric.SECONDS_WITHOUT_PROGRESS: "Seconds",
+    Metric.UPSTREAM_LATENCY: "Milliseconds",
+    Metric.NOTIFY_LAG: "Seconds",
+    Metric.TIME_TO_COMPLETE: "Seconds",
+    Metric.FOLLOW_SECONDS: "Seconds",
+    Metric.ESTIMATED_COST: "None",
+}
+
+# By the code of the error. These are failures of the upstream and count in UPSTREAM_ERRORS too.
+_FAILURES = {
+    "unreachable": Metric.UPSTREAM_UNREACHABLE,
+    "no_answer": Metric.UPSTREAM_NO_ANSWER,
+    "unavailable": Metric.UPSTREAM_UNAVAILABLE,
+    "server_error": Metric.UPSTREAM_SERVER_ERRORS,
+    "unusable_answer": Metric.UPSTREAM_UNUSABLE,
+}
+
+
+class RequestKind(StrEnum):
+    """Kinds of requests to the upstream."""
+
+    START = "start"
+    STATUS = "status"
+    CANCEL = "cancel"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """A call to the upstream that has ended: its kind, its duration, and its error if it failed."""
+
+    asked: RequestKind
+    latency_ms: float
+    error: UpstreamError | None = None
+
+    @property
+    def kind(self) -> Metric | None:
+        """The metric that counts the failure or refusal of this call, or None."""
+        error = self.error
+        if error is None or (self.asked is RequestKind.STREAM and error.code == "no_answer" and error.status):
+            return None  # a stream that was open and broke off: polls go on and the stream is reopened
+        if error.status == _UNAUTHORIZED:
+            # A stream does not read the secret again. The poll that follows does, and counts if that does not help.
+            return None if self.asked is RequestKind.STREAM else Metric.UPSTREAM_UNAUTHORIZED
+        return _FAILURES.get(error.code, Metric.UPSTREAM_REFUSALS)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the upstream failed. A refusal is no failure of the upstream: key or request were wrong."""
+        return self.kind in _FAILURES.values()
+
+
+def ignore_call(_call: UpstreamCall) -> None:
+    """Watch no calls."""

@@ -1,0 +1,192 @@
+"""One execution that is followed: its event stream, and the status requests that do not depend on it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from waterhook.domain import polling_policy, stream_history
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.errors import DependencyUnavailableError, UpstreamError, UpstreamRefusedError
+from waterhook.notifications.progress_publisher import ProgressPublisher, has_progressed, was_retried
+from waterhook.steps.record_check import CHECK_EVERY_S, RecordCheck
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.upstream.event_stream import StreamEnd, StreamEvent
+
+# A connection without a single byte for so long may be dead: the stream is reopened.
+IDLE_TIMEOUT_S = 60.0
+
+
+class Stream(Protocol):
+    """An open event stream."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether the upstream has answered with an event stream."""
+
+    def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
+        """Return the next event or the end, or None after the timeout."""
+
+    def close(self) -> None:
+        """Close the connection and end its thread."""
+
+
+class StreamOpener(Protocol):
+    """Opens event streams."""
+
+    def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> Stream:
+        """Return the stream of an execution, or raise UpstreamError. `ends_at` is on the monotonic clock."""
+
+
+class FollowSession:
+    """One execution that is followed: its stream, its polls and the state of its loop.
+
+    `advance` does what is due and returns; `wait` blocks until an event arrives or the time is up. `job` is the state
+    of the loop, `history` that of its streams.
+    """
+
+    def __init__(
+        self,
+        job: LoopState,
+        streams: StreamOpener,
+        poller: StatusPoller,
+        *,
+        clock: Callable[[], float],
+        publisher: ProgressPublisher | None = None,
+        check: RecordCheck | None = None,
+        stream_ends_at: float,
+    ) -> None:
+        self.job = job
+        self.history = job.stream
+        self.finished = False
+        """The job has an outcome, or its loop goes on elsewhere."""
+        self.has_polled = False
+        self._streams = streams
+        self._poller = poller
+        self._clock = clock
+        self._publisher = publisher
+        self._check = check
+        self._stream_ends_at = stream_ends_at
+        self._stream: Stream | None = None
+        self._opened_at = 0.0
+        self._poll_now = False
+        self._known_due_at: float | None = None
+        """When the next poll is due, until a poll, an event or the end of a stream changes that."""
+
+    def advance(self) -> float:
+        """Poll the status or open the stream where that is due; return when this is to be called next.
+
+        The time is in epoch seconds. An event may make it earlier: call this after every `wait`.
+        """
+        if self._due_at() <= self._clock():
+            self.poll()
+        if self._stream is None and not self.finished and (self.history.reopens_at or 0.0) <= self._clock():
+            self._open()
+        return self._wakes_at()
+
+    def wait(self, seconds: float, sleep: Callable[[float], None]) -> None:
+        """Wait for an event of the stream, or for as long as given where there is no stream."""
+        if self._stream is None:
+            sleep(seconds)
+            return
+        event = self._stream.next(seconds)
+        if isinstance(event, StreamEnd):
+            # A stream that was idle is reopened; any other end may be that of the job.
+            self._ended(event.error, poll=self._stream.opened and not event.idle)
+        elif event is not None:
+            self._received(event)
+
+    def poll(self) -> None:
+        """Poll the status once, and publish its progress if it has changed."""
+        before, began_at = self.job, self._clock()
+        after = self.job = self._checked(self._poller.observe(before), began_at)
+        self.has_polled, self._poll_now, self._known_due_at = True, False, None
+        if self._publisher is not None and has_progressed(before, after):
+            restarted = was_retried(before, after)
+            self._publisher.publish(after, {"progress": after.history.progress}, restarted=restarted)
+        self.finished = (
+            after.next is not NextStep.FOLLOW
+            or after.history.errors >= polling_policy.MAX_FOLLOW_ERRORS
+            or after.history.faults > 0
+            or self._clock() >= after.deadline
+        )
+
+    def _checked(self, job: LoopState, began_at: float) -> LoopState:
+        """Return the job ended where its record is final, if it is time to read that."""
+        history = job.history
+        last_at = history.started_at if history.record_checked_at is None else history.record_checked_at
+        if self._check is None or job.next is not NextStep.FOLLOW or began_at - last_at < CHECK_EVERY_S:
+            return job
+        checked = replace(job, history=replace(history, record_checked_at=round(began_at, 3)))
+        return self._check.ended(checked, began_at)
+
+    def close(self) -> None:
+        """Close the stream; no thread is left."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _wakes_at(self) -> float:
+        if self._stream is None and self.history.reopens_at is not None:
+            return min(self._due_at(), self.history.reopens_at)
+        return self._due_at()
+
+    def _due_at(self) -> float:
+        if self._known_due_at is None:
+            due_at = self._poller.due_at(self.job, self.history)
+            # As soon as possible is not sooner than the upstream permits.
+            self._known_due_at = (
+                min(due_at, polling_policy.retry_at(self.job.history)) if self._poll_now else due_at
+            )
+        return self._known_due_at
+
+    def _open(self) -> None:
+        self._opened_at = self._clock()
+        try:
+            self._stream = self._streams.open_stream(
+                self.job.waterflai_execution_id or "",
+                ends_at=self._stream_ends_at,
+                idle_timeout_s=IDLE_TIMEOUT_S,
+            )
+        except UpstreamError as error:
+            self._ended(error, poll=False)
+        except DependencyUnavailableError as error:
+            # Without the key neither streams nor polls work: the Wait state is cheaper.
+            self.job = self._poller.dependency_failed(self.job, error)
+            self.finished = True
+
+    def _received(self, event: StreamEvent) -> None:
+        self._known_due_at = None
+        now = self._clock()
+        if event.is_final:
+            self.history = stream_history.after_final_event(self.history, now)
+            # The status decides; the stream is not needed any more.
+            self._poll_now = True
+            self.close()
+            return
+        self.history = stream_history.after_stream_event(self.history, now)
+        if self._publisher is not None:
+            self._publisher.publish(self.job, progress_change(event))
+
+    def _ended(self, error: UpstreamError | None, *, poll: bool) -> None:
+        """Reopen the stream later, and poll the status now where the job may have ended."""
+        self._known_due_at = None
+        delivered = self.history.delivered
+        self.close()
+        now = self._clock()
+        retry_after_s = None if error is None else error.retry_after_s
+        self.history = stream_history.after_stream_end(
+            self.history, now, now - self._opened_at, retry_after_s
+        )
+        self._poll_now = self._poll_now or poll or (delivered and isinstance(error, UpstreamRefusedError))
+
+
+def progress_change(event: StreamEvent) -> dict[str, Any]:
+    """Return what a progress event publishes of an event of the stream."""
+    change: dict[str, Any] = {}
+    if event.type.startswith("node_"):
+        change["event"] = event.type
+    if event.progress is not None:
+        change["progress"] = event.progress
+    if event.node_id is not None:
+        change["node_id"] = event.node_id
+    return change

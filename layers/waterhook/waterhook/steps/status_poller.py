@@ -1,0 +1,181 @@
+"""One status request and what follows from its answer: the step that poll, cancel and follow share."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from waterhook.domain import poll_history, polling_policy
+from waterhook.domain.jitter import jitter_of
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.outcome_reasons import cancel_reason, lasting_fault_message
+from waterhook.domain.polling_policy import Limits
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import (
+    MAX_STATUS_BYTES,
+    FlawedDocumentError,
+    OutputError,
+    StatusDocument,
+)
+from waterhook.domain.stream_history import StreamHistory
+from waterhook.errors import DependencyUnavailableError, ResultsUnavailableError, UpstreamError
+from waterhook.settings import Settings
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.text import MAX_WORD_CHARS, clip
+from waterhook.timestamps import to_rfc3339
+
+
+class StatusSource(Protocol):
+    """Returns status documents."""
+
+    def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
+        """Return the document, reading no more than `limit_bytes`, or raise UpstreamError."""
+
+
+class StatusPoller:
+    """Sends one status request. It raises neither because of the upstream nor because of secret or bucket.
+
+    A failed request is not a failed job, and a fault of an AWS service may pass.
+    """
+
+    def __init__(
+        self,
+        source: StatusSource,
+        results: ResultsBucket,
+        settings: Settings,
+        clock: Callable[[], float],
+        *,
+        limit_bytes: int = MAX_STATUS_BYTES,
+        patient: bool = True,
+    ) -> None:
+        """A document larger than `limit_bytes` is left to the poll function, which has more memory and time.
+
+        A flawed document is accepted once it was read several times; where that can't be, set `patient` to False.
+        """
+        self._patient = patient
+        self._limit_bytes = limit_bytes
+        self._source = source
+        self._results = results
+        self._settings = settings
+        self._clock = clock
+
+    def poll(self, job: LoopState) -> LoopState:
+        """Return the job with an outcome, or with what to do next."""
+        if job.follow_refused:
+            refused = poll_history.after_follow_refusal(job.history, self._clock())
+            job = replace(job, follow_refused=False, history=refused)
+        job = self.observe(job)
+        return job if job.next in {NextStep.NOTIFY, NextStep.POLL} else self.decide(job)
+
+    def observe(self, job: LoopState) -> LoopState:
+        """Return the job after one status request.
+
+        `next` is NOTIFY with an outcome, POLL where the document is too large for this function, and else FOLLOW:
+        what to do next is not decided yet.
+        """
+        try:
+            document = self._source.status(job.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
+        except UpstreamError as error:
+            return self._not_answered(job, error)
+        except DependencyUnavailableError as error:
+            return self.dependency_failed(job, error)
+        history = poll_history.after_response(job.history, document, self._clock())
+        if document.too_large and self._limit_bytes < MAX_STATUS_BYTES:
+            history = replace(history, large_document=True)
+            return replace(job, next=NextStep.POLL, wait_seconds=0, history=history)
+        job = replace(job, next=NextStep.FOLLOW, history=history)
+        if document.outcome is not None:
+            return self._ended(job, document, document.outcome)
+        if document.unknown_status is not None and poll_history.has_ended(history, self._clock()):
+            return self._ended_as(job, document, document.unknown_status)
+        # It is running, or was cut at the limit before its status: a later document may have an outcome.
+        return job
+
+    def decide(self, job: LoopState) -> LoopState:
+        """Return the job with the policy's decision what to do next.
+
+        A job that its caller cancelled or that was given up goes to Cancel until it has ended.
+        """
+        if job.cancel_requested or job.error is not None:
+            return replace(job, next=NextStep.CANCEL, wait_seconds=0)
+        jitter = jitter_of(job.execution_id, job.history.status_requests + job.history.faults)
+        decision = polling_policy.next_step(job.history, self._clock(), self._limits(job), jitter)
+        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+
+    def dependency_failed(self, job: LoopState, error: DependencyUnavailableError) -> LoopState:
+        """Return the job after a step in which an AWS service failed.
+
+        It is given up, with its `error` set, when that has been so for FAULT_LIMIT_S.
+        """
+        now = self._clock()
+        history = poll_history.after_dependency_fault(job.history, error, now)
+        job = replace(job, next=NextStep.FOLLOW, history=history)
+        if job.error is not None or not poll_history.is_given_up(history, now):
+            return job
+        return replace(job, error={"code": "fault", "message": lasting_fault_message(history, now)})
+
+    def due_at(self, job: LoopState, stream: StreamHistory) -> float:
+        """Return when a follow polls the status next, in epoch seconds."""
+        jitter = jitter_of(job.execution_id, job.history.status_requests)
+        return polling_policy.poll_due_at(job.history, stream, job.deadline, jitter)
+
+    def _limits(self, job: LoopState) -> Limits:
+        # Only a poll saves an id that start could not save, and until then the API can't cancel the job.
+        return self._settings.limits(job.deadline, may_follow=not job.unsaved)
+
+    def _not_answered(self, job: LoopState, error: UpstreamError) -> LoopState:
+        """Return the job after a failed status request: LOST after 404 for long enough."""
+        now = self._clock()
+        job = replace(
+            job, next=NextStep.FOLLOW, history=poll_history.after_failed_request(job.history, error, now)
+        )
+        if isinstance(error, FlawedDocumentError) and (document := error.document).outcome is not None:
+            cleanup_after = document.cleanup_after
+            if not self._patient or poll_history.accepts_flawed(job.history, cleanup_after, now):
+                return self._ended(job, document, document.outcome)
+        if not poll_history.is_lost(job.history, now):
+            return job
+        message = "Waterflai no longer knows this execution"
+        return job.ended(Status.LOST, code="not_found", message=message)
+
+    def _ended_as(self, job: LoopState, document: StatusDocument, word: str) -> LoopState:
+        """Return the job as FAILED: it has ended with a status that is not known."""
+        message = f"Waterflai ended the job with a status that is not known, {clip(word, MAX_WORD_CHARS)!r}"
+        if document.error_message:
+            message = f"{message}: {document.error_message}"
+        completed_at = to_rfc3339(document.completed_at)
+        return job.ended(Status.FAILED, code="upstream_status", message=message, completed_at=completed_at)
+
+    def _ended(self, job: LoopState, document: StatusDocument, outcome: Status) -> LoopState:
+        # Where the end of the document was not read, the time at which its outcome was first observed here.
+        is_cut = document.completed_at is None and document.output_error is not None
+        completed_at = to_rfc3339(self._clock() if is_cut else document.completed_at)
+        if outcome is Status.FAILED:
+            message = document.error_message or "Waterflai gave no reason"
+            return job.ended(outcome, code="failed", message=message, completed_at=completed_at)
+        if outcome is Status.CANCELLED and job.history.cancels and not job.cancel_requested:
+            # An earlier cancel of ours was carried out, and only its answer was lost.
+            reason = cancel_reason(job, self._clock())
+            return job.ended(
+                reason.outcome, code=reason.code, message=reason.cancelled, completed_at=completed_at
+            )
+        if outcome is Status.CANCELLED:
+            message = document.error_message or "cancelled at Waterflai"
+            return job.ended(outcome, code="cancelled", message=message, completed_at=completed_at)
+        return self._completed(job, document, completed_at)
+
+    def _completed(self, job: LoopState, document: StatusDocument, completed_at: str | None) -> LoopState:
+        if document.final_output_json is None:
+            default = OutputError.TOO_LARGE if document.too_large else OutputError.MISSING
+            why = document.output_error or default
+            return job.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
+        try:
+            kept = self._results.store(job.execution_id, document.final_output_json)
+        except ResultsUnavailableError as error:
+            # The job is done and Waterflai still has its output: it is fetched again later.
+            failed = self.dependency_failed(job, error)
+            if failed.error is None and not job.cancel_requested and self._clock() < job.deadline:
+                return failed
+            # The job succeeded, and a second attempt would run it twice: its outcome stays COMPLETED.
+            why = OutputError.STORAGE_FAILED
+            return failed.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
+        return job.ended(Status.COMPLETED, completed_at=completed_at, **kept)

@@ -1,0 +1,181 @@
+"""A cap on running jobs: slots that are named after their executions, so taking or giving one back twice is once."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from waterhook import aws_clients
+from waterhook.domain.jitter import jitter_of
+from waterhook.errors import RecordConflictError, RecordUnavailableError, aws_error_code
+from waterhook.settings import ConcurrencyLimits
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+# Whoever holds a slot is listed by name: a counter would drift with the first crash.
+free_slot = "attribute_not_exists(running) OR contains(running, :id) OR size(running) < :cap"
+held_slot = "contains(running, :id)"
+# No execution has such an id: theirs are 32 hexadecimal digits.
+_STACK = "capacity"
+# A conflict is over within milliseconds. These pauses, in seconds, and up to as much again, are waited in between.
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4)
+_CONFLICTS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+_FAILED = "ConditionalCheckFailed"
+_CONFLICT = "TransactionConflictException"
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """The result of taking a slot; true where it was taken."""
+
+    full: str = ""
+    """The caps that are reached, by parameter and value: `MaxRunning 2`."""
+    is_contended: bool = False
+    """Whether other transactions or throttling were in the way each time: it may be free or full."""
+
+    def __bool__(self) -> bool:
+        """Whether the slot was taken."""
+        return not self.full and not self.is_contended
+
+
+class ConcurrencyLimiter:
+    """The slots, kept in the executions table: one item for the stack, one for each chatbot.
+
+    The record of an execution lists the items it holds a slot in, so that a slot is released under other caps too.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        caps: ConcurrencyLimits,
+        client: "DynamoDBClient | None" = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Open nothing where there is no cap. `sleep` is called between two attempts after a conflict."""
+        self._table = table
+        self._caps = caps
+        self._given = client
+        self._sleep = sleep
+
+    @property
+    def _client(self) -> "DynamoDBClient":
+        self._given = self._given or aws_clients.session().client("dynamodb")
+        return self._given
+
+    def acquire(
+        self,
+        execution_id: str,
+        chatbot_id: str,
+        held: Iterable[str] = (),
+        mark: Callable[[list[str]], Any] | None = None,
+    ) -> Acquisition:
+        """Take a slot under every cap, in one transaction; an execution that holds one gets it again.
+
+        `held` are the slots that the record lists. `mark` returns the write that lists the new ones in it.
+        Raises RecordConflictError when the condition of that write fails, RecordUnavailableError when the table fails.
+        """
+        caps = self._items(chatbot_id)
+        if caps.keys() <= set(held):
+            return Acquisition()
+        updates = [
+            self._update(key, execution_id, "ADD", free_slot) | _values(execution_id, cap)
+            for key, (_, cap) in caps.items()
+        ]
+        updates += [mark(sorted({*held, *caps}))] if mark else []
+        for _ in self._attempts(execution_id):
+            reasons = self._transact(execution_id, updates)
+            if reasons is None:
+                return Acquisition()
+            if mark and reasons[-1:] == [_FAILED]:
+                raise RecordConflictError(f"{execution_id}: the record was changed in between")
+            # The record's reason comes after those of the slots.
+            full = [
+                f"{name} {cap}"
+                for (name, cap), reason in zip(caps.values(), reasons, strict=False)
+                if reason == _FAILED
+            ]
+            if full:
+                return Acquisition(full=", ".join(full))
+        return Acquisition(is_contended=True)
+
+    def release(self, execution_id: str, slots: Iterable[str]) -> None:
+        """Give these slots back, whatever the caps are now. A slot that is not held is no error.
+
+        Raises RecordUnavailableError when the table fails.
+        """
+        for key in slots if self._table else ():
+            update = self._update(key, execution_id, "DELETE", held_slot)
+            update["ExpressionAttributeValues"] |= {":id": {"S": execution_id}}
+            for _ in self._attempts(execution_id):
+                try:
+                    self._client.update_item(**update)
+                    break
+                except (ClientError, BotoCoreError) as error:
+                    code = aws_error_code(error)
+                    if code == "ConditionalCheckFailedException":
+                        break
+                    if code != _CONFLICT:
+                        raise _unavailable(execution_id, code) from error
+            else:
+                raise _unavailable(execution_id, _CONFLICT)
+
+    @staticmethod
+    def slots_of(chatbot_id: str | None) -> list[str]:
+        """Return every slot that an execution may hold, for one whose record is gone."""
+        return [_STACK, *([f"{_STACK}/{chatbot_id}"] if chatbot_id else [])]
+
+    def _transact(self, execution_id: str, updates: list[dict[str, Any]]) -> list[str] | None:
+        """Return None for success, else why each item was refused: `None`, a failed condition, or a conflict."""
+        try:
+            self._client.transact_write_items(
+                TransactItems=[{"Update": update} for update in updates]  # type: ignore[typeddict-item]
+            )
+        except (ClientError, BotoCoreError) as error:
+            code = aws_error_code(error)
+            if code != "TransactionCanceledException":
+                raise _unavailable(execution_id, code) from error
+            response: Any = getattr(error, "response", {})
+            reasons = [str(reason.get("Code")) for reason in response.get("CancellationReasons", [])]
+            if unknown := set(reasons) - {"None", _FAILED} - _CONFLICTS:
+                raise _unavailable(execution_id, ", ".join(sorted(unknown))) from error
+            return reasons
+        return None
+
+    def _attempts(self, execution_id: str) -> Iterator[None]:
+        """Yield for each attempt, with pauses between them: other transactions have ended by then."""
+        yield
+        for pause_s in _PAUSES_S:
+            self._sleep(pause_s * (1 + jitter_of(execution_id, round(pause_s * 1000))))
+            yield
+
+    def _items(self, chatbot_id: str) -> dict[str, tuple[str, int]]:
+        """Return parameter and cap of each item."""
+        items = {}
+        if self._caps.stack:
+            items[_STACK] = ("MaxRunning", self._caps.stack)
+        if self._caps.chatbot and chatbot_id:
+            items[f"{_STACK}/{chatbot_id}"] = ("MaxRunningPerChatbot", self._caps.chatbot)
+        return items
+
+    def _update(self, key: str, execution_id: str, verb: str, condition: str) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "Key": {"execution_id": {"S": key}},
+            "UpdateExpression": f"{verb} running :ids",
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": {":ids": {"SS": [execution_id]}},
+        }
+
+
+UNLIMITED = ConcurrencyLimiter("", ConcurrencyLimits())
+
+
+def _values(execution_id: str, cap: int) -> dict[str, Any]:
+    values = {":ids": {"SS": [execution_id]}, ":id": {"S": execution_id}, ":cap": {"N": str(cap)}}
+    return {"ExpressionAttributeValues": values}
+
+
+def _unavailable(execution_id: str, code: str) -> RecordUnavailableError:
+    return RecordUnavailableError(f"{execution_id}: the table of slots failed: {code}")

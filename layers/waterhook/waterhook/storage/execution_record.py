@@ -1,0 +1,164 @@
+"""An execution as it is remembered: the record and its form as a DynamoDB item."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any, Self
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from waterhook.domain.request import Request
+from waterhook.domain.status import Status
+from waterhook.json_text import to_json
+from waterhook.timestamps import to_rfc3339
+
+# A record that is not final yet must outlive its job, whatever happens to it.
+UNFINISHED_GRACE_S = 30 * 24 * 3600
+
+# What is not notified yet is in an index, spread by the first digit of its id: a partition of DynamoDB takes a
+# thousand writes a second, sixteen of them more executions than Step Functions starts.
+UNFINISHED_SHARDS = "0123456789abcdef"
+
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """An execution as it is remembered. Times ending in `_at` are RFC 3339, but `expires_at` (TTL) is epoch seconds.
+
+    What the customer may nest to any depth is kept as JSON text: DynamoDB stops at 32 levels.
+    """
+
+    execution_id: str
+    status: Status
+    owner_execution_arn: str
+    source: str
+    created_at: str
+    deadline: int
+    expires_at: int
+    deliver_to: tuple[str, ...]
+    chatbot_id: str | None = None
+    request_sha256: str | None = None
+    metadata_json: str = "{}"
+    progress_events: bool = False
+    caller: str | None = None
+    start_attempts: int = 0
+    start_token: str | None = None
+    first_attempt_at: str | None = None
+    """When the first attempt to start it began: `StartDeadlineSeconds` counts from here."""
+    perhaps_started: bool = False
+    """An attempt may have been accepted by Waterflai although its answer was lost."""
+    waiting: Mapping[str, Any] | None = None
+    """Why it waits for its start; see waterhook.steps.start_waiting."""
+    slots: tuple[str, ...] | None = None
+    """The items of the table in which it was given a slot."""
+    repeated: str | None = None
+    """When the same request came once more while it was ACCEPTED."""
+    progress: float | None = None
+    progress_sequence: int = 0
+    cancel_requested: str | None = None
+    waterflai_execution_id: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    notified_at: str | None = None
+    unfinished: str | None = None
+    """Its shard in the index of what is still to be notified; gone with the write of `notified_at`."""
+    error: Mapping[str, Any] | None = None
+    final_output_json: str | None = None
+    output_ref: str | None = None
+    output_error: str | None = None
+    timing: Mapping[str, Any] | None = None
+    usage: Mapping[str, Any] | None = None
+
+    @classmethod
+    def accepted(
+        cls,
+        execution_id: str,
+        request: Request | None,
+        now: float,
+        *,
+        owner: str,
+        source: str,
+        deliver_to: tuple[str, ...],
+        caller: str | None = None,
+    ) -> Self:
+        """Return the record of a request that was just taken in; an invalid one has no request."""
+        deadline = int(now) + (request.timeout_seconds if request else 0)
+        return cls(
+            execution_id=execution_id,
+            status=Status.ACCEPTED,
+            owner_execution_arn=owner,
+            source=source,
+            created_at=to_rfc3339(now) or "",
+            deadline=deadline,
+            expires_at=deadline + UNFINISHED_GRACE_S,
+            deliver_to=request.deliver_to if request else deliver_to,
+            chatbot_id=request.chatbot_id if request else None,
+            request_sha256=request.sha256 if request else None,
+            metadata_json=to_json(request.metadata) if request else "{}",
+            progress_events=request.progress_events if request else False,
+            caller=caller,
+            unfinished=execution_id[0],
+        )
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> Self:
+        """Read an item; attributes of another version are passed over."""
+        known = {name: from_attribute(item[name]) for name in cls.__dataclass_fields__ if name in item}
+        known |= {"status": Status(known["status"]), "deliver_to": tuple(known["deliver_to"])}
+        if "slots" in known:
+            known["slots"] = tuple(known["slots"])
+        return cls(**known)
+
+    def to_item(self) -> dict[str, Any]:
+        """Return the item without its empty attributes."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: to_attribute(value) for name, value in values.items() if value is not None}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its state machine execution, or a caller's cancel, has left a trace in it."""
+        if self.status is not Status.ACCEPTED or self.start_attempts:
+            return True
+        return any(trace is not None for trace in (self.slots, self.waiting, self.cancel_requested))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The caller's own words, to be echoed."""
+        metadata: dict[str, Any] = json.loads(self.metadata_json)
+        return metadata
+
+
+def to_attribute(value: Any) -> dict[str, Any]:
+    """Return a value as a DynamoDB attribute."""
+    return dict(_serializer.serialize(_fit(value)))
+
+
+def from_attribute(attribute: Any) -> Any:
+    """Return the value of a DynamoDB attribute, numbers as int or float."""
+    return _plain(_deserializer.deserialize(attribute))
+
+
+def _fit(value: Any) -> Any:
+    """Return a value the serializer takes: it knows no tuple, no float and no StrEnum."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float):
+        # DynamoDB takes 38 digits and exponents from -130: a number from outside may be smaller.
+        return Decimal(str(round(value, 6)))
+    if isinstance(value, Mapping):
+        return {name: _fit(entry) for name, entry in value.items()}
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return what the deserializer gave, with numbers instead of Decimals."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value

@@ -1,0 +1,40 @@
+"""Times as RFC 3339 text and as seconds since 1970."""
+
+import re
+from datetime import UTC, datetime
+
+# The years 1 to 9999: what lies outside can be read, with a zone, but not be written again.
+_FIRST_MOMENT, _END_OF_TIME = -62_135_596_800.0, 253_402_300_800.0
+# A leap second, as RFC 3339 writes it. POSIX time has none: it is the first second of the next minute.
+_LEAP_SECOND = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:)60(.*)")
+# Epoch numbers are read within these years, 2000 to 2100. As milliseconds the same range lies above all of it.
+_EPOCH_S = (946_684_800, 4_102_444_800)
+
+
+def to_rfc3339(epoch_s: float | None) -> str | None:
+    """Return RFC 3339 in UTC with milliseconds, or None."""
+    if epoch_s is None:
+        return None
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_epoch_s(time: object) -> float | None:
+    """Return seconds since 1970 of a time, or None where it is none.
+
+    Read are RFC 3339, in small letters and with a leap second too (without a zone it is UTC), and epoch numbers
+    in seconds or milliseconds, of the years 2000 to 2100.
+    """
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        first, last = _EPOCH_S
+        return next((time / unit for unit in (1, 1000) if first * unit <= time < last * unit), None)
+    if not isinstance(time, str):
+        return None
+    text, leap_s = time.upper(), 0
+    if leap := _LEAP_SECOND.fullmatch(text):
+        text, leap_s = f"{leap[1]}59{leap[2]}", 1
+    try:
+        moment = datetime.fromisoformat(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() + leap_s
+    except (ValueError, OverflowError):
+        return None
+    return seconds if _FIRST_MOMENT <= seconds < _END_OF_TIME else None
