@@ -10,6 +10,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.infra.template import ROOT
 
@@ -74,7 +75,7 @@ def test_a_function_imports_the_package_and_its_few_tools(function: str) -> None
 
 def test_the_layer_asks_for_powertools_and_urllib3_only() -> None:
     lines = (LAYER / "requirements.in").read_text(encoding="utf-8").splitlines()
-    asked = {re.split(r"[\[<>=~!; ]", line)[0] for line in lines if line and not line.startswith("#")}
+    asked = {Requirement(line).name for line in lines if line and not line.startswith("#")}
     assert asked == {"aws-lambda-powertools", "urllib3"}
 
 
@@ -92,8 +93,8 @@ def closure(name: str) -> set[str]:
         name = ahead.pop()
         if name not in found:
             found.add(name)
-            required = (rule for rule in distribution(name).requires or [] if "extra ==" not in rule)
-            ahead += [re.split(r"[\[(<>=~!; ]", rule)[0] for rule in required]
+            required = map(Requirement, distribution(name).requires or [])
+            ahead += [rule.name for rule in required if rule.marker is None or rule.marker.evaluate()]
     return found
 
 
