@@ -87,6 +87,7 @@ check: .venv/.stamp ## Format, lint, types, template and state machine: reads on
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	PYTHONPATH=layers/waterhook:. .venv/bin/lint-imports --no-logo --no-cache
 	$(SAM) validate --lint --region us-east-1
 	$(PY) -m local lint
 

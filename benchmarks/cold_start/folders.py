@@ -1,12 +1,13 @@
 """The folders that Lambda would give each function: /var/task, /opt/python, and what its runtime brings along."""
 
-import re
 import shutil
 from compileall import compile_dir
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 from py_compile import PycInvalidationMode
+
+from packaging.requirements import Requirement
 
 from benchmarks.cold_start.process import Build
 from local.local_aws import sam
@@ -85,8 +86,8 @@ def _lay_out(folder: Path, names: tuple[str, ...]) -> None:
         if name in found:
             continue
         found.add(name)
-        required = (rule for rule in distribution(name).requires or [] if "extra ==" not in rule)
-        ahead += [re.split(r"[\[(<>=~!; ]", rule)[0] for rule in required]
+        required = map(Requirement, distribution(name).requires or [])
+        ahead += [rule.name for rule in required if rule.marker is None or rule.marker.evaluate()]
         for file in distribution(name).files or []:
             if ".." not in file.parts and "__pycache__" not in file.parts:
                 target = folder / file

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cold_start.runtime_api import FunctionFailed, offering
+from benchmarks.cold_start.runtime_api import FunctionError, offering
 
 # The CPU that a function of 128 MB gets while it answers; while it loads it has all of one.
 QUOTA = 0.07
@@ -43,7 +43,7 @@ class Build:
 
 
 def run(build: Build, event: object, env: Mapping[str, str], *, throttled: bool = False) -> Run:
-    """Start the function's process, let it answer one event, end it. Raises FunctionFailed when it doesn't."""
+    """Start the function's process, let it answer one event, end it. Raises FunctionError when it doesn't."""
     started = threading.Event()
     throttle = _Throttle()
 
@@ -66,9 +66,9 @@ def run(build: Build, event: object, env: Mapping[str, str], *, throttled: bool 
         try:
             answered, document = api.wait()
             cpu_s, peak_kib = _cpu_s(process.pid), _peak_kib(process.pid)
-        except FunctionFailed as error:
+        except FunctionError as error:
             process.kill()
-            raise FunctionFailed(
+            raise FunctionError(
                 f"{build.task}: {error}\n{(process.communicate()[1] or b'').decode()}"
             ) from None
         finally:

@@ -15,7 +15,7 @@ _NEXT = "/2018-06-01/runtime/invocation/next"
 _LIMIT_S = 60.0
 
 
-class FunctionFailed(Exception):
+class FunctionError(Exception):
     """The function's process raised, or gave no answer in time."""
 
 
@@ -55,9 +55,9 @@ class RuntimeApi:
         try:
             at, path, document = self._answers.get(timeout=_LIMIT_S)
         except Empty:
-            raise FunctionFailed(f"no answer within {_LIMIT_S:.0f} s") from None
+            raise FunctionError(f"no answer within {_LIMIT_S:.0f} s") from None
         if not path.endswith("/response"):
-            raise FunctionFailed(f"{document.get('errorType')}: {document.get('errorMessage')}")
+            raise FunctionError(f"{document.get('errorType')}: {document.get('errorMessage')}")
         return at, document
 
 

@@ -9,15 +9,15 @@ from statistics import median
 from typing import Any
 
 import httpx
+import trustme
 
 from benchmarks.cold_start.backend import API_KEY, Backend
 from benchmarks.cold_start.process import PYTHON, Build, environment_of
-from benchmarks.cold_start.runtime_api import FunctionFailed
+from benchmarks.cold_start.runtime_api import FunctionError
 from benchmarks.cold_start.wire import serving
 from local.local_aws import servers
 from local.local_aws.interrupts import pause
 from local.local_aws.processes import end_processes
-from local.self_signed_certificate import write_loopback_certificate
 
 PROCESSES = 5  # an odd number
 _CHILD = Path(__file__).with_name("warm_child.py")
@@ -72,9 +72,10 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
     """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
-    pem = write_loopback_certificate(home / "upstream.pem")
+    authority, pem = trustme.CA(), home / "authority.pem"
+    authority.cert_pem.write_to_path(pem)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(pem)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
     backend = Backend()
     with serving(backend.answer) as aws, serving(backend.answer, tls) as upstream:
         own = {
@@ -97,7 +98,7 @@ def _run(build: Build, event: Any, env: dict[str, str], invocations: int) -> dic
         check=False,
     )
     if child.returncode:
-        raise FunctionFailed(child.stderr.decode())
+        raise FunctionError(child.stderr.decode())
     seen: dict[str, Any] = json.loads(child.stderr)
     return seen
 

@@ -1,116 +1,122 @@
-"""The frontier as SVG: delay against cost, both logarithmic, a panel for each kind of job."""
+"""The plot of the report: mean delay against cost on logarithmic axes, one panel per kind of job."""
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.transforms import Bbox
 
 from benchmarks.polling.comparison import FOLLOW, FOLLOW_FEW, OFF, Comparison
 from benchmarks.polling.waited import EVENT_S, Summary
+from benchmarks.polling.workloads import BATCH_S, MEDIAN_S, Kind
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _INNER_HEIGHT, _INNER_WIDTH = 1080, 420, 60, 44, 310, 300
-_GAP = 40
-_LETTER_WIDTH, _LINE_HEIGHT = 6.0, 12.0
-_LEAST_S, _MOST_S = 0.03, 300.0
-_DRAWN = {FOLLOW: "follow", FOLLOW_FEW: "follow, 10 units for 100 jobs", OFF: OFF}
-
-
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    left: float
-    least_usd: float
-    most_usd: float
-
-    def x(self, usd: float) -> float:
-        part = math.log(usd / self.least_usd) / math.log(self.most_usd / self.least_usd)
-        return self.left + part * _INNER_WIDTH
-
-    def y(self, seconds: float) -> float:
-        part = math.log(seconds / _LEAST_S) / math.log(_MOST_S / _LEAST_S)
-        return _TOP + (1 - part) * _INNER_HEIGHT
+_TITLE = "Delay from the end of a job to its detection, against the cost of waiting for it"
+_JOBS = {
+    Kind.CHAT: f"chat: median {MEDIAN_S[Kind.CHAT]:g} s",
+    Kind.FLOW: f"flow: median {MEDIAN_S[Kind.FLOW]:g} s",
+    Kind.BATCH: f"batch: {BATCH_S[0] / 60:g} min to {BATCH_S[1] / 3600:g} h",
+}
+_OURS = {FOLLOW: "follow all jobs", FOLLOW_FEW: "follow 10 of 100 jobs", OFF: "follow none"}
+_OURS_COLOUR, _BASELINE_COLOUR, _FRONTIER_COLOUR, _LIMIT_COLOUR = "#0b6bcb", "#6b717a", "#b5bbc4", "#c0392b"
+_DELAYS_S = (0.03, 300.0)
+# The axis extends from the lowest cost divided by this to the highest cost times this.
+_COST_MARGIN = 2
+# Where a name may be: its offset from the point in points (1/72 inch), and its alignment.
+_PLACES = tuple(
+    {"position": (x, y), "ha": ha, "va": va}
+    for x, y, ha, va in (
+        (5, 4, "left", "bottom"),
+        (5, -4, "left", "top"),
+        (-5, 4, "right", "bottom"),
+        (-5, -4, "right", "top"),
+        (7, 0, "left", "center"),
+        (-7, 0, "right", "center"),
+        (0, 7, "center", "bottom"),
+        (0, -7, "center", "top"),
+    )
+)
 
 
 def draw(comparisons: Sequence[Comparison]) -> str:
-    """Return the picture."""
-    lines = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-            'aria-label="Mean delay against the cost of waiting, per kind of job" '
-            'font-family="system-ui, sans-serif" font-size="11">'
-        ),
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-    ]
-    for number, comparison in enumerate(comparisons):
-        costs = [each.usd_per_1000 for each in (*comparison.baselines, *comparison.ours)]
-        panel = _Panel(_LEFT + number * (_INNER_WIDTH + _GAP), min(costs) / 1.6, max(costs) * 1.6)
-        lines += _axes(panel, comparison, first=number == 0)
-        lines += _frontier(panel, comparison.baselines)
-        drawn = [(row, row.name, False) for row in comparison.baselines]
-        drawn += [(row, _DRAWN[row.name], True) for row in comparison.ours if row.name in _DRAWN]
-        lines += _points(panel, drawn)
-    middle = _TOP + _INNER_HEIGHT / 2
-    lines += [
-        f'<text x="16" y="{middle}" transform="rotate(-90 16 {middle})" text-anchor="middle">mean delay, s</text>',
-        (
-            f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">cost of waiting, $ per 1,000 jobs · '
-            "dashed: no news arrives sooner · grey line: the best that polling loops do</text>"
-        ),
-        "</svg>",
-    ]
-    return "\n".join(lines) + "\n"
+    """Return the plot as SVG: the same text for the same numbers."""
+    svg = StringIO()
+    with rc_context(
+        {
+            "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same layout on every machine
+            "svg.fonttype": "none",  # text stays text: a quarter of the size, and it can be searched
+            "svg.hashsalt": "waterhook",  # without a salt the ids in the file are random
+        }
+    ):
+        figure = Figure(figsize=(15, 6), dpi=72, layout="constrained")
+        panels = figure.subplots(ncols=len(comparisons), sharey=True, squeeze=False)[0]
+        for panel, comparison in zip(panels, comparisons, strict=True):
+            _draw_panel(panel, comparison)
+        figure.suptitle(f"{_TITLE}. Lower left is better.", fontsize=14)
+        panels[0].set_ylabel("mean delay, seconds (logarithmic)")
+        panels[len(panels) // 2].set_xlabel("cost of waiting, US$ per 1,000 jobs (logarithmic)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        figure.draw_without_rendering()  # computes the layout that the places of the labels depend on
+        for panel, comparison in zip(panels, comparisons, strict=True):
+            _label_points(panel, comparison)
+        figure.savefig(svg, format="svg", metadata={"Title": _TITLE, "Creator": None, "Date": None})
+    return svg.getvalue()
 
 
-def _axes(panel: _Panel, comparison: Comparison, *, first: bool) -> Iterable[str]:
-    right, bottom = panel.left + _INNER_WIDTH, _TOP + _INNER_HEIGHT
-    yield (
-        f'<text x="{panel.left}" y="{_TOP - 16}" font-size="14" font-weight="600">{comparison.kind}</text>'
-        f'<rect x="{panel.left}" y="{_TOP}" width="{_INNER_WIDTH}" height="{_INNER_HEIGHT}" '
-        'fill="none" stroke="#c9ced6"/>'
+def _draw_panel(panel: Axes, comparison: Comparison) -> None:
+    """Draw everything but the names of the points."""
+    baselines, ours = comparison.baselines, [comparison.of(name) for name in _OURS]
+    costs = [row.usd_per_1000 for row in (*baselines, *ours)]
+    least_usd, most_usd = min(costs) / _COST_MARGIN, max(costs) * _COST_MARGIN
+    panel.set_title(_JOBS[comparison.kind], loc="left", fontweight="bold")
+    panel.set(xscale="log", yscale="log", xlim=(least_usd, most_usd), ylim=_DELAYS_S)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
+    panel.grid(color="#eceff3")
+    _draw_points(panel, ours, color=_OURS_COLOUR, markersize=8, label="Waterhook")
+    _draw_points(
+        panel, baselines, color=_BASELINE_COLOUR, markersize=5, label="polling loop without Waterhook"
     )
-    for seconds in (0.1, 1, 10, 100):
-        y = panel.y(seconds)
-        yield f'<path d="M{panel.left} {y:.1f}H{right}" stroke="#eceff3"/>'
-        if first:
-            yield f'<text x="{panel.left - 6}" y="{y + 4:.1f}" text-anchor="end">{seconds:g}</text>'
-    for power in range(-2, 3):
-        for usd in (10.0**power, 3 * 10.0**power):
-            if panel.least_usd < usd < panel.most_usd:
-                x = panel.x(usd)
-                yield f'<path d="M{x:.1f} {bottom}v4" stroke="#c9ced6"/>'
-                yield f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{usd:g}</text>'
-    y = panel.y(EVENT_S)
-    yield f'<path d="M{panel.left} {y:.1f}H{right}" stroke="#c0392b" stroke-dasharray="5 4"/>'
-
-
-def _frontier(panel: _Panel, rows: Sequence[Summary]) -> Iterable[str]:
-    """Yield the staircase under which no baseline is."""
-    best = [row for row in rows if not any(row.is_beaten_by(other) for other in rows)]
+    best = [row for row in baselines if not any(map(row.is_beaten_by, baselines))]
     best.sort(key=lambda row: row.usd_per_1000)
-    path = f"M{panel.x(best[0].usd_per_1000):.1f} {_TOP}"
-    for row in best:
-        path += f"H{panel.x(row.usd_per_1000):.1f}V{panel.y(row.mean_s):.1f}"
-    yield f'<path d="{path}H{panel.left + _INNER_WIDTH}" fill="none" stroke="#c9ced6" stroke-width="1.5"/>'
+    panel.step(
+        [*(row.usd_per_1000 for row in best), most_usd],
+        [*(row.mean_s for row in best), best[-1].mean_s],
+        where="post",
+        color=_FRONTIER_COLOUR,
+        label="best of the polling loops",
+    )
+    soonest = f"soonest possible: an event of the stream arrives after {EVENT_S:g} s"
+    panel.axhline(EVENT_S, color=_LIMIT_COLOUR, linestyle="--", label=soonest)
 
 
-def _points(panel: _Panel, rows: Sequence[tuple[Summary, str, bool]]) -> Iterable[str]:
-    """Yield dots with their labels; a label that would cover another one moves down."""
-    taken: list[tuple[float, float, float]] = []
-    for row, label, is_ours in sorted(rows, key=lambda each: -each[0].mean_s):
-        x, y = panel.x(row.usd_per_1000), panel.y(row.mean_s)
-        colour, width = "#0b6bcb" if is_ours else "#6b717a", len(label) * _LETTER_WIDTH
-        to_the_right = x + width + 8 < panel.left + _INNER_WIDTH
-        left = x + 8 if to_the_right else x - 8 - width
-        text_y = y + 4
-        while any(
-            abs(text_y - other) < _LINE_HEIGHT and left < end and left + width > start
-            for start, end, other in taken
-        ):
-            text_y += 1
-        taken.append((left, left + width, text_y))
-        anchor, text_x = ("start", left) if to_the_right else ("end", x - 8)
-        weight = ' font-weight="600"' if is_ours else ""
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{5 if is_ours else 3.5}" fill="{colour}"/>'
-        yield (
-            f'<text x="{text_x:.1f}" y="{text_y:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>'
-            f"{escape(label)}</text>"
-        )
+def _draw_points(panel: Axes, rows: Sequence[Summary], **style: Any) -> None:
+    costs, delays = [row.usd_per_1000 for row in rows], [row.mean_s for row in rows]
+    panel.plot(costs, delays, linestyle="none", marker="o", zorder=3, **style)
+
+
+def _label_points(panel: Axes, comparison: Comparison) -> None:
+    """Write each strategy's name beside its point, where it covers the fewest points and other names."""
+    rows = [(comparison.of(name), label, _OURS_COLOUR) for name, label in _OURS.items()]
+    rows += [(row, row.name, _BASELINE_COLOUR) for row in comparison.baselines]
+    points = [(row.usd_per_1000, row.mean_s) for row, _, _ in rows]
+    # A point is drawn within 4 pixels of its centre.
+    taken = [Bbox([xy - 4, xy + 4]) for xy in panel.transData.transform(points)]
+    for point, (_, name, colour) in zip(points, rows, strict=True):
+        label = panel.annotate(name, point, (0, 0), textcoords="offset points", color=colour)
+
+        def covers(place: dict[str, Any], label: Annotation = label) -> int:
+            label.set(**place)
+            box = label.get_window_extent()
+            is_inside = panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1
+            return int(box.count_overlaps(taken)) + (not is_inside)
+
+        label.set(**min(_PLACES, key=covers))
+        taken.append(label.get_window_extent())

@@ -23,7 +23,7 @@ use today, on the same jobs. Everything is seeded: two runs of `python -m benchm
 
 - **chat**: log-normal, median 12 s. **flow**: log-normal, median 90 s. **batch**: log-uniform, 10 min to 4 h.
   40 % of the jobs queue first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. 100 are in flight on average.
-- **delay** is from completion to the step of the state machine that knows it; the frontier is drawn for its mean.
+- **delay** is from completion to the step of the state machine that detects it. The plot shows its mean.
 - **cost** is the cost of waiting: the transitions of the loop (the choice after the start included), its
   invocations and the seconds it holds. Prices: `waterhook.domain.cost`. Start, notification, table and logs are the
   same for all and listed apart.
@@ -35,13 +35,15 @@ use today, on the same jobs. Everything is seeded: two runs of `python -m benchm
   that finds the job running is a failure in the execution's history.
 - **s per poll** is the sum of the jobs' ages over the number of status requests.
 - The second table of each kind follows streams that do not work as they should, and a status that lags behind.
-- The tables show seed 1. Each target holds for the worst of the seeds 1 to 3.
+- The tables and the plot show seed 1. Each target holds for the worst of the seeds 1 to 3.
+- In the plot, *follow all jobs* is `follow`, *follow 10 of 100 jobs* is `follow, 10 units for 100 jobs`, and
+  *follow none* is `FollowConcurrency 0`. The grey line connects the baselines that no other one beats.
 """
 
 
 def render(comparisons: Sequence[Comparison], found: Sequence[Target]) -> str:
     """Return the report, ending with how many targets hold."""
-    parts = [_INTRODUCTION, "![Delay against cost](frontier.svg)", ""]
+    parts = [_INTRODUCTION, "![Mean delay against the cost of waiting](frontier.svg)", ""]
     for comparison in comparisons:
         parts += [f"## {comparison.kind}, {comparison.jobs:,} jobs", ""]
         parts += _table(comparison)

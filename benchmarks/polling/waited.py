@@ -1,6 +1,7 @@
 """What waiting for one job took, and what it took for many."""
 
 from dataclasses import dataclass, fields
+from statistics import fmean
 
 from waterhook.domain.cost import QUESTION_S
 
@@ -59,15 +60,15 @@ class Summary:
         p50_s, p95_s, p99_s = (lags[min(int(count * part), count - 1)] for part in (0.5, 0.95, 0.99))
         return cls(
             name,
-            mean_s=sum(lags) / count,
+            mean_s=fmean(lags),
             p50_s=p50_s,
             p95_s=p95_s,
             p99_s=p99_s,
-            turns=sum(each.turns for each in waited) / count,
-            transitions=sum(each.transitions for each in waited) / count,
-            held_s=sum(each.held_s for each in waited) / count,
-            requests=sum(each.requests for each in waited) / count,
-            usd_per_1000=sum(each.cost_usd for each in waited) / count * 1000,
+            turns=fmean(each.turns for each in waited),
+            transitions=fmean(each.transitions for each in waited),
+            held_s=fmean(each.held_s for each in waited),
+            requests=fmean(each.requests for each in waited),
+            usd_per_1000=fmean(each.cost_usd for each in waited) * 1000,
             s_per_status_request=sum(each.age_s for each in waited)
             / max(sum(each.status_requests for each in waited), 1),
         )

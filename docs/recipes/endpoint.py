@@ -40,7 +40,7 @@ SIGNED["UnsubscribeConfirmation"] = SIGNED["SubscriptionConfirmation"]
 type Fetch = Callable[[str], bytes]
 
 
-class Refused(Exception):
+class RefusedMessageError(Exception):
     """The message is not one that Waterhook published and SNS sent; says why."""
 
 
@@ -53,7 +53,7 @@ def fetch(url: str) -> bytes:
 def require_sns(url: object) -> str:
     """Return the URL if SNS itself answers there. Its TLS certificate is what vouches for the signing one."""
     if not isinstance(url, str) or not SNS_URL.fullmatch(url):
-        raise Refused("a URL that is none of SNS")
+        raise RefusedMessageError("a URL that is none of SNS")
     return url
 
 
@@ -94,17 +94,19 @@ class Endpoint:
         self._certificates: dict[str, RSAPublicKey] = {}
 
     def take(self, body: bytes) -> None:
-        """Take in one message. Raises Refused for what is none, OSError where a URL of SNS doesn't answer."""
+        """Take in one message. Raises RefusedMessageError for what is none, OSError where a URL of SNS doesn't answer."""
         message = _parsed(body)
         if not isinstance(message, dict) or message.get("TopicArn") != self._topic_arn:
-            raise Refused("another topic")  # anybody may have a topic, and SNS signs for all of them
+            raise RefusedMessageError(
+                "another topic"
+            )  # anybody may have a topic, and SNS signs for all of them
         self._verify(message)
         if message["Type"] == "SubscriptionConfirmation":
             self._fetch(require_sns(message["SubscribeURL"]))
         elif message["Type"] == "Notification":
             event = _parsed(message["Message"])
             if not isinstance(event, dict) or not isinstance(event.get("id"), str):
-                raise Refused("not an event of Waterhook")
+                raise RefusedMessageError("not an event of Waterhook")
             self._inbox.put(event["id"], message["Message"])
 
     def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -116,7 +118,7 @@ class Endpoint:
             try:
                 self.take(environ["wsgi.input"].read(int(length)))
                 status, said = "200 OK", ""
-            except Refused as refusal:
+            except RefusedMessageError as refusal:
                 status, said = "403 Forbidden", str(refusal)
             except (OSError, sqlite3.Error) as trouble:
                 status, said = "503 Service Unavailable", type(trouble).__name__
@@ -125,25 +127,27 @@ class Endpoint:
 
     def _verify(self, message: Mapping[str, Any]) -> None:
         if message.get("SignatureVersion") != "2":
-            raise Refused("signed with SHA-1: set the topic's SignatureVersion to 2")
+            raise RefusedMessageError("signed with SHA-1: set the topic's SignatureVersion to 2")
         try:
             names = [name for name in SIGNED[message["Type"]] if name != "Subject" or message.get(name)]
             signed = "".join(f"{name}\n{message[name]}\n" for name in names)
             signature = base64.b64decode(message["Signature"], validate=True)
             self._key(message["SigningCertURL"]).verify(signature, signed.encode(), PKCS1v15(), SHA256())
         except (KeyError, TypeError, ValueError, InvalidSignature) as error:
-            raise Refused("the signature is wrong, or something that is signed is missing") from error
+            raise RefusedMessageError(
+                "the signature is wrong, or something that is signed is missing"
+            ) from error
 
     def _key(self, url: object) -> RSAPublicKey:
         """Return the public key of SNS's certificate, which is fetched once: it lives for months."""
         address = require_sns(url)
         if not SIGNING_CERTIFICATE.fullmatch(address):
-            raise Refused("a certificate that is none of SNS")
+            raise RefusedMessageError("a certificate that is none of SNS")
         if address not in self._certificates:
             certificate = load_pem_x509_certificate(self._fetch(address))
             key = certificate.public_key()
             if not isinstance(key, RSAPublicKey) or certificate.not_valid_after_utc < datetime.now(UTC):
-                raise Refused("the certificate is expired, or of another kind")
+                raise RefusedMessageError("the certificate is expired, or of another kind")
             self._certificates[address] = key
         return self._certificates[address]
 
@@ -152,7 +156,7 @@ def _parsed(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refused("not JSON") from error
+        raise RefusedMessageError("not JSON") from error
 
 
 def application() -> Endpoint:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from local.local_aws.deployment import LocalDeployment
 from local.local_aws.environment import ROOT
 from local.local_aws.process_group import ProcessGroup
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e  # needs the local AWS's environment, and seconds
 
@@ -55,11 +55,12 @@ def test_a_killed_runner_leaves_a_stack_that_down_finds(tmp_path: Path) -> None:
 
 def wait_for(home: Path, phase: str, runner: subprocess.Popen[str] | subprocess.Popen[bytes]) -> ProcessGroup:
     """The group once the phase's process is among them. Stacks take turns, so it may take its time."""
-    deadline = time.monotonic() + 100
-    while True:
-        group = ProcessGroup.load(home / "state.json")
-        if phase in {member.name for member in group.members}:
-            return group
-        assert runner.poll() is None, "it did not start"
-        assert time.monotonic() < deadline, f"no {phase} yet"
-        time.sleep(0.02)
+
+    def group() -> ProcessGroup | None:
+        found = ProcessGroup.load(home / "state.json")
+        if phase in {member.name for member in found.members}:
+            return found
+        assert runner.poll() is None, f"the runner ended before {phase}"
+        return None
+
+    return until(group, 100, pause_s=0.02)

@@ -1,6 +1,5 @@
 """The API does what its openapi.yaml says: asked by schemathesis, on the deployed stack."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import hypothesis
 import pytest
 import schemathesis
 from requests.structures import CaseInsensitiveDict
+from schemathesis import Response
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from local.local_aws.stack_client import StackClient
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 schema = schemathesis.openapi.from_path(Path(__file__).parents[2] / "openapi.yaml")
@@ -39,11 +40,10 @@ def test_the_api_keeps_its_word(stack: StackClient, case: Case) -> None:
     # and a signature that was made up would be checked first.
     own = {name: value for name, value in case.headers.items() if name.lower() != "authorization"}
     case.headers = CaseInsensitiveDict({**own, "x-api-key": stack.outputs.api_key})
-    response = case.call(base_url=stack.outputs.api_url)
-    patience = 120
-    while response.status_code == TOO_MANY and patience:
+
+    def response() -> Response | None:
         # The local AWS runs so many functions at once and no more, and other tests need theirs.
-        time.sleep(0.5)
-        patience -= 1
-        response = case.call(base_url=stack.outputs.api_url)
-    case.validate_response(response, checks=CHECKS)
+        found = case.call(base_url=stack.outputs.api_url)
+        return None if found.status_code == TOO_MANY else found
+
+    case.validate_response(until(response, pause_s=0.5), checks=CHECKS)

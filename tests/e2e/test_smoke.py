@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -15,6 +14,7 @@ from local.local_aws import aws_resources, environment
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
 from tests.smoke.stack_deletion import StackDeletion
+from tests.support.waiting import until
 from waterhook_cli.stack import Account
 
 pytestmark = pytest.mark.e2e
@@ -41,16 +41,19 @@ def started(stack: StackClient, *words: str) -> subprocess.Popen[str]:
 def wait_for_an_execution(stack: StackClient, smoke_test: subprocess.Popen[str], chatbot: str) -> None:
     """Return once an execution of the chatbot runs in the state machine of a smoke test."""
     states = aws_resources.session().client("stepfunctions", endpoint_url=stack.outputs.endpoint_url)
-    ends_at = time.monotonic() + 120
-    while time.monotonic() < ends_at:
+
+    def is_running() -> bool:
         assert smoke_test.poll() is None, "it has ended"
         machines = [machine["stateMachineArn"] for machine in states.list_state_machines()["stateMachines"]]
-        for arn in (arn for arn in machines if "waterhook-smoke" in arn):
-            for entry in states.list_executions(stateMachineArn=arn, statusFilter="RUNNING")["executions"]:
-                if chatbot in states.describe_execution(executionArn=entry["executionArn"])["input"]:
-                    return
-        time.sleep(0.2)
-    raise AssertionError("no execution runs")
+        running = [
+            entry["executionArn"]
+            for arn in machines
+            if "waterhook-smoke" in arn
+            for entry in states.list_executions(stateMachineArn=arn, statusFilter="RUNNING")["executions"]
+        ]
+        return any(chatbot in states.describe_execution(executionArn=arn)["input"] for arn in running)
+
+    until(is_running)
 
 
 def left(stack: StackClient, output: str) -> list[str]:
@@ -109,10 +112,10 @@ def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: 
     stacks = aws.client("cloudformation")
     stack_id = stacks.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Inner": nested}}))
     deletion = StackDeletion(aws, print)
-    ends_at = time.monotonic() + 30
-    while not (found := deletion.failed_events(stack_id["StackId"])) and time.monotonic() < ends_at:
-        time.sleep(0.2)
-    deletion.delete(name)
+    try:
+        found = until(lambda: deletion.failed_events(stack_id["StackId"]), 30)
+    finally:
+        deletion.delete(name)
     # The local AWS names no nested stack in its parent's events: its resources are read in tests/unit.
     (failure,) = found
     assert failure.startswith("Inner (AWS::CloudFormation::Stack) CREATE_FAILED: AWS::SSM::Parameter")

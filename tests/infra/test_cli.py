@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.infra.markdown import table
 from tests.infra.template import ROOT
@@ -35,7 +36,7 @@ def test_every_command_has_the_common_options() -> None:
 
 
 def test_its_dependencies_are_what_it_imports() -> None:
-    needed = {name.partition(">")[0] for name in PROJECT["project"]["dependencies"]}
+    needed = {Requirement(each).name for each in PROJECT["project"]["dependencies"]}
     taken = {name for path in MODULES for name in outside(imports(path))}
     # botocore is a dependency of boto3; the layer's package is in the wheel.
     assert taken - {"botocore", "waterhook", "waterhook_cli"} == needed

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.infra.markdown import headings
 from tests.infra.template import ROOT, source
 from waterhook import __version__
 
@@ -67,7 +68,6 @@ def test_the_hooks_before_a_commit_run_the_pinned_tools() -> None:
 
 def test_package_layer_and_changelog_are_of_one_version() -> None:
     layer = source()["Resources"]["WaterhookLayer"]["Properties"]["Description"]
-    newest = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    _, newest, *_ = headings((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert f"Waterhook {__version__}," in layer
-    assert newest is not None
-    assert newest[1] == __version__
+    assert newest.split()[0].rstrip(",") == __version__

@@ -1,12 +1,11 @@
 """The tables of the README say what the template and the code say."""
 
 import json
-import re
 
 import pytest
 import yaml
 
-from tests.infra.markdown import anchors
+from tests.infra.markdown import anchors, links, table
 from tests.infra.template import ROOT, source
 from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.status import Status
@@ -15,37 +14,34 @@ from waterhook.notifications.cloudevents import event_type
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))
-LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the table whose first heading cell this is, cells without back ticks."""
-    start = README.index(f"| {heading} |")
-    lines = README[start:].split("\n\n", 1)[0].splitlines()[2:]
-    return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
+def rows(heading: str) -> list[list[str]]:
+    """The rows of a table of the README, without back ticks."""
+    return [[cell.replace("`", "") for cell in row] for row in table(README, heading)]
 
 
 def test_every_parameter_is_in_the_table_with_its_default() -> None:
-    rows = {row[0]: row[1] for row in table("Parameter")}
+    listed = {row[0]: row[1] for row in rows("Parameter")}
     declared = {name: str(given.get("Default", "")) for name, given in source()["Parameters"].items()}
-    assert rows == declared
+    assert listed == declared
 
 
 def test_every_outcome_is_in_the_table_with_its_error_and_its_event() -> None:
-    rows = {row[0]: (row[1], row[2]) for row in table("Outcome")}
+    listed = {row[0]: (row[1], row[2]) for row in rows("Outcome")}
     expected = {
         str(status): ("succeeded" if status is Status.COMPLETED else status.error_name, event_type(status))
         for status in Status
         if status.is_final
     }
-    assert rows == expected
+    assert listed == expected
 
 
 def test_every_field_of_a_request_is_in_the_table() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Request.from_dict({"chatbot_id": "a", "input_data": {}, "nonsense": 1}, DEFAULTS)
     known = str(caught.value).partition("known are ")[2].split(", ")
-    assert sorted(row[0] for row in table("Field")) == sorted(known)
+    assert sorted(row[0] for row in rows("Field")) == sorted(known)
 
 
 def test_every_operation_is_in_the_table_and_in_the_description() -> None:
@@ -56,16 +52,19 @@ def test_every_operation_is_in_the_table_and_in_the_description() -> None:
         for method in item
         if method != "parameters"
     }
-    assert {row[0].partition("?")[0] for row in table("API")} == operations
+    assert {row[0].partition("?")[0] for row in rows("API")} == operations
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target, section in LINK.findall(document.read_text(encoding="utf-8")):
+        for link in links(document.read_text(encoding="utf-8")):
+            if link.startswith(("https:", "http:")):
+                continue
+            target, _, anchor = link.partition("#")
             file = document.parent / target if target else document
-            assert file.exists(), f"{document.name}: {target}"
-            assert not section or section in anchors(file.read_text(encoding="utf-8")), (
-                f"{document.name}: #{section}"
+            assert file.exists(), f"{document.name}: {link}"
+            assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), (
+                f"{document.name}: {link}"
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local import state_machine_diagram
-from tests.infra.markdown import names, table
+from tests.infra.markdown import fences, names, table
 from tests.infra.template import ROOT, definition
 from waterhook.domain.status import Status
 from waterhook.storage import executions_table
@@ -57,7 +57,10 @@ def test_a_document_without_the_comments_is_refused() -> None:
 
 def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:
     """GitHub shows an error instead of such a diagram, and no tool here would."""
-    diagrams = re.findall(r"```mermaid\nsequenceDiagram\n(.*?)```", DOCUMENT, re.DOTALL)
+    drawn = [fence.text for fence in fences(DOCUMENT, "mermaid")]
+    diagrams = [
+        text.removeprefix("sequenceDiagram\n") for text in drawn if text.startswith("sequenceDiagram")
+    ]
     assert len(diagrams) == 4
     for diagram in diagrams:
         declared = set(re.findall(r"(?:participant|actor) (\w+)", diagram))

@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from tests.infra.markdown import Block, blocks
-from tests.infra.template import ROOT
+from tests.infra.markdown import Block, blocks, fences, names, section
+from tests.infra.template import ROOT, source
 from tests.support.aws_commands import refused
 
 DOCUMENTS = sorted(
@@ -54,9 +54,8 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_stand_in_blocks_of_one_kind(document: str) -> None:
-    fences = re.findall(r"^( *)```(\w*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
-    assert not {"bash", "shell", "console", "zsh"} & {language for _, language in fences}
-    assert not [indent for indent, _ in fences if indent], "an indented block is not looked at here"
+    languages = {fence.language for fence in fences((ROOT / document).read_text(encoding="utf-8"))}
+    assert not {"bash", "shell", "console", "zsh"} & languages
 
 
 @pytest.mark.parametrize("one", BLOCKS, ids=shown)
@@ -95,7 +94,8 @@ def test_commands_that_the_aws_cli_refuses_are_found() -> None:
 def test_a_make_target_that_a_document_names_is_one_that_there_is() -> None:
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
-        named = set(re.findall(r"(?:^|[`(] ?)make (?:-s )?([a-z-]+)", text, re.MULTILINE))
+        code = "\n".join([*names(text), *(fence.text for fence in fences(text))])
+        named = set(re.findall(r"(?:^|[`(])make (?:-s )?([a-z-]+)", code, re.MULTILINE))
         assert named <= targets(), document
 
 
@@ -105,17 +105,14 @@ def test_a_deployed_file_is_there_and_is_given_parameters_it_has() -> None:
             words = shlex.split(line)
             if words[:2] != ["sam", "deploy"] or "--template-file" not in words:
                 continue
-            template = (ROOT / words[words.index("--template-file") + 1]).read_text(encoding="utf-8")
-            declared = set(re.findall(r"^  (\w+): \{Type: (?:String|Comma)", template, re.MULTILINE))
+            parameters = source(ROOT / words[words.index("--template-file") + 1])["Parameters"]
+            required = {name for name, declared in parameters.items() if "Default" not in declared}
             given = {
                 word.partition("=")[0]
                 for word in words[words.index("--parameter-overrides") + 1 :]
                 if "=" in word
             }
-            required = set(
-                re.findall(r"^  (\w+): \{Type: (?:String|Comma)(?!.*Default)", template, re.MULTILINE)
-            )
-            assert required <= given <= declared, line
+            assert required <= given <= parameters.keys(), line
 
 
 def test_every_recipe_is_told_of() -> None:
@@ -126,5 +123,6 @@ def test_every_recipe_is_told_of() -> None:
 
 
 def test_a_command_takes_from_the_environment_what_the_recipes_say() -> None:
-    said = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").partition("\n## ")[0]
-    assert set(re.findall(r"`([A-Z_]+)`", said)) - {"API_KEY"} == STACK_ENVIRONMENT - {"API_KEY"}
+    introduction = section((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"), "Recipes")
+    variables = {name for name in names(introduction) if re.fullmatch(r"[A-Z_]+", name)}
+    assert variables - {"API_KEY"} == STACK_ENVIRONMENT - {"API_KEY"}

@@ -2,14 +2,10 @@
 
 import re
 
-from tests.infra.markdown import names, table
+from tests.infra.markdown import names, section, table
 from tests.infra.template import EVERYTHING, ROOT, deployed, source
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-
-
-def section(heading: str) -> str:
-    return DOCUMENT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def test_what_stays_when_a_stack_is_deleted_is_listed() -> None:
@@ -22,8 +18,8 @@ def test_what_stays_when_a_stack_is_deleted_is_listed() -> None:
 
 
 def test_a_parameter_that_matters_to_an_upgrade_is_one_that_there_is() -> None:
-    said = [name for line in section("Upgrading while executions run").splitlines() for name in names(line)]
-    parameters = [name for name in said if re.fullmatch(r"[A-Z][a-z]+[A-Za-z]+", name)]
+    named = names(section(DOCUMENT, "Upgrading while executions run"))
+    parameters = [name for name in named if re.fullmatch(r"[A-Z][a-z]+[A-Za-z]+", name)]
     assert len(parameters) >= 6
     assert set(parameters) <= source()["Parameters"].keys()
 

@@ -4,18 +4,14 @@ import re
 
 import pytest
 
-from tests.infra.markdown import table
+from tests.infra.markdown import fences, table
 from tests.infra.template import ROOT
 from waterhook.observability.metrics import Metric
 from waterhook.observability.telemetry import LOG_FIELDS
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 FIELDS = {row[0] for row in table(DOCUMENT, "Field")}
-QUERIES = {
-    section.partition("\n")[0]: section.partition("```sql\n")[2].partition("```")[0]
-    for section in re.split(r"^### ", DOCUMENT, flags=re.MULTILINE)
-    if "```sql" in section
-}
+QUERIES = {fence.heading: fence.text for fence in fences(DOCUMENT, "sql")}
 # What CloudWatch Logs adds to every line.
 OF_CLOUDWATCH = {"@timestamp"}
 WORDS = {
@@ -41,7 +37,7 @@ def asked_for(query: str) -> set[str]:
 
 
 def test_every_query_is_in_a_section_of_its_own() -> None:
-    assert len(QUERIES) == DOCUMENT.count("```sql") > 0
+    assert len(QUERIES) == len(fences(DOCUMENT, "sql")) > 0
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)

@@ -1,4 +1,4 @@
-"""Imports point one way, and what is deployed needs nothing but the layer and what Lambda's runtime brings."""
+"""What is deployed needs nothing but the layer and what Lambda's runtime brings."""
 
 import ast
 import json
@@ -10,13 +10,13 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.infra.template import ROOT
 
 LAYER = ROOT / "layers" / "waterhook"
 PACKAGE = LAYER / "waterhook"
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
-FUNCTIONS_OUTSIDE = {"waterhook", "aws_lambda_powertools"}
 
 
 def imports(path: Path) -> set[str]:
@@ -45,36 +45,9 @@ def outside(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names
 
 
-def test_the_errors_lean_on_nothing() -> None:
-    assert imports(PACKAGE / "errors.py") <= sys.stdlib_module_names
-
-
-def test_the_package_is_imported_for_nothing() -> None:
-    assert imports(PACKAGE / "__init__.py") == set()
-
-
-def test_the_way_imports_point_is_noticed_in_every_form(tmp_path: Path) -> None:
-    file = tmp_path / "module.py"
-    file.write_text(
-        "import waterhook.a\n"
-        "from waterhook import b\n"
-        "from waterhook.c import thing\n"
-        "def late():\n"
-        "    import boto3.session\n"
-        "if TYPE_CHECKING:\n"
-        "    import only_for_types\n"
-    )
-    assert imports(file) == {"waterhook.a", "waterhook.b", "waterhook.c", "boto3.session"}
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_imports_the_package_and_its_few_tools(function: str) -> None:
-    assert outside(imports(ROOT / "functions" / function / "app.py")) <= FUNCTIONS_OUTSIDE
-
-
 def test_the_layer_asks_for_powertools_and_urllib3_only() -> None:
     lines = (LAYER / "requirements.in").read_text(encoding="utf-8").splitlines()
-    asked = {re.split(r"[\[<>=~!; ]", line)[0] for line in lines if line and not line.startswith("#")}
+    asked = {Requirement(line).name for line in lines if line and not line.startswith("#")}
     assert asked == {"aws-lambda-powertools", "urllib3"}
 
 
@@ -92,8 +65,8 @@ def closure(name: str) -> set[str]:
         name = ahead.pop()
         if name not in found:
             found.add(name)
-            required = (rule for rule in distribution(name).requires or [] if "extra ==" not in rule)
-            ahead += [re.split(r"[\[(<>=~!; ]", rule)[0] for rule in required]
+            required = map(Requirement, distribution(name).requires or [])
+            ahead += [rule.name for rule in required if rule.marker is None or rule.marker.evaluate()]
     return found
 
 
@@ -157,12 +130,6 @@ def test_a_function_imports_with_only_the_layer_and_boto3(function: str, layer: 
 def test_a_function_that_needs_more_is_noticed(tmp_path: Path, layer: Path, runtime: Path) -> None:
     (tmp_path / "app.py").write_text("import yaml\n\nhandler = yaml.dump\n")
     assert "No module named 'yaml'" in import_app(tmp_path, layer, runtime).stderr
-
-
-def test_what_is_deployed_imports_nothing_of_the_laptop() -> None:
-    deployed = [*PACKAGE.rglob("*.py"), *(ROOT / "functions").glob("*/app.py")]
-    for path in deployed:
-        assert not outside(imports(path)) & {"local", "tests", "benchmarks", "moto", "waterhook_cli"}
 
 
 def test_nobody_loads_a_tracer() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.markdown import names, table
+from tests.infra.markdown import anchors, names, table
 from tests.infra.template import EVERYTHING, FUNCTIONS, KMS_KEY_ARN, ROOT, deployed, named, of_type, source
 from waterhook.domain import polling_policy
 from waterhook.observability.metrics import DIMENSION, NAMESPACE, Metric
@@ -41,12 +41,6 @@ EACH = pytest.mark.parametrize("name", ALARMS)
 def properties(name: str) -> dict[str, Any]:
     found: dict[str, Any] = ALARMS[name]["Properties"]
     return found
-
-
-def anchors(document: str) -> set[str]:
-    """The addresses of a document's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def is_measured(namespace: str, metric: str, dimension: str) -> bool:
@@ -220,12 +214,7 @@ def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over(
 def test_the_runbook_names_only_alarms_metrics_parameters_and_resources_that_there_are() -> None:
     outer = source()
     known = {*ALARMS, *Metric, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OF_OTHERS}
-    words = {
-        word
-        for line in OPERATIONS.splitlines()
-        for word in names(line)
-        if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)
-    }
+    words = {word for word in names(OPERATIONS) if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)}
     assert words <= known
 
 

@@ -28,7 +28,7 @@ class Received:
         return json.loads(self.body)
 
 
-class Hangup(Exception):
+class HangUpError(Exception):
     """The script wants this connection gone."""
 
 
@@ -41,7 +41,7 @@ def raw(content: bytes, *, close: bool = True) -> Step:
     def step(connection: socket.socket) -> None:
         connection.sendall(content)
         if close:
-            raise Hangup
+            raise HangUpError
 
     return step
 
@@ -93,7 +93,7 @@ def stall(seconds: float = 5.0) -> Step:
         connection.settimeout(seconds)
         with suppress(OSError):
             connection.recv(1)
-        raise Hangup
+        raise HangUpError
 
     return step
 
@@ -107,13 +107,13 @@ def sse(*events: dict[str, Any]) -> Step:
 
 def hang_up(_connection: socket.socket) -> None:
     """End the connection in an orderly way without an answer."""
-    raise Hangup
+    raise HangUpError
 
 
 def reset(connection: socket.socket) -> None:
     """End the connection with a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    raise Hangup
+    raise HangUpError
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Server:
                 threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with connection, suppress(OSError, Hangup, ValueError):
+        with connection, suppress(OSError, HangUpError, ValueError):
             if self.before_reading:
                 self.before_reading(connection)
             if self.context:

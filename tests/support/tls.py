@@ -1,32 +1,34 @@
-"""TLS for servers on the loopback interface: a certificate, a server's context, and a client that trusts it."""
+"""TLS for servers on the loopback interface: a certificate authority, a server's context, a client that trusts it."""
 
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
-from local.self_signed_certificate import write_loopback_certificate
 from waterhook.upstream.connections import shared_ssl_context
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_loopback_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
+def authority() -> trustme.CA:
+    return trustme.CA()
 
 
 @pytest.fixture
-def over_tls(certificate: Path) -> ssl.SSLContext:
-    """Return a server's context."""
+def over_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Return a server's context, with a certificate for 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 
 @pytest.fixture
-def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have OpenSSL trust the certificate, as it trusts those that it finds on the machine."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have OpenSSL trust the authority, as it trusts those that it finds on the machine."""
+    pem = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     shared_ssl_context.cache_clear()
     yield
     shared_ssl_context.cache_clear()

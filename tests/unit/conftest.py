@@ -14,12 +14,12 @@ from tests.support.aws import (
     table,
     topic,
 )
-from tests.support.tls import certificate, over_tls, trusted, trusted_tls
+from tests.support.tls import authority, over_tls, trusted, trusted_tls
 
 __all__ = [
+    "authority",
     "aws",
     "bucket",
-    "certificate",
     "dynamodb",
     "machine",
     "messaging",

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.builders import KEY, UPSTREAM_ID
 from tests.support.fakes import FakeKey
-from tests.support.server import Hangup, Server, Step, drip, hang_up, raw, reply, reset, stall
+from tests.support.server import HangUpError, Server, Step, drip, hang_up, raw, reply, reset, stall
 from waterhook.errors import (
     PerhapsAcceptedError,
     UpstreamError,
@@ -587,7 +587,7 @@ def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContex
         connection.settimeout(20)
         while connection.recv(2_000):
             pass
-        raise Hangup
+        raise HangUpError
 
     server = (
         Server([RUNNING], before_reading=shake_no_hand)
@@ -624,7 +624,7 @@ def test_a_slow_reader_of_a_large_start_cannot_outlast_the_call(
         with connection, contextlib.suppress(OSError):
             while connection.recv(16_384):
                 time.sleep(0.012)
-        raise Hangup
+        raise HangUpError
 
     with Server([STARTED], before_reading=sip) as server:
         url = server.url.replace("http:", "https:") if is_tls else server.url
@@ -642,7 +642,7 @@ def test_an_answer_that_comes_before_the_start_was_sent_is_read() -> None:
         connection.recv(2_000)
         connection.sendall(answer(b'{"detail": "too large"}', status=b"413 Content Too Large"))
         time.sleep(2)
-        raise Hangup
+        raise HangUpError
 
     with Server([STARTED], before_reading=refuse) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {"x": "y" * 30_000_000}))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import FakeKey
-from tests.support.server import Hangup, Server, Step, chunked, raw, reply
+from tests.support.server import HangUpError, Server, Step, chunked, raw, reply
 from tests.unit.test_scrubbing import FORMS, JSON
 from waterhook.domain.status_document import FlawedDocumentError, StatusDocument
 from waterhook.errors import UpstreamError
@@ -123,7 +123,7 @@ def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str
         connection.sendall(head)
         for at in range(0, len(content), 7):
             connection.sendall(content[at : at + 7])
-        raise Hangup
+        raise HangUpError
 
     with Server([piecemeal]) as server:
         first, second, end = events(server)

@@ -16,6 +16,7 @@ from http.client import responses
 
 import pytest
 
+from tests.support.waiting import until
 from waterhook.errors import (
     InvalidRequestError,
     PerhapsAcceptedError,
@@ -881,8 +882,7 @@ def test_calls_go_on_while_a_stream_is_open(serve: Serve) -> None:
     upstream = serve([OPEN, hold], [running, hold])
     client = WaterflaiClient(upstream.url, Keys())
     with closing(client.open_stream("exec-1", ends_at=time.monotonic() + HOLDS_S, idle_timeout_s=HOLDS_S)):
-        while not upstream.requests:
-            time.sleep(0.01)
+        until(lambda: upstream.requests, pause_s=0.01)
         assert client.status("exec-1").status == "RUNNING"
 
 

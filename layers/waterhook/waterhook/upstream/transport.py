@@ -73,7 +73,7 @@ class _Request:
         return headers
 
 
-class _ClosedWhileIdle(Exception):
+class _ClosedWhileIdleError(Exception):
     """A kept connection broke before a byte of the answer arrived."""
 
 
@@ -175,7 +175,7 @@ class Transport:
         if request.may_repeat and (kept := self._take_kept()) is not None:
             try:
                 answer = self._send(kept, request, is_kept=True)
-            except _ClosedWhileIdle as error:
+            except _ClosedWhileIdleError as error:
                 lost: UpstreamError = no_answer(error.__cause__)
             else:
                 if answer.status != HTTPStatus.REQUEST_TIMEOUT:
@@ -206,7 +206,7 @@ class Transport:
             received_bytes = connection.opened.received_bytes
             connection.close()
             if is_kept and not received_bytes and not isinstance(error, TimeoutError):
-                raise _ClosedWhileIdle from error
+                raise _ClosedWhileIdleError from error
             raise no_answer(error, status) from error
         except BaseException:
             connection.close()

@@ -16,7 +16,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +29,8 @@ from local.simulator.fault_types import Format, Newline
 from local.simulator.faults import FAULT_TYPES, CallCounts, Operation, find_active_fault, parse_faults
 from local.simulator.server import HOST
 from local.simulator.strict_json import InvalidValueError
+from tests.infra.markdown import table
+from tests.infra.template import ROOT
 from tests.support.waiting import until
 from tests.unit.local.simulator.simulator_client import (
     KEY,
@@ -1009,8 +1010,8 @@ def test_every_kind_needs_no_more_than_its_name(upstream: Upstream, operation: s
 
 
 def test_every_kind_is_documented() -> None:
-    _, _, table = Path("local/simulator/README.md").read_text().partition("| kind | on |")
-    documented = dict(re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", table, re.MULTILINE))
+    document = (ROOT / "local" / "simulator" / "README.md").read_text(encoding="utf-8")
+    documented = {row[0]: row[1] for row in table(document, "kind")}
     for kind in {kind for _, kind in ALL_KINDS}:
         having = [operation.value for operation in FAULT_TYPES if kind in FAULT_TYPES[operation]]
         assert documented.pop(kind) == ("any" if having == OPERATIONS else ", ".join(having))

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from local.simulator.http_json import MAX_BODY_BYTES
 from local.simulator.server import HOST
+from tests.support.waiting import until
 from tests.unit.local.simulator.simulator_client import (
     KEY,
     NOBODY,
@@ -287,10 +287,7 @@ def test_the_command_says_when_it_is_ready_and_ends_when_told_to(
         [*command, "--ready-file", str(ready_file)], stderr=subprocess.PIPE, text=True
     ) as child:
         try:
-            for _ in range(500):
-                if ready_file.exists() and str(child.pid) in ready_file.read_text():
-                    break
-                time.sleep(0.02)
+            until(lambda: ready_file.exists() and str(child.pid) in ready_file.read_text(), 10, pause_s=0.02)
             ready = json.loads(ready_file.read_text())
             assert ready["pid"] == child.pid
             upstream = Upstream(urllib.parse.urlsplit(ready["base_url"]).port or 0)
