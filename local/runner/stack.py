@@ -43,16 +43,18 @@ class LocalStack:
         auth: bool = False,
         upstream: Upstream | None = None,
         parameters: Mapping[str, str] | None = None,
+        checkout: Path = environment.ROOT,
         screen: Screen | None = None,
     ) -> None:
         """Keep everything in `home`; `upstream` takes the simulator's place, `parameters` go over the demo's.
 
-        With `auth` the local AWS enforces roles and policies.
+        With `auth` the local AWS enforces roles and policies. What is deployed is built from `checkout`.
         """
         self._home = home
         self._auth = auth
         self._upstream = upstream
         self._parameters = {**_PARAMETERS, **(parameters or {})}
+        self._checkout = checkout
         self._screen = screen or Screen(silent=True)
         self._outputs_file = home / "outputs.json"
         self._ready_file = home / "waterflai.json"
@@ -122,7 +124,7 @@ class LocalStack:
         port = services.free_port()
         endpoint_url = f"http://127.0.0.1:{port}"
         # Building needs no AWS: it runs while the servers start.
-        build = launch(lambda: sam.start_build(logs / "sam-build.log"))
+        build = launch(lambda: sam.start_build(logs / "sam-build.log", self._checkout))
         with self._screen.step("Start the local AWS (MiniStack)"):
             log = logs / "ministack.log"
             ministack = launch(
@@ -143,7 +145,8 @@ class LocalStack:
                 **self._parameters,
             }
             log = logs / "sam-deploy.log"
-            deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log))
+            built = sam.build_of(self._checkout)
+            deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log, build=built))
             self._crew.finish(deploy, _DEPLOY_S)
             account.reserve_for_following(endpoint_url, int(parameters["FollowConcurrency"]))
         return account.outputs(endpoint_url, upstream.base_url)
