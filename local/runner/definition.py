@@ -28,12 +28,18 @@ def write_inlined(template: Path, target: Path) -> None:
 
 
 def write_for_local_aws(template: Path, target: Path) -> None:
-    """Write what `write_inlined` writes, with requests from loopback exempt from every denial of a resource policy.
+    """Write what `write_inlined` writes, changed where MiniStack differs from AWS.
 
-    With --auth, MiniStack enforces these policies. Requests reach it by plain http, and it compares
-    aws:PrincipalArn with the ARN of a role's session, AWS with the ARN of the role.
+    Requests from loopback are exempt from every denial of a resource policy: with --auth, MiniStack enforces these
+    policies, requests reach it by plain http, and it compares aws:PrincipalArn with the ARN of a role's session, AWS
+    with the ARN of the role. Alarms with metric math are left out: MiniStack refuses a template that has one.
     """
     document = _inlined(template)
+    document["Resources"] = {
+        name: resource
+        for name, resource in document["Resources"].items()
+        if not (resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in resource["Properties"])
+    }
     _exempt_loopback(document["Resources"])
     _write(document, target)
 

@@ -1,4 +1,4 @@
-"""Alarms and dashboard: what they watch is measured, and each alarm leads to its section of the runbook."""
+"""Alarms and dashboard: each metric in them is measured, and each alarm names its section of the runbook."""
 
 import json
 import re
@@ -69,29 +69,38 @@ def test_the_table_of_alarms_has_each_of_them() -> None:
     assert [row[0] for row in table(OPERATIONS, "Alarm")] == list(ALARMS)
 
 
+def metrics(name: str) -> list[dict[str, Any]]:
+    """Return each metric of an alarm, with Namespace, MetricName and Dimensions."""
+    alarm = properties(name)
+    parts = [query["MetricStat"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    return [part["Metric"] for part in parts] or [alarm]
+
+
 @EACH
 def test_an_alarm_watches_what_is_measured(name: str) -> None:
-    alarm = properties(name)
-    (dimension,) = alarm["Dimensions"]
-    assert is_measured(alarm["Namespace"], alarm["MetricName"], dimension["Name"])
-    if alarm["Namespace"] == NAMESPACE:
-        # As a function's WATERHOOK_SOURCE ends.
-        assert dimension["Value"] == {"Ref": "AWS::StackName"}
+    for metric in metrics(name):
+        (dimension,) = metric["Dimensions"]
+        assert is_measured(metric["Namespace"], metric["MetricName"], dimension["Name"])
+        if metric["Namespace"] == NAMESPACE:
+            # As a function's WATERHOOK_SOURCE ends.
+            assert dimension["Value"] == {"Ref": "AWS::StackName"}
 
 
 @EACH
-def test_an_alarm_tells_whoever_is_to_be_told_and_is_silent_where_nothing_runs(name: str) -> None:
+def test_an_alarm_is_sent_to_both_topics_and_missing_data_raises_none(name: str) -> None:
     alarm = properties(name)
     assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}, EVERYTHING["AlarmTopicArn"]]
     assert alarm["TreatMissingData"] == "notBreaching"
     assert 1 <= alarm.get("DatapointsToAlarm", 1) <= alarm["EvaluationPeriods"]
-    assert alarm["Period"] % 60 == 0
+    stats = [query["MetricStat"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    (period,) = {part["Period"] for part in stats or [alarm]}
+    assert period % 60 == 0
     # CloudWatch looks back a day at most.
-    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 86_400
+    assert period * alarm["EvaluationPeriods"] <= 86_400
 
 
-def test_every_outcome_that_needs_somebody_has_an_alarm() -> None:
-    watched = {properties(name)["MetricName"] for name in ALARMS}
+def test_every_outcome_that_needs_attention_has_an_alarm() -> None:
+    watched = {metric["MetricName"] for name in ALARMS for metric in metrics(name)}
     assert watched >= {"OutcomeError", "OutcomeUncertain", "OutcomeLost", "UpstreamUnauthorized"}
 
 
@@ -111,37 +120,42 @@ def test_no_wait_of_the_policy_alone_makes_a_notification_late_by_default() -> N
     assert wait_s < parameters["LateAlarmSeconds"]["Default"] == 4 * longest_s
 
 
-def test_every_function_but_follow_is_watched_for_throttles() -> None:
-    watched = {
-        named(alarm["Properties"]["Dimensions"][0]["Value"])
-        for alarm in ALARMS.values()
-        if alarm["Properties"]["MetricName"] == "Throttles"
-    }
-    assert watched == set(FUNCTIONS) - {"FollowFunction"}
+def test_one_alarm_adds_up_the_throttles_of_every_function_but_follow() -> None:
+    watched = metrics("ThrottlesAlarm")
+    assert {metric["MetricName"] for metric in watched} == {"Throttles"}
+    functions = [named(metric["Dimensions"][0]["Value"]) for metric in watched]
+    assert sorted(functions) == sorted(set(FUNCTIONS) - {"FollowFunction"})
+    # One expression is compared with the threshold, and it reads every other query.
+    (total,) = (query for query in properties("ThrottlesAlarm")["Metrics"] if "Expression" in query)
+    assert total["Expression"] == "SUM(METRICS())"
+    others = [query for query in properties("ThrottlesAlarm")["Metrics"] if query is not total]
+    assert all(query["ReturnData"] is False for query in others)
 
 
 def test_an_exhausted_follow_concurrency_raises_no_alarm_since_the_executions_are_polled() -> None:
-    assert not {name for name in ALARMS if properties(name)["MetricName"] == Figure.FOLLOW_REFUSED}
+    watched = {metric["MetricName"] for name in ALARMS for metric in metrics(name)}
+    assert Figure.FOLLOW_REFUSED not in watched
     assert of_type(deployed(**EVERYTHING | {"FollowConcurrency": "50"}), ALARM).keys() == ALARMS.keys()
 
 
 def test_both_queues_of_dead_letters_are_watched() -> None:
     watched = {
-        named(alarm["Properties"]["Dimensions"][0]["Value"])
-        for alarm in ALARMS.values()
-        if alarm["Properties"]["Namespace"] == "AWS/SQS"
+        named(metric["Dimensions"][0]["Value"])
+        for name in ALARMS
+        for metric in metrics(name)
+        if metric["Namespace"] == "AWS/SQS"
     }
     assert watched == {"DeadLetterQueue.QueueName", "ResultsDeadLetterQueue.QueueName"}
     without = of_type(deployed(AlarmEmail="ops@example.com"), ALARM)
     assert ALARMS.keys() - without.keys() == {"ResultsDeadLettersAlarm"}
 
 
-def test_there_is_no_alarm_and_no_dashboard_where_nobody_is_to_be_told() -> None:
+def test_there_is_no_alarm_and_no_dashboard_without_a_topic_or_an_email() -> None:
     kinds = {entry["Type"] for entry in deployed().values()}
     assert not kinds & {ALARM, "AWS::CloudWatch::Dashboard"}
 
 
-def test_a_topic_of_ones_own_is_told_without_another() -> None:
+def test_a_topic_of_the_user_receives_the_alarms_without_another_topic() -> None:
     resources = deployed(AlarmTopicArn=EVERYTHING["AlarmTopicArn"])
     assert not {"AlarmTopic", "AlarmTopicPolicy"} & resources.keys()
     assert resources["ErrorAlarm"]["Properties"]["AlarmActions"] == [EVERYTHING["AlarmTopicArn"]]

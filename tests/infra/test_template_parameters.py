@@ -1,4 +1,4 @@
-"""The template's parameters; and that template, environment and settings draw the same lines."""
+"""The template's parameters; template, environment and settings have the same bounds."""
 
 import ast
 import re
@@ -14,9 +14,9 @@ from waterhook.settings import Settings
 SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
 # Read by Powertools, not by us.
 POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
-# Told to those that the machine does not call: who starts executions, and who looks which of them run.
+# For the functions that the state machine does not invoke: one starts executions, the other lists them.
 MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
-KNOW_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
+HAVE_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 # Read by an alarm and by no function.
 OF_ALARMS = {"LateAlarmSeconds"}
@@ -24,7 +24,7 @@ BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and
 
 
 def refers_to(node: Any) -> set[str]:
-    """Every name that a Ref or a Fn::Sub in here mentions."""
+    """Return every name that a Ref or a Fn::Sub in a node mentions."""
     if isinstance(node, list):
         return set().union(*map(refers_to, node))
     if not isinstance(node, dict):
@@ -36,7 +36,7 @@ def refers_to(node: Any) -> set[str]:
 
 
 def environment(name: str, **parameters: str) -> dict[str, str]:
-    """A function's variables as a container would see them; a reference to a resource is its name."""
+    """Return a function's variables as a container has them; a reference to a resource is its name."""
     variables = deployed(**parameters)[name]["Properties"]["Environment"]["Variables"]
     return {
         key: value if isinstance(value, str) else next(iter(value.values()))
@@ -56,25 +56,24 @@ def test_every_parameter_is_described_constrained_and_used(name: str) -> None:
     assert name in refers_to([document[section] for section in ("Conditions", "Globals", "Resources")])
 
 
-WAITING = [
-    "FollowConcurrency",
-    "FollowSeconds",
-    "ShortestWaitSeconds",
-    "LongestWaitSeconds",
-    "LateAlarmSeconds",
-]
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_is_described_with_its_default(name: str) -> None:
+    default = str(PARAMETERS[name].get("Default", "none")) or "empty"
+    phrase = f"Default {default}" if default != "none" else "No default"
+    assert phrase in PARAMETERS[name]["Description"]
 
 
-@pytest.mark.parametrize("name", WAITING)
-def test_a_parameter_of_waiting_is_described_with_its_default(name: str) -> None:
-    assert f"Default {PARAMETERS[name]['Default']}" in PARAMETERS[name]["Description"]
+def test_the_four_parameters_that_matter_most_are_asked_for_first() -> None:
+    first = ["WaterflaiApiKeySecretArn", "AuthMode", "FollowConcurrency", "AlarmEmail"]
+    groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert groups[0]["Parameters"] == [*PARAMETERS][:4] == first
 
 
 def test_every_parameter_is_shown_once_in_a_group_with_a_label() -> None:
     groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert all(group["Label"]["default"] for group in groups)
-    shown = [name for group in groups for name in group["Parameters"]]
-    assert sorted(shown) == sorted(PARAMETERS)
+    # In the order of the groups, which is then the order in which `sam deploy --guided` asks.
+    assert [name for group in groups for name in group["Parameters"]] == [*PARAMETERS]
 
 
 def test_only_the_secret_has_no_default() -> None:
@@ -165,7 +164,7 @@ def test_a_text_is_what_it_should_be(name: str, value: str, fits: bool) -> None:
     assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is fits
 
 
-def test_the_functions_are_told_exactly_what_settings_reads() -> None:
+def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
     tree = ast.parse(SETTINGS.read_text(encoding="utf-8"))
     read = {
         node.value
@@ -175,8 +174,8 @@ def test_the_functions_are_told_exactly_what_settings_reads() -> None:
         and re.fullmatch(r"(WATERFLAI|WATERHOOK)_[A-Z0-9_]+", node.value)
     }
     for name in FUNCTIONS:
-        told = environment(name).keys() - POWERTOOLS_VARIABLES
-        assert told == read - (MACHINE_VARIABLES if name not in KNOW_THE_MACHINE else set())
+        given = environment(name).keys() - POWERTOOLS_VARIABLES
+        assert given == read - (MACHINE_VARIABLES if name not in HAVE_THE_MACHINE else set())
         assert environment(name).keys() >= POWERTOOLS_VARIABLES
 
 
@@ -184,7 +183,7 @@ def test_the_functions_are_told_exactly_what_settings_reads() -> None:
 def test_a_default_deployment_has_valid_settings(name: str) -> None:
     settings = Settings.from_env(environment(name))
     assert settings.retention_days == 30
-    assert bool(settings.state_machine_arn) is (name in KNOW_THE_MACHINE)
+    assert bool(settings.state_machine_arn) is (name in HAVE_THE_MACHINE)
 
 
 @pytest.mark.parametrize("name", BOUNDED)

@@ -20,7 +20,7 @@ def denials(node: Any) -> list[dict[str, Any]]:
     return own + [found for value in node.values() for found in denials(value)]
 
 
-def test_the_local_aws_gets_the_template_with_loopback_exempt_from_every_denial(tmp_path: Path) -> None:
+def test_the_local_aws_gets_loopback_exempt_from_every_denial_and_no_metric_math(tmp_path: Path) -> None:
     shipped, local = tmp_path / "shipped.json", tmp_path / "local.json"
     write_inlined(ROOT / "template.yaml", shipped)
     write_for_local_aws(ROOT / "template.yaml", local)
@@ -28,4 +28,6 @@ def test_the_local_aws_gets_the_template_with_loopback_exempt_from_every_denial(
     found = denials(exempt)
     assert found
     assert [statement["Condition"].pop("NotIpAddress") for statement in found] == [EXEMPTION] * len(found)
-    assert exempt == json.loads(shipped.read_text(encoding="utf-8"))  # nothing else differs
+    whole = json.loads(shipped.read_text(encoding="utf-8"))
+    assert "Metrics" in whole["Resources"].pop("ThrottlesAlarm")["Properties"]
+    assert exempt == whole  # nothing else differs
