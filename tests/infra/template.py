@@ -38,6 +38,7 @@ EVERYTHING = {
     "KmsKeyArn": KMS_KEY_ARN,
     "PermissionsBoundaryArn": BOUNDARY_ARN,
     "Tracing": "ON",
+    "ApiAccessLogs": "true",
     "AlarmEmail": "ops@example.com",
     "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     **TRIGGERS,

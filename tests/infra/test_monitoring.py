@@ -25,8 +25,9 @@ OF_AWS = {
     ("AWS/States", "ExecutionsTimedOut"): "StateMachineArn",
     ("AWS/States", "ExecutionsAborted"): "StateMachineArn",
 }
-# Errors, and a metric that the runbook looks at on a page of AWS's own.
+# Errors, a policy of AWS, and a metric that the runbook looks up on a page of AWS.
 OF_OTHERS = {
+    "AmazonAPIGatewayPushToCloudWatchLogs",
     "SettingsError",
     "RecordUnavailable",
     "KeyUnavailable",

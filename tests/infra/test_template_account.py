@@ -41,8 +41,10 @@ KINDS = {
     "AWS::StepFunctions::StateMachine",
 }
 # Properties that take a part of a quota, or that fail without something that the account has to have.
+OPTIONAL_CLAIMS = {
+    "AccessLogSetting",  # needs the account's role for CloudWatch; ApiAccessLogs
+}
 CLAIMS = {
-    "AccessLogSetting",  # needs the account's role for CloudWatch
     "AccessLogSettings",
     "AutoPublishAlias",
     "DataTraceEnabled",
@@ -102,11 +104,17 @@ def test_what_is_reserved_is_what_the_parameter_says() -> None:
     assert reservations(FollowConcurrency="50") == {"FollowFunction": "50"}
 
 
-@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["the defaults", "every option"])
-def test_nothing_claims_a_quota_or_a_setting_of_the_account(parameters: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "claims"),
+    [({}, set()), (EVERYTHING, OPTIONAL_CLAIMS)],
+    ids=["the defaults", "every option"],
+)
+def test_nothing_claims_a_quota_or_a_setting_of_the_account_by_default(
+    parameters: dict[str, str], claims: set[str]
+) -> None:
     resources = deployed(**parameters)
     assert {entry["Type"] for entry in resources.values()} <= KINDS
-    assert keys(resources) & CLAIMS == set()
+    assert keys(resources) & (CLAIMS | OPTIONAL_CLAIMS) == claims
     for function in of_type(resources, "AWS::Lambda::Function").values():
         assert function["Properties"]["MemorySize"] <= NEW_ACCOUNT_MEMORY_MB
 

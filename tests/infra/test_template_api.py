@@ -1,5 +1,7 @@
 """The REST API as SAM makes it out, in both ways of showing who asks."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -78,6 +80,31 @@ def test_the_only_stage_is_live_regional_and_throttled() -> None:
     # What the caller sends would be in API Gateway's log.
     assert not settings.get("DataTraceEnabled")
     assert resources["Api"]["Properties"]["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+
+
+def test_the_access_log_is_an_option_and_holds_nothing_that_a_caller_sends() -> None:
+    (stage,) = of_type(deployed(), "AWS::ApiGateway::Stage").values()
+    assert "AccessLogSetting" not in stage["Properties"]
+    assert "ApiAccessLog" not in deployed()
+    resources = deployed(ApiAccessLogs="true")
+    (stage,) = of_type(resources, "AWS::ApiGateway::Stage").values()
+    setting = stage["Properties"]["AccessLogSetting"]
+    assert setting["DestinationArn"]["Fn::Sub"].endswith(":log-group:${ApiAccessLog}")
+    assert resources["ApiAccessLog"]["Type"] == "AWS::Logs::LogGroup"
+    # One line of JSON, every value a text: API Gateway writes "-" for what does not apply.
+    line = json.loads(setting["Format"])
+    assert line["request_id"] == "$context.requestId"
+    assert not {value for value in line.values() if re.search(r"path\b|overrideStatus|authorizer", value)}
+    assert all(re.fullmatch(r"\$context\.\w+(\.\w+)?", value) for value in line.values())
+
+
+def test_the_documented_fields_of_the_access_log_are_the_ones_that_it_has() -> None:
+    (stage,) = of_type(deployed(ApiAccessLogs="true"), "AWS::ApiGateway::Stage").values()
+    document = (template.ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = document.partition("\n### Access log of the API\n")[2].partition("\n##")[0]
+    assert json.loads(stage["Properties"]["AccessLogSetting"]["Format"]).keys() <= {
+        *re.findall(r"`(\w+)`", section)
+    }
 
 
 def test_a_change_of_auth_mode_reaches_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
