@@ -37,6 +37,8 @@ EVERYTHING = {
     "CreateResultsQueue": "true",
     "KmsKeyArn": KMS_KEY_ARN,
     "PermissionsBoundaryArn": BOUNDARY_ARN,
+    "SubnetIds": "subnet-0a1b2c3d,subnet-4e5f6a7b",
+    "SecurityGroupIds": "sg-0a1b2c3d",
     "Tracing": "ON",
     "ApiAccessLogs": "true",
     "AlarmEmail": "ops@example.com",
@@ -98,7 +100,7 @@ def _deployed(given: tuple[tuple[str, str], ...]) -> Resources:
         json.dumps(translator.translate(copy.deepcopy(template), dict(values))["Resources"])
     )
     rules = template["Conditions"]
-    conditions = {name: _decided(rule, rules, values) for name, rule in rules.items()}
+    conditions = {name: decided(rule, rules, values) for name, rule in rules.items()}
     resources = {
         name: entry for name, entry in translated.items() if conditions.get(entry.get("Condition", ""), True)
     }
@@ -118,38 +120,49 @@ def _looked_up(node: Any, mappings: dict[str, Any], values: dict[str, Any]) -> A
     return {name: _looked_up(value, mappings, values) for name, value in node.items()}
 
 
-def _decided(rule: Any, rules: dict[str, Any], values: dict[str, Any]) -> bool:
+def decided(rule: Any, rules: dict[str, Any], values: dict[str, Any]) -> bool:
     """Return the value of a condition. Supports only the functions that the template uses."""
     ((function, arguments),) = rule.items()
     match function:
         case "Condition":
-            return _decided(rules[arguments], rules, values)
+            return decided(rules[arguments], rules, values)
         case "Fn::Or":
-            return any(_decided(argument, rules, values) for argument in arguments)
+            return any(decided(argument, rules, values) for argument in arguments)
         case "Fn::And":
-            return all(_decided(argument, rules, values) for argument in arguments)
+            return all(decided(argument, rules, values) for argument in arguments)
         case "Fn::Not":
-            return not _decided(arguments[0], rules, values)
+            return not decided(arguments[0], rules, values)
     assert function == "Fn::Equals", function
     left, right = (values[side["Ref"]] if isinstance(side, dict) else side for side in arguments)
     return bool(left == right)
 
 
 def _resolved(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> Any:
+    """Return the same with parameters and conditions replaced by their values."""
     if isinstance(node, list):
         items = (_resolved(item, values, conditions) for item in node)
         return [item for item in items if item is not _NOTHING]
     if not isinstance(node, dict):
         return node
-    if node.keys() == {"Fn::If"}:
+    if "Fn::If" in node:
         name, then, otherwise = node["Fn::If"]
         return _resolved(then if conditions[name] else otherwise, values, conditions)
-    if node.keys() == {"Ref"}:
-        return _NOTHING if node["Ref"] == "AWS::NoValue" else values.get(node["Ref"], node)
-    if node.keys() == {"Fn::Sub"} and isinstance(node["Fn::Sub"], str):
-        return _filled(node["Fn::Sub"], {k: v for k, v in values.items() if isinstance(v, str)})
-    items = ((name, _resolved(value, values, conditions)) for name, value in node.items())
-    return {name: value for name, value in items if value is not _NOTHING}
+    pairs = ((name, _resolved(value, values, conditions)) for name, value in node.items())
+    return _called({name: value for name, value in pairs if value is not _NOTHING}, values)
+
+
+def _called(node: dict[str, Any], values: dict[str, Any]) -> Any:
+    """Return the value of a call of Ref, Fn::Split or Fn::Sub; the same where it is none or has no value here."""
+    match node:
+        case {"Ref": "AWS::NoValue"}:
+            return _NOTHING
+        case {"Ref": name}:
+            return values.get(name, node)
+        case {"Fn::Split": [separator, str(text)]}:
+            return text.split(separator)
+        case {"Fn::Sub": str(text)}:
+            return _filled(text, {k: v for k, v in values.items() if isinstance(v, str)})
+    return node
 
 
 def _filled(text: str, values: dict[str, str]) -> Any:

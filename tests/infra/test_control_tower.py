@@ -22,7 +22,6 @@ WITH_EVERYTHING = {
     "CT.APIGATEWAY.PR.1": "logging needs a role that is set once for the whole account, which is not ours to set",
     "CT.CLOUDWATCH.PR.2": "LogRetentionDays is a parameter with the default 30: set it to 365",
     "CT.LAMBDA.PR.2": "every permission has a SourceArn; the rule does not read one written as Fn::Sub",
-    "CT.LAMBDA.PR.3": "no VPC: no private resource is called",
     "CT.S3.PR.2": "an access log needs a second bucket",
     "CT.S3.PR.4": "no event notification: the record of an execution points to the object",
     "CT.S3.PR.9": "object lock: what is erased must be gone",
@@ -32,6 +31,7 @@ WITH_EVERYTHING = {
 WITH_DEFAULTS = {
     **WITH_EVERYTHING,
     "CT.APIGATEWAY.PR.2": "X-Ray: Tracing is a parameter with the default OFF",
+    "CT.LAMBDA.PR.3": "a VPC: SubnetIds and SecurityGroupIds are parameters, empty by default",
     "CT.CLOUDWATCH.PR.3": "a key for logs: KmsKeyArn is a parameter, empty by default",
     "CT.S3.PR.10": "a key for the bucket: KmsKeyArn is a parameter, empty by default",
     "CT.STEPFUNCTIONS.PR.2": "X-Ray: Tracing is a parameter with the default OFF",

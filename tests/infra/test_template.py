@@ -144,6 +144,28 @@ def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
     assert template.source()["Resources"]["WaterhookLayer"]["Properties"]["CompatibleRuntimes"] == [*runtimes]
 
 
+def test_every_function_is_in_the_vpc_or_none_is() -> None:
+    for function in of_type(deployed(), "AWS::Lambda::Function").values():
+        assert "VpcConfig" not in function["Properties"]
+    given = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
+    for function in of_type(deployed(**given), "AWS::Lambda::Function").values():
+        assert function["Properties"]["VpcConfig"] == {
+            "SubnetIds": ["subnet-0a", "subnet-0b"],
+            "SecurityGroupIds": ["sg-0a"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("subnets", "groups", "accepted"),
+    [("", "", True), ("subnet-0a", "sg-0a", True), ("subnet-0a", "", False), ("", "sg-0a", False)],
+)
+def test_subnets_and_security_groups_are_set_together(subnets: str, groups: str, *, accepted: bool) -> None:
+    (rule,) = template.source()["Rules"].values()
+    (assertion,) = rule["Assertions"]
+    values = {"SubnetIds": subnets, "SecurityGroupIds": groups}
+    assert template.decided(assertion["Assert"], {}, values) is accepted
+
+
 def test_the_api_answers_before_api_gateway_hangs_up() -> None:
     assert deployed()["ApiFunction"]["Properties"]["Timeout"] < 29
 

@@ -43,6 +43,7 @@ KINDS = {
 # Properties that take a part of a quota, or that fail without something that the account has to have.
 OPTIONAL_CLAIMS = {
     "AccessLogSetting",  # needs the account's role for CloudWatch; ApiAccessLogs
+    "VpcConfig",  # takes network interfaces and addresses; SubnetIds
 }
 CLAIMS = {
     "AccessLogSettings",
@@ -54,7 +55,6 @@ CLAIMS = {
     "ProvisionedThroughput",
     "Quota",
     "SnapStart",
-    "VpcConfig",
     "VpcEndpointIds",
 }
 # The most memory that a function may have in a new account, in MB.

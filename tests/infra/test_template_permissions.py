@@ -84,7 +84,15 @@ SERVICES = {
     "ScheduleRole": "scheduler.amazonaws.com",
 }
 
+# With SubnetIds, for each function.
+NETWORK = "arn:${AWS::Partition}:ec2:${AWS::Region}:${AWS::AccountId}"
+IN_A_VPC: dict[str, set[str]] = {
+    f"{NETWORK}:*/*": {"ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"},
+    f"{NETWORK}:network-interface/*": {"ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"},
+}
+
 TRACE = "X-Ray has no resource to name for a trace"
+DESCRIBE = "EC2 has no resource to name for a description"
 LOG_DELIVERY = "CloudWatch Logs has no resource to name for the delivery of a vended log"
 # Who may do something to any resource, and why nothing narrower exists.
 ON_ANY_RESOURCE = {
@@ -102,6 +110,11 @@ ON_ANY_RESOURCE = {
         (role, action): TRACE
         for role in ("StateMachineRole", *(name.replace("Function", "Role") for name in FUNCTIONS))
         for action in ("xray:PutTraceSegments", "xray:PutTelemetryRecords")
+    },
+    **{
+        (name.replace("Function", "Role"), action): DESCRIBE
+        for name in FUNCTIONS
+        for action in ("ec2:DescribeSubnets", "ec2:DescribeNetworkInterfaces")
     },
 }
 
@@ -193,6 +206,19 @@ def test_a_statement_grants_one_to_three_actions_by_their_full_name(role: str) -
 def test_the_customer_s_key_is_granted_only_where_there_is_one(role: str) -> None:
     assert grants(role, **EVERYTHING)[KMS_KEY_ARN] == {"kms:Decrypt", "kms:GenerateDataKey"}
     assert not any(action.startswith("kms:") for actions in grants(role).values() for action in actions)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_lambda_manages_network_interfaces_and_only_in_a_vpc(role: str) -> None:
+    vpc = {"SubnetIds": "subnet-0a", "SecurityGroupIds": "sg-0a"}
+    granted = grants(role, **vpc)
+    granted.pop("*", None)
+    assert granted == GRANTS[role] | own_log(role) | ({} if role in SERVICES else IN_A_VPC)
+    assert not any(action.startswith("ec2:") for actions in grants(role).values() for action in actions)
+    for statement in statements(role, **TRIGGERS | vpc):
+        if statement["Action"][0].startswith("ec2:"):
+            # Code of a function sends the key with each request, Lambda itself does not.
+            assert statement["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
 
 
 def test_every_function_has_its_own_role() -> None:
