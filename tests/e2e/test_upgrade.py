@@ -259,6 +259,8 @@ def definition(stack: StackClient) -> str:
 # ---- The test ----------------------------------------------------------------------------------------------------
 
 
+# The fixture may wait while other stacks of the run are deployed.
+@pytest.mark.timeout(300, func_only=True)
 def test_executions_survive_an_update_of_the_stack_and_the_way_back(update: Update, marker: str) -> None:
     stack = update.stack
     big = {"marker": f"{marker} stored", "simulate": {"seconds": 0, "queue_seconds": 0}}
