@@ -57,7 +57,7 @@ def test_every_function_of_the_loop_has_its_task() -> None:
 
 
 def test_follow_gives_way_to_poll_at_once_where_it_finds_no_capacity() -> None:
-    """Each throttled retry would be a moment in which nobody looks at the job."""
+    """During the retries of a throttled invocation the job would not be polled."""
     for retrier in template.definition()["States"]["Follow"]["Retry"]:
         assert not set(retrier["ErrorEquals"]) & {
             "Lambda.TooManyRequestsException",

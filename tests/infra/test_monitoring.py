@@ -58,9 +58,9 @@ def is_measured(namespace: str, metric: str, dimension: str) -> bool:
 
 @EACH
 def test_an_alarm_names_a_section_of_the_runbook_that_there_is(name: str) -> None:
-    said = properties(name)["AlarmDescription"]
-    found = re.fullmatch(r".+\. See docs/operations\.md#([a-z-]+)", said)
-    assert found, said
+    description = properties(name)["AlarmDescription"]
+    found = re.fullmatch(r".+\. See docs/operations\.md#([a-z-]+)", description)
+    assert found, description
     assert found[1] in anchors(OPERATIONS)
     rows = {row[0]: row[2] for row in table(OPERATIONS, "Alarm")}
     assert f"(#{found[1]})" in rows[name]
@@ -166,7 +166,7 @@ def test_cloudwatch_can_publish_to_the_topic_and_for_this_account_only() -> None
     for parameters in ({"AlarmEmail": "ops@example.com"}, EVERYTHING):
         resources = deployed(**parameters)
         topic = resources["AlarmTopic"]["Properties"]
-        # Under alias/aws/sns it could not, and nothing would say so.
+        # Under alias/aws/sns it could not, and no error would show it.
         assert topic.get("KmsMasterKeyId") == (KMS_KEY_ARN if "KmsKeyArn" in parameters else None)
         assert topic["Subscription"] == [{"Protocol": "email", "Endpoint": "ops@example.com"}]
         allowed, _ = resources["AlarmTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]

@@ -94,7 +94,7 @@ def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group(
         (name, key)
         for name, resource in template.source()["Resources"].items()
         for key in NAMING_PROPERTIES & resource.get("Properties", {}).keys()
-        # A permission says which function it is for; it doesn't name it.
+        # In a permission, FunctionName is a reference to the function that it is for.
         if resource["Type"] != "AWS::Lambda::Permission"
     }
     assert named == {("StateMachineLogs", "LogGroupName")}

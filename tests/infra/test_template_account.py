@@ -80,6 +80,7 @@ def reservations(**parameters: str) -> dict[str, str]:
 
 
 def test_with_the_defaults_no_concurrency_is_reserved() -> None:
+    # A new account has a quota of 10, and Lambda refuses any reservation there.
     assert reservations() == {}
     assert reservations(**EVERYTHING) == {}
 
@@ -100,8 +101,9 @@ def test_every_reservation_is_behind_a_condition_on_a_parameter_whose_default_is
         assert document["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [reserved, "0"]}]}
 
 
-def test_what_is_reserved_is_what_the_parameter_says() -> None:
-    assert reservations(FollowConcurrency="50") == {"FollowFunction": "50"}
+@pytest.mark.parametrize("value", ["1", "50"])
+def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_sets(value: str) -> None:
+    assert reservations(FollowConcurrency=value) == {"FollowFunction": value}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The REST API as SAM makes it out, in both ways of showing who asks."""
+"""The REST API after SAM's transform, for both values of AuthMode."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def operations(mode: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def schemes_of(operation: dict[str, Any], mode: str) -> list[dict[str, str]]:
-    """The schemes an operation accepts: each alone, and no other way in."""
+    """Return the security schemes that an operation accepts, each alone."""
     accepted = []
     for requirement in operation["security"]:
         ((name, _),) = requirement.items()

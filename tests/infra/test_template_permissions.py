@@ -1,4 +1,4 @@
-"""Who may do what: one role each, and not a permission more than its code uses."""
+"""Permissions: one role for each function, with exactly the permissions that its code uses."""
 
 import re
 from typing import Any
@@ -77,7 +77,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     "EventBusRole": {MACHINE: {"states:StartExecution"}},
     "ScheduleRole": {MACHINE: {"states:StartExecution"}, DEAD_LETTERS: {"sqs:SendMessage"}},
 }
-# Who assumes a role that is no function's.
+# The services that assume the other roles.
 SERVICES = {
     "StateMachineRole": "states.amazonaws.com",
     "EventBusRole": "events.amazonaws.com",
@@ -94,7 +94,7 @@ IN_A_VPC: dict[str, set[str]] = {
 TRACE = "X-Ray has no resource to name for a trace"
 DESCRIBE = "EC2 has no resource to name for a description"
 LOG_DELIVERY = "CloudWatch Logs has no resource to name for the delivery of a vended log"
-# Who may do something to any resource, and why nothing narrower exists.
+# Roles and actions that are allowed on any resource, and why nothing narrower exists.
 ON_ANY_RESOURCE = {
     ("StateMachineRole", "logs:CreateLogDelivery"): LOG_DELIVERY,
     ("StateMachineRole", "logs:GetLogDelivery"): LOG_DELIVERY,
@@ -143,7 +143,7 @@ def test_a_role_may_do_what_its_code_does_and_write_its_own_log(role: str) -> No
 
 
 def policy_documents(**parameters: str) -> list[dict[str, Any]]:
-    """Return every policy of the template but those that say who assumes a role."""
+    """Return every policy of the template but the trust policies of roles."""
     found = []
     for entry in deployed(**parameters).values():
         properties = entry["Properties"]
@@ -190,7 +190,7 @@ def test_only_what_knows_no_resource_is_granted_on_any() -> None:
     assert anywhere == ON_ANY_RESOURCE.keys()
 
 
-def test_nobody_may_trace_where_tracing_is_off() -> None:
+def test_no_role_may_trace_where_tracing_is_off() -> None:
     for role in ROLES:
         assert not any(action.startswith("xray:") for actions in grants(role).values() for action in actions)
 
@@ -245,7 +245,7 @@ def test_a_role_is_bounded_where_a_boundary_is_given(role: str) -> None:
     assert deployed(**EVERYTHING)[role]["Properties"]["PermissionsBoundary"] == BOUNDARY_ARN
 
 
-def test_nobody_publishes_but_the_roles_that_may() -> None:
+def test_the_topic_s_policy_denies_publishing_to_all_but_the_roles_that_may() -> None:
     publishers = [role for role in ROLES if "sns:Publish" in grants(role).get(TOPIC, set())]
     policy = deployed()["NotificationTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     (denial,) = (statement for statement in policy if "ArnNotEquals" in statement["Condition"])

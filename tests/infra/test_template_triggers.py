@@ -84,7 +84,7 @@ def read(given: object) -> Intake:
 # ---- The end of an execution -----------------------------------------------------------------------------------
 
 
-def test_reconcile_hears_of_every_end_that_no_notification_may_have_come_before() -> None:
+def test_reconcile_gets_an_event_for_each_end_that_may_have_no_notification() -> None:
     pattern = rule("ReconcileFunctionExecutionEnded")["EventPattern"]
     assert pattern["source"] == ["aws.states"]
     assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
@@ -117,7 +117,7 @@ def test_an_execution_that_failed_with_its_outcome_calls_no_function(
     assert EventPattern.load(json.dumps({"detail": pattern})).matches_event(event) is is_passed_on
 
 
-def test_reconcile_hears_of_no_other_machine() -> None:
+def test_reconcile_gets_no_event_of_another_state_machine() -> None:
     assert rule("ReconcileFunctionExecutionEnded")["EventPattern"]["detail"]["stateMachineArn"] == [
         {"Ref": "StateMachine"}
     ]
@@ -142,7 +142,7 @@ def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
     }
 
 
-# ---- What no event told of ------------------------------------------------------------------------------------
+# ---- The sweep -------------------------------------------------------------------------------------------------
 
 
 def test_a_sweep_is_made_every_quarter_of_an_hour_with_the_event_that_the_sample_shows() -> None:
@@ -274,26 +274,3 @@ def test_the_dead_letter_queue_is_always_there_and_keeps_what_it_has_for_two_wee
     queue = deployed()["DeadLetterQueue"]["Properties"]
     assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is True
-
-
-# ---- Following -------------------------------------------------------------------------------------------------
-
-
-def reserved(**parameters: str) -> dict[str, Any]:
-    """The reserved concurrency of each function that reserves any."""
-    return {
-        name: entry["Properties"]["ReservedConcurrentExecutions"]
-        for name, entry in of_type(deployed(**parameters), "AWS::Lambda::Function").items()
-        if "ReservedConcurrentExecutions" in entry["Properties"]
-    }
-
-
-def test_no_function_reserves_concurrency_by_default_so_that_a_new_account_can_deploy() -> None:
-    # A new account has a quota of 10, and Lambda refuses any reservation there.
-    assert reserved() == {}
-    assert reserved(**EVERYTHING) == {}
-
-
-def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_says() -> None:
-    assert reserved(FollowConcurrency="1") == {"FollowFunction": "1"}
-    assert reserved(FollowConcurrency="50") == {"FollowFunction": "50"}
