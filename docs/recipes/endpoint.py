@@ -94,7 +94,10 @@ class Endpoint:
         self._certificates: dict[str, RSAPublicKey] = {}
 
     def take(self, body: bytes) -> None:
-        """Take in one message. Raises RefusedMessageError for what is none, OSError where a URL of SNS doesn't answer."""
+        """Process one message.
+
+        Raises RefusedMessageError for a message that is not valid, OSError where a URL of SNS doesn't answer.
+        """
         message = _parsed(body)
         if not isinstance(message, dict) or message.get("TopicArn") != self._topic_arn:
             raise RefusedMessageError(

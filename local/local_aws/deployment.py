@@ -44,17 +44,19 @@ class LocalDeployment:
         auth: bool = False,
         upstream: WaterflaiEndpoint | None = None,
         parameters: Mapping[str, str] | None = None,
+        checkout: Path = environment.ROOT,
         terminal: Terminal | None = None,
     ) -> None:
         """Store logs, addresses and process ids in `state_dir`.
 
         `upstream` replaces the simulator, `parameters` override those of the demo. With `auth` the local AWS
-        enforces roles and policies.
+        enforces roles and policies. What is deployed is built from `checkout`.
         """
         self._state_dir = state_dir
         self._auth = auth
         self._upstream = upstream
         self._parameters = {**_PARAMETERS, **(parameters or {})}
+        self._checkout = checkout
         self._terminal = terminal or Terminal(silent=True)
         self._outputs_file = state_dir / "outputs.json"
         self._ready_file = state_dir / "waterflai.json"
@@ -124,7 +126,7 @@ class LocalDeployment:
         port = servers.free_port()
         endpoint_url = f"http://127.0.0.1:{port}"
         # The build needs no AWS: it runs while the servers start.
-        build = launch(lambda: sam.start_build(logs / "sam-build.log"))
+        build = launch(lambda: sam.start_build(logs / "sam-build.log", self._checkout))
         with self._terminal.step("Start the local AWS (MiniStack)"):
             log = logs / "ministack.log"
             ministack = launch(
@@ -145,7 +147,8 @@ class LocalDeployment:
                 **self._parameters,
             }
             log = logs / "sam-deploy.log"
-            deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log))
+            built = sam.build_of(self._checkout)
+            deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log, build=built))
             self._processes.wait_for_exit(deploy, _DEPLOY_S)
             aws_resources.reserve_follow_concurrency(endpoint_url, int(parameters["FollowConcurrency"]))
         return aws_resources.read_stack_outputs(endpoint_url, upstream.base_url)

@@ -19,12 +19,18 @@ SAM_WORKDIR = environment.ROOT / ".local" / "sam"
 BUILD = SAM_WORKDIR / "build"
 
 
-def start_build(log: Path) -> ChildProcess:
-    """`sam build` of the checkout's template."""
+def build_of(checkout: Path) -> Path:
+    """Return the folder with what was built of a checkout: of this one, or of another version."""
+    return BUILD if checkout == environment.ROOT else checkout / ".aws-sam" / "build"
+
+
+def start_build(log: Path, checkout: Path = environment.ROOT) -> ChildProcess:
+    """`sam build` of a checkout's template."""
+    build = build_of(checkout)
     options = {
-        "--template-file": str(environment.ROOT / "template.yaml"),
-        "--build-dir": str(BUILD),
-        "--cache-dir": str(SAM_WORKDIR / "cache"),
+        "--template-file": str(checkout / "template.yaml"),
+        "--build-dir": str(build),
+        "--cache-dir": str(build.with_name("cache")),
     }
     return _start("build", options, ["--cached", "--parallel"], environment.for_tools(), log)
 

@@ -111,6 +111,27 @@ def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClie
     assert "waterhook.execution.progress" not in {event["type"] for event in events}
 
 
+def test_a_key_is_made_that_is_rotated_and_that_waterhook_s_services_may_use(
+    stack: StackClient, shell: Shell
+) -> None:
+    shell(block("docs/recipes.md", "A key of your own"))
+    keys, arn = aws(stack, "kms"), output(stack, "KeyArn", of="waterhook-key")
+    try:
+        assert keys.get_key_rotation_status(KeyId=arn)["KeyRotationEnabled"] is True
+        assert keys.describe_key(KeyId="alias/waterhook")["KeyMetadata"]["Arn"] == arn
+        policy = json.loads(keys.get_key_policy(KeyId=arn, PolicyName="default")["Policy"])
+        groups = {
+            group
+            for statement in policy["Statement"]
+            if statement["Sid"] == "EncryptLogGroups"
+            for group in statement["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
+        }
+        prefix = "arn:aws:logs:us-east-1:000000000000:log-group:"
+        assert groups == {f"{prefix}waterhook-*", f"{prefix}/aws/vendedlogs/states/waterhook-*"}
+    finally:
+        aws(stack, "cloudformation").delete_stack(StackName="waterhook-key")
+
+
 def test_the_subscription_of_the_readme_is_made(stack: StackClient, shell: Shell) -> None:
     made = json.loads(shell(block("README.md", "Deploy it to AWS", 1)))
     assert made["SubscriptionArn"]

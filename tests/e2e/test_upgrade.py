@@ -1,116 +1,297 @@
-"""A stack that is updated while executions run: what one version began, the next one ends."""
+"""A stack that is updated while executions run: what one version began, the next one ends, and the other way round.
 
+The old version is the commit before the checkout's, built and deployed from an archive of it. Where that is
+impossible (no git history, or a commit that still has nested stacks, which the local AWS can't update), it is the
+checkout's own build. The output of the test names which of the two it was.
+"""
+
+import io
 import json
+import re
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from local.local_aws import processes, sam
+from local.local_aws.deployment import LocalDeployment
 from local.local_aws.files import locked
+from local.local_aws.processes import ChildProcess
 from local.local_aws.stack_client import StackClient
-from tests.e2e.account import aws
+from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import upstream
+from tests.e2e.test_doors import finish
 from tests.e2e.test_outcomes import starts_of
 from tests.e2e.traces import function_logs
+from tests.infra.template import ROOT
 from tests.support.waiting import until
-from waterhook.domain.loop_state import STATE_VERSION
 
 pytestmark = pytest.mark.e2e
 
-DEPLOY_S = 240
-NEWS = "This is the next version."
+BUILD_S, DEPLOY_S = 240, 240
+# Logged by each function of the new version with the execution that it works for, and written into its definition.
+MARK = "This is the new version."
 LONG = {"seconds": 1000, "nodes": 4, "queue_seconds": 0}
-# A status that fails while the job runs: after the third failure the job is polled from the Wait state.
-DOWN = [
-    {"on": "stream", "kind": "status_code", "code": 404},
-    {"on": "status", "kind": "status_code", "code": 503, "when": "running"},
-]
+# One job of a chatbot runs at a time: a second request for the same one waits to start. One job is followed: another
+# one is polled from the Wait state.
+PARAMETERS = {"MaxRunningPerChatbot": "1", "FollowConcurrency": "1"}
+LOGGING = f"""
+
+_unmarked = handler
 
 
-def changed(file: Path, before: str, after: str) -> None:
-    text = file.read_text(encoding="utf-8")
-    assert before in text
-    file.write_text(text.replace(before, after), encoding="utf-8")
+def handler(event, context):
+    if "execution" in event:
+        print("{MARK}", event["execution"]["arn"])
+    return _unmarked(event, context)
+"""
 
 
-def next_version(copy: Path) -> None:
-    """What was built, with another version of the loop's state, and a notify that says which version it is."""
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(sam.BUILD, copy)
-    layer = copy / "WaterhookLayer" / "python" / "waterhook"
-    changed(
-        layer / "domain" / "loop_state.py",
-        f"STATE_VERSION = {STATE_VERSION}\n",
-        f"STATE_VERSION = {STATE_VERSION + 1}\n",
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A running stack of the old version, what to deploy over it, and what to deploy to go back."""
+
+    stack: StackClient
+    old_build: Path
+    new_build: Path
+
+    def deploy(self, build: Path) -> None:
+        """Deploy over the stack, with the parameters that it has."""
+        described = aws(self.stack, "cloudformation").describe_stacks(StackName=sam.STACK_NAME)["Stacks"][0]
+        parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in described["Parameters"]}
+        log = home_of("-update") / "log" / f"sam-deploy-{build.name}.log"
+        with locked(sam.SAM_WORKDIR / "lock"):
+            finish_process(
+                sam.start_deploy(self.stack.outputs.endpoint_url, parameters, log, build=build), DEPLOY_S
+            )
+
+
+def finish_process(process: ChildProcess, timeout_s: float) -> None:
+    try:
+        assert process.wait(timeout_s) == 0, process.log_tail()
+    finally:
+        processes.end_processes([process.identity])
+
+
+def commit_before(folder: Path) -> Path | None:
+    """Unpack the commit before the checkout's into the folder; None where that is impossible."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    top = subprocess.run(
+        [git, "rev-parse", "--show-toplevel"], cwd=ROOT, capture_output=True, text=True, check=False
     )
+    if top.returncode or Path(top.stdout.strip()).resolve() != ROOT.resolve():
+        return None  # an exported archive, perhaps in a repository of something else
+    archive = subprocess.run([git, "archive", "HEAD~1"], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as packed:
+        packed.extractall(folder, filter="data")
+    nested = "AWS::CloudFormation::Stack" in (folder / "template.yaml").read_text(encoding="utf-8")
+    return None if nested else folder
+
+
+def mark(build: Path) -> None:
+    """Make a build recognisable: its state has another version, its functions log MARK, its definition holds it."""
+    layer = build / "WaterhookLayer" / "python" / "waterhook"
     for compiled in layer.rglob("__pycache__"):
-        shutil.rmtree(compiled)  # it is preferred to the text, unread
-    changed(copy / "NotifyFunction" / "app.py", 'Telemetry("notify"', f'Telemetry("{NEWS}"')
+        shutil.rmtree(compiled)  # Python would prefer it to the changed text
+    ((module, text, version),) = (
+        (file, text, found)
+        for file in layer.rglob("*.py")
+        if (found := re.search(r"^STATE_VERSION = (\d+)$", text := file.read_text("utf-8"), re.MULTILINE))
+    )
+    newer = text.replace(version[0], f"STATE_VERSION = {int(version[1]) + 1}")
+    module.write_text(newer, encoding="utf-8")
+    for app in build.glob("*Function/app.py"):
+        with app.open("a", encoding="utf-8") as code:
+            code.write(LOGGING)
+    template = build / "template.yaml"
+    described = template.read_text(encoding="utf-8")
+    (pointer,) = re.findall(r"^ +Definition(?:S3Location|Uri): (\S+)$", described, re.MULTILINE)
+    definition = (build / pointer).read_text(encoding="utf-8")
+    marked = re.sub(r"^Comment: .*$", f"Comment: {MARK}", definition, count=1, flags=re.MULTILINE)
+    assert marked != definition
+    (build / "marked.asl.yaml").write_text(marked, encoding="utf-8")
+    template.write_text(described.replace(pointer, "marked.asl.yaml"), encoding="utf-8")
 
 
 @contextmanager
-def in_a_hurry(stack: StackClient) -> Iterator[None]:
-    """Meanwhile a job of a quarter of an hour takes seconds."""
-    stack.waterflai("speed", {"factor": 500})
+def builds(stack: StackClient, old: Path | None) -> Iterator[Update]:
+    """Build the checkout and mark it as the new version. Without another old version, that is the build unmarked."""
+    # Copies, since another stack of this run may build meanwhile. Beside it, for paths in it are relative.
+    new, unmarked = (sam.BUILD.with_name(f"build-of-the-{name}-version") for name in ("new", "old"))
     try:
-        yield
+        with locked(sam.SAM_WORKDIR / "lock"):
+            finish_process(sam.start_build(home_of("-update") / "log" / "sam-build-new.log"), BUILD_S)
+            for copy in (new, unmarked):
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(sam.BUILD, copy)
+        mark(new)
+        yield Update(stack, sam.build_of(old) if old else unmarked, new)
     finally:
-        stack.waterflai("speed", {"factor": 1})
+        for copy in (new, unmarked):
+            shutil.rmtree(copy, ignore_errors=True)
 
 
-def update(stack: StackClient) -> None:
-    """Deploy the next version over the stack, with the parameters that it has."""
-    described = aws(stack, "cloudformation").describe_stacks(StackName=sam.STACK_NAME)["Stacks"][0]
-    parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in described["Parameters"]}
-    log = home_of("-strict") / "log" / "sam-update.log"
-    # Beside the other one, which it refers to by relative paths.
-    build = sam.BUILD.with_name("build-of-the-next-version")
-    with locked(sam.SAM_WORKDIR / "lock"):
-        try:
-            next_version(build)
-            deploy = sam.start_deploy(stack.outputs.endpoint_url, parameters, log, build=build)
-            try:
-                assert deploy.wait(DEPLOY_S) == 0, deploy.log_tail()
-            finally:
-                processes.end_processes([deploy.identity])
-        finally:
-            shutil.rmtree(build, ignore_errors=True)
-    # The definition too, by hand: the local AWS updates no nested stack.
-    engine, machine = stack.stepfunctions, stack.outputs.state_machine_arn
-    definition = json.loads(engine.describe_state_machine(stateMachineArn=machine)["definition"])
-    engine.update_state_machine(
-        stateMachineArn=machine, definition=json.dumps(definition | {"Comment": NEWS})
-    )
+@pytest.fixture
+def update(tmp_path: Path) -> Iterator[Update]:
+    """A stack of its own, deployed from the old version, with permissions enforced."""
+    old = commit_before(tmp_path / "old")
+    print(f"\nold version: {'the commit before' if old else 'the build of the checkout, without its mark'}")
+    local = LocalDeployment(home_of("-update"), auth=True, parameters=PARAMETERS, checkout=old or ROOT)
+    with local as outputs, StackClient(outputs) as stack, builds(stack, old) as prepared:
+        yield prepared
 
 
-def versions(stack: StackClient, arn: str) -> set[int]:
-    """The version of each state that the loop has handed on."""
-    entered = [details for event in stack.history(arn) if (details := event.get("stateEnteredEventDetails"))]
-    return {json.loads(state["input"])["v"] for state in entered if state["name"] == "What next?"}
+# ---- Executions, each in another state ---------------------------------------------------------------------------
 
 
-def test_an_execution_that_runs_while_the_stack_is_updated_ends_with_its_notification(
-    strict: StackClient, marker: str
-) -> None:
-    polled, followed = (
-        strict.submit("support-chat", {"marker": marker, "simulate": {**LONG, "faults": faults}})
-        for faults in (DOWN, [])
-    )
-    arns = {execution_id: strict.execution_arn(execution_id) or "" for execution_id in (polled, followed)}
-    until(lambda: strict.states(arns[polled]).count("Poll"))
-    until(lambda: upstream(strict, followed)["asked"]["stream"])
-    update(strict)
-    with in_a_hurry(strict):
-        for execution_id in (polled, followed):
-            assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
-            assert strict.wait_for_end(arns[execution_id])["status"] == "SUCCEEDED"
-            assert len(strict.peek(execution_id)) == 1
-            assert versions(strict, arns[execution_id]) == {STATE_VERSION}
-    assert starts_of(strict, marker) == 2
-    # It was the new version that ended them.
-    said = [text for place, text in function_logs(strict) if place == "log NotifyLogs" and NEWS in text]
-    assert {execution_id for execution_id in arns if any(execution_id in text for text in said)} == set(arns)
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Executions that run, by the state that each of them is in."""
+
+    stack: StackClient
+    marker: str
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def submit(self, state: str, chatbot_id: str, **simulate: object) -> None:
+        """Start an execution that comes to that state."""
+        given = {"marker": f"{self.marker} {state}", "simulate": {**LONG, **simulate}}
+        self.ids[state] = self.stack.submit(chatbot_id, given)
+
+    @property
+    def arns(self) -> dict[str, str]:
+        """The ARN of each of them."""
+        return {state: self.stack.execution_arn(one) or "" for state, one in self.ids.items()}
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """How many jobs Waterflai made for each of them."""
+        return {state: starts_of(self.stack, f"{self.marker} {state}") for state in self.ids}
+
+    def await_states(self) -> None:
+        """Return at a moment when each of them is in its state."""
+        arns = self.arns
+        until(lambda: all(self.stack.states(arn)[-1:] == [state] for state, arn in arns.items()))
+
+
+def begin(stack: StackClient, marker: str) -> Running:
+    """Start executions that come to the states Follow, Wait and Wait to start, and stay there."""
+    running = Running(stack, marker)
+    running.submit("Follow", "support-chat")
+    running.await_states()
+    running.submit("Wait to start", "support-chat")
+    running.submit("Wait", "report-flow")
+    running.await_states()
+    assert running.starts == {"Follow": 1, "Wait to start": 0, "Wait": 1}
+    return running
+
+
+@contextmanager
+def nothing_published(running: Running) -> Iterator[None]:
+    """Meanwhile one more execution is in Notify, where each attempt to publish is denied."""
+    iam, role = aws(running.stack, "iam"), physical(running.stack, "NotifyRole")
+    denial = {"Effect": "Deny", "Action": "sns:Publish", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [denial]})
+    iam.put_role_policy(RoleName=role, PolicyName="outage", PolicyDocument=document)
+    try:
+        running.submit("Notify", "instant", seconds=0)
+        running.stack.wait_for_status(running.ids["Notify"], "COMPLETED")
+        running.await_states()
+        yield
+        assert running.stack.peek(running.ids["Notify"]) == []
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="outage")
+
+
+def let_finish(running: Running) -> None:
+    """Let the jobs end. The one that waits to start does so once the chatbot's slot is free."""
+    stack = running.stack
+    for state in ("Follow", "Wait", "Wait to start"):
+        stack.wait_for_status(running.ids[state], "RUNNING")
+        finish(stack, running.ids[state])
+    for state in ("Follow", "Wait", "Wait to start"):
+        stack.wait_for_end(running.arns[state])
+
+
+def check_ended_well(running: Running) -> None:
+    """Each execution ended as it would have without the update: one job, one notification, a machine that succeeded."""
+    for execution_id, arn in zip(running.ids.values(), running.arns.values(), strict=True):
+        assert running.stack.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
+        assert running.stack.wait_for_end(arn)["status"] == "SUCCEEDED"
+        assert len(running.stack.peek(execution_id)) == 1
+    assert set(running.starts.values()) == {1}
+
+
+def versions(running: Running) -> dict[str, int]:
+    """How many versions the states have that the loop has handed on."""
+
+    def of_one(arn: str) -> int:
+        details = (event.get("stateEnteredEventDetails") for event in running.stack.history(arn))
+        inputs = (
+            json.loads(entered["input"]) for entered in details if entered and entered["name"] == "What next?"
+        )
+        return len({given["v"] for given in inputs})
+
+    return {state: of_one(arn) for state, arn in running.arns.items()}
+
+
+def marked(running: Running, log_group: str) -> set[str]:
+    """Return the states whose executions a function of the new version has worked for."""
+    lines = [
+        text for place, text in function_logs(running.stack) if place == f"log {log_group}" and MARK in text
+    ]
+    return {state for state, arn in running.arns.items() if any(arn in line for line in lines)}
+
+
+def definition(stack: StackClient) -> str:
+    machine = stack.outputs.state_machine_arn
+    return stack.stepfunctions.describe_state_machine(stateMachineArn=machine)["definition"]
+
+
+# ---- The test ----------------------------------------------------------------------------------------------------
+
+
+# The fixture may wait while other stacks of the run are deployed.
+@pytest.mark.timeout(300, func_only=True)
+def test_executions_survive_an_update_of_the_stack_and_the_way_back(update: Update, marker: str) -> None:
+    stack = update.stack
+    big = {"marker": f"{marker} stored", "simulate": {"seconds": 0, "queue_seconds": 0}}
+    stored = stack.submit("big-output", big, idempotency_key=marker)
+    stack.wait_for_notification(stored)
+    begun_by_the_old = begin(stack, f"{marker} old")
+    with nothing_published(begun_by_the_old):
+        update.deploy(update.new_build)
+    assert MARK in definition(stack)
+    let_finish(begun_by_the_old)
+    begun_by_the_new = begin(stack, f"{marker} new")
+
+    check_ended_well(begun_by_the_old)
+    assert marked(begun_by_the_old, "NotifyLogs") == set(begun_by_the_old.ids)
+    assert marked(begun_by_the_old, "PollLogs") >= {"Wait"}
+    assert marked(begun_by_the_old, "StartLogs") == {"Wait to start"}
+    # A state keeps the version that it began with. While it waits to start, each attempt begins it again.
+    assert versions(begun_by_the_old) == {"Follow": 1, "Wait": 1, "Wait to start": 2, "Notify": 1}
+
+    # What the old version stored: record, output, idempotency key.
+    document = stack.get(stored).json()
+    assert document["status"] == "COMPLETED"
+    assert stack.http.get(document["final_output_url"]).json()
+    assert stack.submit("big-output", big, idempotency_key=marker) == stored
+    assert starts_of(stack, f"{marker} stored") == 1
+
+    # The way back: the old version reads what the new one has written.
+    begun_by_the_new.await_states()
+    update.deploy(update.old_build)
+    assert MARK not in definition(stack)
+    let_finish(begun_by_the_new)
+    check_ended_well(begun_by_the_new)
+    assert marked(begun_by_the_new, "StartLogs") == set(begun_by_the_new.ids)
+    assert marked(begun_by_the_new, "NotifyLogs") == set()

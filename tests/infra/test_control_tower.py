@@ -1,7 +1,7 @@
-"""AWS Control Tower's rules for CloudFormation, evaluated by cfn-guard: which resources they refuse, and why.
+"""AWS Control Tower's proactive controls, evaluated by cfn-guard, against the table of findings in docs/security.md.
 
-Accounts under Control Tower may have any of these rules switched on. A resource that breaks one is not created, and the
-stack is rolled back.
+`sam build` replaces the paths of code and nothing else, so the template of the checkout stands for the built one. The
+controls apply to the resources after SAM's transform and with the values of the parameters.
 """
 
 import json
@@ -11,31 +11,21 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.infra.template import EVERYTHING, ROOT, deployed
+from tests.infra.markdown import names, table
+from tests.infra.template import EVERYTHING, ROOT, deployed, of_type, source
 
 AUDIT = ROOT / ".venv-audit"
-# Rules that the resources break, by identifier, with the reason.
-WITH_EVERYTHING = {
-    "CT.APIGATEWAY.PR.1": "logging needs a role that is set once for the whole account, which is not ours to set",
-    "CT.CLOUDWATCH.PR.2": "LogRetentionDays is a parameter with the default 30: set it to 365",
-    "CT.LAMBDA.PR.2": "every permission has a SourceArn; the rule does not read one written as Fn::Sub",
-    "CT.S3.PR.2": "an access log needs a second bucket",
-    "CT.S3.PR.4": "no event notification: the record of an execution points to the object",
-    "CT.S3.PR.9": "object lock: what is erased must be gone",
-    "CT.S3.PR.11": "versions: what is erased must be gone",
-    "CT.SQS.PR.1": "a dead-letter queue has no dead-letter queue of its own",
+# Identifier of a control → what satisfies it, or `left: ` and the reason.
+FINDINGS = {
+    control: satisfied_by
+    for control, _, satisfied_by in table((ROOT / "docs" / "security.md").read_text("utf-8"), "Control")
 }
-WITH_DEFAULTS = {
-    **WITH_EVERYTHING,
-    "CT.APIGATEWAY.PR.2": "X-Ray: Tracing is a parameter with the default OFF",
-    "CT.LAMBDA.PR.3": "a VPC: SubnetIds and SecurityGroupIds are parameters, empty by default",
-    "CT.CLOUDWATCH.PR.3": "a key for logs: KmsKeyArn is a parameter, empty by default",
-    "CT.S3.PR.10": "a key for the bucket: KmsKeyArn is a parameter, empty by default",
-    "CT.STEPFUNCTIONS.PR.2": "X-Ray: Tracing is a parameter with the default OFF",
-}
+LEFT = {control for control, satisfied_by in FINDINGS.items() if satisfied_by.startswith("left: ")}
+STRICT = EVERYTHING | {"LogRetentionDays": "365"}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +40,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "package"
 
 
-def refused(package: Path, document: Path) -> set[str]:
-    """Return the identifiers of the rules that a template breaks."""
+def findings(package: Path, resources: dict[str, Any]) -> set[str]:
+    """Return the identifiers of the controls that some of the resources break."""
+    document = package.with_name("template.json")
+    document.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))
     system = {"linux": "ubuntu", "darwin": "macos"}[sys.platform]
     machine = {"arm64": "aarch64"}.get(platform.machine(), platform.machine())
     engine, rules = package / "bin" / system / machine / "cfn-guard", package / "rules" / "control-tower"
@@ -63,34 +55,37 @@ def refused(package: Path, document: Path) -> set[str]:
     assert report["compliant"], "no rule applies: is the template empty?"
     found: set[str] = set()
     for rule in report["not_compliant"]:
-        names = set(re.findall(r"\[(CT\.\w+\.PR\.\d+)\]", json.dumps(rule)))
-        assert len(names) == 1, rule
-        found |= names
+        identifiers = set(re.findall(r"\[(CT\.\w+\.PR\.\d+)\]", json.dumps(rule)))
+        assert len(identifiers) == 1, rule
+        found |= identifiers
     return found
 
 
-@pytest.mark.parametrize(
-    ("parameters", "reasons"),
-    [({}, WITH_DEFAULTS), (EVERYTHING, WITH_EVERYTHING)],
-    ids=["the defaults", "every option"],
-)
-def test_a_control_tower_account_refuses_only_what_is_listed_here_with_its_reason(
-    package: Path, tmp_path: Path, parameters: dict[str, str], reasons: dict[str, str]
-) -> None:
-    document = tmp_path / "template.json"
-    resources = deployed(**parameters)
-    document.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))
-    assert refused(package, document) == reasons.keys()
+def test_with_its_defaults_the_template_has_the_findings_of_the_table(package: Path) -> None:
+    assert findings(package, deployed()) == FINDINGS.keys()
 
 
-def test_the_bucket_policy_passes_as_it_stands_in_its_file(package: Path) -> None:
-    assert "CT.S3.PR.8" not in refused(package, ROOT / "template.yaml")
+def test_with_every_option_the_findings_are_those_that_the_table_leaves(package: Path) -> None:
+    resources = deployed(**STRICT)
+    for group in of_type(resources, "AWS::Logs::LogGroup").values():
+        # The resource gets a number, though the value of a parameter is a text.
+        group["Properties"]["RetentionInDays"] = int(group["Properties"]["RetentionInDays"])
+    assert findings(package, resources) == LEFT
 
 
-def test_a_bucket_policy_that_exempts_an_address_is_refused(package: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("control", sorted(FINDINGS.keys() - LEFT))
+def test_a_finding_that_is_not_left_names_the_parameters_that_satisfy_it(control: str) -> None:
+    named = names(FINDINGS[control])
+    assert named
+    assert set(named) <= STRICT.keys() & source()["Parameters"].keys()
+
+
+def test_before_its_transform_the_template_has_no_other_findings(package: Path) -> None:
+    assert findings(package, source()["Resources"]) <= FINDINGS.keys()
+
+
+def test_a_bucket_policy_that_exempts_an_address_is_found(package: Path) -> None:
     resources = deployed()
-    (statement,) = resources["OutputsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (statement,) = resources["ResultsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     statement["Condition"]["NotIpAddress"] = {"aws:SourceIp": "127.0.0.0/8"}
-    document = tmp_path / "template.json"
-    document.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))
-    assert "CT.S3.PR.8" in refused(package, document)
+    assert "CT.S3.PR.8" in findings(package, resources)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from samcli.yamlhelper import yaml_parse
 
 from local.local_aws.definition import write_inlined
-from tests.infra.template import ROOT, deployed, of_type
+from tests.infra.template import EVERYTHING, KMS_KEY_ARN, ROOT, as_list, deployed, of_type
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 SUBSCRIBING = [path for path in RECIPES if "AWS::SNS::Subscription" in path.read_text(encoding="utf-8")]
@@ -143,3 +144,75 @@ def test_a_function_in_a_template_fits_in_it() -> None:
         for function in of_type(read(path)["Resources"], "AWS::Lambda::Function").values():
             assert len(function["Properties"]["Code"]["ZipFile"]) < 4096
             assert re.fullmatch(r"python3\.\d+", function["Properties"]["Runtime"])
+
+
+# ---- The key ------------------------------------------------------------------------------------------------------
+
+KEY = ROOT / "docs" / "recipes" / "key.yaml"
+ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+# The statements that a type of resource under KmsKeyArn needs.
+STATEMENTS = {
+    "AWS::DynamoDB::Table": {"UseInDynamoDB", "GrantToDynamoDB"},
+    "AWS::S3::Bucket": {"UseInS3SnsAndSecretsManager"},
+    "AWS::SNS::Topic": {"UseInS3SnsAndSecretsManager", "PublishAlarms"},
+    "AWS::StepFunctions::StateMachine": {
+        "UseForStateMachines",
+        "EncryptLogDeliveries",
+        "DecryptLogDeliveries",
+    },
+    "AWS::Scheduler::Schedule": {"UseForSchedules"},
+    "AWS::Logs::LogGroup": {"EncryptLogGroups"},
+}
+
+
+def key_policy() -> dict[str, dict[str, Any]]:
+    """The statements of the key's policy by their Sid."""
+    (key,) = of_type(read(KEY)["Resources"], "AWS::KMS::Key").values()
+    assert key["Properties"]["EnableKeyRotation"] is True
+    assert key["DeletionPolicy"] == key["UpdateReplacePolicy"] == "Retain"
+    return {statement["Sid"]: statement for statement in key["Properties"]["KeyPolicy"]["Statement"]}
+
+
+def test_the_key_s_policy_has_what_each_resource_under_the_key_needs_and_nothing_else() -> None:
+    under_it = {
+        entry["Type"]
+        for entry in deployed(**EVERYTHING).values()
+        if KMS_KEY_ARN in json.dumps(entry["Properties"])
+    }
+    assert {kind for kind in under_it if not kind.startswith("AWS::IAM::")} == STATEMENTS.keys()
+    assert key_policy().keys() == {"AdministerByIamPolicies"}.union(*STATEMENTS.values())
+
+
+def test_the_key_s_policy_limits_each_use_of_the_key() -> None:
+    for sid, statement in key_policy().items():
+        actions = as_list(statement["Action"])
+        assert statement["Effect"] == "Allow"
+        assert all(action.startswith("kms:") and action != "kms:*" for action in actions)
+        if sid == "AdministerByIamPolicies":
+            assert statement["Principal"] == ACCOUNT
+            assert not re.search("crypt|GenerateDataKey|CreateGrant", " ".join(actions))
+        else:
+            assert statement["Condition"], sid
+            assert statement["Principal"] == ACCOUNT or statement["Principal"].keys() == {"Service"}
+
+
+def test_the_key_encrypts_the_log_groups_of_the_stack_that_it_is_for() -> None:
+    patterns = [
+        one["Fn::Sub"].partition("log-group:")[2].replace("${WaterhookStackName}", "${AWS::StackName}")
+        for one in key_policy()["EncryptLogGroups"]["Condition"]["ArnLike"][
+            "kms:EncryptionContext:aws:logs:arn"
+        ]
+    ]
+    for logical_id, group in of_type(deployed(**EVERYTHING), "AWS::Logs::LogGroup").items():
+        # Without a name of the template's, CloudFormation makes one of the stack's name, the logical id and a suffix.
+        generated = {"Fn::Sub": f"${{AWS::StackName}}-{logical_id}-AbCdEf"}
+        name = group["Properties"].get("LogGroupName", generated)["Fn::Sub"]
+        assert any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns), name
+
+
+def test_a_function_s_role_may_use_the_key_for_what_the_key_s_policy_allows() -> None:
+    (granted,) = of_type(deployed(**EVERYTHING), "AWS::IAM::ManagedPolicy").keys() & {"UseKmsKeyPolicy"}
+    policy = deployed(**EVERYTHING)[granted]["Properties"]["PolicyDocument"]
+    (statement,) = policy["Statement"]
+    for sid in ("UseInS3SnsAndSecretsManager", "UseForStateMachines", "UseForSchedules"):
+        assert set(as_list(key_policy()[sid]["Action"])) == set(statement["Action"])

@@ -18,7 +18,7 @@ def test_what_holds_data_stays_when_the_stack_goes() -> None:
     kept = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in KEEPS_DATA}
     assert kept.keys() == {
         "ExecutionsTable",
-        "OutputsBucket",
+        "ResultsBucket",
         "ResultsQueue",
         "ResultsDeadLetterQueue",
         "DeadLetterQueue",
@@ -83,7 +83,7 @@ def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
 
 @pytest.mark.parametrize("days", RETENTION["AllowedValues"])
 def test_an_output_is_kept_for_four_days_more_than_its_record_whose_retention_begins_later(days: int) -> None:
-    rules = deployed(RecordRetentionDays=str(days))["OutputsBucket"]["Properties"]["LifecycleConfiguration"][
+    rules = deployed(RecordRetentionDays=str(days))["ResultsBucket"]["Properties"]["LifecycleConfiguration"][
         "Rules"
     ]
     assert [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule] == [days + 4]
@@ -97,7 +97,7 @@ def test_everything_at_rest_is_encrypted(parameters: dict[str, str]) -> None:
     sse = resources["ExecutionsTable"]["Properties"]["SSESpecification"]
     assert sse == {"SSEEnabled": True, "SSEType": "KMS"} | ({"KMSMasterKeyId": key} if key else {})
     assert resources["NotificationTopic"]["Properties"]["KmsMasterKeyId"] == (key or "alias/aws/sns")
-    (rule,) = resources["OutputsBucket"]["Properties"]["BucketEncryption"][
+    (rule,) = resources["ResultsBucket"]["Properties"]["BucketEncryption"][
         "ServerSideEncryptionConfiguration"
     ]
     with_key = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}

@@ -22,7 +22,7 @@ from tests.infra.template import (
 )
 
 TABLE = "ExecutionsTable.Arn"
-OBJECTS = "${OutputsBucket.Arn}/*"
+OBJECTS = "${ResultsBucket.Arn}/*"
 TOPIC = "NotificationTopic"
 MACHINE = "StateMachine"
 DEAD_LETTERS = "DeadLetterQueue.Arn"
