@@ -97,7 +97,7 @@ checkov: .venv-audit/.stamp ## Check the template with checkov; .checkov.yaml li
 
 .PHONY: guard
 guard: .venv/.stamp .venv-audit/.stamp ## Check the template with AWS Control Tower's rules (cfn-guard)
-	$(PYTEST) tests/infra/test_control_tower.py
+	$(PYTEST) tests/contract/test_control_tower.py
 
 .PHONY: audit
 audit: checkov ## checkov, and known vulnerabilities of what is deployed (needs the internet)

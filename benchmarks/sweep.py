@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from tests.model.dynamo import Table, refusal
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY
+from tests.invariants.dynamodb import Table, refusal
 from tests.support.builders import MACHINE, SOURCE, running_record, settings
-from tests.support.clock import NOW, Clock
-from tests.support.fakes import NO_BUCKET, TELEMETRY
 from waterhook.domain.status_document import StatusDocument
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.job_canceller import JobCanceller

@@ -9,7 +9,7 @@ import pytest
 
 from local.local_aws import environment
 from local.local_aws.deployment import LocalDeployment, end_abandoned_deployments, state_dir_of_tests
-from tests.support.tried import account
+from tests.support.example_counts import account
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"

@@ -10,8 +10,8 @@ import pytest
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws
-from tests.e2e.test_doors import put_event
-from tests.e2e.test_promises import size_bytes, texts
+from tests.e2e.test_guarantees import size_bytes, texts
+from tests.e2e.test_triggers import put_event
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
 from waterhook.domain.status_document import MAX_INLINE_BYTES
 from waterhook.domain.trigger_input import derive_execution_id

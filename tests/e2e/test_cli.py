@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from local.local_aws import aws_resources
 from local.local_aws.sam import STACK_NAME
 from local.local_aws.stack_client import StackClient
+from tests.contract.markdown import names, table
+from tests.contract.template import ROOT
 from tests.e2e.conftest import started_strict_stack
-from tests.infra.markdown import names, table
-from tests.infra.template import ROOT
 from tests.support.waiting import PATIENCE_S
 from waterhook_cli.main import cli
 

@@ -45,7 +45,7 @@ ELSEWHERE = {
         "test_a_key_rotated_while_jobs_run_ends_none_of_them",
     ),
     "a start after the key was rotated": (
-        "unit/test_client.py",
+        "unit/upstream/test_client.py",
         "test_a_rotated_key_is_worth_one_more_attempt",
     ),
 }

@@ -12,7 +12,7 @@ import pytest
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import put_event, running
+from tests.e2e.test_triggers import put_event, running
 from tests.e2e.traces import function_logs
 from tests.support.waiting import until
 from waterhook.domain.trigger_input import derive_execution_id

@@ -38,7 +38,7 @@ def schedule(marker: str) -> dict[str, str]:
     }
 
 
-# An event's own id and a key given to the state machine itself: tests/e2e/test_promises.py.
+# An event's own id and a key given to the state machine itself: tests/e2e/test_guarantees.py.
 DOORS = [
     Door(
         "an event with a key",

@@ -20,7 +20,7 @@ from local.local_aws.files import locked
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
-from tests.support.server import Server, Step, reply
+from tests.fakes.http_upstream import Server, Step, reply
 from tests.support.waiting import PATIENCE_S
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.poll_history import PollHistory

@@ -16,9 +16,9 @@ import yaml
 from local.local_aws import aws_resources
 from local.local_aws.shell_environment import shell_lines
 from local.local_aws.stack_client import StackClient
+from tests.contract.markdown import Block, block
+from tests.contract.template import ROOT
 from tests.e2e.account import aws, output
-from tests.infra.markdown import Block, block
-from tests.infra.template import ROOT
 from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.e2e

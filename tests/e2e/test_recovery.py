@@ -9,7 +9,7 @@ import pytest
 
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, output
-from tests.e2e.test_doors import finish
+from tests.e2e.test_triggers import finish
 from waterhook.domain.request import Request, RequestDefaults
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable

@@ -13,8 +13,8 @@ from local.local_aws import aws_resources
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import SLOW, finish, started, upstream
 from tests.e2e.test_outcomes import starts_of
+from tests.e2e.test_triggers import SLOW, finish, started, upstream
 from tests.e2e.traces import Trace, everything
 from tests.support.waiting import until
 

@@ -8,10 +8,10 @@ import pytest
 
 from local.local_aws.sam import STACK_NAME
 from local.local_aws.stack_client import StackClient
+from tests.contract.template import deployed, of_type
 from tests.e2e.account import aws
 from tests.e2e.conftest import WATCHED
-from tests.infra.template import deployed, of_type
-from tests.support.said import Said, metrics_of
+from tests.support.captured_logs import CapturedLogs, metrics_of
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +53,9 @@ def test_each_step_of_an_execution_has_a_line_that_names_it(stack: StackClient) 
 def test_the_deployed_functions_figures_are_those_of_their_stack(stack: StackClient) -> None:
     since = time.time()
     ended(stack, stack.submit("instant"))
-    said = Said("", blobs=[json.loads(text) for text in logged(stack, since) if text.startswith('{"_aws"')])
+    said = CapturedLogs(
+        "", blobs=[json.loads(text) for text in logged(stack, since) if text.startswith('{"_aws"')]
+    )
     assert {blob["stack"] for blob in said.blobs} == {STACK_NAME}
     assert all(list(metrics_of(blob)) for blob in said.blobs)
     assert {"Started", "OutcomeCompleted", "UpstreamLatency", "EstimatedCost"} <= said.figures.keys()

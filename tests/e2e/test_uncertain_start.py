@@ -11,8 +11,8 @@ import pytest
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import physical
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import upstream_status
 from tests.e2e.test_outcomes import starts_of
+from tests.e2e.test_triggers import upstream_status
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e

@@ -23,12 +23,12 @@ from local.local_aws.deployment import LocalDeployment
 from local.local_aws.files import locked
 from local.local_aws.processes import ChildProcess
 from local.local_aws.stack_client import StackClient
+from tests.contract.template import ROOT
 from tests.e2e.account import aws, physical
 from tests.e2e.conftest import home_of
-from tests.e2e.test_doors import finish
 from tests.e2e.test_outcomes import starts_of
+from tests.e2e.test_triggers import finish
 from tests.e2e.traces import function_logs
-from tests.infra.template import ROOT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws import Bucket, Machine, Secret, Table, Topic
+from tests.fakes.aws import Bucket, Machine, Secret, Table, Topic
+from tests.fakes.lambda_context import CONTEXT
 from tests.support.builders import environment
-from tests.support.context import CONTEXT
 from waterhook.dependencies import Dependencies
 from waterhook.observability.telemetry import Telemetry
 

@@ -1,7 +1,6 @@
 """The fixtures of the simulated AWS and of TLS, for every test in this folder."""
 
-from tests.support import properties
-from tests.support.aws import (
+from tests.fakes.aws import (
     aws,
     bucket,
     dynamodb,
@@ -14,6 +13,8 @@ from tests.support.aws import (
     table,
     topic,
 )
+from tests.support import properties
+from tests.support.invoke import invoke
 from tests.support.tls import authority, over_tls, trusted, trusted_tls
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "aws",
     "bucket",
     "dynamodb",
+    "invoke",
     "machine",
     "messaging",
     "over_tls",

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.fakes.clock import NOW
 from tests.support.builders import environment, settings
-from tests.support.clock import NOW
 from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import RequestDefaults
 from waterhook.errors import SettingsError

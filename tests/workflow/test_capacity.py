@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from tests.workflow.waterflai import completed, refused
+from tests.fakes.workflow_upstream import completed, refused
 from tests.workflow.world import World, request
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import derive_execution_id

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.workflow.waterflai import TOO_LATE, Answer, completed, refused, status
+from tests.fakes.workflow_upstream import TOO_LATE, Answer, completed, refused, status
 from tests.workflow.world import World, request
 
 OVERDUE = request(timeout_seconds=30)

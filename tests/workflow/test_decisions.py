@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.waterflai import completed
+from tests.fakes.workflow_upstream import completed
 from tests.workflow.world import World, definition, request
 
 NONSENSE: dict[str, dict[str, Any]] = {

@@ -6,10 +6,10 @@ import pytest
 from moto.sns.exceptions import SNSException
 from moto.sns.models import SNSBackend
 
+from tests.fakes.lambda_context import CONTEXT
+from tests.fakes.workflow_upstream import completed
 from tests.support.builders import SOURCE
-from tests.support.context import CONTEXT
 from tests.workflow.functions_in_process import handler_of
-from tests.workflow.waterflai import completed
 from tests.workflow.world import World, request
 from waterhook.notifications import cloudevents
 

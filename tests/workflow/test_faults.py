@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.workflow_upstream import API_KEY, TOO_LATE, Answer, completed, refused
 from tests.workflow.functions_in_process import Fault
-from tests.workflow.waterflai import API_KEY, TOO_LATE, Answer, completed, refused
 from tests.workflow.world import World, request
 from waterhook.notifications.notifier import Notifier
 from waterhook.storage.executions_table import ExecutionsTable

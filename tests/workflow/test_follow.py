@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.run import Run
-from tests.workflow.waterflai import (
+from tests.fakes.workflow_upstream import (
     CANCELLED,
     NO_ANSWER,
     TOO_LATE,
@@ -18,6 +17,7 @@ from tests.workflow.waterflai import (
     status,
     stream,
 )
+from tests.workflow.run import Run
 from tests.workflow.world import World, request, service
 from waterhook.domain import cost, polling_policy
 from waterhook.domain.trigger_input import derive_execution_id

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.fakes.workflow_upstream import Answer, completed, refused, status
 from tests.workflow.clock import MIDNIGHT
 from tests.workflow.run import Run
-from tests.workflow.waterflai import Answer, completed, refused, status
 from tests.workflow.world import World, request
 from waterhook.domain import cost, poll_history, polling_policy, retry_policy
 from waterhook.domain.loop_state import NextStep

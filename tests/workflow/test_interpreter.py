@@ -23,10 +23,10 @@ import pytest
 from botocore.exceptions import ClientError
 from jsonata.jexception import JException
 
+from tests.fakes.workflow_upstream import completed
 from tests.workflow import interpreter
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.run import Run
-from tests.workflow.waterflai import completed
 from tests.workflow.world import World, definition, request
 from waterhook.domain.request import MAX_TIMEOUT_S
 

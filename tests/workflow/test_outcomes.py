@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.fakes.workflow_upstream import NO_ANSWER, Answer, completed, refused, status
 from tests.support.builders import SOURCE, verdict
-from tests.workflow.waterflai import NO_ANSWER, Answer, completed, refused, status
 from tests.workflow.world import World, request
 from waterhook.domain.status import Status
 from waterhook.storage.executions_table import ExecutionsTable

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.workflow_upstream import Answer, completed, refused, status
 from tests.workflow.run import Run
-from tests.workflow.waterflai import Answer, completed, refused, status
 from tests.workflow.world import World, request
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
 from waterhook.domain.status_document import MAX_INLINE_BYTES

@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.fakes.workflow_upstream import API_KEY, NO_ANSWER, Answer, completed, refused
 from tests.workflow.clock import MIDNIGHT
 from tests.workflow.functions_in_process import Fault
-from tests.workflow.waterflai import API_KEY, NO_ANSWER, Answer, completed, refused
 from tests.workflow.world import World, request
 from waterhook.errors import RecordUnavailableError
 from waterhook.steps.start import StartStep

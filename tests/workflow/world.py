@@ -15,12 +15,12 @@ import pytest
 import yaml
 from moto.awslambda_simple.models import LambdaSimpleBackend
 
+from tests.fakes.workflow_upstream import API_KEY, Waterflai
 from tests.support.builders import environment
 from tests.workflow import interpreter
 from tests.workflow.clock import Clock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
-from tests.workflow.waterflai import API_KEY, Waterflai
 from waterhook import dependencies
 from waterhook.api.service import ExecutionService
 from waterhook.dependencies import Dependencies

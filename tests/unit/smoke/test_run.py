@@ -11,9 +11,9 @@ import pytest
 from local.local_aws import interrupts
 from local.local_aws.errors import ToolError
 from local.terminal import Terminal
+from tests.fakes.aws import client_error
 from tests.smoke import run as smoke
 from tests.smoke import stack_deletion
-from tests.support.aws import client_error
 from tests.support.builders import KEY
 from waterhook_cli.api_client import ApiClient
 

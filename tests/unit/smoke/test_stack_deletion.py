@@ -8,8 +8,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.fakes.aws import Failing, client_error
 from tests.smoke.stack_deletion import DELETE_S, STOP_S, StackDeletion
-from tests.support.aws import Failing, client_error
 from tests.support.builders import REGION
 
 STACK = "waterhook-smoke-0f0f0f0f"

@@ -7,8 +7,8 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.credentials import Credentials
 
+from tests.fakes.http_upstream import Server, Step, closed_port, hang_up, reply
 from tests.support.builders import ID
-from tests.support.server import Server, Step, closed_port, hang_up, reply
 from waterhook_cli.api_client import ApiClient, http_sender
 from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
 

@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.aws import client_error
+from tests.fakes.aws import client_error
 from waterhook.errors import RecordUnavailableError
 from waterhook_cli.errors import ExitCode, is_access_denied, printable, to_command_error
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.clock import Clock
 from tests.fakes.deployed_stack import status_document
-from tests.support.clock import Clock
 from waterhook_cli.api_client import ApiResponse
 from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
 from waterhook_cli.follow import poll_interval_s, poll_until_final

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.local_aws.shell_environment import BIN, shell_lines, variable_name
-from tests.infra.template import ROOT
+from tests.contract.template import ROOT
 from tests.unit.local.local_aws.stack import OUTPUTS
 
 NAMED = {"TopicArn": "arn:topic", "ApiUrl": "https://abc.execute-api.example", "Odd": 'it\'s $HOME "x" `id`'}

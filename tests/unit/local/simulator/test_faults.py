@@ -29,8 +29,8 @@ from local.simulator.fault_types import Format, Newline
 from local.simulator.faults import FAULT_TYPES, CallCounts, Operation, find_active_fault, parse_faults
 from local.simulator.server import HOST
 from local.simulator.strict_json import InvalidValueError
-from tests.infra.markdown import table
-from tests.infra.template import ROOT
+from tests.contract.markdown import table
+from tests.contract.template import ROOT
 from tests.support.waiting import until
 from tests.unit.local.simulator.simulator_client import (
     KEY,

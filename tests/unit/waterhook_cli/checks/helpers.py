@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
-from tests.support.aws import Topic, client_error
+from tests.fakes.aws import Topic, client_error
 from waterhook_cli.checks.finding import Finding, Level
 from waterhook_cli.stack import StackResource
 

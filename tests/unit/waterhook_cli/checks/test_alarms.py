@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.aws import Topic
+from tests.fakes.aws import Topic
 from tests.unit.waterhook_cli.checks.helpers import (
     FOLLOW_FUNCTION,
     NOTE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.server import Server, Step, hang_up, reply
+from tests.fakes.http_upstream import Server, Step, hang_up, reply
 from tests.unit.waterhook_cli.checks.helpers import OK, PROBLEM, WARNING, only
 from waterhook_cli.api_client import ApiClient, http_sender
 from waterhook_cli.checks.api import check_api

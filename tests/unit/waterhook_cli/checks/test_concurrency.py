@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws import client_error
+from tests.fakes.aws import client_error
 from tests.unit.waterhook_cli.checks.helpers import (
     FOLLOW_FUNCTION,
     NOTE,

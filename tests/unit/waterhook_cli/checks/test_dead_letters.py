@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws import Failing, Topic, client_error
+from tests.fakes.aws import Failing, Topic, client_error
 from tests.unit.waterhook_cli.checks.helpers import (
     OK,
     PROBLEM,

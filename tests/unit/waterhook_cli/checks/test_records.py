@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws import Table
+from tests.fakes.aws import Table
+from tests.fakes.clock import NOW
 from tests.support.builders import record, running_record, verdict
-from tests.support.clock import NOW
 from tests.unit.waterhook_cli.checks.helpers import NOTE, OK, PROBLEM, WARNING, only
 from waterhook.domain.status import Status
 from waterhook.storage.execution_record import to_attribute

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.aws import Secret
+from tests.fakes.aws import Secret
 from tests.support.builders import KEY, REGION
 from tests.unit.waterhook_cli.checks.helpers import OK, PROBLEM, WARNING, only
 from waterhook_cli.checks.finding import Level

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws import Secret
+from tests.fakes.aws import Secret
+from tests.fakes.http_upstream import Server, closed_port, raw, reply, stall
 from tests.support.builders import KEY
-from tests.support.server import Server, closed_port, raw, reply, stall
 from tests.unit.waterhook_cli.checks.helpers import NOTE, OK, PROBLEM, WARNING, only
 from waterhook_cli.api_client import http_sender
 from waterhook_cli.checks.finding import Level

@@ -8,11 +8,11 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from tests.fakes.aws import Secret, Topic, client_error
 from tests.fakes.deployed_stack import DeployedStack
-from tests.support.aws import Secret, Topic, client_error
+from tests.fakes.http_upstream import Server, reply
 from tests.support.aws_commands import refused
 from tests.support.builders import REGION
-from tests.support.server import Server, reply
 from tests.unit.waterhook_cli.checks.helpers import FOLLOW_FUNCTION, LambdaQuota, create_queue
 from tests.unit.waterhook_cli.command_line import run as run_command
 from waterhook_cli.api_client import http_sender

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.aws import Bucket, Killed, Table, Tape, Taped
+from tests.fakes.clock import NOW, Clock
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
-from tests.support.aws import Bucket, Killed, Table, Tape, Taped
 from tests.support.builders import ID, OTHER, record, running_record, verdict
-from tests.support.clock import NOW, Clock
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
 from waterhook.settings import ConcurrencyLimits

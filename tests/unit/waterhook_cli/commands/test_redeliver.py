@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.aws import Table
+from tests.fakes.clock import NOW, Clock
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
-from tests.support.aws import Table
 from tests.support.builders import ID, running_record, verdict
-from tests.support.clock import NOW, Clock
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
 from waterhook.settings import ConcurrencyLimits

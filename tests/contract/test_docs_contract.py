@@ -1,0 +1,250 @@
+"""docs/contract.md lists what the code takes and gives: every field, and no other."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.contract.markdown import names, table
+from tests.contract.template import ROOT, of_type, source
+from tests.fakes.clock import NOW
+from tests.support.builders import DEFAULTS, record, running_record, settings, verdict
+from waterhook.api.service import MAX_PAGE, ExecutionService
+from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
+from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES, MAX_OUTPUT_BYTES
+from waterhook.errors import (
+    InvalidRequestError,
+    PerhapsAcceptedError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.json_text import MAX_NESTING
+from waterhook.notifications import cloudevents, execution_output
+from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
+from waterhook.settings import MAX_CONCURRENCY_LIMIT
+from waterhook.steps import start_waiting
+from waterhook.steps.follow_session import progress_change
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.results_bucket import PRESIGNED_SECONDS
+from waterhook.text import MAX_ID_CHARS, MAX_MESSAGE_CHARS
+from waterhook.upstream.connections import MAX_INTERIM_ANSWERS
+from waterhook.upstream.event_stream import StreamEvent
+from waterhook.upstream.responses import MAX_RESPONSE_BYTES, Response, error_from_response
+from waterhook.upstream.sse import MAX_EVENT_BYTES
+
+DOCUMENT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+API = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
+SCHEMAS = API["components"]["schemas"]
+GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
+# What an answer means for a start, and the error that the code makes of it.
+MEANINGS = {
+    "surely not taken": UpstreamUnavailableError,
+    "perhaps taken": PerhapsAcceptedError,
+    "refused": UpstreamRefusedError,
+}
+# Whatever the customer puts there, so nothing of it is a field of ours.
+THEIRS = {"data.final_output", "data.metadata"}
+FULL = running_record(
+    **verdict(Status.COMPLETED)
+    | {"final_output_json": "{}", "output_ref": "s3://a/b", "output_error": "missing", "usage": {"polls": 1}}
+    | {"error": {"code": "a", "message": "b"}}
+)
+
+
+def listed(heading: str) -> set[str]:
+    return {row[0] for row in table(DOCUMENT, heading)}
+
+
+def leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The fields of an event by their paths; of `error` the object as well, for it may be null."""
+    for name, value in document.items():
+        path = f"{prefix}{name}"
+        if not isinstance(value, Mapping) or path in THEIRS:
+            yield path
+        else:
+            yield from {path} if path == "data.error" else ()
+            yield from leaves(value, f"{path}.")
+
+
+def test_a_request_has_the_fields_that_are_listed() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Request.from_dict({"nonsense": 1}, DEFAULTS)
+    assert listed("Field") == set(str(caught.value).partition("known are ")[2].partition(";")[0].split(", "))
+    assert listed("Field") - {"chatbot_id"} == SCHEMAS["Request"]["properties"].keys()
+    required = {row[0] for row in table(DOCUMENT, "Field") if row[2] == "required"}
+    assert required == {"chatbot_id", *SCHEMAS["Request"]["required"]}
+
+
+@pytest.mark.parametrize("schema", ["Accepted", "Document", "Cancelled"])
+def test_an_answer_has_the_fields_that_are_listed(schema: str) -> None:
+    assert listed(schema) == SCHEMAS[schema]["properties"].keys()
+
+
+def test_a_document_that_is_given_out_has_the_fields_that_are_listed() -> None:
+    nothing: Any = None
+    door = ExecutionService(nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing)
+    document = json.loads(door.document(running_record(waterflai_execution_id=None)))
+    assert document.keys() == listed("Document")
+
+
+def test_a_request_that_waits_shows_the_fields_and_reasons_that_are_listed() -> None:
+    there = start_waiting.public_waiting(
+        record(
+            waiting=start_waiting.waiting_attribute(start_waiting.WaitReason.QUEUED, "MaxRunning 2", NOW, 4)
+        )
+    )
+    schema = SCHEMAS["Document"]["properties"]["waiting"]
+    assert there is not None
+    assert listed("Waiting") == there.keys() == schema["properties"].keys()
+    assert [row[0] for row in table(DOCUMENT, "Reason")] == schema["properties"]["reason"]["enum"]
+    assert schema["properties"]["reason"]["enum"] == list(start_waiting.WaitReason)
+
+
+def test_a_list_has_the_fields_that_are_listed() -> None:
+    page = SCHEMAS["Page"]["properties"]
+    assert listed("Listed") == page["executions"]["items"]["properties"].keys()
+    assert page.keys() == {"executions", "next"}
+
+
+def test_every_refusal_of_the_api_is_listed() -> None:
+    operations = [item[method] for item in API["paths"].values() for method in item if method != "parameters"]
+    refusals = {
+        code for operation in operations for code in operation["responses"] if not code.startswith("2")
+    }
+    assert listed("Answer") == refusals
+
+
+def test_a_notification_has_the_fields_that_are_listed() -> None:
+    events = [json.loads(path.read_text(encoding="utf-8")) for path in GOLDEN]
+    assert listed("Notification") == {path for event in events for path in leaves(event)}
+
+
+def test_a_progress_event_has_the_fields_that_are_listed() -> None:
+    change = progress_change(StreamEvent("node_started", 40.0, "llm"))
+    event = json.loads(cloudevents.progress_event(running_record(), "/waterhook/tests", change, NOW))
+    assert listed("Progress") == set(leaves(event))
+
+
+def test_filters_see_the_attributes_that_are_listed() -> None:
+    attributes = cloudevents.outcome_attributes(FULL)
+    assert {row[0]: row[1] for row in table(DOCUMENT, "SNS attribute")} == {
+        name: attribute["DataType"] for name, attribute in attributes.items()
+    }
+    assert cloudevents.progress_attributes(running_record()).keys() == attributes.keys()
+
+
+def test_the_state_machine_gives_the_fields_that_are_listed() -> None:
+    assert listed("Output") == execution_output.outcome_output(FULL).keys()
+    failed = execution_output.outcome_output(running_record(**verdict(Status.FAILED)))
+    assert json.loads(failed["cause"]).keys() <= {"message", *listed("Output")}
+
+
+def test_every_error_of_the_state_machine_is_listed() -> None:
+    outcomes = {status.error_name for status in Status if status.is_final} - {Status.COMPLETED.error_name}
+    assert listed("Error") == outcomes | {execution_output.DUPLICATE, execution_output.IDEMPOTENCY_CONFLICT}
+
+
+def test_every_error_code_is_listed_with_outcomes_that_there_are() -> None:
+    sources = [*(ROOT / "layers/waterhook/waterhook").rglob("*.py"), *(ROOT / "functions").glob("*/app.py")]
+    used = {code for path in sources for code in codes(ast.parse(path.read_text(encoding="utf-8")))}
+    assert listed("Code") == used
+    outcomes = {name for row in table(DOCUMENT, "Code") for name in names(row[1])}
+    assert outcomes == {status for status in Status if status.is_final} - {Status.COMPLETED}
+
+
+def codes(tree: ast.Module) -> Iterator[str]:
+    """Every code that an outcome is given, in each of the ways the code has of writing one."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.keyword(arg="code", value=ast.Constant(value=str() as code)):
+                yield code
+            case ast.Dict(
+                keys=[ast.Constant(value="code"), *_], values=[ast.Constant(value=str() as code), *_]
+            ):
+                yield code
+            case ast.Tuple(
+                elts=[ast.Attribute(value=ast.Name(id="Status")), ast.Constant(value=str() as code), _]
+            ):
+                yield code
+            case ast.Call(
+                func=ast.Name(id="UpstreamRefusedError"), args=[ast.Constant(value=str() as code), *_]
+            ):
+                yield code
+            case ast.arguments(kwonlyargs=named, kw_defaults=defaults):
+                for argument, default in zip(named, defaults, strict=True):
+                    if argument.arg == "code" and isinstance(default, ast.Constant) and default.value:
+                        yield str(default.value)
+
+
+def test_the_status_codes_mean_what_is_listed() -> None:
+    listed_codes = {
+        int(code): next((kind for words, kind in MEANINGS.items() if words in row[1]), None)
+        for row in table(DOCUMENT, "Waterflai answers")
+        for code in re.findall(r"\b[3-5]\d\d\b", row[0])
+    }
+    meant = {status: type(error_from_response(Response(status, {}))) for status in range(300, 600)}
+    assert {code for code, kind in meant.items() if kind is UpstreamUnavailableError} <= listed_codes.keys()
+    assert {code: meant[code] for code in listed_codes} == listed_codes
+    # What the last rows say of any other one.
+    others = meant.keys() - listed_codes.keys()
+    assert {meant[code] for code in others if code < 500} == {UpstreamRefusedError}
+    assert {meant[code] for code in others if code >= 500} == {PerhapsAcceptedError}
+
+
+def test_every_502_of_a_cancel_is_listed() -> None:
+    texts = {
+        text.value
+        for node in ast.walk(
+            ast.parse((ROOT / "layers/waterhook/waterhook/api/cancellation.py").read_text("utf-8"))
+        )
+        if isinstance(node, ast.JoinedStr) and isinstance(text := node.values[0], ast.Constant)
+    }
+    refusals = {str(text) for text in texts if str(text).startswith("Waterflai ")}
+    rows = listed("`detail` begins with")
+    assert len(rows) == len(refusals)
+    assert all(any(text.startswith(row) for text in refusals) for row in rows)
+
+
+def test_a_record_has_the_attributes_that_are_listed() -> None:
+    # This mark is written and never read back: it is a condition of other writes.
+    marks = {"repeated"}
+    assert listed("Attribute") == {entry.name for entry in fields(ExecutionRecord)} | marks
+    kinds = {row[0]: row[1] for row in table(DOCUMENT, "Attribute") if row[0] not in marks}
+    item = FULL.to_item()
+    assert item.keys() > {"final_output_json", "error", "usage", "deliver_to"}
+    assert {name: kinds[name] for name in item} == {name: next(iter(value)) for name, value in item.items()}
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    (api,) = of_type(source()["Resources"], "AWS::Serverless::Api").values()
+    (throttling,) = api["Properties"]["MethodSettings"]
+    caps = [source()["Parameters"][name]["MaxValue"] for name in ("MaxRunning", "MaxRunningPerChatbot")]
+    assert caps == [MAX_CONCURRENCY_LIMIT, MAX_CONCURRENCY_LIMIT]
+    assert {row[0]: row[1] for row in table(DOCUMENT, "Limit")} == {
+        "a whole request": f"{MAX_REQUEST_BYTES // 1024} KiB",
+        "nesting of a request": f"{MAX_NESTING} levels",
+        "metadata": f"{MAX_METADATA_BYTES // 1024} KiB",
+        "a deadline": f"{MAX_TIMEOUT_S // 86400} days",
+        "chatbot_id, idempotency_key": f"{MAX_ID_CHARS} characters",
+        "an output in the notification and in the record": f"{MAX_INLINE_BYTES // 1024} KiB",
+        "an output at all": f"{MAX_OUTPUT_BYTES // 1024**2} MiB",
+        "error.message": f"{MAX_MESSAGE_CHARS:,} characters",
+        "a link to an output": f"{PRESIGNED_SECONDS // 3600} hour",
+        "a page of executions": f"{MAX_PAGE}",
+        "progress events": f"{1 / MIN_INTERVAL_S:.0f} a second",
+        "Retry-After of Waterflai": f"{RETRY_AFTER_LIMIT_S} s",
+        "an answer of Waterflai other than a status document": f"{MAX_RESPONSE_BYTES // 1024} KiB",
+        "an event of a stream": f"{MAX_EVENT_BYTES // 1024} KiB",
+        "interim answers before an answer": f"{MAX_INTERIM_ANSWERS}",
+        "requests to the API": (
+            f"{throttling['ThrottlingRateLimit']} a second, {throttling['ThrottlingBurstLimit']} at once"
+        ),
+        "MaxRunning, MaxRunningPerChatbot": f"{MAX_CONCURRENCY_LIMIT:,}",
+    }

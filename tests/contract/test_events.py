@@ -1,0 +1,65 @@
+"""The samples in events/ are what the triggers send and what the functions are handed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.contract.template import ROOT
+from waterhook.api.routes import ROUTES
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.request import Request, RequestDefaults
+from waterhook.domain.trigger_input import TriggerInput
+
+DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))
+FUNCTIONS = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+ARN = "arn:aws:states:us-east-1:123456789012:execution:waterhook:any"
+
+
+def sample(name: str) -> Any:
+    return json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_there_is_a_sample_for_every_function() -> None:
+    names = {path.stem.partition("-")[0] for path in (ROOT / "events").glob("*.json")}
+    assert names >= FUNCTIONS
+
+
+@pytest.mark.parametrize("name", ["follow", "poll", "cancel", "notify"])
+def test_a_sample_of_a_step_is_a_state_of_the_loop(name: str) -> None:
+    given = sample(name)
+    assert LoopState.from_dict(given["state"]).to_dict() == given["state"]
+    assert set(given["execution"]) == {"arn", "started_at"}
+
+
+@pytest.mark.parametrize(
+    ("given", "source"),
+    [
+        (sample("request"), "states"),
+        (sample("start")["input"], "states"),
+        (sample("eventbridge"), "events"),
+        (sample("schedule"), "schedule"),
+    ],
+    ids=["request", "start", "eventbridge", "schedule"],
+)
+def test_a_sample_of_a_trigger_is_taken_in(given: Any, source: str) -> None:
+    read = TriggerInput.read(given, execution_arn=ARN, started_at="2026-01-01T00:00:00Z", defaults=DEFAULTS)
+    assert (read.problem, read.source) == (None, source)
+    assert read.request is not None
+    assert read.request.chatbot_id == "support-chat"
+
+
+def test_the_detail_of_the_sample_on_the_bus_is_a_request() -> None:
+    (entry,) = sample("bus")
+    assert entry["DetailType"] == "Waterflai Execution Requested"
+    assert Request.from_dict(json.loads(entry["Detail"]), DEFAULTS).chatbot_id == "support-chat"
+
+
+def test_the_sample_of_a_stopped_execution_names_it_and_nothing_more() -> None:
+    assert set(sample("reconcile")) == {"arn", "status", "event_id"}
+
+
+@pytest.mark.parametrize("name", ["api-start", "api-read", "api-list", "api-cancel"])
+def test_a_sample_of_the_api_finds_its_route(name: str) -> None:
+    event = sample(name)
+    assert (event["httpMethod"], event["resource"]) in ROUTES

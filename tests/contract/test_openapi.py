@@ -1,0 +1,111 @@
+"""openapi.yaml describes the API that is deployed: its patterns, its security, and each field in words."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from tests.contract.template import ROOT, deployed
+from tests.support.builders import DEFAULTS, request_dict
+from waterhook.api.routes import ROUTES
+from waterhook.domain.request import Request
+from waterhook.errors import InvalidRequestError
+
+API: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
+SCHEMAS = API["components"]["schemas"]
+METHODS = {"get", "post", "delete"}
+TEXTS = [
+    *("a", "support-chat", "a/b", "a%2Fb", "a?b#c", "größe", "🙂", "語", "...", "..a", "x" * 200, "🙂" * 200),
+    *("", ".", "..", " ", "a b", "x" * 201, "\x00", "a\nb", "a\x7fb", "a\x85b", "\u00a0", "\u2028", "\u3000"),
+    *(
+        "\u200b",
+        "\u00ad",
+        "\ufeff",
+        "\ue000",
+        "\ufdd0",
+        "\ufffd",
+        "\uffff",
+        "a\tb",
+        '"',
+        "\\",
+        "é",
+        "e\u0301",
+    ),
+]
+
+
+def accepted(field: str, value: object) -> bool:
+    try:
+        Request.from_dict(request_dict(**{field: value}), DEFAULTS)
+    except InvalidRequestError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=ascii)
+@pytest.mark.parametrize(
+    ("field", "schema"), [("chatbot_id", "ChatbotId"), ("idempotency_key", "IdempotencyKey")]
+)
+def test_a_pattern_allows_what_the_function_accepts_and_no_more(field: str, schema: str, text: str) -> None:
+    assert jsonschema_rs.is_valid(SCHEMAS[schema], text) is accepted(field, text)
+
+
+def test_the_routes_are_those_of_the_function() -> None:
+    described = {
+        (method.upper(), path.replace("{chatbot_id}", "{id}").replace("{execution_id}", "{id}"))
+        for path, item in API["paths"].items()
+        for method in METHODS & item.keys()
+    }
+    assert described == ROUTES.keys()
+
+
+def test_the_security_schemes_are_those_of_both_values_of_auth_mode() -> None:
+    schemes = API["components"]["securitySchemes"]
+    for mode, name in (("IAM", "sigv4"), ("API_KEY", "api_key")):
+        scheme = deployed(AuthMode=mode)["Api"]["Properties"]["Body"]["components"]["securitySchemes"][name]
+        assert {key: value for key, value in schemes[name].items() if key != "description"} == scheme
+    assert API["security"] == [{"sigv4": []}, {"api_key": []}]
+
+
+def test_every_variable_of_a_server_has_a_default_and_a_description() -> None:
+    for server in API["servers"]:
+        assert server["description"]
+        for name, variable in server["variables"].items():
+            assert f"{{{name}}}" in server["url"]
+            assert variable.keys() == {"default", "description"}
+
+
+def resolved(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with what it refers to; its own description comes first."""
+    found = API
+    for name in entry.get("$ref", "#").split("/")[1:]:
+        found = found[name]
+    return {**found, **entry} if "$ref" in entry else entry
+
+
+def parts() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every operation, parameter, answer and field by its place."""
+    for path, item in API["paths"].items():
+        operations = [item[method] for method in METHODS & item.keys()]
+        yield from ((f"{path} {one['operationId']}", one) for one in operations)
+        for one in [*operations, item]:
+            yield from ((f"{path} {entry['name']}", entry) for entry in one.get("parameters", []))
+            for code, answer in one.get("responses", {}).items():
+                yield f"{path} {code}", answer
+                yield from ((f"{path} {name}", entry) for name, entry in answer.get("headers", {}).items())
+    for name, schema in SCHEMAS.items():
+        yield from fields(name, schema)
+
+
+def fields(place: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, entry in schema.get("properties", {}).items():
+        yield f"{place}.{name}", entry
+        yield from fields(f"{place}.{name}", entry.get("items", entry))
+
+
+def test_every_operation_parameter_answer_and_field_has_a_description() -> None:
+    found = list(parts())
+    assert len(found) > 70
+    assert [place for place, entry in found if not resolved(entry).get("description")] == []

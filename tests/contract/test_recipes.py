@@ -1,0 +1,218 @@
+"""The templates of the recipes: linted, with a dead-letter queue each, and code that does what it should."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samcli.yamlhelper import yaml_parse
+
+from local.local_aws.definition import write_inlined
+from tests.contract.template import EVERYTHING, KMS_KEY_ARN, ROOT, as_list, deployed, of_type
+
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
+SUBSCRIBING = [path for path in RECIPES if "AWS::SNS::Subscription" in path.read_text(encoding="utf-8")]
+GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(yaml_parse(path.read_text(encoding="utf-8"))))
+    return document
+
+
+def code(name: str) -> dict[str, Any]:
+    """The names that the function in a template defines."""
+    resources = read(ROOT / "docs" / "recipes" / name)["Resources"]
+    (function,) = of_type(resources, "AWS::Lambda::Function").values()
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(function["Properties"]["Code"]["ZipFile"]), names)  # noqa: S102  # our own
+    return names
+
+
+def delivered(event: Any) -> dict[str, Any]:
+    return {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": json.dumps(event), "MessageId": "1"}}]}
+
+
+def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
+    # With the definition in it, as the local AWS gets it: cfn-lint reads no other file.
+    whole = [tmp_path / f"{path.stem}.json" for path in RECIPES]
+    for path, file in zip(RECIPES, whole, strict=True):
+        write_inlined(path, file)
+        text = file.read_text(encoding="utf-8")
+        for partition in ("${AWS::Partition}", "${Partition}"):
+            text = text.replace(partition, "aws")
+        file.write_text(text, encoding="utf-8")
+    entry = "import sys; from cfnlint.runner import main; sys.exit(main())"
+    lint = [sys.executable, "-c", entry, "--regions", "us-east-1", "--template", *map(str, whole)]
+    done = subprocess.run(lint, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SUBSCRIBING, ids=lambda path: path.stem)
+def test_a_subscription_has_a_filter_and_a_dead_letter_queue_that_sns_may_send_to(path: Path) -> None:
+    resources = read(path)["Resources"]
+    (subscription,) = of_type(resources, "AWS::SNS::Subscription").values()
+    given = subscription["Properties"]
+    assert given["FilterPolicy"].keys() <= {"type", "status", "chatbot_id"}
+    dead = given["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+    queue = resources[dead]["Properties"]
+    assert queue["SqsManagedSseEnabled"] is True
+    assert queue["MessageRetentionPeriod"] == 1209600
+    allowed = [
+        (statement["Resource"], statement["Condition"])
+        for policy in of_type(resources, "AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Principal"] == {"Service": "sns.amazonaws.com"} and statement["Effect"] == "Allow"
+    ]
+    ((resource, condition),) = allowed
+    arns = resource if isinstance(resource, list) else [resource]
+    assert {"Fn::GetAtt": [dead, "Arn"]} in arns
+    assert condition == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicArn"}}}
+    if given["Protocol"] == "sqs":
+        assert given["Endpoint"] in arns
+
+
+def test_the_topic_signs_as_the_endpoint_demands() -> None:
+    assert deployed()["NotificationTopic"]["Properties"]["SignatureVersion"] == "2"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_no_role_of_a_recipe_may_do_a_thing_to_everything(path: Path) -> None:
+    for role in of_type(read(path)["Resources"], "AWS::IAM::Role").values():
+        for policy in role["Properties"]["Policies"]:
+            for written in policy["PolicyDocument"]["Statement"]:
+                statement = written.get("Fn::If", [None, written])[1]
+                assert statement["Resource"] != "*"
+                assert "*" not in json.dumps(statement["Action"])
+
+
+@pytest.mark.parametrize("name", ["parent.yaml", "schedule.yaml"])
+def test_a_recipe_that_starts_executions_may_use_the_key_that_encrypts_them(name: str) -> None:
+    document = read(ROOT / "docs" / "recipes" / name)
+    assert document["Parameters"]["KmsKeyArn"]["Default"] == ""
+    (role,) = of_type(document["Resources"], "AWS::IAM::Role").values()
+    (policy,) = role["Properties"]["Policies"]
+    conditional = [one["Fn::If"] for one in policy["PolicyDocument"]["Statement"] if "Fn::If" in one]
+    statement = {
+        "Effect": "Allow",
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": {"Ref": "KmsKeyArn"},
+    }
+    assert conditional == [["HasKmsKey", statement, {"Ref": "AWS::NoValue"}]]
+
+
+def test_no_recipe_and_no_sample_is_of_one_partition_only() -> None:
+    for path in [*RECIPES, *(ROOT / "events").glob("*.yaml")]:
+        text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+        assert "arn:aws:" not in text, path.name
+
+
+def test_the_function_takes_every_notification_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = code("function.yaml")["handler"]
+    for path in GOLDEN:
+        handler(delivered(json.loads(path.read_text(encoding="utf-8"))), None)
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(said) == len(GOLDEN)
+    assert {"id", "output_is_in"} in [set(each) for each in said]
+
+
+def test_a_line_in_slack_says_what_became_of_whom_and_calls_nobody() -> None:
+    line = code("slack.yaml")["line"]
+    event = json.loads((ROOT / "tests" / "contract" / "golden" / "failed.json").read_text(encoding="utf-8"))
+    event["data"]["error"]["message"] = "<!channel> & <@U1>"
+    said = line(event)
+    assert said.startswith("support-chat FAILED")
+    assert said.endswith("&lt;!channel&gt; &amp; &lt;@U1&gt;")
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_every_outcome_has_its_line_in_slack_and_no_output_is_in_it(path: Path) -> None:
+    event = json.loads(path.read_text(encoding="utf-8"))
+    event["data"]["final_output"] = "what the customer got"
+    said = code("slack.yaml")["line"](event)
+    assert event["data"]["status"] in said
+    assert "customer got" not in said
+
+
+def test_a_function_in_a_template_fits_in_it() -> None:
+    for path in RECIPES:
+        for function in of_type(read(path)["Resources"], "AWS::Lambda::Function").values():
+            assert len(function["Properties"]["Code"]["ZipFile"]) < 4096
+            assert re.fullmatch(r"python3\.\d+", function["Properties"]["Runtime"])
+
+
+# ---- The key ------------------------------------------------------------------------------------------------------
+
+KEY = ROOT / "docs" / "recipes" / "key.yaml"
+ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+# The statements that a type of resource under KmsKeyArn needs.
+STATEMENTS = {
+    "AWS::DynamoDB::Table": {"UseInDynamoDB", "GrantToDynamoDB"},
+    "AWS::S3::Bucket": {"UseInS3SnsAndSecretsManager"},
+    "AWS::SNS::Topic": {"UseInS3SnsAndSecretsManager", "PublishAlarms"},
+    "AWS::StepFunctions::StateMachine": {
+        "UseForStateMachines",
+        "EncryptLogDeliveries",
+        "DecryptLogDeliveries",
+    },
+    "AWS::Scheduler::Schedule": {"UseForSchedules"},
+    "AWS::Logs::LogGroup": {"EncryptLogGroups"},
+}
+
+
+def key_policy() -> dict[str, dict[str, Any]]:
+    """The statements of the key's policy by their Sid."""
+    (key,) = of_type(read(KEY)["Resources"], "AWS::KMS::Key").values()
+    assert key["Properties"]["EnableKeyRotation"] is True
+    assert key["DeletionPolicy"] == key["UpdateReplacePolicy"] == "Retain"
+    return {statement["Sid"]: statement for statement in key["Properties"]["KeyPolicy"]["Statement"]}
+
+
+def test_the_key_s_policy_has_what_each_resource_under_the_key_needs_and_nothing_else() -> None:
+    under_it = {
+        entry["Type"]
+        for entry in deployed(**EVERYTHING).values()
+        if KMS_KEY_ARN in json.dumps(entry["Properties"])
+    }
+    assert {kind for kind in under_it if not kind.startswith("AWS::IAM::")} == STATEMENTS.keys()
+    assert key_policy().keys() == {"AdministerByIamPolicies"}.union(*STATEMENTS.values())
+
+
+def test_the_key_s_policy_limits_each_use_of_the_key() -> None:
+    for sid, statement in key_policy().items():
+        actions = as_list(statement["Action"])
+        assert statement["Effect"] == "Allow"
+        assert all(action.startswith("kms:") and action != "kms:*" for action in actions)
+        if sid == "AdministerByIamPolicies":
+            assert statement["Principal"] == ACCOUNT
+            assert not re.search("crypt|GenerateDataKey|CreateGrant", " ".join(actions))
+        else:
+            assert statement["Condition"], sid
+            assert statement["Principal"] == ACCOUNT or statement["Principal"].keys() == {"Service"}
+
+
+def test_the_key_encrypts_the_log_groups_of_the_stack_that_it_is_for() -> None:
+    patterns = [
+        one["Fn::Sub"].partition("log-group:")[2].replace("${WaterhookStackName}", "${AWS::StackName}")
+        for one in key_policy()["EncryptLogGroups"]["Condition"]["ArnLike"][
+            "kms:EncryptionContext:aws:logs:arn"
+        ]
+    ]
+    for logical_id, group in of_type(deployed(**EVERYTHING), "AWS::Logs::LogGroup").items():
+        # Without a name of the template's, CloudFormation makes one of the stack's name, the logical id and a suffix.
+        generated = {"Fn::Sub": f"${{AWS::StackName}}-{logical_id}-AbCdEf"}
+        name = group["Properties"].get("LogGroupName", generated)["Fn::Sub"]
+        assert any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns), name
+
+
+def test_a_function_s_role_may_use_the_key_for_what_the_key_s_policy_allows() -> None:
+    (granted,) = of_type(deployed(**EVERYTHING), "AWS::IAM::ManagedPolicy").keys() & {"UseKmsKeyPolicy"}
+    policy = deployed(**EVERYTHING)[granted]["Properties"]["PolicyDocument"]
+    (statement,) = policy["Statement"]
+    for sid in ("UseInS3SnsAndSecretsManager", "UseForStateMachines", "UseForSchedules"):
+        assert set(as_list(key_policy()[sid]["Action"])) == set(statement["Action"])

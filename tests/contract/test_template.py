@@ -1,0 +1,256 @@
+"""The template as a whole: its file, its functions, its state machine, its logs, its outputs."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.contract import template
+from tests.contract.template import EVERYTHING, FUNCTIONS, ROOT, STEPS, deployed, of_type, one
+from waterhook.domain.request import MAX_TIMEOUT_S
+
+NAMING_PROPERTIES = {
+    "BucketName",
+    "FunctionName",
+    "LayerName",
+    "LogGroupName",
+    "ManagedPolicyName",
+    "Name",
+    "QueueName",
+    "RoleName",
+    "StateMachineName",
+    "TableName",
+    "TopicName",
+}
+
+
+# Everything that is deployed, or that a user may deploy.
+SHIPPED = [
+    template.PATH,
+    template.definition_file(),
+    *(ROOT / "docs" / "recipes").glob("*.yaml"),
+    ROOT / "events" / "parent.asl.yaml",
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_nothing_that_is_deployed_is_there_for_a_local_aws(path: Path) -> None:
+    local = re.compile(r"\b127\.|\[::1\]|localhost|loopback|local AWS|ministack", re.IGNORECASE)
+    text = path.read_text(encoding="utf-8")
+    # The user may run a Waterflai of their own on the same machine.
+    base_url = re.search(r"^  WaterflaiBaseUrl:.*?(?=^  \w+:)", text, re.MULTILINE | re.DOTALL)
+    assert local.findall(text.replace(base_url[0] if base_url else "", "")) == []
+
+
+def is_leaf(node: yaml.Node) -> bool:
+    """Return whether a flow collection is `[a, b]`, `!If [HasIt, !Ref It, other]` or `{Days: 5}`, and no more."""
+    if isinstance(node, yaml.MappingNode):
+        return len(node.value) == 1 and isinstance(node.value[0][1], yaml.ScalarNode)
+    return not any(isinstance(item, yaml.MappingNode) for item in node.value)
+
+
+def not_in_block_style(text: str) -> Iterator[int]:
+    """Yield the line of each collection in flow style that is more than a leaf, and of each anchor's alias."""
+    seen: set[int] = set()
+    ahead: list[Any] = [yaml.compose(text)]
+    while ahead:
+        node = ahead.pop()
+        if id(node) in seen:  # an alias is the node of its anchor, once more
+            yield node.start_mark.line + 1
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.CollectionNode):
+            if node.flow_style and not is_leaf(node):
+                yield node.start_mark.line + 1
+            ahead += chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+
+
+def test_the_template_is_in_block_style_and_has_no_aliases() -> None:
+    assert list(not_in_block_style(template.PATH.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &name [b]\nc: *name",
+        "a: &name b\nc: *name",
+        "a: {b: c, d: e}",
+        "a: {b: [c]}",
+        "a: [{b: c}]",
+        "a: !If [b, {c: d}, e]",
+    ],
+)
+def test_a_template_in_another_style_is_noticed(text: str) -> None:
+    assert list(not_in_block_style(text))
+
+
+def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group() -> None:
+    named = {
+        (name, key)
+        for name, resource in template.source()["Resources"].items()
+        for key in NAMING_PROPERTIES & resource.get("Properties", {}).keys()
+        # In a permission, FunctionName is a reference to the function that it is for.
+        if resource["Type"] != "AWS::Lambda::Permission"
+    }
+    assert named == {("StateMachineLogs", "LogGroupName")}
+    name = deployed()["StateMachineLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/states/${AWS::StackName}")
+
+
+def test_every_condition_has_a_speaking_name_and_is_used() -> None:
+    text = template.PATH.read_text(encoding="utf-8")
+    for name in template.source()["Conditions"]:
+        assert re.match(r"(Has|Is)[A-Z]", name)
+        assert len(re.findall(rf"\b{name}\b", text)) > 1
+
+
+def test_every_function_has_a_folder_and_every_folder_a_function() -> None:
+    functions = {
+        resource["Properties"]["CodeUri"]
+        for resource in template.source()["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    assert functions == {f"functions/{app.parent.name}" for app in (ROOT / "functions").glob("*/app.py")}
+    assert set(of_type(deployed(), "AWS::Lambda::Function")) == set(FUNCTIONS)
+
+
+def test_every_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
+    resources = deployed()
+    (layer,) = of_type(resources, "AWS::Lambda::LayerVersion")
+    for name, function in of_type(resources, "AWS::Lambda::Function").items():
+        properties = function["Properties"]
+        # Follow mostly waits, and waiting is paid by the size.
+        assert properties["MemorySize"] == (128 if name == "FollowFunction" else 512)
+        assert properties["Runtime"] == "python3.13"
+        assert properties["Architectures"] == ["arm64"]
+        assert properties["Layers"] == [{"Ref": layer}]
+        assert properties["Handler"] == "app.handler"
+    build = template.source()["Resources"]["WaterhookLayer"]["Metadata"]
+    assert build == {"BuildMethod": "makefile", "BuildArchitecture": "arm64"}
+
+
+def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
+    makefile = (ROOT / "layers" / "waterhook" / "Makefile").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^VERSION := (.+)$", makefile, re.MULTILINE)
+    runtimes = {
+        entry["Properties"]["Runtime"] for entry in of_type(deployed(), "AWS::Lambda::Function").values()
+    }
+    assert runtimes == {f"python{version}"}
+    assert template.source()["Resources"]["WaterhookLayer"]["Properties"]["CompatibleRuntimes"] == [*runtimes]
+
+
+def test_every_function_is_in_the_vpc_or_none_is() -> None:
+    for function in of_type(deployed(), "AWS::Lambda::Function").values():
+        assert "VpcConfig" not in function["Properties"]
+    given = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
+    for function in of_type(deployed(**given), "AWS::Lambda::Function").values():
+        assert function["Properties"]["VpcConfig"] == {
+            "SubnetIds": ["subnet-0a", "subnet-0b"],
+            "SecurityGroupIds": ["sg-0a"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("subnets", "groups", "accepted"),
+    [("", "", True), ("subnet-0a", "sg-0a", True), ("subnet-0a", "", False), ("", "sg-0a", False)],
+)
+def test_subnets_and_security_groups_are_set_together(subnets: str, groups: str, *, accepted: bool) -> None:
+    (rule,) = template.source()["Rules"].values()
+    (assertion,) = rule["Assertions"]
+    values = {"SubnetIds": subnets, "SecurityGroupIds": groups}
+    assert template.decided(assertion["Assert"], {}, values) is accepted
+
+
+def test_the_api_answers_before_api_gateway_hangs_up() -> None:
+    assert deployed()["ApiFunction"]["Properties"]["Timeout"] < 29
+
+
+def test_the_outputs_are_what_a_caller_needs() -> None:
+    outputs = template.source()["Outputs"]
+    assert {name: output.get("Condition") for name, output in outputs.items()} == {
+        "ApiUrl": None,
+        "ApiInvokeArn": None,
+        "ApiKeyId": "HasApiKey",
+        "StateMachineArn": None,
+        "TopicArn": None,
+        "TableName": None,
+        "BucketName": None,
+        "ResultsQueueUrl": "HasResultsQueue",
+        "ResultsQueueArn": "HasResultsQueue",
+        "DeadLetterQueueUrl": None,
+        "ReconcileFunctionName": None,
+        "NotifyFunctionName": None,
+        "LayerArn": None,
+    }
+    assert all(output["Description"] for output in outputs.values())
+    assert not any("Export" in output for output in outputs.values())
+    assert outputs["ApiUrl"]["Value"]["Fn::Sub"].endswith("/live")
+
+
+def test_a_guided_deployment_on_a_real_account_asks_before_it_changes_anything() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))["default"]
+    deploy = config["deploy"]["parameters"]
+    assert config["global"]["parameters"]["stack_name"] == "waterhook"
+    assert deploy["capabilities"] == "CAPABILITY_IAM"
+    assert deploy["confirm_changeset"]
+    assert deploy["resolve_s3"]
+    assert config["validate"]["parameters"]["lint"]
+
+
+def placeholders(node: Any) -> set[str]:
+    """Every ${Name} in a definition."""
+    if isinstance(node, dict):
+        return set().union(*map(placeholders, node.values()))
+    if isinstance(node, list):
+        return set().union(*map(placeholders, node))
+    return set(re.findall(r"\$\{(\w+)\}", node)) if isinstance(node, str) else set()
+
+
+def test_the_definition_gets_every_value_it_asks_for_and_no_other() -> None:
+    machine = one("AWS::StepFunctions::StateMachine")
+    assert placeholders(template.definition()) == machine["DefinitionSubstitutions"].keys()
+
+
+def test_a_function_s_value_is_that_function() -> None:
+    machine = one("AWS::StepFunctions::StateMachine")
+    functions = {
+        name: value
+        for name, value in machine["DefinitionSubstitutions"].items()
+        if name.endswith("FunctionArn")
+    }
+    assert functions == {f"{name}Arn": {"Fn::GetAtt": [name, "Arn"]} for name in STEPS}
+
+
+def test_the_machine_is_a_standard_one_that_outlives_every_deadline() -> None:
+    assert one("AWS::StepFunctions::StateMachine")["StateMachineType"] == "STANDARD"
+    assert template.definition()["TimeoutSeconds"] > MAX_TIMEOUT_S
+
+
+def test_every_function_has_a_log_group_of_its_own() -> None:
+    functions = of_type(deployed(), "AWS::Lambda::Function")
+    groups = {
+        name: entry["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for name, entry in functions.items()
+    }
+    assert groups == {name: name.replace("Function", "Logs") for name in FUNCTIONS}
+
+
+def test_every_log_expires_and_is_under_the_customer_s_key() -> None:
+    for group in of_type(deployed(LogRetentionDays="7", **EVERYTHING), "AWS::Logs::LogGroup").values():
+        assert group["Properties"]["RetentionInDays"] == "7"
+        assert group["Properties"]["KmsKeyId"] == template.KMS_KEY_ARN
+        assert group["DeletionPolicy"] == group["UpdateReplacePolicy"] == "Delete"
+    for group in of_type(deployed(), "AWS::Logs::LogGroup").values():
+        assert "KmsKeyId" not in group["Properties"]
+
+
+def test_the_machine_logs_every_event_and_none_of_the_customer_s_data() -> None:
+    logging = one("AWS::StepFunctions::StateMachine")["LoggingConfiguration"]
+    assert logging["Level"] == "ALL"
+    assert logging["IncludeExecutionData"] is False
+    (destination,) = logging["Destinations"]
+    assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"] == {"Fn::GetAtt": ["StateMachineLogs", "Arn"]}

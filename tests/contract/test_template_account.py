@@ -1,0 +1,160 @@
+"""The template deploys in any account: a new one with the lowest quotas, any partition, beside another stack."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract import template
+from tests.contract.template import EVERYTHING, ROOT, deployed, of_type
+
+PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
+RESERVED = "ReservedConcurrentExecutions"
+# None of these needs a setting of the account, a service-linked role, or a quota that starts at 0.
+KINDS = {
+    "AWS::ApiGateway::ApiKey",
+    "AWS::ApiGateway::Deployment",
+    "AWS::ApiGateway::RestApi",
+    "AWS::ApiGateway::Stage",
+    "AWS::ApiGateway::UsagePlan",
+    "AWS::ApiGateway::UsagePlanKey",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::DynamoDB::Table",
+    "AWS::Events::Rule",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::LayerVersion",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::Topic",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::Queue",
+    "AWS::SQS::QueuePolicy",
+    "AWS::Scheduler::Schedule",
+    "AWS::StepFunctions::StateMachine",
+}
+# Properties that take a part of a quota, or that fail without something that the account has to have.
+OPTIONAL_CLAIMS = {
+    "AccessLogSetting",  # needs the account's role for CloudWatch; ApiAccessLogs
+    "VpcConfig",  # takes network interfaces and addresses; SubnetIds
+}
+CLAIMS = {
+    "AccessLogSettings",
+    "AutoPublishAlias",
+    "DataTraceEnabled",
+    "LoggingLevel",  # needs the account's role for CloudWatch
+    "MaximumConcurrency",
+    "ProvisionedConcurrencyConfig",
+    "ProvisionedThroughput",
+    "Quota",
+    "SnapStart",
+    "VpcEndpointIds",
+}
+# The most memory that a function may have in a new account, in MB.
+NEW_ACCOUNT_MEMORY_MB = 3008
+
+
+def keys(node: Any) -> set[str]:
+    """Return the name of every property, at any depth."""
+    if isinstance(node, list):
+        return set().union(*map(keys, node))
+    if not isinstance(node, dict):
+        return set()
+    return set(node).union(*map(keys, node.values()))
+
+
+def reservations(**parameters: str) -> dict[str, str]:
+    functions = of_type(deployed(**parameters), "AWS::Lambda::Function")
+    return {
+        name: entry["Properties"][RESERVED]
+        for name, entry in functions.items()
+        if RESERVED in entry["Properties"]
+    }
+
+
+def test_with_the_defaults_no_concurrency_is_reserved() -> None:
+    # A new account has a quota of 10, and Lambda refuses any reservation there.
+    assert reservations() == {}
+    assert reservations(**EVERYTHING) == {}
+
+
+def test_every_reservation_is_behind_a_condition_on_a_parameter_whose_default_is_0() -> None:
+    document = template.source()
+    found = {
+        name: resource["Properties"][RESERVED]
+        for name, resource in document["Resources"].items()
+        if RESERVED in resource.get("Properties", {})
+    }
+    assert found, "is the property spelt otherwise?"
+    assert RESERVED not in keys(document["Globals"])
+    for value in found.values():
+        condition, reserved, otherwise = value["Fn::If"]
+        assert otherwise == {"Ref": "AWS::NoValue"}
+        assert int(PARAMETERS[reserved["Ref"]]["Default"]) == 0
+        assert document["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [reserved, "0"]}]}
+
+
+@pytest.mark.parametrize("value", ["1", "50"])
+def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_sets(value: str) -> None:
+    assert reservations(FollowConcurrency=value) == {"FollowFunction": value}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "claims"),
+    [({}, set()), (EVERYTHING, OPTIONAL_CLAIMS)],
+    ids=["the defaults", "every option"],
+)
+def test_nothing_claims_a_quota_or_a_setting_of_the_account_by_default(
+    parameters: dict[str, str], claims: set[str]
+) -> None:
+    resources = deployed(**parameters)
+    assert {entry["Type"] for entry in resources.values()} <= KINDS
+    assert keys(resources) & (CLAIMS | OPTIONAL_CLAIMS) == claims
+    for function in of_type(resources, "AWS::Lambda::Function").values():
+        assert function["Properties"]["MemorySize"] <= NEW_ACCOUNT_MEMORY_MB
+
+
+def test_every_kind_of_resource_is_one_of_the_template() -> None:
+    assert {entry["Type"] for entry in deployed(**EVERYTHING).values()} == KINDS
+
+
+def test_tracing_alarms_keys_and_plans_exist_only_where_they_are_asked_for() -> None:
+    kinds = {entry["Type"] for entry in deployed().values()}
+    optional = {kind for kind in KINDS if kind.startswith("AWS::CloudWatch::")} | {
+        "AWS::ApiGateway::ApiKey",
+        "AWS::ApiGateway::UsagePlan",
+        "AWS::ApiGateway::UsagePlanKey",
+        "AWS::SNS::Subscription",
+        "AWS::Scheduler::Schedule",
+    }
+    assert kinds == KINDS - optional
+    for function in of_type(deployed(), "AWS::Lambda::Function").values():
+        assert function["Properties"]["TracingConfig"] == {"Mode": "PassThrough"}
+
+
+# What a user deploys, and code that builds ARNs or addresses.
+WRITTEN = [
+    template.PATH,
+    template.definition_file(),
+    *(ROOT / "docs" / "recipes").glob("*.yaml"),
+    ROOT / "events" / "parent.asl.yaml",
+    *(ROOT / "layers" / "waterhook" / "waterhook").rglob("*.py"),
+    *(ROOT / "functions").glob("*/app.py"),
+    *(ROOT / "waterhook_cli").rglob("*.py"),
+]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: "/".join(path.parts[-2:]))
+def test_no_partition_and_no_domain_of_aws_is_hard_coded(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    # How an ARN looks is shown to the user; the name of a service is the same in every partition.
+    text = re.sub(r"^ *ConstraintDescription:.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"(Service|Principal): [a-z.]+\.amazonaws\.com", "", text)
+    assert re.findall(r"arn:aws(?!\[)[a-z-]*:|amazonaws\.com", text) == []

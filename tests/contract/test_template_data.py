@@ -1,0 +1,163 @@
+"""What the template keeps and sends: how long, under which key, to whom."""
+
+from typing import Any
+
+import pytest
+
+from tests.contract import template
+from tests.contract.template import EVERYTHING, TRIGGERS, as_list, deployed, named, of_type, one
+from waterhook.storage.executions_table import CALLER_INDEX, LISTED_FIELDS
+from waterhook.storage.unfinished_index import UNFINISHED_INDEX
+
+# A resource of one of these types holds data of the customer's, or the only copy of something.
+KEEPS_DATA = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
+PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
+
+
+def test_what_holds_data_stays_when_the_stack_goes() -> None:
+    kept = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in KEEPS_DATA}
+    assert kept.keys() == {
+        "ExecutionsTable",
+        "ResultsBucket",
+        "ResultsQueue",
+        "ResultsDeadLetterQueue",
+        "DeadLetterQueue",
+    }
+    for entry in kept.values():
+        assert entry["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert entry["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_record_is_kept_on_demand_recoverable_and_expires() -> None:
+    table = one("AWS::DynamoDB::Table")
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["KeySchema"] == [{"AttributeName": "execution_id", "KeyType": "HASH"}]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() -> None:
+    table = one("AWS::DynamoDB::Table")
+    (index,) = (entry for entry in table["GlobalSecondaryIndexes"] if entry["IndexName"] == CALLER_INDEX)
+    assert index["KeySchema"] == [
+        {"AttributeName": "caller", "KeyType": "HASH"},
+        {"AttributeName": "created_at", "KeyType": "RANGE"},
+    ]
+    # Keys are in an index anyhow. What else is there is what a list shows: no input, output or metadata.
+    assert index["Projection"]["ProjectionType"] == "INCLUDE"
+    assert {*index["Projection"]["NonKeyAttributes"], "execution_id", "created_at"} == set(LISTED_FIELDS)
+    assert {entry["AttributeName"] for entry in table["AttributeDefinitions"]} == {
+        "execution_id",
+        "caller",
+        "created_at",
+        "unfinished",
+    }
+
+
+def test_the_index_of_what_is_still_to_be_notified_holds_who_works_on_it_and_nothing_else() -> None:
+    (index,) = (
+        entry
+        for entry in one("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
+        if entry["IndexName"] == UNFINISHED_INDEX
+    )
+    assert index["KeySchema"] == [
+        {"AttributeName": "unfinished", "KeyType": "HASH"},
+        {"AttributeName": "created_at", "KeyType": "RANGE"},
+    ]
+    assert index["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner_execution_arn"]}
+
+
+RETENTION = PARAMETERS["RecordRetentionDays"]
+
+
+def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
+    bucket = one("AWS::S3::Bucket")
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert "VersioningConfiguration" not in bucket
+    (expiry,) = (rule for rule in bucket["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule)
+    assert expiry == {"Status": "Enabled", "ExpirationInDays": RETENTION["Default"] + 4}
+    assert any("AbortIncompleteMultipartUpload" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+
+
+@pytest.mark.parametrize("days", RETENTION["AllowedValues"])
+def test_an_output_is_kept_for_four_days_more_than_its_record_whose_retention_begins_later(days: int) -> None:
+    rules = deployed(RecordRetentionDays=str(days))["ResultsBucket"]["Properties"]["LifecycleConfiguration"][
+        "Rules"
+    ]
+    assert [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule] == [days + 4]
+    assert 1 <= days <= 3650  # what the functions accept
+
+
+@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["with AWS's keys", "with the customer's key"])
+def test_everything_at_rest_is_encrypted(parameters: dict[str, str]) -> None:
+    key = parameters.get("KmsKeyArn")
+    resources = deployed(**parameters)
+    sse = resources["ExecutionsTable"]["Properties"]["SSESpecification"]
+    assert sse == {"SSEEnabled": True, "SSEType": "KMS"} | ({"KMSMasterKeyId": key} if key else {})
+    assert resources["NotificationTopic"]["Properties"]["KmsMasterKeyId"] == (key or "alias/aws/sns")
+    (rule,) = resources["ResultsBucket"]["Properties"]["BucketEncryption"][
+        "ServerSideEncryptionConfiguration"
+    ]
+    with_key = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    assert rule["ServerSideEncryptionByDefault"] == (with_key if key else {"SSEAlgorithm": "AES256"})
+    machine = resources["StateMachine"]["Properties"].get("EncryptionConfiguration")
+    assert machine == ({"Type": "CUSTOMER_MANAGED_KMS_KEY", "KmsKeyId": key} if key else None)
+    for queue in of_type(resources, "AWS::SQS::Queue").values():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True
+
+
+def test_a_queue_receives_the_cloudevent_itself_and_loses_none() -> None:
+    resources = deployed(**EVERYTHING)
+    subscription = one("AWS::SNS::Subscription")
+    dead_letters = {"Fn::GetAtt": ["ResultsDeadLetterQueue", "Arn"]}
+    assert subscription["RawMessageDelivery"] is True
+    assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": dead_letters}
+    redrive = resources["ResultsQueue"]["Properties"]["RedrivePolicy"]
+    assert redrive == {"deadLetterTargetArn": dead_letters, "maxReceiveCount": 5}
+
+
+def test_without_a_results_queue_there_is_none_of_it() -> None:
+    resources = deployed()
+    assert not of_type(resources, "AWS::SNS::Subscription")
+    assert not [name for name in resources if name.startswith("Results") and "Queue" in name]
+
+
+def test_only_the_topic_sends_to_the_results_queues() -> None:
+    policy = deployed(**EVERYTHING)["ResultsQueuePolicy"]["Properties"]["PolicyDocument"]
+    allowed, denied = policy["Statement"]
+    assert allowed["Effect"] == "Allow"
+    assert allowed["Principal"] == {"Service": "sns.amazonaws.com"}
+    assert as_list(allowed["Action"]) == ["sqs:SendMessage"]
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "NotificationTopic"}}}
+    assert denied["Effect"] == "Deny"
+
+
+@pytest.mark.parametrize("triggers", [{}, TRIGGERS], ids=["none", "all"])
+def test_only_the_rules_there_are_send_to_the_dead_letter_queue(triggers: dict[str, str]) -> None:
+    resources = deployed(**triggers)
+    policy = resources["DeadLetterQueuePolicy"]["Properties"]
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert policy["Queues"] == [{"Ref": "DeadLetterQueue"}]
+    assert allowed["Effect"] == "Allow"
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert as_list(allowed["Action"]) == ["sqs:SendMessage"]
+    senders = allowed["Condition"]["ArnEquals"]["aws:SourceArn"]
+    assert {named(arn) for arn in senders} == {
+        f"{rule}.Arn" for rule in of_type(resources, "AWS::Events::Rule")
+    }
+    assert denied["Effect"] == "Deny"
+
+
+@pytest.mark.parametrize("kind", ["AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
+def test_every_resource_policy_denies_requests_without_tls_and_exempts_no_address(kind: str) -> None:
+    for policy in of_type(deployed(**EVERYTHING), kind).values():
+        denials = [
+            statement["Condition"]
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+            if statement["Effect"] == "Deny"
+            and statement["Principal"] == "*"
+            and "Bool" in statement["Condition"]
+        ]
+        assert denials == [{"Bool": {"aws:SecureTransport": "false"}}]

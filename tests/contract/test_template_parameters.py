@@ -1,0 +1,218 @@
+"""The template's parameters; template, environment and settings have the same bounds."""
+
+import ast
+import re
+from typing import Any
+
+import pytest
+
+from tests.contract import template
+from tests.contract.template import FUNCTIONS, ROOT, deployed
+from waterhook.errors import SettingsError
+from waterhook.settings import Settings
+
+SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
+# Read by Powertools, not by us.
+POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
+# For the functions that the state machine does not invoke: one starts executions, the other lists them.
+MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
+HAVE_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
+PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
+# Read by an alarm and by no function.
+OF_ALARMS = {"LateAlarmSeconds"}
+BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in OF_ALARMS]
+
+
+def refers_to(node: Any) -> set[str]:
+    """Return every name that a Ref or a Fn::Sub in a node mentions."""
+    if isinstance(node, list):
+        return set().union(*map(refers_to, node))
+    if not isinstance(node, dict):
+        return set()
+    names = {node["Ref"]} if "Ref" in node else set()
+    if isinstance(node.get("Fn::Sub"), str):
+        names |= {name.split(".")[0] for name in re.findall(r"\$\{([^!}]+)\}", node["Fn::Sub"])}
+    return names.union(*map(refers_to, node.values()))
+
+
+def environment(name: str, **parameters: str) -> dict[str, str]:
+    """Return a function's variables as a container has them; a reference to a resource is its name."""
+    variables = deployed(**parameters)[name]["Properties"]["Environment"]["Variables"]
+    return {
+        key: value if isinstance(value, str) else next(iter(value.values()))
+        for key, value in variables.items()
+    }
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_is_described_constrained_and_used(name: str) -> None:
+    parameter = PARAMETERS[name]
+    assert len(parameter["Description"]) > 20
+    bounded = "AllowedValues" in parameter or {"MinValue", "MaxValue"} <= parameter.keys()
+    assert bounded or "AllowedPattern" in parameter
+    if "AllowedValues" not in parameter:
+        assert parameter["ConstraintDescription"]
+    document = template.source()
+    assert name in refers_to([document[section] for section in ("Conditions", "Globals", "Resources")])
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_is_described_with_its_default(name: str) -> None:
+    default = str(PARAMETERS[name].get("Default", "none")) or "empty"
+    phrase = f"Default {default}" if default != "none" else "No default"
+    assert phrase in PARAMETERS[name]["Description"]
+
+
+def test_the_four_parameters_that_matter_most_are_asked_for_first() -> None:
+    first = ["WaterflaiApiKeySecretArn", "AuthMode", "FollowConcurrency", "AlarmEmail"]
+    groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert groups[0]["Parameters"] == [*PARAMETERS][:4] == first
+
+
+def test_every_parameter_is_shown_once_in_a_group_with_a_label() -> None:
+    groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert all(group["Label"]["default"] for group in groups)
+    # In the order of the groups, which is then the order in which `sam deploy --guided` asks.
+    assert [name for group in groups for name in group["Parameters"]] == [*PARAMETERS]
+
+
+def test_only_the_secret_has_no_default() -> None:
+    assert {name for name, entry in PARAMETERS.items() if "Default" not in entry} == {
+        "WaterflaiApiKeySecretArn"
+    }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.waterflai.ai",
+        "https://api.example.com:8443",
+        "http://127.0.0.1:8080",
+        "http://localhost",
+        "http://[::1]:9000",
+    ],
+)
+def test_a_base_url_is_https_or_loopback_for_template_and_settings_alike(url: str) -> None:
+    assert re.search(PARAMETERS["WaterflaiBaseUrl"]["AllowedPattern"], url)
+    assert Settings.from_env(environment("PollFunction", WaterflaiBaseUrl=url)).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.waterflai.ai",
+        "http://api.waterflai.ai",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "https://api.waterflai.ai/",
+        "https://api.waterflai.ai/v1",
+        "https://api.waterflai.ai?x=1",
+        "https://user:pass@api.waterflai.ai",
+        "https://api.waterflai.ai#x",
+        "https://api.waterflai.ai:port",
+        "https://",
+        "ftp://api.waterflai.ai",
+        "https://api.waterflai.ai https://evil.example",
+    ],
+)
+def test_any_other_base_url_is_refused_by_template_and_settings_alike(url: str) -> None:
+    assert not re.search(PARAMETERS["WaterflaiBaseUrl"]["AllowedPattern"], url)
+    with pytest.raises(SettingsError, match="WATERFLAI_BASE_URL"):
+        Settings.from_env(environment("PollFunction", WaterflaiBaseUrl=url))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("WaterflaiApiKeySecretArn", template.SECRET_ARN, True),
+        ("WaterflaiApiKeySecretArn", template.SECRET_ARN.replace("aws", "aws-us-gov", 1), True),
+        ("WaterflaiApiKeySecretArn", "waterflai", False),
+        ("WaterflaiApiKeySecretArn", template.SECRET_ARN.removesuffix("-AbCdEf"), False),
+        ("WaterflaiApiKeySecretArn", "", False),
+        ("KmsKeyArn", "", True),
+        ("KmsKeyArn", template.KMS_KEY_ARN, True),
+        ("KmsKeyArn", template.KMS_KEY_ARN.replace("key/", "alias/"), False),
+        ("KmsKeyArn", "*", False),
+        ("PermissionsBoundaryArn", "", True),
+        ("PermissionsBoundaryArn", template.BOUNDARY_ARN, True),
+        ("PermissionsBoundaryArn", "arn:aws:iam::aws:policy/PowerUserAccess", True),
+        ("PermissionsBoundaryArn", "boundary", False),
+        ("SubnetIds", "", True),
+        ("SubnetIds", "subnet-0a1b2c3d,subnet-4e5f6a7b", True),
+        ("SubnetIds", "subnet-0a1b2c3d, subnet-4e5f6a7b", False),
+        ("SubnetIds", "vpc-0a1b2c3d", False),
+        ("SecurityGroupIds", "", True),
+        ("SecurityGroupIds", "sg-0a1b2c3d", True),
+        ("SecurityGroupIds", "default", False),
+        ("EventBusName", "", True),
+        ("EventBusName", "default", True),
+        ("EventBusName", "aws.partner/example.com/orders", True),
+        ("EventBusName", "arn:aws:events:us-east-1:123456789012:event-bus/orders", False),
+        ("EventBusName", "my orders", False),
+        ("ScheduleExpression", "", True),
+        ("ScheduleExpression", "rate(1 hour)", True),
+        ("ScheduleExpression", "cron(0 8 ? * MON-FRI *)", True),
+        ("ScheduleExpression", "at(2026-01-01T08:00:00)", True),
+        ("ScheduleExpression", "0 8 * * *", False),
+        ("ScheduleExpression", "every(hour)", False),
+        ("ScheduleTimezone", "America/Argentina/Buenos_Aires", True),
+        ("ScheduleTimezone", "", False),
+        ("ScheduleRequest", '{"chatbot_id": "a",\n "input_data": {}}', True),
+        ("ScheduleRequest", "chatbot", False),
+        ("ScheduleRequest", "", False),
+        ("AllowedChatbotIds", "", True),
+        ("AllowedChatbotIds", "support-chat,report-flow", True),
+        ("AllowedChatbotIds", "support-chat, report-flow", False),
+        ("AllowedChatbotIds", ",", False),
+    ],
+)
+def test_a_text_is_what_it_should_be(name: str, value: str, fits: bool) -> None:  # a table's column
+    assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is fits
+
+
+def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
+    tree = ast.parse(SETTINGS.read_text(encoding="utf-8"))
+    read = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"(WATERFLAI|WATERHOOK)_[A-Z0-9_]+", node.value)
+    }
+    for name in FUNCTIONS:
+        given = environment(name).keys() - POWERTOOLS_VARIABLES
+        assert given == read - (MACHINE_VARIABLES if name not in HAVE_THE_MACHINE else set())
+        assert environment(name).keys() >= POWERTOOLS_VARIABLES
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_default_deployment_has_valid_settings(name: str) -> None:
+    settings = Settings.from_env(environment(name))
+    assert settings.retention_days == 30
+    assert bool(settings.state_machine_arn) is (name in HAVE_THE_MACHINE)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
+    least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
+    others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
+    for value in (least, most):
+        Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+    for value in (least - 1, most + 1):
+        with pytest.raises(SettingsError):
+            Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+
+
+@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])
+def test_settings_know_every_choice_the_template_offers(name: str) -> None:
+    for value in PARAMETERS[name]["AllowedValues"]:
+        Settings.from_env(environment("PollFunction", **{name: value}))
+    with pytest.raises(SettingsError):
+        Settings.from_env(environment("PollFunction", **{name: "SOMETHING_ELSE"}))
+
+
+def test_without_a_list_of_chatbots_any_may_be_run() -> None:
+    assert Settings.from_env(environment("StartFunction")).allowed_chatbots == frozenset()
+    given = environment("StartFunction", AllowedChatbotIds="a,b")
+    assert Settings.from_env(given).allowed_chatbots == {"a", "b"}

@@ -1,0 +1,346 @@
+"""AWS as moto plays it: it evaluates condition expressions, which is what the races are about."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from tests.fakes.clock import NOW
+from tests.support.builders import KEY, REGION
+from waterhook.domain.status import Status
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import CALLER_INDEX, ExecutionsTable
+from waterhook.storage.unfinished_index import UNFINISHED_INDEX
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+
+class Killed(BaseException):
+    """The end of a process: nothing in it runs any further, so no `except Exception` may see it."""
+
+
+def client_error(code: str, status: int = 400) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "AnyOperation")
+
+
+def cancelled_transaction(*codes: str) -> ClientError:
+    """Return the refusal of a transaction, with the reason for each of its writes."""
+    answer: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": ""},
+        "CancellationReasons": [{"Code": code} for code in codes],
+    }
+    return ClientError(answer, "TransactWriteItems")
+
+
+class Tape:
+    """Counts the steps that a run takes and kills it at one of them."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.steps: list[str] = []
+        self._kill_at = kill_at
+
+    def step(self, name: str) -> None:
+        self.steps.append(name)
+        if len(self.steps) - 1 == self._kill_at:
+            raise Killed(name)
+
+
+class Taped:
+    """A client whose every call is two steps of a tape: about to be sent, and answered."""
+
+    def __init__(self, real: Any, tape: Tape) -> None:
+        self._real = real
+        self._tape = tape
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._real, name)
+
+        def call(**arguments: Any) -> Any:
+            self._tape.step(f"before {name}")
+            answer = method(**arguments)
+            self._tape.step(f"after {name}")
+            return answer
+
+        return call
+
+
+class Failing:
+    """A client that raises instead of calling; `after` lets the call happen first, as a lost answer does."""
+
+    def __init__(self, real: Any, faults: Mapping[str, Exception], *, after: bool = False) -> None:
+        self._real = real
+        self.faults = dict(faults)
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._real, name)
+
+        def call(*words: Any, **arguments: Any) -> Any:
+            if name not in self.faults:
+                return method(*words, **arguments)
+            if self._after:
+                method(*words, **arguments)
+            raise self.faults[name]
+
+        return call
+
+
+class Stuttering:
+    """A client that sends every write twice and returns the second answer: botocore after a lost first one.
+
+    `meanwhile` is what others do in between.
+    """
+
+    def __init__(self, real: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._real = real
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._real, name)
+
+        def call(**arguments: Any) -> Any:
+            if name in {"put_item", "update_item", "delete_item"}:
+                method(**arguments)
+                self._meanwhile()
+            return method(**arguments)
+
+        return call
+
+
+@dataclass(frozen=True)
+class Table:
+    """One test's own executions table."""
+
+    name: str
+    client: "DynamoDBClient"
+
+    @property
+    def records(self) -> ExecutionsTable:
+        return ExecutionsTable(self.name, self.client)
+
+    def records_over(self, client: Any) -> ExecutionsTable:
+        return ExecutionsTable(self.name, client)
+
+    def put(self, record: ExecutionRecord) -> ExecutionRecord:
+        self.client.put_item(TableName=self.name, Item=record.to_item())
+        return record
+
+    def delete(self, record: ExecutionRecord) -> None:
+        self.client.delete_item(TableName=self.name, Key={"execution_id": {"S": record.execution_id}})
+
+    def set(self, execution_id: str, **attributes: str) -> None:
+        """Change text attributes past every condition, as somebody else would have."""
+        self.client.update_item(
+            TableName=self.name,
+            Key={"execution_id": {"S": execution_id}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
+            ExpressionAttributeNames={f"#{name}": name for name in attributes},
+            ExpressionAttributeValues={f":{name}": {"S": value} for name, value in attributes.items()},
+        )
+
+    def all(self) -> list[ExecutionRecord]:
+        items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
+        # Slots, and the position of a sweep, are no records.
+        return [ExecutionRecord.from_item(item) for item in items if "status" in item]
+
+    def only_execution(self) -> ExecutionRecord:
+        """Return the only record beside the items that list slots."""
+        items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
+        (record,) = [ExecutionRecord.from_item(item) for item in items if "status" in item]
+        return record
+
+    def only(self) -> ExecutionRecord:
+        (record,) = self.all()
+        return record
+
+    def get(self, execution_id: str, now: float = NOW) -> ExecutionRecord:
+        record = self.records.get(execution_id, now)
+        assert record is not None
+        return record
+
+    def status(self, execution_id: str) -> Status:
+        return self.get(execution_id).status
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic and a queue that hears everything it says."""
+
+    arn: str
+    sns: "SNSClient"
+    sqs: "SQSClient"
+    queue_url: str
+
+    def envelopes(self) -> list[dict[str, Any]]:
+        """Return what SNS delivered since the last look: `Message` and `MessageAttributes`."""
+        heard: list[dict[str, Any]] = []
+        while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
+            "Messages", []
+        ):
+            for message in messages:
+                heard.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return heard
+
+    def messages(self) -> list[str]:
+        return [envelope["Message"] for envelope in self.envelopes()]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    name: str
+    client: "S3Client"
+
+    def text(self, uri: str) -> str:
+        key = uri.removeprefix(f"s3://{self.name}/")
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read().decode()
+
+    def keys(self) -> list[str]:
+        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
+
+
+@dataclass(frozen=True)
+class Secret:
+    arn: str
+    client: "SecretsManagerClient"
+
+    def rotate(self, value: str) -> None:
+        self.client.put_secret_value(SecretId=self.arn, SecretString=value)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A state machine that starts executions and runs none of them."""
+
+    arn: str
+    client: "SFNClient"
+
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """Return the input of every execution by its name."""
+        return {name: json.loads(text) for name, text in self._texts().items()}
+
+    def inputs(self) -> list[str]:
+        """Return the input of every execution as the text that it was started with."""
+        return list(self._texts().values())
+
+    def _texts(self) -> dict[str, str]:
+        listed = self.client.list_executions(stateMachineArn=self.arn)["executions"]
+        described = (self.client.describe_execution(executionArn=one["executionArn"]) for one in listed)
+        return {one["name"]: one["input"] for one in described}
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_LAMBDA_FUNCTION_NAME"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        patch.setenv("AWS_REGION", REGION)
+        yield
+
+
+def refuse_empty_maps(params: Mapping[str, Any], **_: Any) -> None:
+    """Refuse what DynamoDB refuses and moto accepts."""
+    for name in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
+        assert params.get(name) != {}, f"{name} must not be empty"
+
+
+@pytest.fixture(scope="session")
+def dynamodb(aws: None) -> "DynamoDBClient":
+    client = boto3.client("dynamodb", region_name=REGION)
+    client.meta.events.register("provide-client-params.dynamodb", refuse_empty_maps)
+    return client
+
+
+@pytest.fixture
+def table(dynamodb: "DynamoDBClient") -> Table:
+    name = f"executions-{uuid4().hex}"
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"}
+            for name in ("execution_id", "caller", "created_at", "unfinished")
+        ],
+        KeySchema=[{"AttributeName": "execution_id", "KeyType": "HASH"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": index,
+                "KeySchema": [
+                    {"AttributeName": key, "KeyType": "HASH"},
+                    {"AttributeName": "created_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+            for index, key in ((CALLER_INDEX, "caller"), (UNFINISHED_INDEX, "unfinished"))
+        ],
+    )
+    return Table(name, dynamodb)
+
+
+@pytest.fixture(scope="session")
+def messaging(aws: None) -> "tuple[SNSClient, SQSClient]":
+    return boto3.client("sns", region_name=REGION), boto3.client("sqs", region_name=REGION)
+
+
+@pytest.fixture
+def topic(messaging: "tuple[SNSClient, SQSClient]") -> Topic:
+    sns, sqs = messaging
+    name = uuid4().hex
+    arn = sns.create_topic(Name=name)["TopicArn"]
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    queue_arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn)
+    return Topic(arn, sns, sqs, url)
+
+
+@pytest.fixture(scope="session")
+def s3(aws: None) -> "S3Client":
+    return boto3.client("s3", region_name=REGION)
+
+
+@pytest.fixture
+def bucket(s3: "S3Client") -> Bucket:
+    name = f"results-{uuid4().hex}"
+    s3.create_bucket(Bucket=name)
+    return Bucket(name, s3)
+
+
+@pytest.fixture(scope="session")
+def secretsmanager(aws: None) -> "SecretsManagerClient":
+    return boto3.client("secretsmanager", region_name=REGION)
+
+
+@pytest.fixture
+def secret(secretsmanager: "SecretsManagerClient") -> Secret:
+    arn = secretsmanager.create_secret(Name=uuid4().hex, SecretString=KEY)["ARN"]
+    return Secret(arn, secretsmanager)
+
+
+@pytest.fixture(scope="session")
+def stepfunctions(aws: None) -> "SFNClient":
+    return boto3.client("stepfunctions", region_name=REGION)
+
+
+@pytest.fixture
+def machine(stepfunctions: "SFNClient") -> Machine:
+    definition = {"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}
+    arn = stepfunctions.create_state_machine(
+        name=f"waterhook-{uuid4().hex}",
+        definition=json.dumps(definition),
+        roleArn="arn:aws:iam::123456789012:role/any",
+    )["stateMachineArn"]
+    return Machine(arn, stepfunctions)

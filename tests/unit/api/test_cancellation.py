@@ -1,0 +1,470 @@
+"""A running job as callers see it: how far it is, and its end, in every order of events."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fakes.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.support.builders import (
+    ID,
+    OWNER,
+    SOURCE,
+    UPSTREAM_ID,
+    job,
+    record,
+    running_record,
+    settings,
+    verdict,
+)
+from waterhook.api.cancellation import ExecutionCanceller
+from waterhook.api.live_status import CACHED_S, MAX_CACHED, LiveStatus
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
+from waterhook.errors import (
+    ApiError,
+    KeyUnavailableError,
+    PerhapsAcceptedError,
+    RecordConflictError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.notifications.notifier import Notifier
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.timestamps import to_rfc3339
+from waterhook.upstream.client import CancelResult
+
+YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+TOO_LATE = CancelResult(cancelled=False, message=None, previous_status="COMPLETED")
+COMPLETED = StatusDocument("COMPLETED", final_output_json='{"n":1.0}')
+FINAL = [status for status in Status if status.is_final]
+FAULTS: dict[str, UpstreamError] = {
+    "unreachable": UpstreamUnavailableError("unreachable", "no connection"),
+    "429": UpstreamUnavailableError("unavailable", "HTTP 429", status=429),
+    "500": PerhapsAcceptedError("server_error", "HTTP 500", status=500),
+    "no answer": PerhapsAcceptedError("no_answer", "no answer"),
+}
+
+
+class World:
+    """A remote, what it asks and what it changes."""
+
+    def __init__(
+        self,
+        table: Table,
+        topic: Topic,
+        *,
+        statuses: list[Answer[StatusDocument]] | None = None,
+        cancels: list[Answer[CancelResult]] | None = None,
+        tape: Tape | None = None,
+        records: ExecutionsTable | None = None,
+        upstream: FakeUpstream | None = None,
+    ) -> None:
+        self.clock = Clock(NOW + 60)
+        self.topic = topic
+        self.upstream = upstream or FakeUpstream(statuses=statuses, cancels=cancels)
+        client: Any = Taped(table.client, tape) if tape else table.client
+        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        self.records = records or table.records_over(client)
+        poller = StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock)
+        self.notifier = Notifier(
+            self.records,
+            sns,
+            topic_arn=topic.arn,
+            source=SOURCE,
+            retention_s=3600,
+            clock=self.clock,
+        )
+        stopper = JobCanceller(self.upstream, poller)
+        self.live = LiveStatus(self.upstream, self.clock)
+        self.canceller = ExecutionCanceller(self.records, stopper, self.notifier, self.clock)
+
+    def heard(self) -> list[str]:
+        return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
+
+
+# Progress
+
+
+def test_the_progress_of_a_running_job_is_the_upstreams_word(table: Table, topic: Topic) -> None:
+    document = StatusDocument("RUNNING", progress=40.0)
+    world = World(table, topic, statuses=[document])
+    assert world.live.read(running_record()) is document
+    assert world.upstream.asked == [UPSTREAM_ID]
+
+
+def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -> None:
+    documents = [StatusDocument("RUNNING", progress=float(percent)) for percent in range(5)]
+    world = World(table, topic, statuses=[*documents])
+    seen = []
+    for _ in range(8):
+        got = world.live.read(running_record())
+        seen.append(got.progress if got else None)
+        world.clock.advance(CACHED_S / 4)
+    assert seen == [0.0] * 4 + [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *FAULTS.values(),
+        UpstreamRefusedError("refused", "HTTP 401", status=401),
+        KeyUnavailableError("no key"),
+        client_error("AccessDeniedException"),
+    ],
+    ids=str,
+)
+def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
+    table: Table, topic: Topic, fault: Exception
+) -> None:
+    world = World(table, topic, statuses=[fault, StatusDocument("RUNNING", progress=9.0)])
+    assert [world.live.read(running_record()) for _ in range(3)] == [None] * 3
+    assert len(world.upstream.asked) == 1
+    world.clock.advance(CACHED_S)
+    got = world.live.read(running_record())
+    assert got is not None
+    assert got.progress == 9.0
+
+
+def test_two_jobs_are_not_mistaken_for_each_other(table: Table, topic: Topic) -> None:
+    one, other = StatusDocument(progress=1.0), StatusDocument(progress=2.0)
+    world = World(table, topic, statuses=[one, other])
+    assert world.live.read(running_record()) is one
+    assert world.live.read(running_record(waterflai_execution_id="another")) is other
+    assert world.live.read(running_record()) is one
+
+
+@pytest.mark.parametrize(
+    "there",
+    [record(), record(status=Status.STARTING), *(running_record(**verdict(status)) for status in FINAL)],
+    ids=lambda there: there.status,
+)
+def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
+    table: Table, topic: Topic, there: ExecutionRecord
+) -> None:
+    world = World(table, topic)
+    assert world.live.read(there) is None
+    assert world.upstream.asked == []
+
+
+def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    for number in range(MAX_CACHED + 50):
+        world.live.read(running_record(waterflai_execution_id=f"job-{number}"))
+    world.live.read(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
+    assert len(world.upstream.asked) == MAX_CACHED + 50
+    world.live.read(running_record(waterflai_execution_id="job-0"))
+    assert len(world.upstream.asked) == MAX_CACHED + 51
+
+
+# Cancel before there is a job
+
+
+def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstream(
+    table: Table, topic: Topic
+) -> None:
+    world = World(table, topic)
+    got = world.canceller.cancel(table.put(record()))
+    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="ACCEPTED")
+    assert world.heard() == ["CANCELLED"]
+    assert (table.status(ID), world.upstream.cancelled) == (Status.CANCELLED, [])
+    with pytest.raises(RecordConflictError):
+        table.records.begin_start(record())
+
+
+def test_a_cancel_after_a_lost_answer_is_no_cancel_since_a_job_may_run(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    got = world.canceller.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
+    assert (got.cancelled, got.previous_status) == (False, "ACCEPTED")
+    assert "may be running this job" in (got.message or "")
+    assert world.heard() == ["UNCERTAIN"]
+    there = table.get(ID)
+    assert there.error is not None
+    assert (there.status, there.error["code"]) == (Status.UNCERTAIN, "start_uncertain")
+    # Repeated, it is too late.
+    assert world.canceller.cancel(there).message == "too late: the execution is UNCERTAIN"
+
+
+def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    there = table.put(record(status=Status.STARTING))
+    got = world.canceller.cancel(there)
+    assert (got.cancelled, got.previous_status) == (False, "STARTING")
+    assert world.heard() == []
+    assert table.records.save_start(there, UPSTREAM_ID, NOW).cancel_requested == to_rfc3339(NOW + 60)
+
+
+def test_a_cancel_during_the_start_may_be_repeated(table: Table, topic: Topic) -> None:
+    world = World(table, topic)
+    table.put(record(status=Status.STARTING))
+    answers = [world.canceller.cancel(table.get(ID)) for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+class Moving(ExecutionsTable):
+    """A table in which something happens between the caller's look and the cancel's write."""
+
+    def __init__(self, table: Table, becomes: ExecutionRecord | None) -> None:
+        super().__init__(table.name, table.client)
+        self._there = table
+        self._becomes = becomes
+
+    def request_cancel(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
+        if self._becomes is None:
+            self._there.delete(record)
+        else:
+            self._there.put(self._becomes)
+        return super().request_cancel(record, now)
+
+
+@pytest.mark.parametrize("seen", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
+def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
+    table: Table, topic: Topic, seen: ExecutionRecord
+) -> None:
+    world = World(table, topic, cancels=[YES], records=Moving(table, running_record()))
+    got = world.canceller.cancel(table.put(seen))
+    assert (got.cancelled, world.upstream.cancelled) == (True, [UPSTREAM_ID])
+    assert world.heard() == ["CANCELLED"]
+
+
+def test_a_start_that_began_between_look_and_write_finds_the_wish(table: Table, topic: Topic) -> None:
+    world = World(table, topic, records=Moving(table, record(status=Status.STARTING)))
+    assert not world.canceller.cancel(table.put(record())).cancelled
+    assert table.get(ID).cancel_requested is not None
+    assert table.status(ID) is Status.STARTING
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    world = World(table, topic, records=Moving(table, running_record(**verdict(status))))
+    got = world.canceller.cancel(table.put(record()))
+    assert got.cancelled is (status is Status.CANCELLED)
+    assert table.get(ID) == running_record(**verdict(status))
+
+
+def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic: Topic) -> None:
+    world = World(table, topic, records=Moving(table, None))
+    with pytest.raises(ApiError) as caught:
+        world.canceller.cancel(table.put(record()))
+    assert caught.value.status == 404
+    assert (table.all(), world.heard()) == ([], [])
+
+
+# Cancel of a running job
+
+
+def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, topic: Topic) -> None:
+    world = World(table, topic, cancels=[YES])
+    got = world.canceller.cancel(table.put(running_record()))
+    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
+    assert world.heard() == ["CANCELLED"]
+    there = table.get(ID)
+    assert there.error == {"code": "cancelled", "message": "cancelled by its caller"}
+    assert there.notified_at is not None
+
+
+def test_the_loops_own_notify_adds_nothing_to_a_cancel(table: Table, topic: Topic) -> None:
+    world = World(table, topic, cancels=[YES])
+    world.canceller.cancel(table.put(running_record()))
+    there = table.get(ID)
+    for outcome in (Status.CANCELLED, Status.COMPLETED, Status.TIMED_OUT):
+        assert world.notifier.notify(job().ended(outcome), OWNER)["status"] == Status.CANCELLED
+    assert (world.heard(), table.get(ID)) == (["CANCELLED"], there)
+
+
+def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: Topic) -> None:
+    world = World(table, topic, cancels=[YES])
+    world.canceller.cancel(table.put(running_record()))
+    there = table.get(ID)
+    got = world.canceller.cancel(there)
+    assert got == CancelResult(
+        cancelled=False, message="too late: the execution is CANCELLED", previous_status="CANCELLED"
+    )
+    assert (world.heard(), len(world.upstream.cancelled), table.get(ID)) == (["CANCELLED"], 1, there)
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    world = World(table, topic)
+    there = table.put(running_record(**verdict(status)))
+    got = world.canceller.cancel(there)
+    assert (got.cancelled, got.previous_status) == (False, status)
+    assert (world.upstream.cancelled, world.heard(), table.get(ID)) == ([], [], there)
+
+
+@pytest.mark.parametrize(
+    "refusal", [TOO_LATE, UpstreamRefusedError("refused", "HTTP 409", status=409)], ids=str
+)
+def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
+    table: Table, topic: Topic, refusal: Answer[CancelResult]
+) -> None:
+    world = World(table, topic, cancels=[refusal], statuses=[COMPLETED])
+    got = world.canceller.cancel(table.put(running_record()))
+    assert got == CancelResult(
+        cancelled=False, message="too late: the execution is COMPLETED", previous_status="RUNNING"
+    )
+    assert world.heard() == ["COMPLETED"]
+    assert table.get(ID).final_output_json == '{"n":1.0}'
+
+
+def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
+    def cancel() -> CancelResult:
+        table.put(running_record(**verdict(Status.COMPLETED)))
+        return YES
+
+    world = World(table, topic, cancels=[cancel])
+    got = world.canceller.cancel(table.put(running_record()))
+    assert got.message == "too late: the execution is COMPLETED"
+    assert world.heard() == ["COMPLETED"]
+
+
+def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topic) -> None:
+    there = table.put(running_record())
+
+    def cancel() -> CancelResult:
+        table.delete(there)
+        return YES
+
+    world = World(table, topic, cancels=[cancel])
+    with pytest.raises(ApiError) as caught:
+        world.canceller.cancel(there)
+    assert caught.value.status == 404
+    assert (table.all(), world.heard()) == ([], [])
+
+
+UNKNOWN = "Waterflai may or may not have cancelled it; read the status again in a moment: "
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
+    table: Table, topic: Topic, fault: UpstreamError
+) -> None:
+    there = table.put(running_record())
+    world = World(table, topic, cancels=[fault])
+    with pytest.raises(ApiError) as caught:
+        world.canceller.cancel(there)
+    assert caught.value.status == 502
+    if isinstance(fault, UpstreamUnavailableError):
+        assert caught.value.detail == f"Waterflai did not cancel it, nothing has changed: {fault.message}"
+    else:
+        assert caught.value.detail == UNKNOWN + fault.message
+    assert (table.get(ID), world.heard()) == (there, [])
+
+
+@pytest.mark.parametrize("fault", [FAULTS["500"], FAULTS["no answer"]], ids=str)
+def test_a_cancel_whose_answer_was_lost_is_a_cancel_where_the_status_says_so(
+    table: Table, topic: Topic, fault: UpstreamError
+) -> None:
+    there = table.put(running_record())
+    world = World(table, topic, cancels=[fault], statuses=[StatusDocument("CANCELLED")])
+    got = world.canceller.cancel(there)
+    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
+    assert world.heard() == ["CANCELLED"]
+    assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by its caller"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [UpstreamRefusedError("refused", "HTTP 403", status=403), CancelResult(None, None, None), TOO_LATE],
+    ids=["refused", "no body", "too late"],
+)
+@pytest.mark.parametrize("status", [StatusDocument("RUNNING"), FAULTS["429"]], ids=["running", "no status"])
+def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
+    table: Table, topic: Topic, answer: Answer[CancelResult], status: Answer[StatusDocument]
+) -> None:
+    there = table.put(running_record())
+    world = World(table, topic, cancels=[answer], statuses=[status])
+    with pytest.raises(ApiError) as caught:
+        world.canceller.cancel(there)
+    assert caught.value.status == 502
+    assert caught.value.detail == (
+        "Waterflai has not confirmed that it is cancelled; read the status again in a moment"
+    )
+    assert (table.get(ID), world.heard()) == (there, [])
+
+
+# Killed
+
+
+class Cancelling(FakeUpstream):
+    """An upstream that cancels a job once, and says afterwards that it is."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self.tape = tape
+
+    def cancel(self, execution_id: str) -> CancelResult:
+        self.tape.step("before DELETE")
+        again = bool(self.cancelled)
+        self.cancelled.append(execution_id)
+        self.tape.step("after DELETE")
+        return CancelResult(
+            cancelled=not again, message=None, previous_status="CANCELLED" if again else "RUNNING"
+        )
+
+    def status(self, execution_id: str, *, limit_bytes: int = 0) -> StatusDocument:
+        return StatusDocument("CANCELLED" if self.cancelled else "RUNNING")
+
+
+@pytest.mark.parametrize(
+    "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
+)
+def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_least_once(
+    table: Table, topic: Topic, there: ExecutionRecord
+) -> None:
+    rehearsal = Tape()
+    table.put(there)
+    World(table, topic, tape=rehearsal, upstream=Cancelling(rehearsal)).canceller.cancel(there)
+    topic.messages()
+    for at, step in enumerate(rehearsal.steps):
+        table.put(there)
+        tape = Tape(kill_at=at)
+        upstream = Cancelling(tape)
+        with pytest.raises(Killed):
+            World(table, topic, tape=tape, upstream=upstream).canceller.cancel(there)
+        upstream.tape = Tape()
+        world = World(table, topic, upstream=upstream)
+        answer = world.canceller.cancel(table.get(ID))
+        # Whatever the caller did, the loop comes by in the end, and only then is it over for a STARTING one.
+        got = table.get(ID)
+        if there.status is Status.STARTING:
+            assert (got.status, got.cancel_requested is not None, answer.cancelled) == (
+                Status.STARTING,
+                True,
+                False,
+            ), step
+            continue
+        world.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+        heard = topic.messages()
+        assert table.get(ID).status is Status.CANCELLED, step
+        assert table.get(ID).notified_at is not None, step
+        assert len(set(heard)) == 1, step
+        assert len(heard) <= 2, step
+
+
+def test_a_topic_that_fails_after_the_verdict_leaves_the_event_to_the_loop(
+    table: Table, topic: Topic
+) -> None:
+    table.put(record())
+    world = World(table, topic)
+    failing: Any = Failing(topic.sns, {"publish": client_error("Throttling")})
+    broken = Notifier(
+        table.records, failing, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=world.clock
+    )
+    canceller = JobCanceller(world.upstream, None)  # type: ignore[arg-type]
+    remote = ExecutionCanceller(table.records, canceller, broken, world.clock)
+    with pytest.raises(type(client_error("Throttling"))):
+        remote.cancel(table.get(ID))
+    assert table.status(ID) is Status.CANCELLED
+    world.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+    assert world.heard() == ["CANCELLED"]

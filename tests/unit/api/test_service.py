@@ -1,0 +1,735 @@
+"""Taking requests in: what was answered 202 is found by a GET, and one key starts one execution."""
+
+import base64
+import json
+import re
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, client_error
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.support.builders import (
+    CALLER,
+    ID,
+    REGION,
+    UPSTREAM_ID,
+    record,
+    request,
+    request_dict,
+    running_record,
+    settings,
+    verdict,
+)
+from waterhook import aws_config
+from waterhook.api.service import ExecutionService, _read_cursor
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES, StatusDocument
+from waterhook.errors import ApiError, InvalidRequestError, RecordUnavailableError
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.timestamps import to_rfc3339
+
+KEYED = request_dict(idempotency_key="order-7")
+THROTTLED = client_error("ThrottlingException")
+
+
+def door(
+    table: Table,
+    machine: Machine,
+    *,
+    states: Any = None,
+    client: Any = None,
+    clock: Clock | None = None,
+    results: ResultsBucket | None = None,
+) -> ExecutionService:
+    return ExecutionService(
+        table.records_over(client or table.client),
+        states or machine.client,
+        results or NO_BUCKET,
+        settings(state_machine_arn=machine.arn),
+        (clock := clock or Clock()),
+        Silent,
+        unused,
+        clock.advance,
+    )
+
+
+def problem(caught: "pytest.ExceptionInfo[ApiError]") -> tuple[int, str]:
+    return caught.value.status, caught.value.detail
+
+
+def test_an_accepted_request_is_on_record_and_on_its_way(table: Table, machine: Machine) -> None:
+    got = door(table, machine).accept(request_dict(metadata={"order": 7}), CALLER)
+    assert table.only() == got
+    assert (got.status, got.source, got.caller, got.metadata) == (
+        Status.ACCEPTED,
+        "api",
+        CALLER,
+        {"order": 7},
+    )
+    ((name, given),) = machine.executions().items()
+    assert given == {"execution_id": got.execution_id, "request": request_dict(metadata={"order": 7})}
+    assert got.owner_execution_arn.endswith(f":{name}")
+
+
+def test_the_owner_on_record_is_the_execution_that_was_started(table: Table, machine: Machine) -> None:
+    got = door(table, machine).accept(request_dict(), CALLER)
+    listed = machine.client.list_executions(stateMachineArn=machine.arn)["executions"]
+    assert [one["executionArn"] for one in listed] == [got.owner_execution_arn]
+
+
+def test_the_name_of_the_execution_is_one_step_functions_takes(table: Table, machine: Machine) -> None:
+    door(table, machine, clock=Clock(NOW + 0.9996)).accept(
+        request_dict(idempotency_key="a/b c:🙂" + "x" * 190), 'arn:aws:iam::1:user/"<>'
+    )
+    (name,) = machine.executions()
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", name)
+
+
+def test_two_requests_without_a_key_are_two_executions(table: Table, machine: Machine) -> None:
+    one = door(table, machine).accept(request_dict(), CALLER)
+    other = door(table, machine).accept(request_dict(), CALLER)
+    assert one.execution_id != other.execution_id
+    assert len(machine.executions()) == 2
+
+
+def test_the_same_request_under_the_same_key_is_the_same_execution(table: Table, machine: Machine) -> None:
+    one = door(table, machine).accept(KEYED, CALLER)
+    other = door(table, machine, clock=Clock(NOW + 50)).accept(KEYED, CALLER)
+    assert replace(other, repeated=None) == one
+    assert len(machine.executions()) == 1
+    assert len(table.all()) == 1
+
+
+def test_how_a_repeated_request_wants_to_be_told_does_not_make_it_another(
+    table: Table, machine: Machine
+) -> None:
+    one = door(table, machine).accept(KEYED, CALLER)
+    other = door(table, machine, clock=Clock(NOW + 9)).accept(KEYED | {"timeout_seconds": 9}, CALLER)
+    assert replace(other, repeated=None) == one
+
+
+def test_another_request_under_the_same_key_is_a_conflict_that_tells_nothing_of_the_first(
+    table: Table, machine: Machine
+) -> None:
+    door(table, machine).accept(KEYED | {"input_data": {"card": "k4711"}}, CALLER)
+    with pytest.raises(ApiError) as caught:
+        door(table, machine).accept(KEYED, CALLER)
+    status, detail = problem(caught)
+    assert status == 409
+    assert "k4711" not in detail
+    assert len(machine.executions()) == 1
+
+
+def test_one_key_of_two_callers_is_two_executions(table: Table, machine: Machine) -> None:
+    one = door(table, machine).accept(KEYED, CALLER)
+    other = door(table, machine).accept(KEYED | {"input_data": {}}, CALLER + "2")
+    assert one.execution_id != other.execution_id
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
+    table: Table, machine: Machine, status: Status
+) -> None:
+    first = door(table, machine).accept(KEYED, CALLER)
+    table.records.conclude(first, verdict(status))
+    again = door(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
+    assert (again.execution_id, again.status) == (first.execution_id, status)
+    assert len(machine.executions()) == 1
+
+
+@pytest.mark.parametrize(
+    "there",
+    [running_record(), running_record(**verdict(Status.REJECTED), waterflai_execution_id=None)],
+    ids=["under way", "ended before it began"],
+)
+def test_a_key_whose_execution_has_begun_is_not_started_again(
+    table: Table, machine: Machine, there: ExecutionRecord
+) -> None:
+    """Step Functions forgets a name after 90 days, and would run it anew."""
+    first = door(table, machine).accept(KEYED, CALLER)
+    table.put(replace(there, execution_id=first.execution_id, caller=CALLER))
+    refusing = Failing(machine.client, {"start_execution": AssertionError("started again")})
+    again = door(table, machine, states=refusing).accept(KEYED, CALLER)
+    assert (again.execution_id, again.status) == (first.execution_id, there.status)
+
+
+def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: Machine) -> None:
+    first = door(table, machine).accept(KEYED, CALLER)
+    table.records.conclude(first, verdict(expires_at=int(NOW) + 100))
+    later = door(table, machine, clock=Clock(NOW + 200)).accept(KEYED | {"input_data": {"n": 2}}, CALLER)
+    assert later.execution_id == first.execution_id
+    assert later.owner_execution_arn != first.owner_execution_arn
+    assert len(machine.executions()) == 2
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, {"chatbot_id": "a"}, request_dict(input_data=[])])
+def test_an_invalid_request_leaves_no_trace(table: Table, machine: Machine, raw: object) -> None:
+    with pytest.raises(InvalidRequestError):
+        door(table, machine).accept(raw, CALLER)
+    assert (table.all(), machine.executions()) == ([], {})
+
+
+# Step Functions in trouble
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["ThrottlingException", "ExecutionLimitExceeded", "AccessDeniedException", "StateMachineDoesNotExist"],
+)
+def test_an_execution_that_was_refused_withdraws_its_record(
+    table: Table, machine: Machine, code: str
+) -> None:
+    refusing = Failing(machine.client, {"start_execution": client_error(code)})
+    with pytest.raises(ApiError) as caught:
+        door(table, machine, states=refusing).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    assert table.all() == []
+
+
+def test_a_throttled_start_is_tried_again_and_then_accepted(table: Table, machine: Machine) -> None:
+    class Throttling:
+        def __init__(self) -> None:
+            self.refusals = 2
+
+        def start_execution(self, **asked: Any) -> Any:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise THROTTLED
+            return machine.client.start_execution(**asked)
+
+    got = door(table, machine, states=Throttling()).accept(KEYED, CALLER)
+    assert table.only() == got
+    assert len(machine.executions()) == 1
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, ReadTimeoutError(endpoint_url="https://states.test")])
+def test_a_start_that_never_succeeds_is_given_up_before_api_gateway_hangs_up(
+    table: Table, machine: Machine, fault: Exception
+) -> None:
+    clock = Clock()
+    longest_s = aws_config.longest_call_s(aws_config.ONE_ATTEMPT)
+
+    class Hanging:
+        def start_execution(self, **_: object) -> None:
+            clock.advance(longest_s)
+            raise fault
+
+    with pytest.raises(ApiError):
+        door(table, machine, states=Hanging(), clock=clock).accept(KEYED, CALLER)
+    # Before it the table may take its longest for an insert, a look and a mark.
+    assert clock.now - NOW + 3 * aws_config.longest_call_s() <= 28
+
+
+def test_a_denied_start_is_not_tried_again(table: Table, machine: Machine) -> None:
+    clock = Clock()
+    denying = Failing(machine.client, {"start_execution": client_error("AccessDeniedException")})
+    with pytest.raises(ApiError):
+        door(table, machine, states=denying, clock=clock).accept(KEYED, CALLER)
+    assert clock.now == NOW
+
+
+def test_after_a_refusal_the_same_key_starts_it(table: Table, machine: Machine) -> None:
+    refusing = Failing(machine.client, {"start_execution": THROTTLED})
+    with pytest.raises(ApiError):
+        door(table, machine, states=refusing).accept(KEYED, CALLER)
+    got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert table.only() == got
+    assert len(machine.executions()) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ReadTimeoutError(endpoint_url="https://states.test"),
+        ConnectTimeoutError(endpoint_url="https://states.test"),
+        client_error("InternalFailure", 500),
+        client_error("ServiceUnavailable", 503),
+    ],
+    ids=["read timeout", "connect timeout", "500", "503"],
+)
+@pytest.mark.parametrize("started", [True, False])
+def test_an_execution_that_may_have_been_started_is_not_started_twice_by_the_same_key(
+    table: Table, machine: Machine, fault: Exception, *, started: bool
+) -> None:
+    """Nobody knows, so the record stays: the same key comes to the same execution, started or not."""
+    states = Failing(machine.client, {"start_execution": fault}, after=started)
+    with pytest.raises(ApiError) as caught:
+        door(table, machine, states=states).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert table.only() == got
+    (name,) = machine.executions()
+    assert got.owner_execution_arn.endswith(f":{name}")
+
+
+def test_an_execution_that_exists_already_is_the_one_that_was_asked_for(
+    table: Table, machine: Machine
+) -> None:
+    exists = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
+    got = door(table, machine, states=exists).accept(KEYED, CALLER)
+    assert table.only() == got
+
+
+def test_a_refusal_that_meets_a_record_already_starting_leaves_it(table: Table, machine: Machine) -> None:
+    class Late:
+        def start_execution(self, **_: object) -> None:
+            # The same request came in twice; the other one's execution was started and is under way.
+            if table.only().status is Status.ACCEPTED:
+                table.records.begin_start(table.only())
+            raise THROTTLED
+
+    with pytest.raises(ApiError):
+        door(table, machine, states=Late()).accept(KEYED, CALLER)
+    assert table.only().status is Status.STARTING
+
+
+def test_a_table_that_fails_as_the_record_is_withdrawn_changes_nothing_of_the_answer(
+    table: Table, machine: Machine
+) -> None:
+    states = Failing(machine.client, {"start_execution": THROTTLED})
+    client = Failing(table.client, {"delete_item": THROTTLED})
+    with pytest.raises(ApiError) as caught:
+        door(table, machine, states=states, client=client).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    # The record stays, and the same key starts its execution.
+    door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert len(machine.executions()) == 1
+
+
+def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, machine: Machine) -> None:
+    def accept(tape: Tape, key: str, now: float) -> ExecutionRecord:
+        client, states = Taped(table.client, tape), Taped(machine.client, tape)
+        return door(table, machine, client=client, states=states, clock=Clock(now)).accept(
+            KEYED | {"idempotency_key": key}, CALLER
+        )
+
+    rehearsal = Tape()
+    accept(rehearsal, "rehearsal", NOW)
+    assert rehearsal.steps.count("before start_execution") == 1
+    for at, _ in enumerate(rehearsal.steps):
+        before = set(machine.executions())
+        with pytest.raises(Killed):
+            accept(Tape(kill_at=at), f"key-{at}", NOW)
+        got = accept(Tape(), f"key-{at}", NOW + 30)
+        (name,) = set(machine.executions()) - before
+        assert table.get(got.execution_id).owner_execution_arn.endswith(f":{name}")
+
+
+def test_a_table_in_trouble_starts_nothing(table: Table, machine: Machine) -> None:
+    client = Failing(table.client, {"put_item": THROTTLED})
+    with pytest.raises(RecordUnavailableError):
+        door(table, machine, client=client).accept(KEYED, CALLER)
+    assert machine.executions() == {}
+
+
+def test_a_record_that_vanishes_between_two_looks_is_asked_for_again(table: Table, machine: Machine) -> None:
+    client = Failing(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
+    with pytest.raises(ApiError) as caught:
+        door(table, machine, client=client).accept(KEYED, CALLER)
+    assert problem(caught)[0] == 503
+    assert machine.executions() == {}
+
+
+def test_the_largest_request_leaves_room_for_what_is_wrapped_around_it(
+    table: Table, machine: Machine
+) -> None:
+    got = door(table, machine).accept(request_dict(input_data={"t": "ß" * 120_000}), CALLER)
+    (given,) = machine.executions().values()
+    assert given["execution_id"] == got.execution_id
+    assert len(json.dumps(given, ensure_ascii=False).encode()) < 256 * 1024
+
+
+# Looking
+
+
+def test_a_caller_finds_what_is_theirs(table: Table, machine: Machine) -> None:
+    mine = table.put(record(caller=CALLER))
+    assert door(table, machine).find(ID, CALLER) == mine
+
+
+@pytest.mark.parametrize(
+    ("caller", "execution_id"),
+    [
+        ("somebody else", ID),
+        ("", ID),
+        (CALLER, "f" * 32),
+        (CALLER, ""),
+        (CALLER, "x" * 5000),
+        (CALLER, "\ud800"),
+        (CALLER, "../" + ID),
+    ],
+)
+def test_what_is_not_ones_own_does_not_exist(
+    table: Table, machine: Machine, caller: str, execution_id: str
+) -> None:
+    table.put(record(caller=CALLER))
+    with pytest.raises(ApiError) as caught:
+        door(table, machine).find(execution_id, caller)
+    status, detail = problem(caught)
+    assert status == 404
+    assert len(detail) <= 200
+
+
+def test_what_came_in_by_another_door_is_nobodys_at_this_one(table: Table, machine: Machine) -> None:
+    table.put(record(caller=None))
+    for caller in ("", "None", CALLER):
+        with pytest.raises(ApiError):
+            door(table, machine).find(ID, caller)
+
+
+def test_an_expired_record_is_gone(table: Table, machine: Machine) -> None:
+    table.put(record(caller=CALLER, expires_at=int(NOW) - 1))
+    with pytest.raises(ApiError):
+        door(table, machine).find(ID, CALLER)
+
+
+def document(table: Table, machine: Machine, one: ExecutionRecord, **more: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(door(table, machine, **more).document(one))
+    return shown
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
+    table: Table, machine: Machine, status: Status
+) -> None:
+    shown = document(table, machine, running_record(status=status))
+    assert set(shown) == {
+        "execution_id",
+        "status",
+        "error_message",
+        "created_at",
+        "started_at",
+        "completed_at",
+        "chatbot_id",
+        "waterflai_execution_id",
+        "error",
+        "output_error",
+        "progress",
+        "current_node",
+        "upstream_status",
+        "completed_nodes",
+        "total_nodes",
+        "cancel_requested",
+        "waiting",
+        "final_output_url",
+        "notified_at",
+        "usage",
+        "final_output",
+        "metadata",
+    }
+    assert (shown["status"], shown["waterflai_execution_id"]) == (status.value, UPSTREAM_ID)
+
+
+def test_a_document_does_not_tell_whose_it_is_or_how_it_is_run(table: Table, machine: Machine) -> None:
+    text = door(table, machine).document(record(request(idempotency_key="k"), caller=CALLER))
+    assert "arn:" not in text
+    assert "sha256" not in text
+
+
+@pytest.mark.parametrize("output", ['{"n":12345678901234567890,"f":1.0}', '{"e":1e400}', '{ "t":"\\ud83d" }'])
+def test_a_document_shows_the_output_as_the_text_it_came_as(
+    table: Table, machine: Machine, output: str
+) -> None:
+    text = door(table, machine).document(running_record(**verdict(), final_output_json=output))
+    assert f'"final_output":{output},' in text
+
+
+def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
+    table: Table, machine: Machine
+) -> None:
+    ended = running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
+    shown = document(table, machine, ended)
+    assert (shown["final_output"], shown["output_error"]) == (None, "not_stored")
+    # Until it is notified the output is there; and what has another reason keeps it.
+    before = document(table, machine, replace(ended, final_output_json="7", notified_at=None))
+    assert (before["final_output"], before["output_error"]) == (7, None)
+    assert document(table, machine, replace(ended, output_error="missing"))["output_error"] == "missing"
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        running_record(deliver_to=("sns",)),
+        running_record(**verdict(Status.FAILED), deliver_to=("sns",)),
+        running_record(**verdict(), deliver_to=("sns",), output_ref="s3://results/x"),
+    ],
+    ids=["running", "failed", "in the bucket"],
+)
+def test_an_execution_that_lacks_no_output_gives_no_reason(
+    table: Table, machine: Machine, there: ExecutionRecord
+) -> None:
+    results = ResultsBucket("results", lambda: boto3.client("s3", region_name=REGION))
+    assert document(table, machine, there, results=results)["output_error"] is None
+
+
+def test_a_failed_execution_shows_its_message_where_the_upstream_would(
+    table: Table, machine: Machine
+) -> None:
+    shown = document(table, machine, running_record(**verdict(Status.FAILED)))
+    assert shown["error_message"] == "it failed"
+    assert shown["completed_at"] == to_rfc3339(NOW + 60)
+
+
+def test_the_upstreams_own_time_of_completion_goes_first(table: Table, machine: Machine) -> None:
+    one = running_record(**verdict(), timing={"completed_at": to_rfc3339(NOW + 59)})
+    assert document(table, machine, one)["completed_at"] == to_rfc3339(NOW + 59)
+
+
+WAITING = {
+    "reason": "upstream_busy",
+    "since": to_rfc3339(NOW),
+    "next_attempt_at": to_rfc3339(NOW + 45),
+    "detail": "HTTP 429: slow down",
+    "conflicts": 0,
+}
+
+
+def test_a_request_that_waits_shows_why_and_until_when(table: Table, machine: Machine) -> None:
+    assert document(table, machine, record(waiting=WAITING))["waiting"] == {
+        "reason": "upstream_busy",
+        "since": to_rfc3339(NOW),
+        "next_attempt_at": to_rfc3339(NOW + 45),
+    }
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        record(),
+        running_record(waiting=WAITING),
+        record(waiting=WAITING, status=Status.STARTING),
+        record(**verdict(Status.REJECTED), waiting=WAITING),
+    ],
+    ids=lambda one: one.status,
+)
+def test_what_does_not_wait_shows_no_reason_for_it(
+    table: Table, machine: Machine, one: ExecutionRecord
+) -> None:
+    assert document(table, machine, one)["waiting"] is None
+
+
+def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:
+    results = ResultsBucket(bucket.name, lambda: bucket.client)
+    kept = results.store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    shown = document(table, machine, running_record(**verdict(), **kept), results=results)
+    assert shown["final_output"] is None
+    assert shown["final_output_url"].startswith("https://")
+    assert f"executions/{ID}/final_output.json" in shown["final_output_url"]
+
+
+@pytest.mark.parametrize(("age_s", "seconds"), [(0, 4), (100, 8), (3000, 60), (3599, 1), (4000, 1)])
+def test_a_live_execution_says_when_to_look_again(
+    table: Table, machine: Machine, age_s: int, seconds: int
+) -> None:
+    assert door(table, machine, clock=Clock(NOW + age_s)).retry_after_s(running_record()) == seconds
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_a_finished_execution_is_not_worth_another_look(
+    table: Table, machine: Machine, status: Status
+) -> None:
+    assert door(table, machine).retry_after_s(running_record(status=status)) is None
+
+
+def test_following_does_not_make_callers_ask_every_second(table: Table, machine: Machine) -> None:
+    following = ExecutionService(
+        table.records,
+        machine.client,
+        NO_BUCKET,
+        settings(state_machine_arn=machine.arn, follow_concurrency=50),
+        Clock(NOW + 100),
+        Silent,
+        unused,
+    )
+    polling = door(table, machine, clock=Clock(NOW + 100))
+    assert following.retry_after_s(running_record()) == polling.retry_after_s(running_record())
+
+
+# Live progress
+
+
+class Telling(Silent):
+    """An upstream that has one thing to say, or nothing."""
+
+    def __init__(self, document: StatusDocument | None) -> None:
+        self.document = document
+
+    def read(self, record: ExecutionRecord) -> StatusDocument | None:  # type: ignore[override]
+        return self.document
+
+
+def shown(
+    table: Table, machine: Machine, there: ExecutionRecord, document: StatusDocument | None
+) -> dict[str, Any]:
+    it = ExecutionService(
+        table.records,
+        machine.client,
+        NO_BUCKET,
+        settings(state_machine_arn=machine.arn),
+        Clock(),
+        lambda: Telling(document),
+        unused,
+    )
+    got: dict[str, Any] = json.loads(it.document(there))
+    return got
+
+
+LIVE = StatusDocument("COMPLETED", progress=40.0, current_node="b", completed_nodes=2, total_nodes=5)
+
+
+def test_a_running_job_shows_the_progress_of_this_moment(table: Table, machine: Machine) -> None:
+    got = shown(table, machine, running_record(progress=10.0), LIVE)
+    assert (got["progress"], got["current_node"], got["completed_nodes"], got["total_nodes"]) == (
+        40.0,
+        "b",
+        2,
+        5,
+    )
+
+
+def test_what_the_upstream_says_of_the_end_is_not_shown_before_it_was_notified(
+    table: Table, machine: Machine
+) -> None:
+    got = shown(table, machine, running_record(), LIVE)
+    assert (got["status"], got["final_output"], got["completed_at"]) == ("RUNNING", None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("EXPIRED", "EXPIRED"), ("RUNNING", None), ("completed", None), (None, None)]
+)
+def test_a_document_of_a_running_job_has_the_status_of_the_upstream_only_where_it_is_unknown(
+    table: Table, machine: Machine, status: str | None, expected: str | None
+) -> None:
+    assert shown(table, machine, running_record(), StatusDocument(status))["upstream_status"] == expected
+
+
+def test_an_upstream_that_tells_nothing_leaves_the_record_to_speak(table: Table, machine: Machine) -> None:
+    got = shown(table, machine, running_record(progress=10.0), None)
+    assert (got["status"], got["progress"], got["current_node"]) == ("RUNNING", 10.0, None)
+    assert shown(table, machine, running_record(progress=10.0), StatusDocument())["progress"] == 10.0
+
+
+def test_a_completed_execution_is_at_a_hundred(table: Table, machine: Machine) -> None:
+    there = running_record(progress=10.0, **verdict())
+    assert shown(table, machine, there, None)["progress"] == 100.0
+    failed = running_record(progress=10.0, **verdict(Status.FAILED))
+    assert shown(table, machine, failed, None)["progress"] == 10.0
+
+
+# Pages
+
+
+def put_many(table: Table, count: int, caller: str = CALLER) -> None:
+    for number in range(count):
+        name = uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}{number}").hex
+        table.put(record(execution_id=name, caller=caller, created_at=to_rfc3339(NOW + number)))
+
+
+def page(
+    table: Table,
+    machine: Machine,
+    caller: str = CALLER,
+    *,
+    status: str | None = None,
+    limit: int = 20,
+    after: str | None = None,
+) -> dict[str, Any]:
+    return door(table, machine).page(caller, status=status, limit=limit, after=after)
+
+
+def test_a_cursor_leads_from_page_to_page_to_the_end(table: Table, machine: Machine) -> None:
+    put_many(table, 5)
+    first = page(table, machine, limit=2)
+    second = page(table, machine, limit=2, after=first["next"])
+    third = page(table, machine, limit=2, after=second["next"])
+    times = [entry["created_at"] for got in (first, second, third) for entry in got["executions"]]
+    assert times == [to_rfc3339(NOW + number) for number in (4, 3, 2, 1, 0)]
+    assert third["next"] is None
+
+
+def test_a_cursor_of_another_caller_opens_nothing_of_theirs(table: Table, machine: Machine) -> None:
+    put_many(table, 5, caller="bob")
+    cursor = page(table, machine, "bob", limit=2)["next"]
+    assert page(table, machine, after=cursor) == {"executions": [], "next": None}
+
+
+def cursor(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
+
+
+def test_a_forged_cursor_opens_nothing_but_ones_own(table: Table, machine: Machine) -> None:
+    put_many(table, 3)
+    put_many(table, 3, caller="bob")
+    got = page(table, machine, after=cursor([ID, to_rfc3339(NOW + 9999)]))
+    assert {entry["execution_id"] for entry in got["executions"]} == {
+        entry["execution_id"] for entry in page(table, machine)["executions"]
+    }
+
+
+GARBAGE = {
+    "no base64": "!",
+    "no JSON": "YWJj",
+    "no text": base64.urlsafe_b64encode(b"\xff\xfe").decode(),
+    "not ASCII": "ü🙂",
+    "a number": cursor(7),
+    "an object": cursor({"a": 1, "b": 2}),
+    "one too few": cursor([ID]),
+    "one too many": cursor([ID, "2026-01-01T00:00:00Z", CALLER]),
+    "no id": cursor(["", "2026-01-01T00:00:00Z"]),
+    "another kind of id": cursor(["capacity", "2026-01-01T00:00:00Z"]),
+    "an endless id": cursor(["a" * 5000, "2026-01-01T00:00:00Z"]),
+    "half a character": cursor(["\ud800" * 32, "2026-01-01T00:00:00Z"]),
+    "an id that is none": cursor([None, "2026-01-01T00:00:00Z"]),
+    "no time": cursor([ID, ""]),
+    "a time that is none": cursor([ID, 7]),
+    "a time as a number": cursor([ID, 1_767_225_600]),
+    "nested without end": base64.urlsafe_b64encode(b"[" * 100_000).decode(),
+}
+
+
+@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
+def test_a_cursor_that_is_none_is_the_callers_mistake(table: Table, machine: Machine, text: str) -> None:
+    with pytest.raises(InvalidRequestError, match="next:"):
+        page(table, machine, after=text)
+
+
+@given(st.text() | st.binary().map(lambda some: base64.urlsafe_b64encode(some).decode()))
+def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
+    try:
+        got = _read_cursor(text, CALLER)
+    except InvalidRequestError:
+        return
+    assert got["caller"] == CALLER
+
+
+@pytest.mark.parametrize(
+    ("status", "limit", "said"),
+    [
+        ("DONE", 20, "status:"),
+        ("completed", 20, "status:"),
+        ("", 20, "status:"),
+        (None, 0, "limit:"),
+        (None, 101, "limit:"),
+    ],
+)
+def test_a_page_that_makes_no_sense_is_the_callers_mistake(
+    table: Table, machine: Machine, status: str | None, limit: int, said: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=said):
+        page(table, machine, status=status, limit=limit)
+
+
+def test_anothers_execution_cannot_be_cancelled(table: Table, machine: Machine) -> None:
+    there = table.put(running_record(caller="bob"))
+    with pytest.raises(ApiError) as caught:
+        door(table, machine).cancel(ID, CALLER)
+    assert (caught.value.status, table.get(ID)) == (404, there)

@@ -1,0 +1,93 @@
+"""A record is withdrawn only if nobody else counts on it: two callers with one key, and one of them is refused."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from tests.fakes.aws import Machine, Table, client_error
+from tests.fakes.clock import Clock
+from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.support.builders import CALLER, request_dict, settings
+from waterhook.api.service import ExecutionService
+from waterhook.domain.status import Status
+from waterhook.errors import ApiError
+
+KEYED = request_dict(idempotency_key="order-7")
+
+
+def door(table: Table, machine: Machine, states: Any = None, client: Any = None) -> ExecutionService:
+    return ExecutionService(
+        table.records_over(client or table.client),
+        states or machine.client,
+        NO_BUCKET,
+        settings(state_machine_arn=machine.arn),
+        Clock(),
+        Silent,
+        unused,
+        lambda _seconds: None,
+    )
+
+
+def test_a_refused_caller_cannot_withdraw_what_another_one_was_told_of(
+    table: Table, machine: Machine
+) -> None:
+    class Slow:
+        def start_execution(self, **_: object) -> None:
+            # Meanwhile the same request comes in again, and its execution is started.
+            door(table, machine).accept(KEYED, CALLER)
+            raise client_error("ThrottlingException")
+
+    with pytest.raises(ApiError):
+        door(table, machine, Slow()).accept(KEYED, CALLER)
+    (name,) = machine.executions()
+    assert table.only().owner_execution_arn.endswith(f":{name}")
+
+
+def test_a_refusal_after_an_attempt_without_an_answer_withdraws_nothing(
+    table: Table, machine: Machine
+) -> None:
+    """The attempt before may have started it, and only its answer was lost."""
+
+    class Losing:
+        def __init__(self) -> None:
+            self.faults: list[Exception] = [
+                ReadTimeoutError(endpoint_url="x"),
+                *[client_error("ThrottlingException")] * 5,
+            ]
+
+        def start_execution(self, **_: object) -> None:
+            raise self.faults.pop(0)
+
+    states = Losing()
+    with pytest.raises(ApiError):
+        door(table, machine, states).accept(KEYED, CALLER)
+    assert len(states.faults) < 5
+    assert table.only().status is Status.ACCEPTED
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_a_repeated_request_whose_record_changed_is_read_again(
+    table: Table, machine: Machine, *, withdrawn: bool
+) -> None:
+    """Withdrawn at this very moment it was not accepted: 503. Under way, it was."""
+    first = door(table, machine).accept(KEYED, CALLER)
+
+    class Overtaken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(table.client, name)
+
+        def update_item(self, **asked: Any) -> Any:
+            if withdrawn:
+                table.delete(first)
+            else:
+                table.records.begin_start(first)
+            return table.client.update_item(**asked)
+
+    again = door(table, machine, client=Overtaken())
+    if withdrawn:
+        with pytest.raises(ApiError) as caught:
+            again.accept(KEYED, CALLER)
+        assert caught.value.status == 503
+    else:
+        assert again.accept(KEYED, CALLER).status is Status.STARTING

@@ -1,0 +1,89 @@
+"""The recipe of a signed call: what the API gets is signed for it, with the caller's own credentials."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.contract.template import ROOT
+from tests.fakes.http_upstream import Server, reply
+
+SCRIPT = ROOT / "docs" / "recipes" / "call_api.py"
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+
+
+def call(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+def test_a_request_is_signed_for_the_api_in_its_region_and_its_body_with_it() -> None:
+    with Server([reply(202, {"execution_id": "0f"})]) as api:
+        done = call("POST", f"{api.url}/live/v1/executions/support-chat/async", '{"input_data": {}}')
+    assert done.stdout == '202 {"execution_id": "0f"}\n', done.stderr
+    (received,) = api.received
+    assert (received.method, received.target) == ("POST", "/live/v1/executions/support-chat/async")
+    assert received.json == {"input_data": {}}
+    signature = received.headers["authorization"]
+    assert signature.startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
+    assert "/eu-central-1/execute-api/aws4_request, " in signature
+    assert "x-amz-date" in received.headers
+    assert "wJalrXUtnFEMI" not in str(received.headers)
+
+
+URL = "https://abc.execute-api.eu-central-1.amazonaws.com/live/v1/executions"
+
+
+@pytest.mark.parametrize(
+    ("unset", "env", "words", "said"),
+    [
+        ([], {}, [], "usage: call_api.py METHOD URL [BODY]"),
+        ([], {}, ["GET", "/v1/executions"], "'/v1/executions' is no address of an API: is API_URL set?"),
+        (["AWS_DEFAULT_REGION"], {}, ["GET", "http://127.0.0.1:1/"], "no AWS region: set AWS_REGION"),
+        (["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], {}, ["GET", URL], "no AWS credentials: log in"),
+        (
+            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"],
+            {"AWS_REGION": "eu-central-1"},
+            ["GET", "https://api.example.com/v1/executions"],
+            "no AWS credentials: log in",
+        ),
+        (["AWS_SECRET_ACCESS_KEY"], {}, ["GET", URL], "AWS credentials can't be used: Partial credentials"),
+        ([], {"AWS_PROFILE": "nobody"}, ["GET", "http://127.0.0.1:1/"], "The config profile (nobody)"),
+        ([], {}, ["GET", "http://127.0.0.1:1/live"], "no answer from http://127.0.0.1:1/live: "),
+    ],
+)
+def test_what_is_missing_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, unset: list[str], env: dict[str, str], words: list[str], said: str
+) -> None:
+    for name in [*unset, "AWS_REGION"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    done = call(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_region_that_aws_region_names_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    with Server([reply(200, {})]) as api:
+        done = call("GET", f"{api.url}/live/v1/executions")
+    assert done.returncode == 0, done.stderr
+    assert "/eu-west-1/execute-api/" in api.received[0].headers["authorization"]
+
+
+def test_a_refusal_is_told_as_it_came() -> None:
+    with Server([reply(403, {"detail": "you may not ask"})]) as api:
+        done = call("GET", f"{api.url}/live/v1/executions")
+    assert done.stdout == '403 {"detail": "you may not ask"}\n', done.stderr
+    assert api.received[0].body == b""

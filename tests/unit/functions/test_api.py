@@ -1,0 +1,875 @@
+"""The front door over HTTP, as API Gateway hands it in."""
+
+import base64
+import json
+import re
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from functions.api import app
+from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
+from tests.fakes.clock import Clock
+from tests.fakes.http_upstream import Server, hang_up, reply
+from tests.fakes.lambda_context import CONTEXT
+from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.support.builders import (
+    CALLER,
+    ID,
+    UPSTREAM_ID,
+    record,
+    running_record,
+    verdict,
+)
+from tests.support.builders import settings as build_settings
+from tests.support.invoke import Invoke, log_of
+from tests.support.json_values import any_json, any_text
+from waterhook.api.service import ExecutionService
+from waterhook.dependencies import Dependencies
+from waterhook.domain.request import MAX_REQUEST_BYTES
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import MAX_INLINE_BYTES
+from waterhook.settings import ConcurrencyLimits
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.results_bucket import ResultsBucket
+
+FAR = 9_000_000_000
+BODY = {"input_data": {"question": "why?"}}
+START = "/v1/executions/support-chat/async"
+
+
+def matched(path: str) -> tuple[str, dict[str, str] | None]:
+    """Return resource and path parameters of a path, which API Gateway splits at its slashes and leaves encoded."""
+    match path.split("/"):
+        case ["", "v1", "executions"]:
+            return "/v1/executions", None
+        case ["", "v1", "executions", id_] if id_:
+            return "/v1/executions/{id}", {"id": id_}
+        case ["", "v1", "executions", id_, "async"] if id_:
+            return "/v1/executions/{id}/async", {"id": id_}
+    return "/{proxy+}", {"proxy": path[1:]}
+
+
+def event(
+    method: str,
+    path: str,
+    body: str | None = None,
+    headers: dict[str, str] | None = None,
+    *,
+    caller: str | None = CALLER,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return the event of a REST API with Lambda proxy integration, as far as it is read.
+
+    A path that the template doesn't have gets here only in a test: API Gateway answers 403.
+    """
+    resource, parameters = matched(path)
+    return {
+        "resource": resource,
+        "path": path,
+        "httpMethod": method,
+        "headers": {"Host": "abc.execute-api.test", "Content-Type": "application/json"} | (headers or {}),
+        "multiValueHeaders": {},
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "pathParameters": parameters,
+        "stageVariables": None,
+        "requestContext": {
+            "apiId": "abc",
+            "path": f"/live{path}",
+            "resourcePath": resource,
+            "stage": "live",
+            "domainName": "abc.execute-api.test",
+            "httpMethod": method,
+            "identity": {"userArn": caller, "sourceIp": "127.0.0.1"},
+        },
+        "body": body,
+        "isBase64Encoded": False,
+    } | changes
+
+
+def post(body: object = BODY, headers: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return event("POST", changes.pop("path", START), text, headers, **changes)
+
+
+def get(execution_id: str = ID, **changes: Any) -> dict[str, Any]:
+    return event("GET", f"/v1/executions/{execution_id}", **changes)
+
+
+class Api:
+    """The function, and what it answered in a form that can be looked at."""
+
+    def __init__(self, invoke: Invoke) -> None:
+        self._invoke = invoke
+
+    def __call__(self, request: dict[str, Any]) -> tuple[int, Any]:
+        answer = self.raw(request)
+        assert json.loads(json.dumps(answer)) == answer
+        assert self.header(answer, "Content-Type") == "application/json"
+        return answer["statusCode"], json.loads(answer["body"])
+
+    def raw(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._invoke(app, request)
+
+    @staticmethod
+    def header(answer: dict[str, Any], name: str) -> str | None:
+        value: str | None = answer["headers"].get(name)
+        return value
+
+
+@pytest.fixture
+def api(invoke: Invoke) -> Api:
+    return Api(invoke)
+
+
+# 202
+
+
+def test_a_request_is_accepted_with_where_to_look_and_how_to_cancel(
+    api: Api, table: Table, machine: Machine
+) -> None:
+    status, said = api(post())
+    got = table.only()
+    url = f"https://abc.execute-api.test/live/v1/executions/{got.execution_id}"
+    assert status == 202
+    assert said == {
+        "execution_id": got.execution_id,
+        "status": "ACCEPTED",
+        "status_url": url,
+        "cancel_url": url,
+    }
+    ((name, started),) = machine.executions().items()
+    assert started == {
+        "execution_id": got.execution_id,
+        "parameters": {"chatbot_id": "support-chat"},
+        "request": BODY,
+    }
+    assert got.owner_execution_arn.endswith(f":{name}")
+
+
+def test_what_was_accepted_is_visible_right_after(api: Api) -> None:
+    _, accepted = api(post())
+    status, said = api(get(accepted["execution_id"]))
+    assert (status, said["status"], said["chatbot_id"]) == (200, "ACCEPTED", "support-chat")
+
+
+def test_everything_a_request_may_say_is_kept(api: Api, table: Table) -> None:
+    api(post(BODY | {"metadata": {"order": 7}, "timeout_seconds": 60, "deliver_to": ["sns"]}))
+    got = table.only()
+    assert (got.metadata, got.deliver_to) == ({"order": 7}, ("sns",))
+    assert got.expires_at - got.deadline == 30 * 24 * 3600
+
+
+@pytest.mark.parametrize(
+    "request_event",
+    [
+        post(BODY, {"Idempotency-Key": "k"}),
+        post(BODY, {"idempotency-key": "k"}),
+        post(BODY | {"idempotency_key": "k"}),
+        post(BODY | {"idempotency_key": "k"}, {"Idempotency-Key": "k"}),
+        post(BODY | {"idempotency_key": None}, {"Idempotency-Key": "k"}),
+        post(BODY | {"idempotency_key": "k", "chatbot_id": "support-chat"}),
+        post(BODY | {"idempotency_key": "k", "chatbot_id": None}),
+    ],
+    ids=[
+        "header",
+        "header in small letters",
+        "body",
+        "both",
+        "header and null",
+        "chatbot too",
+        "null chatbot",
+    ],
+)
+def test_a_key_in_the_header_and_a_key_in_the_body_are_the_same_key(
+    api: Api, table: Table, machine: Machine, request_event: dict[str, Any]
+) -> None:
+    _, first = api(post(BODY, {"Idempotency-Key": "k"}))
+    status, again = api(request_event)
+    assert (status, again) == (202, first)
+    assert len(table.all()) == len(machine.executions()) == 1
+
+
+def test_another_request_under_the_same_key_is_a_conflict(api: Api, machine: Machine) -> None:
+    api(post(BODY, {"Idempotency-Key": "k"}))
+    status, said = api(post({"input_data": {}}, {"Idempotency-Key": "k"}))
+    assert (status, list(said)) == (409, ["detail"])
+    assert len(machine.executions()) == 1
+
+
+def test_another_chatbot_under_the_same_key_is_a_conflict(api: Api) -> None:
+    api(post(BODY, {"Idempotency-Key": "k"}))
+    assert api(post(BODY, {"Idempotency-Key": "k"}, path="/v1/executions/other/async"))[0] == 409
+
+
+def test_the_same_key_of_another_caller_is_another_execution(api: Api, machine: Machine) -> None:
+    _, one = api(post(BODY, {"Idempotency-Key": "k"}))
+    _, other = api(post(BODY, {"Idempotency-Key": "k"}, caller=CALLER + "2"))
+    assert one["execution_id"] != other["execution_id"]
+    assert len(machine.executions()) == 2
+
+
+def test_a_body_that_api_gateway_encoded_is_decoded(api: Api, table: Table) -> None:
+    encoded = base64.b64encode(json.dumps(BODY | {"metadata": {"ß": "🙂"}}).encode()).decode()
+    assert api(post(encoded, isBase64Encoded=True))[0] == 202
+    assert table.only().metadata == {"ß": "🙂"}
+
+
+@pytest.mark.parametrize("chatbot_id", ["a/b", "größe", "a%2Fb", "🙂", "a+b"])
+def test_an_encoded_chatbot_id_is_the_one_the_caller_meant(api: Api, table: Table, chatbot_id: str) -> None:
+    status, _ = api(post(path=f"/v1/executions/{quote(chatbot_id, safe='')}/async"))
+    assert (status, table.only().chatbot_id) == (202, chatbot_id)
+
+
+@pytest.mark.parametrize("chatbot_id", ["🙂", "größe", "語", 'a"b', "{id}", "^|`", "a?b#c"])
+def test_a_chatbot_id_in_raw_characters_is_itself(api: Api, table: Table, chatbot_id: str) -> None:
+    status, _ = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert (status, table.only().chatbot_id) == (202, chatbot_id)
+
+
+# How the caller reached the API: https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-custom-domains.html
+REACHED = {
+    "stage URL": ("", "/live", "abc.execute-api.test"),
+    "custom domain": ("", "", "jobs.example.com"),
+    "custom domain with a base path": ("/v2", "/v2", "jobs.example.com"),
+    "custom domain with a base path of several levels": ("/a/b", "/a/b", "jobs.example.com"),
+    "custom domain with a base path like ours": ("/v1", "/v1", "jobs.example.com"),
+    "custom domain mapped to all stages": ("/v2/live", "/v2/live", "jobs.example.com"),
+    "private API": ("", "/live", "abc-vpce-0123.execute-api.test"),
+}
+
+
+@pytest.mark.parametrize(("before_path", "before_context_path", "domain"), REACHED.values(), ids=REACHED)
+@pytest.mark.parametrize("chatbot_id", ["support-chat", "🙂", quote("🙂"), "v1%2Fexecutions%2Fx"])
+def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
+    api: Api, before_path: str, before_context_path: str, domain: str, chatbot_id: str
+) -> None:
+    def reached(request: dict[str, Any]) -> dict[str, Any]:
+        path = request["path"]
+        request["requestContext"] |= {"path": before_context_path + path, "domainName": domain}
+        return request | {"path": before_path + path}
+
+    answer = api.raw(reached(post(path=f"/v1/executions/{chatbot_id}/async")))
+    said = json.loads(answer["body"])
+    assert answer["statusCode"] == 202
+    assert said["status_url"] == said["cancel_url"] == api.header(answer, "Location")
+    assert said["status_url"] == f"https://{domain}{before_context_path}/v1/executions/{said['execution_id']}"
+    assert api(reached(get(said["execution_id"])))[1]["status"] == "ACCEPTED"
+    assert len(api(reached(event("GET", "/v1/executions")))[1]["executions"]) == 1
+    assert api(reached(event("DELETE", f"/v1/executions/{said['execution_id']}")))[1]["cancelled"] is True
+
+
+# 400, 404, 413
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("", "body: empty. Send a JSON object such as"),
+        (" \n", "body: empty. Send a JSON object such as"),
+        ("{", "body: invalid JSON at line 1, column 2. Send a JSON object such as"),
+        (
+            '{"input_data":}',
+            'body: invalid JSON at line 1, column 15. Send a JSON object such as {"input_data": {}}.',
+        ),
+        ('{\n  "input_data": {},\n}', "body: invalid JSON at line 2, column "),
+        ('{"input_data":{}} {}', "body: invalid JSON at line 1, column 19"),
+        ("input_data=1", "body: invalid JSON at line 1, column 1."),
+        ("[]", "body: expected object, got list. Send a JSON object such as"),
+        ("null", "body: expected object, got null"),
+        ('"x"', "body: expected object, got string"),
+        ("5", "body: expected object, got number"),
+        ("{}", "input_data: missing, expected object"),
+        ('{"input_data":null}', "input_data: expected object, got null"),
+        ('{"input_data":[]}', "input_data: expected object, got list"),
+        ('{"input_data":{},"x":1}', "x: unknown field; known are chatbot_id, deliver_to,"),
+        ('{"input_data":{},"chatbot_id":"other"}', "chatbot_id: body and path differ; send it in one"),
+        ('{"input_data":{},"chatbot_id":["a"]}', "chatbot_id: body and path differ; send it in one"),
+        (
+            '{"input_data":{},"input_data":{"a":1}}',
+            "body: input_data occurs twice in one object; send it once",
+        ),
+        (
+            '{"input_data":{"q":[{"a":1,"b":2,"\\u0061":1}]}}',
+            "body: a occurs twice in one object; send it once",
+        ),
+        ('{"input_data":{"n":1e400}}', "request: contains a number that JSON can't carry"),
+        ('{"input_data":{"n":NaN}}', "request: contains a number that JSON can't carry"),
+        ('{"input_data":{"t":"\\ud800"}}', "request: contains half of a surrogate pair"),
+        ('{"input_data":{},"timeout_seconds":' + "9" * 400 + "}", "timeout_seconds: expected whole number"),
+        ('{"input_data":{},"timeout_seconds":' + "9" * 5000 + "}", "body: a number has too many digits"),
+        *(
+            (
+                '{"input_data":{"a":' + "[" * depth + "]" * depth + "}}",
+                "request: nested too deeply, more than 200 levels",
+            )
+            for depth in (199, 1_000, 5_000, 30_000, 100_000)
+        ),
+        (
+            '{"input_data":' + '{"a":' * 1000 + "1" + "}" * 1001,
+            "request: nested too deeply, more than 200 levels",
+        ),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_wrong_body_is_told_what_is_wrong_with_it(
+    api: Api, table: Table, machine: Machine, body: str, detail: str
+) -> None:
+    status, said = api(post(body))
+    assert (status, list(said)) == (400, ["detail"])
+    assert said["detail"].startswith(detail)
+    assert (table.all(), machine.executions()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}, {"Idempotency-Key": "a\x00b"}]
+)
+def test_a_key_that_is_none_is_refused(api: Api, headers: dict[str, str]) -> None:
+    status, said = api(post(BODY, headers))
+    assert status == 400
+    assert said["detail"].startswith("idempotency_key: expected 1 to 200")
+
+
+@pytest.mark.parametrize("other", ["a", "", 5, [], {"k": 1}, True])
+def test_two_keys_are_one_too_many(api: Api, other: object) -> None:
+    assert api(post(BODY | {"idempotency_key": other}, {"Idempotency-Key": "b"}))[0] == 400
+
+
+@pytest.mark.parametrize("chatbot_id", ["%20", "a%0Ab", ".", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201])
+def test_a_chatbot_id_that_is_none_is_refused(api: Api, chatbot_id: str) -> None:
+    status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert status == 400
+    assert said["detail"].startswith("chatbot_id: expected 1 to 200")
+
+
+@pytest.mark.parametrize("chatbot_id", ["%FF", "a%E2%80", "%FF%FE%0A"])
+def test_a_chatbot_id_that_is_no_utf_8_is_refused_and_not_replaced(api: Api, chatbot_id: str) -> None:
+    status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert (status, said["detail"]) == (400, "chatbot_id: expected percent-encoded UTF-8 in the path")
+
+
+def body_of(size_bytes: int, filler: str = "x") -> str:
+    """Return a body of exactly that size in UTF-8."""
+    count, rest = divmod(size_bytes - len('{"input_data":{"t":""}}'), len(filler.encode()))
+    return '{"input_data":{"t":"' + filler * count + "x" * rest + '"}}'
+
+
+@pytest.mark.parametrize("filler", ["x", "я", "語", "🦆"])
+def test_a_body_of_240_kib_in_utf_8_is_accepted_and_one_byte_more_is_413(
+    api: Api, table: Table, machine: Machine, filler: str
+) -> None:
+    body = body_of(MAX_REQUEST_BYTES, filler)
+    assert (
+        api(post(body, {"Idempotency-Key": "k" * 200}, path=f"/v1/executions/{quote('🦆' * 200)}/async"))[0]
+        == 202
+    )
+    assert len(machine.inputs()[0].encode()) < 256 * 1024
+    status, said = api(post(body_of(MAX_REQUEST_BYTES + 1, filler)))
+    assert status == 413
+    assert said["detail"] == f"body: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+    assert len(table.all()) == 1
+
+
+def numbers(count: int, number: str) -> str:
+    return '{"input_data":{"n":[' + ",".join([number] * count) + "]}}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        numbers(40_900, "12345"),
+        '{ "input_data" : {"f":1.0,"n":12345678901234567890,"e":1E-5,"t":"ß\\u00df\\/🙂"},\r\n\t"metadata":{} }',
+    ],
+    ids=["40,900 numbers", "numbers and escapes"],
+)
+def test_the_state_machine_gets_the_text_that_the_caller_sent(api: Api, machine: Machine, body: str) -> None:
+    status, accepted = api(post(body, {"Idempotency-Key": "ß"}))
+    assert status == 202
+    (given,) = machine.inputs()
+    assert given == (
+        f'{{"execution_id":"{accepted["execution_id"]}",'
+        '"parameters":{"chatbot_id":"support-chat","idempotency_key":"\\u00df"},'
+        f'"request":{body}}}'
+    )
+
+
+def test_numbers_that_an_engine_may_write_out_beyond_its_own_limit_are_413_with_the_sizes(
+    api: Api, table: Table
+) -> None:
+    body = numbers(60_000, "1e5")
+    status, said = api(post(body))
+    assert status == 413
+    assert len(body) < MAX_REQUEST_BYTES
+    assert said["detail"].startswith("request: 540050 bytes, at most 258048 are allowed, counted as JSON")
+    assert table.all() == []
+
+
+def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves_no_record(
+    served: Any, table: Table, machine: Machine
+) -> None:
+    states = Failing(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
+    status, said = served(door(table, machine, states=states), post())
+    assert status == 400
+    assert re.fullmatch(r"request: Step Functions refuses it, as an input of \d{3} bytes: .+", said["detail"])
+    assert table.all() == []
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_is_read_as_json_whatever_its_content_type(api: Api, content_type: str | None) -> None:
+    request = post()
+    request["headers"]["Content-Type"] = content_type
+    assert api(request)[0] == 202
+
+
+def test_a_byte_order_mark_is_passed_over(api: Api, machine: Machine) -> None:
+    assert api(post("\ufeff" + json.dumps(BODY)))[0] == 202
+    assert "\ufeff" not in machine.inputs()[0]
+
+
+@pytest.mark.parametrize("body", ["/w==", "e30"], ids=["no UTF-8", "no padding"])
+def test_a_body_in_base64_that_is_no_text_is_refused(api: Api, body: str) -> None:
+    status, said = api(post(body, isBase64Encoded=True))
+    assert (status, said["detail"]) == (400, "body: not UTF-8. Send a JSON object in UTF-8.")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1"),
+        ("POST", "/v1/executions/support-chat"),
+        ("POST", "/v1/executions"),
+        ("GET", "/v1/executions/support-chat/async"),
+        ("PUT", f"/v1/executions/{ID}"),
+        ("PATCH", START),
+        ("DELETE", START),
+        ("OPTIONS", START),
+        ("HEAD", f"/v1/executions/{ID}"),
+        ("POST", "/v1/executions/a/b/async"),
+        ("POST", "//v1/executions/a/async"),
+        ("POST", "/v1/executions//async"),
+        ("GET", "/v2/executions/x"),
+    ],
+)
+def test_a_route_that_there_is_not_is_404_in_the_same_shape(api: Api, method: str, path: str) -> None:
+    status, said = api(event(method, path, "{}"))
+    assert (status, list(said)) == (404, ["detail"])
+
+
+# Step Functions and the table in trouble
+
+
+def door(table: Table, machine: Machine, *, states: Any = None, client: Any = None) -> ExecutionService:
+    return ExecutionService(
+        table.records_over(client or table.client),
+        states or machine.client,
+        NO_BUCKET,
+        build_settings(state_machine_arn=machine.arn),
+        Clock(),
+        Silent,
+        unused,
+        lambda _seconds: None,
+    )
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Answer a request with a given front door behind the routes."""
+
+    def serve(front_door: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
+        monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
+        app.dependencies.service = front_door
+        answer = app.handler(request, CONTEXT)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    return serve
+
+
+def test_an_execution_that_was_throttled_is_503_and_leaves_no_record(
+    served: Any, table: Table, machine: Machine
+) -> None:
+    states = Failing(machine.client, {"start_execution": client_error("ThrottlingException")})
+    status, said = served(door(table, machine, states=states), post())
+    assert (status, list(said)) == (503, ["detail"])
+    assert table.all() == []
+
+
+def test_a_start_is_one_attempt_a_call_so_that_a_refusal_is_the_only_answer(
+    invoke: Invoke, machine: Machine
+) -> None:
+    assert invoke(app, post())["statusCode"] == 202
+    states: Any = app.dependencies.service._states  # noqa: SLF001 - what it is made with is what matters
+    assert states.meta.config.retries["total_max_attempts"] == 1
+    assert len(machine.executions()) == 1
+
+
+def test_an_execution_that_is_there_already_is_accepted(served: Any, table: Table, machine: Machine) -> None:
+    states = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
+    assert served(door(table, machine, states=states), post())[0] == 202
+
+
+@pytest.mark.parametrize("operation", ["put_item", "get_item"])
+@pytest.mark.parametrize("code", ["ThrottlingException", "InternalServerError", "AccessDeniedException"])
+def test_a_table_in_trouble_is_503_and_not_a_crash(
+    served: Any, table: Table, machine: Machine, operation: str, code: str
+) -> None:
+    client = Failing(table.client, {operation: client_error(code)})
+    request = post() if operation == "put_item" else get()
+    status, said = served(door(table, machine, client=client), request)
+    assert (status, list(said)) == (503, ["detail"])
+    assert code not in said["detail"]
+    assert machine.executions() == {}
+
+
+# 200
+
+
+def test_a_running_execution_says_when_to_look_again(api: Api, table: Table) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR - 1))
+    answer = api.raw(get())
+    assert answer["statusCode"] == 200
+    assert 1 <= int(api.header(answer, "Retry-After") or "") <= 60
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
+def test_a_finished_execution_does_not(api: Api, table: Table, status: Status) -> None:
+    table.put(running_record(**verdict(status, expires_at=FAR), caller=CALLER))
+    answer = api.raw(get())
+    assert api.header(answer, "Retry-After") is None
+    assert json.loads(answer["body"])["status"] == status.value
+
+
+@pytest.mark.parametrize(
+    "output", ['{"n":12345678901234567890,"f":1.0}', '{ "e" : 1e400 }', '{"t":"\\ud83d 🙂 \u2028"}', "[ ]"]
+)
+def test_an_output_arrives_as_the_text_it_came_as(api: Api, table: Table, output: str) -> None:
+    table.put(running_record(**verdict(expires_at=FAR), caller=CALLER, final_output_json=output))
+    assert f'"final_output":{output},' in api.raw(get())["body"]
+
+
+def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> None:
+    kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    table.put(running_record(**verdict(expires_at=FAR), **kept, caller=CALLER))
+    _, said = api(get())
+    assert said["final_output"] is None
+    assert said["final_output_url"].startswith("https://")
+    assert "X-Amz-Signature" in said["final_output_url"]
+
+
+def test_a_link_is_only_made_for_whoever_may_see_it(api: Api, table: Table, bucket: Bucket) -> None:
+    kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    table.put(running_record(**verdict(expires_at=FAR), **kept, caller="somebody else"))
+    status, said = api(get())
+    assert (status, list(said)) == (404, ["detail"])
+
+
+@pytest.mark.parametrize(
+    "execution_id", ["f" * 32, "x" * 5000, "%00", "%FF", "..", "%2e%2e", f"{ID}%20", quote("🙂"), "a%2Fb"]
+)
+def test_an_id_that_is_nobodys_is_404(api: Api, table: Table, execution_id: str) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    status, said = api(get(execution_id))
+    assert (status, list(said)) == (404, ["detail"])
+
+
+# Whose is it?
+
+
+@pytest.mark.parametrize(
+    ("identity", "headers", "caller"),
+    [
+        ({"userArn": "arn:aws:iam::1:user/a"}, {}, "arn:aws:iam::1:user/a"),
+        ({"userArn": "arn:aws:sts::1:assumed-role/r/session-1"}, {}, "arn:aws:sts::1:assumed-role/r"),
+        ({"userArn": "arn:aws:iam::1:user/a", "apiKeyId": "k1"}, {}, "arn:aws:iam::1:user/a"),
+        ({"userArn": None, "apiKeyId": "k1"}, {"x-api-key": "secret"}, "key/k1"),
+    ],
+)
+def test_the_caller_is_who_api_gateway_says_it_is(
+    api: Api, table: Table, identity: dict[str, Any], headers: dict[str, str], caller: str
+) -> None:
+    request = post(BODY, headers)
+    request["requestContext"]["identity"] = identity
+    api(request)
+    assert table.only().caller == caller
+
+
+def test_a_key_whose_id_is_not_told_is_kept_as_its_fingerprint(api: Api, table: Table) -> None:
+    request = post(BODY, {"X-Api-Key": "a-secret-key"})
+    request["requestContext"]["identity"] = None
+    api(request)
+    caller = table.only().caller or ""
+    assert caller.startswith("key/")
+    assert "secret" not in caller
+
+
+def test_two_keys_whose_ids_are_not_told_are_two_callers(api: Api, table: Table) -> None:
+    for key in ("one-key", "other-key"):
+        request = post(BODY, {"x-api-key": key, "Idempotency-Key": "k"})
+        request["requestContext"]["identity"] = None
+        assert api(request)[0] == 202
+    assert len({one.caller for one in table.all()}) == 2
+
+
+def test_no_header_makes_somebody_else_of_a_caller(api: Api, table: Table) -> None:
+    table.put(record(caller="arn:aws:iam::1:user/victim", expires_at=FAR))
+    forged = {"X-Forwarded-User": "arn:aws:iam::1:user/victim", "x-api-key": "arn:aws:iam::1:user/victim"}
+    assert api(get(headers=forged))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "base"),
+    [
+        ({"Host": "127.0.0.1:4566"}, "http://127.0.0.1:4566/live"),
+        ({"host": "[::1]:4566"}, "http://[::1]:4566/live"),
+        ({"Host": "stand-in.test", "X-Forwarded-Proto": "https"}, "https://stand-in.test/live"),
+        ({"Host": "stand-in.test", "X-Forwarded-Proto": "javascript"}, "http://stand-in.test/live"),
+        ({"Host": "user@stand-in.test/x"}, "/live"),
+    ],
+)
+def test_without_a_domain_name_urls_begin_with_the_host_that_was_called(
+    api: Api, headers: dict[str, str], base: str
+) -> None:
+    request = post() | {"headers": headers}
+    del request["requestContext"]["domainName"]
+    _, said = api(request)
+    assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
+
+
+def test_where_an_api_is_reached_by_path_its_urls_have_that_path(invoke: Invoke) -> None:
+    request = post() | {"headers": {"Host": "127.0.0.1:4566"}}
+    del request["requestContext"]["domainName"]
+    said = json.loads(invoke(app, request, WATERHOOK_API_PATH_PREFIX="/_aws/execute-api")["body"])
+    base = "http://127.0.0.1:4566/_aws/execute-api/abc/live"
+    assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
+
+
+def test_the_log_of_a_request_holds_none_of_its_data(api: Api) -> None:
+    with log_of(app) as log:
+        api(
+            post({"input_data": {"card": "k4711"}, "metadata": {"order": "k0815"}}, {"x-api-key": "k-secret"})
+        )
+        api(post({"input_data": ["k4711"]}))
+    assert log.getvalue().count('"message":"api"') == 2
+    for secret in ("k4711", "k0815", "k-secret"):
+        assert secret not in log.getvalue()
+
+
+# Garbage
+
+any_body = (
+    st.none()
+    | any_text
+    | any_json.map(json.dumps)
+    | st.fixed_dictionaries(
+        {"input_data": any_json}, optional={"metadata": any_json, "timeout_seconds": any_json}
+    ).map(json.dumps)
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
+    path=st.just(START) | st.just(f"/v1/executions/{ID}") | any_text.map("/v1/executions/{}/async".format),
+    body=any_body,
+    headers=st.none() | st.dictionaries(st.sampled_from(["Idempotency-Key", "Content-Type"]), any_text),
+    encoded=st.booleans(),
+)
+@example(method="POST", path=START, body='{"input_data":{}}', headers=None, encoded=False)
+@example(method="POST", path=START, body="!", headers=None, encoded=True)
+@example(method="POST", path=START, body="/w==", headers=None, encoded=True)
+@example(method="POST", path=START, body="\ud800", headers={}, encoded=False)
+@example(method="POST", path=START, body="\ud800", headers={}, encoded=True)
+@example(
+    method="POST", path=START, body='{"input_data":{}}', headers={"Idempotency-Key": "\ud800"}, encoded=False
+)
+def test_no_garbage_is_answered_with_a_fault_of_ours(
+    served: Any,
+    table: Table,
+    machine: Machine,
+    *,
+    method: str,
+    path: str,
+    body: str | None,
+    headers: dict[str, str] | None,
+    encoded: bool,
+) -> None:
+    request = event(method, path, body, isBase64Encoded=encoded)
+    request["headers"] = headers
+    status, said = served(door(table, machine), request)
+    assert status in {200, 202, 400, 404, 409, 413}, ascii((said, request))
+    assert status in {200, 202} or list(said) == ["detail"]
+
+
+# DELETE
+
+
+def delete(execution_id: str = ID, **changes: Any) -> dict[str, Any]:
+    return event("DELETE", f"/v1/executions/{execution_id}", **changes)
+
+
+def answered(answer: dict[str, Any]) -> tuple[int, Any]:
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_a_running_job_is_cancelled_in_the_upstreams_own_words(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR))
+    with Server([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
+        got = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert got == (
+        200,
+        {"execution_id": ID, "cancelled": True, "message": "cancelled", "previous_status": "RUNNING"},
+    )
+    assert [(one.method, one.target) for one in server.received] == [
+        ("DELETE", f"/v1/executions/{UPSTREAM_ID}")
+    ]
+    (message,) = topic.messages()
+    assert json.loads(message)["type"] == "waterhook.execution.cancelled"
+    assert table.only().notified_at is not None
+
+
+def test_what_was_accepted_is_cancelled_without_a_word_to_the_upstream(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    status, said = answered(invoke(app, delete()))
+    assert (status, said["cancelled"], said["previous_status"]) == (200, True, "ACCEPTED")
+    assert len(topic.messages()) == 1
+
+
+def test_a_cancel_during_the_start_is_202_however_often(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(record(caller=CALLER, status=Status.STARTING, expires_at=FAR))
+    for _ in range(2):
+        status, said = answered(invoke(app, delete()))
+        assert (status, said["cancelled"], said["previous_status"]) == (202, False, "STARTING")
+    assert topic.messages() == []
+
+
+def test_a_second_cancel_says_that_it_is_too_late(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    invoke(app, delete())
+    status, said = answered(invoke(app, delete()))
+    assert (status, said["cancelled"], said["previous_status"]) == (200, False, "CANCELLED")
+    assert len(topic.messages()) == 1
+
+
+def test_a_cancel_by_another_caller_is_404_and_changes_nothing(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    there = table.put(running_record(caller="arn:aws:iam::123456789012:user/bob", expires_at=FAR))
+    status, said = answered(invoke(app, delete()))
+    assert (status, list(said)) == (404, ["detail"])
+    assert (table.only(), topic.messages()) == (there, [])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [reply(500, {"detail": "x"}), reply(503), reply(200, "<html>"), hang_up],
+    ids=["500", "503", "HTML", "nothing"],
+)
+def test_an_upstream_that_does_not_cancel_is_502_and_changes_nothing(
+    invoke: Invoke, table: Table, topic: Topic, step: Any
+) -> None:
+    there = table.put(running_record(caller=CALLER, expires_at=FAR))
+    with Server([step]) as server:
+        status, said = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert (status, list(said)) == (502, ["detail"])
+    assert (table.only(), topic.messages()) == (there, [])
+
+
+def test_a_topic_in_trouble_at_a_cancel_is_503_and_not_a_crash(
+    invoke: Invoke, table: Table, topic: Topic
+) -> None:
+    table.put(record(caller=CALLER, expires_at=FAR))
+    topic.sns.delete_topic(TopicArn=topic.arn)
+    status, said = answered(invoke(app, delete()))
+    assert (status, list(said)) == (503, ["detail"])
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("execution_id", ["capacity", "capacity%2Fsupport-chat"])
+def test_what_is_in_the_table_and_no_execution_is_404(
+    api: Api, table: Table, method: str, execution_id: str
+) -> None:
+    ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1, chatbot=1), table.client).acquire(
+        ID, "support-chat"
+    )
+    status, said = api(event(method, f"/v1/executions/{execution_id}"))
+    assert (status, list(said)) == (404, ["detail"])
+
+
+# Live progress
+
+
+def test_a_get_of_a_running_job_asks_the_upstream_once_in_two_seconds(invoke: Invoke, table: Table) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR))
+    with Server([reply(200, {"status": "RUNNING", "progress": 40.0, "current_node": "b"})]) as server:
+        first = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
+        again = answered(app.handler(get(), CONTEXT))
+    assert first == again
+    assert (first[1]["progress"], first[1]["current_node"], first[1]["status"]) == (40.0, "b", "RUNNING")
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize(
+    "step",
+    [reply(500), reply(401), reply(200, "<html>"), hang_up],
+    ids=["500", "401", "HTML", "nothing"],
+)
+def test_a_get_while_the_upstream_fails_shows_the_record_alone(
+    invoke: Invoke, table: Table, step: Any
+) -> None:
+    table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR, progress=10.0))
+    with Server([step]) as server:
+        status, said = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
+    assert (status, said["status"], said["progress"]) == (200, "RUNNING", 10.0)
+
+
+# The list
+
+
+def listing(**asked: str) -> dict[str, Any]:
+    return event("GET", "/v1/executions", queryStringParameters=asked or None)
+
+
+def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
+    for number in range(3):
+        table.put(
+            record(
+                execution_id=f"{number:032x}",
+                caller=CALLER,
+                created_at=f"2026-01-0{number + 1}T00:00:00.000Z",
+            )
+        )
+    table.put(record(execution_id="f" * 32, caller="bob"))
+    status, said = api(listing(limit="2"))
+    assert status == 200
+    assert [one["execution_id"] for one in said["executions"]] == [f"{2:032x}", f"{1:032x}"]
+    status, said = api(listing(limit="2", next=said["next"]))
+    assert ([one["execution_id"] for one in said["executions"]], said["next"]) == ([f"{0:032x}"], None)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "-1"},
+        {"limit": "1.5"},
+        {"limit": "٣"},
+        {"limit": "9" * 5000},
+        {"status": "DONE"},
+        {"next": "garbage"},
+        {"next": "ü🙂"},
+        {"next": "WyIiLCAiMjAyNi0wMS0wMSJd"},
+    ],
+    ids=lambda asked: str(asked)[:30],
+)
+def test_a_list_that_is_asked_for_wrongly_is_400(api: Api, asked: dict[str, str]) -> None:
+    status, said = api(listing(**asked))
+    assert (status, list(said)) == (400, ["detail"])

@@ -1,0 +1,420 @@
+"""Each function with an AWS service that accepts connections and never answers: what it does, and in what time.
+
+The timeouts are those that are shipped, so each row takes seconds. All of them run at the same time, each in a process
+of its own that is forked here: the simulated AWS is in memory, and every process has its own copy of it.
+"""
+
+import json
+import multiprocessing
+import socket
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import boto3
+import pytest
+
+from functions.api import app as api
+from functions.cancel import app as cancel
+from functions.follow import app as follow
+from functions.notify import app as notify
+from functions.poll import app as poll
+from functions.reconcile import app as reconcile
+from functions.start import app as start
+from tests.contract import markdown, template
+from tests.fakes.aws import Machine, Table
+from tests.fakes.clock import NOW
+from tests.fakes.http_upstream import Server, Step, reply, sse
+from tests.fakes.lambda_context import Context
+from tests.support.builders import (
+    CALLER,
+    ID,
+    OWNER,
+    STARTED_AT,
+    UPSTREAM_ID,
+    job,
+    request_dict,
+    running_record,
+)
+from tests.support.invoke import Invoke
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.poll_history import PollHistory
+from waterhook.domain.status import Status
+from waterhook.errors import DependencyUnavailableError
+from waterhook.steps import machine_executions, sweep
+from waterhook.timestamps import to_rfc3339
+
+FAR = 9_000_000_000
+LARGE = {"status": "COMPLETED", "final_output": "x" * 40_000}
+# botocore repeats a call once.
+ATTEMPTS = 2
+RUNNING = reply(200, {"status": "RUNNING", "progress": 50.0})
+# What botocore calls the services in the names of its events.
+SERVICES = {
+    "table": "dynamodb",
+    "topic": "sns",
+    "bucket": "s3",
+    "secret": "secrets-manager",
+    "Step Functions": "sfn",
+}
+
+
+class Short(Context):
+    """A context whose time is nearly up, so that a follow ends after one poll that takes long."""
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 42_000
+
+
+class Scene:
+    """A function in a simulated AWS of which one service may stop answering."""
+
+    def __init__(self, invoke: Invoke, table: Table, machine: Machine, hole: socket.socket) -> None:
+        self.table, self.machine = table, machine
+        self.attempts = 0
+        self._invoke = invoke
+        self._hanging: set[str] = set()
+        self._hole = hole
+        boto3.setup_default_session()
+        session: Any = boto3.DEFAULT_SESSION
+        session.events.register("request-created", self._redirect)
+
+    def hang(self, dependency: str) -> None:
+        self._hanging.add(SERVICES[dependency])
+
+    def _redirect(self, request: Any, event_name: str, **_: Any) -> None:
+        if event_name.split(".")[1] in self._hanging:
+            self.attempts += 1
+            request.url = f"http://127.0.0.1:{self._hole.getsockname()[1]}/"
+
+    def call(self, app: Any, event: dict[str, Any], *steps: Step, **kwargs: Any) -> Any:
+        """Return what the handler returns, or the name of the fault that it raises."""
+        with Server(list(steps) or [RUNNING], streams=kwargs.pop("streams", None)) as server:
+            try:
+                return self._invoke(app, event, WATERFLAI_BASE_URL=server.url, **kwargs)
+            except DependencyUnavailableError:
+                return "DependencyUnavailableError"
+            except Exception as error:  # noqa: BLE001 - its name is what the test is about
+                return type(error).__name__
+
+    def step(self, app: Any, state: LoopState, *steps: Step, **kwargs: Any) -> Any:
+        event = {"state": state.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
+        return self.call(app, event, *steps, **kwargs)
+
+    def http(
+        self, method: str, resource: str, id_: str, *steps: Step, body: object = None
+    ) -> tuple[int, str]:
+        path = resource.replace("{id}", id_)
+        event = {
+            "resource": resource,
+            "path": path,
+            "pathParameters": {"id": id_},
+            "httpMethod": method,
+            "headers": {},
+            "requestContext": {
+                "path": f"/live{path}",
+                "domainName": "api.test",
+                "identity": {"userArn": CALLER},
+            },
+            "body": None if body is None else json.dumps(body),
+            "isBase64Encoded": False,
+        }
+        answer = self.call(api, event, *steps)
+        return answer["statusCode"], json.loads(answer["body"]).get("detail", "")
+
+
+def young(**changes: Any) -> LoopState:
+    now = time.time()
+    return job(deadline=now + 3600, history=PollHistory(now), **changes)
+
+
+def is_put_off(result: Any) -> bool:
+    """Whether the fault is answered with another attempt after a wait."""
+    return bool(
+        result["next"] in {"wait", "start"} and result["wait_seconds"] and result["outcome"] == "RUNNING"
+    )
+
+
+# One function a row: the scene, and whether it came out as the table in docs/operations.md says.
+
+
+def start_at_once(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": to_rfc3339(time.time())}}
+    return is_put_off(scene.call(start, event))
+
+
+def start_after_the_post(scene: Scene, dependency: str) -> bool:
+    def accepted(connection: socket.socket) -> None:
+        scene.hang(dependency)
+        reply(202, {"execution_id": UPSTREAM_ID})(connection)
+
+    event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
+    state = scene.call(start, event, accepted)
+    return bool(
+        state["unsaved"] and state["outcome"] == "RUNNING" and state["waterflai_execution_id"] == UPSTREAM_ID
+    )
+
+
+def poll_once(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    return is_put_off(scene.step(poll, young()))
+
+
+def poll_with_an_unsaved_id(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR))
+    scene.hang(dependency)
+    state = scene.step(poll, young(unsaved=True))
+    return bool(state["unsaved"] and state["next"] == "wait" and state["outcome"] == "RUNNING")
+
+
+def poll_a_completed_job(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    state = scene.step(poll, young(), reply(200, LARGE))
+    return bool(state["outcome"] == "RUNNING" and state["next"] == "wait")
+
+
+def poll_with_progress(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR))
+    scene.hang(dependency)
+    state = scene.step(poll, young(progress_events=True))
+    return bool(
+        state["outcome"] == "RUNNING" and state["next"] == "wait" and not state["history"].get("errors")
+    )
+
+
+def follow_once(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    return is_put_off(scene.step(follow, young(), WATERHOOK_FOLLOW_CONCURRENCY="50", WATERHOOK_FOLLOW_S="30"))
+
+
+def follow_a_completed_job(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    stream = sse({"type": "execution_completed"})
+    kwargs = {"WATERHOOK_FOLLOW_CONCURRENCY": "50", "WATERHOOK_FOLLOW_S": "30"}
+    state = scene.step(follow, young(), reply(200, LARGE), streams=[stream], **kwargs)
+    return bool(state["outcome"] == "RUNNING" and state["next"] in {"wait", "follow"})
+
+
+def follow_with_progress(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR))
+    scene.hang(dependency)
+    nodes = [{"type": "node_started", "node_id": node, "progress": 10.0} for node in "abc"]
+
+    def slowly(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        connection.sendall(head)
+        for node in nodes:
+            connection.sendall(f"data: {json.dumps(node)}\n\n".encode())
+            time.sleep(1.2)
+        over.set()
+        connection.sendall(b'data: {"type": "execution_completed"}\n\n')
+
+    def document(connection: socket.socket) -> None:
+        body = {"status": "COMPLETED", "final_output": {"n": 1}} if over.is_set() else {"status": "RUNNING"}
+        reply(200, body)(connection)
+
+    over = threading.Event()
+    kwargs = {"WATERHOOK_FOLLOW_CONCURRENCY": "50", "WATERHOOK_FOLLOW_S": "30"}
+    state = scene.step(follow, young(progress_events=True), document, streams=[slowly], **kwargs)
+    return bool(state["outcome"] == "COMPLETED" and scene.attempts == ATTEMPTS)
+
+
+def cancel_once(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    return is_put_off(scene.step(cancel, young(), reply(200, {"cancelled": True})))
+
+
+def cancel_a_completed_job(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    state = scene.step(cancel, young(), reply(200, {"cancelled": False}), reply(200, LARGE))
+    return bool(state["outcome"] == "RUNNING" and state["next"] == "wait")
+
+
+def notify_once(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR))
+    scene.hang(dependency)
+    result = scene.step(notify, young().ended(Status.COMPLETED, final_output_json="{}"))
+    return result in ("DependencyUnavailableError", "ReadTimeoutError")
+
+
+def reconcile_once(scene: Scene, dependency: str) -> bool:
+    client = scene.machine.client
+    given = json.dumps({"execution_id": ID, "request": request_dict()})
+    arn = client.start_execution(stateMachineArn=scene.machine.arn, name="one", input=given)["executionArn"]
+    client.stop_execution(executionArn=arn)
+    there = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
+    scene.hang(dependency)
+    steps = (
+        [reply(200, {"cancelled": False}), reply(200, LARGE)]
+        if dependency == "bucket"
+        else [reply(200, {"cancelled": True})]
+    )
+    result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps)
+    raised = result in ("DependencyUnavailableError", "ReadTimeoutError")
+    # Only the topic is reached after the outcome was written.
+    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == there)
+
+
+def sweep_once(scene: Scene, dependency: str) -> bool:
+    arn = scene.machine.arn.replace(":stateMachine:", ":execution:") + ":gone"
+    scene.table.put(
+        running_record(
+            owner_execution_arn=arn, deadline=FAR, expires_at=FAR, unfinished="0", created_at=to_rfc3339(NOW)
+        )
+    )
+    scene.hang(dependency)
+    result = scene.call(reconcile, {"sweep": {}}, reply(200, {"cancelled": True}))
+    if dependency in {"secret", "topic"}:
+        return bool(result["failed"] == 1)
+    return result in ("DependencyUnavailableError", "ReadTimeoutError")
+
+
+def api_start(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    status, detail = scene.http("POST", "/v1/executions/{id}/async", "support-chat", body={"input_data": {}})
+    return status == 503 and "same Idempotency-Key" in detail
+
+
+def api_read(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, expires_at=FAR))
+    scene.hang(dependency)
+    status, detail = scene.http("GET", "/v1/executions/{id}", ID)
+    return status == 200 if dependency == "secret" else status == 503 and "is unavailable" in detail
+
+
+def api_cancel(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR))
+    scene.hang(dependency)
+    steps = [reply(200, {"cancelled": dependency != "bucket"}), reply(200, LARGE)]
+    status, detail = scene.http("DELETE", "/v1/executions/{id}", ID, *steps)
+    return status == 503 and "is unavailable" in detail
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table in docs/operations.md: what hangs, and in which function and at which moment."""
+
+    function: str
+    dependency: str
+    when: str
+    run: Callable[[Scene, str], bool]
+
+    def __str__(self) -> str:
+        return f"{self.function}: {self.dependency} {self.when}".strip()
+
+
+TABLE = [
+    Row("start", "table", "before the POST", start_at_once),
+    Row("start", "secret", "", start_at_once),
+    Row("start", "table", "after the POST", start_after_the_post),
+    Row("poll", "secret", "", poll_once),
+    Row("poll", "table", "with an id that is not saved", poll_with_an_unsaved_id),
+    Row("poll", "bucket", "with a completed job", poll_a_completed_job),
+    Row("poll", "topic", "with progress", poll_with_progress),
+    Row("poll", "table", "with progress", poll_with_progress),
+    Row("follow", "secret", "", follow_once),
+    Row("follow", "bucket", "with a completed job", follow_a_completed_job),
+    Row("follow", "topic", "with progress", follow_with_progress),
+    Row("follow", "table", "with progress", follow_with_progress),
+    Row("cancel", "secret", "", cancel_once),
+    Row("cancel", "bucket", "with a completed job", cancel_a_completed_job),
+    Row("notify", "table", "", notify_once),
+    Row("notify", "topic", "", notify_once),
+    Row("reconcile", "Step Functions", "", reconcile_once),
+    Row("reconcile", "table", "", reconcile_once),
+    Row("reconcile", "secret", "", reconcile_once),
+    Row("reconcile", "bucket", "with a completed job", reconcile_once),
+    Row("reconcile", "topic", "", reconcile_once),
+    Row("reconcile", "Step Functions", "in a sweep", sweep_once),
+    Row("reconcile", "table", "in a sweep", sweep_once),
+    Row("reconcile", "secret", "in a sweep", sweep_once),
+    Row("reconcile", "topic", "in a sweep", sweep_once),
+    Row("api", "table", "at a POST", api_start),
+    Row("api", "Step Functions", "at a POST", api_start),
+    Row("api", "table", "at a GET", api_read),
+    Row("api", "secret", "at a GET", api_read),
+    Row("api", "table", "at a DELETE", api_cancel),
+    Row("api", "secret", "at a DELETE", api_cancel),
+    Row("api", "bucket", "at a DELETE", api_cancel),
+    Row("api", "topic", "at a DELETE", api_cancel),
+]
+
+
+# What a row must be done within, beside Lambda's timeout: the sum of the rows is one of the slowest tests.
+LONGEST_S = 25.0
+
+
+def timeouts_s() -> dict[str, int]:
+    """Lambda's timeout of each function."""
+    resources = template.deployed()
+    return {
+        name.removesuffix("Function").lower(): resources[name]["Properties"]["Timeout"]
+        for name in template.FUNCTIONS
+    }
+
+
+def play(row: Row, make_scene: Callable[[], Scene], answer: Connection) -> None:
+    """Run a row in this process, which has been forked for it, and send what came of it."""
+    try:
+        scene = make_scene()
+        began = time.monotonic()
+        outcome = row.run(scene, row.dependency)
+        answer.send((outcome, time.monotonic() - began, scene.attempts))
+    except BaseException:  # noqa: BLE001 - whatever it is, the other process shows it
+        answer.send((traceback.format_exc(), 0.0, 0))
+
+
+def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
+    invoke: Invoke,
+    table: Table,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    subtests: pytest.Subtests,
+) -> None:
+    monkeypatch.setattr("tests.support.invoke.CONTEXT", Short())
+    for module in (sweep, machine_executions):
+        monkeypatch.setattr(module, "RESERVE_S", 0.0)
+    context = multiprocessing.get_context("fork")
+    running = []
+    # The kernel accepts the connections; no thread ever reads from them.
+    hole = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def scene() -> Scene:
+        return Scene(invoke, table, machine, hole)
+
+    for row in TABLE:
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=play, args=(row, scene, there), daemon=True)
+        with warnings.catch_warnings():
+            # Threads of the test's own process hold nothing that the forked ones need.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        there.close()
+        running.append((row, here, process))
+    limits_s, ends_at = timeouts_s(), time.monotonic() + 120
+    for row, here, process in running:
+        outcome, seconds, attempts = (
+            here.recv() if here.poll(max(ends_at - time.monotonic(), 0.0)) else ("no answer", 0.0, 0)
+        )
+        process.kill()
+        process.join()
+        process.close()
+        here.close()
+        with subtests.test(msg=str(row)):
+            assert outcome is True, f"{row}: {outcome}, {attempts} attempts"
+            assert attempts > 0, "the service was not called"
+            assert seconds < min(limits_s[row.function], LONGEST_S)
+    hole.close()
+
+
+def test_the_table_in_the_operations_guide_has_a_line_for_each_row() -> None:
+    document = (template.ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    lines = {(line[0], f"{line[1]} {line[2]}".strip()) for line in markdown.table(document, "Function")}
+    assert lines == {(row.function, f"{row.dependency} {row.when}".strip()) for row in TABLE}

@@ -1,0 +1,169 @@
+"""Ending a remote job: a finished job is never called cancelled, and no answer is no outcome."""
+
+import pytest
+
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.support.builders import UPSTREAM_ID, job, settings
+from waterhook.domain.loop_state import LoopState, NextStep
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
+from waterhook.errors import (
+    PerhapsAcceptedError,
+    ResultsUnavailableError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.timestamps import to_rfc3339
+from waterhook.upstream.client import CancelResult
+
+YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+NO: dict[str, Answer[CancelResult]] = {
+    "cancelled: false": CancelResult(cancelled=False, message=None, previous_status="COMPLETED"),
+    "400": UpstreamRefusedError("refused", "HTTP 400", status=400),
+    "401": UpstreamRefusedError("refused", "HTTP 401", status=401),
+    "404": UpstreamRefusedError("refused", "HTTP 404", status=404),
+    "409": UpstreamRefusedError("refused", "HTTP 409", status=409),
+}
+ENDS = {
+    "COMPLETED": StatusDocument("COMPLETED", final_output_json='{"n":1.0}', completed_at=NOW),
+    "FAILED": StatusDocument("FAILED", error_message="out of luck"),
+    "CANCELLED": StatusDocument("CANCELLED"),
+}
+
+
+def stopped(
+    upstream: FakeUpstream, outcome: Status = Status.CANCELLED, given: LoopState | None = None
+) -> LoopState:
+    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock())
+    return JobCanceller(upstream, poller).stop(
+        given or job(), outcome, code="because", message="it was asked for"
+    )
+
+
+@pytest.mark.parametrize("outcome", [Status.CANCELLED, Status.TIMED_OUT])
+def test_a_job_that_could_be_cancelled_ends_for_the_reason_it_was_cancelled(outcome: Status) -> None:
+    upstream = FakeUpstream(cancels=[YES])
+    got = stopped(upstream, outcome)
+    assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
+    assert got.error == {"code": "because", "message": "it was asked for"}
+    assert (upstream.cancelled, upstream.asked) == ([UPSTREAM_ID], [])
+
+
+@pytest.mark.parametrize("refusal", NO.values(), ids=NO)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_job_that_had_ended_has_the_outcome_it_had(refusal: Answer[CancelResult], end: str) -> None:
+    upstream = FakeUpstream(cancels=[refusal], statuses=[ENDS[end]])
+    got = stopped(upstream)
+    assert (got.outcome, got.next) == (Status(end), NextStep.NOTIFY)
+    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize("end", [*ENDS, "RUNNING"])
+def test_an_answer_that_does_not_say_leaves_it_to_the_status(end: str) -> None:
+    unsaid = CancelResult(cancelled=None, message=None, previous_status=None)
+    upstream = FakeUpstream(cancels=[unsaid], statuses=[ENDS.get(end, StatusDocument("RUNNING"))])
+    got = stopped(upstream, Status.TIMED_OUT)
+    # Nobody else is known to have cancelled it.
+    assert got.outcome is (Status.TIMED_OUT if end == "CANCELLED" else Status(end))
+
+
+def test_too_late_brings_output_and_time_along() -> None:
+    got = stopped(FakeUpstream(cancels=[NO["409"]], statuses=[ENDS["COMPLETED"]]))
+    assert got.result == {"final_output_json": '{"n":1.0}', "completed_at": to_rfc3339(NOW)}
+
+
+@pytest.mark.parametrize("refusal", NO.values(), ids=NO)
+def test_a_job_that_runs_on_has_no_outcome(refusal: Answer[CancelResult]) -> None:
+    got = stopped(FakeUpstream(cancels=[refusal], statuses=[StatusDocument("RUNNING")]))
+    assert got.outcome is Status.RUNNING
+
+
+@pytest.mark.parametrize("status", [None, 503], ids=["unreachable", "503"])
+def test_a_cancel_that_was_not_taken_decides_nothing(status: int | None) -> None:
+    upstream = FakeUpstream(cancels=[UpstreamUnavailableError("unavailable", "not now", status=status)])
+    with pytest.raises(UpstreamUnavailableError):
+        stopped(upstream)
+    assert upstream.asked == []
+
+
+LOST = {
+    "500": PerhapsAcceptedError("server_error", "HTTP 500", status=500),
+    "no answer": PerhapsAcceptedError("no_answer", "no answer"),
+    "garbage": PerhapsAcceptedError("unusable_answer", "HTTP 200, but not JSON", status=200),
+}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("outcome", [Status.CANCELLED, Status.TIMED_OUT])
+def test_a_job_that_is_cancelled_after_a_lost_answer_was_cancelled_by_us(
+    fault: UpstreamError, outcome: Status
+) -> None:
+    upstream = FakeUpstream(cancels=[fault], statuses=[ENDS["CANCELLED"]])
+    got = stopped(upstream, outcome)
+    assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
+    assert got.error == {"code": "because", "message": "it was asked for"}
+    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED"])
+def test_a_job_that_had_ended_before_a_lost_answer_has_the_outcome_it_had(
+    fault: UpstreamError, end: str
+) -> None:
+    got = stopped(FakeUpstream(cancels=[fault], statuses=[ENDS[end]]), Status.TIMED_OUT)
+    assert (got.outcome, got.next) == (Status(end), NextStep.NOTIFY)
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize(
+    "status",
+    [
+        StatusDocument("RUNNING"),
+        StatusDocument("???"),
+        UpstreamUnavailableError("unreachable", "no connection"),
+    ],
+    ids=["running", "unknown", "no answer"],
+)
+def test_a_lost_answer_and_a_status_that_settles_nothing_is_the_fault_of_the_cancel(
+    fault: UpstreamError, status: Answer[StatusDocument]
+) -> None:
+    upstream = FakeUpstream(cancels=[fault], statuses=[status])
+    with pytest.raises(PerhapsAcceptedError) as caught:
+        stopped(upstream)
+    assert caught.value is fault
+    assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize("refusal", NO.values(), ids=NO)
+def test_a_refusal_followed_by_no_answer_is_no_outcome_either(refusal: Answer[CancelResult]) -> None:
+    got = stopped(
+        FakeUpstream(cancels=[refusal], statuses=[UpstreamRefusedError("refused", "HTTP 404", status=404)])
+    )
+    assert got.outcome is Status.RUNNING
+
+
+class Full(ResultsBucket):
+    """A bucket that takes nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def store(self, execution_id: str, output_json: str | bytes | bytearray) -> dict[str, str]:
+        raise ResultsUnavailableError("SlowDown")
+
+
+@pytest.mark.parametrize("answer", [*NO.values(), *LOST.values()], ids=[*NO, *LOST])
+def test_a_completed_job_whose_output_cannot_be_stored_was_not_cancelled(
+    answer: Answer[CancelResult],
+) -> None:
+    upstream = FakeUpstream(cancels=[answer], statuses=[ENDS["COMPLETED"]])
+    poller = StatusPoller(upstream, Full(), settings(), Clock())
+    with pytest.raises(ResultsUnavailableError):
+        JobCanceller(upstream, poller).stop(
+            job(), Status.CANCELLED, code="because", message="it was asked for"
+        )

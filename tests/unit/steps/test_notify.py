@@ -1,0 +1,371 @@
+"""Notify: what a Catch caught becomes an outcome like any other, and the notification is the contract's."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from functions.notify import app
+from tests.contract.template import ROOT
+from tests.fakes.aws import Killed, Table, Tape, Taped, Topic
+from tests.fakes.clock import NOW, Clock
+from tests.support.builders import (
+    DEFAULTS,
+    ID,
+    OTHER,
+    OWNER,
+    SOURCE,
+    STARTED_AT,
+    UPSTREAM_ID,
+    history,
+    job,
+    record,
+    request,
+    request_dict,
+    running_record,
+    verdict,
+)
+from tests.support.invoke import Invoke, log_of
+from waterhook.domain.loop_state import LoopState
+from waterhook.domain.status import Status
+from waterhook.notifications.notifier import Notifier
+from waterhook.steps.notify import FaultReporter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
+
+GOLDEN = ROOT / "tests" / "contract" / "golden"
+KEYED = request_dict(idempotency_key="order-7")
+FAULT = {"fault": "Lambda.Unknown", "outcome": "ERROR", "next": "notify"}
+
+
+def reporter(table: Table) -> FaultReporter:
+    return FaultReporter(table.records, DEFAULTS, Clock(NOW + 60))
+
+
+def notifier(table: Table, topic: Topic, client: Any = None, sns: Any = None) -> Notifier:
+    return Notifier(
+        table.records_over(client or table.client),
+        sns or topic.sns,
+        topic_arn=topic.arn,
+        source=SOURCE,
+        retention_s=30 * 24 * 3600,
+        clock=Clock(NOW + 60),
+    )
+
+
+def report(table: Table, topic: Topic, state: dict[str, Any], owner: str = OWNER) -> dict[str, Any]:
+    reported = reporter(table).job(state, owner=owner, started_at=STARTED_AT)
+    return notifier(table, topic).notify(reported, owner)
+
+
+# The contract: one golden file an outcome
+
+ORDER = {"order": 7, "customer": "Müller 🙂"}
+OUTPUT = '{"answer":"because","n":12345678901234567890,"ratio":1.0}'
+
+
+def accepted(**changes: Any) -> ExecutionRecord:
+    return record(request(metadata=ORDER), **changes)
+
+
+def started(**changes: Any) -> ExecutionRecord:
+    return accepted(
+        status=Status.RUNNING,
+        start_attempts=1,
+        waterflai_execution_id=UPSTREAM_ID,
+        started_at=to_rfc3339(NOW + 1),
+        **changes,
+    )
+
+
+POLLED = history(status_requests=3, polls=2, follows=1)
+DONE_AT = {"completed_at": "2026-01-01T00:00:59.000Z"}
+ENDINGS: dict[str, tuple[ExecutionRecord, LoopState]] = {
+    "completed": (
+        started(),
+        job(history=POLLED).ended(Status.COMPLETED, final_output_json=OUTPUT, **DONE_AT),
+    ),
+    "completed_with_a_large_output": (
+        started(),
+        job(history=POLLED).ended(
+            Status.COMPLETED, output_ref=f"s3://results/executions/{ID}/final_output.json", **DONE_AT
+        ),
+    ),
+    "completed_with_an_output_too_large": (
+        started(),
+        job(history=POLLED).ended(Status.COMPLETED, output_error="too_large", **DONE_AT),
+    ),
+    "failed": (
+        started(),
+        job(history=POLLED).ended(Status.FAILED, code="failed", message="node 3: no credit", **DONE_AT),
+    ),
+    "cancelled": (
+        started(),
+        job(history=POLLED).ended(
+            Status.CANCELLED, code="cancelled", message="cancelled at Waterflai", **DONE_AT
+        ),
+    ),
+    "timed_out": (
+        started(),
+        job(history=POLLED).ended(Status.TIMED_OUT, code="deadline", message="cancelled at its deadline"),
+    ),
+    "lost": (
+        started(),
+        job(history=POLLED).ended(
+            Status.LOST, code="not_found", message="Waterflai no longer knows this execution"
+        ),
+    ),
+    "rejected": (
+        accepted(),
+        job(waterflai_execution_id=None).ended(
+            Status.REJECTED, code="refused", message="Waterflai refused the start: HTTP 404: no such chatbot"
+        ),
+    ),
+    "uncertain": (
+        accepted(status=Status.STARTING, start_attempts=1),
+        job(waterflai_execution_id=None).ended(
+            Status.UNCERTAIN,
+            code="start_uncertain",
+            message="HTTP 504; Waterflai may be running this job, and it was not started a second time",
+        ),
+    ),
+    "error": (
+        started(),
+        job(history=POLLED).ended(
+            Status.ERROR,
+            code="fault",
+            message=f"Waterhook itself failed (Lambda.Unknown); see the history of {OWNER}",
+        ),
+    ),
+}
+
+
+def test_there_is_a_golden_file_for_every_outcome() -> None:
+    outcomes = {status.value.lower() for status in Status if status.is_final}
+    assert outcomes <= set(ENDINGS)
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(ENDINGS)
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_notification_is_the_one_in_its_golden_file(table: Table, topic: Topic, name: str) -> None:
+    there, ended = ENDINGS[name]
+    table.put(there)
+    notifier(table, topic).notify(ended, OWNER)
+    (message,) = topic.messages()
+    # Indented for its readers; order, numbers and texts are as they are sent.
+    shown = json.dumps(json.loads(message), indent=2, ensure_ascii=False) + "\n"
+    assert shown == (GOLDEN / f"{name}.json").read_text()
+
+
+def test_between_the_golden_files_only_values_differ() -> None:
+    """A subscriber may count on every field; two are there only where they say something."""
+    for path in GOLDEN.glob("*.json"):
+        event = json.loads(path.read_text())
+        attributes = set(event) - {"dataref"}
+        data = set(event["data"]) - {"output_error"}
+        assert attributes == {
+            "specversion",
+            "id",
+            "source",
+            "type",
+            "subject",
+            "time",
+            "datacontenttype",
+            "data",
+        }
+        assert data == {
+            "execution_id",
+            "waterflai_execution_id",
+            "chatbot_id",
+            "status",
+            "final_output",
+            "error",
+            "metadata",
+            "timing",
+            "usage",
+        }
+
+
+# Faults of our own
+
+
+def test_a_fault_in_the_loop_is_an_outcome_that_says_where_to_look(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    ending = report(table, topic, job(history=POLLED).to_dict() | FAULT)
+    assert (ending["error_name"], ending["error"]["code"]) == ("Waterhook.Error", "fault")
+    assert "Lambda.Unknown" in ending["error"]["message"]
+    assert OWNER in ending["error"]["message"]
+    assert json.loads(topic.messages()[0])["data"]["usage"]["polls"] == 3
+
+
+def test_a_fault_before_there_was_a_record_is_notified_too(table: Table, topic: Topic) -> None:
+    ending = report(table, topic, {"input": request_dict(metadata=ORDER)} | FAULT)
+    data = json.loads(topic.messages()[0])["data"]
+    assert (data["status"], data["chatbot_id"], data["metadata"]) == ("ERROR", "support-chat", ORDER)
+    assert table.only().execution_id == ending["execution_id"]
+
+
+@pytest.mark.parametrize("given", [None, [], 5, {"chatbot_id": 5}, {"request": [], "event_id": "\ud800"}])
+def test_a_fault_over_an_input_that_is_no_request_is_notified_too(
+    table: Table, topic: Topic, given: object
+) -> None:
+    report(table, topic, {"input": given} | FAULT)
+    assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
+
+
+def test_a_fault_over_no_input_at_all_is_notified_too(table: Table, topic: Topic) -> None:
+    report(table, topic, dict(FAULT))
+    assert len(topic.messages()) == 1
+
+
+@pytest.mark.parametrize(
+    "there",
+    [accepted(), accepted(status=Status.STARTING, start_attempts=1), started()],
+    ids=lambda one: one.status,
+)
+def test_a_fault_of_start_is_told_of_the_record_that_start_had_claimed(
+    table: Table, topic: Topic, there: ExecutionRecord
+) -> None:
+    table.put(there)
+    report(table, topic, {"input": {"execution_id": ID, "request": request_dict(metadata=ORDER)}} | FAULT)
+    data = json.loads(topic.messages()[0])["data"]
+    # After a POST whose result is not known, a job may run.
+    outcome = "UNCERTAIN" if there.status is Status.STARTING else "ERROR"
+    assert (data["execution_id"], data["status"]) == (ID, outcome)
+    assert data["waterflai_execution_id"] == there.waterflai_execution_id
+    assert len(table.all()) == 1
+
+
+@pytest.mark.parametrize(
+    "there",
+    [record(status=Status.STARTING), record(start_attempts=1, perhaps_started=True)],
+    ids=["STARTING", "a lost answer"],
+)
+def test_a_fault_of_start_after_a_post_leaves_open_whether_a_job_runs(
+    table: Table, there: ExecutionRecord
+) -> None:
+    table.put(there)
+    state = {"fault": "RuntimeError", "input": {"execution_id": ID, "request": request_dict()}}
+    job = reporter(table).job(state, owner=OWNER, started_at=STARTED_AT)
+    assert (job.outcome, (job.error or {})["code"]) == ("UNCERTAIN", "start_uncertain")
+
+
+def test_a_fault_of_a_duplicate_is_not_held_against_the_first(table: Table, topic: Topic) -> None:
+    state = {"input": KEYED} | FAULT
+    report(table, topic, state)
+    first = table.only()
+    topic.messages()
+    table.set(first.execution_id, status="RUNNING")
+    ending = report(table, topic, state, owner=OTHER)
+    assert ending["error_name"] == "Waterhook.Duplicate"
+    assert (topic.messages(), table.only().status) == ([], Status.RUNNING)
+
+
+def test_a_fault_after_the_verdict_changes_nothing_of_it(table: Table, topic: Topic) -> None:
+    table.put(running_record(**verdict(Status.COMPLETED)))
+    ending = report(table, topic, job().to_dict() | FAULT)
+    assert (ending["outcome"], len(topic.messages())) == (Status.COMPLETED, 1)
+
+
+def test_a_fault_of_whatever_length_keeps_the_notification_small(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    report(table, topic, job().to_dict() | FAULT | {"fault": "x\n" * 100_000})
+    assert len(topic.messages()[0]) < 8_000
+
+
+def test_a_decision_that_makes_no_sense_is_reported_by_its_name(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    state = job().to_dict() | {"fault": "Waterhook.NoSuchStep", "outcome": "ERROR", "next": "notify"}
+    assert "NoSuchStep" in report(table, topic, state)["error"]["message"]
+
+
+def test_killed_at_any_step_of_a_report_it_ends_in_one_record_and_one_event(
+    table: Table, topic: Topic
+) -> None:
+    def attempt(tape: Tape, key: str) -> None:
+        client = Taped(table.client, tape)
+        state = {"input": request_dict(idempotency_key=key)} | FAULT
+        reporting = FaultReporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
+        reported = reporting.job(state, owner=OWNER, started_at=STARTED_AT)
+        notifier(table, topic, client=client, sns=Taped(topic.sns, tape)).notify(reported, OWNER)
+
+    rehearsal = Tape()
+    attempt(rehearsal, "rehearsal")
+    topic.messages()
+    for at, step in enumerate(rehearsal.steps):
+        with pytest.raises(Killed):
+            attempt(Tape(kill_at=at), f"key-{at}")
+        attempt(Tape(), f"key-{at}")
+        messages = topic.messages()
+        assert len(set(messages)) == 1, step
+    assert len(table.all()) == len(rehearsal.steps) + 1
+
+
+# The handler
+
+
+def event(state: dict[str, Any], owner: str = OWNER) -> dict[str, Any]:
+    return {"state": state, "execution": {"arn": owner, "started_at": STARTED_AT}}
+
+
+def test_the_function_concludes_publishes_and_answers(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(running_record(expires_at=9_000_000_000))
+    ended = job().ended(Status.COMPLETED, final_output_json=OUTPUT)
+    ending = invoke(app, event(ended.to_dict()))
+    (message,) = topic.messages()
+    assert f'"final_output":{OUTPUT},' in message
+    assert json.loads(message)["source"] == SOURCE
+    assert (ending["outcome"], ending["next"], ending["final_output_json"]) == ("COMPLETED", "done", OUTPUT)
+    assert json.loads(json.dumps(ending)) == ending
+
+
+def test_the_function_keeps_a_record_as_long_as_the_deployment_says(invoke: Invoke, table: Table) -> None:
+    table.put(running_record(expires_at=9_000_000_000))
+    invoke(app, event(job().ended(Status.LOST).to_dict()), WATERHOOK_RETENTION_DAYS="7")
+    got = table.only()
+    assert got.finished_at is not None
+    assert got.expires_at - int(time.time()) == pytest.approx(7 * 24 * 3600, abs=60)
+
+
+def test_the_log_of_a_notification_holds_none_of_its_data(invoke: Invoke, table: Table) -> None:
+    table.put(running_record(expires_at=9_000_000_000, metadata_json='{"order":"k0815"}'))
+    ended = job().ended(
+        Status.FAILED, code="failed", message="card k4711", final_output_json='{"card":"k4711"}'
+    )
+    with log_of(app) as log:
+        invoke(app, event(ended.to_dict()))
+    assert '"message":"notify"' in log.getvalue()
+    for secret in ("k4711", "k0815"):
+        assert secret not in log.getvalue()
+
+
+def test_the_function_publishes_again_what_it_published(invoke: Invoke, table: Table, topic: Topic) -> None:
+    table.put(running_record(expires_at=9_000_000_000))
+    invoke(app, event(job().ended(Status.COMPLETED, final_output_json=OUTPUT).to_dict()))
+    answer = invoke(app, {"redeliver": {"execution_id": ID}})
+    first, again = topic.messages()
+    assert again == first
+    assert json.loads(json.dumps(answer)) == {
+        "execution_id": ID,
+        "redelivered": True,
+        "outcome": "COMPLETED",
+        "event_id": f"{ID}/1767225600000/COMPLETED",
+    }
+
+
+@pytest.mark.parametrize("asked", [{}, {"execution_id": None}, None, "id", [], {"execution_id": {"a": 1}}])
+def test_the_function_refuses_a_redelivery_of_nothing(invoke: Invoke, asked: object) -> None:
+    answer = invoke(app, {"redeliver": asked})
+    assert (answer["redelivered"], answer["outcome"]) == (False, None)
+
+
+def test_the_log_of_a_redelivery_holds_ids_and_none_of_the_data(invoke: Invoke, table: Table) -> None:
+    failed = verdict(Status.FAILED, error={"code": "a", "message": "card k4711"}, expires_at=9_000_000_000)
+    table.put(running_record(metadata_json='{"order":"k0815"}', **failed))
+    with log_of(app) as log:
+        assert invoke(app, {"redeliver": {"execution_id": "k4711\nforged"}})["redelivered"] is False
+        assert invoke(app, {"redeliver": {"execution_id": ID}})["redelivered"] is True
+    assert f'"execution_id":"{ID}"' in log.getvalue()
+    for secret in ("k4711", "k0815", "forged"):
+        assert secret not in log.getvalue()

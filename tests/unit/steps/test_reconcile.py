@@ -1,0 +1,636 @@
+"""Reconcile: what the machine could not close is closed once, by its owner, with the outcome it really had."""
+
+import heapq
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, cast
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from functions.reconcile import app
+from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, Topic, client_error
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.http_upstream import Server, reply
+from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, Answer, FakeUpstream
+from tests.support.builders import (
+    ID,
+    OTHER,
+    OWNER,
+    SOURCE,
+    STARTED_AT,
+    UPSTREAM_ID,
+    job,
+    record,
+    request_dict,
+    running_record,
+    settings,
+    verdict,
+)
+from tests.support.invoke import Invoke, log_of
+from waterhook import aws_config
+from waterhook.domain.status import Status
+from waterhook.domain.status_document import StatusDocument
+from waterhook.errors import (
+    DependencyUnavailableError,
+    KeyUnavailableError,
+    PerhapsAcceptedError,
+    RecordConflictError,
+    UpstreamRefusedError,
+)
+from waterhook.notifications.notifier import Notifier
+from waterhook.settings import ConcurrencyLimits
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import RESERVE_S, MachineExecutions
+from waterhook.steps.reconcile import CALL_BUDGET_S, CANCEL_PAUSE_S, EndedExecution, ReconcileStep, describe
+from waterhook.steps.start import StartStep
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.timestamps import to_rfc3339
+from waterhook.upstream.client import CancelResult
+
+YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+DOWN = PerhapsAcceptedError("server_error", "HTTP 500", status=500)
+FINAL = [status for status in Status if status.is_final]
+# The record `ID` came in by the API, and this is what its execution was given.
+GIVEN = {"execution_id": ID, "request": request_dict()}
+OUTCOMES = {"ABORTED": "CANCELLED", "TIMED_OUT": "TIMED_OUT", "FAILED": "ERROR"}
+
+
+class World:
+    """A reconciler, what it asks and what it changes."""
+
+    def __init__(
+        self,
+        table: Table,
+        topic: Topic,
+        *,
+        cancels: list[Answer[CancelResult]] | None = None,
+        statuses: list[Answer[StatusDocument]] | None = None,
+        tape: Tape | None = None,
+        caps: ConcurrencyLimits | None = None,
+    ) -> None:
+        self.clock = Clock(NOW + 60)
+        self.pauses: list[float] = []
+        self.topic = topic
+        self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
+        records = table.records_over(Taped(table.client, tape) if tape else table.client)
+        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        self.notifier = Notifier(
+            records,
+            sns,
+            topic_arn=topic.arn,
+            source=SOURCE,
+            retention_s=3600,
+            clock=self.clock,
+            limiter=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
+        )
+        stopper = JobCanceller(self.upstream, StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock))
+        self._reconciler = ReconcileStep(
+            records, stopper, self.notifier, settings(), self.clock, self.pauses.append, telemetry=TELEMETRY
+        )
+
+    def close(
+        self, status: str = "ABORTED", given: object = GIVEN, *, arn: str = OWNER, error: str | None = None
+    ) -> ExecutionRecord | None:
+        return self._reconciler.close(EndedExecution(arn, status, given, STARTED_AT, error))
+
+    def heard(self) -> list[str]:
+        return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_job_whose_machine_ended_is_cancelled_and_its_record_closed(
+    table: Table, topic: Topic, status: str
+) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    assert world.close(status) is not None
+    assert world.upstream.cancelled == [UPSTREAM_ID]
+    assert world.heard() == [OUTCOMES[status]]
+    assert (table.status(ID), table.get(ID).notified_at is not None) == (OUTCOMES[status], True)
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_request_that_was_not_started_yet_is_closed_without_a_word_to_the_upstream(
+    table: Table, topic: Topic, status: str
+) -> None:
+    table.put(record())
+    world = World(table, topic)
+    world.close(status)
+    assert (world.heard(), world.upstream.cancelled) == ([OUTCOMES[status]], [])
+    with pytest.raises(RecordConflictError):
+        table.records.begin_start(record())
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_start_that_was_cut_off_is_uncertain(table: Table, topic: Topic, status: str) -> None:
+    table.put(record(status=Status.STARTING))
+    world = World(table, topic)
+    world.close(status)
+    assert (world.heard(), world.upstream.cancelled) == (["UNCERTAIN"], [])
+    error = table.get(ID).error
+    assert error is not None
+    assert error["code"] == "start_uncertain"
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+def test_a_request_that_waits_after_a_lost_answer_is_uncertain(
+    table: Table, topic: Topic, status: str
+) -> None:
+    table.put(record(start_attempts=1, perhaps_started=True))
+    world = World(table, topic)
+    world.close(status)
+    assert world.heard() == ["UNCERTAIN"]
+    error = table.get(ID).error
+    assert error is not None
+    assert error["code"] == "start_uncertain"
+
+
+def test_a_start_still_under_way_leaves_no_job_running(table: Table, topic: Topic) -> None:
+    """Who stops a machine stops no function: the start saves its id after the record was read without one."""
+    table.put(record())
+
+    class Meanwhile(Tape):
+        def step(self, name: str) -> None:
+            if name == "before update_item" and table.get(ID).status is Status.ACCEPTED:
+                table.records.save_start(table.records.begin_start(table.get(ID)), UPSTREAM_ID, NOW)
+
+    world = World(table, topic, cancels=[YES], tape=Meanwhile())
+    world.close("ABORTED")
+    assert world.upstream.cancelled == [UPSTREAM_ID]
+    assert world.heard() == ["CANCELLED"]
+
+
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_a_job_that_had_ended_meanwhile_keeps_its_real_outcome(table: Table, topic: Topic, end: str) -> None:
+    table.put(running_record())
+    late = UpstreamRefusedError("refused", "HTTP 409", status=409)
+    world = World(table, topic, cancels=[late], statuses=[StatusDocument(end, final_output_json="{}")])
+    world.close()
+    assert world.heard() == [end]
+
+
+def test_an_upstream_that_does_not_answer_is_asked_three_times_and_the_record_closed(
+    table: Table, topic: Topic
+) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[DOWN])
+    world.close()
+    assert (len(world.upstream.cancelled), world.pauses) == (3, [CANCEL_PAUSE_S] * 2)
+    assert world.heard() == ["CANCELLED"]
+    error = table.get(ID).error
+    assert error is not None
+    assert "may go on" in error["message"]
+
+
+def test_an_upstream_that_answers_at_last_is_asked_no_more(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[DOWN, YES])
+    world.close()
+    assert len(world.upstream.cancelled) == 2
+    error = table.get(ID).error
+    assert error is not None
+    assert "may go on" not in error["message"]
+
+
+def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    world.close()
+    there = table.get(ID)
+    assert world.close("FAILED") is None
+    assert (world.heard(), table.get(ID), len(world.upstream.cancelled)) == (["CANCELLED"], there, 1)
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_what_is_final_and_notified_is_left_alone(table: Table, topic: Topic, status: Status) -> None:
+    there = table.put(running_record(**verdict(status), notified_at=to_rfc3339(NOW), unfinished=None))
+    world = World(table, topic)
+    assert world.close() is None
+    assert (world.heard(), table.get(ID), world.upstream.cancelled) == ([], there, [])
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_verdict_that_was_never_told_is_told_as_it_is(table: Table, topic: Topic, status: Status) -> None:
+    table.put(running_record(**verdict(status)))
+    world = World(table, topic)
+    world.close()
+    assert (world.heard(), world.upstream.cancelled) == ([status], [])
+    assert (table.status(ID), table.get(ID).notified_at is not None) == (status, True)
+
+
+def test_the_loops_notify_after_it_adds_nothing(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    world.close()
+    world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+    assert (world.heard(), table.status(ID)) == (["CANCELLED"], Status.CANCELLED)
+
+
+def test_the_loops_notify_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
+    table.put(running_record())
+
+    def cancel() -> CancelResult:
+        world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+        return YES
+
+    world = World(table, topic, cancels=[cancel])
+    world.close()
+    assert (world.heard(), table.status(ID)) == (["COMPLETED"], Status.COMPLETED)
+
+
+def test_a_duplicates_end_does_nothing_to_the_first_one(table: Table, topic: Topic) -> None:
+    keyed = request_dict(idempotency_key="order-7")
+    starter = StartStep(table.records, FakeUpstream(), settings(), Clock(), telemetry=TELEMETRY)
+    starter.start(keyed, owner=OWNER, started_at=STARTED_AT)
+    there = table.only()
+    world = World(table, topic)
+    for status in OUTCOMES:
+        assert world.close(status, keyed, arn=OTHER) is None
+    assert (table.only(), world.heard(), world.upstream.cancelled) == (there, [], [])
+
+
+def test_a_forged_id_does_not_lay_hands_on_the_record_it_names(table: Table, topic: Topic) -> None:
+    there = table.put(running_record())
+    world = World(table, topic)
+    world.close(given=GIVEN, arn=OTHER)
+    assert (table.get(ID), world.upstream.cancelled) == (there, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "chatbot_id"),
+    [(request_dict(), "support-chat"), ({"no": "request"}, None), (None, None)],
+    ids=["a request", "an invalid one", "none"],
+)
+def test_an_execution_whose_record_never_existed_gets_one_and_a_notification(
+    table: Table, topic: Topic, given: object, chatbot_id: str | None
+) -> None:
+    world = World(table, topic)
+    assert world.close("ABORTED", given) is not None
+    there = table.only()
+    assert (there.status, there.chatbot_id, there.owner_execution_arn) == (
+        Status.CANCELLED,
+        chatbot_id,
+        OWNER,
+    )
+    assert world.close("ABORTED", given) is None
+    assert world.heard() == ["CANCELLED"]
+
+
+def test_a_request_stopped_while_it_waited_for_room_is_closed_and_takes_none(
+    table: Table, topic: Topic
+) -> None:
+    caps = ConcurrencyLimits(stack=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire("f" * 32, "other")
+    starter = StartStep(table.records, FakeUpstream(), settings(), Clock(), slots, telemetry=TELEMETRY)
+    state = starter.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
+    assert state["next"] == "start"
+    world = World(table, topic, caps=caps)
+    world.close("ABORTED", request_dict())
+    assert world.heard() == ["CANCELLED"]
+    assert table.status(state["execution_id"]) is Status.CANCELLED
+    assert not slots.acquire("e" * 32, "other")
+
+
+def test_a_job_that_is_closed_gives_its_slot_back(table: Table, topic: Topic) -> None:
+    caps = ConcurrencyLimits(stack=1, chatbot=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire(ID, "support-chat")
+    table.put(running_record(slots=("capacity", "capacity/support-chat")))
+    World(table, topic, cancels=[YES], caps=caps).close()
+    assert slots.acquire("e" * 32, "support-chat")
+
+
+@pytest.mark.parametrize("name", ["Waterhook.Error", "Waterhook.Duplicate", "Waterhook.TimedOut"])
+def test_an_execution_that_notify_ended_is_left_alone_and_an_erased_one_stays_erased(
+    table: Table, topic: Topic, name: str
+) -> None:
+    world = World(table, topic)
+    assert world.close("FAILED", request_dict(), error=name) is None
+    assert (table.all(), world.heard()) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["States.Runtime", "States.DataLimitExceeded", "Lambda.Unknown", None])
+def test_a_fault_that_no_catch_saw_is_closed(table: Table, topic: Topic, name: str | None) -> None:
+    table.put(running_record())
+    world = World(table, topic, cancels=[YES])
+    world.close("FAILED", error=name)
+    assert world.heard() == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
+)
+def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_once(
+    table: Table, topic: Topic, there: ExecutionRecord
+) -> None:
+    rehearsal = Tape()
+    table.put(there)
+    World(table, topic, cancels=[YES], tape=rehearsal).close()
+    topic.messages()
+    for at, step in enumerate(rehearsal.steps):
+        table.put(there)
+        with pytest.raises(Killed):
+            World(table, topic, cancels=[YES], tape=Tape(kill_at=at)).close()
+        World(table, topic, cancels=[YES]).close()
+        heard = topic.messages()
+        assert table.get(ID).notified_at is not None, step
+        assert len(set(heard)) == 1, step
+        assert len(heard) <= 2, step
+
+
+def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_when_it_is_called_again(
+    table: Table, topic: Topic
+) -> None:
+    caps = ConcurrencyLimits(stack=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire(ID, "support-chat")
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW), slots=("capacity",)))
+    world = World(table, topic, caps=caps)
+    assert world.close() is None
+    assert slots.acquire("e" * 32, "other")
+    assert (world.heard(), table.get(ID).unfinished) == ([], None)
+
+
+class Slow:
+    """A client whose every call takes as long as it may, and then succeeds or does not."""
+
+    def __init__(self, real: Any, clock: Clock, seconds: float, hanging: str = "") -> None:
+        self._real, self._clock, self._seconds, self._hanging = real, clock, seconds, hanging
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **asked: Any) -> Any:
+            self._clock.advance(self._seconds)
+            if name == self._hanging:
+                raise ReadTimeoutError(endpoint_url="x")
+            return getattr(self._real, name)(*args, **asked)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "hanging", ["", "get_item", "update_item", "put_object", "publish", "describe_execution"]
+)
+@pytest.mark.parametrize("upstream", ["does not answer", "refuses", "has completed", "is fast"])
+def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is(
+    table: Table, topic: Topic, bucket: Bucket, upstream: str, hanging: str
+) -> None:
+    """Each call of AWS takes its longest time, one kind of call never succeeds, and Waterflai takes its budget."""
+    clock, caps = Clock(NOW + 3600), ConcurrencyLimits(stack=1, chatbot=1)
+    table.put(running_record(waterflai_execution_id=None, status=Status.STARTING))
+
+    def patiently(answer: object) -> Any:
+        def step() -> Any:
+            clock.advance(0.1 if upstream in {"is fast", "refuses"} else CALL_BUDGET_S)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return step
+
+    large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
+    fake = FakeUpstream(
+        cancels=[
+            patiently(
+                {"has completed": UpstreamRefusedError("refused", "409"), "is fast": YES}.get(upstream, DOWN)
+            )
+        ],
+        statuses=[patiently(large if upstream == "has completed" else DOWN)],
+    )
+    each_s = aws_config.longest_call_s()
+    client = Slow(table.client, clock, each_s, hanging)
+    records = table.records_over(client)
+    s3: Any = Slow(bucket.client, clock, aws_config.longest_call_s(aws_config.UPLOADS), hanging)
+    results = ResultsBucket(bucket.name, lambda: s3)
+    notifier = Notifier(
+        records,
+        cast("Any", Slow(topic.sns, clock, each_s, hanging)),
+        topic_arn=topic.arn,
+        source=SOURCE,
+        retention_s=3600,
+        clock=clock,
+        limiter=ConcurrencyLimiter(table.name, caps, cast("Any", client)),
+    )
+    stopper = JobCanceller(fake, StatusPoller(fake, results, settings(), clock))
+    reconciler = ReconcileStep(
+        records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
+    # A start is under way when the closing begins: the way that takes most calls.
+    table.put(running_record())
+
+    class Engine:
+        @staticmethod
+        def list_executions(**_: Any) -> dict[str, Any]:
+            return {"executions": []}
+
+        @staticmethod
+        def describe_execution(**_: Any) -> dict[str, Any]:
+            return {"status": "ABORTED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
+
+    engine: Any = Slow(Engine(), clock, each_s, hanging)
+    began: list[float] = []
+
+    def remaining_s() -> float:
+        began.append(clock.now)
+        return RESERVE_S
+
+    sweeper = Sweeper(
+        records,
+        UnfinishedIndex(table.name, table.client),
+        MachineExecutions(engine, "machine", clock, clock.advance),
+        end=reconciler.end,
+        release=notifier.release,
+        clock=clock,
+        sleep=clock.advance,
+        on_failure=lambda _execution_id, _error: None,
+    )
+    swept = sweeper.sweep(remaining_s)
+    assert swept.ended + swept.failed == 1
+    assert clock.now - began[0] <= RESERVE_S
+    attempts = {"does not answer": 3, "refuses": 3}.get(upstream, 1)
+    if not hanging:
+        assert len(fake.cancelled) == attempts
+
+
+def test_an_output_that_the_bucket_does_not_take_keeps_its_record_open(
+    table: Table, topic: Topic, bucket: Bucket
+) -> None:
+    """Closed now, a completed job would be called cancelled, and its output would be lost."""
+    there = table.put(running_record())
+    clock = Clock(NOW + 60)
+    refusing: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
+    large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
+    upstream = FakeUpstream(cancels=[UpstreamRefusedError("refused", "409")], statuses=[large])
+    results = ResultsBucket("results", lambda: refusing)
+    notifier = Notifier(
+        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
+    )
+    stopper = JobCanceller(upstream, StatusPoller(upstream, results, settings(), clock))
+    reconciler = ReconcileStep(
+        table.records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
+    with pytest.raises(DependencyUnavailableError):
+        reconciler.end(there, "ABORTED")
+    assert (table.get(ID), topic.messages()) == (there, [])
+
+
+def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_after_its_deadline(
+    table: Table, topic: Topic, bucket: Bucket
+) -> None:
+    there = table.put(running_record())
+    clock = Clock(there.deadline + 6 * 3600 - 1)
+    upstream = FakeUpstream(cancels=[KeyUnavailableError("the secret is empty")])
+    stopper = JobCanceller(upstream, StatusPoller(upstream, NO_BUCKET, settings(), clock))
+    notifier = Notifier(
+        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
+    )
+    reconciler = ReconcileStep(
+        table.records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    )
+    with pytest.raises(KeyUnavailableError):
+        reconciler.end(there, "ABORTED")
+    clock.advance(1)
+    reconciler.end(there, "ABORTED")
+    error = table.only().error
+    assert error is not None
+    assert "may go on: the API key could not be read" in error["message"]
+
+
+# Throttled descriptions
+
+
+class Throttling:
+    """Step Functions with an empty bucket."""
+
+    @staticmethod
+    def describe_execution(**_: Any) -> Any:
+        raise client_error("ThrottlingException")
+
+
+def pauses_s(arn: str) -> list[float]:
+    """Return how long the function sleeps after each throttle of one execution, until it gives up."""
+    clock, pauses, states = Clock(), list[float](), cast("Any", Throttling())
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.advance(seconds)
+
+    executions = MachineExecutions(states, "machine", clock, sleep)
+    with pytest.raises(ClientError):
+        describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
+    return pauses
+
+
+def test_a_description_that_is_throttled_for_as_long_as_there_is_time_is_lambdas_to_repeat() -> None:
+    assert 600 < sum(pauses_s(OWNER)) <= 840 - RESERVE_S
+
+
+def test_a_thousand_executions_that_end_at_once_are_all_described_within_the_functions_time() -> None:
+    """They share a bucket of 250 that is refilled by 10 a second, the smallest there is; none of them raises."""
+    pauses = [pauses_s(f"{OWNER}-{number}") for number in range(1_000)]
+    calls = [(0.0, number, 0) for number in range(1_000)]
+    filled, filled_at, now = 250.0, 0.0, 0.0
+    while calls:
+        now, number, throttles = heapq.heappop(calls)
+        filled, filled_at = min(filled + 10 * (now - filled_at), 250.0), now
+        if filled >= 1:
+            filled -= 1
+        else:
+            heapq.heappush(calls, (now + pauses[number][throttles], number, throttles + 1))
+    assert now < 150
+
+
+# The function
+
+
+def test_the_function_describes_no_execution_whose_name_leads_to_its_record(
+    invoke: Invoke, table: Table, topic: Topic, machine: Machine
+) -> None:
+    """The machine of this test knows no such execution: its description would be an error."""
+    owner = machine.arn.replace(":stateMachine:", ":execution:") + f":{ID}-1767225600000"
+    table.put(record(owner_execution_arn=owner, expires_at=9_000_000_000))
+    event = {"arn": owner, "status": "ABORTED"}
+    assert invoke(app, event) == {"closed": True}
+    assert invoke(app, event) == {"closed": False}
+    assert len(topic.messages()) == 1
+
+
+def stopped(machine: Machine, given: object) -> dict[str, Any]:
+    """Start an execution, stop it, and return the event that a rule passes on."""
+    arn = machine.client.start_execution(stateMachineArn=machine.arn, name="one", input=json.dumps(given))[
+        "executionArn"
+    ]
+    machine.client.stop_execution(executionArn=arn)
+    return {"arn": arn, "status": "ABORTED", "name": "one"}
+
+
+def test_the_function_finds_out_by_itself_what_the_execution_was_given(
+    invoke: Invoke, machine: Machine, table: Table, topic: Topic
+) -> None:
+    event = stopped(machine, GIVEN)
+    table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
+    with Server([reply(200, {"cancelled": True})]) as server:
+        assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": True}
+        assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": False}
+    assert [one.method for one in server.received] == ["DELETE"]
+    assert len(topic.messages()) == 1
+
+
+def test_the_function_finds_the_record_of_a_start_by_the_same_moment(
+    invoke: Invoke, machine: Machine, table: Table
+) -> None:
+    """Without a key the record is named for the execution and its start, which two APIs write differently."""
+    event = stopped(machine, request_dict())
+    began = machine.client.describe_execution(executionArn=event["arn"])["startDate"].astimezone(UTC)
+    text = began.isoformat(timespec="microseconds")
+    starter = StartStep(
+        table.records, FakeUpstream(), settings(), lambda: datetime.now(UTC).timestamp(), telemetry=TELEMETRY
+    )
+    state = starter.start(request_dict(), owner=event["arn"], started_at=text)
+    with Server([reply(200, {"cancelled": True})]) as server:
+        invoke(app, event, WATERFLAI_BASE_URL=server.url)
+    assert (table.only().execution_id, table.only().status) == (state["execution_id"], Status.CANCELLED)
+
+
+@pytest.mark.parametrize("hours", [-5, 0, 5.5])
+def test_the_start_of_an_execution_is_written_in_utc_whatever_the_zone_of_the_machine(hours: float) -> None:
+    class States:
+        """Step Functions as boto3 shows it: moments in the local zone."""
+
+        def describe(self, _arn: str, _remaining_s: object) -> dict[str, Any]:
+            zone = timezone(timedelta(hours=hours))
+            return {"startDate": datetime(2026, 1, 1, 0, 0, 0, 123_000, UTC).astimezone(zone), "input": "{}"}
+
+    states: Any = States()
+    ended = describe(states, OWNER, "ABORTED", remaining_s=lambda: 60.0)
+    assert ended.started_at == "2026-01-01T00:00:00.123Z"
+
+
+def test_the_function_brings_an_output_that_was_faster_than_the_stop(
+    invoke: Invoke, machine: Machine, table: Table, bucket: Bucket
+) -> None:
+    event = stopped(machine, GIVEN)
+    table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
+    output = '"' + "x" * 40_000 + '"'
+    document = '{"status":"COMPLETED","final_output":' + output + "}"
+    with Server([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
+        invoke(app, event, WATERFLAI_BASE_URL=server.url)
+    there = table.only()
+    assert (there.status, bucket.text(there.output_ref or "")) == (Status.COMPLETED, output)
+
+
+def test_the_log_of_a_reconciliation_holds_none_of_the_customers_data(
+    invoke: Invoke, machine: Machine, table: Table
+) -> None:
+    given = request_dict(input_data={"secret": "input-7"}, metadata={"order": "metadata-7"})
+    with log_of(app) as log:
+        invoke(app, stopped(machine, given))
+    assert table.only().status is Status.CANCELLED
+    assert "input-7" not in log.getvalue()
+    assert "metadata-7" not in log.getvalue()

@@ -1,0 +1,78 @@
+"""Why a request waits for its start, in words and for programs."""
+
+import pytest
+
+from tests.fakes.clock import NOW
+from tests.support.builders import job, record
+from waterhook.domain.status import Status
+from waterhook.errors import UpstreamUnavailableError
+from waterhook.steps.start_waiting import WaitReason, end_without_job, waiting_attribute
+from waterhook.text import format_duration
+from waterhook.timestamps import to_rfc3339
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (429, "upstream_busy"),
+        (503, "upstream_busy"),
+        (521, "upstream_busy"),
+        (401, "retrying"),
+        (None, "retrying"),
+    ],
+)
+def test_an_upstream_that_answered_is_busy_and_one_out_of_reach_is_retried(
+    status: int | None, reason: str
+) -> None:
+    assert WaitReason.of(UpstreamUnavailableError("any", "any", status=status)) == reason
+
+
+def test_since_is_kept_while_the_reason_stays_the_same() -> None:
+    first = waiting_attribute(WaitReason.RETRYING, "no connection", NOW, 5)
+    assert waiting_attribute(WaitReason.RETRYING, "no key", NOW + 9, 5, first)["since"] == to_rfc3339(NOW)
+    assert waiting_attribute(WaitReason.UPSTREAM_BUSY, "HTTP 429", NOW + 9, 5, first)["since"] == to_rfc3339(
+        NOW + 9
+    )
+
+
+def test_a_reason_of_any_length_is_kept_short() -> None:
+    assert len(waiting_attribute(WaitReason.RETRYING, "x" * 9_999, NOW, 5)["detail"]) == 500
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0.4, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (900, "15 min"),
+        (7200, "2 h"),
+        (21_600, "6 h"),
+    ],
+)
+def test_a_duration_is_given_in_its_unit(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("outcome", [Status.REJECTED, Status.CANCELLED, Status.ERROR])
+def test_without_a_lost_answer_the_outcome_is_what_it_is(outcome: Status) -> None:
+    ended = end_without_job(job(), record(), outcome, code="why", message="text")
+    assert (ended.outcome, ended.error) == (outcome, {"code": "why", "message": "text"})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Status.REJECTED, "why"),
+        (Status.CANCELLED, "start_uncertain"),
+        (Status.ERROR, "start_uncertain"),
+    ],
+)
+def test_after_a_lost_answer_every_outcome_is_uncertain_and_keeps_its_reason(
+    outcome: Status, code: str
+) -> None:
+    ended = end_without_job(job(), record(perhaps_started=True), outcome, code="why", message="text")
+    assert ended.outcome is Status.UNCERTAIN
+    assert ended.error is not None
+    assert (ended.error["code"], ended.error["message"].partition(";")[0]) == (code, "text")

@@ -1,0 +1,601 @@
+"""The sweep: what nobody works on any more is ended and told, and what somebody works on is not touched."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from functions.reconcile import app
+from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.http_upstream import Server, reply
+from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeUpstream
+from tests.support.builders import (
+    CALLER,
+    ID,
+    OWNER,
+    SOURCE,
+    UPSTREAM_ID,
+    record,
+    request_dict,
+    running_record,
+    settings,
+    verdict,
+)
+from tests.support.invoke import Invoke, log_of
+from waterhook.domain.status import Status
+from waterhook.notifications import cloudevents
+from waterhook.notifications.notifier import Notifier
+from waterhook.settings import ConcurrencyLimits
+from waterhook.steps import machine_executions, sweep
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.machine_executions import MachineExecutions
+from waterhook.steps.reconcile import ReconcileStep
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper, SweepResult
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import UNFINISHED_SHARDS, ExecutionRecord
+from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.timestamps import to_rfc3339
+
+LATER = NOW + 3600
+FINAL = [status for status in Status if status.is_final]
+ALIVE = [record(), record(status=Status.STARTING), running_record()]
+
+
+def owned(digit: str, **changes: Any) -> ExecutionRecord:
+    """A running record of its own execution, in the shard of that digit."""
+    there = running_record(execution_id=digit * 32, owner_execution_arn=OWNER + digit, unfinished=digit)
+    return (
+        there
+        if not changes
+        else running_record(
+            execution_id=digit * 32, owner_execution_arn=OWNER + digit, unfinished=digit, **changes
+        )
+    )
+
+
+class Engine:
+    """Step Functions, as far as a sweep asks: who runs, and how the others ended and when."""
+
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+        self.ended: dict[str, tuple[str, float]] = {}
+        self.faults: dict[str, Exception] = {}
+        self.list_faults: list[Exception] = []
+        self.asked: list[str] = []
+
+    def list_executions(self, **asked: Any) -> dict[str, Any]:
+        assert asked["statusFilter"] == "RUNNING"
+        if self.list_faults:
+            raise self.list_faults.pop()
+        ahead = sorted(self.running)[int(asked.get("nextToken", "0")) :]
+        there = {"executions": [{"executionArn": arn} for arn in ahead[:2]]}
+        return there | ({"nextToken": str(len(self.running) - len(ahead) + 2)} if len(ahead) > 2 else {})
+
+    def describe_execution(self, **asked: Any) -> dict[str, Any]:
+        arn = asked["executionArn"]
+        self.asked.append(arn)
+        if arn in self.faults:
+            raise self.faults[arn]
+        if arn in self.running:
+            return {"status": "RUNNING"}
+        if arn not in self.ended:
+            raise client_error("ExecutionDoesNotExist")
+        status, at = self.ended[arn]
+        return {"status": status, "stopDate": datetime.fromtimestamp(at, UTC)}
+
+
+class Throttled:
+    """Refuses an execution's description a number of times."""
+
+    def __init__(self, engine: Engine, arn: str, fault: Exception, times: int) -> None:
+        self.times, self._arn, self._fault, self._describe = times, arn, fault, engine.describe_execution
+        engine.describe_execution = self.describe_execution  # type: ignore[method-assign]
+
+    def describe_execution(self, **asked: Any) -> dict[str, Any]:
+        if asked["executionArn"] == self._arn and self.times:
+            self.times -= 1
+            raise self._fault
+        return self._describe(**asked)
+
+
+class World:
+    """A sweeper, what it asks and what it changes."""
+
+    def __init__(
+        self,
+        table: Table,
+        topic: Topic,
+        *,
+        sns: Any = None,
+        now: float = LATER,
+        caps: ConcurrencyLimits | None = None,
+    ) -> None:
+        self.clock, self.engine, self.topic = Clock(now), Engine(), topic
+        self.upstream = FakeUpstream()
+        self.troubled: list[str] = []
+        records = table.records
+        self.notifier = Notifier(
+            records,
+            sns or topic.sns,
+            topic_arn=topic.arn,
+            source=SOURCE,
+            retention_s=3600,
+            clock=self.clock,
+            limiter=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
+        )
+        stopper = JobCanceller(self.upstream, StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock))
+        reconciler = ReconcileStep(
+            records,
+            stopper,
+            self.notifier,
+            settings(),
+            self.clock,
+            lambda _seconds: None,
+            telemetry=TELEMETRY,
+        )
+        states: Any = self.engine
+        self.unfinished = UnfinishedIndex(table.name, table.client)
+        self.executions = MachineExecutions(states, "machine", self.clock, self.clock.advance)
+        self.sweeper = Sweeper(
+            records,
+            self.unfinished,
+            self.executions,
+            end=reconciler.end,
+            release=self.notifier.release,
+            clock=self.clock,
+            sleep=self.clock.advance,
+            on_failure=lambda execution_id, _error: self.troubled.append(execution_id),
+        )
+
+    def sweep(self, remaining_s: Callable[[], float] = lambda: 300.0) -> SweepResult:
+        return self.sweeper.sweep(remaining_s)
+
+    def heard(self) -> list[tuple[str, str]]:
+        events = [json.loads(text) for text in self.topic.messages()]
+        return sorted((event["subject"], event["data"]["status"]) for event in events)
+
+
+@pytest.fixture
+def world(table: Table, topic: Topic) -> World:
+    return World(table, topic)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [("ABORTED", "CANCELLED"), ("TIMED_OUT", "TIMED_OUT"), ("FAILED", "ERROR"), ("SUCCEEDED", "ERROR")],
+)
+def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_would_have(
+    table: Table, world: World, status: str, outcome: str
+) -> None:
+    table.put(running_record())
+    world.engine.ended[OWNER] = (status, NOW)
+    assert world.sweep() == SweepResult(ended=1)
+    assert world.upstream.cancelled == [UPSTREAM_ID]
+    assert world.heard() == [(ID, outcome)]
+    assert table.only().unfinished is None
+    assert world.sweep() == SweepResult()
+
+
+@pytest.mark.parametrize(
+    ("there", "outcome", "code"),
+    [
+        (ALIVE[0], Status.ERROR, "never_started"),
+        (ALIVE[1], Status.UNCERTAIN, "start_uncertain"),
+        (ALIVE[2], Status.ERROR, "never_started"),
+    ],
+    ids=["accepted", "starting", "running"],
+)
+def test_a_record_whose_execution_does_not_exist_is_closed(
+    table: Table, world: World, there: ExecutionRecord, outcome: Status, code: str
+) -> None:
+    table.put(there)
+    assert world.sweep() == SweepResult(ended=1)
+    assert world.heard() == [(ID, outcome)]
+    closed = table.only()
+    assert closed.error is not None
+    assert closed.error["code"] == code
+    assert len(world.upstream.cancelled) == (there.waterflai_execution_id is not None)
+
+
+@pytest.mark.parametrize("status", FINAL)
+@pytest.mark.parametrize("ended", ["FAILED", "SUCCEEDED", "ABORTED", None])
+def test_an_outcome_that_was_never_told_is_told_as_it_is(
+    table: Table, world: World, status: Status, ended: str | None
+) -> None:
+    there = table.put(running_record(**verdict(status)))
+    if ended:
+        world.engine.ended[OWNER] = (ended, NOW)
+    assert world.sweep() == SweepResult(ended=1)
+    assert world.topic.messages() == [cloudevents.outcome_event(there, SOURCE)]
+    assert (table.only().status, table.only().notified_at) == (status, to_rfc3339(LATER))
+    assert world.upstream.cancelled == []
+
+
+@pytest.mark.parametrize(
+    "there",
+    [*ALIVE, running_record(**verdict())],
+    ids=lambda one: one.status,
+)
+def test_what_a_live_execution_owns_is_not_touched(
+    table: Table, world: World, there: ExecutionRecord
+) -> None:
+    table.put(there)
+    world.engine.running = {OWNER, "another", "a third"}
+    assert world.sweep() == SweepResult(alive=1)
+    assert (table.only(), world.heard(), world.engine.asked) == (there, [], [])
+
+
+def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_for_by_name(
+    table: Table, world: World
+) -> None:
+    there = table.put(running_record())
+
+    class Behind(set[str]):
+        def __iter__(self) -> Any:
+            return iter(())
+
+    world.engine.running = Behind({OWNER})
+    assert world.sweep() == SweepResult(alive=1)
+    assert (table.only(), world.engine.asked) == (there, [OWNER])
+
+
+@pytest.mark.parametrize("age_s", [0.0, machine_executions.GRACE_S - 1])
+def test_what_has_only_just_ended_is_left_to_reconcile(table: Table, world: World, age_s: float) -> None:
+    there = table.put(running_record())
+    world.engine.ended[OWNER] = ("ABORTED", LATER - age_s)
+    assert world.sweep() == SweepResult(alive=1)
+    assert (table.only(), world.heard()) == (there, [])
+
+
+def test_what_was_only_just_accepted_is_left_to_its_start(table: Table, topic: Topic) -> None:
+    table.put(record())
+    world = World(table, topic, now=NOW + machine_executions.GRACE_S - 1)
+    assert world.sweep() == SweepResult()
+    world.clock.advance(2)
+    assert world.sweep() == SweepResult(ended=1)
+
+
+def test_what_is_notified_costs_the_sweep_nothing(table: Table, world: World) -> None:
+    world.notifier.conclude(
+        table.put(running_record()), {"status": Status.FAILED, "finished_at": to_rfc3339(NOW)}
+    )
+    assert world.sweep() == SweepResult()
+    assert world.engine.asked == []
+
+
+def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table, topic: Topic) -> None:
+    table.put(running_record(unfinished=None))
+    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    world = World(table, topic, sns=down)
+    with pytest.raises(Exception, match="InternalError"):
+        world.notifier.conclude(table.only(), verdict(Status.FAILED))
+    world.engine.ended[OWNER] = ("FAILED", NOW)
+    down.faults.clear()
+    assert world.sweep() == SweepResult(ended=1)
+    assert world.heard() == [(ID, "FAILED")]
+
+
+def test_a_record_that_an_older_version_notified_leaves_the_index(table: Table, world: World) -> None:
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
+    world.sweep()
+    assert (table.only().unfinished, world.heard(), world.engine.asked) == (None, [], [])
+
+
+def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_same_event(
+    table: Table, topic: Topic
+) -> None:
+    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    world = World(table, topic, sns=down)
+    table.put(running_record())
+    world.engine.ended[OWNER] = ("FAILED", NOW)
+    for _ in range(2):
+        assert world.sweep() == SweepResult(failed=1)
+    safe = table.only()
+    assert (safe.status, safe.notified_at) == (Status.ERROR, None)
+    assert world.troubled == [ID, ID]
+    down.faults.clear()
+    world.clock.advance(900)
+    assert world.sweep() == SweepResult(ended=1)
+    assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
+
+
+def test_one_record_in_trouble_never_stops_the_others(table: Table, world: World) -> None:
+    for digit in "0123":
+        table.put(owned(digit))
+    table.set("1" * 32, status="NONSENSE")
+    world.engine.faults[OWNER + "2"] = client_error("AccessDeniedException")
+    assert world.sweep() == SweepResult(ended=2, failed=2)
+    assert world.heard() == [("0" * 32, "ERROR"), ("3" * 32, "ERROR")]
+    assert world.troubled == ["1" * 32, "2" * 32]
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "TooManyRequestsException"])
+def test_a_throttled_record_is_tried_again_after_a_pause(table: Table, world: World, code: str) -> None:
+    for digit in "012":
+        table.put(owned(digit))
+    throttled = Throttled(world.engine, OWNER + "1", client_error(code), times=2)
+    assert world.sweep() == SweepResult(ended=3)
+    assert throttled.times == 0
+    assert world.clock.now - LATER >= 3 * machine_executions.THROTTLE_PAUSE_S
+
+
+def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(table: Table, world: World) -> None:
+    for digit in "012":
+        table.put(owned(digit))
+    world.engine.faults[OWNER + "1"] = client_error("ThrottlingException")
+    assert world.sweep() == SweepResult(ended=2, failed=1)
+    assert world.troubled == ["1" * 32]
+
+
+def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
+    table: Table, world: World
+) -> None:
+    """Also where what it begins with can never be ended."""
+    for digit in UNFINISHED_SHARDS:
+        table.put(owned(digit))
+    for digit in "012345":
+        world.engine.faults[OWNER + digit] = client_error("AccessDeniedException")
+    counts = []
+    for _ in range(6):
+        world.engine.asked.clear()
+        counts.append(world.sweep(lambda: 300.0 if len(world.engine.asked) < 3 else 0.0))
+        world.clock.advance(sweep.TURN_S)
+    # It goes round: the sixth is the first of a second round, in which only what can't be ended is left.
+    assert [(one.ended, one.failed) for one in counts] == [(0, 3), (0, 3), (3, 0), (3, 0), (3, 0), (1, 2)]
+    assert len(world.heard()) == 10
+
+
+def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, world: World) -> None:
+    for digit in "05a":
+        table.put(owned(digit))
+    first = world.sweep(
+        lambda: (
+            machine_executions.RESERVE_S if not world.engine.asked else machine_executions.RESERVE_S - 0.001
+        )
+    )
+    assert first == SweepResult(ended=1, left=2)
+    assert world.unfinished.position() is not None
+    assert world.sweep() == SweepResult(ended=2)
+    assert world.unfinished.position() is None
+
+
+def test_what_is_left_is_counted_without_what_runs(table: Table, world: World) -> None:
+    for digit in UNFINISHED_SHARDS:
+        table.put(owned(digit))
+    world.engine.running = {OWNER + "e", OWNER + "f"}
+    left = world.sweep(
+        lambda: (
+            machine_executions.RESERVE_S
+            if len(world.engine.asked) < 3
+            else machine_executions.RESERVE_S - 0.001
+        )
+    )
+    assert left == SweepResult(ended=3, left=11)
+
+
+class Pages:
+    """A table whose pages hold two items; it counts them."""
+
+    def __init__(self, table: Table) -> None:
+        self._client = table.client
+        self.queries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def query(self, **asked: Any) -> Any:
+        self.queries += 1
+        return self._client.query(**asked | {"Limit": 2})
+
+
+def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_it_is_reached(
+    table: Table,
+) -> None:
+    for index in range(7):
+        table.put(running_record(execution_id=f"a{index:031x}", unfinished="a"))
+    client: Any = Pages(table)
+    found = UnfinishedIndex(table.name, client).before(to_rfc3339(LATER) or "")
+    next(found)
+    # Ten empty shards, and one page of the eleventh.
+    assert client.queries == 11
+    assert len({entry.execution_id for entry in found}) == 6
+
+
+@pytest.mark.parametrize("behind", range(7))
+def test_from_any_position_each_record_is_found_once(table: Table, behind: int) -> None:
+    for index in range(7):
+        shard, created_at = "0af"[index % 3], to_rfc3339(NOW + index)
+        table.put(
+            running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
+        )
+    unfinished = UnfinishedIndex(table.name, table.client)
+    ring = list(unfinished.before(to_rfc3339(LATER) or ""))
+    position = ring[behind]
+    found = list(unfinished.before(to_rfc3339(LATER) or "", after=position.key))
+    # The one at the position was the last that was looked at; it comes up again in the sweep after this one.
+    assert found == ring[behind + 1 :] + ring[:behind]
+
+
+def test_the_oldest_of_a_shard_comes_first(table: Table) -> None:
+    for index, age_s in enumerate([5, 20, 10]):
+        created_at = to_rfc3339(NOW - age_s)
+        table.put(running_record(execution_id=f"a{index:031x}", unfinished="a", created_at=created_at))
+    found = UnfinishedIndex(table.name, table.client).before(to_rfc3339(NOW) or "")
+    assert [entry.execution_id[-1] for entry in found] == ["1", "2", "0"]
+
+
+def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_filled(
+    table: Table, world: World
+) -> None:
+    for index in range(40):
+        table.put(
+            running_record(
+                execution_id=f"a{index:031x}", owner_execution_arn=f"{OWNER}{index}", unfinished="a"
+            )
+        )
+    assert world.sweep() == SweepResult(ended=40)
+    assert len(world.engine.asked) == 40
+    assert world.clock.now - LATER >= 39 / machine_executions.DESCRIBES_PER_S
+
+
+def test_the_list_of_running_executions_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_executions, "MAX_RUNNING_PAGES", 3)
+    world.engine.running = {f"{OWNER}{index}" for index in range(10)}
+    # The engine's pages hold two.
+    assert len(list(world.executions.running(lambda: 300.0))) == 6
+
+
+def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, world: World) -> None:
+    table.put(owned("a"))
+    world.engine.running = {OWNER + "a"}
+    world.engine.list_faults = [client_error("ThrottlingException")]
+    assert world.sweep() == SweepResult(alive=1)
+
+
+# What was never started
+
+
+def never_started(**changes: Any) -> ExecutionRecord:
+    return replace(record(), source="api", caller=CALLER, **changes)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [never_started(), never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S - 1))],
+    ids=["asked for once", "repeated long ago"],
+)
+def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
+    table: Table, world: World, there: ExecutionRecord
+) -> None:
+    """Its POST was answered 503, so no caller has its id."""
+    table.put(there)
+    assert world.sweep() == SweepResult(discarded=1)
+    assert (table.all(), world.heard(), world.upstream.cancelled) == ([], [], [])
+
+
+def test_a_record_whose_request_has_just_come_again_is_left_to_it(table: Table, world: World) -> None:
+    there = table.put(never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S + 1)))
+    assert world.sweep() == SweepResult(alive=1)
+    assert (table.only(), world.heard()) == (there, [])
+
+
+def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Table, world: World) -> None:
+    table.put(never_started())
+    describe = world.engine.describe_execution
+
+    def meanwhile(**asked: Any) -> dict[str, Any]:
+        table.records.repeat(table.only(), world.clock.now)
+        return describe(**asked)
+
+    world.engine.describe_execution = meanwhile  # type: ignore[method-assign]
+    assert world.sweep() == SweepResult(alive=1)
+    assert table.only().status is Status.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        never_started(start_attempts=1),
+        never_started(slots=("capacity",)),
+        never_started(waiting={"reason": "queued"}),
+        never_started(cancel_requested=to_rfc3339(NOW)),
+        replace(never_started(), source="events", caller=None),
+    ],
+    ids=[
+        "a start was tried",
+        "a slot was taken",
+        "it waits for a slot",
+        "a cancel was requested",
+        "not by the API",
+    ],
+)
+def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
+    table: Table, world: World, there: ExecutionRecord
+) -> None:
+    table.put(there)
+    assert world.sweep() == SweepResult(ended=1)
+    assert world.heard() == [(ID, "ERROR")]
+    error = table.only().error
+    assert error is not None
+    assert error["code"] == "never_started"
+
+
+# Slots
+
+
+def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_by_a_sweep(
+    table: Table, topic: Topic
+) -> None:
+    caps = ConcurrencyLimits(stack=1)
+    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots.acquire(ID, "support-chat")
+    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), slots=("capacity",)))
+    world = World(table, topic, caps=caps)
+    assert world.sweep() == SweepResult(alive=1)
+    assert slots.acquire("e" * 32, "other")
+    assert (table.only().unfinished, world.heard()) == (None, [])
+
+
+# The function
+
+
+def test_the_function_sweeps_what_its_machine_no_longer_runs(
+    invoke: Invoke, machine: Machine, table: Table, topic: Topic
+) -> None:
+    def start(name: str) -> str:
+        answer = machine.client.start_execution(stateMachineArn=machine.arn, name=name, input="{}")
+        return answer["executionArn"]
+
+    running, ended = start("running"), start("ended")
+    machine.client.stop_execution(executionArn=ended)
+    owners = {"a": running, "b": ended, "c": machine.arn.replace(":stateMachine:", ":execution:") + ":never"}
+    for digit, owner in owners.items():
+        table.put(
+            running_record(
+                execution_id=digit * 32,
+                owner_execution_arn=owner,
+                unfinished=digit,
+                expires_at=9_000_000_000,
+            )
+        )
+    with Server([reply(200, {"cancelled": True})]) as server:
+        answer = invoke(app, {"sweep": {}}, WATERFLAI_BASE_URL=server.url)
+    # It ended a moment ago, which is reconcile's.
+    assert answer == {"ended": 1, "alive": 2, "failed": 0, "left": 0, "discarded": 0}
+    (event,) = [json.loads(text) for text in topic.messages()]
+    assert (event["subject"], event["data"]["error"]["code"]) == ("c" * 32, "never_started")
+    assert {table.get("a" * 32).status, table.get("b" * 32).status} == {Status.RUNNING}
+
+
+def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
+    invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table.put(record(metadata_json='{"order":"k0815"}', expires_at=9_000_000_000))
+    table.put(owned("b", expires_at=9_000_000_000))
+    table.set("b" * 32, status="card k4711")
+    with log_of(app) as log:
+        assert invoke(app, {"sweep": request_dict()})["failed"] == 1
+    trouble, line = map(json.loads, log.getvalue().splitlines())
+    assert (trouble["message"], trouble["execution_id"], trouble["fault"]) == (
+        "not swept",
+        "b" * 32,
+        "ValueError",
+    )
+    counts = {name: line[name] for name in ("swept", "swept_alive", "swept_failed", "swept_left")}
+    assert counts == {"swept": 1, "swept_alive": 0, "swept_failed": 1, "swept_left": 0}
+    figures = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [(one["Reconciled"], one["NotSwept"]) for one in figures] == [([1.0], [1.0])]
+    for secret in ("k4711", "k0815", "why?"):
+        assert secret not in log.getvalue()
+
+
+def test_a_sweep_that_finds_nothing_measures_nothing(
+    invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(app, {"sweep": {}}) == {"ended": 0, "alive": 0, "failed": 0, "left": 0, "discarded": 0}
+    assert capsys.readouterr().out == ""

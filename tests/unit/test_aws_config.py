@@ -1,0 +1,88 @@
+"""AWS clients: their timeouts, and how long a function may take when AWS hangs."""
+
+from typing import Any
+
+import pytest
+
+from tests.contract.template import deployed
+from tests.fakes.upstream_client import TELEMETRY
+from tests.support.builders import environment
+from waterhook import aws_config
+from waterhook.dependencies import Dependencies
+from waterhook.steps import job_canceller
+from waterhook.upstream import client
+
+
+@pytest.fixture
+def dependencies(monkeypatch: pytest.MonkeyPatch) -> Dependencies:
+    for name, value in environment(AWS_DEFAULT_REGION="us-east-1").items():
+        monkeypatch.setenv(name, value)
+    return Dependencies(TELEMETRY)
+
+
+def limits_of(client: Any) -> tuple[float, float, int]:
+    config = client.meta.config
+    return config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]
+
+
+def test_every_client_has_timeouts_and_a_retry_budget(dependencies: Any) -> None:
+    clients = [
+        dependencies._dynamodb,  # noqa: SLF001 - what it is made with is what matters
+        dependencies._sns,  # noqa: SLF001
+        dependencies._api_key._client,  # noqa: SLF001
+        dependencies._step_functions(),  # noqa: SLF001
+    ]
+    assert [limits_of(client) for client in clients] == [(1, 2, 2)] * 4
+    # It must know of every attempt to start an execution.
+    assert limits_of(dependencies.service._states) == (1, 2, 1)  # noqa: SLF001
+
+
+def test_an_upload_may_pause_for_longer_and_its_links_keep_their_signature(dependencies: Any) -> None:
+    uploader = dependencies._s3  # noqa: SLF001 - what it is made with is what matters
+    assert limits_of(uploader) == (3, 6, 2)
+    assert uploader.meta.config.signature_version == "s3v4"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "me-central-1"])
+def test_a_link_to_an_output_is_to_the_host_of_its_region(
+    dependencies: Any, monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    link = dependencies._bucket.presign("s3://the-bucket/executions/x/output.json")  # noqa: SLF001
+    assert link.startswith(f"https://the-bucket.s3.{region}.amazonaws.com/executions/x/output.json?")
+
+
+def test_the_longest_call_is_all_attempts_with_the_pauses_between_them() -> None:
+    assert (
+        aws_config.longest_call_s(),
+        aws_config.longest_call_s(aws_config.UPLOADS),
+        aws_config.longest_call_s(aws_config.ONE_ATTEMPT),
+    ) == (7, 19, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds"),
+    [
+        # From its POST on: the answer, and the write of the job's id.
+        ("Start", client.CALL_BUDGET_S + aws_config.longest_call_s()),
+        # A status document, and its output.
+        (
+            "Poll",
+            client.CALL_BUDGET_S
+            + aws_config.longest_call_s(aws_config.UPLOADS)
+            + aws_config.longest_call_s(),
+        ),
+        (
+            "Cancel",
+            2 * job_canceller.CALL_BUDGET_S
+            + aws_config.longest_call_s(aws_config.UPLOADS)
+            + aws_config.longest_call_s(),
+        ),
+        # Record, outcome, publication, mark, two slots, index.
+        ("Notify", 7 * aws_config.longest_call_s()),
+        # A record, and a bucket that hangs after a DELETE that was answered at once.
+        ("Api", aws_config.longest_call_s(aws_config.UPLOADS) + aws_config.longest_call_s()),
+    ],
+)
+def test_what_a_function_must_be_able_to_do_fits_its_timeout(function: str, seconds: float) -> None:
+    assert seconds < deployed()[f"{function}Function"]["Properties"]["Timeout"]

@@ -1,0 +1,773 @@
+"""HTTP as it really is: interim answers, leftovers, encodings, closed connections, deadlines and foreign documents."""
+
+import contextlib
+import gzip
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.http_upstream import HangUpError, Server, Step, drip, hang_up, raw, reply, reset, stall
+from tests.fakes.upstream_client import FakeKey
+from tests.support.builders import KEY, UPSTREAM_ID
+from waterhook.errors import (
+    PerhapsAcceptedError,
+    UpstreamError,
+    UpstreamRefusedError,
+    UpstreamUnavailableError,
+)
+from waterhook.upstream import client as client_module
+from waterhook.upstream import transport
+from waterhook.upstream.client import CancelResult, WaterflaiClient
+from waterhook.upstream.connections import MAX_INTERIM_ANSWERS
+
+STARTED = reply(202, {"execution_id": UPSTREAM_ID})
+RUNNING = reply(200, {"status": "RUNNING"})
+CANCELLED = reply(200, {"cancelled": True})
+EVENTS = b'data: {"type": "execution_completed"}\n\n'
+
+
+def error_of(call: Callable[[], object]) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        call()
+    return caught.value
+
+
+def answer(body: bytes, *headers: bytes, status: bytes = b"200 OK", length: bool = True) -> bytes:
+    """Return an answer down to its bytes."""
+    lines = [b"HTTP/1.1 " + status, *headers]
+    if length:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def document(execution_id: str, **fields: Any) -> bytes:
+    return json.dumps({"execution_id": execution_id, "status": "RUNNING"} | fields).encode()
+
+
+def paused(*pieces: bytes) -> Step:
+    """Send each piece in a packet of its own, and leave the connection open."""
+
+    def step(connection: socket.socket) -> None:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.05)
+
+    return step
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budgets a test can wait for."""
+    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(client_module, "CALL_BUDGET_S", 0.6)
+
+
+# Interim answers
+
+INTERIM = {
+    "100": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "102": b"HTTP/1.1 102 Processing\r\n\r\n",
+    "103": b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nContent-Length: 5\r\n\r\n",
+    "199": b"HTTP/1.1 199 Whatever\r\n\r\n",
+}
+INTERIM["several"] = b"".join(INTERIM.values()) * 4
+
+
+@pytest.mark.parametrize("interim", INTERIM.values(), ids=INTERIM)
+def test_interim_answers_are_skipped_in_every_operation(interim: bytes) -> None:
+    running = {"status": "RUNNING", "progress": 7.0}
+    answers = [{"execution_id": UPSTREAM_ID}, running, {"cancelled": True}, running]
+    steps = [raw(interim + answer(json.dumps(body).encode()), close=False) for body in answers]
+    with Server(steps) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.start("c", {}) == UPSTREAM_ID
+        assert upstream.status("e").progress == 7.0
+        assert upstream.cancel("e").cancelled is True
+        upstream.status("e")
+    # Start and cancel have connections of their own, and the status requests share one.
+    assert [one.connection for one in server.received] == [1, 2, 3, 2]
+
+
+def test_an_interim_answer_that_arrives_long_before_the_real_one_is_skipped() -> None:
+    with Server([paused(INTERIM["102"], INTERIM["103"][:20], INTERIM["103"][20:], answer(b"{}"))]) as server:
+        assert WaterflaiClient(server.url, FakeKey()).status("e").status is None
+
+
+def test_the_answer_after_an_interim_one_is_never_read_by_the_next_request() -> None:
+    """The real answer to the first request stayed on the connection, and the second request read it."""
+
+    def as_a_proxy_does(connection: socket.socket) -> None:
+        connection.sendall(INTERIM["103"])
+        time.sleep(0.05)
+        connection.sendall(answer(document("job-1", progress=1.0)))
+
+    with Server([as_a_proxy_does, raw(answer(document("job-2", progress=2.0)), close=False)]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.status("job-1").progress == 1.0
+        assert upstream.status("job-2").progress == 2.0
+
+
+@pytest.mark.parametrize(
+    "flood", [INTERIM["103"] * (MAX_INTERIM_ANSWERS + 1), INTERIM["100"] * 10_000], ids=["103", "100"]
+)
+def test_interim_answers_in_great_number_are_no_answer(flood: bytes) -> None:
+    with Server([raw(flood + answer(b"{}"))]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
+
+
+@pytest.mark.parametrize(
+    "status", [b"101 Switching Protocols", b"101 Switching Protocols\r\nUpgrade: websocket"]
+)
+def test_a_switch_of_protocols_is_unusable_and_costs_the_connection(status: bytes) -> None:
+    switched = answer(b"", status=status, length=False)
+    with Server([raw(switched, close=False), RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        error = error_of(lambda: upstream.status("e"))
+        assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "unusable_answer", 101)
+        assert upstream.status("e").status == "RUNNING"
+    assert server.connections == 2
+
+
+def test_headers_beyond_their_limit_are_no_answer_and_are_not_held() -> None:
+    """http.client takes a hundred headers of 64 KiB each."""
+    head = b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 60_000 + b"\r\n") * 50 + b"Content-Length: 2\r\n\r\n{}"
+    with Server([raw(head)]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
+
+
+def test_trailers_without_end_are_cut_off() -> None:
+    def endless(connection: socket.socket) -> None:
+        connection.sendall(answer(b"0\r\n", b"Transfer-Encoding: chunked", length=False))
+        while True:
+            connection.sendall(b"X: y\r\n" * 10_000)
+
+    with Server([endless]) as server:
+        began = time.monotonic()
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
+    assert time.monotonic() - began < client_module.CALL_BUDGET_S / 2
+
+
+# Leftovers
+
+FORGED = answer(document("job-2", status="COMPLETED", final_output={"of": "another"}))
+OWN = document("job-1")
+LEFTOVERS: dict[str, tuple[Step, bool]] = {
+    "a second answer in the same packet": (raw(answer(OWN) + FORGED, close=False), True),
+    "a second answer after it": (paused(answer(OWN), FORGED), True),
+    "bytes after the length": (raw(answer(OWN) + b"\r\n", close=False), True),
+    "bytes after the last chunk": (
+        raw(
+            answer(
+                b"%x\r\n%s\r\n0\r\n\r\n" % (len(OWN), OWN) + FORGED,
+                b"Transfer-Encoding: chunked",
+                length=False,
+            ),
+            close=False,
+        ),
+        True,
+    ),
+    "more than is read ahead": (raw(answer(OWN) + b" " * 9_000 + FORGED, close=False), True),
+    "a second answer at the end of what is read ahead": (
+        raw(answer(OWN) + b" " * (8192 - len(answer(OWN))) + FORGED, close=False),
+        True,
+    ),
+    "a body where there is none": (raw(answer(FORGED, status=b"304 Not Modified"), close=False), False),
+    "a length and chunks": (
+        raw(answer(b"%x\r\n%s\r\n0\r\n\r\n" % (len(OWN), OWN), b"Transfer-Encoding: chunked"), close=False),
+        True,
+    ),
+    "two equal lengths": (raw(answer(OWN, b"Content-Length: %d" % len(OWN)), close=False), True),
+    "an unknown transfer encoding": (
+        raw(answer(OWN, b"Transfer-Encoding: gzip, chunked"), close=False),
+        False,
+    ),
+    "a length with an underscore": (
+        raw(answer(b"{}" + b" " * 8, b"Content-Length: 1_0"), close=False),
+        False,
+    ),
+    "a length with a sign": (
+        raw(answer(b"{}", b"Content-Length: +2", length=False), close=False),
+        False,
+    ),
+    "a close in a second header": (
+        raw(answer(OWN, b"Connection: keep-alive", b"Connection: close"), close=False),
+        True,
+    ),
+    "broken gzip": (raw(answer(OWN, b"Content-Encoding: gzip"), close=False), False),
+    "not JSON": (raw(answer(b"<html>"), close=False), False),
+    "a foreign document": (raw(answer(document("job-2")), close=False), False),
+    "a capped error": (raw(answer(b" " * 100_000, status=b"500 Oops"), close=False), False),
+}
+
+
+@pytest.mark.parametrize(("step", "is_usable"), LEFTOVERS.values(), ids=LEFTOVERS)
+def test_a_connection_with_anything_left_on_it_is_not_used_again(step: Step, *, is_usable: bool) -> None:
+    with Server([step, raw(answer(document("job-3", progress=3.0)), close=False)]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        if is_usable:
+            assert upstream.status("job-1").status == "RUNNING"
+        else:
+            error_of(lambda: upstream.status("job-1"))
+        time.sleep(0.1)  # what is on its way arrives
+        assert upstream.status("job-3").progress == 3.0
+    assert [one.connection for one in server.received] == [1, 2]
+
+
+def test_an_answer_that_was_late_for_another_request_is_not_this_jobs() -> None:
+    """Nobody can see on the connection that it is not the answer to the request that was just sent."""
+
+    def late(connection: socket.socket) -> None:
+        connection.sendall(answer(OWN))
+        connection.settimeout(10)
+        connection.recv(1, socket.MSG_PEEK)  # until the next request is there
+        connection.sendall(FORGED)
+
+    with Server([late, RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.status("job-1").status == "RUNNING"
+        assert error_of(lambda: upstream.status("job-3")).code == "unusable_answer"
+
+
+@pytest.mark.parametrize("size_bytes", [8_192, 8_000])
+def test_bytes_that_wait_inside_tls_are_never_the_next_answer(
+    trusted_tls: ssl.SSLContext, size_bytes: int
+) -> None:
+    """They came in one record: the socket is not readable, and the next request would read them."""
+    padding = size_bytes - len(answer(OWN, b"X-Padding: "))
+    own = answer(OWN, b"X-Padding: " + b"x" * padding)
+    between = b" " * (8_192 - size_bytes)  # the answer is read in pieces of 8 KiB
+    forged = answer(document("job-3", progress=99.0))
+    steps = [
+        raw(own + between + forged, close=False),
+        raw(answer(document("job-3", progress=3.0)), close=False),
+    ]
+    with Server(steps, context=trusted_tls) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.status("job-1").status == "RUNNING"
+        assert upstream.status("job-3").progress == 3.0
+    assert server.connections == 2
+
+
+def test_a_capped_status_costs_the_connection() -> None:
+    large = answer(document("job-1", final_output={"x": "y" * 5_000}))
+    with Server([raw(large, close=False), RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.status("job-1", limit_bytes=1_000).too_large
+        assert upstream.status("job-1").status == "RUNNING"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found", b"500 Oops", b"429 Too Many Requests"])
+def test_a_connection_is_used_again_after_an_answer_read_to_its_end(status: bytes) -> None:
+    chunks = answer(
+        b"2\r\n{}\r\n0\r\nX: y\r\n\r\n", b"Transfer-Encoding: chunked", status=status, length=False
+    )
+    steps = [raw(answer(b"{}", status=status), close=False), raw(chunks, close=False), RUNNING]
+    with Server(steps) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for _ in range(2):
+            with contextlib.suppress(UpstreamError):
+                upstream.status("e")
+        assert upstream.status("e").status == "RUNNING"
+    assert server.connections == 1
+
+
+# Documents of another execution
+
+FOREIGN = [{"execution_id": "another"}, {"execution_id": ""}, {"execution_id": ["e"]}, {"execution_id": 5}]
+
+
+@pytest.mark.parametrize("fields", FOREIGN, ids=str)
+def test_the_document_of_another_execution_is_unusable(fields: dict[str, Any]) -> None:
+    body = {"status": "COMPLETED", "cancelled": True, "final_output": {}} | fields
+    with Server([reply(200, body), reply(200, body), RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for call in (upstream.status, upstream.cancel):
+            error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
+            assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
+            assert error.message == "HTTP 200, but the document of another execution"
+        assert upstream.status("e").status == "RUNNING"
+    assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    "fields", [{"execution_id": "5"}, {"execution_id": 5}, {"execution_id": None}, {}], ids=str
+)
+def test_a_document_that_names_its_execution_or_none_is_used(fields: dict[str, Any]) -> None:
+    with Server([reply(200, {"status": "RUNNING", "cancelled": True} | fields)]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.status("5").status == "RUNNING"
+        assert upstream.cancel("5").cancelled is True
+
+
+def test_a_large_document_of_another_execution_is_unusable() -> None:
+    body = document("another", status="COMPLETED", final_output={"x": "y" * 5_000})
+    with Server([reply(200, body)]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e", limit_bytes=1_000))
+    assert error.code == "unusable_answer"
+
+
+# Encodings
+
+
+def deflated(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+ENCODED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "in capitals": ("GZip", gzip.compress),
+    "x-gzip": ("x-gzip", gzip.compress),
+    "deflate": ("deflate", zlib.compress),
+    "deflate without its wrapper": ("deflate", deflated),
+    "twice": ("deflate, gzip", lambda body: gzip.compress(zlib.compress(body))),
+    "identity": ("identity", bytes),
+    "nothing": ("", bytes),
+}
+
+
+@pytest.mark.parametrize(("name", "encode"), ENCODED.values(), ids=ENCODED)
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_a_compressed_answer_is_decoded_though_none_was_asked_for(
+    name: str, encode: Callable[[bytes], bytes], *, in_chunks: bool
+) -> None:
+    def encoded(body: dict[str, Any]) -> Step:
+        content = encode(json.dumps(body).encode())
+        headers = [b"Content-Encoding: " + name.encode()]
+        if in_chunks:
+            headers.append(b"Transfer-Encoding: chunked")
+            content = b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n"
+        return raw(answer(content, *headers, length=not in_chunks), close=False)
+
+    documents: list[dict[str, Any]] = [
+        {"execution_id": UPSTREAM_ID},
+        {"status": "RUNNING", "progress": 7.0},
+        {"cancelled": True},
+        {"status": "RUNNING"},
+    ]
+    with Server([encoded(body) for body in documents]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.start("c", {}) == UPSTREAM_ID
+        assert upstream.status("e").progress == 7.0
+        assert upstream.cancel("e").cancelled is True
+        upstream.status("e")
+    assert server.received[0].headers["accept-encoding"] == "identity"
+    assert [one.connection for one in server.received] == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["br", "zstd", "compress", "aes128gcm", "gzip, br", "x" * 500])
+def test_an_encoding_that_cannot_be_read_is_named(name: str) -> None:
+    with Server([reply(200, b'{"status":"RUNNING"}', {"Content-Encoding": name})]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+    assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
+    assert f"encoding {name[:30]}" in error.message
+    assert len(error.message) < 150
+
+
+@pytest.mark.parametrize("name", ["gzip", "br"])
+def test_a_refusal_counts_though_its_body_cannot_be_read(name: str) -> None:
+    with Server([reply(429, b"not gzip", {"Content-Encoding": name, "Retry-After": "7"})]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {}))
+    assert (type(error), error.status, error.retry_after_s) == (UpstreamUnavailableError, 429, 7)
+
+
+def test_the_detail_of_a_compressed_error_is_reported_without_the_key() -> None:
+    body = gzip.compress(json.dumps({"detail": f"no such thing, {KEY}"}).encode())
+    with Server([reply(404, body, {"Content-Encoding": "gzip"})]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+    assert error.message == "HTTP 404: no such thing, ***"
+
+
+def test_the_limit_of_a_status_counts_decoded_bytes() -> None:
+    body = gzip.compress(document("e", status="COMPLETED", final_output={"x": "y" * 5_000}))
+    with Server([reply(200, body, {"Content-Encoding": "gzip"})]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.status("e", limit_bytes=1_000).too_large
+        assert not upstream.status("e", limit_bytes=10_000).too_large
+
+
+BOMB = """
+import sys, time, tracemalloc
+from tests.fakes.upstream_client import FakeKey
+from waterhook.upstream.client import WaterflaiClient
+from waterhook.errors import UpstreamError
+
+upstream = WaterflaiClient(sys.argv[1], FakeKey())
+tracemalloc.start()
+try:
+    if sys.argv[2] == "stream":
+        stream = upstream.open_stream("e", ends_at=time.monotonic() + 60, idle_timeout_s=60)
+        print(stream.next(60).error.message.removeprefix("HTTP 200, but "))
+        stream.close()
+    elif sys.argv[2] == "status":
+        print(upstream.status("e", limit_bytes=256 * 1024).too_large)
+    else:
+        upstream.cancel("e")
+except UpstreamError as error:
+    print(error.code)
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+def run(script: str, *args: str) -> list[str]:
+    """Run a script in a process of its own and return the lines it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *args],
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """Return 200 MB of spaces in 200 KB."""
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(200)), packer.flush()])
+
+
+@pytest.mark.parametrize("operation", ["status", "cancel", "stream"])
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip"])
+def test_a_bomb_is_decoded_no_further_than_the_limit(bomb: bytes, operation: str, encoding: str) -> None:
+    content = gzip.compress(bomb) if "," in encoding else bomb
+    headers = [b"Content-Type: text/event-stream", b"Content-Encoding: " + encoding.encode()]
+    with Server([raw(answer(content, *headers))]) as server:
+        outcome, peak_bytes = run(BOMB, server.url, operation)
+    assert (
+        outcome
+        == {"status": "True", "cancel": "unusable_answer", "stream": "more than 8388608 bytes"}[operation]
+    )
+    assert int(peak_bytes) < 4_000_000
+
+
+# A kept connection that has died
+
+
+@pytest.mark.parametrize("died", [hang_up, reset], ids=["hung up", "reset"])
+def test_a_status_request_on_a_kept_connection_that_died_is_repeated_once(died: Step) -> None:
+    with Server([RUNNING, died, RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        upstream.status("e")
+    assert [one.connection for one in server.received] == [1, 1, 2]
+
+
+def test_a_cancel_is_sent_once_on_a_connection_of_its_own() -> None:
+    """Repeated, its answer would not tell whether the first one cancelled the job."""
+    with Server([RUNNING, hang_up, RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        error = error_of(lambda: upstream.cancel("e"))
+        upstream.status("e")
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
+    assert [(one.method, one.connection) for one in server.received] == [
+        ("GET", 1),
+        ("DELETE", 2),
+        ("GET", 1),
+    ]
+
+
+def test_a_repeat_is_not_repeated() -> None:
+    with Server([RUNNING, hang_up]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        error = error_of(lambda: upstream.status("e"))
+    assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "no_answer", None)
+    assert len(server.received) == 3
+
+
+def test_a_timeout_of_the_idle_connection_is_no_answer_to_the_request() -> None:
+    idle = reply(408, "<html>", {"Connection": "close"}, close=True)
+    with Server([RUNNING, idle, RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        upstream.status("e")
+    assert [one.connection for one in server.received] == [1, 1, 2]
+
+
+def test_a_request_timeout_on_a_fresh_connection_may_have_been_carried_out() -> None:
+    with Server([reply(408, "<html>", {"Connection": "close"}, close=True)]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
+    assert (type(error), error.status, len(server.received)) == (PerhapsAcceptedError, 408, 1)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What drops it silently makes a request wait for the whole read timeout."""
+    monkeypatch.setattr(transport, "MAX_IDLE_S", 0.5)
+    with Server([RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for pause_s in (0.0, 0.7, 0.0):
+            upstream.status("e")
+            time.sleep(pause_s)
+    assert [one.connection for one in server.received] == [1, 1, 2]
+
+
+def test_nothing_is_repeated_on_a_fresh_connection() -> None:
+    with Server([hang_up]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
+            error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
+    assert len(server.received) == 3
+
+
+def test_a_start_is_never_repeated() -> None:
+    with Server([RUNNING, hang_up, STARTED]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        assert type(error_of(lambda: upstream.start("c", {}))) is PerhapsAcceptedError
+    assert [one.method for one in server.received] == ["GET", "POST"]
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    "broken",
+    [stall(), raw(b"H"), raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")],
+    ids=["silent", "a byte", "half a body"],
+)
+def test_what_is_silent_or_has_begun_to_answer_is_not_repeated(broken: Step) -> None:
+    with Server([RUNNING, broken, RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        upstream.status("e")
+        assert error_of(lambda: upstream.status("e")).code == "no_answer"
+    assert len(server.received) == 2
+
+
+# The time of a call
+
+
+class SlowKey(FakeKey):
+    """A key whose secret takes its time."""
+
+    def refresh(self) -> bool:
+        time.sleep(0.4)
+        return super().refresh()
+
+
+def test_no_attempt_begins_after_the_time_of_the_call() -> None:
+    with Server([reply(401, {"detail": "no"}), stall(20)]) as server:
+        upstream = WaterflaiClient(server.url, SlowKey("old", "new"), budget_s=0.3)
+        began = time.monotonic()
+        error = error_of(lambda: upstream.start("c", {}))
+        took_s = time.monotonic() - began
+    # The 401 refused the start, and the new key is worth another call.
+    assert (type(error), error.status) == (UpstreamUnavailableError, 401)
+    assert len(server.received) == 1
+    assert took_s < 5
+
+
+@pytest.mark.parametrize("where", ["handshake", "head", "body"])
+def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContext, where: str) -> None:
+    """Each wait would be in time for the connection's own timeouts, which are longer than the call."""
+    half = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=False)
+
+    def stalled(connection: socket.socket) -> None:
+        if where == "body":
+            half(connection)
+        stall(20)(connection)
+
+    def shake_no_hand(connection: socket.socket) -> None:
+        connection.settimeout(20)
+        while connection.recv(2_000):
+            pass
+        raise HangUpError
+
+    server = (
+        Server([RUNNING], before_reading=shake_no_hand)
+        if where == "handshake"
+        else Server([stalled], context=trusted_tls)
+    )
+    with server:
+        upstream = WaterflaiClient(server.url.replace("http:", "https:"), FakeKey(), budget_s=0.4)
+        began = time.monotonic()
+        error = error_of(lambda: upstream.status("e"))
+        took_s = time.monotonic() - began
+    assert type(error) is (UpstreamUnavailableError if where == "handshake" else PerhapsAcceptedError)
+    assert took_s < 10
+
+
+def test_a_second_attempt_ends_with_the_time_of_the_call() -> None:
+    slow_401 = drip(b"{}", 0.15, head=b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n")
+    with Server([slow_401, stall(20)]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey("old", "new"), budget_s=0.5)
+        began = time.monotonic()
+        error = error_of(lambda: upstream.start("c", {}))
+        took_s = time.monotonic() - began
+    assert (type(error), len(server.received)) == (PerhapsAcceptedError, 2)
+    assert took_s < 5
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_a_slow_reader_of_a_large_start_cannot_outlast_the_call(
+    trusted_tls: ssl.SSLContext, *, is_tls: bool
+) -> None:
+    def sip(connection: socket.socket) -> None:
+        if is_tls:
+            connection = trusted_tls.wrap_socket(connection, server_side=True)
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(16_384):
+                time.sleep(0.012)
+        raise HangUpError
+
+    with Server([STARTED], before_reading=sip) as server:
+        url = server.url.replace("http:", "https:") if is_tls else server.url
+        upstream = WaterflaiClient(url, FakeKey(), budget_s=0.5)
+        began = time.monotonic()
+        error = error_of(lambda: upstream.start("c", {"x": "y" * 30_000_000}))
+        took_s = time.monotonic() - began
+    assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
+    assert took_s < 10
+
+
+@pytest.mark.usefixtures("hurried")
+def test_an_answer_that_comes_before_the_start_was_sent_is_read() -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(2_000)
+        connection.sendall(answer(b'{"detail": "too large"}', status=b"413 Content Too Large"))
+        time.sleep(2)
+        raise HangUpError
+
+    with Server([STARTED], before_reading=refuse) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {"x": "y" * 30_000_000}))
+    assert (type(error), error.status, error.message) == (UpstreamRefusedError, 413, "HTTP 413: too large")
+
+
+@pytest.mark.usefixtures("hurried")
+def test_the_addresses_of_a_host_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have many addresses, and each of them would take the whole time to connect."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(3):  # fill its queue, so that a further one gets no answer
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(address)
+        resolve = socket.getaddrinfo
+
+        def many(host: str, *args: Any, **named: Any) -> Any:
+            return resolve("127.0.0.1", *args, **named) * (20 if host == "many.test" else 1)
+
+        monkeypatch.setattr(socket, "getaddrinfo", many)
+        began = time.monotonic()
+        error = error_of(lambda: WaterflaiClient(f"http://many.test:{address[1]}", FakeKey()).status("e"))
+        took_s = time.monotonic() - began
+    assert type(error) is UpstreamUnavailableError
+    assert took_s < 3
+
+
+def test_a_call_leaves_no_thread_behind() -> None:
+    """A thread that lives on is frozen with the function, and wakes in another invocation."""
+    call = """
+import sys, threading
+from tests.fakes.upstream_client import FakeKey
+from waterhook.upstream.client import WaterflaiClient
+
+WaterflaiClient(sys.argv[1], FakeKey()).status("e")
+print(threading.active_count())
+"""
+    with Server([RUNNING]) as server:
+        assert run(call, server.url) == ["1"]
+
+
+# Retry-After on a success
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("3", 3.0),
+        ("0", 0.0),
+        (None, None),
+        ("²", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("", None),
+    ],
+)
+def test_retry_after_on_a_status_is_passed_on(value: str | None, seconds: float | None) -> None:
+    head = [] if value is None else [b"Retry-After: " + value.encode("latin-1")]
+    with Server([raw(answer(b'{"status":"RUNNING","retry_after_s":9}', *head))]) as server:
+        assert WaterflaiClient(server.url, FakeKey()).status("e").retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (302, b""),
+        (404, b"{}"),
+        (409, b"{}"),
+        (429, b"{}"),
+        (500, b""),
+        (521, b""),
+        (200, b"<html>"),
+        (200, b'{"execution_id": "another"}'),
+    ],
+)
+def test_retry_after_is_passed_on_with_every_error(status: int, body: bytes) -> None:
+    with Server([reply(status, body, {"Retry-After": "7", "Location": "/"})]) as server:
+        error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
+    assert error.retry_after_s == 7
+
+
+# A CDN before the origin
+
+
+@pytest.mark.parametrize("status", [521, 523, 525, 526, 530])
+def test_a_cdn_that_did_not_reach_the_origin_carried_nothing(status: int) -> None:
+    with Server([reply(status, "<html>", {"Retry-After": "5"})]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
+            error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
+            assert (type(error), error.code, error.retry_after_s) == (
+                UpstreamUnavailableError,
+                "unavailable",
+                5,
+            )
+
+
+@pytest.mark.parametrize("status", [520, 522, 524, 527])
+def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> None:
+    with Server([reply(status, "<html>")]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
+            error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
+            assert (type(error), error.code) == (PerhapsAcceptedError, "server_error")
+
+
+# A cancel without a body
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        reply(204, b"", {"Content-Length": "0"}),
+        raw(b"HTTP/1.1 204 No Content\r\n\r\n", close=False),
+        reply(200, b""),
+        reply(202, b""),
+        reply(200, b" \r\n"),
+        raw(answer(b"0\r\n\r\n", b"Transfer-Encoding: chunked", length=False), close=False),
+    ],
+)
+def test_a_cancel_answered_without_a_body_was_taken_and_says_no_more(step: Step) -> None:
+    with Server([step, RUNNING]) as server:
+        upstream = WaterflaiClient(server.url, FakeKey())
+        assert upstream.cancel("e") == CancelResult(None, None, None)
+        assert upstream.status("e").status == "RUNNING"

@@ -1,0 +1,140 @@
+"""A key that the upstream echoes, in each kind of answer and each field: it is in nothing that the client returns."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from tests.fakes.http_upstream import HangUpError, Server, Step, chunked, raw, reply
+from tests.fakes.upstream_client import FakeKey
+from tests.unit.upstream.test_key_redaction import FORMS, JSON
+from waterhook.domain.status_document import FlawedDocumentError, StatusDocument
+from waterhook.errors import UpstreamError
+from waterhook.upstream.client import WaterflaiClient
+from waterhook.upstream.event_stream import StreamEnd, StreamEvent
+
+KEY = "wfk/live+0123456789abcdef"
+FIELDS = [name for name in StatusDocument.__dataclass_fields__ if name != "final_output_json"]
+
+
+def client(server: Server, *keys: str) -> WaterflaiClient:
+    return WaterflaiClient(server.url, FakeKey(*(keys or (KEY,))))
+
+
+def outcome_of(call: Callable[[], Any]) -> str:
+    """All that comes out of a call, as one text."""
+    try:
+        found = call()
+    except FlawedDocumentError as error:
+        return f"{error.message} {asdict(error.document)}"
+    except UpstreamError as error:
+        return f"{error.message} {error.code} {error.args} {error.retry_after_s}"
+    return str(found)
+
+
+def has_key(text: str, echoed: str) -> bool:
+    return KEY in text or echoed.strip("=") in text or KEY[:12] in text
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_key_in_any_field_and_any_form_is_not_in_the_document(form: Callable[[str], str]) -> None:
+    echoed = form(KEY)
+    fields: dict[str, Any] = dict.fromkeys(FIELDS, f"a {echoed} z") | {
+        "status": "FAILED",
+        "final_output": {echoed: [echoed]},
+    }
+    for write in JSON.values():
+        members = [
+            f'"{name}":{write(str(value))}' for name, value in fields.items() if name != "final_output"
+        ]
+        with Server([reply(200, "{" + ",".join(members) + "}")]) as server:
+            document = client(server).status("e")
+        if "u00" not in write("a") or "%" not in echoed:
+            assert not has_key(str(document), echoed), write
+    with Server([reply(200, json.dumps(fields | {"status": "COMPLETED"}))]) as server:
+        output = str(client(server).status("e").final_output_json)
+    assert not has_key(output, echoed)
+    assert "***" in output
+    json.loads(output)
+
+
+ANSWERS: dict[str, Callable[[str], Step]] = {
+    "a detail": lambda text: reply(500, {"detail": f"said {text}"}),
+    "a detail at its end": lambda text: reply(422, {"detail": "x" * 290 + text}),
+    "a page": lambda text: reply(502, f"<html>{text}</html>"),
+    "a content coding": lambda text: reply(200, "{}", {"Content-Encoding": f"br-{text}"}),
+    "a content coding cut": lambda text: reply(200, "{}", {"Content-Encoding": "x" * 20 + text}),
+    "a transfer coding": lambda text: reply(200, "{}", {"Transfer-Encoding": f"x-{text}"}),
+    "a date to wait for": lambda text: reply(503, "{}", {"Retry-After": text}),
+    "a name": lambda text: reply(200, json.dumps({text: 1, "message": text, "cancelled": False})),
+    "a previous status": lambda text: reply(200, {"cancelled": False, "previous_status": text}),
+    "chunks that cut it": lambda text: chunked(
+        *(bytes([each]) for each in json.dumps({"message": text}).encode())
+    ),
+    "no HTTP": lambda text: raw(f"{text}\r\n\r\n".encode()),
+    "another execution": lambda text: reply(200, {"execution_id": text}),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("form", ["plain", "quoted", "base64, one byte before", "quoted twice"])
+def test_a_key_in_any_answer_is_in_no_result_and_in_no_error(
+    answer: Callable[[str], Step], form: str
+) -> None:
+    echoed = FORMS[form](KEY)
+    with Server([answer(echoed)]) as server:
+        calls = [lambda: client(server).status("e"), lambda: client(server).cancel("e")]
+        assert not any(has_key(outcome_of(call), echoed) for call in calls)
+
+
+def test_of_a_rotated_key_the_old_and_the_new_one_are_left_out() -> None:
+    old, new = "the-old-key-of-before", "the-new-key-of-today"
+    refusal = reply(401, {"detail": f"{old} is old"})
+    document = reply(200, {"status": "FAILED", "error_message": f"{old}, {new}"})
+    with Server([refusal, document]) as server:
+        found = client(server, old, new).status("e")
+    assert found.error_message == "***, ***"
+
+
+def events(server: Server) -> list[StreamEvent | StreamEnd]:
+    stream = client(server).open_stream("e", ends_at=float("inf"), idle_timeout_s=20)
+    found: list[StreamEvent | StreamEnd] = []
+    try:
+        while not found or not isinstance(found[-1], StreamEnd):
+            event = stream.next(20)
+            assert event is not None
+            found.append(event)
+    finally:
+        stream.close()
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str]) -> None:
+    echoed = form(KEY)
+    data = json.dumps({"type": f"node_{echoed}", "node_id": f"n {echoed}", "progress": 5})
+    named = f"event: node_{echoed}\ndata: {json.dumps({'current_node': echoed})}\n\n"
+    content = f"data: {data}\n\n{named}".encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+    def piecemeal(connection: Any) -> None:
+        connection.sendall(head)
+        for at in range(0, len(content), 7):
+            connection.sendall(content[at : at + 7])
+        raise HangUpError
+
+    with Server([piecemeal]) as server:
+        first, second, end = events(server)
+    assert not has_key(f"{first} {second} {end}", echoed)
+    assert isinstance(first, StreamEvent)
+    assert first.progress == 5
+    assert "***" in f"{first.type} {first.node_id}"
+
+
+def test_a_key_in_the_refusal_of_a_stream_is_left_out() -> None:
+    with Server([reply(401, {"detail": f"bad {KEY}"})]) as server:
+        [end] = events(server)
+    assert "***" in str(end)
+    assert KEY not in repr(end)
