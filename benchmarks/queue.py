@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from statistics import mean
 
-from waterhook.domain import event_budget, retry_policy
+from waterhook.domain import polling_policy, retry_policy
 from waterhook.domain.jitter import jitter_of
 from waterhook.domain.polling_policy import Limits
 
@@ -69,7 +69,7 @@ def by_age(_execution_id: str, timeout_s: float, arrived: float, now: float) -> 
     age_s, rest_s = now - arrived, max(arrived + timeout_s - now, 1.0)
     wait_s = min(max(0.3 * age_s, SHORTEST_S), LONGEST_S)
     wait_s = min(max(wait_s, timeout_s / 200), rest_s)
-    return min(max(math.ceil(wait_s), 1), event_budget.WAIT_LIMIT_S)
+    return min(max(math.ceil(wait_s), 1), polling_policy.WAIT_LIMIT_S)
 
 
 def drain(case: Case, wait: Wait, seed: int) -> Drained:

@@ -16,8 +16,8 @@ from tests.support.builders import MACHINE, SOURCE, running_record, settings
 from waterhook.domain.status_document import StatusDocument
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.machine_executions import MachineExecutions
 from waterhook.steps.reconcile import ReconcileStep
+from waterhook.steps.state_machine_executions import StateMachineExecutions
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import TURN_S, Sweeper
 from waterhook.storage.execution_record import UNFINISHED_SHARDS
@@ -132,7 +132,7 @@ def recover(dead: int) -> Recovery:
     sweeper = Sweeper(
         records,
         UnfinishedIndex("executions", client),
-        MachineExecutions(states, MACHINE, clock, clock.advance),
+        StateMachineExecutions(states, MACHINE, clock, clock.advance),
         end=reconciler.end,
         release=notifier.release,
         clock=clock,

@@ -24,7 +24,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     if "sweep" in event:
         return telemetry.record_sweep(dependencies.sweeper.sweep(remaining_s))
-    step, executions = dependencies.reconcile_step, dependencies.machine_executions
+    step, executions = dependencies.reconcile_step, dependencies.state_machine_executions
     record = close_ended(step, executions, event["arn"], event["status"], remaining_s)
     if record is not None:
         telemetry.add_metric(Metric.RECONCILED)

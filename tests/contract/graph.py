@@ -9,8 +9,8 @@ from typing import Any
 from jsonata.jexception import JException
 from jsonata.jsonata import Jsonata
 
-from waterhook.domain.event_budget import WAIT_LIMIT_S
 from waterhook.domain.loop_state import NextStep
+from waterhook.domain.polling_policy import WAIT_LIMIT_S
 from waterhook.domain.status import Status
 
 type Definition = dict[str, Any]

@@ -26,10 +26,10 @@ from waterhook.errors import (
     UpstreamUnavailableError,
 )
 from waterhook.json_text import MAX_NESTING
-from waterhook.notifications import cloudevents, execution_output
+from waterhook.notifications import cloudevents, state_machine_output
 from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
 from waterhook.settings import MAX_CONCURRENCY_LIMIT
-from waterhook.steps import start_waiting
+from waterhook.steps import wait_reason
 from waterhook.steps.follow_session import progress_change
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.results_bucket import PRESIGNED_SECONDS
@@ -95,16 +95,14 @@ def test_a_document_that_is_given_out_has_the_fields_that_are_listed() -> None:
 
 
 def test_a_request_that_waits_shows_the_fields_and_reasons_that_are_listed() -> None:
-    there = start_waiting.public_waiting(
-        record(
-            waiting=start_waiting.waiting_attribute(start_waiting.WaitReason.QUEUED, "MaxRunning 2", NOW, 4)
-        )
+    there = wait_reason.public_waiting(
+        record(waiting=wait_reason.waiting_attribute(wait_reason.WaitReason.QUEUED, "MaxRunning 2", NOW, 4))
     )
     schema = SCHEMAS["Document"]["properties"]["waiting"]
     assert there is not None
     assert listed("Waiting") == there.keys() == schema["properties"].keys()
     assert [row[0] for row in table(DOCUMENT, "Reason")] == schema["properties"]["reason"]["enum"]
-    assert schema["properties"]["reason"]["enum"] == list(start_waiting.WaitReason)
+    assert schema["properties"]["reason"]["enum"] == list(wait_reason.WaitReason)
 
 
 def test_a_list_has_the_fields_that_are_listed() -> None:
@@ -141,14 +139,17 @@ def test_filters_see_the_attributes_that_are_listed() -> None:
 
 
 def test_the_state_machine_gives_the_fields_that_are_listed() -> None:
-    assert listed("Output") == execution_output.outcome_output(FULL).keys()
-    failed = execution_output.outcome_output(running_record(**verdict(Status.FAILED)))
+    assert listed("Output") == state_machine_output.outcome_output(FULL).keys()
+    failed = state_machine_output.outcome_output(running_record(**verdict(Status.FAILED)))
     assert json.loads(failed["cause"]).keys() <= {"message", *listed("Output")}
 
 
 def test_every_error_of_the_state_machine_is_listed() -> None:
     outcomes = {status.error_name for status in Status if status.is_final} - {Status.COMPLETED.error_name}
-    assert listed("Error") == outcomes | {execution_output.DUPLICATE, execution_output.IDEMPOTENCY_CONFLICT}
+    assert listed("Error") == outcomes | {
+        state_machine_output.DUPLICATE,
+        state_machine_output.IDEMPOTENCY_CONFLICT,
+    }
 
 
 def test_every_error_code_is_listed_with_outcomes_that_there_are() -> None:

@@ -11,9 +11,9 @@ from tests.contract.template import EVERYTHING, KMS_KEY_ARN, ROOT, TRIGGERS, dep
 from waterhook.domain.request import RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import TriggerInput
-from waterhook.notifications.execution_output import DUPLICATE
+from waterhook.notifications.state_machine_output import DUPLICATE
 from waterhook.steps import reconcile
-from waterhook.steps.machine_executions import MISSING, RESERVE_S
+from waterhook.steps.state_machine_executions import MISSING, RESERVE_S
 from waterhook.steps.sweep import TURN_S
 
 OWNER = "arn:aws:states:us-east-1:123456789012:execution:machine:name"

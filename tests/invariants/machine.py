@@ -183,7 +183,9 @@ def notify(world: World, state: dict[str, Any], arn: str, started_at: str) -> di
     """Do what functions/notify does with an event."""
     ending = world.reporter.conflict(state, owner=arn, started_at=started_at)
     if ending is None:
-        ending = world.notifier.notify(world.reporter.job(state, owner=arn, started_at=started_at), arn)
+        ending = world.notifier.notify(
+            world.reporter.loop_state(state, owner=arn, started_at=started_at), arn
+        )
     return ending
 
 

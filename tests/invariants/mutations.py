@@ -10,16 +10,15 @@ from waterhook.domain.status import Status
 from waterhook.domain.stream_history import StreamHistory
 from waterhook.domain.trigger_input import TriggerInput
 from waterhook.errors import DependencyUnavailableError, RecordConflictError
-from waterhook.notifications import cloudevents
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.cancel import CancelStep
+from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.machine_executions import MISSING, MachineExecutions
-from waterhook.steps.record_check import RecordCheck
 from waterhook.steps.start import StartStep
-from waterhook.steps.start_waiting import WaitReason
+from waterhook.steps.state_machine_executions import MISSING, StateMachineExecutions
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper
+from waterhook.steps.wait_reason import WaitReason
 from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable, mine
@@ -69,11 +68,8 @@ class PublishesBeforeItWrites(Notifier):
         return super().conclude(record, verdict)
 
     def _publish(self, record: ExecutionRecord) -> None:
-        self._sns.publish(
-            TopicArn=self._topic_arn,
-            Message=cloudevents.outcome_event(record, self._source),
-            MessageAttributes=cloudevents.outcome_attributes(record),
-        )
+        for target in self._targets:
+            target.deliver(record)
 
 
 class RemembersBeforeItPublishes(Notifier):
@@ -90,7 +86,7 @@ class SpeaksForAnyone(Notifier):
     def notify(self, job: LoopState, owner: str) -> dict[str, Any]:
         record = self._records.get(job.execution_id, self._clock())
         assert record is not None
-        return self.conclude(record, self.verdict(job))
+        return self.conclude(record, self.final_attributes(job))
 
 
 class ActsForAnyone(StartStep):
@@ -138,7 +134,7 @@ class CallsADoneJobCancelled(JobCanceller):
         return job.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
 
 
-class SweepsTheLiving(MachineExecutions):
+class SweepsTheLiving(StateMachineExecutions):
     def running(self, remaining_s: Callable[[], float]) -> Iterator[str]:
         yield from ()
 
@@ -152,7 +148,7 @@ class SweepsOnlyWhatHasNoVerdict(Sweeper):
         return "alive" if record is None or record.status.is_final else super()._look(entry)
 
 
-class SweepsWhatWasStartedOnly(MachineExecutions):
+class SweepsWhatWasStartedOnly(StateMachineExecutions):
     def ended_as(self, owner: str) -> str | None:
         status = super().ended_as(owner)
         return None if status == MISSING else status
@@ -207,8 +203,8 @@ class RaisesItsFaults(StatusPoller):
         raise error
 
 
-class LooksAtNoRecord(RecordCheck):
-    def ended(self, job: LoopState, began_at: float) -> LoopState:
+class LooksAtNoRecord(FinalRecordCheck):
+    def end_if_final(self, job: LoopState, began_at: float) -> LoopState:
         return job
 
 

@@ -22,14 +22,14 @@ from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import ConcurrencyLimits, Settings
 from waterhook.steps.cancel import CancelStep
+from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.machine_executions import GRACE_S, MachineExecutions
 from waterhook.steps.notify import FaultReporter
 from waterhook.steps.poll import PollStep, UpstreamIdRecovery
 from waterhook.steps.reconcile import ReconcileStep
-from waterhook.steps.record_check import RecordCheck
 from waterhook.steps.start import StartStep
+from waterhook.steps.state_machine_executions import GRACE_S, StateMachineExecutions
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper, SweepResult
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
@@ -63,9 +63,9 @@ class Parts:
     reconciler: type[ReconcileStep] = ReconcileStep
     caller_cancel: type[ExecutionCanceller] = ExecutionCanceller
     sweeper: type[Sweeper] = Sweeper
-    executions: type[MachineExecutions] = MachineExecutions
+    executions: type[StateMachineExecutions] = StateMachineExecutions
     poller: type[StatusPoller] = StatusPoller
-    check: type[RecordCheck] = RecordCheck
+    check: type[FinalRecordCheck] = FinalRecordCheck
     canceller: type[CancelStep] = CancelStep
 
 

@@ -8,7 +8,7 @@ import click
 
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.final_output import print_final_output
-from waterhook_cli.follow import follow
+from waterhook_cli.follow_execution import follow
 from waterhook_cli.options import CommandContext, common_options, pass_context
 from waterhook_cli.output import format_time
 from waterhook_cli.parameter_types import ExecutionIdType

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.follow import follow
+from waterhook_cli.follow_execution import follow
 from waterhook_cli.options import CommandContext, common_options, pass_context
 from waterhook_cli.parameter_types import JsonObjectType
 

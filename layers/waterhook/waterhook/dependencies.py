@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from waterhook.notifications.progress_publisher import ProgressPublisher
     from waterhook.steps.cancel import CancelStep
     from waterhook.steps.follow import FollowStep
-    from waterhook.steps.machine_executions import MachineExecutions
     from waterhook.steps.notify import NotifyStep
     from waterhook.steps.poll import PollStep
     from waterhook.steps.reconcile import ReconcileStep
     from waterhook.steps.start import StartStep
+    from waterhook.steps.state_machine_executions import StateMachineExecutions
     from waterhook.steps.sweep import Sweeper
     from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
     from waterhook.storage.executions_table import ExecutionsTable
@@ -82,14 +82,14 @@ class Dependencies:
     @cached_property
     def follow_step(self) -> "FollowStep":
         """The follow step, which reads small status documents only."""
+        from waterhook.steps.final_record_check import FinalRecordCheck
         from waterhook.steps.follow import MAX_STATUS_BYTES, FollowStep
-        from waterhook.steps.record_check import RecordCheck
         from waterhook.steps.status_poller import StatusPoller
 
         self._api_key.preload()
         client = self._upstream()
         poller = StatusPoller(client, self._bucket, self.settings, time.time, limit_bytes=MAX_STATUS_BYTES)
-        check = RecordCheck(lambda: self._table, time.time)
+        check = FinalRecordCheck(lambda: self._table, time.time)
         return FollowStep(
             client,
             poller,
@@ -103,14 +103,14 @@ class Dependencies:
     @cached_property
     def poll_step(self) -> "PollStep":
         """The poll step. Table and topic are opened by the first poll that needs them."""
+        from waterhook.steps.final_record_check import FinalRecordCheck
         from waterhook.steps.poll import STATUS_BUDGET_S, PollStep, UpstreamIdRecovery
-        from waterhook.steps.record_check import RecordCheck
         from waterhook.steps.status_poller import StatusPoller
 
         self._api_key.preload()
         poller = StatusPoller(self._upstream(STATUS_BUDGET_S), self._bucket, self.settings, time.time)
         recovery = UpstreamIdRecovery(lambda: self._table, time.time)
-        check = RecordCheck(lambda: self._table, time.time)
+        check = FinalRecordCheck(lambda: self._table, time.time)
         return PollStep(poller, recovery, check, self._progress_publisher, time.time)
 
     @cached_property
@@ -172,11 +172,11 @@ class Dependencies:
         )
 
     @cached_property
-    def machine_executions(self) -> "MachineExecutions":
+    def state_machine_executions(self) -> "StateMachineExecutions":
         """The state machine executions, for status events and the sweep."""
-        from waterhook.steps.machine_executions import MachineExecutions
+        from waterhook.steps.state_machine_executions import StateMachineExecutions
 
-        return MachineExecutions(
+        return StateMachineExecutions(
             self._step_functions(), self.settings.state_machine_arn, time.time, time.sleep
         )
 
@@ -189,7 +189,7 @@ class Dependencies:
         return Sweeper(
             self._table,
             UnfinishedIndex(self.settings.table, self._dynamodb),
-            self.machine_executions,
+            self.state_machine_executions,
             end=self.reconcile_step.end,
             release=self.notifier.release,
             clock=time.time,

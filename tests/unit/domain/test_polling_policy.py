@@ -12,20 +12,18 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import NOW
 from tests.support.builders import history, limits
-from waterhook.domain import event_budget, poll_history, polling_policy, retry_policy, stream_history
-from waterhook.domain.event_budget import (
-    EVENT_BUDGET,
-    EVENTS_PER_POLL,
-    FOLLOW_EVENT_BUDGET,
-    MAX_STARTS,
-    WAIT_LIMIT_S,
-)
+from waterhook.domain import poll_history, polling_policy, retry_policy, stream_history
 from waterhook.domain.jitter import jitter_of
 from waterhook.domain.loop_state import NextStep
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S, PollHistory
 from waterhook.domain.polling_policy import (
     CLEANUP_MARGIN_S,
+    EVENT_BUDGET,
+    EVENTS_PER_POLL,
     FAR_S,
+    FOLLOW_EVENT_BUDGET,
+    MAX_STARTS,
+    WAIT_LIMIT_S,
     Decision,
     Limits,
     next_step,
@@ -330,7 +328,7 @@ def run(
     for turn in itertools.count():
         decision = next_step(past, now, replace(within, deadline=NOW + timeout_s))
         if decision.next is NextStep.CANCEL:
-            return event_budget.events_used(past)
+            return polling_policy.events_used(past)
         now += decision.wait_seconds + answer_s
         past = replace(past, polls=past.polls + 1)
         answer = upstream(turn, now)
@@ -410,9 +408,9 @@ def whole_history(
     now, events = NOW, 18
     while now < NOW + timeout_s * share:
         now += retry_policy.next_slot_attempt(timeout_s, now, within).wait_seconds
-        events += event_budget.EVENTS_PER_START
-    estimate = event_budget.events_before_start(MAX_STARTS, now - NOW, timeout_s)
-    events += MAX_STARTS * event_budget.EVENTS_PER_START
+        events += polling_policy.EVENTS_PER_START
+    estimate = polling_policy.events_before_start(MAX_STARTS, now - NOW, timeout_s)
+    events += MAX_STARTS * polling_policy.EVENTS_PER_START
     assert estimate >= events - 18
     past = history(started_at=now, earlier_events=estimate)
     for turn in itertools.count():
@@ -434,7 +432,7 @@ def whole_history(
     while (wait_s := retry_policy.cancel_retry_wait_s(failing_s, 0, None)) is not None:
         events += EVENTS_PER_CANCEL + EVENTS_PER_POLL
         failing_s += wait_s
-    return events + EVENTS_PER_CANCEL + event_budget.events_used(past) - estimate
+    return events + EVENTS_PER_CANCEL + polling_policy.events_used(past) - estimate
 
 
 # Cancel and What next?.
@@ -626,7 +624,7 @@ def test_a_job_is_followed_only_while_the_upstream_answers_and_the_history_has_r
     decision = next_step(past, NOW, following(within))
     if within.deadline <= NOW:
         assert decision == Decision(NextStep.CANCEL)
-    elif past.errors or event_budget.events_used(past) >= FOLLOW_EVENT_BUDGET:
+    elif past.errors or polling_policy.events_used(past) >= FOLLOW_EVENT_BUDGET:
         assert decision == next_step(past, NOW, within)
     else:
         # The wait that is taken instead where no concurrency is left.
@@ -651,7 +649,7 @@ def test_a_month_of_following_takes_no_more_events_than_there_are() -> None:
             )
             now += decision.wait_seconds
     assert followed_s >= 22 * DAY_S
-    assert event_budget.events_used(past) <= MOST_EVENTS - 200
+    assert polling_policy.events_used(past) <= MOST_EVENTS - 200
 
 
 def test_a_job_without_a_past_is_followed_at_once() -> None:
@@ -726,7 +724,7 @@ def test_follows_that_are_always_refused_stay_below_the_limit_of_events() -> Non
         past = poll_history.after_response(
             replace(past, polls=past.polls + 1), StatusDocument("RUNNING"), now
         )
-    assert event_budget.events_used(past) <= MOST_EVENTS - 200
+    assert polling_policy.events_used(past) <= MOST_EVENTS - 200
 
 
 # Polls while a stream is followed
@@ -869,7 +867,7 @@ def test_no_queue_spends_more_turns_than_are_set_aside_for_it(deadline_s: int, l
         now += retry_policy.next_slot_attempt(deadline_s, now, within).wait_seconds
         turns += 1
     # One more, because the last is as long as what is left; and no wait is longer than an hour.
-    assert turns <= max(event_budget.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
+    assert turns <= max(polling_policy.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
     assert now < within.deadline + 1
 
 

@@ -46,7 +46,7 @@ from waterhook.domain.loop_state import LoopState
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.status import Status
 from waterhook.errors import DependencyUnavailableError
-from waterhook.steps import machine_executions, sweep
+from waterhook.steps import state_machine_executions, sweep
 from waterhook.timestamps import to_rfc3339
 
 FAR = 9_000_000_000
@@ -81,7 +81,6 @@ class Scene:
         self._invoke = invoke
         self._hanging: set[str] = set()
         self._hole = hole
-        boto3.setup_default_session()
         session: Any = boto3.DEFAULT_SESSION
         session.events.register("request-created", self._redirect)
 
@@ -379,12 +378,17 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
     subtests: pytest.Subtests,
 ) -> None:
     monkeypatch.setattr("tests.support.invoke.CONTEXT", Short())
-    for module in (sweep, machine_executions):
+    for module in (sweep, state_machine_executions):
         monkeypatch.setattr(module, "RESERVE_S", 0.0)
     context = multiprocessing.get_context("fork")
     running = []
     # The kernel accepts the connections; no thread ever reads from them.
     hole = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    # Loaded once here: thirty processes that each read the services' definitions would need the time that is measured.
+    boto3.setup_default_session()
+    for service in ("dynamodb", "sns", "s3", "secretsmanager", "stepfunctions"):
+        boto3.client(service)
 
     def scene() -> Scene:
         return Scene(invoke, table, machine, hole)

@@ -16,7 +16,7 @@ from waterhook.domain.request import MAX_METADATA_BYTES
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
 from waterhook.json_text import is_nested_too_deeply, to_json
-from waterhook.notifications import cloudevents, execution_output
+from waterhook.notifications import cloudevents, state_machine_output
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.text import MAX_MESSAGE_CHARS
 from waterhook.timestamps import to_rfc3339
@@ -218,7 +218,7 @@ def test_a_filter_attribute_without_a_value_is_left_out() -> None:
 
 
 def test_a_completed_execution_succeeds_with_its_output() -> None:
-    ending = execution_output.outcome_output(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
+    ending = state_machine_output.outcome_output(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
     assert (ending["outcome"], ending["next"], ending["final_output_json"], ending["usage"]) == (
         "COMPLETED",
         "done",
@@ -230,7 +230,7 @@ def test_a_completed_execution_succeeds_with_its_output() -> None:
 
 @pytest.mark.parametrize("status", [status for status in FINAL if status is not Status.COMPLETED])
 def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> None:
-    ending = execution_output.outcome_output(final(status))
+    ending = state_machine_output.outcome_output(final(status))
     assert (ending["outcome"], ending["next"], ending["error_name"]) == (status, "done", status.error_name)
     cause = json.loads(ending["cause"])
     assert next(iter(cause)) == "message"
@@ -239,13 +239,13 @@ def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> 
 
 
 def test_an_outcome_without_a_reason_has_a_cause_all_the_same() -> None:
-    ending = execution_output.outcome_output(final(Status.CANCELLED, error=None))
+    ending = state_machine_output.outcome_output(final(Status.CANCELLED, error=None))
     assert json.loads(ending["cause"])["message"].endswith("no reason was given")
 
 
 @pytest.mark.parametrize("letter", LETTERS)
 def test_the_longest_cause_is_one_that_step_functions_takes(letter: str) -> None:
-    ending = execution_output.outcome_output(largest(letter))
+    ending = state_machine_output.outcome_output(largest(letter))
     assert len(ending["cause"]) <= MAX_CAUSE_CHARS / 2
     assert len(json.dumps(ending)) < MAX_STATE_BYTES / 2
 
@@ -253,12 +253,12 @@ def test_the_longest_cause_is_one_that_step_functions_takes(letter: str) -> None
 def test_the_largest_output_of_the_state_machine_is_one_that_step_functions_takes() -> None:
     quotes = json.dumps('"' * (MAX_INLINE_BYTES // 2 - 1))
     one = replace(largest("🦆"), status=Status.COMPLETED, error=None, final_output_json=quotes)
-    assert len(json.dumps(execution_output.outcome_output(one)).encode()) < MAX_STATE_BYTES / 2
+    assert len(json.dumps(state_machine_output.outcome_output(one)).encode()) < MAX_STATE_BYTES / 2
 
 
 def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -> None:
     deep = "[" * 15_000 + "]" * 15_000
-    ending = execution_output.outcome_output(final(final_output_json=deep))
+    ending = state_machine_output.outcome_output(final(final_output_json=deep))
     assert ending["final_output_json"] == deep
     assert not is_nested_too_deeply(ending)
     assert f'"final_output":{deep},' in cloudevents.outcome_event(final(final_output_json=deep), SOURCE)
@@ -266,19 +266,19 @@ def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -
 
 @pytest.mark.parametrize("status", Status)
 def test_a_summary_is_plain_json(status: Status) -> None:
-    ending = execution_output.outcome_output(final(status))
+    ending = state_machine_output.outcome_output(final(status))
     assert json.loads(json.dumps(ending)) == ending
 
 
 def test_a_duplicate_of_a_finished_execution_ends_as_that_did() -> None:
     for status in FINAL:
-        assert execution_output.duplicate_output(final(status)) == execution_output.outcome_output(
+        assert state_machine_output.duplicate_output(final(status)) == state_machine_output.outcome_output(
             final(status)
         )
 
 
 def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
-    ending = execution_output.duplicate_output(running_record())
+    ending = state_machine_output.duplicate_output(running_record())
     assert (ending["error_name"], ending["next"], ending["owner_execution_arn"]) == (
         "Waterhook.Duplicate",
         "done",
@@ -289,7 +289,7 @@ def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
 
 
 def test_a_key_used_for_another_request_fails_without_telling_what_that_was() -> None:
-    ending = execution_output.conflict_output(record(request(metadata={"secret": "k4711"})))
+    ending = state_machine_output.conflict_output(record(request(metadata={"secret": "k4711"})))
     assert (ending["error_name"], ending["next"]) == ("Waterhook.IdempotencyConflict", "done")
     assert ending["outcome"] != Status.COMPLETED
     assert "k4711" not in json.dumps(ending)

@@ -24,7 +24,7 @@ from tests.support.builders import (
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.notifications import cloudevents, execution_output
+from waterhook.notifications import cloudevents, state_machine_output
 from waterhook.notifications.notifier import Notifier
 from waterhook.settings import ConcurrencyLimits
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
@@ -75,7 +75,7 @@ def test_every_outcome_is_recorded_published_and_remembered(
         to_rfc3339(NOW + 60),
     )
     assert message == cloudevents.outcome_event(got, SOURCE)
-    assert ending == execution_output.outcome_output(got)
+    assert ending == state_machine_output.outcome_output(got)
 
 
 def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) -> None:
@@ -282,7 +282,7 @@ def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: 
 def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
     there = table.put(running_record(**verdict(Status.FAILED)))
     ending = notifier(table, topic).notify(completed(), OTHER)
-    assert ending == execution_output.outcome_output(there)
+    assert ending == state_machine_output.outcome_output(there)
     assert topic.messages() == []
 
 

@@ -10,7 +10,7 @@ from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
 from tests.support.builders import SOURCE, history, job, running_record, settings
-from waterhook.domain import event_budget, polling_policy, stream_history
+from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -24,9 +24,9 @@ from waterhook.errors import (
     WaterhookError,
 )
 from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.follow_session import IDLE_TIMEOUT_S
-from waterhook.steps.record_check import RecordCheck
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
@@ -314,7 +314,7 @@ def test_a_final_event_at_the_very_end_of_a_follow_is_acted_on_by_the_next() -> 
 def test_status_requests_of_a_follow_are_no_history_events() -> None:
     got = World(statuses=[RUNNING]).follow()
     assert got.history.status_requests > 100
-    assert event_budget.events_used(got.history) == event_budget.EVENTS_PER_FOLLOW
+    assert polling_policy.events_used(got.history) == polling_policy.EVENTS_PER_FOLLOW
 
 
 def test_a_follow_ends_at_the_deadline_after_one_last_poll() -> None:
@@ -470,7 +470,7 @@ def test_a_follow_is_resumed_once_the_key_can_be_read() -> None:
 # A record that is final
 
 
-class Check(RecordCheck):
+class Check(FinalRecordCheck):
     """A record that is final from a moment on, and the moments at which it was read."""
 
     def __init__(self, clock: Clock, final_s: float) -> None:

@@ -55,7 +55,7 @@ def notifier(table: Table, topic: Topic, client: Any = None, sns: Any = None) ->
 
 
 def report(table: Table, topic: Topic, state: dict[str, Any], owner: str = OWNER) -> dict[str, Any]:
-    reported = reporter(table).job(state, owner=owner, started_at=STARTED_AT)
+    reported = reporter(table).loop_state(state, owner=owner, started_at=STARTED_AT)
     return notifier(table, topic).notify(reported, owner)
 
 
@@ -247,7 +247,7 @@ def test_a_fault_of_start_after_a_post_leaves_open_whether_a_job_runs(
 ) -> None:
     table.put(there)
     state = {"fault": "RuntimeError", "input": {"execution_id": ID, "request": request_dict()}}
-    job = reporter(table).job(state, owner=OWNER, started_at=STARTED_AT)
+    job = reporter(table).loop_state(state, owner=OWNER, started_at=STARTED_AT)
     assert (job.outcome, (job.error or {})["code"]) == ("UNCERTAIN", "start_uncertain")
 
 
@@ -287,7 +287,7 @@ def test_killed_at_any_step_of_a_report_it_ends_in_one_record_and_one_event(
         client = Taped(table.client, tape)
         state = {"input": request_dict(idempotency_key=key)} | FAULT
         reporting = FaultReporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
-        reported = reporting.job(state, owner=OWNER, started_at=STARTED_AT)
+        reported = reporting.loop_state(state, owner=OWNER, started_at=STARTED_AT)
         notifier(table, topic, client=client, sns=Taped(topic.sns, tape)).notify(reported, OWNER)
 
     rehearsal = Tape()

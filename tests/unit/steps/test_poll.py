@@ -26,8 +26,8 @@ from tests.support.invoke import Invoke, log_of
 from waterhook.dependencies import Dependencies
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
+from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.poll import UpstreamIdRecovery
-from waterhook.steps.record_check import RecordCheck
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
@@ -249,19 +249,19 @@ class Reads:
 def test_a_table_that_fails_disturbs_no_poll_and_is_left_alone_for_a_minute() -> None:
     clock, reads = Clock(), Reads()
     client: Any = reads
-    check = RecordCheck(lambda: ExecutionsTable("executions", client), clock)
+    check = FinalRecordCheck(lambda: ExecutionsTable("executions", client), clock)
     for _ in range(3):
-        assert check.ended(job(), clock.now) == job()
+        assert check.end_if_final(job(), clock.now) == job()
     assert reads.count == 1
     clock.advance(60)
-    check.ended(job(), clock.now)
+    check.end_if_final(job(), clock.now)
     assert reads.count == 2
 
 
 def test_after_a_slow_status_request_there_is_no_time_for_the_table() -> None:
     clock, reads = Clock(), Reads()
     client: Any = reads
-    RecordCheck(lambda: ExecutionsTable("executions", client), clock).ended(job(), clock.now - 16)
+    FinalRecordCheck(lambda: ExecutionsTable("executions", client), clock).end_if_final(job(), clock.now - 16)
     assert reads.count == 0
 
 

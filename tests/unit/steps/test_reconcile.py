@@ -41,9 +41,9 @@ from waterhook.errors import (
 from waterhook.notifications.notifier import Notifier
 from waterhook.settings import ConcurrencyLimits
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.machine_executions import RESERVE_S, MachineExecutions
 from waterhook.steps.reconcile import CALL_BUDGET_S, CANCEL_PAUSE_S, EndedExecution, ReconcileStep, describe
 from waterhook.steps.start import StartStep
+from waterhook.steps.state_machine_executions import RESERVE_S, StateMachineExecutions
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
@@ -443,7 +443,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
     sweeper = Sweeper(
         records,
         UnfinishedIndex(table.name, table.client),
-        MachineExecutions(engine, "machine", clock, clock.advance),
+        StateMachineExecutions(engine, "machine", clock, clock.advance),
         end=reconciler.end,
         release=notifier.release,
         clock=clock,
@@ -521,7 +521,7 @@ def pauses_s(arn: str) -> list[float]:
         pauses.append(seconds)
         clock.advance(seconds)
 
-    executions = MachineExecutions(states, "machine", clock, sleep)
+    executions = StateMachineExecutions(states, "machine", clock, sleep)
     with pytest.raises(ClientError):
         describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
     return pauses

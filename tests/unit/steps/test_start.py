@@ -1113,7 +1113,7 @@ def test_a_table_that_fails_for_six_hours_ends_in_a_fault_that_notify_can_report
     assert "ProvisionedThroughputExceededException" in state["fault"]
     assert state["fault"].endswith("for 6 h")
     reporter = FaultReporter(table.records, world.settings.defaults, world.clock)
-    job = reporter.job(state, owner=OWNER, started_at=STARTED_AT)
+    job = reporter.loop_state(state, owner=OWNER, started_at=STARTED_AT)
     assert (job.outcome, (job.error or {})["code"]) == ("ERROR", "fault")
 
 

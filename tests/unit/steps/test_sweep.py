@@ -30,10 +30,10 @@ from waterhook.domain.status import Status
 from waterhook.notifications import cloudevents
 from waterhook.notifications.notifier import Notifier
 from waterhook.settings import ConcurrencyLimits
-from waterhook.steps import machine_executions, sweep
+from waterhook.steps import state_machine_executions, sweep
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.machine_executions import MachineExecutions
 from waterhook.steps.reconcile import ReconcileStep
+from waterhook.steps.state_machine_executions import StateMachineExecutions
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper, SweepResult
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
@@ -140,7 +140,7 @@ class World:
         )
         states: Any = self.engine
         self.unfinished = UnfinishedIndex(table.name, table.client)
-        self.executions = MachineExecutions(states, "machine", self.clock, self.clock.advance)
+        self.executions = StateMachineExecutions(states, "machine", self.clock, self.clock.advance)
         self.sweeper = Sweeper(
             records,
             self.unfinished,
@@ -244,7 +244,7 @@ def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_f
     assert (table.only(), world.engine.asked) == (there, [OWNER])
 
 
-@pytest.mark.parametrize("age_s", [0.0, machine_executions.GRACE_S - 1])
+@pytest.mark.parametrize("age_s", [0.0, state_machine_executions.GRACE_S - 1])
 def test_what_has_only_just_ended_is_left_to_reconcile(table: Table, world: World, age_s: float) -> None:
     there = table.put(running_record())
     world.engine.ended[OWNER] = ("ABORTED", LATER - age_s)
@@ -254,7 +254,7 @@ def test_what_has_only_just_ended_is_left_to_reconcile(table: Table, world: Worl
 
 def test_what_was_only_just_accepted_is_left_to_its_start(table: Table, topic: Topic) -> None:
     table.put(record())
-    world = World(table, topic, now=NOW + machine_executions.GRACE_S - 1)
+    world = World(table, topic, now=NOW + state_machine_executions.GRACE_S - 1)
     assert world.sweep() == SweepResult()
     world.clock.advance(2)
     assert world.sweep() == SweepResult(ended=1)
@@ -321,7 +321,7 @@ def test_a_throttled_record_is_tried_again_after_a_pause(table: Table, world: Wo
     throttled = Throttled(world.engine, OWNER + "1", client_error(code), times=2)
     assert world.sweep() == SweepResult(ended=3)
     assert throttled.times == 0
-    assert world.clock.now - LATER >= 3 * machine_executions.THROTTLE_PAUSE_S
+    assert world.clock.now - LATER >= 3 * state_machine_executions.THROTTLE_PAUSE_S
 
 
 def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(table: Table, world: World) -> None:
@@ -355,7 +355,9 @@ def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, world:
         table.put(owned(digit))
     first = world.sweep(
         lambda: (
-            machine_executions.RESERVE_S if not world.engine.asked else machine_executions.RESERVE_S - 0.001
+            state_machine_executions.RESERVE_S
+            if not world.engine.asked
+            else state_machine_executions.RESERVE_S - 0.001
         )
     )
     assert first == SweepResult(ended=1, left=2)
@@ -370,9 +372,9 @@ def test_what_is_left_is_counted_without_what_runs(table: Table, world: World) -
     world.engine.running = {OWNER + "e", OWNER + "f"}
     left = world.sweep(
         lambda: (
-            machine_executions.RESERVE_S
+            state_machine_executions.RESERVE_S
             if len(world.engine.asked) < 3
-            else machine_executions.RESERVE_S - 0.001
+            else state_machine_executions.RESERVE_S - 0.001
         )
     )
     assert left == SweepResult(ended=3, left=11)
@@ -440,11 +442,11 @@ def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_fill
         )
     assert world.sweep() == SweepResult(ended=40)
     assert len(world.engine.asked) == 40
-    assert world.clock.now - LATER >= 39 / machine_executions.DESCRIBES_PER_S
+    assert world.clock.now - LATER >= 39 / state_machine_executions.DESCRIBES_PER_S
 
 
 def test_the_list_of_running_executions_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_executions, "MAX_RUNNING_PAGES", 3)
+    monkeypatch.setattr(state_machine_executions, "MAX_RUNNING_PAGES", 3)
     world.engine.running = {f"{OWNER}{index}" for index in range(10)}
     # The engine's pages hold two.
     assert len(list(world.executions.running(lambda: 300.0))) == 6
@@ -466,7 +468,7 @@ def never_started(**changes: Any) -> ExecutionRecord:
 
 @pytest.mark.parametrize(
     "there",
-    [never_started(), never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S - 1))],
+    [never_started(), never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S - 1))],
     ids=["asked for once", "repeated long ago"],
 )
 def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
@@ -479,7 +481,7 @@ def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notif
 
 
 def test_a_record_whose_request_has_just_come_again_is_left_to_it(table: Table, world: World) -> None:
-    there = table.put(never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S + 1)))
+    there = table.put(never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S + 1)))
     assert world.sweep() == SweepResult(alive=1)
     assert (table.only(), world.heard()) == (there, [])
 

@@ -9,7 +9,7 @@ from waterhook.domain.status import Status
 from waterhook.errors import ApiError, NotAcceptedError, RecordConflictError, UpstreamError
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.start_waiting import end_without_job
+from waterhook.steps.wait_reason import end_without_job
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.upstream.client import CancelResult
@@ -51,10 +51,10 @@ class ExecutionCanceller:
             return _answer(record.status, previous)
         if record.waterflai_execution_id is None:
             return self._before_the_job(record)
-        job = self._job(record)
+        state = self._loop_state(record)
         try:
             stopped = self._canceller.stop(
-                job, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
+                state, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
             )
         except NotAcceptedError as error:
             detail = f"Waterflai did not cancel it, nothing has changed: {error.message}"
@@ -74,17 +74,19 @@ class ExecutionCanceller:
             message = "requested: the job is being started and will be cancelled as soon as it has an id"
             return CancelResult(cancelled=False, message=message, previous_status=record.status)
         message = "cancelled before it was started"
-        job = end_without_job(self._job(record), record, Status.CANCELLED, code="cancelled", message=message)
-        return self._ended(job, record, record.status)
+        state = end_without_job(
+            self._loop_state(record), record, Status.CANCELLED, code="cancelled", message=message
+        )
+        return self._ended(state, record, record.status)
 
-    def _ended(self, job: LoopState, record: ExecutionRecord, previous: Status) -> CancelResult:
+    def _ended(self, state: LoopState, record: ExecutionRecord, previous: Status) -> CancelResult:
         """Publish the outcome, or the one that was first, and return the result of the cancel."""
-        ending = self._notifier.notify(job, record.owner_execution_arn)
+        ending = self._notifier.notify(state, record.owner_execution_arn)
         if "status" not in ending:
             raise ApiError(HTTPStatus.NOT_FOUND, "the execution is gone")
         return _answer(Status(ending["status"]), previous)
 
-    def _job(self, record: ExecutionRecord) -> LoopState:
+    def _loop_state(self, record: ExecutionRecord) -> LoopState:
         return LoopState(
             record.execution_id, record.deadline, PollHistory(self._clock()), record.waterflai_execution_id
         )

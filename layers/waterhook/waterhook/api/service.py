@@ -30,7 +30,7 @@ from waterhook.errors import (
 )
 from waterhook.json_text import join_members, to_json, to_json_bytes
 from waterhook.settings import Settings
-from waterhook.steps import start_waiting
+from waterhook.steps import wait_reason
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.results_bucket import ResultsBucket
@@ -148,7 +148,7 @@ class ExecutionService:
             "output_error": record.output_error or _not_stored(record),
             "final_output_url": self._results.presign(record.output_ref) if record.output_ref else None,
             "cancel_requested": record.cancel_requested,
-            "waiting": start_waiting.public_waiting(record),
+            "waiting": wait_reason.public_waiting(record),
             "notified_at": record.notified_at,
             "usage": record.usage,
         }

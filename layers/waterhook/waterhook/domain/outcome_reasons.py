@@ -43,13 +43,13 @@ class CancelReason:
         return f"{self.message}{joined}the job at Waterflai may go on: {why}{self.notes}"
 
 
-def cancel_reason(job: LoopState, now: float) -> CancelReason:
+def cancel_reason(state: LoopState, now: float) -> CancelReason:
     """Return why a job is cancelled: by its caller, because of a fault of Waterhook, or at its deadline."""
-    if job.cancel_requested:
+    if state.cancel_requested:
         return CancelReason(Status.CANCELLED, "cancelled", "cancelled by its caller")
-    if job.error is not None:
-        return CancelReason(Status.ERROR, job.error["code"], job.error["message"])
-    notes = "".join(f"; {note}" for note in _notes(job.history, now))
+    if state.error is not None:
+        return CancelReason(Status.ERROR, state.error["code"], state.error["message"])
+    notes = "".join(f"; {note}" for note in _notes(state.history, now))
     return CancelReason(Status.TIMED_OUT, "deadline", "cancelled at its deadline", notes)
 
 

@@ -5,10 +5,18 @@ Jitter comes in as `jitter`, a number from 0 to 1 (exclusive) that differs betwe
 
 import math
 
-from waterhook.domain.event_budget import MAX_QUEUE_CHECKS, MAX_STARTS, WAIT_LIMIT_S, spread
 from waterhook.domain.loop_state import NextStep
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
-from waterhook.domain.polling_policy import ERROR_JITTER, ERROR_JITTER_S, Decision, Limits
+from waterhook.domain.polling_policy import (
+    ERROR_JITTER,
+    ERROR_JITTER_S,
+    MAX_QUEUE_CHECKS,
+    MAX_STARTS,
+    WAIT_LIMIT_S,
+    Decision,
+    Limits,
+    spread,
+)
 
 # After a conflict over a slot the next check comes this soon, doubled with every further one.
 CONFLICT_S = 1.0

@@ -1,4 +1,4 @@
-"""The end of an execution: the first verdict is written, and what the record says is published."""
+"""The end of an execution: the first outcome is written to its record and delivered from there."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -8,7 +8,8 @@ from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError
-from waterhook.notifications import cloudevents, execution_output
+from waterhook.notifications import cloudevents, state_machine_output
+from waterhook.notifications.delivery_targets import SnsTarget
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_GRACE_S, ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -44,42 +45,41 @@ class Notifier:
         released.
         """
         self._records = records
-        self._sns = sns
-        self._topic_arn = topic_arn
-        self._source = source
+        # What is delivered to DynamoDB stays in the record: see ExecutionsTable.mark_notified.
+        self._targets = (SnsTarget(sns, topic_arn, source),)
         self._retention_s = retention_s
         self._clock = clock
         self._limiter = limiter
         self._on_delivery = on_delivery
 
-    def notify(self, job: LoopState, owner: str) -> dict[str, Any]:
+    def notify(self, state: LoopState, owner: str) -> dict[str, Any]:
         """Conclude the job and return what the state machine ends with.
 
         Only the record's owner concludes it. Raises RecordConflictError when the record says neither one nor the other.
         """
-        record = self._records.get(job.execution_id, self._clock())
+        record = self._records.get(state.execution_id, self._clock())
         if record is None:
             # The list of its slots was erased with it.
-            self._release_slots(job.execution_id, ConcurrencyLimiter.slots_of(job.chatbot_id))
-            message = f"the record of {job.execution_id} is gone; it was erased or has expired"
-            return execution_output.failure_output(
-                Status.ERROR.error_name, message, {"execution_id": job.execution_id}
+            self._release_slots(state.execution_id, ConcurrencyLimiter.slots_of(state.chatbot_id))
+            message = f"the record of {state.execution_id} is gone; it was erased or has expired"
+            return state_machine_output.failure_output(
+                Status.ERROR.error_name, message, {"execution_id": state.execution_id}
             )
         if record.owner_execution_arn != owner:
-            return execution_output.duplicate_output(record)
-        return self.conclude(record, self.verdict(job))
+            return state_machine_output.duplicate_output(record)
+        return self.conclude(record, self.final_attributes(state))
 
-    def conclude(self, record: ExecutionRecord, verdict: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a verdict unless there is one, deliver what the record then says and return its summary."""
+    def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Write an outcome unless there is one, deliver the record's and return the state machine's output."""
         if not record.status.is_final:
             try:
-                record = self._records.conclude(record, verdict)
+                record = self._records.conclude(record, final_attributes)
             except RecordConflictError:
-                # Somebody was first. Whoever it was, their verdict is what counts from here on.
+                # Another outcome was written first. That one counts.
                 record = self._reread(record)
-        said = execution_output.outcome_output(record)
+        output = state_machine_output.outcome_output(record)
         self.release(self._deliver(record))
-        return said
+        return output
 
     def release(self, record: ExecutionRecord) -> None:
         """Give back the slots of a record that is notified, and take it out of the index that the sweep reads.
@@ -99,35 +99,33 @@ class Notifier:
     def redeliver(self, execution_id: object) -> dict[str, Any]:
         """Publish the event of a finished execution again, the same to the byte, and return what came of it.
 
-        The answer is `execution_id`, `redelivered`, `outcome` (None where nothing is known) and either `event_id`
-        or the `reason` why nothing was published, for whoever asked. An event that was never published is
-        remembered as `notify` would. Raises RecordUnavailableError or boto3's errors when table or topic fail.
+        The result has `execution_id`, `redelivered`, `outcome` (None where nothing is known) and either `event_id`
+        or the `reason` why nothing was published. A record that was not marked as notified is marked.
+        Raises RecordUnavailableError or boto3's errors when table or topic fail.
         """
         record = self._records.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
         if record is None:
             reason = "there is no such execution: its record was erased or has expired, or the id is wrong"
             return {"execution_id": execution_id, "redelivered": False, "outcome": None, "reason": reason}
-        said = {"execution_id": record.execution_id, "outcome": record.status}
+        result = {"execution_id": record.execution_id, "outcome": record.status}
         if (why := _undeliverable(record)) is not None:
-            return said | {"redelivered": False, "reason": why}
+            return result | {"redelivered": False, "reason": why}
         self._publish(record)
-        self.release(self._remember(record))
-        return said | {"redelivered": True, "event_id": cloudevents.event_id(record)}
+        self.release(self._mark_notified(record))
+        return result | {"redelivered": True, "event_id": cloudevents.event_id(record)}
 
     def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
-        """Publish, then remember it. A crash in between publishes the same event again: at least once."""
-        if record.notified_at is None and "sns" in record.deliver_to:
+        """Publish, then mark the record. A crash in between publishes the same event again: at least once."""
+        if record.notified_at is None:
             self._publish(record)
-        return self._remember(record)
+        return self._mark_notified(record)
 
     def _publish(self, record: ExecutionRecord) -> None:
-        self._sns.publish(
-            TopicArn=self._topic_arn,
-            Message=cloudevents.outcome_event(record, self._source),
-            MessageAttributes=cloudevents.outcome_attributes(record),
-        )
+        for target in self._targets:
+            if target.name in record.deliver_to:
+                target.deliver(record)
 
-    def _remember(self, record: ExecutionRecord) -> ExecutionRecord:
+    def _mark_notified(self, record: ExecutionRecord) -> ExecutionRecord:
         if record.notified_at is not None:
             return record
         now = self._clock()
@@ -145,18 +143,18 @@ class Notifier:
     def _reread(self, record: ExecutionRecord) -> ExecutionRecord:
         current = self._records.get(record.execution_id, self._clock())
         if current is None or not current.status.is_final:
-            message = f"{record.execution_id}: not concluded, and by nobody else"
+            message = f"{record.execution_id}: the record has no outcome, and it was changed in between"
             raise RecordConflictError(message)
         return current
 
-    def verdict(self, job: LoopState) -> dict[str, Any]:
+    def final_attributes(self, state: LoopState) -> dict[str, Any]:
         """Return the attributes a verdict sets. A job without an outcome is our own fault."""
         now = self._clock()
-        outcome, error = job.outcome, job.error
+        outcome, error = state.outcome, state.error
         if not outcome.is_final:
             outcome = Status.ERROR
-            error = {"code": "no_outcome", "message": f"the loop ended with {clip(job.outcome)}"}
-        result = dict(job.result)
+            error = {"code": "no_outcome", "message": f"the loop ended with {clip(state.outcome)}"}
+        result = dict(state.result)
         completed_at = result.pop("completed_at", None)
         return result | {
             "status": outcome,
@@ -164,12 +162,12 @@ class Notifier:
             # The retention begins with the notification: what is not notified yet must not expire.
             "expires_at": int(now + max(self._retention_s, UNFINISHED_GRACE_S)),
             "error": error,
-            "waterflai_execution_id": job.waterflai_execution_id,
+            "waterflai_execution_id": state.waterflai_execution_id,
             "timing": {"completed_at": completed_at} if completed_at else None,
             "usage": {
-                "polls": job.history.status_requests,
-                "follow_seconds": job.history.follow_seconds,
-                "estimated_cost_usd": cost.estimated_usd(job.history),
+                "polls": state.history.status_requests,
+                "follow_seconds": state.history.follow_seconds,
+                "estimated_cost_usd": cost.estimated_usd(state.history),
             },
         }
 

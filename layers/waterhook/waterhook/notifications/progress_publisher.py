@@ -49,7 +49,7 @@ class ProgressPublisher:
         self._restarted = False
         self._is_slow = False
 
-    def publish(self, job: LoopState, change: Mapping[str, Any], *, restarted: bool = False) -> bool:
+    def publish(self, state: LoopState, change: Mapping[str, Any], *, restarted: bool = False) -> bool:
         """Publish a change (`progress` in percent, `node_id`, `event`) and return whether it was published.
 
         With `restarted` the upstream has retried the job, and the progress may be lower than before. Nothing is
@@ -62,12 +62,12 @@ class ProgressPublisher:
         self._restarted = self._restarted or restarted
         if self._is_slow:
             return False
-        if not job.progress_events or self._latest == self._told or now - self._tried_at < MIN_INTERVAL_S:
+        if not state.progress_events or self._latest == self._told or now - self._tried_at < MIN_INTERVAL_S:
             return False
         # Counted from attempts: frequent events must not cause frequent reads of a final record.
         self._tried_at = now
         try:
-            record = self._record or self._records.get(job.execution_id, now)
+            record = self._record or self._records.get(state.execution_id, now)
             if record is None or record.status.is_final or not self._is_news(record):
                 return False
             self._record = self._records.save_progress(record, self._latest.get("progress"))

@@ -172,16 +172,16 @@ class Telemetry:
         elif isinstance(call.error, UpstreamUnavailableError):
             self.add_metric(Metric.STARTS_DELAYED)
 
-    def record_staleness(self, job: LoopState) -> None:
+    def record_staleness(self, state: LoopState) -> None:
         """Measure how long a running job has shown no progress, and whether an AWS service failed.
 
         A job that never showed progress may not be able to.
         """
-        history = job.history
+        history = state.history
         if history.faults:
             self.add_fields(dependency_fault=history.fault)
             self.add_metric(Metric.DEPENDENCY_FAULTS)
-        if not job.outcome.is_final and history.progress is not None and history.progress_at is not None:
+        if not state.outcome.is_final and history.progress is not None and history.progress_at is not None:
             self.add_metric(Metric.SECONDS_WITHOUT_PROGRESS, max(self._clock() - history.progress_at, 0.0))
 
     def record_state(self, state: LoopState) -> dict[str, Any]:

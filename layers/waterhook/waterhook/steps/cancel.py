@@ -22,25 +22,25 @@ class CancelStep:
         self._canceller = canceller
         self._clock = clock
 
-    def cancel(self, job: LoopState, owner: str) -> LoopState:
-        """Return the job with its outcome, or on its way to another attempt through Wait and Poll.
+    def cancel(self, state: LoopState, owner: str) -> LoopState:
+        """Return the state with its outcome, or on its way to another attempt through Wait and Poll.
 
         Attempts that fail are repeated for CANCEL_LIMIT_S, those that are refused MAX_CANCEL_REFUSALS times. A job that
         has ended otherwise keeps its real outcome.
         """
-        if job.fault is not None:
+        if state.fault is not None:
             # A step after the one that failed first may fail too: the first reason counts.
-            error = job.error or {"code": "fault", "message": step_failed_message(job.fault, owner)}
-            job = replace(job, fault=None, error=error)
-        reason = cancel_reason(job, self._clock())
-        if job.waterflai_execution_id is None:
-            return job.ended(reason.outcome, code=reason.code, message=reason.message)
+            error = state.error or {"code": "fault", "message": step_failed_message(state.fault, owner)}
+            state = replace(state, fault=None, error=error)
+        reason = cancel_reason(state, self._clock())
+        if state.waterflai_execution_id is None:
+            return state.ended(reason.outcome, code=reason.code, message=reason.message)
         try:
-            stopped = self._canceller.stop(job, reason.outcome, code=reason.code, message=reason.cancelled)
+            stopped = self._canceller.stop(state, reason.outcome, code=reason.code, message=reason.cancelled)
         except UpstreamError as error:
-            return self._again(job, reason, error.message, error.retry_after_s)
+            return self._again(state, reason, error.message, error.retry_after_s)
         except DependencyUnavailableError as error:
-            return self._again(job, reason, dependency_fault_message(error))
+            return self._again(state, reason, dependency_fault_message(error))
         if stopped.outcome.is_final:
             return stopped
         past = stopped.history
@@ -48,13 +48,13 @@ class CancelStep:
         return self._again(refused, reason, "it could not be cancelled")
 
     def _again(
-        self, job: LoopState, reason: CancelReason, why: str, retry_after_s: float | None = None
+        self, state: LoopState, reason: CancelReason, why: str, retry_after_s: float | None = None
     ) -> LoopState:
-        """Return the job on its way to another attempt, or ended where that is not worthwhile."""
-        now, past = self._clock(), job.history
+        """Return the state on its way to another attempt, or ended where that is not worthwhile."""
+        now, past = self._clock(), state.history
         since = now if past.cancel_since is None else past.cancel_since
         wait_s = retry_policy.cancel_retry_wait_s(now - since, past.cancel_refusals, retry_after_s)
         if wait_s is None:
-            return job.ended(reason.outcome, code=reason.code, message=reason.not_cancelled(why))
+            return state.ended(reason.outcome, code=reason.code, message=reason.not_cancelled(why))
         history = replace(past, cancels=past.cancels + 1, cancel_since=since)
-        return replace(job, history=history, next=NextStep.WAIT, wait_seconds=wait_s)
+        return replace(state, history=history, next=NextStep.WAIT, wait_seconds=wait_s)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import Settings
+from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.follow_session import FollowSession, StreamOpener
-from waterhook.steps.record_check import RecordCheck
 from waterhook.steps.status_poller import StatusPoller
 
 # Reserved for the last status request, its answer and the write of an output.
@@ -33,7 +33,7 @@ class FollowStep:
         streams: StreamOpener,
         poller: StatusPoller,
         publisher: Callable[[], ProgressPublisher],
-        check: RecordCheck | None = None,
+        check: FinalRecordCheck | None = None,
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -51,19 +51,21 @@ class FollowStep:
         self._monotonic = monotonic
         self._sleep = sleep
 
-    def follow(self, job: LoopState, follow_s: float) -> LoopState:
-        """Return the job with an outcome or with what to do next, after at most `follow_s` of following.
+    def follow(self, state: LoopState, follow_s: float) -> LoopState:
+        """Return the state with an outcome or with what to do next, after at most `follow_s` of following.
 
         The status is polled at least once, also where there is no time left, unless the key can't be read.
         """
         began = self._monotonic()
         ends_at = began + max(follow_s, 0.0)
         session = FollowSession(
-            replace(job, next=NextStep.FOLLOW, history=replace(job.history, follows=job.history.follows + 1)),
+            replace(
+                state, next=NextStep.FOLLOW, history=replace(state.history, follows=state.history.follows + 1)
+            ),
             self._streams,
             self._poller,
             clock=self._clock,
-            publisher=self._publisher() if job.progress_events else None,
+            publisher=self._publisher() if state.progress_events else None,
             check=self._check,
             stream_ends_at=ends_at,
         )
@@ -71,9 +73,11 @@ class FollowStep:
             self._run(session, ends_at)
         finally:
             session.close()
-        job = session.job if session.job.next is not NextStep.FOLLOW else self._poller.decide(session.job)
-        seconds = round(job.history.follow_seconds + self._monotonic() - began, 3)
-        return replace(job, stream=session.history, history=replace(job.history, follow_seconds=seconds))
+        state = (
+            session.state if session.state.next is not NextStep.FOLLOW else self._poller.decide(session.state)
+        )
+        seconds = round(state.history.follow_seconds + self._monotonic() - began, 3)
+        return replace(state, stream=session.history, history=replace(state.history, follow_seconds=seconds))
 
     def _run(self, session: FollowSession, ends_at: float) -> None:
         while not session.finished and (left_s := ends_at - self._monotonic()) > 0:

@@ -8,7 +8,7 @@ from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.errors import DependencyUnavailableError, UpstreamError, UpstreamRefusedError
 from waterhook.notifications.progress_publisher import ProgressPublisher, has_progressed, was_retried
-from waterhook.steps.record_check import CHECK_EVERY_S, RecordCheck
+from waterhook.steps.final_record_check import CHECK_EVERY_S, FinalRecordCheck
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
@@ -46,17 +46,17 @@ class FollowSession:
 
     def __init__(
         self,
-        job: LoopState,
+        state: LoopState,
         streams: StreamOpener,
         poller: StatusPoller,
         *,
         clock: Callable[[], float],
         publisher: ProgressPublisher | None = None,
-        check: RecordCheck | None = None,
+        check: FinalRecordCheck | None = None,
         stream_ends_at: float,
     ) -> None:
-        self.job = job
-        self.history = job.stream
+        self.state = state
+        self.history = state.stream
         self.finished = False
         """The job has an outcome, or its loop goes on elsewhere."""
         self.has_polled = False
@@ -97,8 +97,8 @@ class FollowSession:
 
     def poll(self) -> None:
         """Poll the status once, and publish its progress if it has changed."""
-        before, began_at = self.job, self._clock()
-        after = self.job = self._checked(self._poller.observe(before), began_at)
+        before, began_at = self.state, self._clock()
+        after = self.state = self._checked(self._poller.observe(before), began_at)
         self.has_polled, self._poll_now, self._known_due_at = True, False, None
         if self._publisher is not None and has_progressed(before, after):
             restarted = was_retried(before, after)
@@ -110,14 +110,14 @@ class FollowSession:
             or self._clock() >= after.deadline
         )
 
-    def _checked(self, job: LoopState, began_at: float) -> LoopState:
-        """Return the job ended where its record is final, if it is time to read that."""
-        history = job.history
+    def _checked(self, state: LoopState, began_at: float) -> LoopState:
+        """Return the state ended where its record is final, if it is time to read that."""
+        history = state.history
         last_at = history.started_at if history.record_checked_at is None else history.record_checked_at
-        if self._check is None or job.next is not NextStep.FOLLOW or began_at - last_at < CHECK_EVERY_S:
-            return job
-        checked = replace(job, history=replace(history, record_checked_at=round(began_at, 3)))
-        return self._check.ended(checked, began_at)
+        if self._check is None or state.next is not NextStep.FOLLOW or began_at - last_at < CHECK_EVERY_S:
+            return state
+        checked = replace(state, history=replace(history, record_checked_at=round(began_at, 3)))
+        return self._check.end_if_final(checked, began_at)
 
     def close(self) -> None:
         """Close the stream; no thread is left."""
@@ -132,10 +132,10 @@ class FollowSession:
 
     def _due_at(self) -> float:
         if self._known_due_at is None:
-            due_at = self._poller.due_at(self.job, self.history)
+            due_at = self._poller.due_at(self.state, self.history)
             # As soon as possible is not sooner than the upstream permits.
             self._known_due_at = (
-                min(due_at, polling_policy.retry_at(self.job.history)) if self._poll_now else due_at
+                min(due_at, polling_policy.retry_at(self.state.history)) if self._poll_now else due_at
             )
         return self._known_due_at
 
@@ -143,7 +143,7 @@ class FollowSession:
         self._opened_at = self._clock()
         try:
             self._stream = self._streams.open_stream(
-                self.job.waterflai_execution_id or "",
+                self.state.waterflai_execution_id or "",
                 ends_at=self._stream_ends_at,
                 idle_timeout_s=IDLE_TIMEOUT_S,
             )
@@ -151,7 +151,7 @@ class FollowSession:
             self._ended(error, poll=False)
         except DependencyUnavailableError as error:
             # Without the key neither streams nor polls work: the Wait state is cheaper.
-            self.job = self._poller.dependency_failed(self.job, error)
+            self.state = self._poller.dependency_failed(self.state, error)
             self.finished = True
 
     def _received(self, event: StreamEvent) -> None:
@@ -165,7 +165,7 @@ class FollowSession:
             return
         self.history = stream_history.after_stream_event(self.history, now)
         if self._publisher is not None:
-            self._publisher.publish(self.job, progress_change(event))
+            self._publisher.publish(self.state, progress_change(event))
 
     def _ended(self, error: UpstreamError | None, *, poll: bool) -> None:
         """Reopen the stream later, and poll the status now where the job may have ended."""

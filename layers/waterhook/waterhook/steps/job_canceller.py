@@ -27,34 +27,34 @@ class JobCanceller:
         self._upstream = upstream
         self._poller = poller
 
-    def stop(self, job: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
-        """Return the job ended with `outcome`, or with its real one, or still running where neither is known.
+    def stop(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
+        """Return the state ended with `outcome`, or with its real one, or still running where neither is known.
 
         Raises UpstreamError when the cancel was not carried out, or when neither its answer nor the status shows
         whether it was. Raises ResultsUnavailableError when the job has completed and its output could not be
         stored: that is no job that was cancelled, and Waterflai still has the output.
         """
         try:
-            answer = self._upstream.cancel(job.waterflai_execution_id or "")
+            answer = self._upstream.cancel(state.waterflai_execution_id or "")
         except UpstreamRefusedError:
             # Waterflai's usual answer when the job has ended already, though not documented; a 404 may mean that too.
-            return self._poll(job)
+            return self._poll(state)
         except PerhapsAcceptedError:
-            polled = self._poll(job)
+            polled = self._poll(state)
             if not polled.outcome.is_final:
                 raise
             cancelled = None
         else:
             if answer.cancelled:
-                return job.ended(outcome, code=code, message=message)
-            polled, cancelled = self._poll(job), answer.cancelled
+                return state.ended(outcome, code=code, message=message)
+            polled, cancelled = self._poll(state), answer.cancelled
         if cancelled is None and polled.outcome is Status.CANCELLED:
             # The cancel may have been carried out, and the job is cancelled: it counts as ours.
-            return job.ended(outcome, code=code, message=message, **polled.result)
+            return state.ended(outcome, code=code, message=message, **polled.result)
         return polled
 
-    def _poll(self, job: LoopState) -> LoopState:
-        polled = self._poller.poll(job)
+    def _poll(self, state: LoopState) -> LoopState:
+        polled = self._poller.poll(state)
         if not polled.outcome.is_final and polled.history.fault == ResultsUnavailableError.__name__:
             raise ResultsUnavailableError(polled.history.fault_reason or "")
         return polled

@@ -9,7 +9,7 @@ from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import TriggerInput
-from waterhook.notifications import execution_output
+from waterhook.notifications import state_machine_output
 from waterhook.notifications.notifier import Notifier
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -36,38 +36,38 @@ class FaultReporter:
         trigger, record = self._claim(state, owner, started_at)
         asked = trigger.request.sha256 if trigger.request else None
         others = record.owner_execution_arn != owner and record.request_sha256 != asked
-        return execution_output.conflict_output(record) if others else None
+        return state_machine_output.conflict_output(record) if others else None
 
-    def job(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> LoopState:
+    def loop_state(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> LoopState:
         """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
         fault, is_uncertain = state.get("fault"), False
         if "history" in state:
             try:
-                job = LoopState.from_dict(state)
+                loop_state = LoopState.from_dict(state)
             except (AttributeError, KeyError, TypeError, ValueError):
                 # Of a version that this one can't read. Where that is the fault, it must not silence its own report.
                 if fault is None:
                     raise
                 upstream_id = state.get("waterflai_execution_id")
-                job = LoopState(state["execution_id"], 0, PollHistory(self._clock()), upstream_id)
+                loop_state = LoopState(state["execution_id"], 0, PollHistory(self._clock()), upstream_id)
         else:
             _, record = self._claim(state, owner, started_at)
             is_uncertain = record.status is Status.STARTING or record.perhaps_started
-            job = LoopState(
+            loop_state = LoopState(
                 record.execution_id,
                 record.deadline,
                 PollHistory(self._clock()),
                 record.waterflai_execution_id,
             )
         if fault is None:
-            return job
+            return loop_state
         message = step_failed_message(fault, owner)
         if is_uncertain:
             message = f"{message}; Waterflai may be running this job"
-            return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
-        if job.waterflai_execution_id is not None:
+            return loop_state.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
+        if loop_state.waterflai_execution_id is not None:
             message = f"{message}; the job at Waterflai may go on"
-        return job.ended(Status.ERROR, code="fault", message=message)
+        return loop_state.ended(Status.ERROR, code="fault", message=message)
 
     def _claim(
         self, state: Mapping[str, Any], owner: str, started_at: str
@@ -95,4 +95,6 @@ class NotifyStep:
         conflict = self._reporter.conflict(state, owner=owner, started_at=started_at)
         if conflict is not None:
             return conflict
-        return self._notifier.notify(self._reporter.job(state, owner=owner, started_at=started_at), owner)
+        return self._notifier.notify(
+            self._reporter.loop_state(state, owner=owner, started_at=started_at), owner
+        )

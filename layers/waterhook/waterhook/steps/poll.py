@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from waterhook.domain.loop_state import LoopState
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications.progress_publisher import ProgressPublisher, has_progressed, was_retried
-from waterhook.steps.record_check import CHECK_UNTIL_S, RecordCheck
+from waterhook.steps.final_record_check import CHECK_UNTIL_S, FinalRecordCheck
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -22,24 +22,24 @@ class UpstreamIdRecovery:
         self._records = records
         self._clock = clock
 
-    def save(self, job: LoopState, owner: str) -> LoopState:
-        """Return the job with its upstream id saved, or as it was for another attempt at the next poll.
+    def save(self, state: LoopState, owner: str) -> LoopState:
+        """Return the state with its upstream id saved, or as it was for another attempt at the next poll.
 
         A record that is final ends the job.
         """
         now = self._clock()
         records = self._records()
         try:
-            record = records.get(job.execution_id, now)
+            record = records.get(state.execution_id, now)
             if record is None or record.owner_execution_arn != owner:
-                return job
-            record = self._saved(records, record, job.waterflai_execution_id or "", now)
+                return state
+            record = self._saved(records, record, state.waterflai_execution_id or "", now)
         except (RecordConflictError, RecordUnavailableError):
-            return job
+            return state
         if record.status.is_final:
-            return job.ended(record.status)
+            return state.ended(record.status)
         # A caller who cancelled meanwhile got the answer that it happens as soon as there is an id.
-        return replace(job, unsaved=False, cancel_requested=record.cancel_requested is not None)
+        return replace(state, unsaved=False, cancel_requested=record.cancel_requested is not None)
 
     @staticmethod
     def _saved(
@@ -62,23 +62,25 @@ class PollStep:
 
     poller: StatusPoller
     recovery: UpstreamIdRecovery
-    check: RecordCheck
+    check: FinalRecordCheck
     publisher: Callable[[], ProgressPublisher]
     clock: Callable[[], float]
 
-    def poll(self, job: LoopState, owner: str) -> LoopState:
-        """Return the job after one status request, its upstream id saved and its progress published where due.
+    def poll(self, state: LoopState, owner: str) -> LoopState:
+        """Return the state after one status request, its upstream id saved and its progress published where due.
 
         The table comes last: a table that does not answer must not take the time of the status request.
         """
         began_at = self.clock()
-        polled = self.poller.poll(replace(job, history=replace(job.history, polls=job.history.polls + 1)))
+        polled = self.poller.poll(
+            replace(state, history=replace(state.history, polls=state.history.polls + 1))
+        )
         if polled.unsaved and not polled.outcome.is_final and self.clock() - began_at <= CHECK_UNTIL_S:
             saved = self.recovery.save(polled, owner)
             polled = saved if saved.outcome.is_final else self.poller.decide(saved)
         else:
-            polled = self.check.ended(polled, began_at)
-        if has_progressed(job, polled):
-            restarted = was_retried(job, polled)
+            polled = self.check.end_if_final(polled, began_at)
+        if has_progressed(state, polled):
+            restarted = was_retried(state, polled)
             self.publisher().publish(polled, {"progress": polled.history.progress}, restarted=restarted)
         return polled

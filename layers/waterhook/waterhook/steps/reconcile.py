@@ -16,8 +16,8 @@ from waterhook.notifications.notifier import Notifier
 from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.machine_executions import MISSING, MachineExecutions
-from waterhook.steps.start_waiting import end_without_job
+from waterhook.steps.state_machine_executions import MISSING, StateMachineExecutions
+from waterhook.steps.wait_reason import end_without_job
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
@@ -115,61 +115,63 @@ class ReconcileStep:
         if not record.status.is_final and record.waterflai_execution_id is None:
             # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
             record = self._records.cancel_start(record, now)
-        job = LoopState(record.execution_id, record.deadline, PollHistory(now), record.waterflai_execution_id)
-        ending = job if record.status.is_final else self._verdict(job, record, status)
+        state = LoopState(
+            record.execution_id, record.deadline, PollHistory(now), record.waterflai_execution_id
+        )
+        ending = state if record.status.is_final else self._verdict(state, record, status)
         self._notifier.notify(ending, record.owner_execution_arn)
         return record
 
-    def _verdict(self, job: LoopState, record: ExecutionRecord, status: str) -> LoopState:
+    def _verdict(self, state: LoopState, record: ExecutionRecord, status: str) -> LoopState:
         outcome, code, message = OUTCOMES.get(status, OUTCOMES["FAILED"])
         if record.waterflai_execution_id is not None:
-            return self._stopped(job, outcome, code, message)
+            return self._stopped(state, outcome, code, message)
         if record.status is Status.STARTING:
             message = f"{message} during the start; Waterflai may be running this job"
-            return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
-        return end_without_job(job, record, outcome, code=code, message=message)
+            return state.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
+        return end_without_job(state, record, outcome, code=code, message=message)
 
-    def _stopped(self, job: LoopState, outcome: Status, code: str, message: str) -> LoopState:
+    def _stopped(self, state: LoopState, outcome: Status, code: str, message: str) -> LoopState:
         """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer.
 
         Raises DependencyUnavailableError when the key can't be read, or the output of a completed job can't be stored:
         closed now, the outcome would be lost. That ends FAULT_LIMIT_S after the deadline.
         """
-        began = job.history.started_at
+        began = state.history.started_at
         for attempt in range(CANCEL_ATTEMPTS):
             if attempt:
                 if self._clock() + CANCEL_PAUSE_S - began > LAST_ATTEMPT_AFTER_S:
                     break
                 self._sleep(CANCEL_PAUSE_S)
             try:
-                stopped = self._canceller.stop(job, outcome, code=code, message=message)
+                stopped = self._canceller.stop(state, outcome, code=code, message=message)
             except UpstreamError as error:
                 self._telemetry.logger.warning(
-                    "not cancelled", execution_id=job.execution_id, code=error.code
+                    "not cancelled", execution_id=state.execution_id, code=error.code
                 )
                 continue
             except DependencyUnavailableError as error:
-                if self._clock() < job.deadline + poll_history.FAULT_LIMIT_S:
+                if self._clock() < state.deadline + poll_history.FAULT_LIMIT_S:
                     raise
                 message = f"{message}; the job at Waterflai may go on: {dependency_fault_message(error)}"
-                return job.ended(outcome, code=code, message=message)
+                return state.ended(outcome, code=code, message=message)
             if stopped.outcome.is_final:
                 return stopped
             if stopped.history.faults:
                 raise DependencyUnavailableError(stopped.history.fault_reason)
-        return job.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
+        return state.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
 
 
 def close_ended(
     step: ReconcileStep,
-    executions: MachineExecutions,
+    executions: StateMachineExecutions,
     arn: str,
     status: str,
     remaining_s: Callable[[], float],
 ) -> ExecutionRecord | None:
     """Close the execution that a status event names. Return its record, or None where there was nothing to do.
 
-    Raises what `MachineExecutions.describe` raises.
+    Raises what `StateMachineExecutions.describe` raises.
     """
     known = step.find(arn)
     if known is not None:
@@ -178,7 +180,7 @@ def close_ended(
 
 
 def describe(
-    executions: MachineExecutions, arn: str, status: str, *, remaining_s: Callable[[], float]
+    executions: StateMachineExecutions, arn: str, status: str, *, remaining_s: Callable[[], float]
 ) -> EndedExecution:
     """Return the ended execution. The event has no input, on purpose: rules pass no customer data."""
     run = executions.describe(arn, remaining_s)

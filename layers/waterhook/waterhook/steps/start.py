@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from waterhook.domain import event_budget, polling_policy, retry_policy
+from waterhook.domain import polling_policy, retry_policy
 from waterhook.domain.jitter import jitter_of
 from waterhook.domain.loop_state import STATE_VERSION, LoopState, NextStep
 from waterhook.domain.poll_history import PollHistory
@@ -23,11 +23,11 @@ from waterhook.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
-from waterhook.notifications import execution_output
+from waterhook.notifications import state_machine_output
 from waterhook.observability.metrics import Metric
 from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
-from waterhook.steps.start_waiting import WaitReason, end_without_job, waiting_attribute
+from waterhook.steps.wait_reason import WaitReason, end_without_job, waiting_attribute
 from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -96,15 +96,15 @@ class StartStep:
         if record.owner_execution_arn != owner:
             same = record.request_sha256 == (request.sha256 if request else None)
             return (
-                execution_output.duplicate_output(record)
+                state_machine_output.duplicate_output(record)
                 if same
-                else execution_output.conflict_output(record)
+                else state_machine_output.conflict_output(record)
             )
         accepted_at = to_epoch_s(record.created_at) or now
-        events = event_budget.events_before_start(
+        events = polling_policy.events_before_start(
             record.start_attempts, now - accepted_at, record.deadline - accepted_at
         )
-        job = LoopState(
+        state = LoopState(
             record.execution_id,
             record.deadline,
             PollHistory(round(now, 3), earlier_events=events),
@@ -114,11 +114,11 @@ class StartStep:
         )
         if request is None:
             problem = trigger.problem or ""
-            return job.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
+            return state.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
         try:
-            return self._go_on(job, record, request).to_dict()
+            return self._go_on(state, record, request).to_dict()
         except DependencyUnavailableError as error:
-            return self._put_off(job, record, error).to_dict()
+            return self._put_off(state, record, error).to_dict()
 
     def _unclaimed(
         self, given: object, trigger: TriggerInput, owner: str, started_at: str, error: RecordUnavailableError
@@ -140,9 +140,9 @@ class StartStep:
         return state | {"next": decision.next}
 
     def _put_off(
-        self, job: LoopState, record: ExecutionRecord, error: DependencyUnavailableError
+        self, state: LoopState, record: ExecutionRecord, error: DependencyUnavailableError
     ) -> LoopState:
-        """Return the job on its way to another look at its record, or ended where that has gone on for too long."""
+        """Return the state on its way to another look at its record, or ended where that has gone on for too long."""
         self._report_fault(error)
         now = self._clock()
         decision = self._after_fault(record)
@@ -150,9 +150,9 @@ class StartStep:
             message = f"Waterhook could not start it for {format_duration(now - self._accepted_at(record))}: {error}"
             # Without the table it is not known what another call of this execution has done meanwhile.
             if isinstance(error, RecordUnavailableError):
-                return end_without_job(job, record, Status.ERROR, code="fault", message=message)
-            rejected = end_without_job(job, record, Status.REJECTED, code="fault", message=message)
-            return self._unless_begun(job, record, rejected)
+                return end_without_job(state, record, Status.ERROR, code="fault", message=message)
+            rejected = end_without_job(state, record, Status.REJECTED, code="fault", message=message)
+            return self._unless_begun(state, record, rejected)
         if not isinstance(error, RecordUnavailableError):
             why = waiting_attribute(
                 WaitReason.RETRYING, str(error), now, decision.wait_seconds, record.waiting
@@ -160,7 +160,7 @@ class StartStep:
             # Only what GET shows: the next look goes by the record, whatever has become of it.
             with suppress(RecordConflictError, RecordUnavailableError):
                 self._records.wait(record, why)
-        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+        return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _after_fault(self, record: ExecutionRecord) -> polling_policy.Decision:
         now = self._clock()
@@ -172,24 +172,24 @@ class StartStep:
     def _accepted_at(self, record: ExecutionRecord) -> float:
         return to_epoch_s(record.created_at) or self._clock()
 
-    def _go_on(self, job: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
+    def _go_on(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.status.is_final:
-            return job.ended(record.status)
+            return state.ended(record.status)
         if record.status is Status.RUNNING:
-            return self._running(job)
+            return self._running(state)
         if record.status is Status.STARTING:
             # The last call ended, or lost the table, between its first write and its last one.
             return self._perhaps_accepted(
-                job, record, "the start was interrupted before its result was saved"
+                state, record, "the start was interrupted before its result was saved"
             )
-        return self._accepted(job, record, request)
+        return self._accepted(state, record, request)
 
-    def _accepted(self, job: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
+    def _accepted(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.cancel_requested:
-            return end_without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         now = self._clock()
         if now >= record.deadline:
-            return self._unless_begun(job, record, self._overdue(job, record, now))
+            return self._unless_begun(state, record, self._overdue(state, record, now))
         self._read_key()
         if self._limiter is not None:
             mark = partial(self._records.take_slots, record)
@@ -198,12 +198,12 @@ class StartStep:
                     record.execution_id, request.chatbot_id, record.slots or (), mark
                 )
             except RecordConflictError:
-                return self._overtaken(job)
+                return self._overtaken(state)
             if not slot:
-                return self._queued(job, record, slot)
-        return self._post(job, record, request)
+                return self._queued(state, record, slot)
+        return self._post(state, record, request)
 
-    def _unless_begun(self, job: LoopState, record: ExecutionRecord, rejected: LoopState) -> LoopState:
+    def _unless_begun(self, state: LoopState, record: ExecutionRecord, rejected: LoopState) -> LoopState:
         """Return `rejected`, once no other call of this execution can start its job.
 
         A call that Step Functions gave up and repeated may still run. Only one of the two passes from ACCEPTED to
@@ -212,31 +212,31 @@ class StartStep:
         try:
             self._begin(record)
         except RecordConflictError:
-            return self._overtaken(job)
+            return self._overtaken(state)
         return rejected
 
     def _begin(self, record: ExecutionRecord) -> ExecutionRecord:
         first_at = record.first_attempt_at or to_rfc3339(self._clock())
         return self._records.begin_start(replace(record, first_attempt_at=first_at))
 
-    def _overdue(self, job: LoopState, record: ExecutionRecord, now: float) -> LoopState:
-        """Return the job as rejected at its deadline, with the reason for which it waited until then."""
+    def _overdue(self, state: LoopState, record: ExecutionRecord, now: float) -> LoopState:
+        """Return the state as rejected at its deadline, with the reason for which it waited until then."""
         waiting = record.waiting or {}
         if waiting.get("reason") == WaitReason.QUEUED:
             waited_s = now - (to_epoch_s(waiting["since"]) or now)
             message = f"waited {waited_s:,.0f} s for a free slot ({waiting['detail']}); it was never started"
-            return end_without_job(job, record, Status.REJECTED, code="no_capacity", message=message)
+            return end_without_job(state, record, Status.REJECTED, code="no_capacity", message=message)
         if waiting:
-            return self._never_started(job, record, waiting["detail"])
+            return self._never_started(state, record, waiting["detail"])
         age = format_duration(now - self._accepted_at(record))
         message = (
             f"its deadline passed {age} after it was accepted, before an attempt to start it;"
             " the history of its state machine execution shows why"
         )
-        return end_without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
+        return end_without_job(state, record, Status.REJECTED, code="start_deadline", message=message)
 
-    def _queued(self, job: LoopState, record: ExecutionRecord, taking: Acquisition) -> LoopState:
-        """Return the job on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
+    def _queued(self, state: LoopState, record: ExecutionRecord, taking: Acquisition) -> LoopState:
+        """Return the state on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
         before = record.waiting or {}
         conflicts = int(before.get("conflicts", 0)) + taking.is_contended
         if taking.full:
@@ -245,7 +245,7 @@ class StartStep:
         decision = retry_policy.next_slot_attempt(
             record.deadline - self._accepted_at(record),
             now,
-            self._settings.limits(job.deadline),
+            self._settings.limits(state.deadline),
             jitter_of(record.execution_id, int(now)),
             conflicts if taking.is_contended else 0,
         )
@@ -256,38 +256,40 @@ class StartStep:
         try:
             self._records.wait(record, why)
         except RecordConflictError:
-            return self._overtaken(job)
-        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+            return self._overtaken(state)
+        return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _post(self, job: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
+    def _post(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         waited = record.waiting
         try:
             record = self._begin(record)
         except RecordConflictError:
             # The slot is left to whoever was first: by a verdict it was given back, by a start it is in use.
-            return self._overtaken(job)
+            return self._overtaken(state)
         # For the reason for which it waits next: `since` counts from when that began.
         record = replace(record, waiting=waited)
         try:
             upstream_id = self._upstream.start(request.chatbot_id, request.input_data)
         except KeyUnavailableError as error:
             # Nothing was sent: the key is read before the connection is opened.
-            return self._again(job, record, str(error), WaitReason.RETRYING, self._after_fault(record))
+            return self._again(state, record, str(error), WaitReason.RETRYING, self._after_fault(record))
         except UpstreamError as error:
-            return self._not_started(job, record, error)
-        job = replace(job, waterflai_execution_id=upstream_id)
+            return self._not_started(state, record, error)
+        state = replace(state, waterflai_execution_id=upstream_id)
         try:
             record = self._saved(record, upstream_id)
         except RecordConflictError:
             # An outcome was written during the POST: no execution waits for this job.
             self._cancel_quietly(upstream_id)
-            return self._overtaken(job)
+            return self._overtaken(state)
         except RecordUnavailableError:
-            self._telemetry.logger.warning("the upstream id is not saved yet", execution_id=job.execution_id)
-            job = replace(job, unsaved=True)
+            self._telemetry.logger.warning(
+                "the upstream id is not saved yet", execution_id=state.execution_id
+            )
+            state = replace(state, unsaved=True)
         if record.cancel_requested:
-            return replace(job, next=NextStep.CANCEL, cancel_requested=True)
-        return self._running(job)
+            return replace(state, next=NextStep.CANCEL, cancel_requested=True)
+        return self._running(state)
 
     def _saved(self, record: ExecutionRecord, upstream_id: str) -> ExecutionRecord:
         """Return the record with the upstream's id. Raises RecordConflictError when an outcome came first."""
@@ -300,24 +302,24 @@ class StartStep:
                 return current
             raise
 
-    def _not_started(self, job: LoopState, record: ExecutionRecord, error: UpstreamError) -> LoopState:
+    def _not_started(self, state: LoopState, record: ExecutionRecord, error: UpstreamError) -> LoopState:
         ambiguous_503 = error.status == _SERVICE_UNAVAILABLE and self._settings.uncertain_on_503
         if not isinstance(error, NotAcceptedError) or ambiguous_503:
-            return self._perhaps_accepted(job, record, error.message, error.retry_after_s)
+            return self._perhaps_accepted(state, record, error.message, error.retry_after_s)
         if not isinstance(error, UpstreamUnavailableError):
             message = f"Waterflai refused the start: {error.message}"
-            return end_without_job(job, record, Status.REJECTED, code=error.code, message=message)
+            return end_without_job(state, record, Status.REJECTED, code=error.code, message=message)
         decision = self._start_again(record, error.retry_after_s)
-        return self._again(job, record, error.message, WaitReason.of(error), decision)
+        return self._again(state, record, error.message, WaitReason.of(error), decision)
 
     def _perhaps_accepted(
-        self, job: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
+        self, state: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
     ) -> LoopState:
         if self._settings.at_least_once:
             decision = self._start_again(record, retry_after_s)
-            return self._again(job, record, why, WaitReason.RETRYING, decision, perhaps_started=True)
+            return self._again(state, record, why, WaitReason.RETRYING, decision, perhaps_started=True)
         message = f"{why}; Waterflai may be running this job, and it was not started a second time"
-        return job.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
+        return state.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
 
     def _start_again(self, record: ExecutionRecord, retry_after_s: float | None) -> polling_policy.Decision:
         now = self._clock()
@@ -331,7 +333,7 @@ class StartStep:
 
     def _again(
         self,
-        job: LoopState,
+        state: LoopState,
         record: ExecutionRecord,
         why: str,
         reason: WaitReason,
@@ -339,22 +341,22 @@ class StartStep:
         *,
         perhaps_started: bool = False,
     ) -> LoopState:
-        """Return the job on its way to another start, or ended when that is not to be tried any more."""
+        """Return the state on its way to another start, or ended when that is not to be tried any more."""
         waiting = waiting_attribute(reason, why, self._clock(), decision.wait_seconds, record.waiting)
         try:
             record = self._undo(record, waiting, perhaps_started=perhaps_started)
         except RecordConflictError:
-            return self._overtaken(job)
+            return self._overtaken(state)
         except RecordUnavailableError as error:
             # It stays STARTING, so that no later call may post again. This one still knows what has happened.
             record = replace(record, perhaps_started=record.perhaps_started or perhaps_started)
             message = f"{why}; it can't be started again, since {error}"
-            return end_without_job(job, record, Status.REJECTED, code="fault", message=message)
+            return end_without_job(state, record, Status.REJECTED, code="fault", message=message)
         if record.cancel_requested:
-            return end_without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         if decision.next is NextStep.NOTIFY:
-            return self._never_started(job, record, why)
-        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+            return self._never_started(state, record, why)
+        return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _undo(
         self, record: ExecutionRecord, waiting: Mapping[str, Any], *, perhaps_started: bool
@@ -370,27 +372,27 @@ class StartStep:
                 self._sleep(pause_s)
         return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
 
-    def _never_started(self, job: LoopState, record: ExecutionRecord, why: str) -> LoopState:
-        """Return the job as rejected at its start deadline: TIMED_OUT would say that one ran."""
+    def _never_started(self, state: LoopState, record: ExecutionRecord, why: str) -> LoopState:
+        """Return the state as rejected at its start deadline: TIMED_OUT would say that one ran."""
         now, attempts = self._clock(), record.start_attempts
         tried_s = now - (to_epoch_s(record.first_attempt_at) or self._accepted_at(record))
         count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
         message = f"it could not be started for {format_duration(tried_s)} ({count}), last: {why}"
-        return end_without_job(job, record, Status.REJECTED, code="start_deadline", message=message)
+        return end_without_job(state, record, Status.REJECTED, code="start_deadline", message=message)
 
-    def _running(self, job: LoopState) -> LoopState:
-        limits = self._settings.limits(job.deadline, may_follow=not job.unsaved)
-        decision = polling_policy.next_step(job.history, self._clock(), limits)
-        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+    def _running(self, state: LoopState) -> LoopState:
+        limits = self._settings.limits(state.deadline, may_follow=not state.unsaved)
+        decision = polling_policy.next_step(state.history, self._clock(), limits)
+        return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _overtaken(self, job: LoopState) -> LoopState:
-        """Return the job as the record has it: final, or cancelled before it was started."""
-        record = self._records.get(job.execution_id, self._clock())
+    def _overtaken(self, state: LoopState) -> LoopState:
+        """Return the state as the record has it: final, or cancelled before it was started."""
+        record = self._records.get(state.execution_id, self._clock())
         if record is not None and record.status.is_final:
-            return job.ended(record.status)
+            return state.ended(record.status)
         if record is not None and record.cancel_requested:
-            return end_without_job(job, record, Status.CANCELLED, **_CANCELLED_BEFORE)
-        message = f"{job.execution_id}: the record is neither final nor cancelled"
+            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+        message = f"{state.execution_id}: the record is neither final nor cancelled"
         raise RecordConflictError(message)
 
     def _cancel_quietly(self, upstream_id: str) -> None:

@@ -58,124 +58,124 @@ class StatusPoller:
         self._settings = settings
         self._clock = clock
 
-    def poll(self, job: LoopState) -> LoopState:
-        """Return the job with an outcome, or with what to do next."""
-        if job.follow_refused:
-            refused = poll_history.after_follow_refusal(job.history, self._clock())
-            job = replace(job, follow_refused=False, history=refused)
-        job = self.observe(job)
-        return job if job.next in {NextStep.NOTIFY, NextStep.POLL} else self.decide(job)
+    def poll(self, state: LoopState) -> LoopState:
+        """Return the state with an outcome, or with what to do next."""
+        if state.follow_refused:
+            refused = poll_history.after_follow_refusal(state.history, self._clock())
+            state = replace(state, follow_refused=False, history=refused)
+        state = self.observe(state)
+        return state if state.next in {NextStep.NOTIFY, NextStep.POLL} else self.decide(state)
 
-    def observe(self, job: LoopState) -> LoopState:
-        """Return the job after one status request.
+    def observe(self, state: LoopState) -> LoopState:
+        """Return the state after one status request.
 
         `next` is NOTIFY with an outcome, POLL where the document is too large for this function, and else FOLLOW:
         what to do next is not decided yet.
         """
         try:
-            document = self._source.status(job.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
+            document = self._source.status(state.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
         except UpstreamError as error:
-            return self._not_answered(job, error)
+            return self._not_answered(state, error)
         except DependencyUnavailableError as error:
-            return self.dependency_failed(job, error)
-        history = poll_history.after_response(job.history, document, self._clock())
+            return self.dependency_failed(state, error)
+        history = poll_history.after_response(state.history, document, self._clock())
         if document.too_large and self._limit_bytes < MAX_STATUS_BYTES:
             history = replace(history, large_document=True)
-            return replace(job, next=NextStep.POLL, wait_seconds=0, history=history)
-        job = replace(job, next=NextStep.FOLLOW, history=history)
+            return replace(state, next=NextStep.POLL, wait_seconds=0, history=history)
+        state = replace(state, next=NextStep.FOLLOW, history=history)
         if document.outcome is not None:
-            return self._ended(job, document, document.outcome)
+            return self._ended(state, document, document.outcome)
         if document.unknown_status is not None and poll_history.has_ended(history, self._clock()):
-            return self._ended_as(job, document, document.unknown_status)
+            return self._ended_as(state, document, document.unknown_status)
         # It is running, or was cut at the limit before its status: a later document may have an outcome.
-        return job
+        return state
 
-    def decide(self, job: LoopState) -> LoopState:
-        """Return the job with the policy's decision what to do next.
+    def decide(self, state: LoopState) -> LoopState:
+        """Return the state with the policy's decision what to do next.
 
         A job that its caller cancelled or that was given up goes to Cancel until it has ended.
         """
-        if job.cancel_requested or job.error is not None:
-            return replace(job, next=NextStep.CANCEL, wait_seconds=0)
-        jitter = jitter_of(job.execution_id, job.history.status_requests + job.history.faults)
-        decision = polling_policy.next_step(job.history, self._clock(), self._limits(job), jitter)
-        return replace(job, next=decision.next, wait_seconds=decision.wait_seconds)
+        if state.cancel_requested or state.error is not None:
+            return replace(state, next=NextStep.CANCEL, wait_seconds=0)
+        jitter = jitter_of(state.execution_id, state.history.status_requests + state.history.faults)
+        decision = polling_policy.next_step(state.history, self._clock(), self._limits(state), jitter)
+        return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def dependency_failed(self, job: LoopState, error: DependencyUnavailableError) -> LoopState:
-        """Return the job after a step in which an AWS service failed.
+    def dependency_failed(self, state: LoopState, error: DependencyUnavailableError) -> LoopState:
+        """Return the state after a step in which an AWS service failed.
 
         It is given up, with its `error` set, when that has been so for FAULT_LIMIT_S.
         """
         now = self._clock()
-        history = poll_history.after_dependency_fault(job.history, error, now)
-        job = replace(job, next=NextStep.FOLLOW, history=history)
-        if job.error is not None or not poll_history.is_given_up(history, now):
-            return job
-        return replace(job, error={"code": "fault", "message": lasting_fault_message(history, now)})
+        history = poll_history.after_dependency_fault(state.history, error, now)
+        state = replace(state, next=NextStep.FOLLOW, history=history)
+        if state.error is not None or not poll_history.is_given_up(history, now):
+            return state
+        return replace(state, error={"code": "fault", "message": lasting_fault_message(history, now)})
 
-    def due_at(self, job: LoopState, stream: StreamHistory) -> float:
+    def due_at(self, state: LoopState, stream: StreamHistory) -> float:
         """Return when a follow polls the status next, in epoch seconds."""
-        jitter = jitter_of(job.execution_id, job.history.status_requests)
-        return polling_policy.poll_due_at(job.history, stream, job.deadline, jitter)
+        jitter = jitter_of(state.execution_id, state.history.status_requests)
+        return polling_policy.poll_due_at(state.history, stream, state.deadline, jitter)
 
-    def _limits(self, job: LoopState) -> Limits:
+    def _limits(self, state: LoopState) -> Limits:
         # Only a poll saves an id that start could not save, and until then the API can't cancel the job.
-        return self._settings.limits(job.deadline, may_follow=not job.unsaved)
+        return self._settings.limits(state.deadline, may_follow=not state.unsaved)
 
-    def _not_answered(self, job: LoopState, error: UpstreamError) -> LoopState:
-        """Return the job after a failed status request: LOST after 404 for long enough."""
+    def _not_answered(self, state: LoopState, error: UpstreamError) -> LoopState:
+        """Return the state after a failed status request: LOST after 404 for long enough."""
         now = self._clock()
-        job = replace(
-            job, next=NextStep.FOLLOW, history=poll_history.after_failed_request(job.history, error, now)
+        state = replace(
+            state, next=NextStep.FOLLOW, history=poll_history.after_failed_request(state.history, error, now)
         )
         if isinstance(error, FlawedDocumentError) and (document := error.document).outcome is not None:
             cleanup_after = document.cleanup_after
-            if not self._patient or poll_history.accepts_flawed(job.history, cleanup_after, now):
-                return self._ended(job, document, document.outcome)
-        if not poll_history.is_lost(job.history, now):
-            return job
+            if not self._patient or poll_history.accepts_flawed(state.history, cleanup_after, now):
+                return self._ended(state, document, document.outcome)
+        if not poll_history.is_lost(state.history, now):
+            return state
         message = "Waterflai no longer knows this execution"
-        return job.ended(Status.LOST, code="not_found", message=message)
+        return state.ended(Status.LOST, code="not_found", message=message)
 
-    def _ended_as(self, job: LoopState, document: StatusDocument, word: str) -> LoopState:
-        """Return the job as FAILED: it has ended with a status that is not known."""
+    def _ended_as(self, state: LoopState, document: StatusDocument, word: str) -> LoopState:
+        """Return the state as FAILED: it has ended with a status that is not known."""
         message = f"Waterflai ended the job with a status that is not known, {clip(word, MAX_WORD_CHARS)!r}"
         if document.error_message:
             message = f"{message}: {document.error_message}"
         completed_at = to_rfc3339(document.completed_at)
-        return job.ended(Status.FAILED, code="upstream_status", message=message, completed_at=completed_at)
+        return state.ended(Status.FAILED, code="upstream_status", message=message, completed_at=completed_at)
 
-    def _ended(self, job: LoopState, document: StatusDocument, outcome: Status) -> LoopState:
+    def _ended(self, state: LoopState, document: StatusDocument, outcome: Status) -> LoopState:
         # Where the end of the document was not read, the time at which its outcome was first observed here.
         is_cut = document.completed_at is None and document.output_error is not None
         completed_at = to_rfc3339(self._clock() if is_cut else document.completed_at)
         if outcome is Status.FAILED:
             message = document.error_message or "Waterflai gave no reason"
-            return job.ended(outcome, code="failed", message=message, completed_at=completed_at)
-        if outcome is Status.CANCELLED and job.history.cancels and not job.cancel_requested:
+            return state.ended(outcome, code="failed", message=message, completed_at=completed_at)
+        if outcome is Status.CANCELLED and state.history.cancels and not state.cancel_requested:
             # An earlier cancel of ours was carried out, and only its answer was lost.
-            reason = cancel_reason(job, self._clock())
-            return job.ended(
+            reason = cancel_reason(state, self._clock())
+            return state.ended(
                 reason.outcome, code=reason.code, message=reason.cancelled, completed_at=completed_at
             )
         if outcome is Status.CANCELLED:
             message = document.error_message or "cancelled at Waterflai"
-            return job.ended(outcome, code="cancelled", message=message, completed_at=completed_at)
-        return self._completed(job, document, completed_at)
+            return state.ended(outcome, code="cancelled", message=message, completed_at=completed_at)
+        return self._completed(state, document, completed_at)
 
-    def _completed(self, job: LoopState, document: StatusDocument, completed_at: str | None) -> LoopState:
+    def _completed(self, state: LoopState, document: StatusDocument, completed_at: str | None) -> LoopState:
         if document.final_output_json is None:
             default = OutputError.TOO_LARGE if document.too_large else OutputError.MISSING
             why = document.output_error or default
-            return job.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
+            return state.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
         try:
-            kept = self._results.store(job.execution_id, document.final_output_json)
+            kept = self._results.store(state.execution_id, document.final_output_json)
         except ResultsUnavailableError as error:
             # The job is done and Waterflai still has its output: it is fetched again later.
-            failed = self.dependency_failed(job, error)
-            if failed.error is None and not job.cancel_requested and self._clock() < job.deadline:
+            failed = self.dependency_failed(state, error)
+            if failed.error is None and not state.cancel_requested and self._clock() < state.deadline:
                 return failed
             # The job succeeded, and a second attempt would run it twice: its outcome stays COMPLETED.
             why = OutputError.STORAGE_FAILED
             return failed.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
-        return job.ended(Status.COMPLETED, completed_at=completed_at, **kept)
+        return state.ended(Status.COMPLETED, completed_at=completed_at, **kept)

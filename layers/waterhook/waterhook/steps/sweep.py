@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from waterhook.errors import RecordConflictError
-from waterhook.steps.machine_executions import (
+from waterhook.steps.state_machine_executions import (
     GRACE_S,
     MISSING,
     RESERVE_S,
     THROTTLE_PAUSE_S,
-    MachineExecutions,
+    StateMachineExecutions,
     is_throttled,
 )
 from waterhook.storage.execution_record import ExecutionRecord
@@ -46,7 +46,7 @@ class Sweeper:
         self,
         records: ExecutionsTable,
         unfinished: UnfinishedIndex,
-        executions: MachineExecutions,
+        executions: StateMachineExecutions,
         *,
         end: Callable[[ExecutionRecord, str], object],
         release: Callable[[ExecutionRecord], object],

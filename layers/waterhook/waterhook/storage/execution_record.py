@@ -51,7 +51,7 @@ class ExecutionRecord:
     perhaps_started: bool = False
     """An attempt may have been accepted by Waterflai although its answer was lost."""
     waiting: Mapping[str, Any] | None = None
-    """Why it waits for its start; see waterhook.steps.start_waiting."""
+    """Why it waits for its start; see waterhook.steps.wait_reason."""
     slots: tuple[str, ...] | None = None
     """The items of the table in which it was given a slot."""
     repeated: str | None = None

@@ -15,6 +15,7 @@ from waterhook.errors import PerhapsAcceptedError, UpstreamError, UpstreamUnavai
 from waterhook.text import clip
 from waterhook.upstream.connections import Connection, NotConnectedError, connection_to
 from waterhook.upstream.key_redaction import KeyRedactor
+from waterhook.upstream.request_headers import request_headers
 from waterhook.upstream.responses import (
     CONNECTION_ERRORS,
     MAX_RESPONSE_BYTES,
@@ -65,7 +66,7 @@ class _Request:
 
     @property
     def headers(self) -> dict[str, str]:
-        headers = _headers(self.key, "application/json")
+        headers = request_headers(self.key, "application/json")
         if self.body is not None:
             headers |= {"Content-Type": "application/json"}
         if not self.may_repeat:
@@ -146,7 +147,7 @@ class Transport:
         self._scrubber.add_key(key)
         connection = self._connect(ends_at)
         connection.timeout = idle_timeout_s
-        headers = _headers(key, media_type) | {"Cache-Control": "no-cache"}
+        headers = request_headers(key, media_type) | {"Cache-Control": "no-cache"}
         return ByteStream(connection, path, headers, self._scrubber, media_type, ends_at, limit_bytes)
 
     @contextmanager
@@ -308,16 +309,6 @@ class ByteStream:
         """Close the connection. No thread may be in `pieces` any more."""
         self._connection.close()
         self._held.close()
-
-
-def _headers(key: str, accept: str) -> dict[str, str]:
-    return {
-        "X-API-Key": key,
-        "Accept": accept,
-        # Answers are decoded all the same: some gateways compress although identity was requested.
-        "Accept-Encoding": "identity",
-        "User-Agent": "waterhook",
-    }
 
 
 def _transmit(

@@ -14,7 +14,7 @@ CHECK_UNTIL_S = 15.0
 PAUSE_S = 60.0
 
 
-class RecordCheck:
+class FinalRecordCheck:
     """Reads the status of a record, best effort: a table that fails disturbs no poll."""
 
     def __init__(self, records: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
@@ -23,17 +23,17 @@ class RecordCheck:
         self._clock = clock
         self._paused_until = float("-inf")
 
-    def ended(self, job: LoopState, began_at: float) -> LoopState:
-        """Return the job ended with the status of its record, or as it is where that is not final or not known.
+    def end_if_final(self, state: LoopState, began_at: float) -> LoopState:
+        """Return the state ended with the status of its record, or as it is where that is not final or not known.
 
         `began_at` is when the step began, in epoch seconds.
         """
         now = self._clock()
-        if job.outcome.is_final or now < self._paused_until or now - began_at > CHECK_UNTIL_S:
-            return job
+        if state.outcome.is_final or now < self._paused_until or now - began_at > CHECK_UNTIL_S:
+            return state
         try:
-            status = self._records().status(job.execution_id)
+            status = self._records().status(state.execution_id)
         except RecordUnavailableError:
             self._paused_until = self._clock() + PAUSE_S
-            return job
-        return job if status is None or not status.is_final else job.ended(status)
+            return state
+        return state if status is None or not status.is_final else state.ended(status)

@@ -9,7 +9,7 @@ from tests.fakes.clock import Clock
 from tests.fakes.deployed_stack import status_document
 from waterhook_cli.api_client import ApiResponse
 from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
-from waterhook_cli.follow import poll_interval_s, poll_until_final
+from waterhook_cli.follow_execution import poll_interval_s, poll_until_final
 from waterhook_cli.output import Output
 from waterhook_cli.progress import ProgressLines
 

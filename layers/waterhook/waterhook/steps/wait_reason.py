@@ -61,15 +61,15 @@ def public_waiting(record: ExecutionRecord) -> dict[str, Any] | None:
 
 
 def end_without_job(
-    job: LoopState, record: ExecutionRecord, outcome: Status, *, code: str, message: str
+    state: LoopState, record: ExecutionRecord, outcome: Status, *, code: str, message: str
 ) -> LoopState:
-    """Return the job ended with `outcome`, or with UNCERTAIN where an attempt to start it may have been accepted.
+    """Return the state ended with `outcome`, or with UNCERTAIN where an attempt to start it may have been accepted.
 
     For a record whose job is not known, before the next attempt or after one that surely was not accepted.
     """
     if not record.perhaps_started:
-        return job.ended(outcome, code=code, message=message)
+        return state.ended(outcome, code=code, message=message)
     if outcome is not Status.REJECTED:
         code = "start_uncertain"
     message = f"{message}; the answer to an earlier attempt was lost, and Waterflai may be running this job"
-    return job.ended(Status.UNCERTAIN, code=code, message=message)
+    return state.ended(Status.UNCERTAIN, code=code, message=message)

@@ -6,7 +6,7 @@ from tests.fakes.clock import NOW
 from tests.support.builders import job, record
 from waterhook.domain.status import Status
 from waterhook.errors import UpstreamUnavailableError
-from waterhook.steps.start_waiting import WaitReason, end_without_job, waiting_attribute
+from waterhook.steps.wait_reason import WaitReason, end_without_job, waiting_attribute
 from waterhook.text import format_duration
 from waterhook.timestamps import to_rfc3339
 

@@ -30,7 +30,7 @@ MAX_DESCRIBE_PAUSE_S = 20.0
 MAX_RUNNING_PAGES = 100
 
 
-class MachineExecutions:
+class StateMachineExecutions:
     """The executions of the state machine. Calls of Step Functions are paced below its quotas."""
 
     def __init__(
