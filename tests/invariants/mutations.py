@@ -76,7 +76,7 @@ class RemembersBeforeItPublishes(Notifier):
     def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
         if record.notified_at is None:
             try:
-                self._records.mark_notified(record, self._clock())
+                self._table.mark_notified(record, self._clock())
             except RecordConflictError:
                 return record
         return super()._deliver(record)
@@ -84,7 +84,7 @@ class RemembersBeforeItPublishes(Notifier):
 
 class SpeaksForAnyone(Notifier):
     def notify(self, job: LoopState, owner: str) -> dict[str, Any]:
-        record = self._records.get(job.execution_id, self._clock())
+        record = self._table.get(job.execution_id, self._clock())
         assert record is not None
         return self.conclude(record, self.final_attributes(job))
 
@@ -93,7 +93,7 @@ class ActsForAnyone(StartStep):
     def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
         now, defaults = self._clock(), self._settings.defaults
         trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
-        record = self._records.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
+        record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
         return super().start(given, owner=record.owner_execution_arn, started_at=started_at)
 
 
@@ -144,7 +144,7 @@ class SweepsTheLiving(StateMachineExecutions):
 
 class SweepsOnlyWhatHasNoVerdict(Sweeper):
     def _look(self, entry: UnfinishedEntry) -> str:
-        record = self._records.get(entry.execution_id, self._clock())
+        record = self._table.get(entry.execution_id, self._clock())
         return "alive" if record is None or record.status.is_final else super()._look(entry)
 
 
@@ -156,23 +156,23 @@ class SweepsWhatWasStartedOnly(StateMachineExecutions):
 
 class DiscardsWhatMayHaveAJob(Sweeper):
     def _look(self, entry: UnfinishedEntry) -> str:
-        record = self._records.get(entry.execution_id, self._clock())
+        record = self._table.get(entry.execution_id, self._clock())
         if (
             record is not None
             and record.status is Status.ACCEPTED
             and entry.owner == record.owner_execution_arn
         ):
             key = {"execution_id": {"S": record.execution_id}}
-            self._records._client.delete_item(TableName="executions", Key=key)  # noqa: SLF001 - it is a mistake
+            self._table._client.delete_item(TableName="executions", Key=key)  # noqa: SLF001 - it is a mistake
             return "discarded"
         return super()._look(entry)
 
 
 class ForgetsTheSlotOfWhatIsNotified(Sweeper):
     def _look(self, entry: UnfinishedEntry) -> str:
-        record = self._records.get(entry.execution_id, self._clock())
+        record = self._table.get(entry.execution_id, self._clock())
         if record is not None and record.notified_at is not None:
-            self._records.leave_index(record)
+            self._table.leave_index(record)
             return "alive"
         return super()._look(entry)
 

@@ -2,7 +2,7 @@
 
     WaterhookError
     ├── SettingsError            the deployment is misconfigured: its environment
-    ├── InvalidRequestError           the caller's request is wrong; says where and what was expected
+    ├── InvalidRequestError           the caller's request is wrong; the message names the field and what was expected
     │   └── RequestTooLargeError      ... or larger than what carries it
     ├── Problem                  our API refuses: the HTTP status and what to do about it
     ├── RecordConflictError           a conditional write lost its race, or the record is another execution's
@@ -86,7 +86,7 @@ class UpstreamError(WaterhookError):
         status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        """Keep a stable `code` for machines, a readable `message`, and what the answer said, if there was one."""
+        """`code` is stable and for machines; `status` and `retry_after_s` are those of the response, if any."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -115,6 +115,6 @@ THROTTLING_CODES = frozenset({"ThrottlingException", "TooManyRequestsException",
 
 
 def aws_error_code(error: Exception) -> str:
-    """Return the code that AWS gave a refusal, or the name of an error that is none of AWS's."""
-    said: dict[str, dict[str, str]] = getattr(error, "response", {})
-    return said["Error"]["Code"] if said else type(error).__name__
+    """Return the error code of an AWS response, or the class name of an error without a response."""
+    response: dict[str, dict[str, str]] = getattr(error, "response", {})
+    return response["Error"]["Code"] if response else type(error).__name__

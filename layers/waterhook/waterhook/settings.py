@@ -9,12 +9,12 @@ from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
 from waterhook.errors import SettingsError
 
-# https anywhere, plain http only where nobody can listen in: the loopback interface.
+# https anywhere; plain http on the loopback interface only, where no other machine can read it.
 _BASE_URL = re.compile(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
 )
 MAX_FOLLOW_CONCURRENCY = 10_000
-# In a few seconds an invocation can't tell a stream that works from one that doesn't.
+# In a few seconds an invocation can't find out whether a stream works.
 MIN_FOLLOW_S = 30
 # Refused starts write history too, on top of what polling may write.
 MAX_START_DEADLINE_S = 24 * 3600

@@ -26,12 +26,12 @@ class ExecutionCanceller:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         canceller: JobCanceller,
         notifier: Notifier,
         clock: Callable[[], float],
     ) -> None:
-        self._records = records
+        self._table = table
         self._canceller = canceller
         self._notifier = notifier
         self._clock = clock
@@ -44,7 +44,7 @@ class ExecutionCanceller:
         previous = record.status
         if not record.status.is_final and record.waterflai_execution_id is None:
             try:
-                record = self._records.cancel_start(record, self._clock())
+                record = self._table.cancel_start(record, self._clock())
             except RecordConflictError as error:
                 raise ApiError(HTTPStatus.NOT_FOUND, "the execution is gone") from error
         if record.status.is_final:

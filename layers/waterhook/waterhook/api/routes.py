@@ -53,13 +53,13 @@ class Routes:
     """Answers the requests of the four routes."""
 
     def __init__(
-        self, door: Callable[[], ExecutionService], telemetry: Telemetry, path_prefix: str = ""
+        self, service: Callable[[], ExecutionService], telemetry: Telemetry, path_prefix: str = ""
     ) -> None:
         """Build nothing yet: a wrong configuration is a 503 too.
 
         `path_prefix` is a path before the API's id, where the API is reached by path instead of a name of its own.
         """
-        self._door = door
+        self._service = service
         self._telemetry = telemetry
         self._path_prefix = path_prefix
 
@@ -86,7 +86,7 @@ class Routes:
         submission = RequestBody.read(
             _body(event), chatbot_id=_chatbot_id(event), idempotency_key=header(event, "Idempotency-Key")
         )
-        record = self._door().accept(submission.fields, caller_of(event), submission.input)
+        record = self._service().accept(submission.fields, caller_of(event), submission.input)
         self._telemetry.add_record(record)
         url = f"{base_url(event, self._path_prefix)}{EXECUTIONS}/{record.execution_id}"
         accepted = {
@@ -99,12 +99,12 @@ class Routes:
 
     def read(self, event: Event) -> HttpResponse:
         """Return 200 with the status document of an execution."""
-        door = self._door()
-        record = door.find(_execution_id(event), caller_of(event))
+        service = self._service()
+        record = service.find(_execution_id(event), caller_of(event))
         self._telemetry.add_record(record)
-        retry_after_s = door.retry_after_s(record)
+        retry_after_s = service.retry_after_s(record)
         headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-        return _json(HTTPStatus.OK, door.document(record), headers)
+        return _json(HTTPStatus.OK, service.document(record), headers)
 
     def browse(self, event: Event) -> HttpResponse:
         """Return 200 with a page of the caller's own executions, newest first."""
@@ -114,7 +114,7 @@ class Routes:
             raise InvalidRequestError(
                 f"limit: expected a whole number from 1 to {MAX_PAGE}, got {clip(limit, 40)}"
             )
-        page = self._door().page(
+        page = self._service().page(
             caller_of(event), status=query.get("status"), limit=int(limit[:9]), after=query.get("next")
         )
         return _json(HTTPStatus.OK, to_json(page))
@@ -122,7 +122,7 @@ class Routes:
     def cancel(self, event: Event) -> HttpResponse:
         """Cancel an execution: 200 with the result, 202 when it is not known yet."""
         execution_id = _execution_id(event)
-        answer = self._door().cancel(execution_id, caller_of(event))
+        answer = self._service().cancel(execution_id, caller_of(event))
         outcome = Status.CANCELLED if answer.cancelled else answer.previous_status
         self._telemetry.add_fields(execution_id=execution_id, outcome=outcome)
         result = {"execution_id": execution_id, **asdict(answer)}

@@ -58,7 +58,7 @@ class ExecutionService:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         states: "SFNClient",
         results: ResultsBucket,
         settings: Settings,
@@ -74,7 +74,7 @@ class ExecutionService:
         self._sleep = sleep
         self._live_status = live_status
         self._canceller = canceller
-        self._records = records
+        self._table = table
         self._states = states
         self._results = results
         self._settings = settings
@@ -87,7 +87,7 @@ class ExecutionService:
         MAX_REQUEST_BYTES. Without them `raw` is written as JSON.
 
         The record is written before the execution is started, so a GET right after finds it; an accepted
-        request whose execution is missing is started by whoever repeats it with the same key.
+        request whose execution is missing is started when it is sent again with the same key.
         Raises InvalidRequestError, or Problem for a conflict or a fault on our side.
         """
         limit_bytes = MAX_WRITTEN_BYTES if texts else MAX_REQUEST_BYTES
@@ -104,7 +104,7 @@ class ExecutionService:
             caller=caller,
         )
         try:
-            self._records.accept(record, now)
+            self._table.accept(record, now)
         except RecordConflictError as error:
             record = self._same(record, now, error)
         if record.waterflai_execution_id is None and not record.status.is_final:
@@ -113,7 +113,7 @@ class ExecutionService:
 
     def find(self, execution_id: str, caller: str) -> ExecutionRecord:
         """Return the caller's record. Raises Problem 404 for any other, as if it did not exist."""
-        record = self._records.get(execution_id, self._clock())
+        record = self._table.get(execution_id, self._clock())
         if record is None or record.caller != caller:
             detail = (
                 f"execution_id: the caller has no execution {clip(execution_id, 100)}; it may have expired"
@@ -128,7 +128,7 @@ class ExecutionService:
             self._live_status().read(record) if record.waterflai_execution_id else None
         ) or StatusDocument()
         finished = record.status is Status.COMPLETED
-        said = {
+        values = {
             "execution_id": record.execution_id,
             "status": record.status,
             "progress": 100.0
@@ -152,7 +152,7 @@ class ExecutionService:
             "notified_at": record.notified_at,
             "usage": record.usage,
         }
-        members = {name: to_json(value) for name, value in said.items()}
+        members = {name: to_json(value) for name, value in values.items()}
         members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
         return join_members(members)
 
@@ -171,7 +171,7 @@ class ExecutionService:
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidRequestError(f"limit: expected 1 to {MAX_PAGE}")
         start = _read_cursor(after, caller) if after else None
-        entries, last = self._records.page(caller, status=status, limit=limit, start=start)
+        entries, last = self._table.page(caller, status=status, limit=limit, start=start)
         return {"executions": entries, "next": _write_cursor(last) if last else None}
 
     def retry_after_s(self, record: ExecutionRecord) -> int | None:
@@ -185,7 +185,7 @@ class ExecutionService:
         return max(polling_policy.next_step(history, now, limits).wait_seconds, 1)
 
     def _same(self, record: ExecutionRecord, now: float, conflict: RecordConflictError) -> ExecutionRecord:
-        first = self._records.get(record.execution_id, now)
+        first = self._table.get(record.execution_id, now)
         if first is None:
             raise ApiError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "try again: the record is being changed"
@@ -193,14 +193,14 @@ class ExecutionService:
         if first.request_sha256 != record.request_sha256:
             detail = "idempotency_key: already used for another request; use a new key for a new request"
             raise ApiError(HTTPStatus.CONFLICT, detail)
-        # Started or on its way: nobody withdraws it any more. Else the first caller may, at this very moment.
+        # A request that is started is not withdrawn any more. An accepted one may be, by the call that accepted it.
         return self._kept(first, now) if first.status is Status.ACCEPTED else first
 
     def _kept(self, first: ExecutionRecord, now: float) -> ExecutionRecord:
         try:
-            return self._records.repeat(first, now)
+            return self._table.repeat(first, now)
         except RecordConflictError as conflict:
-            current = self._records.get(first.execution_id, now)
+            current = self._table.get(first.execution_id, now)
             if current is None or current.owner_execution_arn != first.owner_execution_arn:
                 detail = "try again: the record is being changed"
                 raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, detail) from conflict
@@ -247,7 +247,7 @@ class ExecutionService:
     def _withdraw(self, record: ExecutionRecord) -> None:
         # If that fails too, a record without an execution stays: the same key starts it, else a sweep discards it.
         with suppress(RecordConflictError, RecordUnavailableError):
-            self._records.withdraw(record)
+            self._table.withdraw(record)
 
     def _owner(self, name: str) -> str:
         machine = self._settings.state_machine_arn
@@ -272,7 +272,7 @@ def _write_cursor(key: Mapping[str, str]) -> str:
 
 
 def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
-    """Return the index key of a cursor. The caller in it is the one who asks, so it opens nobody else's list."""
+    """Return the index key of a cursor. The caller of the request is part of it, so it opens no other caller's list."""
     try:
         execution_id, created_at = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except (ValueError, TypeError, RecursionError) as error:

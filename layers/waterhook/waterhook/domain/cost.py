@@ -24,13 +24,13 @@ FUNCTION_MB = 512
 QUESTION_S = 0.12
 START_S = 0.3
 NOTIFY_S = 0.2
-# Writes, to the table and to its indexes: accepted (both indexes), starting and running (the callers' one); the verdict
+# Writes, to the table and to its indexes: accepted (both indexes), starting and running (the callers' one); the outcome
 # (likewise) and that it was published (out of the index of what is unfinished). Each is of a KB or less.
 START_WRITES = 7
 END_WRITES = 4
 
 _MB_PER_GB = 1024
-# Below this an estimate says nothing: a tenth of a cent for a thousand executions.
+# An estimate is rounded to this: a tenth of a cent for a thousand executions.
 _DIGITS = 6
 
 
@@ -54,7 +54,7 @@ def start_usd() -> float:
 
 
 def end_usd() -> float:
-    """Return what a verdict and its notification cost: Notify, Completed? and the state the machine ends in."""
+    """Return what an outcome and its notification cost: Notify, Completed? and the state the machine ends in."""
     written = END_WRITES * DYNAMODB_WRITE_USD
     return 3 * TRANSITION_USD + lambda_usd(1, NOTIFY_S, FUNCTION_MB) + written + SNS_MESSAGE_USD
 

@@ -1,4 +1,4 @@
-"""What a caller may ask for, checked the same way at every door."""
+"""The request of an execution, checked in the same way for every trigger."""
 
 import hashlib
 import re
@@ -98,7 +98,7 @@ class Request:
 
     @property
     def sha256(self) -> str:
-        """The fingerprint that tells a repeated request from a different one under the same key."""
+        """Hash that shows whether a request under a known key is the same request or another one."""
         return hashlib.sha256(
             to_json({"chatbot_id": self.chatbot_id, "input_data": self.input_data}, sort_keys=True).encode()
         ).hexdigest()

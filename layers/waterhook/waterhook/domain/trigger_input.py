@@ -1,4 +1,4 @@
-"""How an execution gets its name and its record, whichever door it came through."""
+"""The input of a state machine execution, from any trigger: its execution id, and its request."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ def derive_execution_id(source: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TriggerInput:
-    """An execution's input, whichever door it came through: who it is, and the request or what is wrong with it.
+    """An execution's input: its id and source, and the request or what is wrong with it.
 
     `accepted_id` is what the API calls it, and no more than a claim until that record names this very
-    execution as its owner; whoever may start executions could write it.
+    execution as its owner: any principal that may start executions could write it.
     """
 
     execution_id: str

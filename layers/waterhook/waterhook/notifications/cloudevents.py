@@ -1,4 +1,4 @@
-"""What Waterhook says of a finished execution, always read from its record: the same words each time."""
+"""CloudEvents of an execution, built from its record alone: two calls return the same bytes."""
 
 import re
 from collections.abc import Mapping

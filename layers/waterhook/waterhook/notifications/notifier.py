@@ -29,7 +29,7 @@ class Notifier:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         sns: "SNSClient",
         *,
         topic_arn: str,
@@ -44,7 +44,7 @@ class Notifier:
         `on_delivery` is called with each record that was marked as notified here. Without a `limiter` no slot is
         released.
         """
-        self._records = records
+        self._table = table
         # What is delivered to DynamoDB stays in the record: see ExecutionsTable.mark_notified.
         self._targets = (SnsTarget(sns, topic_arn, source),)
         self._retention_s = retention_s
@@ -55,9 +55,10 @@ class Notifier:
     def notify(self, state: LoopState, owner: str) -> dict[str, Any]:
         """Conclude the job and return what the state machine ends with.
 
-        Only the record's owner concludes it. Raises RecordConflictError when the record says neither one nor the other.
+        Only the record's owner concludes it. Raises RecordConflictError when the record was changed
+        in between and has no outcome.
         """
-        record = self._records.get(state.execution_id, self._clock())
+        record = self._table.get(state.execution_id, self._clock())
         if record is None:
             # The list of its slots was erased with it.
             self._release_slots(state.execution_id, ConcurrencyLimiter.slots_of(state.chatbot_id))
@@ -73,7 +74,7 @@ class Notifier:
         """Write an outcome unless there is one, deliver the record's and return the state machine's output."""
         if not record.status.is_final:
             try:
-                record = self._records.conclude(record, final_attributes)
+                record = self._table.conclude(record, final_attributes)
             except RecordConflictError:
                 # Another outcome was written first. That one counts.
                 record = self._reread(record)
@@ -90,7 +91,7 @@ class Notifier:
         if record.notified_at is not None and record.unfinished is not None:
             # On a conflict it was erased meanwhile.
             with suppress(RecordConflictError):
-                self._records.leave_index(record)
+                self._table.leave_index(record)
 
     def _release_slots(self, execution_id: str, slots: Iterable[str]) -> None:
         if self._limiter is not None:
@@ -103,7 +104,7 @@ class Notifier:
         or the `reason` why nothing was published. A record that was not marked as notified is marked.
         Raises RecordUnavailableError or boto3's errors when table or topic fail.
         """
-        record = self._records.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
+        record = self._table.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
         if record is None:
             reason = "there is no such execution: its record was erased or has expired, or the id is wrong"
             return {"execution_id": execution_id, "redelivered": False, "outcome": None, "reason": reason}
@@ -130,25 +131,25 @@ class Notifier:
             return record
         now = self._clock()
         try:
-            marked = self._records.mark_notified(
+            marked = self._table.mark_notified(
                 record, now, now + self._retention_s, has_slots=bool(record.slots)
             )
         except RecordConflictError:
             # Another publisher published the same event, or the answer to this very write was lost. Either way the
             # slots may still be taken.
-            return self._records.get(record.execution_id, now) or record
+            return self._table.get(record.execution_id, now) or record
         self._on_delivery(marked)
         return marked
 
     def _reread(self, record: ExecutionRecord) -> ExecutionRecord:
-        current = self._records.get(record.execution_id, self._clock())
+        current = self._table.get(record.execution_id, self._clock())
         if current is None or not current.status.is_final:
             message = f"{record.execution_id}: the record has no outcome, and it was changed in between"
             raise RecordConflictError(message)
         return current
 
     def final_attributes(self, state: LoopState) -> dict[str, Any]:
-        """Return the attributes a verdict sets. A job without an outcome is our own fault."""
+        """Return the record's attributes of an outcome. A state without an outcome is a fault of Waterhook."""
         now = self._clock()
         outcome, error = state.outcome, state.error
         if not outcome.is_final:

@@ -30,14 +30,14 @@ class ProgressPublisher:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         sns: "SNSClient",
         *,
         topic_arn: str,
         source: str,
         clock: Callable[[], float],
     ) -> None:
-        self._records = records
+        self._table = table
         self._sns = sns
         self._topic_arn = topic_arn
         self._source = source
@@ -67,10 +67,10 @@ class ProgressPublisher:
         # Counted from attempts: frequent events must not cause frequent reads of a final record.
         self._tried_at = now
         try:
-            record = self._record or self._records.get(state.execution_id, now)
+            record = self._record or self._table.get(state.execution_id, now)
             if record is None or record.status.is_final or not self._is_news(record):
                 return False
-            self._record = self._records.save_progress(record, self._latest.get("progress"))
+            self._record = self._table.save_progress(record, self._latest.get("progress"))
             self._sns.publish(
                 TopicArn=self._topic_arn,
                 Message=cloudevents.progress_event(self._record, self._source, self._latest, now),

@@ -14,7 +14,7 @@ IDEMPOTENCY_CONFLICT = "Waterhook.IdempotencyConflict"
 
 def outcome_output(record: ExecutionRecord) -> dict[str, Any]:
     """Return what the state machine ends with: its output when COMPLETED, else also the error it fails with."""
-    said = {
+    values = {
         "execution_id": record.execution_id,
         "waterflai_execution_id": record.waterflai_execution_id,
         "chatbot_id": record.chatbot_id,
@@ -27,7 +27,7 @@ def outcome_output(record: ExecutionRecord) -> dict[str, Any]:
         "timing": timing_of(record),
         "usage": record.usage,
     }
-    result = {name: value for name, value in said.items() if value is not None}
+    result = {name: value for name, value in values.items() if value is not None}
     if record.status is Status.COMPLETED:
         return result | {"outcome": record.status, "next": NextStep.DONE}
     reason = (record.error or {}).get("message") or "no reason was given"
@@ -41,10 +41,10 @@ def failure_output(
     """Return what the state machine fails with; the cause is JSON that begins with a sentence.
 
     Step Functions takes 32,768 characters of it. Escaped like the rest, a message in another script than
-    Latin would be six to twelve times as long, and nobody could read it.
+    Latin would be unreadable and six to twelve times as long.
     """
-    said = {"message": message, **{key: value for key, value in result.items() if key != "error"}}
-    cause = json.dumps(said, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    content = {"message": message, **{key: value for key, value in result.items() if key != "error"}}
+    cause = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return result | {"outcome": outcome, "next": NextStep.DONE, "error_name": name, "cause": cause}
 
 

@@ -1,4 +1,4 @@
-"""What a function says of itself: one line in its log and one set of figures, however an invocation ends.
+"""One structured log line and one set of EMF metrics for each invocation, also for one that raises.
 
 The line has the fields of LINE and never another, so a payload has no way in: what a function hands over is picked
 from, not written out. A traceback is Lambda's to write.
@@ -63,7 +63,7 @@ type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
 def _metrics() -> EphemeralMetrics:
-    """Return figures of one invocation at a time; Powertools prints them by itself at a hundred of a kind."""
+    """Return the metrics of one invocation. Powertools prints them early at a hundred values of one metric."""
     stack = os.environ.get("WATERHOOK_SOURCE", "").rpartition("/")[2]
     return EphemeralMetrics(namespace=NAMESPACE, default_dimensions={DIMENSION: stack or "unknown"})
 
@@ -81,7 +81,7 @@ class _Invocation:
 
 
 class Telemetry:
-    """The voice of one function. Outside an invocation, and in tests of its parts, nobody listens."""
+    """Structured log line and EMF metrics of one function. A no-op outside an invocation."""
 
     def __init__(
         self, verb: str, *, correlation_id_path: str, clock: Callable[[], float] = time.time
@@ -96,7 +96,7 @@ class Telemetry:
         self._current: ContextVar[_Invocation | None] = ContextVar(f"telemetry of {verb}", default=None)
 
     def observe(self, handler: Handler) -> Handler:
-        """Return the handler with its line and its figures, which are written also when it raises."""
+        """Return the handler with its log line and its metrics, which are written also when it raises."""
 
         # Explicitly no event: else a variable of Powertools in the environment would have every payload logged.
         @self.logger.inject_lambda_context(clear_state=True, correlation_id_path=self._path, log_event=False)
@@ -123,10 +123,10 @@ class Telemetry:
 
         return invoke
 
-    def add_fields(self, said: Mapping[str, Any] | None = None, **more: Any) -> None:
+    def add_fields(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Put into the line what it has a field for; whatever else there is, and None, is passed over."""
         if (invocation := self._current.get()) is not None:
-            given = {**(said or {}), **more}
+            given = {**(values or {}), **more}
             invocation.fields |= {name: value for name, value in given.items() if value is not None}
 
     def add_record(self, record: "ExecutionRecord") -> None:
@@ -138,10 +138,10 @@ class Telemetry:
             outcome=record.status,
         )
 
-    def add_metric(self, figure: Metric, value: float = 1) -> None:
-        """Add a value to a figure."""
+    def add_metric(self, metric: Metric, value: float = 1) -> None:
+        """Add a value to a metric."""
         if (invocation := self._current.get()) is not None:
-            invocation.metrics.add_metric(figure, figure.unit, value)
+            invocation.metrics.add_metric(metric, metric.unit, value)
 
     def record_call(self, call: UpstreamCall) -> None:
         """Take note of a call to the upstream."""
@@ -154,7 +154,7 @@ class Telemetry:
         # Zeros too: so the average is the rate of errors, and an alarm on it needs no arithmetic.
         self.add_metric(Metric.UPSTREAM_ERRORS, int(call.failed))
         if call.asked is RequestKind.STREAM:
-            return  # an open stream takes as long as it is listened to
+            return  # a stream stays open for as long as it is followed
         fields = invocation.fields
         self.add_fields(
             latency_ms=fields.get("latency_ms", 0.0) + call.latency_ms,
@@ -229,9 +229,9 @@ class Telemetry:
         if record.status is Status.COMPLETED and accepted_at is not None and finished_at is not None:
             self.add_metric(Metric.TIME_TO_COMPLETE, max(finished_at - accepted_at, 0.0))
         usage = record.usage or {}
-        for name, figure in _USAGE.items():
+        for name, metric in _USAGE.items():
             if isinstance(usage.get(name), int | float):
-                self.add_metric(figure, usage[name])
+                self.add_metric(metric, usage[name])
 
 
 def _plain(value: Any) -> Any:

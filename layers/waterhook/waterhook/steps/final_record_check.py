@@ -17,9 +17,9 @@ PAUSE_S = 60.0
 class FinalRecordCheck:
     """Reads the status of a record, best effort: a table that fails disturbs no poll."""
 
-    def __init__(self, records: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
-        """`records` is called only when a record is read: a client needs memory."""
-        self._records = records
+    def __init__(self, table: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
+        """`table` is called only when a record is read: a client needs memory."""
+        self._table = table
         self._clock = clock
         self._paused_until = float("-inf")
 
@@ -32,7 +32,7 @@ class FinalRecordCheck:
         if state.outcome.is_final or now < self._paused_until or now - began_at > CHECK_UNTIL_S:
             return state
         try:
-            status = self._records().status(state.execution_id)
+            status = self._table().status(state.execution_id)
         except RecordUnavailableError:
             self._paused_until = self._clock() + PAUSE_S
             return state

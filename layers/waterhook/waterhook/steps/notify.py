@@ -18,11 +18,9 @@ from waterhook.storage.executions_table import ExecutionsTable
 class FaultReporter:
     """Turns what a Catch caught into a job, so that a fault of ours is notified like any other outcome."""
 
-    def __init__(
-        self, records: ExecutionsTable, defaults: RequestDefaults, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, table: ExecutionsTable, defaults: RequestDefaults, clock: Callable[[], float]) -> None:
         """Keep what it works with."""
-        self._records = records
+        self._table = table
         self._defaults = defaults
         self._clock = clock
 
@@ -74,7 +72,7 @@ class FaultReporter:
     ) -> tuple[TriggerInput, ExecutionRecord]:
         given, defaults = state.get("input"), self._defaults
         trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
-        return trigger, self._records.claim(
+        return trigger, self._table.claim(
             trigger, owner=owner, now=self._clock(), deliver_to=defaults.deliver_to
         )
 

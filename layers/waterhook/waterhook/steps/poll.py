@@ -18,8 +18,8 @@ STATUS_BUDGET_S = 60.0
 class UpstreamIdRecovery:
     """Saves the upstream id that start could not save; polling itself writes no record."""
 
-    def __init__(self, records: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
-        self._records = records
+    def __init__(self, table: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
+        self._table = table
         self._clock = clock
 
     def save(self, state: LoopState, owner: str) -> LoopState:
@@ -28,12 +28,12 @@ class UpstreamIdRecovery:
         A record that is final ends the job.
         """
         now = self._clock()
-        records = self._records()
+        table = self._table()
         try:
-            record = records.get(state.execution_id, now)
+            record = table.get(state.execution_id, now)
             if record is None or record.owner_execution_arn != owner:
                 return state
-            record = self._saved(records, record, state.waterflai_execution_id or "", now)
+            record = self._saved(table, record, state.waterflai_execution_id or "", now)
         except (RecordConflictError, RecordUnavailableError):
             return state
         if record.status.is_final:
@@ -43,14 +43,14 @@ class UpstreamIdRecovery:
 
     @staticmethod
     def _saved(
-        records: ExecutionsTable, record: ExecutionRecord, upstream_id: str, now: float
+        table: ExecutionsTable, record: ExecutionRecord, upstream_id: str, now: float
     ) -> ExecutionRecord:
         """Return the record with the id, or final. Raises RecordConflictError where it is neither."""
         try:
-            return records.save_start(record, upstream_id, now)
+            return table.save_start(record, upstream_id, now)
         except RecordConflictError:
             # It may be our own write, whose answer was lost and which boto3 repeated.
-            current = records.get(record.execution_id, now)
+            current = table.get(record.execution_id, now)
             if current is None or (current.waterflai_execution_id is None and not current.status.is_final):
                 raise
             return current

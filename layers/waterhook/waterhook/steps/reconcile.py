@@ -60,7 +60,7 @@ class ReconcileStep:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         canceller: JobCanceller,
         notifier: Notifier,
         settings: Settings,
@@ -70,7 +70,7 @@ class ReconcileStep:
         telemetry: Telemetry,
     ) -> None:
         self._telemetry = telemetry
-        self._records = records
+        self._table = table
         self._canceller = canceller
         self._notifier = notifier
         self._settings = settings
@@ -88,13 +88,13 @@ class ReconcileStep:
         trigger = TriggerInput.read(
             ended.given, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
         )
-        record = self._records.claim(trigger, owner=ended.arn, now=now, deliver_to=defaults.deliver_to)
+        record = self._table.claim(trigger, owner=ended.arn, now=now, deliver_to=defaults.deliver_to)
         return None if record.owner_execution_arn != ended.arn else self.close_found(record, ended.status)
 
     def find(self, arn: str) -> ExecutionRecord | None:
         """Return the record of an execution that the API started, or None: it is another's, or not found this way."""
         name = _API_NAME.search(arn)
-        record = self._records.get(name["execution_id"], self._clock()) if name else None
+        record = self._table.get(name["execution_id"], self._clock()) if name else None
         return record if record is not None and record.owner_execution_arn == arn else None
 
     def close_found(self, record: ExecutionRecord, status: str) -> ExecutionRecord | None:
@@ -114,7 +114,7 @@ class ReconcileStep:
         now = self._clock()
         if not record.status.is_final and record.waterflai_execution_id is None:
             # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
-            record = self._records.cancel_start(record, now)
+            record = self._table.cancel_start(record, now)
         state = LoopState(
             record.execution_id, record.deadline, PollHistory(now), record.waterflai_execution_id
         )

@@ -61,7 +61,7 @@ class StartStep:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         upstream: Upstream,
         settings: Settings,
         clock: Callable[[], float],
@@ -73,7 +73,7 @@ class StartStep:
     ) -> None:
         self._limiter = limiter
         self._telemetry = telemetry
-        self._records = records
+        self._table = table
         self._upstream = upstream
         self._settings = settings
         self._clock = clock
@@ -83,13 +83,13 @@ class StartStep:
     def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
         """Return the state of the loop, or how this execution ends where the request is another's.
 
-        Safe to call again after any crash: the record says how far the last call came.
+        Idempotent: safe to call again after any crash, since the record shows how far the last call came.
         """
         now = self._clock()
         defaults = self._settings.defaults
         trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
         try:
-            record = self._records.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
+            record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
         except RecordUnavailableError as error:
             return self._unclaimed(given, trigger, owner, started_at, error)
         request = trigger.request
@@ -159,7 +159,7 @@ class StartStep:
             )
             # Only what GET shows: the next look goes by the record, whatever has become of it.
             with suppress(RecordConflictError, RecordUnavailableError):
-                self._records.wait(record, why)
+                self._table.wait(record, why)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _after_fault(self, record: ExecutionRecord) -> polling_policy.Decision:
@@ -192,7 +192,7 @@ class StartStep:
             return self._unless_begun(state, record, self._overdue(state, record, now))
         self._read_key()
         if self._limiter is not None:
-            mark = partial(self._records.take_slots, record)
+            mark = partial(self._table.take_slots, record)
             try:
                 slot = self._limiter.acquire(
                     record.execution_id, request.chatbot_id, record.slots or (), mark
@@ -217,7 +217,7 @@ class StartStep:
 
     def _begin(self, record: ExecutionRecord) -> ExecutionRecord:
         first_at = record.first_attempt_at or to_rfc3339(self._clock())
-        return self._records.begin_start(replace(record, first_attempt_at=first_at))
+        return self._table.begin_start(replace(record, first_attempt_at=first_at))
 
     def _overdue(self, state: LoopState, record: ExecutionRecord, now: float) -> LoopState:
         """Return the state as rejected at its deadline, with the reason for which it waited until then."""
@@ -254,7 +254,7 @@ class StartStep:
             WaitReason.QUEUED, detail, now, decision.wait_seconds, record.waiting, conflicts
         )
         try:
-            self._records.wait(record, why)
+            self._table.wait(record, why)
         except RecordConflictError:
             return self._overtaken(state)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
@@ -264,7 +264,7 @@ class StartStep:
         try:
             record = self._begin(record)
         except RecordConflictError:
-            # The slot is left to whoever was first: by a verdict it was given back, by a start it is in use.
+            # The slot is not released: an outcome that came first has released it, a start that came first uses it.
             return self._overtaken(state)
         # For the reason for which it waits next: `since` counts from when that began.
         record = replace(record, waiting=waited)
@@ -294,9 +294,9 @@ class StartStep:
     def _saved(self, record: ExecutionRecord, upstream_id: str) -> ExecutionRecord:
         """Return the record with the upstream's id. Raises RecordConflictError when an outcome came first."""
         try:
-            return self._records.save_start(record, upstream_id, self._clock())
+            return self._table.save_start(record, upstream_id, self._clock())
         except RecordConflictError:
-            current = self._records.get(record.execution_id, self._clock())
+            current = self._table.get(record.execution_id, self._clock())
             if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
                 # It was our own write: its answer was lost, and boto3's repetition of it came too late.
                 return current
@@ -365,12 +365,12 @@ class StartStep:
         ends_at = self._clock() + _UNDO_S
         for pause_s in _UNDO_PAUSES_S:
             try:
-                return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
+                return self._table.undo_start(record, waiting, perhaps_started=perhaps_started)
             except RecordUnavailableError:
                 if self._clock() + pause_s >= ends_at:
                     raise
                 self._sleep(pause_s)
-        return self._records.undo_start(record, waiting, perhaps_started=perhaps_started)
+        return self._table.undo_start(record, waiting, perhaps_started=perhaps_started)
 
     def _never_started(self, state: LoopState, record: ExecutionRecord, why: str) -> LoopState:
         """Return the state as rejected at its start deadline: TIMED_OUT would say that one ran."""
@@ -387,7 +387,7 @@ class StartStep:
 
     def _overtaken(self, state: LoopState) -> LoopState:
         """Return the state as the record has it: final, or cancelled before it was started."""
-        record = self._records.get(state.execution_id, self._clock())
+        record = self._table.get(state.execution_id, self._clock())
         if record is not None and record.status.is_final:
             return state.ended(record.status)
         if record is not None and record.cancel_requested:
@@ -400,7 +400,9 @@ class StartStep:
             self._upstream.cancel(upstream_id)
         except UpstreamError as error:
             self._telemetry.logger.warning(
-                "a job nobody waits for was not cancelled", code=error.code, http_status=error.status
+                "a job that no execution waits for was not cancelled",
+                code=error.code,
+                http_status=error.status,
             )
 
     def _report_fault(self, error: DependencyUnavailableError) -> None:

@@ -44,7 +44,7 @@ class Sweeper:
 
     def __init__(
         self,
-        records: ExecutionsTable,
+        table: ExecutionsTable,
         unfinished: UnfinishedIndex,
         executions: StateMachineExecutions,
         *,
@@ -58,7 +58,7 @@ class Sweeper:
 
         `on_failure` is called with each execution id that failed.
         """
-        self._records = records
+        self._table = table
         self._unfinished = unfinished
         self._executions = executions
         self._end = end
@@ -122,7 +122,7 @@ class Sweeper:
 
     def _look(self, entry: UnfinishedEntry) -> str:
         """Do what a record needs, and return the name of the count that it belongs to."""
-        record = self._records.get(entry.execution_id, self._clock())
+        record = self._table.get(entry.execution_id, self._clock())
         if record is None or record.owner_execution_arn != entry.owner:
             return "alive"
         if record.notified_at is not None:
@@ -140,7 +140,7 @@ class Sweeper:
     def _discard(self, record: ExecutionRecord) -> str:
         """Delete a record whose POST was answered 503: no caller was given its id, and no job exists."""
         try:
-            self._records.discard(record, self._clock() - GRACE_S)
+            self._table.discard(record, self._clock() - GRACE_S)
         except RecordConflictError:
             # The same request has come again, or its execution has begun.
             return "alive"

@@ -13,7 +13,7 @@ from waterhook.settings import ConcurrencyLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-# Whoever holds a slot is listed by name: a counter would drift with the first crash.
+# The executions that hold a slot are listed by id: a counter would drift with the first crash.
 free_slot = "attribute_not_exists(running) OR contains(running, :id) OR size(running) < :cap"
 held_slot = "contains(running, :id)"
 # No execution has such an id: theirs are 32 hexadecimal digits.

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 CALLER_INDEX = "by_caller"
 LISTED_FIELDS = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
 
-# The races, named. `#s` is the reserved word `status`, `:me` the execution that asks.
+# The races, named. `#s` is the reserved word `status`, `:me` the state machine execution that writes.
 never_seen = "attribute_not_exists(execution_id)"  # two requests with one key: the first one wins
 expired = "expires_at < :now"  # TTL deletes hours late; a key is free again on time
 still_accepted = "#s = :accepted AND attribute_not_exists(cancel_requested)"  # a cancel before the POST wins
-never_repeated = "attribute_not_exists(repeated)"  # whoever was told of a record keeps it
-still_starting = "#s = :starting"  # a verdict that came during the POST wins over its answer
+never_repeated = "attribute_not_exists(repeated)"  # a record that another call has returned is not withdrawn
+still_starting = "#s = :starting"  # an outcome that came during the POST wins over its answer
 same_attempt = "start_attempts = :1"  # a late repetition must not undo the start after it
 still_alive = "#s IN (:accepted, :starting, :running)"
 not_known_upstream = (
-    "attribute_not_exists(waterflai_execution_id)"  # with an id the upstream is asked instead
+    "attribute_not_exists(waterflai_execution_id)"  # with an id the job is cancelled upstream instead
 )
-not_concluded = "attribute_not_exists(finished_at)"  # two verdicts: the first one wins
-not_notified = "attribute_not_exists(notified_at)"  # two publishers: the first one is the one remembered
+not_concluded = "attribute_not_exists(finished_at)"  # two outcomes: the first one wins
+not_notified = "attribute_not_exists(notified_at)"  # two publishers: the first one marks the record
 already_notified = "attribute_exists(notified_at)"  # nothing is still to come
 next_in_line = "progress_sequence < :0"  # a number, once given, is never given again
 mine = "owner_execution_arn = :me"  # a duplicate execution never changes the first one's record
@@ -160,7 +160,7 @@ class ExecutionsTable:
         return self._change(record, {"repeated": to_rfc3339(now)}, f"{still_accepted} AND {mine}")
 
     def withdraw(self, record: ExecutionRecord) -> None:
-        """Delete a record whose execution could surely not be started, and that nobody else counts on."""
+        """Delete a record whose execution could surely not be started, and that no other call has returned."""
         with translate_errors(record.execution_id):
             self._client.delete_item(
                 TableName=self._table,
@@ -280,7 +280,7 @@ class ExecutionsTable:
         )
 
     def cancel_start(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
-        """Return the record with a mark that no start passes, or as it is where an id or a verdict came first.
+        """Return the record with a mark that no start passes, or as it is where an id or an outcome came first.
 
         Raises RecordConflictError when the record is gone.
         """
@@ -292,10 +292,10 @@ class ExecutionsTable:
                 raise
             return current
 
-    def conclude(self, record: ExecutionRecord, verdict: Mapping[str, Any]) -> ExecutionRecord:
-        """Anything alive → final. The first verdict wins; the record then says what is published."""
+    def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> ExecutionRecord:
+        """ACCEPTED, STARTING or RUNNING → final. The first outcome wins, and the record has what is published."""
         # A record of a version without the index enters it here.
-        changes = {**verdict, "unfinished": record.execution_id[0]}
+        changes = {**final_attributes, "unfinished": record.execution_id[0]}
         return self._change(record, changes, f"{still_alive} AND {not_concluded} AND {mine}")
 
     def save_progress(self, record: ExecutionRecord, progress: float | None) -> ExecutionRecord:

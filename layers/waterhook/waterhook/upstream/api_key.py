@@ -15,7 +15,7 @@ _JSON_FIELD = "api_key"
 
 
 class ApiKey:
-    """The key of one secret: read once per container, read again when the upstream says it is wrong."""
+    """The key of one secret: read once per container, read again after the upstream answers 401."""
 
     def __init__(self, secret_arn: str, client: "SecretsManagerClient") -> None:
         """Read nothing yet."""

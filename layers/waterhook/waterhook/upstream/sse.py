@@ -1,7 +1,7 @@
 """Server-sent events out of bytes, with no socket in sight.
 
 The rules are those of the event stream format: https://html.spec.whatwg.org/multipage/server-sent-events.html
-(sections 9.2.5 and 9.2.6), but for the reconnecting, which is the business of whoever holds the connection.
+(sections 9.2.5 and 9.2.6), but for the reconnecting, which is up to the owner of the connection.
 """
 
 import re
@@ -19,7 +19,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _FIELDS = (b"data", b"event", b"id", b"retry")
 # What of a line shows whether it is a field: the longest name, a colon, and a BOM before them.
 _NAME_BYTES = len(_BOM) + len(b"event:")
-# Digits only, and no more than make sense: nobody waits for longer than 999,999,999 ms, eleven days.
+# Digits only, and at most nine of them: 999,999,999 ms are eleven days.
 _RETRY_MS = re.compile(rb"0*([0-9]{1,9})")
 
 
@@ -104,7 +104,7 @@ class SseDecoder:
         return name not in _FIELDS if colon else not any(field.startswith(name) for field in _FIELDS)
 
     def _take(self, line: bytes) -> None:
-        """Remember what the line says. A comment is the field without a name, ignored like any unknown one."""
+        """Take a line into the event. A comment is the field without a name, ignored like any unknown one."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
