@@ -4,7 +4,7 @@
     ├── SettingsError            the deployment is misconfigured: its environment
     ├── InvalidRequestError           the caller's request is wrong; the message names the field and what was expected
     │   └── RequestTooLargeError      ... or larger than what carries it
-    ├── Problem                  our API refuses: the HTTP status and what to do about it
+    ├── ApiError                 our API refuses: the HTTP status and what to do about it
     ├── RecordConflictError           a conditional write lost its race, or the record is another execution's
     ├── DependencyUnavailableError    an AWS service that Waterhook uses failed; a later call may succeed
     │   ├── RecordUnavailableError    the table failed; whether a write was carried out is not known
@@ -13,10 +13,10 @@
     ├── StreamOverflowError           a line or an event of a stream is larger than what is held in memory
     └── UpstreamError            a call to Waterflai failed
         ├── NotAcceptedError          not carried out: never sent, or refused
-        │   ├── Unavailable      ... for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
-        │   └── Refused          ... permanently: 3xx, 4xx
+        │   ├── UpstreamUnavailableError  for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
+        │   └── UpstreamRefusedError      permanently: 3xx, 4xx
         └── PerhapsAcceptedError      sent, and it is not known whether it was carried out: timeout, reset, 5xx, garbage
-            └── FlawedDocumentError   a status document that shows the outcome and is not whole (waterhook.status)
+            └── FlawedDocumentError   a status document that shows the outcome and is not whole (domain.status_document)
 
 The line that matters is drawn between `NotAcceptedError` and `PerhapsAcceptedError`: a start of the first kind may
 be repeated, a start of the second kind may already be a running job.

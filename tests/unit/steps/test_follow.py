@@ -477,7 +477,7 @@ class Check(FinalRecordCheck):
         self.clock, self.final_s = clock, final_s
         self.moments: list[float] = []
 
-    def ended(self, job: LoopState, began_at: float) -> LoopState:
+    def end_if_final(self, job: LoopState, began_at: float) -> LoopState:
         now = self.clock.now - NOW
         self.moments.append(now)
         return job.ended(Status.CANCELLED) if now >= self.final_s else job

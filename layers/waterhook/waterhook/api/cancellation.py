@@ -39,7 +39,7 @@ class ExecutionCanceller:
     def cancel(self, record: ExecutionRecord) -> CancelResult:
         """Cancel an execution and return the answer, in the upstream's shape. The outcome is published before.
 
-        Raises Problem 502 when Waterflai did not cancel it, or when it is not known whether it did.
+        Raises ApiError 502 when Waterflai did not cancel it, or when it is not known whether it did.
         """
         previous = record.status
         if not record.status.is_final and record.waterflai_execution_id is None:

@@ -88,7 +88,7 @@ class ExecutionService:
 
         The record is written before the execution is started, so a GET right after finds it; an accepted
         request whose execution is missing is started when it is sent again with the same key.
-        Raises InvalidRequestError, or Problem for a conflict or a fault on our side.
+        Raises InvalidRequestError, or ApiError for a conflict or a fault on our side.
         """
         limit_bytes = MAX_WRITTEN_BYTES if texts else MAX_REQUEST_BYTES
         request = Request.from_dict(raw, self._settings.defaults, limit_bytes=limit_bytes)
@@ -112,7 +112,7 @@ class ExecutionService:
         return record
 
     def find(self, execution_id: str, caller: str) -> ExecutionRecord:
-        """Return the caller's record. Raises Problem 404 for any other, as if it did not exist."""
+        """Return the caller's record. Raises ApiError 404 for any other, as if it did not exist."""
         record = self._table.get(execution_id, self._clock())
         if record is None or record.caller != caller:
             detail = (
@@ -157,7 +157,7 @@ class ExecutionService:
         return join_members(members)
 
     def cancel(self, execution_id: str, caller: str) -> CancelResult:
-        """Return what a cancel of the caller's execution came to. Raises Problem 404 or 502."""
+        """Return what a cancel of the caller's execution came to. Raises ApiError 404 or 502."""
         record = self.find(execution_id, caller)
         return self._canceller().cancel(record)
 
@@ -209,7 +209,7 @@ class ExecutionService:
     def _start(self, record: ExecutionRecord, texts: Mapping[str, str]) -> None:
         """Start the execution that the record names as its owner. Idempotent by name, so it is tried again.
 
-        Raises Problem 400 when Step Functions refuses the input, and 503 when no attempt succeeded. Where each was
+        Raises ApiError 400 when Step Functions refuses the input, and 503 when no attempt succeeded. Where each was
         refused, the record is withdrawn.
         """
         name = record.owner_execution_arn.rpartition(":")[2]

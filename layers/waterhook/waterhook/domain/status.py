@@ -41,5 +41,5 @@ UPSTREAM_FINAL = {
     "CANCELLED": Status.CANCELLED,
     "CANCELED": Status.CANCELLED,
 }
-# Statuses of a job that is not over. Any other word may be either: see policy.has_ended.
+# Statuses of a job that is not over. Any other word may be either: see poll_history.has_ended.
 UPSTREAM_RUNNING = frozenset({"PENDING", "QUEUED", "STARTED", "RUNNING", "PROCESSING", "IN_PROGRESS"})

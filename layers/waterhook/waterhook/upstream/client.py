@@ -92,7 +92,7 @@ class WaterflaiClient:
     def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
         """Start an execution and return the upstream's id for it.
 
-        Raises Unavailable or Refused when surely no job was created, PerhapsAcceptedError when one may have been.
+        Raises NotAcceptedError when no job was created, PerhapsAcceptedError when one may have been.
         """
         body = to_json_bytes({"input_data": input_data})
         with self._watched(RequestKind.START):
@@ -155,7 +155,7 @@ class WaterflaiClient:
         """Open a connection for the execution's events and return the stream; a thread reads it.
 
         It ends at `ends_at` on the monotonic clock, or when no byte arrives for `idle_timeout_s`. Close it.
-        Raises Unavailable when no connection comes about; every other fault is the stream's end.
+        Raises UpstreamUnavailableError when no connection comes about; every other fault is the stream's end.
         """
         began_at = time.monotonic()
         path = f"{_path(execution_id)}/stream"

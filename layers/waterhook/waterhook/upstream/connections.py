@@ -170,7 +170,7 @@ class _FinalAnswer(http.client.HTTPResponse):
 
 
 class _WithDeadline:
-    """Adds the deadline to either of urllib3's connections. Its `connect` raises NotConnected and nothing else."""
+    """Adds the deadline to either of urllib3's connections. Its `connect` raises NotConnectedError and nothing else."""
 
     response_class: Any = _FinalAnswer
     host: str

@@ -111,7 +111,7 @@ class Transport:
         """Return the result of `read` for a successful answer. A second attempt is made only with a rotated key.
 
         Reads `limit_bytes` of the answer and ends within `budget_s`. With `shorten`, `read` may get an answer that
-        broke off; see `read_answer`. Raises UpstreamError for any other answer; `read` raises it for a success that
+        broke off; see `read_response`. Raises UpstreamError for any other answer; `read` raises it for a success that
         can't be used. The connection is then closed.
         """
         ends_at = time.monotonic() + budget_s
@@ -141,7 +141,7 @@ class Transport:
     ) -> "ByteStream":
         """Return a stream whose connection is open and whose request is not sent yet.
 
-        Raises Unavailable when no connection comes about.
+        Raises UpstreamUnavailableError when no connection comes about.
         """
         key = self._key.get()
         self._scrubber.add_key(key)
