@@ -107,7 +107,7 @@ audit: checkov ## checkov, and known vulnerabilities of what is deployed (needs 
 		exit 1; }
 
 .PHONY: lint-fix
-lint-fix: .venv/.stamp ## Let ruff mend what it can
+lint-fix: .venv/.stamp ## Let ruff fix what it can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 

@@ -18,8 +18,8 @@ from waterhook.domain import cost
 
 _INTRODUCTION = f"""# Waiting, simulated
 
-The shipped `FollowStep`, `StatusPoller` and `policy` in virtual time, with the template's defaults, against what people
-use today, on the same jobs. Everything is seeded: two runs of `python -m benchmarks.polling` write the same.
+The shipped `FollowStep`, `StatusPoller` and polling policy in virtual time, with the template's defaults, against what
+people use today, on the same jobs. Everything is seeded: two runs of `python -m benchmarks.polling` write the same.
 
 - **chat**: log-normal, median 12 s. **flow**: log-normal, median 90 s. **batch**: log-uniform, 10 min to 4 h.
   40 % of the jobs queue first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. 100 are in flight on average.

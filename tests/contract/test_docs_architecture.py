@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import textwrap
+import tomllib
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from waterhook.domain.status import Status
 from waterhook.storage import executions_table
 from waterhook.storage.executions_table import ExecutionsTable
 
+PACKAGE = ROOT / "layers" / "waterhook" / "waterhook"
 DOCUMENT = state_machine_diagram.DOCUMENT.read_text(encoding="utf-8")
 CONDITIONS = {
     name
@@ -89,6 +91,32 @@ def test_every_function_is_among_the_parts() -> None:
     listed = {row[0] for row in table(DOCUMENT, "Part")}
     assert {name for name in listed if name.startswith("functions/")} == functions
     assert all((ROOT / name).exists() for name in listed)
+
+
+def test_the_modules_of_the_package_are_listed_in_the_order_in_which_their_imports_point() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    listed = [row[0].rstrip("/").removesuffix(".py") for row in table(DOCUMENT, "Module")]
+    assert listed == [name.strip() for layer in layers for name in layer.split("|")]
+
+
+def test_every_file_in_the_list_of_modules_exists() -> None:
+    listed = [
+        PACKAGE / folder / name
+        for folder, text in table(DOCUMENT, "Module")
+        for name in names(text)
+        if name.endswith(".py")
+    ]
+    assert len(listed) > 30
+    assert [path for path in listed if not path.is_file()] == []
+
+
+def test_a_place_to_start_a_change_is_a_file_that_holds_what_is_named() -> None:
+    for _, place, _ in table(DOCUMENT, "To change"):
+        path, *held = names(place)
+        if path != "waterhook_cli/commands/NAME.py":
+            (file,) = (found for found in (ROOT / path, PACKAGE / path) if found.is_file())
+            assert all(name in file.read_text(encoding="utf-8") for name in held), place
 
 
 def test_every_status_has_its_row_and_follows_what_there_is() -> None:

@@ -34,7 +34,7 @@ def _imports(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.ImportFrom):
         assert node.level == 0, "imports name their module in full"
         module = node.module or ""
-        # `from waterhook import policy` takes a module, `from waterhook.policy import Limits` a name.
+        # `from waterhook import settings` takes a module, `from waterhook.settings import Settings` a name.
         yield from (f"waterhook.{alias.name}" for alias in node.names) if module == "waterhook" else [module]
     for child in ast.iter_child_nodes(node):
         yield from _imports(child)

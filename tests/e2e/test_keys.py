@@ -1,4 +1,4 @@
-"""One key, one remote job, whatever the door: at once, again, after a failure, with another request, after expiry."""
+"""One key, one remote job, for every trigger: at the same time, repeated, after a failure, after expiry."""
 
 import json
 from collections.abc import Callable

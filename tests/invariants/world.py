@@ -188,7 +188,7 @@ class World:
         self.caller_cancel = parts.caller_cancel(self.records, self.stopper, self.notifier, self.time)
 
     def door(self, engine: object) -> ExecutionService:
-        """Return the front door to an engine."""
+        """Return the service of the API, with an engine."""
         states: Any = Wire(self, engine)
         return ExecutionService(
             self.records,

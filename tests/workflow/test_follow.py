@@ -232,7 +232,7 @@ def test_a_status_too_large_for_a_follow_is_brought_by_a_poll(following: World) 
 
 
 def cancel(given: dict[str, Any]) -> CancelResult:
-    """Cancel the execution of a request through the front door, as its caller does."""
+    """Cancel the execution of a request through the API, as its caller does."""
     door = service()
     answer: CancelResult = door.cancel(derive_execution_id("api/caller", given["idempotency_key"]), "caller")
     return answer

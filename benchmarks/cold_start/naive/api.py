@@ -1,4 +1,4 @@
-"""The front door, built without a thought to cold starts."""
+"""The API function, built without a thought to cold starts."""
 
 import json
 import os

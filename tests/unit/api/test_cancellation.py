@@ -53,7 +53,7 @@ FAULTS: dict[str, UpstreamError] = {
 
 
 class World:
-    """A remote, what it asks and what it changes."""
+    """An ExecutionCanceller with its upstream, its table and its topic."""
 
     def __init__(
         self,

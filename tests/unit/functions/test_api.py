@@ -1,4 +1,4 @@
-"""The front door over HTTP, as API Gateway hands it in."""
+"""The API over HTTP, with events as API Gateway sends them."""
 
 import base64
 import json
@@ -478,7 +478,7 @@ def door(table: Table, machine: Machine, *, states: Any = None, client: Any = No
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Answer a request with a given front door behind the routes."""
+    """Answer a request with a given service behind the routes."""
 
     def serve(front_door: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
         monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))

@@ -52,7 +52,7 @@ class Machines:
 
 @pytest.fixture
 def front_door(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
-    """The front door behind the function's routes, its table in memory."""
+    """The service behind the function's routes, its table in memory."""
     records: Any = Listing()
     machines: Any = Machines()
     door = ExecutionService(
