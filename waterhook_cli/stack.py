@@ -29,7 +29,6 @@ _NO_USER_SETTINGS: Any = {
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
 }
-_NESTED_STACK = "AWS::CloudFormation::Stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class StackNotFoundError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class StackResource:
-    """A resource of a stack or of a stack nested in it."""
+    """A resource of a stack."""
 
     logical_id: str
     type: str
@@ -147,7 +146,7 @@ class Stack:
         return self.account.client(service)
 
     def resources(self) -> list[StackResource]:
-        """Return its resources, those of nested stacks included."""
+        """Return its resources."""
         return list(_resources(self.client("cloudformation"), self.name))
 
 
@@ -238,9 +237,6 @@ def _describe_stacks(account: Account, name: str | None = None) -> "Iterator[Sta
 def _resources(cloudformation: Any, stack: str) -> Iterator[StackResource]:
     for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
         for entry in page["StackResourceSummaries"]:
-            resource = StackResource(
+            yield StackResource(
                 entry["LogicalResourceId"], entry["ResourceType"], entry.get("PhysicalResourceId", "")
             )
-            yield resource
-            if resource.type == _NESTED_STACK and resource.physical_id:
-                yield from _resources(cloudformation, resource.physical_id)

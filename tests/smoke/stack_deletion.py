@@ -25,7 +25,6 @@ _MAX_DELETIONS = 2
 # Consecutive status requests that may fail before the wait for a deletion ends.
 _MAX_READ_ERRORS = 5
 _STATE_MACHINE = "AWS::StepFunctions::StateMachine"
-_NESTED = "AWS::CloudFormation::Stack"
 # Resources that a deleted stack retains, and log groups, which a function may recreate while it ends.
 RETAINED = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::Logs::LogGroup")
 _MISSING_CODES = {
@@ -98,28 +97,19 @@ class StackDeletion:
                     self._delete_retained(each)
 
     def failed_events(self, stack: str, *, deleting: bool = False) -> list[str]:
-        """Return the events of a stack, and of the stacks nested in it, that report a failure, oldest first."""
+        """Return the events of a stack that report a failure, oldest first."""
         found: list[str] = []
-        self._collect_failed_events(stack, "", found, set(), deleting=deleting)
-        return found
-
-    def _collect_failed_events(
-        self, stack: str, path: str, found: list[str], seen: set[str], *, deleting: bool
-    ) -> None:
-        seen.add(stack)
         pages = self.account.client("cloudformation").get_paginator("describe_stack_events")
         events = [event for page in pages.paginate(StackName=stack) for event in page["StackEvents"]]
         for event in reversed(events):
-            seen.add(event["StackId"])
-            name, physical = event["LogicalResourceId"], event.get("PhysicalResourceId", "")
-            if event["ResourceType"] == _NESTED and physical and physical not in seen:
-                self._collect_failed_events(physical, f"{path}{name}/", found, seen, deleting=deleting)
             status, reason = event["ResourceStatus"], event.get("ResourceStatusReason", "no reason given")
             # A cancelled resource is a consequence of another one's failure.
             if not status.endswith("_FAILED") or reason.startswith("Resource creation cancelled"):
                 continue
             if (status == "DELETE_FAILED") is deleting:
-                found.append(f"{path}{name} ({event['ResourceType']}) {status}: {' '.join(reason.split())}")
+                resource = f"{event['LogicalResourceId']} ({event['ResourceType']})"
+                found.append(f"{resource} {status}: {' '.join(reason.split())}")
+        return found
 
     def _stack_id(self, stack: str) -> str | None:
         """Return the id of a stack, which is valid also after its deletion; None if there is no stack."""

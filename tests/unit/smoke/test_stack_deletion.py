@@ -14,7 +14,6 @@ from tests.support.builders import REGION
 
 STACK = "waterhook-smoke-0f0f0f0f"
 ID = f"arn:aws:cloudformation:{REGION}:123456789012:stack/{STACK}/1"
-INNER_ID = f"arn:aws:cloudformation:{REGION}:123456789012:stack/{STACK}-Storage/2"
 WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}}
 EXPIRED = client_error("ExpiredTokenException", 403)
 
@@ -35,7 +34,7 @@ def event(stack: str, name: str, kind: str, status: str, **more: str) -> dict[st
 
 
 class Stacks:
-    """CloudFormation with one stack and one nested in it, which is not deleted while an execution of its machine runs.
+    """CloudFormation with one stack, which is not deleted while an execution of its machine runs.
 
     `outcomes` are those of its deletions, one after the other; each takes one look at the status.
     """
@@ -43,7 +42,7 @@ class Stacks:
     def __init__(self, resources: dict[str, list[tuple[str, str, str]]], states: Any, machine: str) -> None:
         self.status = "CREATE_COMPLETE"
         self.outcomes = ["DELETE_COMPLETE"]
-        self.events: dict[str, list[dict[str, str]]] = {ID: [], INNER_ID: []}
+        self.events: dict[str, list[dict[str, str]]] = {ID: []}
         self._resources = resources
         self._states, self._machine = states, machine
 
@@ -117,9 +116,6 @@ class Cloud:
                 ("Logs", "AWS::Logs::LogGroup", names["logs"]),
                 ("OtherLogs", "AWS::Logs::LogGroup", "gone"),
                 ("Queue", "AWS::SQS::Queue", queue),
-                ("Storage", "AWS::CloudFormation::Stack", INNER_ID),
-            ],
-            INNER_ID: [
                 ("Table", "AWS::DynamoDB::Table", names["records"]),
                 ("Bucket", "AWS::S3::Bucket", names["outputs"]),
                 ("Other", "AWS::SQS::Queue", ""),
@@ -207,20 +203,17 @@ def test_requests_to_stop_that_are_throttled_are_repeated_for_a_bounded_time() -
 def test_a_deletion_that_fails_is_repeated_once_after_its_reason_is_printed() -> None:
     cloud = Cloud()
     cloud.stacks.outcomes = ["DELETE_FAILED", "DELETE_COMPLETE"]
-    cloud.stacks.events[INNER_ID] = [
+    cloud.stacks.events[ID] = [
         event(
-            INNER_ID,
+            ID,
             "Table",
             "AWS::DynamoDB::Table",
             "DELETE_FAILED",
             ResourceStatusReason="it is\nin use",
         )
     ]
-    cloud.stacks.events[ID] = [
-        event(ID, "Storage", "AWS::CloudFormation::Stack", "DELETE_IN_PROGRESS", PhysicalResourceId=INNER_ID)
-    ]
     cloud.deletion.delete(STACK)
-    assert cloud.printed == ["  Storage/Table (AWS::DynamoDB::Table) DELETE_FAILED: it is in use"]
+    assert cloud.printed == ["  Table (AWS::DynamoDB::Table) DELETE_FAILED: it is in use"]
     assert cloud.left() == cloud.deletion.errors == []
 
 
@@ -324,27 +317,22 @@ def test_credentials_that_expire_while_the_stack_is_deleted_end_the_wait_early_a
     assert cloud.left() == again.errors == []
 
 
-def test_the_failures_of_a_deployment_are_those_of_the_stack_and_the_nested_ones_oldest_first() -> None:
+def test_the_failures_of_a_deployment_are_listed_oldest_first_without_their_consequences() -> None:
     cloud = Cloud()
-    nested = "AWS::CloudFormation::Stack"
-    cloud.stacks.events[INNER_ID] = [
-        event(INNER_ID, f"{STACK}-Storage", nested, "CREATE_IN_PROGRESS", PhysicalResourceId=INNER_ID),
-        event(INNER_ID, "Table", "AWS::DynamoDB::Table", "CREATE_FAILED", ResourceStatusReason="limit"),
+    cloud.stacks.events[ID] = [
+        event(ID, STACK, "AWS::CloudFormation::Stack", "CREATE_IN_PROGRESS", PhysicalResourceId=ID),
+        event(ID, "Rule", "AWS::Events::Rule", "DELETE_FAILED", ResourceStatusReason="in use"),
+        event(ID, "Queue", "AWS::SQS::Queue", "CREATE_FAILED"),
+        event(ID, "Table", "AWS::DynamoDB::Table", "CREATE_FAILED", ResourceStatusReason="limit"),
         event(
-            INNER_ID,
+            ID,
             "Bucket",
             "AWS::S3::Bucket",
             "CREATE_FAILED",
             ResourceStatusReason="Resource creation cancelled",
         ),
     ]
-    cloud.stacks.events[ID] = [
-        event(ID, STACK, nested, "CREATE_IN_PROGRESS", PhysicalResourceId=ID),
-        event(ID, "Storage", nested, "CREATE_IN_PROGRESS", PhysicalResourceId=INNER_ID),
-        event(ID, "Storage", nested, "CREATE_FAILED", PhysicalResourceId=INNER_ID),
-        event(ID, "Rule", "AWS::Events::Rule", "DELETE_FAILED", ResourceStatusReason="in use"),
-    ]
     assert cloud.deletion.failed_events(ID) == [
-        "Storage/Table (AWS::DynamoDB::Table) CREATE_FAILED: limit",
-        "Storage (AWS::CloudFormation::Stack) CREATE_FAILED: no reason given",
+        "Queue (AWS::SQS::Queue) CREATE_FAILED: no reason given",
+        "Table (AWS::DynamoDB::Table) CREATE_FAILED: limit",
     ]
