@@ -76,6 +76,8 @@ class StartStep:
         self._table = table
         self._upstream = upstream
         self._settings = settings
+        self._defaults = settings.defaults
+        self._limits = settings.limits(0.0)
         self._clock = clock
         self._read_key = read_key
         self._sleep = sleep
@@ -86,7 +88,7 @@ class StartStep:
         Idempotent: safe to call again after any crash, since the record shows how far the last call came.
         """
         now = self._clock()
-        defaults = self._settings.defaults
+        defaults = self._defaults
         trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
         try:
             record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
@@ -173,16 +175,16 @@ class StartStep:
         return to_epoch_s(record.created_at) or self._clock()
 
     def _go_on(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
-        if record.status.is_final:
-            return state.ended(record.status)
-        if record.status is Status.RUNNING:
-            return self._running(state)
+        if record.status is Status.ACCEPTED:
+            return self._accepted(state, record, request)
         if record.status is Status.STARTING:
             # The last call ended, or lost the table, between its first write and its last one.
             return self._perhaps_accepted(
                 state, record, "the start was interrupted before its result was saved"
             )
-        return self._accepted(state, record, request)
+        if record.status is Status.RUNNING:
+            return self._running(state)
+        return state.ended(record.status)
 
     def _accepted(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.cancel_requested:
@@ -245,7 +247,7 @@ class StartStep:
         decision = retry_policy.next_slot_attempt(
             record.deadline - self._accepted_at(record),
             now,
-            self._settings.limits(state.deadline),
+            replace(self._limits, deadline=state.deadline),
             jitter_of(record.execution_id, int(now)),
             conflicts if taking.is_contended else 0,
         )
@@ -328,7 +330,7 @@ class StartStep:
         last_at = min(first_at + self._settings.start_deadline_s, record.deadline - retry_policy.LAST_START_S)
         jitter = jitter_of(record.execution_id, record.start_attempts)
         return retry_policy.next_start_attempt(
-            record.start_attempts, retry_after_s, now, self._settings.limits(last_at), jitter
+            record.start_attempts, retry_after_s, now, replace(self._limits, deadline=last_at), jitter
         )
 
     def _again(
@@ -381,7 +383,8 @@ class StartStep:
         return end_without_job(state, record, Status.REJECTED, code="start_deadline", message=message)
 
     def _running(self, state: LoopState) -> LoopState:
-        limits = self._settings.limits(state.deadline, may_follow=not state.unsaved)
+        follow = self._limits.follow and not state.unsaved
+        limits = replace(self._limits, deadline=state.deadline, follow=follow)
         decision = polling_policy.next_step(state.history, self._clock(), limits)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
