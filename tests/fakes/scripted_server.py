@@ -14,7 +14,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Received:
+class Request:
     """A request as it came in; `connection` counts from 1."""
 
     method: str
@@ -117,7 +117,7 @@ def reset(connection: socket.socket) -> None:
 
 
 @dataclass
-class Server:
+class ScriptedServer:
     """Answers each request with the next step of the script; the last step is repeated."""
 
     steps: list[Step]
@@ -126,7 +126,7 @@ class Server:
     before_reading: Step | None = None
     """What happens to every connection before its request is read, instead of reading it."""
     context: ssl.SSLContext | None = None
-    received: list[Received] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     connections: int = 0
     _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _open: set[socket.socket] = field(default_factory=set)
@@ -173,7 +173,7 @@ class Server:
             with connection, connection.makefile("rb") as stream:
                 while request := self._read(stream, number):
                     with self._lock:
-                        self.received.append(request)
+                        self.requests.append(request)
                         is_stream = self.streams and request.target.endswith("/stream")
                         steps = self.streams if self.streams and is_stream else self.steps
                         step = steps.pop(0) if len(steps) > 1 else steps[0]
@@ -182,7 +182,7 @@ class Server:
                         return
 
     @staticmethod
-    def _read(stream: Any, number: int) -> Received | None:
+    def _read(stream: Any, number: int) -> Request | None:
         line = stream.readline().decode("latin-1").split()
         if not line:
             return None
@@ -191,7 +191,7 @@ class Server:
             name, _, value = header.partition(":")
             headers[name.lower()] = value.strip()
         body = stream.read(int(headers.get("content-length", "0")))
-        return Received(line[0], line[1], headers, body, number)
+        return Request(line[0], line[1], headers, body, number)
 
 
 @contextmanager
