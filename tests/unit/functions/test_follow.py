@@ -11,7 +11,17 @@ import pytest
 from functions.follow import app
 from tests.fakes.aws import Bucket
 from tests.fakes.lambda_context import Context
-from tests.fakes.scripted_server import ScriptedServer, Step, hang_up, raw, reply, sse
+from tests.fakes.scripted_server import (
+    ScriptedServer,
+    Step,
+    hang_up,
+    raw,
+    reply,
+    sequence,
+    sse,
+    sse_event,
+    stall,
+)
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain import polling_policy, stream_history
@@ -75,18 +85,6 @@ def test_a_final_event_makes_the_output_known(follow: Any, monkeypatch: pytest.M
     assert state["stream"]["final_event_at"]
 
 
-def hold(content: bytes) -> Step:
-    """Send this, and nothing more until the other side hangs up."""
-
-    def step(connection: Any) -> None:
-        connection.sendall(content)
-        connection.settimeout(30)
-        connection.recv(1)
-        hang_up(connection)
-
-    return step
-
-
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 STREAMS: dict[str, Step] = {
     "ends early": sse(NODE),
@@ -96,10 +94,10 @@ STREAMS: dict[str, Step] = {
     "500": reply(500),
     "HTML": reply(200, "<html>hello</html>", {"Content-Type": "text/html"}),
     "nothing": hang_up,
-    "open without events": hold(HEAD + b": hello\n\n"),
-    "held back by a proxy": hold(b""),
+    "open without events": sequence(HEAD, b": hello\n\n", stall(30)),
+    "held back by a proxy": stall(30),
     "floods": raw(HEAD + b"data: " + b"x" * 300_000, close=True),
-    "a long comment": hold(HEAD + b":" + b"x" * 1024 * 1024 + b"\n\n"),
+    "a long comment": sequence(HEAD, b":" + b"x" * 1024 * 1024 + b"\n\n", stall(30)),
     "garbage": raw(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"\xff\xfe\0data: {\n\n"),
 }
 
@@ -112,7 +110,7 @@ def test_the_polls_make_an_outcome_known_whatever_the_stream_does(follow: Any, s
 
 
 def test_stream_and_polls_have_a_connection_each_and_the_polls_reuse_theirs(follow: Any) -> None:
-    with ScriptedServer([RUNNING] * 5 + [DOCUMENT], streams=[hold(HEAD)]) as server:
+    with ScriptedServer([RUNNING] * 5 + [DOCUMENT], streams=[sequence(HEAD, stall(30))]) as server:
         follow(server)
     polls = {one.connection for one in server.requests if one.target == STATUS_PATH}
     streams = {one.connection for one in server.requests if one.target == STREAM_PATH}
@@ -120,7 +118,8 @@ def test_stream_and_polls_have_a_connection_each_and_the_polls_reuse_theirs(foll
 
 
 def test_an_open_stream_ends_with_the_invocation_and_leaves_no_thread(follow: Any) -> None:
-    with ScriptedServer([reply(503)], streams=[hold(HEAD + b'data: {"type": "node_started"}\n\n')]) as server:
+    stream = sequence(HEAD, sse_event(NODE), stall(30))
+    with ScriptedServer([reply(503)], streams=[stream]) as server:
         state = follow(server)
     assert (state["outcome"], state["next"], state["history"]["errors"]) == ("RUNNING", "wait", 3)
 
@@ -166,7 +165,7 @@ def test_the_function_reads_a_status_up_to_its_limit_and_leaves_a_larger_one_to_
 def test_with_following_switched_off_an_execution_under_way_is_polled_once_and_sent_to_wait(
     follow: Any,
 ) -> None:
-    with ScriptedServer([RUNNING], streams=[hold(HEAD)]) as server:
+    with ScriptedServer([RUNNING], streams=[sequence(HEAD, stall(30))]) as server:
         state = follow(server, WATERHOOK_FOLLOW_CONCURRENCY="0")
     assert (state["next"], [one.target for one in server.requests]) == ("wait", [STATUS_PATH])
 

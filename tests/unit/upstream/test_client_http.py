@@ -21,9 +21,12 @@ from tests.fakes.scripted_server import (
     Step,
     drip,
     hang_up,
+    pause,
     raw,
+    repeat,
     reply,
     reset,
+    sequence,
     stall,
 )
 from tests.fakes.upstream_client import FakeKey
@@ -65,13 +68,7 @@ def document(execution_id: str, **fields: Any) -> bytes:
 
 def paused(*pieces: bytes) -> Step:
     """Send each piece in a packet of its own, and leave the connection open."""
-
-    def step(connection: socket.socket) -> None:
-        for piece in pieces:
-            connection.sendall(piece)
-            time.sleep(0.05)
-
-    return step
+    return sequence(*(part for piece in pieces for part in (piece, pause(0.05))), close=False)
 
 
 @pytest.fixture
@@ -118,10 +115,7 @@ def test_an_interim_answer_that_arrives_long_before_the_real_one_is_skipped() ->
 def test_the_answer_after_an_interim_one_is_never_read_by_the_next_request() -> None:
     """The real answer to the first request stayed on the connection, and the second request read it."""
 
-    def as_a_proxy_does(connection: socket.socket) -> None:
-        connection.sendall(INTERIM["103"])
-        time.sleep(0.05)
-        connection.sendall(answer(document("job-1", progress=1.0)))
+    as_a_proxy_does = paused(INTERIM["103"], answer(document("job-1", progress=1.0)))
 
     with ScriptedServer(
         [as_a_proxy_does, raw(answer(document("job-2", progress=2.0)), close=False)]
@@ -162,11 +156,8 @@ def test_headers_beyond_their_limit_are_no_answer_and_are_not_held() -> None:
 
 
 def test_trailers_without_end_are_cut_off() -> None:
-    def endless(connection: socket.socket) -> None:
-        connection.sendall(answer(b"0\r\n", b"Transfer-Encoding: chunked", length=False))
-        while True:
-            connection.sendall(b"X: y\r\n" * 10_000)
-
+    last_chunk = answer(b"0\r\n", b"Transfer-Encoding: chunked", length=False)
+    endless = sequence(last_chunk, repeat(b"X: y\r\n" * 10_000))
     with ScriptedServer([endless]) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
@@ -590,23 +581,11 @@ def test_no_attempt_begins_after_the_time_of_the_call() -> None:
 @pytest.mark.parametrize("where", ["handshake", "head", "body"])
 def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContext, where: str) -> None:
     """Each wait would be in time for the connection's own timeouts, which are longer than the call."""
-    half = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=False)
-
-    def stalled(connection: socket.socket) -> None:
-        if where == "body":
-            half(connection)
-        stall(20)(connection)
-
-    def shake_no_hand(connection: socket.socket) -> None:
-        connection.settimeout(20)
-        while connection.recv(2_000):
-            pass
-        raise HangUpError
-
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
     server = (
-        ScriptedServer([RUNNING], before_reading=shake_no_hand)
+        ScriptedServer([RUNNING], before_reading=stall(20))
         if where == "handshake"
-        else ScriptedServer([stalled], context=trusted_tls)
+        else ScriptedServer([sequence(*([half] if where == "body" else []), stall(20))], context=trusted_tls)
     )
     with server:
         upstream = WaterflaiClient(server.url.replace("http:", "https:"), FakeKey(), budget_s=0.4)

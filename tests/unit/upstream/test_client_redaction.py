@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.scripted_server import HangUpError, ScriptedServer, Step, chunked, raw, reply
+from tests.fakes.scripted_server import EVENT_STREAM, ScriptedServer, Step, chunked, raw, reply, sequence
 from tests.fakes.upstream_client import FakeKey
 from tests.unit.upstream.test_key_redaction import FORMS, JSON
 from waterhook.domain.status_document import FlawedDocumentError, StatusDocument
@@ -117,15 +117,8 @@ def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str
     data = json.dumps({"type": f"node_{echoed}", "node_id": f"n {echoed}", "progress": 5})
     named = f"event: node_{echoed}\ndata: {json.dumps({'current_node': echoed})}\n\n"
     content = f"data: {data}\n\n{named}".encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-
-    def piecemeal(connection: Any) -> None:
-        connection.sendall(head)
-        for at in range(0, len(content), 7):
-            connection.sendall(content[at : at + 7])
-        raise HangUpError
-
-    with ScriptedServer([piecemeal]) as server:
+    pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
+    with ScriptedServer([sequence(EVENT_STREAM, *pieces)]) as server:
         first, second, end = events(server)
     assert not has_key(f"{first} {second} {end}", echoed)
     assert isinstance(first, StreamEvent)
