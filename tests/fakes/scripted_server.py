@@ -164,32 +164,37 @@ class ScriptedServer:
     """The step for each new connection, before TLS and before its first request is read."""
     context: ssl.SSLContext | None = None
     """With a context the server speaks TLS."""
+    route: Callable[[Request], list[Step]] | None = None
+    """Returns the script for a request, instead of `steps` and `streams`."""
+    port: int = 0
+    """0 stands for any free port."""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     """The number of connections that were accepted."""
     connection_closed: threading.Event = field(default_factory=threading.Event)
     """Set once a connection was closed by either side."""
-    _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _open: set[socket.socket] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def port(self) -> int:
-        port: int = self._listener.getsockname()[1]
-        return port
+    def __post_init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def url(self) -> str:
         return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A thread in accept() keeps the port open until it is woken.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._acceptor.join(5)
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -215,13 +220,19 @@ class ScriptedServer:
                 while request := self._read(stream, number):
                     with self._lock:
                         self.requests.append(request)
-                        is_stream = self.streams and request.target.endswith("/stream")
-                        steps = self.streams if self.streams and is_stream else self.steps
+                        steps = self._script_for(request)
                         step = steps.pop(0) if len(steps) > 1 else steps[0]
                     step(connection)
                     if request.headers.get("connection") == "close":
                         break
         self.connection_closed.set()
+
+    def _script_for(self, request: Request) -> list[Step]:
+        if self.route:
+            return self.route(request)
+        if self.streams and request.target.endswith("/stream"):
+            return self.streams
+        return self.steps
 
     @staticmethod
     def _read(stream: Any, number: int) -> Request | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.workflow_upstream import completed
+from tests.fakes.scripted_waterflai import completed
 from tests.workflow.world import World, definition, request
 
 NONSENSE: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def test_an_answer_that_is_no_state_at_all_is_notified_under_the_id_of_its_reque
 
 @pytest.mark.parametrize("seconds", [1, 2, 3599, 3600])
 def test_the_bounds_of_a_wait_are_waited(world: World, seconds: int) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.alter("start", lambda state: state | {"wait_seconds": seconds})
     run = world.run(request())
     assert run.status == "SUCCEEDED"
@@ -93,7 +93,7 @@ def test_the_bounds_of_a_wait_are_waited(world: World, seconds: int) -> None:
 
 @pytest.mark.parametrize("step", ["poll", "notify", "done"])
 def test_a_step_that_needs_no_wait_is_not_kept_from_it_by_one(world: World, step: str) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.alter("start", lambda state: state | {"next": step, "wait_seconds": "nonsense"})
     assert "Report the fault" not in world.run(request()).path
 

@@ -7,7 +7,7 @@ from moto.sns.exceptions import SNSException
 from moto.sns.models import SNSBackend
 
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.workflow_upstream import completed
+from tests.fakes.scripted_waterflai import completed
 from tests.support.builders import SOURCE
 from tests.workflow.functions_in_process import handler_of
 from tests.workflow.world import World, request
@@ -46,7 +46,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
 
 
 def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Topic) -> None:
-    world.upstream.says("status", completed(OUTPUT))
+    world.upstream.respond_with("status", completed(OUTPUT))
     topic.down_for = 25
     run = world.run(request())
     assert (run.status, topic.refused) == ("SUCCEEDED", 25)
@@ -61,7 +61,7 @@ def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Top
 def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says_what_it_would_have_said(
     world: World, topic: Topic, deliver_to: list[str]
 ) -> None:
-    world.upstream.says("status", completed(OUTPUT))
+    world.upstream.respond_with("status", completed(OUTPUT))
     topic.down_for = float("inf")
     execution_id = world.accept(request(deliver_to=deliver_to))
     safe = world.finished(world.record(execution_id).owner_execution_arn)

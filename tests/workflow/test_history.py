@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.workflow_upstream import Answer, completed, refused, status
+from tests.fakes.scripted_waterflai import completed, http_error, started, status
 from tests.workflow.clock import MIDNIGHT
 from tests.workflow.run import Run
 from tests.workflow.world import World, request
@@ -34,7 +34,7 @@ def turns(run: Run) -> int:
 
 @pytest.mark.parametrize("polls", [1, 2, 3, 10])
 def test_each_turn_adds_nine_events_to_the_eighteen_around_it(world: World, polls: int) -> None:
-    world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
+    world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
     assert turns(run) == polls
     assert len(run.events) == EVENTS_AROUND + polls * EVENTS_PER_TURN
@@ -42,14 +42,14 @@ def test_each_turn_adds_nine_events_to_the_eighteen_around_it(world: World, poll
 
 
 def test_two_polls_make_36_events_and_11_transitions(world: World) -> None:
-    world.upstream.says("status", status("RUNNING"), completed("{}"))
+    world.upstream.respond_with("status", status("RUNNING"), completed("{}"))
     run = world.run(request())
     assert (len(run.events), len(run.path)) == (36, 11)
 
 
 @pytest.mark.parametrize("polls", [1, 4])
 def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world: World, polls: int) -> None:
-    world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
+    world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
     around = cost.start_usd() + cost.end_usd()
     asking_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, held_s=0, polls=polls)
@@ -57,15 +57,15 @@ def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world:
 
 
 def test_a_retry_adds_three_events(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("poll", "Lambda.TooManyRequestsException", times=4)
     run = world.run(request())
     assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 4 * 3
 
 
 def test_a_turn_before_the_start_costs_as_much_as_one_after_it(world: World) -> None:
-    world.upstream.says("start", *[refused(429)] * 3, Answer(202, '{"execution_id": "job"}'))
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("start", *[http_error(429)] * 3, started("job"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
     assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 3 * EVENTS_PER_TURN
 
