@@ -1,4 +1,4 @@
-"""A cap on running jobs: whoever is beyond it waits in the machine, visibly, and is started when there is room."""
+"""A cap on running jobs: an execution beyond it waits visibly in the machine, and is started when a slot is free."""
 
 import uuid
 from collections.abc import Iterator
@@ -60,8 +60,8 @@ def test_a_request_for_which_there_is_never_room_is_rejected_at_its_deadline(ful
         run = full.run(request(timeout_seconds=600))
     assert run.error == "Waterhook.Rejected"
     assert full.clock.elapsed_s == 600
-    [said] = full.notifications()
-    assert said.event["data"]["error"] == {
+    [notification] = full.notifications()
+    assert notification.event["data"]["error"] == {
         "code": "no_capacity",
         "message": "waited 600 s for a free slot (MaxRunning 1); it was never started",
     }

@@ -40,10 +40,10 @@ def test_nonsense_ends_in_an_error_that_is_notified(world: World, decision: dict
     assert run.error == "Waterhook.Error"
     assert run.path[-5:-1] == ["What next?", "Report the fault", "Notify", "Completed?"]
     assert world.clock.waits == [4]
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "fault"
-    assert "(Waterhook.NoSuchStep)" in said.event["data"]["error"]["message"]
-    assert said.event["data"]["waterflai_execution_id"]
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["code"] == "fault"
+    assert "(Waterhook.NoSuchStep)" in notification.event["data"]["error"]["message"]
+    assert notification.event["data"]["waterflai_execution_id"]
     assert world.record(run.result["execution_id"]).status == "ERROR"
 
 
@@ -77,9 +77,9 @@ def test_an_answer_that_is_no_state_at_all_is_notified_under_the_id_of_its_reque
     given = request(idempotency_key=f"{step}-{answer}")
     run = world.run(given)
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert said.event["data"]["chatbot_id"] == "support-chat"
-    assert world.record(said.event["subject"]).request_sha256 is not None
+    [notification] = world.notifications()
+    assert notification.event["data"]["chatbot_id"] == "support-chat"
+    assert world.record(notification.event["subject"]).request_sha256 is not None
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3599, 3600])

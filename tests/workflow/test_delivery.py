@@ -50,11 +50,11 @@ def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Top
     topic.down_for = 25
     run = world.run(request())
     assert (run.status, topic.refused) == ("SUCCEEDED", 25)
-    [said] = world.notifications()
+    [notification] = world.notifications()
     # Hours later, and still of the moment at which it was decided.
     assert world.clock.elapsed_s > 3 * 3600
-    assert said.event["time"] == "2026-01-01T00:00:04.000Z"
-    assert f'"final_output":{OUTPUT}' in said.text
+    assert notification.event["time"] == "2026-01-01T00:00:04.000Z"
+    assert f'"final_output":{OUTPUT}' in notification.text
 
 
 @pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
@@ -74,7 +74,7 @@ def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says
     topic.down_for = 0
     answer = handler_of("notify")({"redeliver": {"execution_id": execution_id}}, CONTEXT)
     assert answer["redelivered"] is True
-    [said] = world.notifications()
-    assert said.text == cloudevents.outcome_event(record, SOURCE)
-    assert said.attributes["status"] == "COMPLETED"
+    [notification] = world.notifications()
+    assert notification.text == cloudevents.outcome_event(record, SOURCE)
+    assert notification.attributes["status"] == "COMPLETED"
     assert world.record(execution_id).notified_at is not None

@@ -46,8 +46,8 @@ def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
     end = [STATE[task], *between, "Notify", "Completed?", "Fail with the outcome"]
     assert run.path[-len(end) :] == end
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    execution_id, data = said.event["subject"], said.event["data"]
+    [notification] = world.notifications()
+    execution_id, data = notification.event["subject"], notification.event["data"]
     assert (data["status"], data["error"]["code"]) == ("ERROR", "fault")
     assert f"({fault})" in data["error"]["message"]
     assert run.result["execution_id"] == execution_id
@@ -65,9 +65,9 @@ def test_the_job_of_a_poll_that_never_works_is_cancelled_and_the_error_says_so(
     run = world.run(request())
     assert world.upstream.count("cancel") == 1
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["message"].endswith("; the job at Waterflai was cancelled")
-    assert f"({fault})" in said.event["data"]["error"]["message"]
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["message"].endswith("; the job at Waterflai was cancelled")
+    assert f"({fault})" in notification.event["data"]["error"]["message"]
 
 
 def test_a_cancel_after_a_fault_is_repeated_for_ten_minutes_though_no_poll_works(world: World) -> None:
@@ -227,10 +227,10 @@ def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
     monkeypatch.setattr(Notifier, "_deliver", die)
     world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
-    [said] = world.notifications()
-    assert said.event["time"] == "2026-01-01T00:00:04.000Z"
+    [notification] = world.notifications()
+    assert notification.event["time"] == "2026-01-01T00:00:04.000Z"
     assert world.clock.elapsed_s == 6
-    assert run.result["timing"]["finished_at"] == said.event["time"]
+    assert run.result["timing"]["finished_at"] == notification.event["time"]
 
 
 def test_a_poll_whose_answer_is_lost_asks_again_and_loses_nothing(world: World) -> None:

@@ -23,7 +23,7 @@ from waterhook.storage.executions_table import ExecutionsTable
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What leads to an outcome, and what is then said."""
+    """What leads to an outcome, and what is then published."""
 
     outcome: str
     error: str | None
@@ -75,13 +75,17 @@ each_failure = pytest.mark.parametrize("way", WAYS[1:], ids=[way.outcome for way
 def test_each_outcome_is_notified_exactly_once_with_an_id_of_its_own(world: World, way: Way) -> None:
     way.prepare(world)
     run = world.run(request(**way.fields))
-    [said] = world.notifications()
-    assert said.event["id"] == f"{run.result['execution_id']}/1767225600000/{way.outcome}"
-    assert said.event["type"] == f"waterhook.execution.{way.outcome.lower()}"
-    assert said.event["subject"] == said.event["data"]["execution_id"] == run.result["execution_id"]
-    assert said.event["source"] == SOURCE
-    assert said.event["data"]["status"] == way.outcome
-    assert said.attributes == {
+    [notification] = world.notifications()
+    assert notification.event["id"] == f"{run.result['execution_id']}/1767225600000/{way.outcome}"
+    assert notification.event["type"] == f"waterhook.execution.{way.outcome.lower()}"
+    assert (
+        notification.event["subject"]
+        == notification.event["data"]["execution_id"]
+        == run.result["execution_id"]
+    )
+    assert notification.event["source"] == SOURCE
+    assert notification.event["data"]["status"] == way.outcome
+    assert notification.attributes == {
         "type": f"waterhook.execution.{way.outcome.lower()}",
         "status": way.outcome,
         "chatbot_id": "support-chat",
@@ -114,11 +118,11 @@ def test_the_record_says_the_same_as_the_notification(world: World, way: Way) ->
     way.prepare(world)
     run = world.run(request(**way.fields))
     record = world.record(run.result["execution_id"])
-    [said] = world.notifications()
-    data = said.event["data"]
+    [notification] = world.notifications()
+    data = notification.event["data"]
     assert (record.status, record.owner_execution_arn) == (way.outcome, run.arn)
     assert record.notified_at is not None
-    assert record.finished_at == said.event["time"] == data["timing"]["finished_at"]
+    assert record.finished_at == notification.event["time"] == data["timing"]["finished_at"]
     assert data["error"] == record.error
     assert (record.error or {}).get("code") == way.code
 

@@ -55,9 +55,9 @@ def test_no_payload_comes_near_the_limit_with_the_largest_request_and_output(wor
     assert len(run.result["final_output_json"]) >= MAX_INLINE_BYTES - 1
     sizes = dict(payloads(run))
     assert max(sizes.values()) < PAYLOAD_BYTES
-    [said] = world.notifications()
-    assert len(said.text.encode()) < PAYLOAD_BYTES
-    assert json.loads(said.text)["data"]["final_output"] == json.loads(largest_inline_output())
+    [notification] = world.notifications()
+    assert len(notification.text.encode()) < PAYLOAD_BYTES
+    assert json.loads(notification.text)["data"]["final_output"] == json.loads(largest_inline_output())
 
 
 @pytest.mark.parametrize("step", ["start", "poll"])
@@ -143,8 +143,8 @@ def test_an_output_arrives_character_by_character_as_it_was_sent(world: World, o
     record = world.record(run.result["execution_id"])
     expected = None if output == "null" else output
     assert run.result.get("final_output_json") == record.final_output_json == expected
-    [said] = world.notifications()
-    assert f'"final_output":{output},"error"' in said.text
+    [notification] = world.notifications()
+    assert f'"final_output":{output},"error"' in notification.text
 
 
 def test_an_output_that_does_not_fit_waits_in_the_bucket_character_by_character(world: World) -> None:
@@ -153,9 +153,9 @@ def test_an_output_that_does_not_fit_waits_in_the_bucket_character_by_character(
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     assert "final_output_json" not in run.result
-    [said] = world.notifications()
-    assert said.event["dataref"] == run.result["output_ref"]
-    assert said.event["data"]["final_output"] is None
+    [notification] = world.notifications()
+    assert notification.event["dataref"] == run.result["output_ref"]
+    assert notification.event["data"]["final_output"] is None
     assert world.stored(run.result["output_ref"]) == output
     assert max(size for _, size in payloads(run)) < PAYLOAD_BYTES
 
@@ -213,9 +213,9 @@ def test_a_state_that_no_step_can_read_ends_in_a_notification_of_the_fault(
     world.functions.alter("start", lambda state: state | {"v": 9, "next": "poll"} | unreadable)
     run = world.run(request())
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert json.loads(said.text)["data"]["status"] == "ERROR"
-    assert json.loads(said.text)["data"]["waterflai_execution_id"]
+    [notification] = world.notifications()
+    assert json.loads(notification.text)["data"]["status"] == "ERROR"
+    assert json.loads(notification.text)["data"]["waterflai_execution_id"]
 
 
 def test_a_state_says_which_version_it_is(world: World) -> None:

@@ -123,8 +123,8 @@ def test_a_start_that_waited_shows_why_until_it_is_tried_again(world: World) -> 
 
 def error_of(world: World) -> dict[str, str]:
     """Return the error of the only notification."""
-    [said] = world.notifications()
-    error: dict[str, str] = said.event["data"]["error"]
+    [notification] = world.notifications()
+    error: dict[str, str] = notification.event["data"]["error"]
     return error
 
 
@@ -234,8 +234,8 @@ def test_a_request_whose_own_deadline_comes_first_is_rejected_by_then(world: Wor
     assert run.error == "Waterhook.Rejected"
     # One second is the least that is left for a job.
     assert world.clock.elapsed_s == 19
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "start_deadline"
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["code"] == "start_deadline"
 
 
 def test_where_a_lost_answer_is_posted_again_the_deadline_leaves_it_open(world: World) -> None:

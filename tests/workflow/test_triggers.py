@@ -172,8 +172,8 @@ INVALID = {
 def test_an_invalid_request_is_rejected_notified_and_never_posted(world: World, given: object) -> None:
     run = world.run(given)
     assert (run.status, run.error) == ("FAILED", "Waterhook.Rejected")
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "invalid_request"
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["code"] == "invalid_request"
     assert not world.upstream.requests
 
 
@@ -213,10 +213,10 @@ def test_loop_state_in_the_input_changes_nothing_when_the_start_fails_either(wor
     world.functions.fail("start", "RuntimeError")
     run = world.run(LOOP_STATE | {"request": request()})
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "fault"
-    assert said.event["data"]["final_output"] is None
-    assert said.event["subject"] == run.result["execution_id"] != "somebody-elses"
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["code"] == "fault"
+    assert notification.event["data"]["final_output"] is None
+    assert notification.event["subject"] == run.result["execution_id"] != "somebody-elses"
 
 
 def test_claiming_the_record_of_another_execution_leaves_it_alone(world: World) -> None:

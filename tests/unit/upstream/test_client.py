@@ -387,7 +387,7 @@ def test_an_error_with_a_body_does_not_cost_the_connection() -> None:
 
 
 def test_a_start_has_a_connection_of_its_own() -> None:
-    """A kept one may be gone without our knowing, and then nobody could say whether the start was received."""
+    """A reused one may already be closed, and a failed start would then leave open whether it was received."""
     with ScriptedServer([RUNNING, STARTED, RUNNING, STARTED]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
@@ -467,15 +467,15 @@ def test_no_other_answer_makes_it_read_the_key_again(status: int) -> None:
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
 def test_a_redirect_takes_the_key_nowhere(status: int) -> None:
-    with ScriptedServer([STARTED]) as thief:
-        for location in (f"{thief.url}/v1/executions/x", "//evil.test/", "/elsewhere", ""):
+    with ScriptedServer([STARTED]) as elsewhere:
+        for location in (f"{elsewhere.url}/v1/executions/x", "//evil.test/", "/elsewhere", ""):
             with ScriptedServer([reply(status, b"", {"Location": location})]) as server:
                 for call in every_call(server.url):
                     error = error_of(call)
                     assert (type(error), error.code) == (UpstreamRefusedError, "redirected")
                     assert "evil" not in error.message
                 assert len(server.requests) == 3
-        assert thief.connections == 0
+        assert elsewhere.connections == 0
 
 
 ECHOES: dict[str, Step] = {
@@ -672,7 +672,7 @@ def test_an_endless_error_is_not_read_to_its_end() -> None:
 
 
 DRIPS_LAST_S = 100
-"""At the least, for whoever listens to the end."""
+"""At least, in seconds, if they are read to the end."""
 DRIPS: dict[str, Step] = {
     "a body": drip(b"x" * 1000, 0.1, head=HEAD + b"Content-Length: 1000\r\n\r\n"),
     "a body without a length": drip(b" " * 1000, 0.1, head=HEAD + b"\r\n"),

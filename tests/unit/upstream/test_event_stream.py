@@ -1,7 +1,6 @@
 """The client's event stream against a scripted server: its events, its end, its faults and its thread."""
 
 import gzip
-import socket
 import ssl
 import threading
 import time
@@ -14,7 +13,17 @@ from http.client import responses
 
 import pytest
 
-from tests.fakes.scripted_server import ScriptedServer, Step, pause, repeat, reset, sequence, sse_event, stall
+from tests.fakes.scripted_server import (
+    ScriptedServer,
+    Step,
+    closed_port,
+    pause,
+    repeat,
+    reset,
+    sequence,
+    sse_event,
+    stall,
+)
 from tests.fakes.upstream_client import FakeKey
 from tests.support.waiting import until
 from waterhook.errors import (
@@ -122,7 +131,7 @@ def rest(stream: EventStream) -> tuple[list[StreamEvent], UpstreamError | None]:
                 raise AssertionError("neither an event nor an end")
 
 
-def listen(
+def events_of(
     upstream: ScriptedServer,
     keys: Keys | None = None,
     *,
@@ -188,7 +197,7 @@ BOTH = [StreamEvent("node_started"), StreamEvent("execution_completed")]
 def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
     upstream = serve([CHUNKED, LAST_CHUNK])
 
-    assert listen(upstream) == []
+    assert events_of(upstream) == []
 
     (request,) = upstream.requests
     assert (request.method, request.target) == ("GET", "/v1/executions/exec-1/stream")
@@ -237,7 +246,7 @@ def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
     ],
 )
 def test_a_stream_yields_its_objects(serve: Serve, script: list[bytes | Step]) -> None:
-    assert listen(serve(script)) == BOTH
+    assert events_of(serve(script)) == BOTH
 
 
 @pytest.mark.parametrize(
@@ -257,11 +266,11 @@ def test_a_stream_yields_its_objects(serve: Serve, script: list[bytes | Step]) -
     ids=lambda data: repr(data[:12]),
 )
 def test_data_that_is_no_json_object_is_passed_over(serve: Serve, data: bytes) -> None:
-    assert listen(serve([OPEN, b"data: " + data + b"\n\n", TWO])) == BOTH
+    assert events_of(serve([OPEN, b"data: " + data + b"\n\n", TWO])) == BOTH
 
 
 def test_a_stream_of_comments_yields_nothing(serve: Serve) -> None:
-    assert listen(serve([OPEN, b": ping\n\n" * 1000])) == []
+    assert events_of(serve([OPEN, b": ping\n\n" * 1000])) == []
 
 
 def test_an_event_is_yielded_as_it_comes_and_not_with_the_next(serve: Serve) -> None:
@@ -302,7 +311,7 @@ def test_a_stream_is_open_once_its_answer_is_known_to_be_one(serve: Serve) -> No
 
 def test_the_events_before_a_final_one_come_first_and_in_order(serve: Serve) -> None:
     progress = b"".join(event(type="progress_update", progress=number / 4) for number in range(400))
-    events = listen(serve([CHUNKED, chunk(progress + event(type="execution_completed")), LAST_CHUNK]))
+    events = events_of(serve([CHUNKED, chunk(progress + event(type="execution_completed")), LAST_CHUNK]))
     assert [one.progress for one in events[:-1]] == [number / 4 for number in range(400)]
     assert events[-1].is_final
 
@@ -324,7 +333,7 @@ def test_the_events_before_a_final_one_come_first_and_in_order(serve: Serve) -> 
     ],
 )
 def test_the_known_types_are_events(serve: Serve, kind: str, *, is_final: bool) -> None:
-    (got,) = listen(serve([OPEN, event(type=kind)]))
+    (got,) = events_of(serve([OPEN, event(type=kind)]))
     assert (got, got.is_final) == (StreamEvent(kind), is_final)
 
 
@@ -332,7 +341,7 @@ def test_the_known_types_are_events(serve: Serve, kind: str, *, is_final: bool) 
     "kind", ["ping", "heartbeat", "", "execution_started", "Node_started", 5, ["node_"], {}]
 )
 def test_other_types_are_no_events(serve: Serve, kind: object) -> None:
-    assert listen(serve([OPEN, event(type=kind), b"event: node_started\n" + event(type=kind)])) == []
+    assert events_of(serve([OPEN, event(type=kind), b"event: node_started\n" + event(type=kind)])) == []
 
 
 @pytest.mark.parametrize(
@@ -351,14 +360,14 @@ def test_other_types_are_no_events(serve: Serve, kind: object) -> None:
 def test_the_name_of_an_event_counts_where_its_data_has_no_type(
     serve: Serve, text: bytes, kind: str | None
 ) -> None:
-    assert [one.type for one in listen(serve([OPEN, text]))] == ([kind] if kind else [])
+    assert [one.type for one in events_of(serve([OPEN, text]))] == ([kind] if kind else [])
 
 
 def test_events_of_another_execution_are_ignored(serve: Serve) -> None:
     events = [
         event(type="node_started", execution_id=id_) for id_ in ("another", "exec-1", None, "", 5, "exec-1 ")
     ]
-    assert len(listen(serve([OPEN, *events]))) == 2
+    assert len(events_of(serve([OPEN, *events]))) == 2
 
 
 @pytest.mark.parametrize(
@@ -385,7 +394,7 @@ def test_events_of_another_execution_are_ignored(serve: Serve) -> None:
 )
 def test_progress_is_a_bounded_percentage_or_none(serve: Serve, text: str, progress: float | None) -> None:
     data = f'data: {{"type": "progress_update", "progress": {text}}}\n\n'.encode()
-    (got,) = listen(serve([OPEN, data]))
+    (got,) = events_of(serve([OPEN, data]))
     assert repr(got.progress) == repr(progress)
 
 
@@ -402,12 +411,12 @@ def test_progress_is_a_bounded_percentage_or_none(serve: Serve, text: str, progr
     ],
 )
 def test_the_node_is_text_on_one_line(serve: Serve, fields: dict[str, object], node_id: str | None) -> None:
-    (got,) = listen(serve([OPEN, event(type="node_started", **fields)]))
+    (got,) = events_of(serve([OPEN, event(type="node_started", **fields)]))
     assert got.node_id == node_id
 
 
 def test_long_names_are_clipped(serve: Serve) -> None:
-    (got,) = listen(serve([OPEN, event(type="node_" + "x" * 500, node_id="y" * 5000)]))
+    (got,) = events_of(serve([OPEN, event(type="node_" + "x" * 500, node_id="y" * 5000)]))
     assert (len(got.type), len(got.node_id or "")) == (40, 200)
 
 
@@ -415,7 +424,7 @@ def test_long_names_are_clipped(serve: Serve) -> None:
 
 
 def test_a_stream_that_ends_early_is_no_failure(serve: Serve) -> None:
-    assert listen(serve([CHUNKED, chunk(event(type="node_started")), LAST_CHUNK])) == BOTH[:1]
+    assert events_of(serve([CHUNKED, chunk(event(type="node_started")), LAST_CHUNK])) == BOTH[:1]
 
 
 @pytest.mark.parametrize(
@@ -435,7 +444,7 @@ def test_it_ends_in_time_whatever_it_waits_for(serve: Serve, script: list[bytes 
     upstream = serve(script)
     elapsed = Elapsed()
 
-    assert listen(upstream, for_s=0.4) == []
+    assert events_of(upstream, for_s=0.4) == []
 
     assert 0.4 <= elapsed() < PATIENCE_S
     assert upstream.connection_closed.wait(PATIENCE_S)
@@ -445,7 +454,7 @@ def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
     upstream = serve([CHUNKED, repeat(chunk(event(type="progress_update")), 0.02)])
     elapsed = Elapsed()
 
-    events = listen(upstream, for_s=1)
+    events = events_of(upstream, for_s=1)
 
     assert elapsed() < PATIENCE_S
     assert events[0] == StreamEvent("progress_update")
@@ -455,7 +464,7 @@ def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
 def test_time_that_is_up_asks_nothing(serve: Serve) -> None:
     upstream = serve([OPEN, TWO])
 
-    assert listen(upstream, for_s=0) == []
+    assert events_of(upstream, for_s=0) == []
     assert upstream.requests == []
 
 
@@ -470,13 +479,13 @@ def test_a_stream_whose_events_are_not_taken_ends_in_time(serve: Serve) -> None:
 
 def test_any_byte_is_a_sign_of_life(serve: Serve) -> None:
     upstream = serve([CHUNKED, *[chunk(b":"), pause(0.25)] * 8, chunk(b"\n" + TWO), LAST_CHUNK])
-    assert listen(upstream, idle_timeout_s=1.5) == BOTH
+    assert events_of(upstream, idle_timeout_s=1.5) == BOTH
 
 
 def test_a_stream_read_to_its_end_is_closed_although_the_upstream_would_keep_it(serve: Serve) -> None:
     upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold])
 
-    assert listen(upstream) == BOTH
+    assert events_of(upstream) == BOTH
     assert upstream.connection_closed.wait(PATIENCE_S)
 
 
@@ -484,20 +493,18 @@ def test_a_stream_may_be_silent_for_longer_than_a_call(serve: Serve, monkeypatch
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(client_module, "CALL_BUDGET_S", 0.3)
-    assert listen(serve([pause(0.7), OPEN, pause(0.7), TWO])) == BOTH
+    assert events_of(serve([pause(0.7), OPEN, pause(0.7), TWO])) == BOTH
 
 
 # ---- As what it fails -----------------------------------------------------------------------------------------
 
 
 def test_a_refused_connection_is_unavailable() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
     calls: list[UpstreamCall] = []
-    client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), on_call=calls.append)
-
-    with pytest.raises(UpstreamUnavailableError) as caught:
-        client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
+    with closed_port() as port:
+        client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), on_call=calls.append)
+        with pytest.raises(UpstreamUnavailableError) as caught:
+            client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
 
     assert caught.value.code == "unreachable"
     (call,) = calls
@@ -523,7 +530,9 @@ def test_a_refused_connection_is_unavailable() -> None:
         pytest.param([CHUNKED, chunk(b": ping\n\n"), b"5\r\n"], 200, id="breaks off in a chunk"),
         pytest.param([CHUNKED, chunk(b": ping\n\n")], 200, id="breaks off between chunks"),
         pytest.param([CHUNKED, b"rubbish\r\n"], 200, id="no chunks"),
-        pytest.param([STREAM + b"Content-Length: 99\r\n\r\n", b": ping\n\n"], 200, id="shorter than it said"),
+        pytest.param(
+            [STREAM + b"Content-Length: 99\r\n\r\n", b": ping\n\n"], 200, id="shorter than its length"
+        ),
         pytest.param([OPEN, b": ping\n\n", pause(0.1), reset], 200, id="resets in the stream"),
         pytest.param([plain(500, b"long")[:-1], hold], 500, id="stalls in an error"),
     ],
@@ -587,7 +596,7 @@ def test_what_fits_is_read(serve: Serve) -> None:
     big = event(type="node_" + "x" * (MAX_LINE_BYTES - 100))
     count = MAX_STREAM_BYTES // len(big)
 
-    assert len(listen(serve([OPEN, *[big] * count]), for_s=30)) == count
+    assert len(events_of(serve([OPEN, *[big] * count]), for_s=30)) == count
 
 
 @pytest.mark.parametrize(
@@ -678,7 +687,7 @@ def test_a_401_ends_the_stream_and_leaves_the_key_to_the_next_poll(serve: Serve)
 def test_the_reading_thread_never_touches_the_key(serve: Serve) -> None:
     keys = Keys()
     failure(serve([UNAUTHORIZED]), keys)
-    listen(serve([OPEN, TWO]), keys)
+    events_of(serve([OPEN, TWO]), keys)
     assert keys.read_by == {threading.main_thread().name}
 
 
