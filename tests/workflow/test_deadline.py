@@ -93,7 +93,7 @@ def test_the_deadline_counts_from_the_moment_the_request_was_accepted(world: Wor
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_status_that_asks_for_patience_is_given_it(world: World, code: int) -> None:
+def test_the_retry_after_of_a_failed_poll_is_waited(world: World, code: int) -> None:
     world.upstream.respond_with("status", http_error(code, Retry_After="120"), completed("{}"))
     world.run(request())
     # Executions differ by up to half of the wait.
@@ -119,7 +119,7 @@ def test_no_patience_outlasts_the_deadline(world: World) -> None:
         NO_RESPONSE,
     ],
 )
-def test_a_failed_question_is_not_a_failed_job(world: World, answer: Response) -> None:
+def test_a_failed_poll_is_not_a_failed_job(world: World, answer: Response) -> None:
     world.upstream.respond_with("status", *[answer] * 5, completed("{}"))
     run = world.run(request())
     assert run.status == "SUCCEEDED"

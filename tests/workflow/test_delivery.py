@@ -58,7 +58,7 @@ def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Top
 
 
 @pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
-def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says_what_it_would_have_said(
+def test_a_topic_that_stays_down_fails_the_execution_and_a_redelivery_publishes_the_same_notification(
     world: World, topic: Topic, deliver_to: list[str]
 ) -> None:
     world.upstream.respond_with("status", completed(OUTPUT))

@@ -35,7 +35,7 @@ OVERDUE = request(timeout_seconds=5)
 
 @each_task
 @each_fault
-def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
+def test_a_task_that_never_works_is_tried_as_often_as_defined_and_then_notified(
     world: World, task: str, fault: str
 ) -> None:
     world.functions.fail(task, fault)
@@ -58,7 +58,7 @@ def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
 
 
 @pytest.mark.parametrize("fault", ["RuntimeError", "States.Timeout"])
-def test_the_job_of_a_poll_that_never_works_is_cancelled_and_the_error_says_so(
+def test_the_job_of_a_poll_that_never_works_is_cancelled_as_the_error_states(
     world: World, fault: str
 ) -> None:
     world.functions.fail("poll", fault)
@@ -90,7 +90,7 @@ def test_a_job_that_has_completed_when_its_poll_never_works_keeps_its_outcome(wo
     assert run.result["final_output_json"] == '{"answer": 42}'
 
 
-def test_the_job_of_a_cancel_that_never_works_may_go_on_and_the_error_says_so(world: World) -> None:
+def test_the_job_of_a_cancel_that_never_works_may_go_on_as_the_error_states(world: World) -> None:
     world.functions.fail("poll", "RuntimeError")
     world.functions.fail("cancel", "MemoryError")
     run = world.run(request())
@@ -217,7 +217,7 @@ def test_a_notify_that_dies_after_its_publish_repeats_the_same_bytes(
     assert first == second
 
 
-def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
+def test_a_notify_that_dies_before_its_publish_publishes_the_outcome_it_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object) -> None:
@@ -233,7 +233,7 @@ def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
     assert run.result["timing"]["finished_at"] == notification.event["time"]
 
 
-def test_a_poll_whose_answer_is_lost_asks_again_and_loses_nothing(world: World) -> None:
+def test_a_poll_whose_result_is_lost_is_repeated_and_loses_nothing(world: World) -> None:
     world.upstream.respond_with("status", completed('{"answer": 42}'))
     world.functions.fail("poll", Fault("States.Timeout", after=True), times=2)
     run = world.run(request())
@@ -267,7 +267,7 @@ def test_a_start_that_never_works_is_notified_under_the_id_its_request_would_hav
     assert world.notifications()[0].event["subject"] == run.result["execution_id"]
 
 
-def test_a_fault_after_the_verdict_changes_nothing(world: World) -> None:
+def test_a_fault_after_the_outcome_changes_nothing(world: World) -> None:
     world.upstream.respond_with("status", completed("{}"))
     first = world.run(request(idempotency_key="ended-well"))
     world.functions.fail("start", "RuntimeError")

@@ -77,7 +77,7 @@ def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(foll
 
 
 @pytest.mark.parametrize("word", ["FAILED", "CANCELLED"])
-def test_the_outcome_of_a_followed_job_is_what_its_status_says(following: World, word: str) -> None:
+def test_the_outcome_of_a_followed_job_is_its_status(following: World, word: str) -> None:
     following.upstream.respond_with("stream", after(following, 12, sse(DONE), status(word)))
     run = following.run(request())
     assert run.error == f"Waterhook.{word.capitalize()}"
@@ -85,7 +85,7 @@ def test_the_outcome_of_a_followed_job_is_what_its_status_says(following: World,
 
 
 @pytest.mark.parametrize("name", ["Lambda.TooManyRequestsException", "Lambda.Unknown"])
-def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(following: World, name: str) -> None:
+def test_without_capacity_the_loop_polls_and_a_later_cycle_follows_again(following: World, name: str) -> None:
     following.functions.fail("follow", name, times=1)
     following.upstream.respond_with("stream", finish(following))
     run = following.run(request())
@@ -120,7 +120,7 @@ def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str)
     assert len(following.notifications()) == 1
 
 
-def test_a_follow_whose_answer_is_nonsense_is_reported_and_told(following: World) -> None:
+def test_a_follow_that_returns_an_unknown_step_is_an_error_and_notified(following: World) -> None:
     following.functions.alter("follow", lambda state: state | {"next": "dance"})
     following.upstream.respond_with("stream", after(following, 12, sse(NODE)))
     run = following.run(request())
@@ -187,7 +187,7 @@ def test_an_upstream_that_fails_three_times_in_a_row_is_polled_from_the_wait_sta
     ]
 
 
-def test_an_event_that_lies_changes_nothing(following: World) -> None:
+def test_a_final_event_of_a_running_job_changes_nothing(following: World) -> None:
     following.upstream.respond_with("stream", after(following, 12, sse(DONE)))
     following.upstream.respond_with("status", status("RUNNING"), status("RUNNING"), completed("{}"))
     run = following.run(request())
@@ -204,7 +204,7 @@ def test_a_stream_that_ends_early_is_reopened_in_the_same_invocation(following: 
     assert following.upstream.count("stream") == 2
 
 
-def test_a_job_longer_than_a_follow_is_followed_turn_after_turn(following: World) -> None:
+def test_a_job_longer_than_a_follow_is_followed_several_times(following: World) -> None:
     following.upstream.respond_with("stream", *[after(following, 840, sse(NODE))] * 3, finish(following))
     run = following.run(request(timeout_seconds=7200))
     assert run.status == "SUCCEEDED"
@@ -238,7 +238,7 @@ def test_a_status_too_large_for_a_follow_is_brought_by_a_poll(following: World) 
 
 
 def cancel(given: dict[str, Any]) -> CancelResult:
-    """Cancel the execution of a request through the front door, as its caller does."""
+    """Cancel the execution of a request through the API, as its caller does."""
     door = service()
     answer: CancelResult = door.cancel(derive_execution_id("api/caller", given["idempotency_key"]), "caller")
     return answer
@@ -268,7 +268,7 @@ def finished(world: World, given: object) -> Run:
 
 @pytest.mark.parametrize("concurrency", ["50", "0"])
 @pytest.mark.parametrize("moment", ["start", "status", "stream", "wait"])
-def test_a_cancel_at_any_moment_is_one_outcome_told_once(
+def test_a_cancel_at_any_moment_is_one_outcome_published_once(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str, concurrency: str
 ) -> None:
     given, answers = keyed(), list[CancelResult]()
@@ -328,7 +328,9 @@ def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_f
     assert "may go on" not in run.result["message"]
 
 
-def test_a_cancel_that_meets_the_completion_is_told_of_it_and_so_is_everybody(following: World) -> None:
+def test_a_cancel_of_a_job_that_completes_meanwhile_returns_the_completion_and_it_is_published(
+    following: World,
+) -> None:
     given, answers = keyed(), list[CancelResult]()
 
     @on_request
@@ -352,7 +354,7 @@ def test_progress_events_of_a_followed_job_come_before_its_outcome(following: Wo
     assert kinds == ["waterhook.execution.completed", "waterhook.execution.progress"]
 
 
-def test_who_asked_for_no_progress_events_hears_of_the_outcome_only(following: World) -> None:
+def test_without_progress_events_only_the_outcome_is_published(following: World) -> None:
     following.upstream.respond_with("stream", finish(following))
     following.run(request())
     assert [one.event["type"] for one in following.notifications()] == ["waterhook.execution.completed"]

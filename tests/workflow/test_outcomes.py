@@ -101,7 +101,7 @@ def test_only_a_completed_job_ends_green(world: World) -> None:
 
 
 @each_failure
-def test_any_other_outcome_fails_under_its_own_name_and_says_why_in_a_sentence(
+def test_any_other_outcome_fails_under_its_own_name_with_a_sentence_as_its_message(
     world: World, way: Way
 ) -> None:
     way.prepare(world)
@@ -114,7 +114,7 @@ def test_any_other_outcome_fails_under_its_own_name_and_says_why_in_a_sentence(
 
 
 @each_way
-def test_the_record_says_the_same_as_the_notification(world: World, way: Way) -> None:
+def test_the_record_has_the_same_outcome_as_the_notification(world: World, way: Way) -> None:
     way.prepare(world)
     run = world.run(request(**way.fields))
     record = world.record(run.result["execution_id"])
@@ -135,21 +135,21 @@ def test_every_outcome_passes_through_notify_once(world: World, way: Way) -> Non
     assert run.path[-3:-1] == ["Notify", "Completed?"]
 
 
-def test_a_job_that_ends_well_while_nobody_can_ask_is_not_lost(world: World) -> None:
+def test_a_job_that_completes_while_polls_fail_is_not_lost(world: World) -> None:
     world.upstream.respond_with(
         "status", http_error(404), http_error(404), http_error(500), http_error(404), completed("{}")
     )
     assert world.run(request()).status == "SUCCEEDED"
 
 
-def test_what_the_upstream_said_of_a_failure_is_passed_on(world: World) -> None:
+def test_the_error_message_of_a_failed_job_is_passed_on(world: World) -> None:
     world.upstream.respond_with("status", status("FAILED", error_message="node 3 broke"))
     run = world.run(request())
     assert run.result["message"].endswith("ended FAILED: node 3 broke")
     assert world.notifications()[0].event["data"]["error"] == {"code": "failed", "message": "node 3 broke"}
 
 
-def test_a_status_nobody_knows_is_asked_again_until_it_means_something(world: World) -> None:
+def test_a_job_with_an_unknown_status_is_polled_until_its_status_is_known(world: World) -> None:
     world.upstream.respond_with("status", status("HIBERNATING"), status(""), completed("{}"))
     run = world.run(request())
     assert run.status == "SUCCEEDED"

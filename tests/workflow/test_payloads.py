@@ -85,7 +85,7 @@ def test_an_invalid_request_as_large_as_an_input_may_be_is_rejected(world: World
     assert max(size for _, size in payloads(run)) < PAYLOAD_BYTES
 
 
-def test_the_state_of_the_loop_stays_small_whatever_the_upstream_says(world: World) -> None:
+def test_the_state_of_the_loop_stays_small_whatever_the_upstream_sends(world: World) -> None:
     long_id = "🦆" * 200
     world.upstream.respond_with("start", started(long_id))
     documents = [
@@ -109,7 +109,7 @@ def test_the_state_of_the_loop_stays_small_whatever_the_upstream_says(world: Wor
     assert all(state["waterflai_execution_id"] == long_id for state in states)
 
 
-def test_the_state_of_the_loop_does_not_grow_with_its_turns(world: World) -> None:
+def test_the_state_of_the_loop_does_not_grow_with_the_poll_cycles(world: World) -> None:
     world.upstream.respond_with(
         "status", *[status("RUNNING", progress=n) for n in range(20)], completed("{}")
     )
@@ -218,6 +218,6 @@ def test_a_state_that_no_step_can_read_ends_in_a_notification_of_the_fault(
     assert json.loads(notification.text)["data"]["waterflai_execution_id"]
 
 
-def test_a_state_says_which_version_it_is(world: World) -> None:
+def test_a_state_contains_its_version(world: World) -> None:
     world.upstream.respond_with("status", completed("{}"))
     assert {state["v"] for state in world.run(request()).inputs("What next?")} == {1}

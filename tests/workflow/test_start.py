@@ -28,9 +28,7 @@ AGAIN = ["Start execution", "What next?", "Wait to start", "Start execution", "W
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_an_upstream_too_busy_to_start_is_asked_again_after_as_long_as_it_says(
-    world: World, code: int
-) -> None:
+def test_a_start_that_is_refused_for_now_is_repeated_after_its_retry_after(world: World, code: int) -> None:
     world.upstream.respond_with("start", http_error(code, Retry_After="37"), started("job-1"))
     world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())

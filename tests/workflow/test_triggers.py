@@ -50,7 +50,7 @@ def test_an_event_delivered_twice_is_one_job_with_one_notification(world: World)
     assert world.upstream.count("start") == len(world.notifications()) == 1
 
 
-def test_a_request_through_the_api_is_found_at_once_and_read_when_it_has_ended(world: World) -> None:
+def test_a_request_through_the_api_is_found_immediately_and_read_when_it_has_ended(world: World) -> None:
     event = sample("api-start.json")
     code, accepted = call(event)
     assert code == 202

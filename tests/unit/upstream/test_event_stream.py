@@ -461,7 +461,7 @@ def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
     assert upstream.connection_closed.wait(PATIENCE_S)
 
 
-def test_time_that_is_up_asks_nothing(serve: Serve) -> None:
+def test_without_time_left_no_request_is_sent(serve: Serve) -> None:
     upstream = serve([OPEN, TWO])
 
     assert events_of(upstream, for_s=0) == []
@@ -554,7 +554,7 @@ def test_silence_and_broken_answers_are_no_answer(
     [([hold], True), ([OPEN, hold], True), ([CHUNKED, chunk(TWO), b"5\r\nab"], False), ([OPEN], False)],
     ids=["no head", "no event", "broken", "closed"],
 )
-def test_a_stream_that_was_idle_for_too_long_is_told_apart_from_one_that_broke(
+def test_a_stream_that_was_idle_for_too_long_is_distinguished_from_one_that_broke(
     serve: Serve, script: list[bytes | Step], *, idle: bool
 ) -> None:
     with opened(serve(script), idle_timeout_s=0.5) as stream:
