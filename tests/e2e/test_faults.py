@@ -1,4 +1,4 @@
-"""Every fault of the upstream, on the deployed stack: the outcome, told once, and what it cost."""
+"""Every fault of the upstream, on the deployed stack: the outcome, published once, and what it cost."""
 
 import json
 import os
@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle, product
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -22,6 +20,7 @@ from local.local_aws.stack_client import StackClient
 from local.simulator.faults import FAULT_TYPES, Operation
 from tests.e2e.fault_table import ANOTHER_HOST, START, Row
 from tests.e2e.fault_table_of_jobs import CANCEL, STATUS, STREAM
+from tests.fakes.scripted_server import ScriptedServer, reply
 
 pytestmark = pytest.mark.e2e
 
@@ -51,50 +50,14 @@ ELSEWHERE = {
 }
 
 
-class Listener:
-    """A server on another host, as seen from the upstream: it keeps what it hears."""
-
-    def __init__(self) -> None:
-        heard: list[tuple[str, dict[str, str]]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                heard.append((self.path, dict(self.headers)))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def do_POST(self) -> None:
-                self.do_GET()
-
-            def do_DELETE(self) -> None:
-                self.do_GET()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.heard = heard
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
 @pytest.fixture
-def another_host() -> Iterator[Listener]:
-    listener = Listener()
-    try:
-        httpx.get(f"{listener.address}/are-you-there", trust_env=False)
-        assert [path for path, _ in listener.heard] == ["/are-you-there"]
-        listener.heard.clear()
-        yield listener
-    finally:
-        listener.close()
+def another_host() -> Iterator[ScriptedServer]:
+    """Serve what the upstream names as another host, which must receive no request."""
+    with ScriptedServer([reply()]) as server:
+        httpx.get(f"{server.url}/is-it-served", trust_env=False)
+        assert [request.target for request in server.requests] == ["/is-it-served"]
+        server.requests.clear()
+        yield server
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +139,7 @@ def check(row: Row, seen: Seen) -> None:
 # More than one test should take, but its rows are waiting most of the time: all of them at once, here.
 @pytest.mark.timeout(900)
 def test_each_fault_of_the_upstream_ends_as_the_table_says(
-    stack: StackClient, another_host: Listener, subtests: pytest.Subtests
+    stack: StackClient, another_host: ScriptedServer, subtests: pytest.Subtests
 ) -> None:
     began = time.monotonic()
     with ExitStack() as pools:
@@ -184,19 +147,19 @@ def test_each_fault_of_the_upstream_ends_as_the_table_says(
         for operation, at_once in AT_ONCE.items():
             pool, rows = pools.enter_context(ThreadPoolExecutor(at_once)), TABLE[operation]
             for door, row in zip(cycle(("api", "states")), sorted(rows, key=by_time), strict=False):
-                seen.append((operation, row, pool.submit(run, stack, row, door, another_host.address)))
+                seen.append((operation, row, pool.submit(run, stack, row, door, another_host.url)))
         for operation, row, future in seen:
             with subtests.test(f"{operation}: {row.name}"):
                 check(row, future.result())
     print(f"\n{len(seen)} faults in {time.monotonic() - began:.0f} s")
-    assert another_host.heard == []
+    assert another_host.requests == []
     log = Path(os.environ["WATERHOOK_TEST_STACK"]) / SIMULATORS_LOG
     assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(900)
 def test_each_fault_ends_as_the_table_says_where_nothing_is_followed(
-    polling_stack: StackClient, another_host: Listener, subtests: pytest.Subtests
+    polling_stack: StackClient, another_host: ScriptedServer, subtests: pytest.Subtests
 ) -> None:
     """The Wait state spaces the polls here. Jobs are cancelled from it, so the rows of cancel are run here only."""
     began = time.monotonic()
@@ -213,7 +176,7 @@ def test_each_fault_ends_as_the_table_says_where_nothing_is_followed(
                     (
                         operation,
                         row,
-                        pool.submit(run, polling_stack, row, door, another_host.address, chatbot),
+                        pool.submit(run, polling_stack, row, door, another_host.url, chatbot),
                     )
                 )
         for operation, row, future in seen:
@@ -222,7 +185,7 @@ def test_each_fault_ends_as_the_table_says_where_nothing_is_followed(
                 check(row, found)
                 assert "Follow" not in found.states
     print(f"\n{len(seen)} faults without following in {time.monotonic() - began:.0f} s")
-    assert another_host.heard == []
+    assert another_host.requests == []
 
 
 def by_time(row: Row) -> float:

@@ -20,7 +20,7 @@ from local.local_aws.files import locked
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
 from tests.e2e.account import aws, physical
-from tests.fakes.http_upstream import Server, Step, reply
+from tests.fakes.scripted_server import ScriptedServer, Step, reply
 from tests.support.waiting import PATIENCE_S
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.poll_history import PollHistory
@@ -262,7 +262,7 @@ def forget(stack: StackClient, execution_id: str) -> None:
 
 def measured(case: Case, world: World, built: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
     """What the call answered and the most memory it took, in a process of its own."""
-    with Server(list(case.answers), streams=[STREAM]) as upstream:
+    with ScriptedServer(list(case.answers), streams=[STREAM]) as upstream:
         env = {
             **environment.CREDENTIALS,
             **configuration["Environment"]["Variables"],

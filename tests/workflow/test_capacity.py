@@ -1,4 +1,4 @@
-"""A cap on running jobs: whoever is beyond it waits in the machine, visibly, and is started when there is room."""
+"""A cap on running jobs: an execution beyond it waits visibly in the machine, and is started when a slot is free."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from tests.fakes.workflow_upstream import completed, refused
+from tests.fakes.scripted_waterflai import completed, http_error
 from tests.workflow.world import World, request
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import derive_execution_id
@@ -40,7 +40,7 @@ def test_a_request_beyond_the_cap_is_started_once_there_is_room(full: World) -> 
             slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
 
     full.clock.while_waiting = meanwhile
-    full.upstream.says("status", completed("{}"))
+    full.upstream.respond_with("status", completed("{}"))
     assert full.accept(given) == execution_id
     run = full.finished(full.record(execution_id).owner_execution_arn)
     assert run.status == "SUCCEEDED"
@@ -60,8 +60,8 @@ def test_a_request_for_which_there_is_never_room_is_rejected_at_its_deadline(ful
         run = full.run(request(timeout_seconds=600))
     assert run.error == "Waterhook.Rejected"
     assert full.clock.elapsed_s == 600
-    [said] = full.notifications()
-    assert said.event["data"]["error"] == {
+    [notification] = full.notifications()
+    assert notification.event["data"]["error"] == {
         "code": "no_capacity",
         "message": "waited 600 s for a free slot (MaxRunning 1); it was never started",
     }
@@ -74,7 +74,7 @@ def test_the_start_deadline_counts_from_when_there_was_room(full: World) -> None
             slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
 
     full.clock.while_waiting = meanwhile
-    full.upstream.says("start", refused(429, "slow down"))
+    full.upstream.respond_with("start", http_error(429, "slow down"))
     with full.deployed_with(SHORTEST_WAIT_S="30"):
         run = full.run(request(timeout_seconds=7200))
     assert run.error == "Waterhook.Rejected"
@@ -99,7 +99,7 @@ def test_a_slot_is_released_whatever_the_caps_were_changed_to_meanwhile(
 
         deploy(before)
         world.clock.while_waiting = lambda: deploy(caps)
-        world.upstream.says("status", completed("{}"))
+        world.upstream.respond_with("status", completed("{}"))
         assert world.run(request()).status == "SUCCEEDED"
     world.rewire()
     both = ConcurrencyLimits(stack=1, chatbot=1)
@@ -111,7 +111,7 @@ def test_a_slot_is_released_whatever_the_caps_were_changed_to_meanwhile(
 @pytest.mark.parametrize("code", [404, 422])
 def test_a_refused_start_gives_its_slot_back(full: World, code: int) -> None:
     slots().release(OTHER, ConcurrencyLimiter.slots_of("other"))
-    full.upstream.says("start", refused(code))
+    full.upstream.respond_with("start", http_error(code))
     assert full.run(request()).error == "Waterhook.Rejected"
     assert slots().acquire(OTHER, "other")
 

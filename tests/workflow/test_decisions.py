@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.workflow_upstream import completed
+from tests.fakes.scripted_waterflai import completed
 from tests.workflow.world import World, definition, request
 
 NONSENSE: dict[str, dict[str, Any]] = {
@@ -40,10 +40,10 @@ def test_nonsense_ends_in_an_error_that_is_notified(world: World, decision: dict
     assert run.error == "Waterhook.Error"
     assert run.path[-5:-1] == ["What next?", "Report the fault", "Notify", "Completed?"]
     assert world.clock.waits == [4]
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "fault"
-    assert "(Waterhook.NoSuchStep)" in said.event["data"]["error"]["message"]
-    assert said.event["data"]["waterflai_execution_id"]
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["code"] == "fault"
+    assert "(Waterhook.NoSuchStep)" in notification.event["data"]["error"]["message"]
+    assert notification.event["data"]["waterflai_execution_id"]
     assert world.record(run.result["execution_id"]).status == "ERROR"
 
 
@@ -77,14 +77,14 @@ def test_an_answer_that_is_no_state_at_all_is_notified_under_the_id_of_its_reque
     given = request(idempotency_key=f"{step}-{answer}")
     run = world.run(given)
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert said.event["data"]["chatbot_id"] == "support-chat"
-    assert world.record(said.event["subject"]).request_sha256 is not None
+    [notification] = world.notifications()
+    assert notification.event["data"]["chatbot_id"] == "support-chat"
+    assert world.record(notification.event["subject"]).request_sha256 is not None
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3599, 3600])
 def test_the_bounds_of_a_wait_are_waited(world: World, seconds: int) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.alter("start", lambda state: state | {"wait_seconds": seconds})
     run = world.run(request())
     assert run.status == "SUCCEEDED"
@@ -93,7 +93,7 @@ def test_the_bounds_of_a_wait_are_waited(world: World, seconds: int) -> None:
 
 @pytest.mark.parametrize("step", ["poll", "notify", "done"])
 def test_a_step_that_needs_no_wait_is_not_kept_from_it_by_one(world: World, step: str) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.alter("start", lambda state: state | {"next": step, "wait_seconds": "nonsense"})
     assert "Report the fault" not in world.run(request()).path
 

@@ -7,7 +7,7 @@ from moto.sns.exceptions import SNSException
 from moto.sns.models import SNSBackend
 
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.workflow_upstream import completed
+from tests.fakes.scripted_waterflai import completed
 from tests.support.builders import SOURCE
 from tests.workflow.functions_in_process import handler_of
 from tests.workflow.world import World, request
@@ -46,22 +46,22 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
 
 
 def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Topic) -> None:
-    world.upstream.says("status", completed(OUTPUT))
+    world.upstream.respond_with("status", completed(OUTPUT))
     topic.down_for = 25
     run = world.run(request())
     assert (run.status, topic.refused) == ("SUCCEEDED", 25)
-    [said] = world.notifications()
+    [notification] = world.notifications()
     # Hours later, and still of the moment at which it was decided.
     assert world.clock.elapsed_s > 3 * 3600
-    assert said.event["time"] == "2026-01-01T00:00:04.000Z"
-    assert f'"final_output":{OUTPUT}' in said.text
+    assert notification.event["time"] == "2026-01-01T00:00:04.000Z"
+    assert f'"final_output":{OUTPUT}' in notification.text
 
 
 @pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
-def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says_what_it_would_have_said(
+def test_a_topic_that_stays_down_fails_the_execution_and_a_redelivery_publishes_the_same_notification(
     world: World, topic: Topic, deliver_to: list[str]
 ) -> None:
-    world.upstream.says("status", completed(OUTPUT))
+    world.upstream.respond_with("status", completed(OUTPUT))
     topic.down_for = float("inf")
     execution_id = world.accept(request(deliver_to=deliver_to))
     safe = world.finished(world.record(execution_id).owner_execution_arn)
@@ -74,7 +74,7 @@ def test_a_topic_that_is_down_for_good_fails_the_execution_and_a_redelivery_says
     topic.down_for = 0
     answer = handler_of("notify")({"redeliver": {"execution_id": execution_id}}, CONTEXT)
     assert answer["redelivered"] is True
-    [said] = world.notifications()
-    assert said.text == cloudevents.outcome_event(record, SOURCE)
-    assert said.attributes["status"] == "COMPLETED"
+    [notification] = world.notifications()
+    assert notification.text == cloudevents.outcome_event(record, SOURCE)
+    assert notification.attributes["status"] == "COMPLETED"
     assert world.record(execution_id).notified_at is not None

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.workflow_upstream import API_KEY, TOO_LATE, Answer, completed, refused
+from tests.fakes.scripted_waterflai import API_KEY, TOO_LATE, Response, completed, http_error, on_request
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.world import World, request
 from waterhook.notifications.notifier import Notifier
@@ -35,7 +35,7 @@ OVERDUE = request(timeout_seconds=5)
 
 @each_task
 @each_fault
-def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
+def test_a_task_that_never_works_is_tried_as_often_as_defined_and_then_notified(
     world: World, task: str, fault: str
 ) -> None:
     world.functions.fail(task, fault)
@@ -46,8 +46,8 @@ def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
     end = [STATE[task], *between, "Notify", "Completed?", "Fail with the outcome"]
     assert run.path[-len(end) :] == end
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    execution_id, data = said.event["subject"], said.event["data"]
+    [notification] = world.notifications()
+    execution_id, data = notification.event["subject"], notification.event["data"]
     assert (data["status"], data["error"]["code"]) == ("ERROR", "fault")
     assert f"({fault})" in data["error"]["message"]
     assert run.result["execution_id"] == execution_id
@@ -58,20 +58,20 @@ def test_a_task_that_never_works_is_tried_as_often_as_it_says_and_then_notified(
 
 
 @pytest.mark.parametrize("fault", ["RuntimeError", "States.Timeout"])
-def test_the_job_of_a_poll_that_never_works_is_cancelled_and_the_error_says_so(
+def test_the_job_of_a_poll_that_never_works_is_cancelled_as_the_error_states(
     world: World, fault: str
 ) -> None:
     world.functions.fail("poll", fault)
     run = world.run(request())
     assert world.upstream.count("cancel") == 1
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["message"].endswith("; the job at Waterflai was cancelled")
-    assert f"({fault})" in said.event["data"]["error"]["message"]
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["message"].endswith("; the job at Waterflai was cancelled")
+    assert f"({fault})" in notification.event["data"]["error"]["message"]
 
 
 def test_a_cancel_after_a_fault_is_repeated_for_ten_minutes_though_no_poll_works(world: World) -> None:
-    world.upstream.says("cancel", refused(503))
+    world.upstream.respond_with("cancel", http_error(503))
     world.functions.fail("poll", "RuntimeError")
     run = world.run(request())
     assert run.error == "Waterhook.Error"
@@ -83,14 +83,14 @@ def test_a_cancel_after_a_fault_is_repeated_for_ten_minutes_though_no_poll_works
 
 def test_a_job_that_has_completed_when_its_poll_never_works_keeps_its_outcome(world: World) -> None:
     world.functions.fail("poll", "RuntimeError")
-    world.upstream.says("cancel", TOO_LATE)
-    world.upstream.says("status", completed('{"answer": 42}'))
+    world.upstream.respond_with("cancel", TOO_LATE)
+    world.upstream.respond_with("status", completed('{"answer": 42}'))
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     assert run.result["final_output_json"] == '{"answer": 42}'
 
 
-def test_the_job_of_a_cancel_that_never_works_may_go_on_and_the_error_says_so(world: World) -> None:
+def test_the_job_of_a_cancel_that_never_works_may_go_on_as_the_error_states(world: World) -> None:
     world.functions.fail("poll", "RuntimeError")
     world.functions.fail("cancel", "MemoryError")
     run = world.run(request())
@@ -99,7 +99,7 @@ def test_the_job_of_a_cancel_that_never_works_may_go_on_and_the_error_says_so(wo
 
 
 def test_a_job_whose_secret_is_malformed_for_an_hour_keeps_its_outcome(world: World) -> None:
-    world.upstream.says("status", completed('{"answer": 42}'))
+    world.upstream.respond_with("status", completed('{"answer": 42}'))
     world.functions.before("poll", lambda: world.new_containers("poll"))
     world.put_secret('{"apiKey": "in the wrong field"}', after="start")
 
@@ -135,7 +135,7 @@ def test_a_task_that_works_at_its_last_attempt_goes_on_as_if_nothing_had_been(
     world: World, task: str, fault: str
 ) -> None:
     if task != "cancel":
-        world.upstream.says("status", completed("{}"))
+        world.upstream.respond_with("status", completed("{}"))
     world.functions.fail(task, fault, times=RETRIES[fault])
     run = world.run(OVERDUE)
     assert run.error == ("Waterhook.TimedOut" if task == "cancel" else None)
@@ -174,7 +174,7 @@ def test_a_crash_is_reported_within_seconds(world: World, task: str) -> None:
 
 @pytest.mark.parametrize("fault", ["Lambda.TooManyRequestsException", "States.Timeout", "RuntimeError"])
 def test_a_notify_that_fails_39_times_still_publishes(world: World, fault: str) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("notify", fault, times=39)
     run = world.run(request())
     assert run.status == "SUCCEEDED"
@@ -185,7 +185,7 @@ def test_a_notify_that_fails_39_times_still_publishes(world: World, fault: str) 
 def test_a_notify_that_never_works_leaves_the_execution_failed_where_a_redrive_enters_it_again(
     world: World,
 ) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("notify", "RuntimeError")
     run = world.run(request(), "redriven")
     assert (run.status, run.error, run.path[-1]) == ("FAILED", "RuntimeError", "Notify")
@@ -194,7 +194,7 @@ def test_a_notify_that_never_works_leaves_the_execution_failed_where_a_redrive_e
 
 
 def test_an_answer_of_notify_that_is_lost_publishes_nothing_twice(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("notify", Fault("States.Timeout", after=True), times=3)
     run = world.run(request())
     assert run.status == "SUCCEEDED"
@@ -210,14 +210,14 @@ def test_a_notify_that_dies_after_its_publish_repeats_the_same_bytes(
         raise MemoryError
 
     monkeypatch.setattr(ExecutionsTable, "mark_notified", die)
-    world.upstream.says("status", completed('{"a": 1.0}'))
+    world.upstream.respond_with("status", completed('{"a": 1.0}'))
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     first, second = world.notifications()
     assert first == second
 
 
-def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
+def test_a_notify_that_dies_before_its_publish_publishes_the_outcome_it_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object) -> None:
@@ -225,16 +225,16 @@ def test_a_notify_that_dies_before_its_publish_says_the_verdict_it_wrote(
         raise MemoryError
 
     monkeypatch.setattr(Notifier, "_deliver", die)
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
-    [said] = world.notifications()
-    assert said.event["time"] == "2026-01-01T00:00:04.000Z"
+    [notification] = world.notifications()
+    assert notification.event["time"] == "2026-01-01T00:00:04.000Z"
     assert world.clock.elapsed_s == 6
-    assert run.result["timing"]["finished_at"] == said.event["time"]
+    assert run.result["timing"]["finished_at"] == notification.event["time"]
 
 
-def test_a_poll_whose_answer_is_lost_asks_again_and_loses_nothing(world: World) -> None:
-    world.upstream.says("status", completed('{"answer": 42}'))
+def test_a_poll_whose_result_is_lost_is_repeated_and_loses_nothing(world: World) -> None:
+    world.upstream.respond_with("status", completed('{"answer": 42}'))
     world.functions.fail("poll", Fault("States.Timeout", after=True), times=2)
     run = world.run(request())
     assert run.result["final_output_json"] == '{"answer": 42}'
@@ -267,8 +267,8 @@ def test_a_start_that_never_works_is_notified_under_the_id_its_request_would_hav
     assert world.notifications()[0].event["subject"] == run.result["execution_id"]
 
 
-def test_a_fault_after_the_verdict_changes_nothing(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+def test_a_fault_after_the_outcome_changes_nothing(world: World) -> None:
+    world.upstream.respond_with("status", completed("{}"))
     first = world.run(request(idempotency_key="ended-well"))
     world.functions.fail("start", "RuntimeError")
     second = world.run(request(idempotency_key="ended-well"))
@@ -281,12 +281,13 @@ def test_a_record_erased_while_its_job_runs_fails_the_execution_and_is_not_notif
     given = request(idempotency_key="erase-me")
     accepted: list[str] = []
 
-    def erase() -> Answer:
+    @on_request
+    def erase() -> Response:
         accepted.append(world.functions.calls[-1][1]["state"]["execution_id"])
         world.erase(accepted[0])
         return completed("{}")
 
-    world.upstream.says("status", erase)
+    world.upstream.respond_with("status", erase)
     run = world.run(given)
     assert run.error == "Waterhook.Error"
     assert run.result["message"] == f"the record of {accepted[0]} is gone; it was erased or has expired"
@@ -301,13 +302,14 @@ def test_a_key_used_for_another_request_is_a_conflict_even_when_the_start_fails(
     other = request(idempotency_key=key, input_data={"question": "why not?"})
     seen: list[Run] = []
 
-    def meanwhile() -> Answer:
+    @on_request
+    def meanwhile() -> Response:
         world.functions.fail("start", "RuntimeError", times=3)
         if outcome == "RUNNING":
             seen.append(world.run(other))
         return completed('"of the first"')
 
-    world.upstream.says("status", meanwhile)
+    world.upstream.respond_with("status", meanwhile)
     world.run(request(idempotency_key=key))
     if outcome == "COMPLETED":
         seen.append(world.run(other))

@@ -2,20 +2,24 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.fakes.workflow_upstream import (
+from tests.fakes.scripted_server import sse
+from tests.fakes.scripted_waterflai import (
     CANCELLED,
-    NO_ANSWER,
+    NO_RESPONSE,
+    SILENT_STREAM,
     TOO_LATE,
-    Answer,
+    Response,
     completed,
-    refused,
+    http_error,
+    on_request,
+    response,
+    started,
     status,
-    stream,
 )
 from tests.workflow.run import Run
 from tests.workflow.world import World, request, service
@@ -36,24 +40,25 @@ def following(world: World) -> Iterator[World]:
         yield world
 
 
-def after(world: World, seconds: float, answer: Answer, then: Answer | None = None) -> Callable[[], Answer]:
+def after(world: World, seconds: float, answer: Response, then: Response | None = None) -> Response:
     """Return a stream that takes a while; at its end the status is `then`."""
 
-    def listen() -> Answer:
+    @on_request
+    def respond() -> Response:
         world.clock.now += seconds
         if then is not None:
-            world.upstream.says("status", then)
+            world.upstream.respond_with("status", then)
         return answer
 
-    return listen
+    return respond
 
 
-def finish(world: World, seconds: float = 12.0) -> Callable[[], Answer]:
-    return after(world, seconds, stream(NODE, DONE), completed('{"just": "in time"}'))
+def finish(world: World, seconds: float = 12.0) -> Response:
+    return after(world, seconds, sse(NODE, DONE), completed('{"just": "in time"}'))
 
 
 def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(following: World) -> None:
-    following.upstream.says("stream", finish(following))
+    following.upstream.respond_with("stream", finish(following))
     run = following.run(request())
     assert run.status == "SUCCEEDED"
     assert run.path == STRAIGHT
@@ -72,17 +77,17 @@ def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(foll
 
 
 @pytest.mark.parametrize("word", ["FAILED", "CANCELLED"])
-def test_the_outcome_of_a_followed_job_is_what_its_status_says(following: World, word: str) -> None:
-    following.upstream.says("stream", after(following, 12, stream(DONE), status(word)))
+def test_the_outcome_of_a_followed_job_is_its_status(following: World, word: str) -> None:
+    following.upstream.respond_with("stream", after(following, 12, sse(DONE), status(word)))
     run = following.run(request())
     assert run.error == f"Waterhook.{word.capitalize()}"
     assert run.path.count("Follow") == 1
 
 
 @pytest.mark.parametrize("name", ["Lambda.TooManyRequestsException", "Lambda.Unknown"])
-def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(following: World, name: str) -> None:
+def test_without_capacity_the_loop_polls_and_a_later_cycle_follows_again(following: World, name: str) -> None:
     following.functions.fail("follow", name, times=1)
-    following.upstream.says("stream", finish(following))
+    following.upstream.respond_with("stream", finish(following))
     run = following.run(request())
     assert run.status == "SUCCEEDED"
     assert run.path[:6] == ["Start execution", "What next?", "Follow", "What next?", "Wait", "Poll"]
@@ -106,7 +111,7 @@ def test_without_capacity_the_loop_polls_and_a_later_turn_follows_again(followin
 )
 def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str) -> None:
     following.functions.fail("follow", name)
-    following.upstream.says("status", *[status("RUNNING")] * 20, completed("{}"))
+    following.upstream.respond_with("status", *[status("RUNNING")] * 20, completed("{}"))
     run = following.run(request())
     assert run.status == "SUCCEEDED"
     assert "Report the fault" not in run.path
@@ -115,32 +120,32 @@ def test_a_follow_that_never_works_costs_no_outcome(following: World, name: str)
     assert len(following.notifications()) == 1
 
 
-def test_a_follow_whose_answer_is_nonsense_is_reported_and_told(following: World) -> None:
+def test_a_follow_that_returns_an_unknown_step_is_an_error_and_notified(following: World) -> None:
     following.functions.alter("follow", lambda state: state | {"next": "dance"})
-    following.upstream.says("stream", after(following, 12, stream(NODE)))
+    following.upstream.respond_with("stream", after(following, 12, sse(NODE)))
     run = following.run(request())
     assert run.error == "Waterhook.Error"
     assert len(following.notifications()) == 1
 
 
 LINE = "data: " + "x" * 300_000
-BAD: dict[str, Answer] = {
-    "ends early": stream(NODE),
-    "empty": stream(),
-    "404": refused(404),
-    "401": refused(401),
-    "500": refused(500),
-    "HTML": Answer(body="<html>hello</html>", headers={"Content-Type": "text/html"}),
-    "no answer": NO_ANSWER,
-    "floods": Answer(body=LINE, headers={"Content-Type": "text/event-stream"}),
-    "stalls": Answer(headers={"Content-Type": "text/event-stream"}, stalls=True),
+BAD: dict[str, Response] = {
+    "ends early": sse(NODE),
+    "empty": sse(),
+    "404": http_error(404),
+    "401": http_error(401),
+    "500": http_error(500),
+    "HTML": response(body="<html>hello</html>", headers={"Content-Type": "text/html"}),
+    "no answer": NO_RESPONSE,
+    "floods": response(body=LINE, headers={"Content-Type": "text/event-stream"}),
+    "stalls": SILENT_STREAM,
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_with_a_bad_stream_the_status_is_polled_in_the_same_invocation(following: World, name: str) -> None:
-    following.upstream.says("stream", BAD[name])
-    following.upstream.says("status", status("RUNNING"), completed("{}"))
+    following.upstream.respond_with("stream", BAD[name])
+    following.upstream.respond_with("status", status("RUNNING"), completed("{}"))
     run = following.run(request())
     assert run.status == "SUCCEEDED"
     assert run.path == STRAIGHT
@@ -152,12 +157,13 @@ def test_with_a_bad_stream_the_status_is_polled_in_the_same_invocation(following
 def test_a_job_that_ends_behind_a_stream_of_heartbeats_is_known_to_be_over_within_the_cadence(
     following: World,
 ) -> None:
-    following.upstream.says("stream", Answer(headers={"Content-Type": "text/event-stream"}, stalls=True))
+    following.upstream.respond_with("stream", SILENT_STREAM)
 
-    def by_time() -> Answer:
+    @on_request
+    def by_time() -> Response:
         return completed("{}") if following.clock.elapsed_s >= 9 else status("RUNNING")
 
-    following.upstream.says("status", by_time)
+    following.upstream.respond_with("status", by_time)
     run = following.run(request())
     assert (run.status, run.path) == ("SUCCEEDED", STRAIGHT)
     assert following.clock.elapsed_s <= 9 + 2.3
@@ -166,8 +172,8 @@ def test_a_job_that_ends_behind_a_stream_of_heartbeats_is_known_to_be_over_withi
 def test_an_upstream_that_fails_three_times_in_a_row_is_polled_from_the_wait_state_until_it_answers(
     following: World,
 ) -> None:
-    following.upstream.says("stream", Answer(headers={"Content-Type": "text/event-stream"}, stalls=True))
-    following.upstream.says("status", *[refused(503)] * 4, status("RUNNING"), completed("{}"))
+    following.upstream.respond_with("stream", SILENT_STREAM)
+    following.upstream.respond_with("status", *[http_error(503)] * 4, status("RUNNING"), completed("{}"))
     run = following.run(request())
     assert run.path == [
         *STRAIGHT[:4],
@@ -181,9 +187,9 @@ def test_an_upstream_that_fails_three_times_in_a_row_is_polled_from_the_wait_sta
     ]
 
 
-def test_an_event_that_lies_changes_nothing(following: World) -> None:
-    following.upstream.says("stream", after(following, 12, stream(DONE)))
-    following.upstream.says("status", status("RUNNING"), status("RUNNING"), completed("{}"))
+def test_a_final_event_of_a_running_job_changes_nothing(following: World) -> None:
+    following.upstream.respond_with("stream", after(following, 12, sse(DONE)))
+    following.upstream.respond_with("status", status("RUNNING"), status("RUNNING"), completed("{}"))
     run = following.run(request())
     assert run.path == STRAIGHT
     assert following.upstream.count("status") == 3
@@ -192,14 +198,14 @@ def test_an_event_that_lies_changes_nothing(following: World) -> None:
 
 
 def test_a_stream_that_ends_early_is_reopened_in_the_same_invocation(following: World) -> None:
-    following.upstream.says("stream", after(following, 20, stream(NODE)), finish(following))
+    following.upstream.respond_with("stream", after(following, 20, sse(NODE)), finish(following))
     run = following.run(request())
     assert run.path == STRAIGHT
     assert following.upstream.count("stream") == 2
 
 
-def test_a_job_longer_than_a_follow_is_followed_turn_after_turn(following: World) -> None:
-    following.upstream.says("stream", *[after(following, 840, stream(NODE))] * 3, finish(following))
+def test_a_job_longer_than_a_follow_is_followed_several_times(following: World) -> None:
+    following.upstream.respond_with("stream", *[after(following, 840, sse(NODE))] * 3, finish(following))
     run = following.run(request(timeout_seconds=7200))
     assert run.status == "SUCCEEDED"
     assert run.path.count("Follow") == 4
@@ -208,7 +214,7 @@ def test_a_job_longer_than_a_follow_is_followed_turn_after_turn(following: World
 
 
 def test_a_deadline_that_passes_while_it_is_followed_cancels_the_job(following: World) -> None:
-    following.upstream.says("stream", after(following, 31, stream(NODE)))
+    following.upstream.respond_with("stream", after(following, 31, sse(NODE)))
     run = following.run(request(timeout_seconds=30))
     assert run.error == "Waterhook.TimedOut"
     assert run.path[2:6] == ["Follow", "What next?", "Cancel", "What next?"]
@@ -217,14 +223,14 @@ def test_a_deadline_that_passes_while_it_is_followed_cancels_the_job(following: 
 
 
 def test_a_job_that_completed_at_its_deadline_is_completed(following: World) -> None:
-    following.upstream.says("stream", finish(following, 31))
+    following.upstream.respond_with("stream", finish(following, 31))
     run = following.run(request(timeout_seconds=30))
     assert (run.status, following.upstream.count("cancel")) == ("SUCCEEDED", 0)
 
 
 def test_a_status_too_large_for_a_follow_is_brought_by_a_poll(following: World) -> None:
     output = json.dumps({"text": "x" * 300 * 1024})
-    following.upstream.says("stream", after(following, 12, stream(DONE), completed(output)))
+    following.upstream.respond_with("stream", after(following, 12, sse(DONE), completed(output)))
     run = following.run(request())
     assert run.path == [*STRAIGHT[:4], "Poll", *STRAIGHT[3:]]
     assert following.stored(run.result["output_ref"]) == output
@@ -243,14 +249,15 @@ def keyed() -> dict[str, Any]:
     return request(idempotency_key=str(uuid.uuid4()))
 
 
-def cancelled_upstream(world: World) -> Callable[[], Answer]:
-    """Return an upstream that is as good as its word: cancelled once, and CANCELLED from then on."""
+def cancelled_job(world: World) -> Response:
+    """Return a response to a cancel after which each status is CANCELLED."""
 
-    def answer() -> Answer:
-        world.upstream.says("status", status("CANCELLED")).says("cancel", TOO_LATE)
+    @on_request
+    def respond() -> Response:
+        world.upstream.respond_with("status", status("CANCELLED")).respond_with("cancel", TOO_LATE)
         return CANCELLED
 
-    return answer
+    return respond
 
 
 def finished(world: World, given: object) -> Run:
@@ -261,31 +268,32 @@ def finished(world: World, given: object) -> Run:
 
 @pytest.mark.parametrize("concurrency", ["50", "0"])
 @pytest.mark.parametrize("moment", ["start", "status", "stream", "wait"])
-def test_a_cancel_at_any_moment_is_one_outcome_told_once(
+def test_a_cancel_at_any_moment_is_one_outcome_published_once(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str, concurrency: str
 ) -> None:
     given, answers = keyed(), list[CancelResult]()
 
-    def meanwhile(then: Answer) -> Callable[[], Answer]:
-        def script() -> Answer:
+    def meanwhile(then: Response) -> Response:
+        @on_request
+        def respond() -> Response:
             # A cancel may ask for the status itself: not again, then.
-            world.upstream.says(moment, then)
+            world.upstream.respond_with(moment, then)
             answers.append(cancel(given))
             return then
 
-        return script
+        return respond
 
     def during_a_wait() -> None:
         world.clock.while_waiting = None
         answers.append(cancel(given))
 
-    world.upstream.says("cancel", cancelled_upstream(world)).says("stream", stream(NODE))
+    world.upstream.respond_with("cancel", cancelled_job(world)).respond_with("stream", sse(NODE))
     if moment == "start":
-        world.upstream.says("start", meanwhile(Answer(202, '{"execution_id": "job"}')))
+        world.upstream.respond_with("start", meanwhile(started("job")))
     elif moment == "status":
-        world.upstream.says("status", meanwhile(status("RUNNING")))
+        world.upstream.respond_with("status", meanwhile(status("RUNNING")))
     elif moment == "stream" and concurrency != "0":
-        world.upstream.says("stream", meanwhile(stream(NODE)))
+        world.upstream.respond_with("stream", meanwhile(sse(NODE)))
     else:
         world.functions.fail("follow", "Lambda.TooManyRequestsException", times=1)
         world.clock.while_waiting = during_a_wait
@@ -304,11 +312,14 @@ def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_f
 ) -> None:
     given = keyed()
 
-    def start() -> Answer:
+    @on_request
+    def start() -> Response:
         cancel(given)
-        return Answer(202, '{"execution_id": "job"}')
+        return started("job")
 
-    world.upstream.says("start", start).says("cancel", refused(500), refused(503), CANCELLED)
+    world.upstream.respond_with("start", start).respond_with(
+        "cancel", http_error(500), http_error(503), CANCELLED
+    )
     with world.deployed_with(FOLLOW_CONCURRENCY=concurrency):
         run = finished(world, given)
     assert run.error == "Waterhook.Cancelled"
@@ -317,15 +328,18 @@ def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_f
     assert "may go on" not in run.result["message"]
 
 
-def test_a_cancel_that_meets_the_completion_is_told_of_it_and_so_is_everybody(following: World) -> None:
+def test_a_cancel_of_a_job_that_completes_meanwhile_returns_the_completion_and_it_is_published(
+    following: World,
+) -> None:
     given, answers = keyed(), list[CancelResult]()
 
-    def listen() -> Answer:
-        following.upstream.says("status", completed("{}")).says("cancel", TOO_LATE)
+    @on_request
+    def respond() -> Response:
+        following.upstream.respond_with("status", completed("{}")).respond_with("cancel", TOO_LATE)
         answers.append(cancel(given))
-        return stream(DONE)
+        return sse(DONE)
 
-    following.upstream.says("stream", listen)
+    following.upstream.respond_with("stream", respond)
     run = finished(following, given)
     assert run.status == "SUCCEEDED"
     assert [answer.message for answer in answers] == ["too late: the execution is COMPLETED"]
@@ -333,28 +347,28 @@ def test_a_cancel_that_meets_the_completion_is_told_of_it_and_so_is_everybody(fo
 
 
 def test_progress_events_of_a_followed_job_come_before_its_outcome(following: World) -> None:
-    following.upstream.says("stream", finish(following))
+    following.upstream.respond_with("stream", finish(following))
     run = following.run(request(progress_events=True))
     assert run.path == STRAIGHT
     kinds = sorted(one.event["type"] for one in following.notifications())
     assert kinds == ["waterhook.execution.completed", "waterhook.execution.progress"]
 
 
-def test_who_asked_for_no_progress_events_hears_of_the_outcome_only(following: World) -> None:
-    following.upstream.says("stream", finish(following))
+def test_without_progress_events_only_the_outcome_is_published(following: World) -> None:
+    following.upstream.respond_with("stream", finish(following))
     following.run(request())
     assert [one.event["type"] for one in following.notifications()] == ["waterhook.execution.completed"]
 
 
 def test_progress_that_is_no_number_is_no_reason_not_to_finish(following: World) -> None:
-    following.upstream.says(
-        "stream", after(following, 12, stream({"progress": float("nan")}, DONE), completed("{}"))
+    following.upstream.respond_with(
+        "stream", after(following, 12, sse({"progress": float("nan")}, DONE), completed("{}"))
     )
     run = following.run(request(progress_events=True))
     assert run.path == STRAIGHT
 
 
 def test_switched_off_nothing_is_ever_followed(world: World) -> None:
-    world.upstream.says("status", status("RUNNING"), completed("{}"))
+    world.upstream.respond_with("status", status("RUNNING"), completed("{}"))
     run = world.run(request())
     assert ("Follow" in run.path, world.upstream.count("stream")) == (False, 0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.workflow_upstream import Answer, completed, refused, status
+from tests.fakes.scripted_waterflai import completed, http_error, started, status
 from tests.workflow.clock import MIDNIGHT
 from tests.workflow.run import Run
 from tests.workflow.world import World, request
@@ -27,29 +27,29 @@ THIRTY_DAYS_S = 30 * 24 * 3600
 WEEK_S = 7 * 24 * 3600
 
 
-def turns(run: Run) -> int:
+def poll_cycles(run: Run) -> int:
     """Return how often the loop went round."""
     return run.path.count("Poll")
 
 
 @pytest.mark.parametrize("polls", [1, 2, 3, 10])
-def test_each_turn_adds_nine_events_to_the_eighteen_around_it(world: World, polls: int) -> None:
-    world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
+def test_each_poll_cycle_adds_nine_events_to_the_eighteen_around_it(world: World, polls: int) -> None:
+    world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
-    assert turns(run) == polls
+    assert poll_cycles(run) == polls
     assert len(run.events) == EVENTS_AROUND + polls * EVENTS_PER_TURN
     assert run.path == ["Start execution", "What next?", *TURN * polls, "Notify", "Completed?", "Completed"]
 
 
 def test_two_polls_make_36_events_and_11_transitions(world: World) -> None:
-    world.upstream.says("status", status("RUNNING"), completed("{}"))
+    world.upstream.respond_with("status", status("RUNNING"), completed("{}"))
     run = world.run(request())
     assert (len(run.events), len(run.path)) == (36, 11)
 
 
 @pytest.mark.parametrize("polls", [1, 4])
 def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world: World, polls: int) -> None:
-    world.upstream.says("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
+    world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
     around = cost.start_usd() + cost.end_usd()
     asking_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, held_s=0, polls=polls)
@@ -57,15 +57,15 @@ def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world:
 
 
 def test_a_retry_adds_three_events(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("poll", "Lambda.TooManyRequestsException", times=4)
     run = world.run(request())
     assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 4 * 3
 
 
-def test_a_turn_before_the_start_costs_as_much_as_one_after_it(world: World) -> None:
-    world.upstream.says("start", *[refused(429)] * 3, Answer(202, '{"execution_id": "job"}'))
-    world.upstream.says("status", completed("{}"))
+def test_a_cycle_before_the_start_costs_as_much_as_one_after_it(world: World) -> None:
+    world.upstream.respond_with("start", *[http_error(429)] * 3, started("job"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
     assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 3 * EVENTS_PER_TURN
 
@@ -73,10 +73,10 @@ def test_a_turn_before_the_start_costs_as_much_as_one_after_it(world: World) -> 
 def endless(limits: Limits, document: StatusDocument) -> int:
     """Return how often a job that never ends is polled until its deadline."""
     history, now = PollHistory(MIDNIGHT), MIDNIGHT
-    for turn in itertools.count():
+    for cycle in itertools.count():
         decision = polling_policy.next_step(history, now, limits)
         if decision.next is not NextStep.WAIT:
-            return turn
+            return cycle
         now += decision.wait_seconds
         moved = replace(document, cleanup_after=now + 6) if document.cleanup_after else document
         history = poll_history.after_response(replace(history, polls=history.polls + 1), moved, now)
@@ -97,20 +97,20 @@ def test_a_job_that_never_ends_stays_far_below_the_limit_of_events(
     assert EVENTS_AROUND + endless(limits, document) * EVENTS_PER_TURN < EVENTS_LIMIT
 
 
-def test_a_job_that_never_ends_takes_as_many_turns_in_the_machine_as_the_policy_says(world: World) -> None:
+def test_a_job_that_never_ends_takes_as_many_poll_cycles_as_the_policy_calculates(world: World) -> None:
     limits = Limits(shortest_wait_s=2, longest_wait_s=60, deadline=MIDNIGHT + 3600)
     run = world.run(request(timeout_seconds=3600))
     assert run.error == "Waterhook.TimedOut"
-    assert turns(run) == endless(limits, StatusDocument("RUNNING"))
+    assert poll_cycles(run) == endless(limits, StatusDocument("RUNNING"))
 
 
-def test_a_job_that_may_take_a_week_is_asked_for_a_week(world: World) -> None:
+def test_a_job_that_may_take_a_week_is_polled_for_a_week(world: World) -> None:
     # Thirty days take half a minute here, and differ in nothing but the count that the policy gives above.
     with world.deployed_with(SHORTEST_WAIT_S="3600", LONGEST_WAIT_S="3600"):
         run = world.run(request(timeout_seconds=WEEK_S))
     assert run.error == "Waterhook.TimedOut"
     assert world.clock.elapsed_s == WEEK_S
-    assert turns(run) == 7 * 24
+    assert poll_cycles(run) == 7 * 24
 
 
 def starts(limits: Limits) -> int:

@@ -23,7 +23,7 @@ import pytest
 from botocore.exceptions import ClientError
 from jsonata.jexception import JException
 
-from tests.fakes.workflow_upstream import completed
+from tests.fakes.scripted_waterflai import completed
 from tests.workflow import interpreter
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.run import Run
@@ -99,9 +99,9 @@ def test_the_engine_changes_numbers_which_is_why_an_output_travels_as_text() -> 
 
 def test_the_numbers_of_a_request_are_those_of_the_engine(world: World) -> None:
     # A limit that is known and documented here: the input travels as JSON, only the output as text.
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.run(request(input_data={"n": 12345678901234567890, "one": 1.0, "half": 0.5}))
-    posted = world.upstream.requests[0][2]["input_data"]
+    posted = world.upstream.requests[0].json["input_data"]
     assert json.dumps(posted) == '{"n": 12345678901234567168, "one": 1, "half": 0.5}'
 
 
@@ -157,7 +157,7 @@ def test_a_cause_beyond_the_limit_is_taken_here(world: World) -> None:
 
 
 def test_a_redrive_is_not_there(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("notify", "RuntimeError")
     arn = world.run(request()).arn
     with pytest.raises((NotImplementedError, ClientError)):
@@ -184,7 +184,7 @@ def test_a_fault_has_the_name_that_aws_gives_it(world: World) -> None:
     faults = ["Lambda.TooManyRequestsException", "States.Timeout", "KeyError", "Sandbox.Timedout"]
     for fault in faults:
         world.functions.fail("notify", Fault(fault), times=1)
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
     details = [
         event.get("taskFailedEventDetails") or event.get("taskTimedOutEventDetails") for event in run.events

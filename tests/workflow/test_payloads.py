@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.workflow_upstream import Answer, completed, refused, status
+from tests.fakes.scripted_waterflai import completed, http_error, started, status
 from tests.workflow.run import Run
 from tests.workflow.world import World, request
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
@@ -48,16 +48,16 @@ def largest_inline_output() -> str:
 
 @pytest.mark.parametrize("door", ["bare", "event"])
 def test_no_payload_comes_near_the_limit_with_the_largest_request_and_output(world: World, door: str) -> None:
-    world.upstream.says("status", status("RUNNING"), completed(largest_inline_output()))
+    world.upstream.respond_with("status", status("RUNNING"), completed(largest_inline_output()))
     given: object = largest_request(idempotency_key=door)
     run = world.run(given if door == "bare" else {"event_id": "e" * 200, "request": given})
     assert run.status == "SUCCEEDED"
     assert len(run.result["final_output_json"]) >= MAX_INLINE_BYTES - 1
     sizes = dict(payloads(run))
     assert max(sizes.values()) < PAYLOAD_BYTES
-    [said] = world.notifications()
-    assert len(said.text.encode()) < PAYLOAD_BYTES
-    assert json.loads(said.text)["data"]["final_output"] == json.loads(largest_inline_output())
+    [notification] = world.notifications()
+    assert len(notification.text.encode()) < PAYLOAD_BYTES
+    assert json.loads(notification.text)["data"]["final_output"] == json.loads(largest_inline_output())
 
 
 @pytest.mark.parametrize("step", ["start", "poll"])
@@ -70,12 +70,12 @@ def test_a_fault_with_the_largest_request_is_notified_all_the_same(world: World,
 
 
 def test_a_request_is_as_large_as_its_bytes_in_whatever_script(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     ducks = "🦆" * ((MAX_REQUEST_BYTES - 200) // 4)
     run = world.run(request(input_data={"text": ducks}))
     assert run.status == "SUCCEEDED"
     assert max(size for _, size in payloads(run)) < PAYLOAD_BYTES
-    assert world.upstream.requests[0][2] == {"input_data": {"text": ducks}}
+    assert world.upstream.requests[0].json == {"input_data": {"text": ducks}}
 
 
 def test_an_invalid_request_as_large_as_an_input_may_be_is_rejected(world: World) -> None:
@@ -85,9 +85,9 @@ def test_an_invalid_request_as_large_as_an_input_may_be_is_rejected(world: World
     assert max(size for _, size in payloads(run)) < PAYLOAD_BYTES
 
 
-def test_the_state_of_the_loop_stays_small_whatever_the_upstream_says(world: World) -> None:
+def test_the_state_of_the_loop_stays_small_whatever_the_upstream_sends(world: World) -> None:
     long_id = "🦆" * 200
-    world.upstream.says("start", Answer(202, json.dumps({"execution_id": long_id})))
+    world.upstream.respond_with("start", started(long_id))
     documents = [
         status(
             "🦆" * 5000,
@@ -100,7 +100,7 @@ def test_the_state_of_the_loop_stays_small_whatever_the_upstream_says(world: Wor
         )
         for n in range(4)
     ]
-    world.upstream.says("status", *documents, refused(404, "🦆" * 5000), status("FAILED"))
+    world.upstream.respond_with("status", *documents, http_error(404, "🦆" * 5000), status("FAILED"))
     run = world.run(largest_request())
     assert run.error == "Waterhook.Failed"
     states = run.inputs("What next?")
@@ -109,16 +109,18 @@ def test_the_state_of_the_loop_stays_small_whatever_the_upstream_says(world: Wor
     assert all(state["waterflai_execution_id"] == long_id for state in states)
 
 
-def test_the_state_of_the_loop_does_not_grow_with_its_turns(world: World) -> None:
-    world.upstream.says("status", *[status("RUNNING", progress=n) for n in range(20)], completed("{}"))
+def test_the_state_of_the_loop_does_not_grow_with_the_poll_cycles(world: World) -> None:
+    world.upstream.respond_with(
+        "status", *[status("RUNNING", progress=n) for n in range(20)], completed("{}")
+    )
     sizes = [size_bytes(state) for state in world.run(request()).inputs("Wait")]
     assert max(sizes) < 600
     assert sizes[-1] - sizes[2] < 10
 
 
 def test_the_longest_cause_fits_into_a_failure(world: World) -> None:
-    world.upstream.says("start", Answer(202, json.dumps({"execution_id": "🦆" * 200})))
-    world.upstream.says("status", status("FAILED", error_message="🦆" * 5000))
+    world.upstream.respond_with("start", started("🦆" * 200))
+    world.upstream.respond_with("status", status("FAILED", error_message="🦆" * 5000))
     run = world.run(
         request(
             chatbot_id="🦆" * 200,
@@ -135,32 +137,32 @@ def test_the_longest_cause_fits_into_a_failure(world: World) -> None:
     "output", [EXACT, '"a text"', "[]", "0", "false", "null", "12345678901234567890", "1.0", '""']
 )
 def test_an_output_arrives_character_by_character_as_it_was_sent(world: World, output: str) -> None:
-    world.upstream.says("status", completed(output))
+    world.upstream.respond_with("status", completed(output))
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     record = world.record(run.result["execution_id"])
     expected = None if output == "null" else output
     assert run.result.get("final_output_json") == record.final_output_json == expected
-    [said] = world.notifications()
-    assert f'"final_output":{output},"error"' in said.text
+    [notification] = world.notifications()
+    assert f'"final_output":{output},"error"' in notification.text
 
 
 def test_an_output_that_does_not_fit_waits_in_the_bucket_character_by_character(world: World) -> None:
     output = '{"text": "' + "x" * MAX_INLINE_BYTES + '", "id": 12345678901234567890, "one": 1.0}'
-    world.upstream.says("status", completed(output))
+    world.upstream.respond_with("status", completed(output))
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     assert "final_output_json" not in run.result
-    [said] = world.notifications()
-    assert said.event["dataref"] == run.result["output_ref"]
-    assert said.event["data"]["final_output"] is None
+    [notification] = world.notifications()
+    assert notification.event["dataref"] == run.result["output_ref"]
+    assert notification.event["data"]["final_output"] is None
     assert world.stored(run.result["output_ref"]) == output
     assert max(size for _, size in payloads(run)) < PAYLOAD_BYTES
 
 
 def test_times_and_numbers_of_the_loop_survive_an_engine_of_doubles(world: World) -> None:
     world.clock.now += 0.123
-    world.upstream.says(
+    world.upstream.respond_with(
         "status", status("RUNNING", progress=33.3), status("RUNNING", progress=66.0), completed("{}")
     )
     run = world.run(request(timeout_seconds=60.0))
@@ -191,7 +193,7 @@ def test_a_state_of_another_version_is_still_understood(world: World, version: A
                 version(state) | {name: state[name] for name in ("error", "result") if name in state}
             ),
         )
-    world.upstream.says(
+    world.upstream.respond_with(
         "status", status("RUNNING"), completed('"fine"') if how == "COMPLETED" else status("RUNNING")
     )
     if how == "ERROR":
@@ -211,11 +213,11 @@ def test_a_state_that_no_step_can_read_ends_in_a_notification_of_the_fault(
     world.functions.alter("start", lambda state: state | {"v": 9, "next": "poll"} | unreadable)
     run = world.run(request())
     assert run.error == "Waterhook.Error"
-    [said] = world.notifications()
-    assert json.loads(said.text)["data"]["status"] == "ERROR"
-    assert json.loads(said.text)["data"]["waterflai_execution_id"]
+    [notification] = world.notifications()
+    assert json.loads(notification.text)["data"]["status"] == "ERROR"
+    assert json.loads(notification.text)["data"]["waterflai_execution_id"]
 
 
-def test_a_state_says_which_version_it_is(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+def test_a_state_contains_its_version(world: World) -> None:
+    world.upstream.respond_with("status", completed("{}"))
     assert {state["v"] for state in world.run(request()).inputs("What next?")} == {1}

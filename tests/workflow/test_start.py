@@ -7,7 +7,15 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.fakes.workflow_upstream import API_KEY, NO_ANSWER, Answer, completed, refused
+from tests.fakes.scripted_waterflai import (
+    API_KEY,
+    NO_RESPONSE,
+    Response,
+    completed,
+    http_error,
+    response,
+    started,
+)
 from tests.workflow.clock import MIDNIGHT
 from tests.workflow.functions_in_process import Fault
 from tests.workflow.world import World, request
@@ -20,12 +28,9 @@ AGAIN = ["Start execution", "What next?", "Wait to start", "Start execution", "W
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_an_upstream_too_busy_to_start_is_asked_again_after_as_long_as_it_says(
-    world: World, code: int
-) -> None:
-    started = Answer(202, '{"execution_id": "job-1"}')
-    world.upstream.says("start", refused(code, Retry_After="37"), started)
-    world.upstream.says("status", completed("{}"))
+def test_a_start_that_is_refused_for_now_is_repeated_after_its_retry_after(world: World, code: int) -> None:
+    world.upstream.respond_with("start", http_error(code, Retry_After="37"), started("job-1"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     assert run.path[:5] == AGAIN
@@ -34,7 +39,7 @@ def test_an_upstream_too_busy_to_start_is_asked_again_after_as_long_as_it_says(
 
 
 def test_a_refused_connection_is_tried_again_until_there_is_one(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.upstream.close()
 
     def come_back() -> None:
@@ -51,7 +56,7 @@ def test_a_refused_connection_is_tried_again_until_there_is_one(world: World) ->
 
 
 def test_a_start_that_never_succeeds_is_rejected_at_the_start_deadline(world: World) -> None:
-    world.upstream.says("start", refused(429))
+    world.upstream.respond_with("start", http_error(429))
     run = world.run(request())
     assert run.error == "Waterhook.Rejected"
     assert world.clock.elapsed_s == 900
@@ -64,7 +69,7 @@ def test_a_start_that_never_succeeds_is_rejected_at_the_start_deadline(world: Wo
 
 
 def test_no_wait_for_a_start_outlasts_its_deadline(world: World) -> None:
-    world.upstream.says("start", refused(429, Retry_After="800"))
+    world.upstream.respond_with("start", http_error(429, Retry_After="800"))
     world.run(request())
     assert world.clock.waits[0] >= 800
     assert sum(world.clock.waits) == 900
@@ -74,10 +79,8 @@ def test_no_wait_for_a_start_outlasts_its_deadline(world: World) -> None:
 def test_a_start_that_is_to_be_tried_after_its_deadline_has_one_last_attempt_before(
     world: World, timeout_s: int, last_s: int
 ) -> None:
-    world.upstream.says(
-        "start", refused(429, Retry_After="7200"), Answer(202, '{"execution_id": "at-the-end"}')
-    )
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("start", http_error(429, Retry_After="7200"), started("at-the-end"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request(timeout_seconds=timeout_s))
     assert world.clock.waits[0] == last_s
     assert world.upstream.count("start") == 2
@@ -106,10 +109,8 @@ def test_a_start_that_waited_shows_why_until_it_is_tried_again(world: World) -> 
         seen.append(dict(there.waiting or {}))
 
     world.clock.while_waiting = look
-    world.upstream.says(
-        "start", refused(503, "maintenance", Retry_After="60"), Answer(202, '{"execution_id": "job"}')
-    )
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("start", http_error(503, "maintenance", Retry_After="60"), started("job"))
+    world.upstream.respond_with("status", completed("{}"))
     execution_id = world.accept(request(idempotency_key="shows-why"))
     run = world.finished(world.record(execution_id).owner_execution_arn)
     assert run.status == "SUCCEEDED"
@@ -120,8 +121,8 @@ def test_a_start_that_waited_shows_why_until_it_is_tried_again(world: World) -> 
 
 def error_of(world: World) -> dict[str, str]:
     """Return the error of the only notification."""
-    [said] = world.notifications()
-    error: dict[str, str] = said.event["data"]["error"]
+    [notification] = world.notifications()
+    error: dict[str, str] = notification.event["data"]["error"]
     return error
 
 
@@ -158,7 +159,7 @@ def test_a_table_that_fails_before_the_start_delays_it_and_no_more(
     world: World, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...], down_s: int
 ) -> None:
     _down_until(world, monkeypatch, down_s, *methods)
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(MONTH)
     assert run.status == "SUCCEEDED"
     assert (world.upstream.count("start"), world.clock.pauses) == (1, [])
@@ -189,7 +190,7 @@ def test_a_secret_that_is_malformed_for_hours_delays_the_start_and_no_more(world
             world.rotate_key(API_KEY)
 
     world.clock.while_waiting = repair
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(MONTH)
     assert run.status == "SUCCEEDED"
     assert world.upstream.count("start") == 1
@@ -217,7 +218,7 @@ def test_a_start_whose_answer_came_when_the_table_failed_is_not_posted_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _down_until(world, monkeypatch, 600, "undo_start")
-    world.upstream.says("start", refused(429, "slow down"))
+    world.upstream.respond_with("start", http_error(429, "slow down"))
     run = world.run(request())
     assert run.error == "Waterhook.Rejected"
     message = error_of(world)["message"]
@@ -226,17 +227,17 @@ def test_a_start_whose_answer_came_when_the_table_failed_is_not_posted_again(
 
 
 def test_a_request_whose_own_deadline_comes_first_is_rejected_by_then(world: World) -> None:
-    world.upstream.says("start", refused(503))
+    world.upstream.respond_with("start", http_error(503))
     run = world.run(request(timeout_seconds=20))
     assert run.error == "Waterhook.Rejected"
     # One second is the least that is left for a job.
     assert world.clock.elapsed_s == 19
-    [said] = world.notifications()
-    assert said.event["data"]["error"]["code"] == "start_deadline"
+    [notification] = world.notifications()
+    assert notification.event["data"]["error"]["code"] == "start_deadline"
 
 
 def test_where_a_lost_answer_is_posted_again_the_deadline_leaves_it_open(world: World) -> None:
-    world.upstream.says("start", refused(504))
+    world.upstream.respond_with("start", http_error(504))
     with world.deployed_with(START_SEMANTICS="AT_LEAST_ONCE"):
         assert world.run(request(timeout_seconds=20)).error == "Waterhook.Uncertain"
 
@@ -252,14 +253,14 @@ def test_a_start_throttled_until_its_deadline_never_posts(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [NO_ANSWER, refused(500), refused(504), refused(408), Answer(202, "<html>")]
+    "answer", [NO_RESPONSE, http_error(500), http_error(504), http_error(408), response(202, "<html>")]
 )
 @pytest.mark.parametrize("semantics", ["AT_MOST_ONCE", "AT_LEAST_ONCE"])
 def test_a_lost_answer_is_posted_again_only_where_that_is_wanted(
-    world: World, answer: Answer, semantics: str
+    world: World, answer: Response, semantics: str
 ) -> None:
-    world.upstream.says("start", answer, Answer(202, '{"execution_id": "job-2"}'))
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("start", answer, started("job-2"))
+    world.upstream.respond_with("status", completed("{}"))
     with world.deployed_with(START_SEMANTICS=semantics):
         run = world.run(request())
     at_most_once = semantics == "AT_MOST_ONCE"
@@ -272,8 +273,8 @@ def test_a_lost_answer_is_posted_again_only_where_that_is_wanted(
 def test_whether_a_503_may_have_started_a_job_is_a_setting(
     world: World, on_503: str, error: str | None
 ) -> None:
-    world.upstream.says("start", refused(503), Answer(202, '{"execution_id": "job-3"}'))
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("start", http_error(503), started("job-3"))
+    world.upstream.respond_with("status", completed("{}"))
     with world.deployed_with(ON_503_AT_START=on_503):
         assert world.run(request()).error == error
 
@@ -284,7 +285,7 @@ def test_whether_a_503_may_have_started_a_job_is_a_setting(
 def test_a_start_whose_answer_to_the_machine_is_lost_goes_on_with_the_same_job(
     world: World, name: str
 ) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("start", Fault(name, after=True), times=1)
     run = world.run(request())
     assert run.status == "SUCCEEDED"
@@ -321,7 +322,7 @@ def test_an_id_that_could_not_be_saved_travels_with_the_state_until_a_poll_saves
         return save(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ExecutionsTable, "save_start", unavailable)
-    world.upstream.says("status", refused(500), refused(500), completed("{}"))
+    world.upstream.respond_with("status", http_error(500), http_error(500), completed("{}"))
     run = world.run(request())
     assert run.status == "SUCCEEDED"
     assert [state.get("unsaved", False) for state in run.inputs("What next?")] == [True, True, False, False]
@@ -331,7 +332,7 @@ def test_an_id_that_could_not_be_saved_travels_with_the_state_until_a_poll_saves
 
 
 def test_a_request_is_handed_to_start_only(world: World) -> None:
-    world.upstream.says("status", completed("{}"))
+    world.upstream.respond_with("status", completed("{}"))
     run = world.run(request(input_data={"secret": "a-word-of-the-customer"}))
     for _, event in [call for call in world.functions.calls if call[0] != "start"]:
         assert "a-word-of-the-customer" not in json.dumps(event)
@@ -339,7 +340,7 @@ def test_a_request_is_handed_to_start_only(world: World) -> None:
 
 
 def test_the_policy_of_starts_is_the_settings_own(world: World) -> None:
-    world.upstream.says("start", refused(429))
+    world.upstream.respond_with("start", http_error(429))
     with world.deployed_with(START_DEADLINE_S="60", SHORTEST_WAIT_S="1", LONGEST_WAIT_S="5"):
         world.run(request())
     assert world.clock.elapsed_s == 60

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from moto.awslambda_simple.models import LambdaSimpleBackend
 
-from tests.fakes.workflow_upstream import API_KEY, Waterflai
+from tests.fakes.scripted_waterflai import API_KEY, ScriptedWaterflai
 from tests.support.builders import environment
 from tests.workflow import interpreter
 from tests.workflow.clock import Clock
@@ -83,7 +83,7 @@ class World:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
         self.functions = Functions()
-        self.upstream = Waterflai()
+        self.upstream = ScriptedWaterflai()
         self.upstream.open()
         self._ended: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         interpreter.install(patch, self.clock, lambda arn: self._ended[arn].set())

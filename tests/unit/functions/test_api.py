@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from functions.api import app
 from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import Clock
-from tests.fakes.http_upstream import Server, hang_up, reply
 from tests.fakes.lambda_context import CONTEXT
+from tests.fakes.scripted_server import ScriptedServer, hang_up, reply
 from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
 from tests.support.builders import (
     CALLER,
@@ -719,13 +719,13 @@ def test_a_running_job_is_cancelled_in_the_upstreams_own_words(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR))
-    with Server([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
         got = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
     assert got == (
         200,
         {"execution_id": ID, "cancelled": True, "message": "cancelled", "previous_status": "RUNNING"},
     )
-    assert [(one.method, one.target) for one in server.received] == [
+    assert [(one.method, one.target) for one in server.requests] == [
         ("DELETE", f"/v1/executions/{UPSTREAM_ID}")
     ]
     (message,) = topic.messages()
@@ -776,7 +776,7 @@ def test_an_upstream_that_does_not_cancel_is_502_and_changes_nothing(
     invoke: Invoke, table: Table, topic: Topic, step: Any
 ) -> None:
     there = table.put(running_record(caller=CALLER, expires_at=FAR))
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         status, said = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
     assert (status, list(said)) == (502, ["detail"])
     assert (table.only(), topic.messages()) == (there, [])
@@ -808,12 +808,12 @@ def test_what_is_in_the_table_and_no_execution_is_404(
 
 def test_a_get_of_a_running_job_asks_the_upstream_once_in_two_seconds(invoke: Invoke, table: Table) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR))
-    with Server([reply(200, {"status": "RUNNING", "progress": 40.0, "current_node": "b"})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING", "progress": 40.0, "current_node": "b"})]) as server:
         first = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
         again = answered(app.handler(get(), CONTEXT))
     assert first == again
     assert (first[1]["progress"], first[1]["current_node"], first[1]["status"]) == (40.0, "b", "RUNNING")
-    assert len(server.received) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -825,7 +825,7 @@ def test_a_get_while_the_upstream_fails_shows_the_record_alone(
     invoke: Invoke, table: Table, step: Any
 ) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR, progress=10.0))
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         status, said = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
     assert (status, said["status"], said["progress"]) == (200, "RUNNING", 10.0)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from functions.api import app as api
 from tests.fakes.clock import Clock
-from tests.fakes.http_upstream import Server, reply
 from tests.fakes.lambda_context import CONTEXT
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeKey, FakeUpstream, Silent, unused
 from tests.invariants.dynamodb import Table
 from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, job
@@ -177,8 +177,8 @@ answers = documents | cut_off | soup | st.binary(max_size=60)
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[tuple[Server, WaterflaiClient]]:
-    with Server([reply()]) as server:
+def upstream() -> Iterator[tuple[ScriptedServer, WaterflaiClient]]:
+    with ScriptedServer([reply()]) as server:
         yield server, WaterflaiClient(server.url, FakeKey(KEY))
 
 
@@ -193,7 +193,7 @@ def came_of(ask: Callable[[], object]) -> str:
 @A_THOUSAND
 @given(answers, st.just(200) | st.sampled_from([202, 204, 302, 400, 404, 409, 429, 500, 503]))
 def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
-    upstream: tuple[Server, WaterflaiClient], tried: Tried, body: bytes, code: int
+    upstream: tuple[ScriptedServer, WaterflaiClient], tried: Tried, body: bytes, code: int
 ) -> None:
     server, client = upstream
     server.steps = [reply(code, body)]

@@ -10,8 +10,18 @@ import pytest
 
 from functions.follow import app
 from tests.fakes.aws import Bucket
-from tests.fakes.http_upstream import Server, Step, hang_up, raw, reply, sse
 from tests.fakes.lambda_context import Context
+from tests.fakes.scripted_server import (
+    ScriptedServer,
+    Step,
+    hang_up,
+    raw,
+    reply,
+    sequence,
+    sse,
+    sse_event,
+    stall,
+)
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain import polling_policy, stream_history
@@ -44,7 +54,7 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     monkeypatch.setattr(follow_session, "IDLE_TIMEOUT_S", 0.3)
     monkeypatch.setattr("tests.support.invoke.CONTEXT", Patient())
 
-    def call(server: Server, **changes: str) -> dict[str, Any]:
+    def call(server: ScriptedServer, **changes: str) -> dict[str, Any]:
         young = job(deadline=time.time() + 3600, history=PollHistory(time.time()))
         event = {
             "state": young.to_dict(),
@@ -66,25 +76,13 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
 def test_a_final_event_makes_the_output_known(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a slow machine a poll after 0.1 s would come before the event.
     monkeypatch.setattr(polling_policy, "CADENCE_MIN_S", 4.5)
-    with Server([DOCUMENT], streams=[sse(NODE, DONE)]) as server:
+    with ScriptedServer([DOCUMENT], streams=[sse(NODE, DONE)]) as server:
         state = follow(server)
-    assert [one.target for one in server.received] == [STREAM_PATH, STATUS_PATH]
-    assert {one.headers["x-api-key"] for one in server.received} == {KEY}
+    assert [one.target for one in server.requests] == [STREAM_PATH, STATUS_PATH]
+    assert {one.headers["x-api-key"] for one in server.requests} == {KEY}
     assert (state["outcome"], state["next"]) == ("COMPLETED", "notify")
     assert state["result"]["final_output_json"] == '{ "n":1.0 }'
     assert state["stream"]["final_event_at"]
-
-
-def hold(content: bytes) -> Step:
-    """Send this, and nothing more until the other side hangs up."""
-
-    def step(connection: Any) -> None:
-        connection.sendall(content)
-        connection.settimeout(30)
-        connection.recv(1)
-        hang_up(connection)
-
-    return step
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -96,31 +94,32 @@ STREAMS: dict[str, Step] = {
     "500": reply(500),
     "HTML": reply(200, "<html>hello</html>", {"Content-Type": "text/html"}),
     "nothing": hang_up,
-    "open without events": hold(HEAD + b": hello\n\n"),
-    "held back by a proxy": hold(b""),
+    "open without events": sequence(HEAD, b": hello\n\n", stall(30)),
+    "held back by a proxy": stall(30),
     "floods": raw(HEAD + b"data: " + b"x" * 300_000, close=True),
-    "a long comment": hold(HEAD + b":" + b"x" * 1024 * 1024 + b"\n\n"),
+    "a long comment": sequence(HEAD, b":" + b"x" * 1024 * 1024 + b"\n\n", stall(30)),
     "garbage": raw(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"\xff\xfe\0data: {\n\n"),
 }
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_the_polls_make_an_outcome_known_whatever_the_stream_does(follow: Any, stream: Step) -> None:
-    with Server([RUNNING, RUNNING, DOCUMENT], streams=[stream]) as server:
+    with ScriptedServer([RUNNING, RUNNING, DOCUMENT], streams=[stream]) as server:
         assert follow(server)["outcome"] == "COMPLETED"
-    assert sum(one.target == STATUS_PATH for one in server.received) == 3
+    assert sum(one.target == STATUS_PATH for one in server.requests) == 3
 
 
 def test_stream_and_polls_have_a_connection_each_and_the_polls_reuse_theirs(follow: Any) -> None:
-    with Server([RUNNING] * 5 + [DOCUMENT], streams=[hold(HEAD)]) as server:
+    with ScriptedServer([RUNNING] * 5 + [DOCUMENT], streams=[sequence(HEAD, stall(30))]) as server:
         follow(server)
-    polls = {one.connection for one in server.received if one.target == STATUS_PATH}
-    streams = {one.connection for one in server.received if one.target == STREAM_PATH}
+    polls = {one.connection for one in server.requests if one.target == STATUS_PATH}
+    streams = {one.connection for one in server.requests if one.target == STREAM_PATH}
     assert (len(polls), polls & streams) == (1, set())
 
 
 def test_an_open_stream_ends_with_the_invocation_and_leaves_no_thread(follow: Any) -> None:
-    with Server([reply(503)], streams=[hold(HEAD + b'data: {"type": "node_started"}\n\n')]) as server:
+    stream = sequence(HEAD, sse_event(NODE), stall(30))
+    with ScriptedServer([reply(503)], streams=[stream]) as server:
         state = follow(server)
     assert (state["outcome"], state["next"], state["history"]["errors"]) == ("RUNNING", "wait", 3)
 
@@ -143,10 +142,10 @@ def test_a_key_that_was_rotated_is_read_again_by_a_poll_and_used_by_the_next_str
     def status(connection: Any) -> None:
         (DOCUMENT if reopened.is_set() else RUNNING)(connection)
 
-    with Server([refuse_and_rotate, status], streams=[reply(401), stream]) as server:
+    with ScriptedServer([refuse_and_rotate, status], streams=[reply(401), stream]) as server:
         state = follow(server)
     assert state["outcome"] == "COMPLETED"
-    used = [one.headers["x-api-key"] for one in server.received if one.target == STREAM_PATH]
+    used = [one.headers["x-api-key"] for one in server.requests if one.target == STREAM_PATH]
     assert used == [KEY, "wf-the-new-key"]
 
 
@@ -155,7 +154,7 @@ def test_the_function_reads_a_status_up_to_its_limit_and_leaves_a_larger_one_to_
     follow: Any, bucket: Bucket, size: int
 ) -> None:
     document = '{"status":"COMPLETED","final_output":"' + "x" * size + '"}'
-    with Server([reply(200, document)], streams=[sse(DONE)]) as server:
+    with ScriptedServer([reply(200, document)], streams=[sse(DONE)]) as server:
         state = follow(server)
     if size < MAX_STATUS_BYTES:
         assert (state["outcome"], len(bucket.keys())) == ("COMPLETED", 1)
@@ -166,15 +165,15 @@ def test_the_function_reads_a_status_up_to_its_limit_and_leaves_a_larger_one_to_
 def test_with_following_switched_off_an_execution_under_way_is_polled_once_and_sent_to_wait(
     follow: Any,
 ) -> None:
-    with Server([RUNNING], streams=[hold(HEAD)]) as server:
+    with ScriptedServer([RUNNING], streams=[sequence(HEAD, stall(30))]) as server:
         state = follow(server, WATERHOOK_FOLLOW_CONCURRENCY="0")
-    assert (state["next"], [one.target for one in server.received]) == ("wait", [STATUS_PATH])
+    assert (state["next"], [one.target for one in server.requests]) == ("wait", [STATUS_PATH])
 
 
 def test_the_log_of_a_follow_holds_neither_the_key_nor_what_was_received(follow: Any) -> None:
     event = {"type": "node_completed", "node_id": "a", "output": "secret-7"}
     failed = reply(500, {"detail": "secret-7"})
-    with log_of(app) as log, Server([failed], streams=[sse(event, DONE)]) as server:
+    with log_of(app) as log, ScriptedServer([failed], streams=[sse(event, DONE)]) as server:
         follow(server)
     assert "secret-7" not in log.getvalue()
     assert KEY not in log.getvalue()

@@ -29,8 +29,8 @@ from functions.start import app as start
 from tests.contract import markdown, template
 from tests.fakes.aws import Machine, Table
 from tests.fakes.clock import NOW
-from tests.fakes.http_upstream import Server, Step, reply, sse
 from tests.fakes.lambda_context import Context
+from tests.fakes.scripted_server import ScriptedServer, Step, reply, sse
 from tests.support.builders import (
     CALLER,
     ID,
@@ -94,7 +94,7 @@ class Scene:
 
     def call(self, app: Any, event: dict[str, Any], *steps: Step, **kwargs: Any) -> Any:
         """Return what the handler returns, or the name of the fault that it raises."""
-        with Server(list(steps) or [RUNNING], streams=kwargs.pop("streams", None)) as server:
+        with ScriptedServer(list(steps) or [RUNNING], streams=kwargs.pop("streams", None)) as server:
             try:
                 return self._invoke(app, event, WATERFLAI_BASE_URL=server.url, **kwargs)
             except DependencyUnavailableError:

@@ -17,8 +17,8 @@ from functions.start import app as start
 from tests.contract.markdown import table as table_of
 from tests.contract.template import ROOT
 from tests.fakes.aws import Machine, Secret, Table
-from tests.fakes.http_upstream import Server, reply, sse
 from tests.fakes.lambda_context import Context
+from tests.fakes.scripted_server import ScriptedServer, reply, sse
 from tests.support.builders import ID, KEY, OWNER, STARTED_AT, UPSTREAM_ID, job, request_dict, running_record
 from tests.support.captured_logs import CapturedLogs, metrics_of
 from tests.support.invoke import Invoke, log_of
@@ -60,7 +60,7 @@ def hear(invoke: Invoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     def run(app: Any, event: dict[str, Any], *steps: Any) -> CapturedLogs:
         with ExitStack() as stack:
             log = stack.enter_context(log_of(app))
-            server = stack.enter_context(Server(list(steps)))
+            server = stack.enter_context(ScriptedServer(list(steps)))
             capsys.readouterr()
             invoke(app, event, WATERFLAI_BASE_URL=server.url)
             return CapturedLogs.read(log.getvalue() + capsys.readouterr().out)
@@ -212,7 +212,7 @@ def test_a_refused_key_is_counted_where_the_key_in_the_secret_is_refused_too(hea
 def test_a_request_beyond_the_cap_is_counted_as_queued(
     invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with log_of(start) as log, Server([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
+    with log_of(start) as log, ScriptedServer([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
         for key in ("one", "two"):
             given = begin(GIVEN | {"idempotency_key": key})
             invoke(start, given, WATERFLAI_BASE_URL=server.url, WATERHOOK_MAX_RUNNING="1")

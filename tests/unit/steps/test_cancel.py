@@ -9,7 +9,7 @@ import pytest
 from functions.cancel import app
 from tests.fakes.aws import Bucket, Secret
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.http_upstream import Server, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
 from tests.support.invoke import Invoke
@@ -186,9 +186,9 @@ def event(given: LoopState) -> dict[str, Any]:
 
 
 def test_the_function_cancels_over_http(invoke: Invoke) -> None:
-    with Server([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
         state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
-    (got,) = server.received
+    (got,) = server.requests
     assert (got.method, got.target, got.headers["x-api-key"]) == (
         "DELETE",
         f"/v1/executions/{UPSTREAM_ID}",
@@ -203,7 +203,7 @@ def test_the_function_brings_a_large_output_to_the_bucket_when_it_is_too_late(
 ) -> None:
     output = '"' + "x" * 40_000 + '"'
     document = '{"status":"COMPLETED","final_output":' + output + "}"
-    with Server([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
+    with ScriptedServer([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
         state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
     assert bucket.text(state["result"]["output_ref"]) == output
 

@@ -9,7 +9,7 @@ import pytest
 from functions.poll import app
 from tests.fakes.aws import Bucket, Failing, Secret, Stuttering, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.http_upstream import Server, hang_up, reply
+from tests.fakes.scripted_server import ScriptedServer, hang_up, reply
 from tests.support.builders import (
     ID,
     KEY,
@@ -101,30 +101,30 @@ def event(given: LoopState, owner: str = OWNER) -> dict[str, Any]:
     return {"state": given.to_dict(), "execution": {"arn": owner, "started_at": STARTED_AT}}
 
 
-def poll(invoke: Invoke, server: Server, given: LoopState | None = None) -> dict[str, Any]:
+def poll(invoke: Invoke, server: ScriptedServer, given: LoopState | None = None) -> dict[str, Any]:
     state = invoke(app, event(given or job(deadline=9e9)), WATERFLAI_BASE_URL=server.url)
     assert json.loads(json.dumps(state)) == state
     return state
 
 
 def test_the_function_asks_over_http(invoke: Invoke) -> None:
-    with Server([reply(200, {"status": "RUNNING", "progress": 40.0})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING", "progress": 40.0})]) as server:
         state = poll(invoke, server)
-    (got,) = server.received
+    (got,) = server.requests
     assert (got.method, got.target, got.headers["x-api-key"]) == ("GET", f"/v1/executions/{UPSTREAM_ID}", KEY)
     assert (state["outcome"], state["next"], state["history"]["progress"]) == ("RUNNING", "wait", 40.0)
 
 
 def test_the_function_brings_the_output_as_the_text_it_came_as(invoke: Invoke) -> None:
     output = '{ "n" : 12345678901234567890, "f": 1.0, "e":1e400, "t":"\\ud83d 🙂" }'
-    with Server([reply(200, '{"status":"COMPLETED","final_output":' + output + "}")]) as server:
+    with ScriptedServer([reply(200, '{"status":"COMPLETED","final_output":' + output + "}")]) as server:
         state = poll(invoke, server)
     assert state["result"]["final_output_json"] == output
 
 
 def test_the_function_leaves_a_large_output_in_the_bucket(invoke: Invoke, bucket: Bucket) -> None:
     output = '"' + "ß" * 20_000 + '"'
-    with Server([reply(200, '{"final_output":' + output + ',"status":"COMPLETED"}')]) as server:
+    with ScriptedServer([reply(200, '{"final_output":' + output + ',"status":"COMPLETED"}')]) as server:
         state = poll(invoke, server)
     assert bucket.text(state["result"]["output_ref"]) == output
     assert len(json.dumps(state)) < 2048
@@ -143,7 +143,7 @@ def test_the_function_leaves_a_large_output_in_the_bucket(invoke: Invoke, bucket
     ids=["500", "502 with HTML", "HTML", "a list", "401", "no answer"],
 )
 def test_the_function_takes_a_bad_minute_of_the_upstream_for_what_it_is(invoke: Invoke, step: Any) -> None:
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         state = poll(invoke, server)
     assert (state["outcome"], state["next"], state["history"]["errors"]) == ("RUNNING", "wait", 1)
 
@@ -152,7 +152,7 @@ def test_the_function_saves_the_id_that_start_could_not_and_asks_all_the_same(
     invoke: Invoke, table: Table
 ) -> None:
     table.put(record(status=Status.STARTING, expires_at=9_000_000_000))
-    with Server([reply(200, {"status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         state = poll(invoke, server, job(deadline=9e9, unsaved=True))
     assert "unsaved" not in state
     assert state["history"]["status_requests"] == 1
@@ -162,7 +162,7 @@ def test_the_function_saves_the_id_that_start_could_not_and_asks_all_the_same(
 
 def test_the_function_takes_a_secret_it_cannot_read_for_an_answer(invoke: Invoke, secret: Secret) -> None:
     secret.rotate('{"apiKey": "in the wrong field"}')
-    with Server([]) as server:
+    with ScriptedServer([]) as server:
         state = poll(invoke, server)
     assert (state["outcome"], state["next"], state["history"]["faults"]) == ("RUNNING", "wait", 1)
     assert "wrong field" not in json.dumps(state)
@@ -173,7 +173,7 @@ def test_a_container_starts_with_a_secret_that_it_cannot_read(invoke: Invoke, se
     secret.rotate("{")
     for function in ("poll", "follow", "cancel"):
         module = importlib.import_module(f"functions.{function}.app")
-        with Server([reply(200, {"status": "RUNNING"})]) as server:
+        with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
             poll(invoke, server)
             # What a new container does first.
             assert getattr(Dependencies(module.telemetry), f"{function}_step")
@@ -187,7 +187,7 @@ def test_the_log_of_a_poll_holds_neither_the_key_nor_the_output(invoke: Invoke) 
     )
     with log_of(app) as log:
         for step in steps:
-            with Server([step]) as server:
+            with ScriptedServer([step]) as server:
                 poll(invoke, server)
     assert log.getvalue().count('"message":"poll"') == 3
     for secret in (KEY, "k4711"):
@@ -204,7 +204,7 @@ def test_the_function_goes_on_to_the_cancel_that_its_caller_was_promised(
     invoke: Invoke, table: Table
 ) -> None:
     table.put(record(status=Status.STARTING, cancel_requested=to_rfc3339(NOW), expires_at=9_000_000_000))
-    with Server([reply(200, {"status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         state = poll(invoke, server, job(deadline=9e9, unsaved=True))
     assert (state["next"], state["cancel_requested"]) == ("cancel", True)
 
@@ -221,17 +221,17 @@ def test_the_function_ends_the_loop_of_a_record_that_is_final(
 ) -> None:
     """The caller's DELETE was answered CANCELLED, and the upstream returns RUNNING all the same."""
     there = table.put(FINAL)
-    with Server([reply(200, {"status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         state = poll(invoke, server, job(deadline=9e9, **changes))
     assert (state["outcome"], state["next"]) == ("CANCELLED", "notify")
     assert table.only() == there
 
 
 def test_a_record_that_is_not_final_or_gone_changes_nothing(invoke: Invoke, table: Table) -> None:
-    with Server([reply(200, {"status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         assert poll(invoke, server)["next"] == "wait"
     table.put(running_record(expires_at=9_000_000_000))
-    with Server([reply(200, {"status": "RUNNING"})]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         assert poll(invoke, server)["next"] == "wait"
 
 
@@ -274,7 +274,7 @@ FORTY = reply(200, {"status": "RUNNING", "progress": 40.0})
 
 def test_progress_is_relayed_to_whoever_asked_for_it(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(running_record(expires_at=9_000_000_000))
-    with Server([FORTY]) as server:
+    with ScriptedServer([FORTY]) as server:
         state = poll(invoke, server, EAGER)
         poll(invoke, server, LoopState.from_dict(state))
     (message,) = topic.messages()
@@ -296,7 +296,7 @@ def test_no_progress_is_relayed_where_there_is_none_to_tell(
     invoke: Invoke, table: Table, topic: Topic, given: LoopState, answer: Any
 ) -> None:
     there = table.put(running_record(expires_at=9_000_000_000))
-    with Server([answer]) as server:
+    with ScriptedServer([answer]) as server:
         poll(invoke, server, given)
     assert (topic.messages(), table.only()) == ([], there)
 
@@ -306,6 +306,6 @@ def test_a_topic_that_is_gone_does_not_stop_a_poll_with_progress_to_tell(
 ) -> None:
     table.put(running_record(expires_at=9_000_000_000))
     topic.sns.delete_topic(TopicArn=topic.arn)
-    with Server([FORTY]) as server:
+    with ScriptedServer([FORTY]) as server:
         state = poll(invoke, server, EAGER)
     assert (state["next"], state["history"]["progress"]) == ("wait", 40.0)

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from functions.reconcile import app
 from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, Topic, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.http_upstream import Server, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, Answer, FakeUpstream
 from tests.support.builders import (
     ID,
@@ -575,10 +575,10 @@ def test_the_function_finds_out_by_itself_what_the_execution_was_given(
 ) -> None:
     event = stopped(machine, GIVEN)
     table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
-    with Server([reply(200, {"cancelled": True})]) as server:
+    with ScriptedServer([reply(200, {"cancelled": True})]) as server:
         assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": True}
         assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": False}
-    assert [one.method for one in server.received] == ["DELETE"]
+    assert [one.method for one in server.requests] == ["DELETE"]
     assert len(topic.messages()) == 1
 
 
@@ -593,7 +593,7 @@ def test_the_function_finds_the_record_of_a_start_by_the_same_moment(
         table.records, FakeUpstream(), settings(), lambda: datetime.now(UTC).timestamp(), telemetry=TELEMETRY
     )
     state = starter.start(request_dict(), owner=event["arn"], started_at=text)
-    with Server([reply(200, {"cancelled": True})]) as server:
+    with ScriptedServer([reply(200, {"cancelled": True})]) as server:
         invoke(app, event, WATERFLAI_BASE_URL=server.url)
     assert (table.only().execution_id, table.only().status) == (state["execution_id"], Status.CANCELLED)
 
@@ -619,7 +619,7 @@ def test_the_function_brings_an_output_that_was_faster_than_the_stop(
     table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
     output = '"' + "x" * 40_000 + '"'
     document = '{"status":"COMPLETED","final_output":' + output + "}"
-    with Server([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
+    with ScriptedServer([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
         invoke(app, event, WATERFLAI_BASE_URL=server.url)
     there = table.only()
     assert (there.status, bucket.text(there.output_ref or "")) == (Status.COMPLETED, output)

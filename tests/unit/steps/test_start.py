@@ -19,8 +19,8 @@ from tests.fakes.aws import (
     client_error,
 )
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.http_upstream import Server, reply
 from tests.fakes.lambda_context import CONTEXT
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import TELEMETRY, Answer, FakeUpstream
 from tests.support.builders import (
     ID,
@@ -668,9 +668,9 @@ def event(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_function_starts_a_job_over_http(table: Table, invoke: Invoke) -> None:
-    with Server([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
+    with ScriptedServer([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
         state = invoke(app, event(request_dict(input_data={"ß": [1.5, None]})), WATERFLAI_BASE_URL=server.url)
-    (got,) = server.received
+    (got,) = server.requests
     assert (got.method, got.target) == ("POST", "/v1/executions/support-chat/async")
     assert (got.json, got.headers["x-api-key"]) == ({"input_data": {"ß": [1.5, None]}}, KEY)
     assert (state["next"], table.only().status) == (NextStep.WAIT, Status.RUNNING)
@@ -682,7 +682,7 @@ def test_the_log_of_a_start_holds_neither_the_key_nor_the_customers_data(
     given = request_dict(input_data={"card": "k4711"}, metadata={"order": "k0815"})
     with log_of(app) as log:
         for step in (reply(202, {"execution_id": UPSTREAM_ID}), reply(500, {"detail": f"bad key {KEY}"})):
-            with Server([step]) as server:
+            with ScriptedServer([step]) as server:
                 invoke(app, event(given | {"idempotency_key": server.url}), WATERFLAI_BASE_URL=server.url)
     assert log.getvalue().count('"message":"start"') == 2
     for secret in (KEY, "k4711", "k0815"):
@@ -1177,9 +1177,9 @@ def test_a_secret_that_is_malformed_when_the_container_starts_is_read_again_by_t
 ) -> None:
     secret.rotate('{"apiKey": "of another spelling"}')
     given = event(request_dict(idempotency_key="rotation"))
-    with Server([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
+    with ScriptedServer([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
         state = invoke(app, given, WATERFLAI_BASE_URL=server.url)
-        assert (state["next"], server.received) == ("start", [])
+        assert (state["next"], server.requests) == ("start", [])
         secret.rotate(KEY)
         assert app.handler(given, CONTEXT)["next"] == "wait"
     assert table.only().status is Status.RUNNING

@@ -11,7 +11,7 @@ import pytest
 from functions.reconcile import app
 from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.http_upstream import Server, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeUpstream
 from tests.support.builders import (
     CALLER,
@@ -565,7 +565,7 @@ def test_the_function_sweeps_what_its_machine_no_longer_runs(
                 expires_at=9_000_000_000,
             )
         )
-    with Server([reply(200, {"cancelled": True})]) as server:
+    with ScriptedServer([reply(200, {"cancelled": True})]) as server:
         answer = invoke(app, {"sweep": {}}, WATERFLAI_BASE_URL=server.url)
     # It ended a moment ago, which is reconcile's.
     assert answer == {"ended": 1, "alive": 2, "failed": 0, "left": 0, "discarded": 0}

@@ -55,7 +55,7 @@ def test_a_binary_secret_is_refused(secret: Secret) -> None:
 @pytest.mark.parametrize(
     "code", ["ThrottlingException", "AccessDeniedException", "ResourceNotFoundException"]
 )
-def test_a_secret_that_is_not_readable_now_is_told_apart_from_a_fault(secret: Secret, code: str) -> None:
+def test_a_secret_that_is_not_readable_now_is_distinguished_from_a_fault(secret: Secret, code: str) -> None:
     client = Failing(secret.client, {"get_secret_value": client_error(code)})
     with pytest.raises(KeyUnavailableError, match=code):
         ApiKey(secret.arn, client).get()  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_the_key_is_read_once_and_kept(secret: Secret) -> None:
     assert key.get() == KEY
 
 
-def test_a_refresh_reads_the_rotated_key_and_says_so(secret: Secret) -> None:
+def test_a_refresh_reads_the_rotated_key_and_returns_true(secret: Secret) -> None:
     key = ApiKey(secret.arn, secret.client)
     key.get()
     secret.rotate("another")
@@ -76,7 +76,7 @@ def test_a_refresh_reads_the_rotated_key_and_says_so(secret: Secret) -> None:
     assert key.get() == "another"
 
 
-def test_a_refresh_without_a_rotation_says_so_too(secret: Secret) -> None:
+def test_a_refresh_without_a_rotation_returns_false(secret: Secret) -> None:
     key = ApiKey(secret.arn, secret.client)
     key.get()
     assert key.refresh() is False

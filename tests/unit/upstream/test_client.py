@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import NOW
-from tests.fakes.http_upstream import (
-    Server,
+from tests.fakes.scripted_server import (
+    ScriptedServer,
     Step,
     chunked,
     closed_port,
@@ -65,7 +65,7 @@ def every_call(url: str) -> list[Callable[[], object]]:
 
 
 def started_with(step: Step) -> UpstreamError:
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         return error_of(lambda: start(server.url))
 
 
@@ -81,9 +81,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_start_is_one_post_of_the_input_data() -> None:
-    with Server([STARTED]) as server:
+    with ScriptedServer([STARTED]) as server:
         assert start(server.url) == UPSTREAM_ID
-    (got,) = server.received
+    (got,) = server.requests
     assert (got.method, got.target, got.json) == (
         "POST",
         "/v1/executions/support-chat/async",
@@ -95,30 +95,30 @@ def test_a_start_is_one_post_of_the_input_data() -> None:
 
 def test_any_input_data_arrives_as_it_was_given() -> None:
     value = {"ß": ["🙂", 12345678901234567890, 1.0, None, {"": {}}], "line": "\u2028"}
-    with Server([STARTED]) as server:
+    with ScriptedServer([STARTED]) as server:
         WaterflaiClient(server.url, FakeKey()).start("support-chat", value)
-    assert server.received[0].json == {"input_data": value}
+    assert server.requests[0].json == {"input_data": value}
 
 
 @pytest.mark.parametrize("letter", ["я", "語", "🦆", "\ufffe"])
 def test_input_data_is_sent_in_utf_8_and_without_spaces(letter: str) -> None:
     """As large as it was counted: escaped it would be up to three times as large."""
-    with Server([STARTED]) as server:
+    with ScriptedServer([STARTED]) as server:
         WaterflaiClient(server.url, FakeKey()).start("support-chat", {"t": [letter, 1]})
-    assert server.received[0].body == f'{{"input_data":{{"t":["{letter}",1]}}}}'.encode()
+    assert server.requests[0].body == f'{{"input_data":{{"t":["{letter}",1]}}}}'.encode()
 
 
 def test_an_infinity_in_the_input_is_sent_to_nobody() -> None:
-    with Server([STARTED]) as server:
+    with ScriptedServer([STARTED]) as server:
         with pytest.raises(ValueError, match="JSON compliant"):
             WaterflaiClient(server.url, FakeKey()).start("support-chat", {"n": float("inf")})
         assert server.connections == 0
 
 
 def test_no_compressed_answer_is_asked_for() -> None:
-    with Server([RUNNING]) as server:
+    with ScriptedServer([RUNNING]) as server:
         WaterflaiClient(server.url, FakeKey()).status("e")
-    assert server.received[0].headers["accept-encoding"] == "identity"
+    assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
 IDS = {
@@ -139,12 +139,12 @@ IDS = {
 
 @pytest.mark.parametrize("given", IDS, ids=lambda given: given[:12])
 def test_an_id_stays_one_segment_of_the_path(given: str) -> None:
-    with Server([STARTED, RUNNING, reply(200, {"cancelled": True})]) as server:
+    with ScriptedServer([STARTED, RUNNING, reply(200, {"cancelled": True})]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.start(given, {})
         upstream.status(given)
         upstream.cancel(given)
-    assert [one.target for one in server.received] == [
+    assert [one.target for one in server.requests] == [
         f"/v1/executions/{IDS[given]}/async",
         f"/v1/executions/{IDS[given]}",
         f"/v1/executions/{IDS[given]}",
@@ -155,7 +155,7 @@ def test_an_id_stays_one_segment_of_the_path(given: str) -> None:
     "given", ["", ".", "..", "a\nb", "a\r\nX-Evil: 1", "a\x00", "a\u2028b", "a\u200bb", "\ud800", "x" * 201]
 )
 def test_an_id_that_is_none_is_sent_to_nobody(given: str) -> None:
-    with Server([RUNNING]) as server:
+    with ScriptedServer([RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
             with pytest.raises(InvalidRequestError):
@@ -189,7 +189,7 @@ def test_a_status_that_http_does_not_have_may_mean_anything(status: int) -> None
 def test_a_provisional_answer_is_waited_out() -> None:
     body = json.dumps({"execution_id": "e"}).encode()
     provisional = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 21\r\n\r\n"
-    with Server([raw(provisional + body)]) as server:
+    with ScriptedServer([raw(provisional + body)]) as server:
         assert start(server.url) == "e"
 
 
@@ -247,9 +247,9 @@ def test_a_connection_lost_before_the_request_was_read_may_have_carried_it(how: 
         connection.recv(1, socket.MSG_PEEK)
         how(connection)
 
-    with Server([STARTED], before_reading=unread) as server:
+    with ScriptedServer([STARTED], before_reading=unread) as server:
         assert type(error_of(lambda: start(server.url))) is PerhapsAcceptedError
-    assert server.received == []
+    assert server.requests == []
 
 
 @pytest.mark.usefixtures("hurried")
@@ -275,41 +275,41 @@ def test_a_name_that_nobody_has_surely_took_nothing() -> None:
     ids=["reset", "hung up", "stalled", "plain HTTP", "an alert"],
 )
 def test_a_handshake_that_fails_surely_carried_nothing(before: Step) -> None:
-    with Server([STARTED], before_reading=before) as server:
+    with ScriptedServer([STARTED], before_reading=before) as server:
         error = error_of(lambda: start(server.url.replace("http:", "https:")))
     assert (type(error), error.code) == (UpstreamUnavailableError, "unreachable")
-    assert server.received == []
+    assert server.requests == []
 
 
 def test_a_certificate_by_nobody_in_particular_gets_no_key(over_tls: ssl.SSLContext) -> None:
-    with Server([STARTED], context=over_tls) as server:
+    with ScriptedServer([STARTED], context=over_tls) as server:
         error = error_of(lambda: start(server.url))
-    assert (type(error), server.received) == (UpstreamUnavailableError, [])
+    assert (type(error), server.requests) == (UpstreamUnavailableError, [])
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_certificate_for_another_name_gets_no_key(over_tls: ssl.SSLContext) -> None:
-    with Server([STARTED], context=over_tls) as server:
+    with ScriptedServer([STARTED], context=over_tls) as server:
         error = error_of(lambda: start(server.url.replace("127.0.0.1", "localhost")))
-    assert (type(error), server.received) == (UpstreamUnavailableError, [])
+    assert (type(error), server.requests) == (UpstreamUnavailableError, [])
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_trusted_server_is_spoken_to_over_one_connection_and_one_for_the_start(
     over_tls: ssl.SSLContext,
 ) -> None:
-    with Server([RUNNING, STARTED, RUNNING], context=over_tls) as server:
+    with ScriptedServer([RUNNING, STARTED, RUNNING], context=over_tls) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("e").status == "RUNNING"
         assert upstream.start("support-chat", {}) == UPSTREAM_ID
         assert upstream.status("e").status == "RUNNING"
-    assert [one.connection for one in server.received] == [1, 2, 1]
+    assert [one.connection for one in server.requests] == [1, 2, 1]
 
 
 @pytest.mark.usefixtures("trusted", "hurried")
 @pytest.mark.parametrize("name", ["a body without a length", "headers"])
 def test_a_slow_drip_over_tls_ends_with_the_budget(over_tls: ssl.SSLContext, name: str) -> None:
-    with Server([DRIPS[name]], context=over_tls) as server:
+    with ScriptedServer([DRIPS[name]], context=over_tls) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert type(error) is PerhapsAcceptedError
@@ -370,15 +370,15 @@ def test_retry_after_as_a_date_is_counted_from_now() -> None:
 
 
 def test_status_requests_share_one_connection() -> None:
-    with Server([RUNNING]) as server:
+    with ScriptedServer([RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for _ in range(5):
             upstream.status("e")
-    assert (len(server.received), server.connections) == (5, 1)
+    assert (len(server.requests), server.connections) == (5, 1)
 
 
 def test_an_error_with_a_body_does_not_cost_the_connection() -> None:
-    with Server([reply(500, {"detail": "x"}), reply(404, "<html>"), RUNNING]) as server:
+    with ScriptedServer([reply(500, {"detail": "x"}), reply(404, "<html>"), RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for _ in range(2):
             error_of(lambda: upstream.status("e"))
@@ -387,19 +387,19 @@ def test_an_error_with_a_body_does_not_cost_the_connection() -> None:
 
 
 def test_a_start_has_a_connection_of_its_own() -> None:
-    """A kept one may be gone without our knowing, and then nobody could say whether the start was received."""
-    with Server([RUNNING, STARTED, RUNNING, STARTED]) as server:
+    """A reused one may already be closed, and a failed start would then leave open whether it was received."""
+    with ScriptedServer([RUNNING, STARTED, RUNNING, STARTED]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         upstream.start("support-chat", {})
         upstream.status("e")
         upstream.start("support-chat", {})
-    assert [one.connection for one in server.received] == [1, 2, 1, 3]
-    assert server.received[1].headers["connection"] == "close"
+    assert [one.connection for one in server.requests] == [1, 2, 1, 3]
+    assert server.requests[1].headers["connection"] == "close"
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_is_opened_anew() -> None:
-    with Server([reply(200, {"status": "RUNNING"}, close=True)]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING"}, close=True)]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for _ in range(3):
             assert upstream.status("e").status == "RUNNING"
@@ -411,7 +411,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_opened_anew() -> None:
     "broken", [hang_up, reset, reply(200, "{", length=99, close=True), reply(200, "x" * 7_000_000)]
 )
 def test_a_broken_answer_does_not_spoil_the_next_question(broken: Step) -> None:
-    with Server([broken, RUNNING]) as server:
+    with ScriptedServer([broken, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         with contextlib.suppress(UpstreamError):
             upstream.status("e")
@@ -422,7 +422,7 @@ def test_what_a_server_sends_unasked_is_not_taken_for_the_next_answer() -> None:
     forged = b'HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{"status":"COMPLETED"}'
     body = b'{"status":"RUNNING"}'
     double = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + body + forged, close=False)
-    with Server([double, RUNNING]) as server:
+    with ScriptedServer([double, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("e").status == "RUNNING"
         assert upstream.status("e").status == "RUNNING"
@@ -432,17 +432,17 @@ def test_what_a_server_sends_unasked_is_not_taken_for_the_next_answer() -> None:
 
 
 def test_a_rotated_key_is_worth_one_more_attempt() -> None:
-    with Server([reply(401, {"detail": "no"}), STARTED]) as server:
+    with ScriptedServer([reply(401, {"detail": "no"}), STARTED]) as server:
         key = FakeKey("old", "new")
         assert WaterflaiClient(server.url, key).start("support-chat", {}) == UPSTREAM_ID
-    assert [one.headers["x-api-key"] for one in server.received] == ["old", "new"]
+    assert [one.headers["x-api-key"] for one in server.requests] == ["old", "new"]
 
 
 def test_a_key_that_has_not_changed_is_worth_none() -> None:
-    with Server([reply(401, {"detail": "no"})]) as server:
+    with ScriptedServer([reply(401, {"detail": "no"})]) as server:
         key = FakeKey("old")
         error = error_of(lambda: WaterflaiClient(server.url, key).start("support-chat", {}))
-    assert (type(error), error.status, len(server.received), key.refreshes) == (
+    assert (type(error), error.status, len(server.requests), key.refreshes) == (
         UpstreamRefusedError,
         401,
         1,
@@ -451,31 +451,31 @@ def test_a_key_that_has_not_changed_is_worth_none() -> None:
 
 
 def test_a_second_401_is_the_last() -> None:
-    with Server([reply(401, {"detail": "no"})]) as server:
+    with ScriptedServer([reply(401, {"detail": "no"})]) as server:
         key = FakeKey("old", "new", "newer")
         error = error_of(lambda: WaterflaiClient(server.url, key).start("support-chat", {}))
-    assert (type(error), len(server.received), key.refreshes) == (UpstreamRefusedError, 2, 1)
+    assert (type(error), len(server.requests), key.refreshes) == (UpstreamRefusedError, 2, 1)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
 def test_no_other_answer_makes_it_read_the_key_again(status: int) -> None:
-    with Server([reply(status, {"detail": "no"})]) as server:
+    with ScriptedServer([reply(status, {"detail": "no"})]) as server:
         key = FakeKey("old", "new")
         error_of(lambda: WaterflaiClient(server.url, key).status("e"))
-    assert (key.refreshes, len(server.received)) == (0, 1)
+    assert (key.refreshes, len(server.requests)) == (0, 1)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
 def test_a_redirect_takes_the_key_nowhere(status: int) -> None:
-    with Server([STARTED]) as thief:
-        for location in (f"{thief.url}/v1/executions/x", "//evil.test/", "/elsewhere", ""):
-            with Server([reply(status, b"", {"Location": location})]) as server:
+    with ScriptedServer([STARTED]) as elsewhere:
+        for location in (f"{elsewhere.url}/v1/executions/x", "//evil.test/", "/elsewhere", ""):
+            with ScriptedServer([reply(status, b"", {"Location": location})]) as server:
                 for call in every_call(server.url):
                     error = error_of(call)
                     assert (type(error), error.code) == (UpstreamRefusedError, "redirected")
                     assert "evil" not in error.message
-                assert len(server.received) == 3
-        assert thief.connections == 0
+                assert len(server.requests) == 3
+        assert elsewhere.connections == 0
 
 
 ECHOES: dict[str, Step] = {
@@ -502,7 +502,7 @@ ECHOES: dict[str, Step] = {
 @pytest.mark.parametrize("step", ECHOES.values(), ids=ECHOES)
 def test_a_key_that_the_upstream_echoes_is_in_no_error(step: Step) -> None:
     parts = {KEY[at : at + 8] for at in range(len(KEY) - 7)}
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         for call in every_call(server.url):
             error = error_of(call)
             for text in (str(error), repr(error), error.message, error.code, repr(error.args)):
@@ -530,7 +530,7 @@ def test_a_detail_that_is_no_text_is_passed_over(detail: object) -> None:
 
 def test_a_status_is_the_document_as_it_stands() -> None:
     text = '{"status":"COMPLETED","final_output":{ "n":12345678901234567890, "f":1.0 }}'
-    with Server([reply(200, text)]) as server:
+    with ScriptedServer([reply(200, text)]) as server:
         document = WaterflaiClient(server.url, FakeKey()).status("e")
     assert document.final_output_json == '{ "n":12345678901234567890, "f":1.0 }'
 
@@ -541,13 +541,13 @@ def test_a_status_is_the_document_as_it_stands() -> None:
     ids=["a byte order mark", "space around it"],
 )
 def test_a_status_is_read_with_what_editors_and_gateways_put_around_it(body: bytes) -> None:
-    with Server([reply(200, body)]) as server:
+    with ScriptedServer([reply(200, body)]) as server:
         assert WaterflaiClient(server.url, FakeKey()).status("e").status == "RUNNING"
 
 
 def test_a_status_in_chunks_of_a_byte_is_a_status() -> None:
     body = '{"status":"COMPLETED","final_output":{"t":"ß🙂"}}'.encode()
-    with Server([chunked(*(bytes([value]) for value in body))]) as server:
+    with ScriptedServer([chunked(*(bytes([value]) for value in body))]) as server:
         assert WaterflaiClient(server.url, FakeKey()).status("e").final_output_json == '{"t":"ß🙂"}'
 
 
@@ -560,7 +560,7 @@ UNREADABLE = [
     "name", [name for name in UNREADABLE if name not in {"digits without end", "a bottomless document"}]
 )
 def test_a_status_that_cannot_be_read_is_an_answer_not_given(name: str) -> None:
-    with Server([FAULTS[name]]) as server:
+    with ScriptedServer([FAULTS[name]]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert type(error) is PerhapsAcceptedError
     assert len(error.message) < 400
@@ -576,7 +576,7 @@ SHORT_BYTES = 256 * 1024
 
 def test_a_status_of_the_limit_is_read_whole() -> None:
     frame = len(b'{"status":"COMPLETED","final_output":}')
-    with Server([reply(200, document_of(MAX_OUTPUT_BYTES + frame))]) as server:
+    with ScriptedServer([reply(200, document_of(MAX_OUTPUT_BYTES + frame))]) as server:
         document = WaterflaiClient(server.url, FakeKey()).status("e")
     assert not document.too_large
     assert len(document.final_output_json or "") == MAX_OUTPUT_BYTES
@@ -585,7 +585,7 @@ def test_a_status_of_the_limit_is_read_whole() -> None:
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_a_status_beyond_a_short_limit_keeps_its_outcome_and_loses_its_output(*, in_chunks: bool) -> None:
     body = document_of(SHORT_BYTES + 1)
-    with Server([chunked(body) if in_chunks else reply(200, body)]) as server:
+    with ScriptedServer([chunked(body) if in_chunks else reply(200, body)]) as server:
         document = WaterflaiClient(server.url, FakeKey()).status("e", limit_bytes=SHORT_BYTES)
     assert (document.outcome, document.too_large, document.final_output_json) == (
         Status.COMPLETED,
@@ -597,7 +597,7 @@ def test_a_status_beyond_a_short_limit_keeps_its_outcome_and_loses_its_output(*,
 def test_of_a_status_beyond_the_largest_limit_the_fields_behind_the_output_are_read() -> None:
     body = b'{"final_output":"' + b"x" * (MAX_STATUS_BYTES + 5_000_000)
     body += b'","status":"COMPLETED","completed_at":"2026-01-01T00:00:00Z"}'
-    with Server([reply(200, body)]) as server:
+    with ScriptedServer([reply(200, body)]) as server:
         document = WaterflaiClient(server.url, FakeKey()).status("e")
     assert (document.outcome, document.completed_at) == (Status.COMPLETED, NOW)
     assert (document.output_error, document.final_output_json) == ("too_large", None)
@@ -606,13 +606,13 @@ def test_of_a_status_beyond_the_largest_limit_the_fields_behind_the_output_are_r
 def test_a_status_cut_in_the_middle_of_a_character_is_still_read() -> None:
     for shift in range(4):
         body = b'{"status":"COMPLETED","final_output":{"t":"' + b"x" * shift + "🙂".encode() * 70_000
-        with Server([reply(200, body)]) as server:
+        with ScriptedServer([reply(200, body)]) as server:
             status = WaterflaiClient(server.url, FakeKey()).status("e", limit_bytes=SHORT_BYTES)
         assert status.outcome is Status.COMPLETED
 
 
 def flawed(*steps: Step, **options: Any) -> FlawedDocumentError:
-    with Server(list(steps)) as server, pytest.raises(FlawedDocumentError) as caught:
+    with ScriptedServer(list(steps)) as server, pytest.raises(FlawedDocumentError) as caught:
         WaterflaiClient(server.url, FakeKey(), **options).status("e")
     return caught.value
 
@@ -651,7 +651,7 @@ def test_an_output_that_takes_longer_than_the_call_is_too_slow() -> None:
 
 def test_an_answer_that_breaks_off_before_it_shows_an_outcome_is_no_answer() -> None:
     for text in ('{"status":"RUNNING","progress":', '{"status":"RUNNING"}', '{"x":1', "<html>"):
-        with Server([reply(200, text, length=5000, close=True)]) as server:
+        with ScriptedServer([reply(200, text, length=5000, close=True)]) as server:
             error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
         assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "no_answer", 200)
 
@@ -672,7 +672,7 @@ def test_an_endless_error_is_not_read_to_its_end() -> None:
 
 
 DRIPS_LAST_S = 100
-"""At the least, for whoever listens to the end."""
+"""At least, in seconds, if they are read to the end."""
 DRIPS: dict[str, Step] = {
     "a body": drip(b"x" * 1000, 0.1, head=HEAD + b"Content-Length: 1000\r\n\r\n"),
     "a body without a length": drip(b" " * 1000, 0.1, head=HEAD + b"\r\n"),
@@ -689,7 +689,7 @@ DRIPS: dict[str, Step] = {
 @pytest.mark.parametrize("step", DRIPS.values(), ids=DRIPS)
 def test_a_slow_drip_ends_with_the_budget(step: Step) -> None:
     """Each byte is in time; all of them together would outlast the function."""
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
         took_s = time.monotonic() - began
@@ -701,12 +701,12 @@ def test_a_slow_drip_ends_with_the_budget(step: Step) -> None:
 def test_a_second_attempt_gets_no_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 60.0)
     slow_401 = drip(b'{"detail":"no"}', 0.01, head=b"HTTP/1.1 401 No\r\nContent-Length: 15\r\n\r\n")
-    with Server([slow_401, stall(60)]) as server:
+    with ScriptedServer([slow_401, stall(60)]) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey("old", "new")).status("e"))
         took_s = time.monotonic() - began
     assert type(error) is PerhapsAcceptedError
-    assert len(server.received) == 2
+    assert len(server.requests) == 2
     assert took_s < 30
 
 
@@ -737,14 +737,14 @@ def test_the_longest_call_leaves_the_function_time_to_answer() -> None:
     ],
 )
 def test_only_a_clear_yes_is_a_cancel(body: dict[str, Any], answer: CancelResult) -> None:
-    with Server([reply(200, body)]) as server:
+    with ScriptedServer([reply(200, body)]) as server:
         assert WaterflaiClient(server.url, FakeKey()).cancel("e") == answer
-    (got,) = server.received
+    (got,) = server.requests
     assert (got.method, got.target, got.body) == ("DELETE", "/v1/executions/e", b"")
 
 
 @pytest.mark.parametrize("step", [reply(200, "<html>"), reply(200, "[]"), hang_up])
 def test_a_cancel_without_a_usable_answer_may_have_been_carried_out(step: Step) -> None:
-    with Server([step]) as server:
+    with ScriptedServer([step]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
     assert type(error) is PerhapsAcceptedError

@@ -15,7 +15,20 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.http_upstream import HangUpError, Server, Step, drip, hang_up, raw, reply, reset, stall
+from tests.fakes.scripted_server import (
+    HangUpError,
+    ScriptedServer,
+    Step,
+    drip,
+    hang_up,
+    pause,
+    raw,
+    repeat,
+    reply,
+    reset,
+    sequence,
+    stall,
+)
 from tests.fakes.upstream_client import FakeKey
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.errors import (
@@ -55,13 +68,7 @@ def document(execution_id: str, **fields: Any) -> bytes:
 
 def paused(*pieces: bytes) -> Step:
     """Send each piece in a packet of its own, and leave the connection open."""
-
-    def step(connection: socket.socket) -> None:
-        for piece in pieces:
-            connection.sendall(piece)
-            time.sleep(0.05)
-
-    return step
+    return sequence(*(part for piece in pieces for part in (piece, pause(0.05))), close=False)
 
 
 @pytest.fixture
@@ -88,30 +95,31 @@ def test_interim_answers_are_skipped_in_every_operation(interim: bytes) -> None:
     running = {"status": "RUNNING", "progress": 7.0}
     answers = [{"execution_id": UPSTREAM_ID}, running, {"cancelled": True}, running]
     steps = [raw(interim + answer(json.dumps(body).encode()), close=False) for body in answers]
-    with Server(steps) as server:
+    with ScriptedServer(steps) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.start("c", {}) == UPSTREAM_ID
         assert upstream.status("e").progress == 7.0
         assert upstream.cancel("e").cancelled is True
         upstream.status("e")
     # Start and cancel have connections of their own, and the status requests share one.
-    assert [one.connection for one in server.received] == [1, 2, 3, 2]
+    assert [one.connection for one in server.requests] == [1, 2, 3, 2]
 
 
 def test_an_interim_answer_that_arrives_long_before_the_real_one_is_skipped() -> None:
-    with Server([paused(INTERIM["102"], INTERIM["103"][:20], INTERIM["103"][20:], answer(b"{}"))]) as server:
+    with ScriptedServer(
+        [paused(INTERIM["102"], INTERIM["103"][:20], INTERIM["103"][20:], answer(b"{}"))]
+    ) as server:
         assert WaterflaiClient(server.url, FakeKey()).status("e").status is None
 
 
 def test_the_answer_after_an_interim_one_is_never_read_by_the_next_request() -> None:
     """The real answer to the first request stayed on the connection, and the second request read it."""
 
-    def as_a_proxy_does(connection: socket.socket) -> None:
-        connection.sendall(INTERIM["103"])
-        time.sleep(0.05)
-        connection.sendall(answer(document("job-1", progress=1.0)))
+    as_a_proxy_does = paused(INTERIM["103"], answer(document("job-1", progress=1.0)))
 
-    with Server([as_a_proxy_does, raw(answer(document("job-2", progress=2.0)), close=False)]) as server:
+    with ScriptedServer(
+        [as_a_proxy_does, raw(answer(document("job-2", progress=2.0)), close=False)]
+    ) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("job-1").progress == 1.0
         assert upstream.status("job-2").progress == 2.0
@@ -121,7 +129,7 @@ def test_the_answer_after_an_interim_one_is_never_read_by_the_next_request() -> 
     "flood", [INTERIM["103"] * (MAX_INTERIM_ANSWERS + 1), INTERIM["100"] * 10_000], ids=["103", "100"]
 )
 def test_interim_answers_in_great_number_are_no_answer(flood: bytes) -> None:
-    with Server([raw(flood + answer(b"{}"))]) as server:
+    with ScriptedServer([raw(flood + answer(b"{}"))]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
 
@@ -131,7 +139,7 @@ def test_interim_answers_in_great_number_are_no_answer(flood: bytes) -> None:
 )
 def test_a_switch_of_protocols_is_unusable_and_costs_the_connection(status: bytes) -> None:
     switched = answer(b"", status=status, length=False)
-    with Server([raw(switched, close=False), RUNNING]) as server:
+    with ScriptedServer([raw(switched, close=False), RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         error = error_of(lambda: upstream.status("e"))
         assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "unusable_answer", 101)
@@ -142,18 +150,15 @@ def test_a_switch_of_protocols_is_unusable_and_costs_the_connection(status: byte
 def test_headers_beyond_their_limit_are_no_answer_and_are_not_held() -> None:
     """http.client takes a hundred headers of 64 KiB each."""
     head = b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 60_000 + b"\r\n") * 50 + b"Content-Length: 2\r\n\r\n{}"
-    with Server([raw(head)]) as server:
+    with ScriptedServer([raw(head)]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
 
 
 def test_trailers_without_end_are_cut_off() -> None:
-    def endless(connection: socket.socket) -> None:
-        connection.sendall(answer(b"0\r\n", b"Transfer-Encoding: chunked", length=False))
-        while True:
-            connection.sendall(b"X: y\r\n" * 10_000)
-
-    with Server([endless]) as server:
+    last_chunk = answer(b"0\r\n", b"Transfer-Encoding: chunked", length=False)
+    endless = sequence(last_chunk, repeat(b"X: y\r\n" * 10_000))
+    with ScriptedServer([endless]) as server:
         began = time.monotonic()
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
     assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
@@ -215,7 +220,7 @@ LEFTOVERS: dict[str, tuple[Step, bool]] = {
 
 @pytest.mark.parametrize(("step", "is_usable"), LEFTOVERS.values(), ids=LEFTOVERS)
 def test_a_connection_with_anything_left_on_it_is_not_used_again(step: Step, *, is_usable: bool) -> None:
-    with Server([step, raw(answer(document("job-3", progress=3.0)), close=False)]) as server:
+    with ScriptedServer([step, raw(answer(document("job-3", progress=3.0)), close=False)]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         if is_usable:
             assert upstream.status("job-1").status == "RUNNING"
@@ -223,7 +228,7 @@ def test_a_connection_with_anything_left_on_it_is_not_used_again(step: Step, *, 
             error_of(lambda: upstream.status("job-1"))
         time.sleep(0.1)  # what is on its way arrives
         assert upstream.status("job-3").progress == 3.0
-    assert [one.connection for one in server.received] == [1, 2]
+    assert [one.connection for one in server.requests] == [1, 2]
 
 
 def test_an_answer_that_was_late_for_another_request_is_not_this_jobs() -> None:
@@ -235,7 +240,7 @@ def test_an_answer_that_was_late_for_another_request_is_not_this_jobs() -> None:
         connection.recv(1, socket.MSG_PEEK)  # until the next request is there
         connection.sendall(FORGED)
 
-    with Server([late, RUNNING]) as server:
+    with ScriptedServer([late, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("job-1").status == "RUNNING"
         assert error_of(lambda: upstream.status("job-3")).code == "unusable_answer"
@@ -254,7 +259,7 @@ def test_bytes_that_wait_inside_tls_are_never_the_next_answer(
         raw(own + between + forged, close=False),
         raw(answer(document("job-3", progress=3.0)), close=False),
     ]
-    with Server(steps, context=trusted_tls) as server:
+    with ScriptedServer(steps, context=trusted_tls) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("job-1").status == "RUNNING"
         assert upstream.status("job-3").progress == 3.0
@@ -263,7 +268,7 @@ def test_bytes_that_wait_inside_tls_are_never_the_next_answer(
 
 def test_a_capped_status_costs_the_connection() -> None:
     large = answer(document("job-1", final_output={"x": "y" * 5_000}))
-    with Server([raw(large, close=False), RUNNING]) as server:
+    with ScriptedServer([raw(large, close=False), RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("job-1", limit_bytes=1_000).too_large
         assert upstream.status("job-1").status == "RUNNING"
@@ -276,7 +281,7 @@ def test_a_connection_is_used_again_after_an_answer_read_to_its_end(status: byte
         b"2\r\n{}\r\n0\r\nX: y\r\n\r\n", b"Transfer-Encoding: chunked", status=status, length=False
     )
     steps = [raw(answer(b"{}", status=status), close=False), raw(chunks, close=False), RUNNING]
-    with Server(steps) as server:
+    with ScriptedServer(steps) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for _ in range(2):
             with contextlib.suppress(UpstreamError):
@@ -293,7 +298,7 @@ FOREIGN = [{"execution_id": "another"}, {"execution_id": ""}, {"execution_id": [
 @pytest.mark.parametrize("fields", FOREIGN, ids=str)
 def test_the_document_of_another_execution_is_unusable(fields: dict[str, Any]) -> None:
     body = {"status": "COMPLETED", "cancelled": True, "final_output": {}} | fields
-    with Server([reply(200, body), reply(200, body), RUNNING]) as server:
+    with ScriptedServer([reply(200, body), reply(200, body), RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel):
             error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
@@ -307,7 +312,7 @@ def test_the_document_of_another_execution_is_unusable(fields: dict[str, Any]) -
     "fields", [{"execution_id": "5"}, {"execution_id": 5}, {"execution_id": None}, {}], ids=str
 )
 def test_a_document_that_names_its_execution_or_none_is_used(fields: dict[str, Any]) -> None:
-    with Server([reply(200, {"status": "RUNNING", "cancelled": True} | fields)]) as server:
+    with ScriptedServer([reply(200, {"status": "RUNNING", "cancelled": True} | fields)]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("5").status == "RUNNING"
         assert upstream.cancel("5").cancelled is True
@@ -315,7 +320,7 @@ def test_a_document_that_names_its_execution_or_none_is_used(fields: dict[str, A
 
 def test_a_large_document_of_another_execution_is_unusable() -> None:
     body = document("another", status="COMPLETED", final_output={"x": "y" * 5_000})
-    with Server([reply(200, body)]) as server:
+    with ScriptedServer([reply(200, body)]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e", limit_bytes=1_000))
     assert error.code == "unusable_answer"
 
@@ -359,19 +364,19 @@ def test_a_compressed_answer_is_decoded_though_none_was_asked_for(
         {"cancelled": True},
         {"status": "RUNNING"},
     ]
-    with Server([encoded(body) for body in documents]) as server:
+    with ScriptedServer([encoded(body) for body in documents]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.start("c", {}) == UPSTREAM_ID
         assert upstream.status("e").progress == 7.0
         assert upstream.cancel("e").cancelled is True
         upstream.status("e")
-    assert server.received[0].headers["accept-encoding"] == "identity"
-    assert [one.connection for one in server.received] == [1, 2, 3, 2]
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+    assert [one.connection for one in server.requests] == [1, 2, 3, 2]
 
 
 @pytest.mark.parametrize("name", ["br", "zstd", "compress", "aes128gcm", "gzip, br", "x" * 500])
 def test_an_encoding_that_cannot_be_read_is_named(name: str) -> None:
-    with Server([reply(200, b'{"status":"RUNNING"}', {"Content-Encoding": name})]) as server:
+    with ScriptedServer([reply(200, b'{"status":"RUNNING"}', {"Content-Encoding": name})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
     assert f"encoding {name[:30]}" in error.message
@@ -380,21 +385,21 @@ def test_an_encoding_that_cannot_be_read_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "br"])
 def test_a_refusal_counts_though_its_body_cannot_be_read(name: str) -> None:
-    with Server([reply(429, b"not gzip", {"Content-Encoding": name, "Retry-After": "7"})]) as server:
+    with ScriptedServer([reply(429, b"not gzip", {"Content-Encoding": name, "Retry-After": "7"})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {}))
     assert (type(error), error.status, error.retry_after_s) == (UpstreamUnavailableError, 429, 7)
 
 
 def test_the_detail_of_a_compressed_error_is_reported_without_the_key() -> None:
     body = gzip.compress(json.dumps({"detail": f"no such thing, {KEY}"}).encode())
-    with Server([reply(404, body, {"Content-Encoding": "gzip"})]) as server:
+    with ScriptedServer([reply(404, body, {"Content-Encoding": "gzip"})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert error.message == "HTTP 404: no such thing, ***"
 
 
 def test_the_limit_of_a_status_counts_decoded_bytes() -> None:
     body = gzip.compress(document("e", status="COMPLETED", final_output={"x": "y" * 5_000}))
-    with Server([reply(200, body, {"Content-Encoding": "gzip"})]) as server:
+    with ScriptedServer([reply(200, body, {"Content-Encoding": "gzip"})]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.status("e", limit_bytes=1_000).too_large
         assert not upstream.status("e", limit_bytes=10_000).too_large
@@ -449,7 +454,7 @@ def bomb() -> bytes:
 def test_a_bomb_is_decoded_no_further_than_the_limit(bomb: bytes, operation: str, encoding: str) -> None:
     content = gzip.compress(bomb) if "," in encoding else bomb
     headers = [b"Content-Type: text/event-stream", b"Content-Encoding: " + encoding.encode()]
-    with Server([raw(answer(content, *headers))]) as server:
+    with ScriptedServer([raw(answer(content, *headers))]) as server:
         outcome, peak_bytes = run(BOMB, server.url, operation)
     assert (
         outcome
@@ -463,22 +468,22 @@ def test_a_bomb_is_decoded_no_further_than_the_limit(bomb: bytes, operation: str
 
 @pytest.mark.parametrize("died", [hang_up, reset], ids=["hung up", "reset"])
 def test_a_status_request_on_a_kept_connection_that_died_is_repeated_once(died: Step) -> None:
-    with Server([RUNNING, died, RUNNING]) as server:
+    with ScriptedServer([RUNNING, died, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         upstream.status("e")
-    assert [one.connection for one in server.received] == [1, 1, 2]
+    assert [one.connection for one in server.requests] == [1, 1, 2]
 
 
 def test_a_cancel_is_sent_once_on_a_connection_of_its_own() -> None:
     """Repeated, its answer would not tell whether the first one cancelled the job."""
-    with Server([RUNNING, hang_up, RUNNING]) as server:
+    with ScriptedServer([RUNNING, hang_up, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         error = error_of(lambda: upstream.cancel("e"))
         upstream.status("e")
     assert (type(error), error.code) == (PerhapsAcceptedError, "no_answer")
-    assert [(one.method, one.connection) for one in server.received] == [
+    assert [(one.method, one.connection) for one in server.requests] == [
         ("GET", 1),
         ("DELETE", 2),
         ("GET", 1),
@@ -486,54 +491,54 @@ def test_a_cancel_is_sent_once_on_a_connection_of_its_own() -> None:
 
 
 def test_a_repeat_is_not_repeated() -> None:
-    with Server([RUNNING, hang_up]) as server:
+    with ScriptedServer([RUNNING, hang_up]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         error = error_of(lambda: upstream.status("e"))
     assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "no_answer", None)
-    assert len(server.received) == 3
+    assert len(server.requests) == 3
 
 
 def test_a_timeout_of_the_idle_connection_is_no_answer_to_the_request() -> None:
     idle = reply(408, "<html>", {"Connection": "close"}, close=True)
-    with Server([RUNNING, idle, RUNNING]) as server:
+    with ScriptedServer([RUNNING, idle, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         upstream.status("e")
-    assert [one.connection for one in server.received] == [1, 1, 2]
+    assert [one.connection for one in server.requests] == [1, 1, 2]
 
 
 def test_a_request_timeout_on_a_fresh_connection_may_have_been_carried_out() -> None:
-    with Server([reply(408, "<html>", {"Connection": "close"}, close=True)]) as server:
+    with ScriptedServer([reply(408, "<html>", {"Connection": "close"}, close=True)]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).cancel("e"))
-    assert (type(error), error.status, len(server.received)) == (PerhapsAcceptedError, 408, 1)
+    assert (type(error), error.status, len(server.requests)) == (PerhapsAcceptedError, 408, 1)
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What drops it silently makes a request wait for the whole read timeout."""
     monkeypatch.setattr(transport, "MAX_IDLE_S", 0.5)
-    with Server([RUNNING]) as server:
+    with ScriptedServer([RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for pause_s in (0.0, 0.7, 0.0):
             upstream.status("e")
             time.sleep(pause_s)
-    assert [one.connection for one in server.received] == [1, 1, 2]
+    assert [one.connection for one in server.requests] == [1, 1, 2]
 
 
 def test_nothing_is_repeated_on_a_fresh_connection() -> None:
-    with Server([hang_up]) as server:
+    with ScriptedServer([hang_up]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
             error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
-    assert len(server.received) == 3
+    assert len(server.requests) == 3
 
 
 def test_a_start_is_never_repeated() -> None:
-    with Server([RUNNING, hang_up, STARTED]) as server:
+    with ScriptedServer([RUNNING, hang_up, STARTED]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         assert type(error_of(lambda: upstream.start("c", {}))) is PerhapsAcceptedError
-    assert [one.method for one in server.received] == ["GET", "POST"]
+    assert [one.method for one in server.requests] == ["GET", "POST"]
 
 
 @pytest.mark.usefixtures("hurried")
@@ -543,11 +548,11 @@ def test_a_start_is_never_repeated() -> None:
     ids=["silent", "a byte", "half a body"],
 )
 def test_what_is_silent_or_has_begun_to_answer_is_not_repeated(broken: Step) -> None:
-    with Server([RUNNING, broken, RUNNING]) as server:
+    with ScriptedServer([RUNNING, broken, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         upstream.status("e")
         assert error_of(lambda: upstream.status("e")).code == "no_answer"
-    assert len(server.received) == 2
+    assert len(server.requests) == 2
 
 
 # The time of a call
@@ -562,37 +567,25 @@ class SlowKey(FakeKey):
 
 
 def test_no_attempt_begins_after_the_time_of_the_call() -> None:
-    with Server([reply(401, {"detail": "no"}), stall(20)]) as server:
+    with ScriptedServer([reply(401, {"detail": "no"}), stall(20)]) as server:
         upstream = WaterflaiClient(server.url, SlowKey("old", "new"), budget_s=0.3)
         began = time.monotonic()
         error = error_of(lambda: upstream.start("c", {}))
         took_s = time.monotonic() - began
     # The 401 refused the start, and the new key is worth another call.
     assert (type(error), error.status) == (UpstreamUnavailableError, 401)
-    assert len(server.received) == 1
+    assert len(server.requests) == 1
     assert took_s < 5
 
 
 @pytest.mark.parametrize("where", ["handshake", "head", "body"])
 def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContext, where: str) -> None:
     """Each wait would be in time for the connection's own timeouts, which are longer than the call."""
-    half = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=False)
-
-    def stalled(connection: socket.socket) -> None:
-        if where == "body":
-            half(connection)
-        stall(20)(connection)
-
-    def shake_no_hand(connection: socket.socket) -> None:
-        connection.settimeout(20)
-        while connection.recv(2_000):
-            pass
-        raise HangUpError
-
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
     server = (
-        Server([RUNNING], before_reading=shake_no_hand)
+        ScriptedServer([RUNNING], before_reading=stall(20))
         if where == "handshake"
-        else Server([stalled], context=trusted_tls)
+        else ScriptedServer([sequence(*([half] if where == "body" else []), stall(20))], context=trusted_tls)
     )
     with server:
         upstream = WaterflaiClient(server.url.replace("http:", "https:"), FakeKey(), budget_s=0.4)
@@ -605,12 +598,12 @@ def test_a_server_that_stalls_cannot_outlast_the_call(trusted_tls: ssl.SSLContex
 
 def test_a_second_attempt_ends_with_the_time_of_the_call() -> None:
     slow_401 = drip(b"{}", 0.15, head=b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n")
-    with Server([slow_401, stall(20)]) as server:
+    with ScriptedServer([slow_401, stall(20)]) as server:
         upstream = WaterflaiClient(server.url, FakeKey("old", "new"), budget_s=0.5)
         began = time.monotonic()
         error = error_of(lambda: upstream.start("c", {}))
         took_s = time.monotonic() - began
-    assert (type(error), len(server.received)) == (PerhapsAcceptedError, 2)
+    assert (type(error), len(server.requests)) == (PerhapsAcceptedError, 2)
     assert took_s < 5
 
 
@@ -626,7 +619,7 @@ def test_a_slow_reader_of_a_large_start_cannot_outlast_the_call(
                 time.sleep(0.012)
         raise HangUpError
 
-    with Server([STARTED], before_reading=sip) as server:
+    with ScriptedServer([STARTED], before_reading=sip) as server:
         url = server.url.replace("http:", "https:") if is_tls else server.url
         upstream = WaterflaiClient(url, FakeKey(), budget_s=0.5)
         began = time.monotonic()
@@ -644,7 +637,7 @@ def test_an_answer_that_comes_before_the_start_was_sent_is_read() -> None:
         time.sleep(2)
         raise HangUpError
 
-    with Server([STARTED], before_reading=refuse) as server:
+    with ScriptedServer([STARTED], before_reading=refuse) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).start("c", {"x": "y" * 30_000_000}))
     assert (type(error), error.status, error.message) == (UpstreamRefusedError, 413, "HTTP 413: too large")
 
@@ -682,7 +675,7 @@ from waterhook.upstream.client import WaterflaiClient
 WaterflaiClient(sys.argv[1], FakeKey()).status("e")
 print(threading.active_count())
 """
-    with Server([RUNNING]) as server:
+    with ScriptedServer([RUNNING]) as server:
         assert run(call, server.url) == ["1"]
 
 
@@ -704,7 +697,7 @@ print(threading.active_count())
 )
 def test_retry_after_on_a_status_is_passed_on(value: str | None, seconds: float | None) -> None:
     head = [] if value is None else [b"Retry-After: " + value.encode("latin-1")]
-    with Server([raw(answer(b'{"status":"RUNNING","retry_after_s":9}', *head))]) as server:
+    with ScriptedServer([raw(answer(b'{"status":"RUNNING","retry_after_s":9}', *head))]) as server:
         assert WaterflaiClient(server.url, FakeKey()).status("e").retry_after_s == seconds
 
 
@@ -722,7 +715,7 @@ def test_retry_after_on_a_status_is_passed_on(value: str | None, seconds: float 
     ],
 )
 def test_retry_after_is_passed_on_with_every_error(status: int, body: bytes) -> None:
-    with Server([reply(status, body, {"Retry-After": "7", "Location": "/"})]) as server:
+    with ScriptedServer([reply(status, body, {"Retry-After": "7", "Location": "/"})]) as server:
         error = error_of(lambda: WaterflaiClient(server.url, FakeKey()).status("e"))
     assert error.retry_after_s == 7
 
@@ -732,7 +725,7 @@ def test_retry_after_is_passed_on_with_every_error(status: int, body: bytes) -> 
 
 @pytest.mark.parametrize("status", [521, 523, 525, 526, 530])
 def test_a_cdn_that_did_not_reach_the_origin_carried_nothing(status: int) -> None:
-    with Server([reply(status, "<html>", {"Retry-After": "5"})]) as server:
+    with ScriptedServer([reply(status, "<html>", {"Retry-After": "5"})]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
             error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
@@ -745,7 +738,7 @@ def test_a_cdn_that_did_not_reach_the_origin_carried_nothing(status: int) -> Non
 
 @pytest.mark.parametrize("status", [520, 522, 524, 527])
 def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> None:
-    with Server([reply(status, "<html>")]) as server:
+    with ScriptedServer([reply(status, "<html>")]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
             error = error_of(lambda call=call: call("e"))  # type: ignore[misc]  # bound in the loop
@@ -767,7 +760,7 @@ def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> 
     ],
 )
 def test_a_cancel_answered_without_a_body_was_taken_and_says_no_more(step: Step) -> None:
-    with Server([step, RUNNING]) as server:
+    with ScriptedServer([step, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.cancel("e") == CancelResult(None, None, None)
         assert upstream.status("e").status == "RUNNING"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.http_upstream import HangUpError, Server, Step, chunked, raw, reply
+from tests.fakes.scripted_server import EVENT_STREAM, ScriptedServer, Step, chunked, raw, reply, sequence
 from tests.fakes.upstream_client import FakeKey
 from tests.unit.upstream.test_key_redaction import FORMS, JSON
 from waterhook.domain.status_document import FlawedDocumentError, StatusDocument
@@ -19,7 +19,7 @@ KEY = "wfk/live+0123456789abcdef"
 FIELDS = [name for name in StatusDocument.__dataclass_fields__ if name != "final_output_json"]
 
 
-def client(server: Server, *keys: str) -> WaterflaiClient:
+def client(server: ScriptedServer, *keys: str) -> WaterflaiClient:
     return WaterflaiClient(server.url, FakeKey(*(keys or (KEY,))))
 
 
@@ -49,11 +49,11 @@ def test_a_key_in_any_field_and_any_form_is_not_in_the_document(form: Callable[[
         members = [
             f'"{name}":{write(str(value))}' for name, value in fields.items() if name != "final_output"
         ]
-        with Server([reply(200, "{" + ",".join(members) + "}")]) as server:
+        with ScriptedServer([reply(200, "{" + ",".join(members) + "}")]) as server:
             document = client(server).status("e")
         if "u00" not in write("a") or "%" not in echoed:
             assert not has_key(str(document), echoed), write
-    with Server([reply(200, json.dumps(fields | {"status": "COMPLETED"}))]) as server:
+    with ScriptedServer([reply(200, json.dumps(fields | {"status": "COMPLETED"}))]) as server:
         output = str(client(server).status("e").final_output_json)
     assert not has_key(output, echoed)
     assert "***" in output
@@ -84,7 +84,7 @@ def test_a_key_in_any_answer_is_in_no_result_and_in_no_error(
     answer: Callable[[str], Step], form: str
 ) -> None:
     echoed = FORMS[form](KEY)
-    with Server([answer(echoed)]) as server:
+    with ScriptedServer([answer(echoed)]) as server:
         calls = [lambda: client(server).status("e"), lambda: client(server).cancel("e")]
         assert not any(has_key(outcome_of(call), echoed) for call in calls)
 
@@ -93,12 +93,12 @@ def test_of_a_rotated_key_the_old_and_the_new_one_are_left_out() -> None:
     old, new = "the-old-key-of-before", "the-new-key-of-today"
     refusal = reply(401, {"detail": f"{old} is old"})
     document = reply(200, {"status": "FAILED", "error_message": f"{old}, {new}"})
-    with Server([refusal, document]) as server:
+    with ScriptedServer([refusal, document]) as server:
         found = client(server, old, new).status("e")
     assert found.error_message == "***, ***"
 
 
-def events(server: Server) -> list[StreamEvent | StreamEnd]:
+def events(server: ScriptedServer) -> list[StreamEvent | StreamEnd]:
     stream = client(server).open_stream("e", ends_at=float("inf"), idle_timeout_s=20)
     found: list[StreamEvent | StreamEnd] = []
     try:
@@ -117,15 +117,8 @@ def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str
     data = json.dumps({"type": f"node_{echoed}", "node_id": f"n {echoed}", "progress": 5})
     named = f"event: node_{echoed}\ndata: {json.dumps({'current_node': echoed})}\n\n"
     content = f"data: {data}\n\n{named}".encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-
-    def piecemeal(connection: Any) -> None:
-        connection.sendall(head)
-        for at in range(0, len(content), 7):
-            connection.sendall(content[at : at + 7])
-        raise HangUpError
-
-    with Server([piecemeal]) as server:
+    pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
+    with ScriptedServer([sequence(EVENT_STREAM, *pieces)]) as server:
         first, second, end = events(server)
     assert not has_key(f"{first} {second} {end}", echoed)
     assert isinstance(first, StreamEvent)
@@ -134,7 +127,7 @@ def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str
 
 
 def test_a_key_in_the_refusal_of_a_stream_is_left_out() -> None:
-    with Server([reply(401, {"detail": f"bad {KEY}"})]) as server:
+    with ScriptedServer([reply(401, {"detail": f"bad {KEY}"})]) as server:
         [end] = events(server)
     assert "***" in str(end)
     assert KEY not in repr(end)

@@ -1,21 +1,30 @@
-"""The client's event stream against a scripted upstream: its events, its end, its faults and its thread."""
+"""The client's event stream against a scripted server: its events, its end, its faults and its thread."""
 
 import gzip
-import json
-import socket
 import ssl
-import struct
 import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from http.client import responses
 
 import pytest
 
+from tests.fakes.scripted_server import (
+    ScriptedServer,
+    Step,
+    closed_port,
+    pause,
+    repeat,
+    reset,
+    sequence,
+    sse_event,
+    stall,
+)
+from tests.fakes.upstream_client import FakeKey
 from tests.support.waiting import until
 from waterhook.errors import (
     InvalidRequestError,
@@ -34,125 +43,36 @@ KEY = "the-key-of-the-stream"
 NEW_KEY = "the-new-key"
 
 
-@dataclass
-class Keys:
-    """A secret that may have been rotated: `refresh` finds the next of its keys, if there is one."""
+class Keys(FakeKey):
+    """A key source that records which threads read it."""
 
-    keys: list[str] = field(default_factory=lambda: [KEY])
-    refreshes: int = 0
-    read_by: set[str] = field(default_factory=set)
+    def __init__(self, *keys: str) -> None:
+        super().__init__(*(keys or (KEY,)))
+        self.read_by: set[str] = set()
 
     def get(self) -> str:
         self.read_by.add(threading.current_thread().name)
-        return self.keys[0]
-
-    def refresh(self) -> bool:
-        self.refreshes += 1
-        if len(self.keys) == 1:
-            return False
-        self.keys.pop(0)
-        return True
-
-
-type Step = bytes | float | Callable[[socket.socket], None]
-
-
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+        return super().get()
 
 
 HOLDS_S = 60
 PATIENCE_S = 30
-"""Less than anybody here holds out, more than a busy machine takes for anything."""
+"""Shorter than `HOLDS_S`, longer than a busy machine takes for any test."""
+hold = stall(HOLDS_S)
 
-
-def hold(connection: socket.socket) -> None:
-    """Say nothing until the client hangs up."""
-    connection.settimeout(HOLDS_S)
-    while connection.recv(1024):
-        pass
-
-
-def forever(piece: bytes, every_s: float = 0.0) -> Callable[[socket.socket], None]:
-    def send(connection: socket.socket) -> None:
-        while True:
-            connection.sendall(piece)
-            time.sleep(every_s)
-
-    return send
-
-
-class Upstream:
-    """A server on a free port of the loopback: one script for each connection, in order.
-
-    A script is played once the request is in: bytes are sent, numbers are seconds to sleep, functions are called.
-    """
-
-    def __init__(self, *scripts: Sequence[Step], context: ssl.SSLContext | None = None) -> None:
-        self._context = context
-        self.requests: list[str] = []
-        self.hung_up = threading.Event()
-        """The client closed a connection, or the script did."""
-        self._scripts = list(scripts)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._answer, args=[connection], daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with suppress(OSError):
-            if self._context:
-                connection = self._context.wrap_socket(connection, server_side=True)
-            self._play(connection)
-        self.hung_up.set()
-
-    def _play(self, connection: socket.socket) -> None:
-        with connection:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                received = connection.recv(4096)
-                if not received:
-                    return
-                head += received
-            self.requests.append(head.decode())
-            script = self._scripts[len(self.requests) - 1] if len(self.requests) <= len(self._scripts) else []
-            for step in script:
-                if isinstance(step, bytes):
-                    connection.sendall(step)
-                elif isinstance(step, float):
-                    time.sleep(step)
-                else:
-                    step(connection)
-
-    def close(self) -> None:
-        # A thread that sits in accept keeps the port open unless it is woken.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(60)
-
-
-type Serve = Callable[..., Upstream]
+type Serve = Callable[..., ScriptedServer]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    upstreams: list[Upstream] = []
+    """Start a server with a script for each connection."""
+    with ExitStack() as servers:
 
-    def start(*scripts: Sequence[Step], context: ssl.SSLContext | None = None) -> Upstream:
-        upstreams.append(Upstream(*scripts, context=context))
-        return upstreams[-1]
+        def start(*scripts: list[bytes | Step], context: ssl.SSLContext | None = None) -> ScriptedServer:
+            steps = [sequence(*script) for script in scripts]
+            return servers.enter_context(ScriptedServer(steps, context=context))
 
-    yield start
-    for upstream in upstreams:
-        upstream.close()
+        yield start
 
 
 def readers() -> list[threading.Thread]:
@@ -176,8 +96,8 @@ def chunk(text: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(text), text)
 
 
-def event(**value: object) -> bytes:
-    return f"data: {json.dumps(value)}\n\n".encode()
+def event(**fields: object) -> bytes:
+    return sse_event(fields)
 
 
 def plain(status: int, body: bytes, *headers: bytes) -> bytes:
@@ -186,7 +106,11 @@ def plain(status: int, body: bytes, *headers: bytes) -> bytes:
 
 
 def opened(
-    upstream: Upstream, keys: Keys | None = None, *, for_s: float = HOLDS_S, idle_timeout_s: float = HOLDS_S
+    upstream: ScriptedServer,
+    keys: Keys | None = None,
+    *,
+    for_s: float = HOLDS_S,
+    idle_timeout_s: float = HOLDS_S,
 ) -> closing[EventStream]:
     client = WaterflaiClient(upstream.url, keys or Keys())
     ends_at = time.monotonic() + for_s
@@ -207,8 +131,12 @@ def rest(stream: EventStream) -> tuple[list[StreamEvent], UpstreamError | None]:
                 raise AssertionError("neither an event nor an end")
 
 
-def listen(
-    upstream: Upstream, keys: Keys | None = None, *, for_s: float = HOLDS_S, idle_timeout_s: float = HOLDS_S
+def events_of(
+    upstream: ScriptedServer,
+    keys: Keys | None = None,
+    *,
+    for_s: float = HOLDS_S,
+    idle_timeout_s: float = HOLDS_S,
 ) -> list[StreamEvent]:
     with opened(upstream, keys, for_s=for_s, idle_timeout_s=idle_timeout_s) as stream:
         events, error = rest(stream)
@@ -217,7 +145,11 @@ def listen(
 
 
 def failure(
-    upstream: Upstream, keys: Keys | None = None, *, for_s: float = HOLDS_S, idle_timeout_s: float = HOLDS_S
+    upstream: ScriptedServer,
+    keys: Keys | None = None,
+    *,
+    for_s: float = HOLDS_S,
+    idle_timeout_s: float = HOLDS_S,
 ) -> UpstreamError:
     with opened(upstream, keys, for_s=for_s, idle_timeout_s=idle_timeout_s) as stream:
         events, error = rest(stream)
@@ -227,7 +159,7 @@ def failure(
 
 
 def calls_of(
-    upstream: Upstream, *, idle_timeout_s: float = HOLDS_S, take: float | None = PATIENCE_S
+    upstream: ScriptedServer, *, idle_timeout_s: float = HOLDS_S, take: float | None = PATIENCE_S
 ) -> list[UpstreamCall]:
     """Return what the stream reported of itself after up to one event or end was taken."""
     calls: list[UpstreamCall] = []
@@ -265,17 +197,17 @@ BOTH = [StreamEvent("node_started"), StreamEvent("execution_completed")]
 def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
     upstream = serve([CHUNKED, LAST_CHUNK])
 
-    assert listen(upstream) == []
+    assert events_of(upstream) == []
 
     (request,) = upstream.requests
-    lines = request.split("\r\n")
-    assert lines[0] == "GET /v1/executions/exec-1/stream HTTP/1.1"
+    assert (request.method, request.target) == ("GET", "/v1/executions/exec-1/stream")
+    assert request.version == "HTTP/1.1"
     assert {
-        "X-API-Key: the-key-of-the-stream",
-        "Accept: text/event-stream",
-        "Accept-Encoding: identity",
-        "Cache-Control: no-cache",
-    } <= set(lines)
+        "x-api-key": "the-key-of-the-stream",
+        "accept": "text/event-stream",
+        "accept-encoding": "identity",
+        "cache-control": "no-cache",
+    }.items() <= request.headers.items()
 
 
 @pytest.mark.parametrize(
@@ -287,7 +219,9 @@ def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
         pytest.param([STREAM + b"Content-Length: %d\r\n\r\n" % len(TWO), TWO], id="of known length"),
         pytest.param([OPEN, b"\xef\xbb\xbf", TWO.replace(b"\n", b"\r\n")], id="BOM and CRLF"),
         pytest.param([OPEN, TWO.replace(b"\n", b"\r")], id="CR"),
-        pytest.param([OPEN, b": ping\n\n", TWO[:30], 0.05, TWO[30:], b": bye\n\n"], id="with comments"),
+        pytest.param(
+            [OPEN, b": ping\n\n", TWO[:30], pause(0.05), TWO[30:], b": bye\n\n"], id="with comments"
+        ),
         pytest.param([OPEN, b"id: 1\nretry: 5\nevent: x\n", TWO], id="with other fields"),
         pytest.param([OPEN, b"id: 1\n\n\n\n", TWO, b"data\n\n"], id="with empty events"),
         pytest.param(
@@ -301,7 +235,9 @@ def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
             [OPEN.replace(b"text/event-stream", b"text/event-stream ; charset=utf-8"), TWO],
             id="a space before the charset",
         ),
-        pytest.param([b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3, 0.05, OPEN, TWO], id="after interim answers"),
+        pytest.param(
+            [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3, pause(0.05), OPEN, TWO], id="after interim answers"
+        ),
         pytest.param([OPEN, b":" + b"x" * 1024 * 1024 + b"\n", TWO], id="after a comment of 1 MiB"),
         pytest.param(
             [OPEN, b"more: " + b"x" * 1024 * 1024 + b"\n", TWO], id="after an unknown field of 1 MiB"
@@ -309,8 +245,8 @@ def test_the_request_is_a_get_with_key_and_media_type(serve: Serve) -> None:
         pytest.param([STREAM + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(TWO)], id="compressed"),
     ],
 )
-def test_a_stream_yields_its_objects(serve: Serve, script: list[Step]) -> None:
-    assert listen(serve(script)) == BOTH
+def test_a_stream_yields_its_objects(serve: Serve, script: list[bytes | Step]) -> None:
+    assert events_of(serve(script)) == BOTH
 
 
 @pytest.mark.parametrize(
@@ -330,11 +266,11 @@ def test_a_stream_yields_its_objects(serve: Serve, script: list[Step]) -> None:
     ids=lambda data: repr(data[:12]),
 )
 def test_data_that_is_no_json_object_is_passed_over(serve: Serve, data: bytes) -> None:
-    assert listen(serve([OPEN, b"data: " + data + b"\n\n", TWO])) == BOTH
+    assert events_of(serve([OPEN, b"data: " + data + b"\n\n", TWO])) == BOTH
 
 
 def test_a_stream_of_comments_yields_nothing(serve: Serve) -> None:
-    assert listen(serve([OPEN, b": ping\n\n" * 1000])) == []
+    assert events_of(serve([OPEN, b": ping\n\n" * 1000])) == []
 
 
 def test_an_event_is_yielded_as_it_comes_and_not_with_the_next(serve: Serve) -> None:
@@ -375,7 +311,7 @@ def test_a_stream_is_open_once_its_answer_is_known_to_be_one(serve: Serve) -> No
 
 def test_the_events_before_a_final_one_come_first_and_in_order(serve: Serve) -> None:
     progress = b"".join(event(type="progress_update", progress=number / 4) for number in range(400))
-    events = listen(serve([CHUNKED, chunk(progress + event(type="execution_completed")), LAST_CHUNK]))
+    events = events_of(serve([CHUNKED, chunk(progress + event(type="execution_completed")), LAST_CHUNK]))
     assert [one.progress for one in events[:-1]] == [number / 4 for number in range(400)]
     assert events[-1].is_final
 
@@ -397,7 +333,7 @@ def test_the_events_before_a_final_one_come_first_and_in_order(serve: Serve) -> 
     ],
 )
 def test_the_known_types_are_events(serve: Serve, kind: str, *, is_final: bool) -> None:
-    (got,) = listen(serve([OPEN, event(type=kind)]))
+    (got,) = events_of(serve([OPEN, event(type=kind)]))
     assert (got, got.is_final) == (StreamEvent(kind), is_final)
 
 
@@ -405,7 +341,7 @@ def test_the_known_types_are_events(serve: Serve, kind: str, *, is_final: bool) 
     "kind", ["ping", "heartbeat", "", "execution_started", "Node_started", 5, ["node_"], {}]
 )
 def test_other_types_are_no_events(serve: Serve, kind: object) -> None:
-    assert listen(serve([OPEN, event(type=kind), b"event: node_started\n" + event(type=kind)])) == []
+    assert events_of(serve([OPEN, event(type=kind), b"event: node_started\n" + event(type=kind)])) == []
 
 
 @pytest.mark.parametrize(
@@ -424,14 +360,14 @@ def test_other_types_are_no_events(serve: Serve, kind: object) -> None:
 def test_the_name_of_an_event_counts_where_its_data_has_no_type(
     serve: Serve, text: bytes, kind: str | None
 ) -> None:
-    assert [one.type for one in listen(serve([OPEN, text]))] == ([kind] if kind else [])
+    assert [one.type for one in events_of(serve([OPEN, text]))] == ([kind] if kind else [])
 
 
 def test_events_of_another_execution_are_ignored(serve: Serve) -> None:
     events = [
         event(type="node_started", execution_id=id_) for id_ in ("another", "exec-1", None, "", 5, "exec-1 ")
     ]
-    assert len(listen(serve([OPEN, *events]))) == 2
+    assert len(events_of(serve([OPEN, *events]))) == 2
 
 
 @pytest.mark.parametrize(
@@ -458,7 +394,7 @@ def test_events_of_another_execution_are_ignored(serve: Serve) -> None:
 )
 def test_progress_is_a_bounded_percentage_or_none(serve: Serve, text: str, progress: float | None) -> None:
     data = f'data: {{"type": "progress_update", "progress": {text}}}\n\n'.encode()
-    (got,) = listen(serve([OPEN, data]))
+    (got,) = events_of(serve([OPEN, data]))
     assert repr(got.progress) == repr(progress)
 
 
@@ -475,12 +411,12 @@ def test_progress_is_a_bounded_percentage_or_none(serve: Serve, text: str, progr
     ],
 )
 def test_the_node_is_text_on_one_line(serve: Serve, fields: dict[str, object], node_id: str | None) -> None:
-    (got,) = listen(serve([OPEN, event(type="node_started", **fields)]))
+    (got,) = events_of(serve([OPEN, event(type="node_started", **fields)]))
     assert got.node_id == node_id
 
 
 def test_long_names_are_clipped(serve: Serve) -> None:
-    (got,) = listen(serve([OPEN, event(type="node_" + "x" * 500, node_id="y" * 5000)]))
+    (got,) = events_of(serve([OPEN, event(type="node_" + "x" * 500, node_id="y" * 5000)]))
     assert (len(got.type), len(got.node_id or "")) == (40, 200)
 
 
@@ -488,52 +424,52 @@ def test_long_names_are_clipped(serve: Serve) -> None:
 
 
 def test_a_stream_that_ends_early_is_no_failure(serve: Serve) -> None:
-    assert listen(serve([CHUNKED, chunk(event(type="node_started")), LAST_CHUNK])) == BOTH[:1]
+    assert events_of(serve([CHUNKED, chunk(event(type="node_started")), LAST_CHUNK])) == BOTH[:1]
 
 
 @pytest.mark.parametrize(
     "script",
     [
         pytest.param([hold], id="no answer yet"),
-        pytest.param([forever(b"HTTP/1.1 200 OK\r\n"[:1], 0.05)], id="a head that drips"),
-        pytest.param([STREAM, forever(b"X-More: of it\r\n", 0.05)], id="a head without end"),
+        pytest.param([repeat(b"HTTP/1.1 200 OK\r\n"[:1], 0.05)], id="a head that drips"),
+        pytest.param([STREAM, repeat(b"X-More: of it\r\n", 0.05)], id="a head without end"),
         pytest.param([CHUNKED, hold], id="nothing"),
         pytest.param([CHUNKED, chunk(b": ping\n\n"), hold], id="silence"),
-        pytest.param([OPEN, forever(b": ping\n\n", 0.05)], id="pings"),
-        pytest.param([CHUNKED, forever(chunk(b":"), 0.05)], id="drops"),
+        pytest.param([OPEN, repeat(b": ping\n\n", 0.05)], id="pings"),
+        pytest.param([CHUNKED, repeat(chunk(b":"), 0.05)], id="drops"),
         pytest.param([b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n", hold], id="an error"),
     ],
 )
-def test_it_ends_in_time_whatever_it_waits_for(serve: Serve, script: list[Step]) -> None:
+def test_it_ends_in_time_whatever_it_waits_for(serve: Serve, script: list[bytes | Step]) -> None:
     upstream = serve(script)
     elapsed = Elapsed()
 
-    assert listen(upstream, for_s=0.4) == []
+    assert events_of(upstream, for_s=0.4) == []
 
     assert 0.4 <= elapsed() < PATIENCE_S
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
 def test_events_before_the_end_of_its_time_are_yielded(serve: Serve) -> None:
-    upstream = serve([CHUNKED, forever(chunk(event(type="progress_update")), 0.02)])
+    upstream = serve([CHUNKED, repeat(chunk(event(type="progress_update")), 0.02)])
     elapsed = Elapsed()
 
-    events = listen(upstream, for_s=1)
+    events = events_of(upstream, for_s=1)
 
     assert elapsed() < PATIENCE_S
     assert events[0] == StreamEvent("progress_update")
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
-def test_time_that_is_up_asks_nothing(serve: Serve) -> None:
+def test_without_time_left_no_request_is_sent(serve: Serve) -> None:
     upstream = serve([OPEN, TWO])
 
-    assert listen(upstream, for_s=0) == []
+    assert events_of(upstream, for_s=0) == []
     assert upstream.requests == []
 
 
 def test_a_stream_whose_events_are_not_taken_ends_in_time(serve: Serve) -> None:
-    with opened(serve([OPEN, forever(event(type="node_started"))]), for_s=0.5) as stream:
+    with opened(serve([OPEN, repeat(event(type="node_started"))]), for_s=0.5) as stream:
         (reader,) = readers()
         reader.join(PATIENCE_S)
         assert not reader.is_alive()
@@ -542,35 +478,33 @@ def test_a_stream_whose_events_are_not_taken_ends_in_time(serve: Serve) -> None:
 
 
 def test_any_byte_is_a_sign_of_life(serve: Serve) -> None:
-    upstream = serve([CHUNKED, *[chunk(b":"), 0.25] * 8, chunk(b"\n" + TWO), LAST_CHUNK])
-    assert listen(upstream, idle_timeout_s=1.5) == BOTH
+    upstream = serve([CHUNKED, *[chunk(b":"), pause(0.25)] * 8, chunk(b"\n" + TWO), LAST_CHUNK])
+    assert events_of(upstream, idle_timeout_s=1.5) == BOTH
 
 
 def test_a_stream_read_to_its_end_is_closed_although_the_upstream_would_keep_it(serve: Serve) -> None:
     upstream = serve([CHUNKED, chunk(TWO), LAST_CHUNK, hold])
 
-    assert listen(upstream) == BOTH
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert events_of(upstream) == BOTH
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
 def test_a_stream_may_be_silent_for_longer_than_a_call(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(client_module, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(client_module, "CALL_BUDGET_S", 0.3)
-    assert listen(serve([0.7, OPEN, 0.7, TWO])) == BOTH
+    assert events_of(serve([pause(0.7), OPEN, pause(0.7), TWO])) == BOTH
 
 
 # ---- As what it fails -----------------------------------------------------------------------------------------
 
 
 def test_a_refused_connection_is_unavailable() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
     calls: list[UpstreamCall] = []
-    client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), on_call=calls.append)
-
-    with pytest.raises(UpstreamUnavailableError) as caught:
-        client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
+    with closed_port() as port:
+        client = WaterflaiClient(f"http://127.0.0.1:{port}", Keys(), on_call=calls.append)
+        with pytest.raises(UpstreamUnavailableError) as caught:
+            client.open_stream("exec-1", ends_at=time.monotonic() + 30, idle_timeout_s=30)
 
     assert caught.value.code == "unreachable"
     (call,) = calls
@@ -596,13 +530,15 @@ def test_a_refused_connection_is_unavailable() -> None:
         pytest.param([CHUNKED, chunk(b": ping\n\n"), b"5\r\n"], 200, id="breaks off in a chunk"),
         pytest.param([CHUNKED, chunk(b": ping\n\n")], 200, id="breaks off between chunks"),
         pytest.param([CHUNKED, b"rubbish\r\n"], 200, id="no chunks"),
-        pytest.param([STREAM + b"Content-Length: 99\r\n\r\n", b": ping\n\n"], 200, id="shorter than it said"),
-        pytest.param([OPEN, b": ping\n\n", 0.1, reset], 200, id="resets in the stream"),
+        pytest.param(
+            [STREAM + b"Content-Length: 99\r\n\r\n", b": ping\n\n"], 200, id="shorter than its length"
+        ),
+        pytest.param([OPEN, b": ping\n\n", pause(0.1), reset], 200, id="resets in the stream"),
         pytest.param([plain(500, b"long")[:-1], hold], 500, id="stalls in an error"),
     ],
 )
 def test_silence_and_broken_answers_are_no_answer(
-    serve: Serve, script: list[Step], status: int | None
+    serve: Serve, script: list[bytes | Step], status: int | None
 ) -> None:
     elapsed = Elapsed()
 
@@ -618,8 +554,8 @@ def test_silence_and_broken_answers_are_no_answer(
     [([hold], True), ([OPEN, hold], True), ([CHUNKED, chunk(TWO), b"5\r\nab"], False), ([OPEN], False)],
     ids=["no head", "no event", "broken", "closed"],
 )
-def test_a_stream_that_was_idle_for_too_long_is_told_apart_from_one_that_broke(
-    serve: Serve, script: list[Step], *, idle: bool
+def test_a_stream_that_was_idle_for_too_long_is_distinguished_from_one_that_broke(
+    serve: Serve, script: list[bytes | Step], *, idle: bool
 ) -> None:
     with opened(serve(script), idle_timeout_s=0.5) as stream:
         while not isinstance(end := stream.next(PATIENCE_S), StreamEnd):
@@ -647,20 +583,20 @@ def test_events_before_a_failure_are_yielded(serve: Serve) -> None:
     ],
 )
 def test_a_flood_is_an_unusable_answer_and_dammed(serve: Serve, flood: bytes) -> None:
-    upstream = serve([OPEN, forever(flood)])
+    upstream = serve([OPEN, repeat(flood)])
 
     error = failure(upstream, for_s=30)
 
     assert (type(error), error.code, error.status) == (PerhapsAcceptedError, "unusable_answer", 200)
     assert "more than" in error.message
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
 def test_what_fits_is_read(serve: Serve) -> None:
     big = event(type="node_" + "x" * (MAX_LINE_BYTES - 100))
     count = MAX_STREAM_BYTES // len(big)
 
-    assert len(listen(serve([OPEN, *[big] * count]), for_s=30)) == count
+    assert len(events_of(serve([OPEN, *[big] * count]), for_s=30)) == count
 
 
 @pytest.mark.parametrize(
@@ -684,7 +620,7 @@ def test_a_success_that_is_no_event_stream_is_unusable(serve: Serve, answer: byt
     error = failure(upstream)
 
     assert (type(error), error.code) == (PerhapsAcceptedError, "unusable_answer")
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -720,7 +656,7 @@ def test_other_answers_fail_as_they_do_for_every_call(
     assert (type(error), error.code, error.message) == (kind, code, message)
     assert error.retry_after_s == (7 if error.status == 429 else None)
     assert len(upstream.requests) == 1
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
 def test_an_id_that_is_none_is_refused_before_anything_is_sent(serve: Serve) -> None:
@@ -740,7 +676,7 @@ UNAUTHORIZED = plain(401, b'{"detail": "Invalid API key the-key-of-the-stream"}'
 
 def test_a_401_ends_the_stream_and_leaves_the_key_to_the_next_poll(serve: Serve) -> None:
     upstream = serve([UNAUTHORIZED], [OPEN, TWO])
-    keys = Keys([KEY, NEW_KEY])
+    keys = Keys(KEY, NEW_KEY)
 
     error = failure(upstream, keys)
 
@@ -751,7 +687,7 @@ def test_a_401_ends_the_stream_and_leaves_the_key_to_the_next_poll(serve: Serve)
 def test_the_reading_thread_never_touches_the_key(serve: Serve) -> None:
     keys = Keys()
     failure(serve([UNAUTHORIZED]), keys)
-    listen(serve([OPEN, TWO]), keys)
+    events_of(serve([OPEN, TWO]), keys)
     assert keys.read_by == {threading.main_thread().name}
 
 
@@ -791,7 +727,7 @@ def test_the_key_goes_nowhere_else(serve: Serve, status: int) -> None:
     ],
 )
 def test_a_stream_that_ended_is_reported_once_and_by_who_takes_its_end(
-    serve: Serve, script: list[Step], code: str | None, kind: Metric | None
+    serve: Serve, script: list[bytes | Step], code: str | None, kind: Metric | None
 ) -> None:
     (call,) = calls_of(serve(script), idle_timeout_s=0.5)
     assert (call.asked, call.error.code if call.error else None, call.kind) == (
@@ -803,11 +739,11 @@ def test_a_stream_that_ended_is_reported_once_and_by_who_takes_its_end(
 
 
 @pytest.mark.parametrize(
-    "script", [[hold], [OPEN, hold], [OPEN, forever(TWO)]], ids=["no head", "open", "flood"]
+    "script", [[hold], [OPEN, hold], [OPEN, repeat(TWO)]], ids=["no head", "open", "flood"]
 )
 @pytest.mark.parametrize("take", [None, 0.2])
 def test_a_stream_that_is_closed_before_its_end_is_reported_once_and_without_a_fault(
-    serve: Serve, script: list[Step], take: float | None
+    serve: Serve, script: list[bytes | Step], take: float | None
 ) -> None:
     (call,) = calls_of(serve(script), take=take)
     assert (call.asked, call.error) == (RequestKind.STREAM, None)
@@ -829,15 +765,15 @@ def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> No
 
 # ---- Its thread -----------------------------------------------------------------------------------------------
 
-STATES: dict[str, list[Step]] = {
+STATES: dict[str, list[bytes | Step]] = {
     "head pending": [hold],
     "half a head": [STREAM, hold],
     "opened": [CHUNKED, hold],
     "opened until closed": [OPEN, hold],
     "in an event": [OPEN, b"data: {", hold],
-    "pings": [OPEN, forever(b": ping\n\n", 0.001)],
-    "a flood and a full queue": [OPEN, forever(event(type="node_started", node_id="x" * 1000))],
-    "a flood of comments": [OPEN, forever(b":" + b"x" * 1000, 0.01)],
+    "pings": [OPEN, repeat(b": ping\n\n", 0.001)],
+    "a flood and a full queue": [OPEN, repeat(event(type="node_started", node_id="x" * 1000))],
+    "a flood of comments": [OPEN, repeat(b":" + b"x" * 1000, 0.01)],
     "ended": [CHUNKED, chunk(TWO), LAST_CHUNK, hold],
     "refused": [plain(404, b"{}"), hold],
     "broken": [OPEN, reset],
@@ -849,7 +785,7 @@ STATES: dict[str, list[Step]] = {
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("after_s", [0.0, 0.2])
 def test_no_thread_and_no_connection_is_left_after_a_close(
-    serve: Serve, trusted_tls: ssl.SSLContext, script: list[Step], after_s: float, *, is_tls: bool
+    serve: Serve, trusted_tls: ssl.SSLContext, script: list[bytes | Step], after_s: float, *, is_tls: bool
 ) -> None:
     upstream = serve(script, context=trusted_tls if is_tls else None)
     with opened(upstream) as stream:
@@ -861,7 +797,7 @@ def test_no_thread_and_no_connection_is_left_after_a_close(
         assert elapsed() < PATIENCE_S
         assert isinstance(stream.next(0), StreamEnd)
         stream.close()
-    assert upstream.hung_up.wait(PATIENCE_S)
+    assert upstream.connection_closed.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
@@ -872,7 +808,7 @@ def test_a_stream_that_was_taken_to_its_end_is_closed_all_the_same(
     with opened(upstream) as stream:
         assert rest(stream) == (BOTH, None)
         # The server needs not wait for the close.
-        assert upstream.hung_up.wait(PATIENCE_S)
+        assert upstream.connection_closed.wait(PATIENCE_S)
         stream.close()
         assert stream.next(0) == StreamEnd()
 
@@ -897,7 +833,7 @@ def test_calls_go_on_while_a_stream_is_open(serve: Serve) -> None:
     ids=["large events", "small events", "comments", "no JSON"],
 )
 def test_a_flood_costs_no_more_memory_than_a_line_and_an_event(serve: Serve, piece: bytes) -> None:
-    upstream = serve([OPEN, forever(piece)])
+    upstream = serve([OPEN, repeat(piece)])
     tracemalloc.start()
     try:
         with opened(upstream, for_s=2) as stream:

@@ -7,7 +7,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.credentials import Credentials
 
-from tests.fakes.http_upstream import Server, Step, closed_port, hang_up, reply
+from tests.fakes.scripted_server import ScriptedServer, Step, closed_port, hang_up, reply
 from tests.support.builders import ID
 from waterhook_cli.api_client import ApiClient, http_sender
 from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
@@ -21,22 +21,22 @@ def client(url: str, delays_s: list[float] | None = None) -> ApiClient:
 
 
 @contextmanager
-def api(*steps: Step) -> Iterator[tuple[ApiClient, Server, list[float]]]:
+def api(*steps: Step) -> Iterator[tuple[ApiClient, ScriptedServer, list[float]]]:
     """A client, the API that it calls, and the delays in seconds before its retries."""
     delays_s: list[float] = []
-    with Server(list(steps)) as server:
+    with ScriptedServer(list(steps)) as server:
         yield client(server.url, delays_s), server, delays_s
 
 
-def keys_of(server: Server) -> set[str]:
-    return {request.headers["idempotency-key"] for request in server.received}
+def keys_of(server: ScriptedServer) -> set[str]:
+    return {request.headers["idempotency-key"] for request in server.requests}
 
 
 @pytest.mark.parametrize("failure", [hang_up, reply(429), reply(503), reply(504)])
 def test_a_temporary_failure_is_retried(failure: Step) -> None:
     with api(failure, failure, ACCEPTED) as (client, server, delays_s):
         assert client.submit("bot", {}, None).status == "ACCEPTED"
-    assert len(server.received) == 3
+    assert len(server.requests) == 3
     assert delays_s == [0.5, 2.0]
 
 
@@ -44,7 +44,7 @@ def test_a_temporary_failure_is_retried(failure: Step) -> None:
 def test_another_error_is_not_retried(status: int) -> None:
     with api(reply(status, {"detail": "no"})) as (client, server, delays_s), pytest.raises(CommandError):
         client.cancel(ID)
-    assert len(server.received) == 1
+    assert len(server.requests) == 1
     assert delays_s == []
 
 
@@ -53,7 +53,7 @@ def test_a_start_is_retried_with_the_same_key_so_that_it_starts_one_execution(ke
     with api(hang_up, ACCEPTED) as (client, server, _):
         client.submit("bot", {"input_data": {}}, key)
     (sent,) = keys_of(server)
-    assert len(server.received) == 2
+    assert len(server.requests) == 2
     assert sent == key if key else sent
 
 
@@ -93,13 +93,13 @@ def test_an_error_without_a_readable_body_is_reported_with_its_status(body: str)
 def test_a_request_is_sent_in_utf_8_and_without_spaces(text: str, sent: str) -> None:
     with api(ACCEPTED) as (client, server, _):
         client.submit("bot", {"input_data": {"t": [text, 1]}}, None)
-    assert server.received[0].body == sent.encode()
+    assert server.requests[0].body == sent.encode()
 
 
 def test_a_request_is_signed_for_the_api_in_its_region() -> None:
     with api(ACCEPTED) as (client, server, _):
         client.submit("a/b", {"n": 1}, "k")
-    (request,) = server.received
+    (request,) = server.requests
     assert request.target == "/v1/executions/a%2Fb/async"
     scope = request.headers["authorization"].removeprefix("AWS4-HMAC-SHA256 ")
     signature = dict(part.split("=", 1) for part in scope.split(", "))

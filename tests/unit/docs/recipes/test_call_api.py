@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.contract.template import ROOT
-from tests.fakes.http_upstream import Server, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 
 SCRIPT = ROOT / "docs" / "recipes" / "call_api.py"
 
@@ -26,17 +26,17 @@ def call(*words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_request_is_signed_for_the_api_in_its_region_and_its_body_with_it() -> None:
-    with Server([reply(202, {"execution_id": "0f"})]) as api:
+    with ScriptedServer([reply(202, {"execution_id": "0f"})]) as api:
         done = call("POST", f"{api.url}/live/v1/executions/support-chat/async", '{"input_data": {}}')
     assert done.stdout == '202 {"execution_id": "0f"}\n', done.stderr
-    (received,) = api.received
-    assert (received.method, received.target) == ("POST", "/live/v1/executions/support-chat/async")
-    assert received.json == {"input_data": {}}
-    signature = received.headers["authorization"]
+    (request,) = api.requests
+    assert (request.method, request.target) == ("POST", "/live/v1/executions/support-chat/async")
+    assert request.json == {"input_data": {}}
+    signature = request.headers["authorization"]
     assert signature.startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
     assert "/eu-central-1/execute-api/aws4_request, " in signature
-    assert "x-amz-date" in received.headers
-    assert "wJalrXUtnFEMI" not in str(received.headers)
+    assert "x-amz-date" in request.headers
+    assert "wJalrXUtnFEMI" not in str(request.headers)
 
 
 URL = "https://abc.execute-api.eu-central-1.amazonaws.com/live/v1/executions"
@@ -76,14 +76,14 @@ def test_what_is_missing_is_named_without_a_traceback(
 def test_the_region_that_aws_region_names_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    with Server([reply(200, {})]) as api:
+    with ScriptedServer([reply(200, {})]) as api:
         done = call("GET", f"{api.url}/live/v1/executions")
     assert done.returncode == 0, done.stderr
-    assert "/eu-west-1/execute-api/" in api.received[0].headers["authorization"]
+    assert "/eu-west-1/execute-api/" in api.requests[0].headers["authorization"]
 
 
 def test_a_refusal_is_told_as_it_came() -> None:
-    with Server([reply(403, {"detail": "you may not ask"})]) as api:
+    with ScriptedServer([reply(403, {"detail": "you may not ask"})]) as api:
         done = call("GET", f"{api.url}/live/v1/executions")
     assert done.stdout == '403 {"detail": "you may not ask"}\n', done.stderr
-    assert api.received[0].body == b""
+    assert api.requests[0].body == b""

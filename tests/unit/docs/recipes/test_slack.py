@@ -9,12 +9,12 @@ import pytest
 from tests.contract.template import ROOT
 from tests.contract.test_recipes import code, delivered
 from tests.fakes.aws import Secret
-from tests.fakes.http_upstream import Server, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 
 EVENT = json.loads((ROOT / "tests" / "contract" / "golden" / "failed.json").read_text(encoding="utf-8"))
 
 
-def handle(secret: Secret, slack: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+def handle(secret: Secret, slack: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     secret.rotate(f"{slack.url}/services/T0/B0/x\n")  # pasted with its line end
     monkeypatch.setenv("WEBHOOK_SECRET_ARN", secret.arn)
     return code("slack.yaml")["handler"](delivered(EVENT), None)
@@ -23,17 +23,17 @@ def handle(secret: Secret, slack: Server, monkeypatch: pytest.MonkeyPatch) -> An
 def test_an_event_becomes_a_message_to_the_webhook_of_the_secret(
     secret: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Server([reply(200, "ok")]) as slack:
+    with ScriptedServer([reply(200, "ok")]) as slack:
         handle(secret, slack, monkeypatch)
-    (received,) = slack.received
-    assert (received.method, received.target) == ("POST", "/services/T0/B0/x")
-    assert received.headers["content-type"] == "application/json"
-    assert received.json["text"].startswith("support-chat FAILED")
+    (request,) = slack.requests
+    assert (request.method, request.target) == ("POST", "/services/T0/B0/x")
+    assert request.headers["content-type"] == "application/json"
+    assert request.json["text"].startswith("support-chat FAILED")
 
 
 def test_a_message_that_slack_refuses_is_one_to_try_again(
     secret: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Server([reply(429, "slow down")]) as slack, pytest.raises(HTTPError) as caught:
+    with ScriptedServer([reply(429, "slow down")]) as slack, pytest.raises(HTTPError) as caught:
         handle(secret, slack, monkeypatch)
     caught.value.close()

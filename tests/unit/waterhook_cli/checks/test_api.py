@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.http_upstream import Server, Step, hang_up, reply
+from tests.fakes.scripted_server import ScriptedServer, Step, hang_up, reply
 from tests.unit.waterhook_cli.checks.helpers import OK, PROBLEM, WARNING, only
 from waterhook_cli.api_client import ApiClient, http_sender
 from waterhook_cli.checks.api import check_api
@@ -10,7 +10,7 @@ from waterhook_cli.checks.finding import Finding
 
 
 def findings(*answers: Step) -> list[Finding]:
-    with Server(list(answers)) as server:
+    with ScriptedServer(list(answers)) as server:
         api = ApiClient(
             server.url, lambda request: None, http_sender(server.url, 1), sleep=lambda seconds: None
         )

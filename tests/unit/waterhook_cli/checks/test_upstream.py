@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.aws import Secret
-from tests.fakes.http_upstream import Server, closed_port, raw, reply, stall
+from tests.fakes.scripted_server import ScriptedServer, closed_port, raw, reply, stall
 from tests.support.builders import KEY
 from tests.unit.waterhook_cli.checks.helpers import NOTE, OK, PROBLEM, WARNING, only
 from waterhook_cli.api_client import http_sender
@@ -33,17 +33,17 @@ NOT_FOUND = reply(404, {"detail": "Execution not found"})
 def test_each_answer_of_waterflai_has_its_finding(
     secret: Secret, answer: Any, level: Level, message: str
 ) -> None:
-    with Server([answer]) as server:
+    with ScriptedServer([answer]) as server:
         finding = only(check_upstream(server.url, http_sender(server.url, 1), secret.client, secret.arn))
     assert (finding.level, message in finding.message) == (level, True), finding
     assert KEY not in finding.message + finding.hint
-    assert server.received[0].headers["x-api-key"] == KEY
-    assert server.received[0].method == "GET"
+    assert server.requests[0].headers["x-api-key"] == KEY
+    assert server.requests[0].method == "GET"
 
 
 def test_without_a_key_an_answer_is_enough(secret: Secret) -> None:
     secret.rotate(" ")
-    with Server([reply(401)]) as server:
+    with ScriptedServer([reply(401)]) as server:
         finding = only(check_upstream(server.url, http_sender(server.url, 1), secret.client, secret.arn))
     assert finding.level == NOTE
 

@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from tests.fakes.aws import Secret, Topic, client_error
 from tests.fakes.deployed_stack import DeployedStack
-from tests.fakes.http_upstream import Server, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.aws_commands import refused
 from tests.support.builders import REGION
 from tests.unit.waterhook_cli.checks.helpers import FOLLOW_FUNCTION, LambdaQuota, create_queue
@@ -69,7 +69,7 @@ def test_a_hint_ends_with_a_command_that_the_aws_cli_accepts(topic: Topic, secre
     dead_letters = StackResource("DeadLetterQueue", "AWS::SQS::Queue", full)
     reserved: Any = LambdaQuota(1000, 7)
     low: Any = LambdaQuota(10)
-    with Server([reply(401)]) as server:
+    with ScriptedServer([reply(401)]) as server:
         found = [
             *check_stack_status(Stack("shop", account, "ROLLBACK_COMPLETE", {}, {})),
             *check_concurrency(reserved, [FOLLOW_FUNCTION], {"FollowConcurrency": "50"}, is_local=False),

@@ -1,4 +1,4 @@
-"""A loopback upstream that does to each request what its script says, down to the bytes."""
+"""An HTTP server on the loopback interface that takes a scripted step for each request, down to the bytes."""
 
 import json
 import socket
@@ -14,11 +14,12 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Received:
-    """A request as it came in; `connection` counts from 1."""
+class Request:
+    """A request that the server received. Header names are lower case; `connection` counts from 1."""
 
     method: str
     target: str
+    version: str
     headers: dict[str, str]
     body: bytes
     connection: int
@@ -29,14 +30,16 @@ class Received:
 
 
 class HangUpError(Exception):
-    """The script wants this connection gone."""
+    """A step raises it to have the server close the connection."""
 
 
 type Step = Callable[[socket.socket], None]
 
+EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
 
 def raw(content: bytes, *, close: bool = True) -> Step:
-    """Send exactly these bytes; then, unless told otherwise, hang up."""
+    """Send exactly these bytes."""
 
     def step(connection: socket.socket) -> None:
         connection.sendall(content)
@@ -54,7 +57,7 @@ def reply(
     length: int | None = None,
     close: bool = False,
 ) -> Step:
-    """Answer properly, except for a Content-Length that may be a lie."""
+    """Send a complete response. `length` replaces the correct Content-Length."""
     content = (
         body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
     )
@@ -69,13 +72,14 @@ def reply(
 
 
 def chunked(*chunks: bytes, finish: bool = True) -> Step:
+    """Send a JSON response in chunks, without the last one if it is not to `finish`."""
     content = b"".join(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in chunks)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     return raw(head + content + (b"0\r\n\r\n" if finish else b""), close=not finish)
 
 
 def drip(content: bytes, delay_s: float, *, head: bytes = b"") -> Step:
-    """Send `head` at once and the content byte by byte, until it ends or nobody listens."""
+    """Send `head`, then the content byte by byte with a delay after each."""
 
     def step(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -86,69 +90,111 @@ def drip(content: bytes, delay_s: float, *, head: bytes = b"") -> Step:
     return step
 
 
+def repeat(content: bytes, delay_s: float = 0.0) -> Step:
+    """Send the content again and again until the client closes the connection."""
+
+    def step(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(content)
+            time.sleep(delay_s)
+
+    return step
+
+
 def stall(seconds: float = 5.0) -> Step:
-    """Say nothing until the other side gives up."""
+    """Send nothing until the client closes the connection, for `seconds` at most."""
 
     def step(connection: socket.socket) -> None:
         connection.settimeout(seconds)
         with suppress(OSError):
-            connection.recv(1)
+            while connection.recv(4096):
+                pass
         raise HangUpError
 
     return step
 
 
-def sse(*events: dict[str, Any]) -> Step:
-    """Answer with an event stream that ends."""
-    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-    return raw(head + b": ping\r\n\r\n" + body)
+def pause(seconds: float) -> Step:
+    """Send nothing for a while."""
+    return lambda _connection: time.sleep(seconds)
+
+
+def sequence(*parts: bytes | Step, close: bool = True) -> Step:
+    """Take several steps for one request. Bytes are sent as they are."""
+    steps = [raw(part, close=False) if isinstance(part, bytes) else part for part in parts]
+
+    def step(connection: socket.socket) -> None:
+        for one in steps:
+            one(connection)
+        if close:
+            raise HangUpError
+
+    return step
+
+
+def sse(*events: object) -> Step:
+    """Send a comment and the events as an event stream, and end it."""
+    return raw(EVENT_STREAM + b": ping\r\n\r\n" + b"".join(map(sse_event, events)))
+
+
+def sse_event(event: object) -> bytes:
+    """Return an event of an event stream with JSON as its data."""
+    return f"data: {json.dumps(event)}\n\n".encode()
 
 
 def hang_up(_connection: socket.socket) -> None:
-    """End the connection in an orderly way without an answer."""
+    """Close the connection without a response."""
     raise HangUpError
 
 
 def reset(connection: socket.socket) -> None:
-    """End the connection with a RST."""
+    """Close the connection with a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     raise HangUpError
 
 
 @dataclass
-class Server:
-    """Answers each request with the next step of the script; the last step is repeated."""
+class ScriptedServer:
+    """Takes the next step of the script for each request; the last step is repeated."""
 
     steps: list[Step]
     streams: list[Step] | None = None
-    """A script of its own for requests of event streams, which may come while others are answered."""
+    """The script for requests of event streams, which may arrive between others."""
     before_reading: Step | None = None
-    """What happens to every connection before its request is read, instead of reading it."""
+    """The step for each new connection, before TLS and before its first request is read."""
     context: ssl.SSLContext | None = None
-    received: list[Received] = field(default_factory=list)
+    """With a context the server speaks TLS."""
+    route: Callable[[Request], list[Step]] | None = None
+    """Returns the script for a request, instead of `steps` and `streams`."""
+    port: int = 0
+    """0 stands for any free port."""
+    requests: list[Request] = field(default_factory=list)
     connections: int = 0
-    _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    """The number of connections that were accepted."""
+    connection_closed: threading.Event = field(default_factory=threading.Event)
+    """Set once a connection was closed by either side."""
     _open: set[socket.socket] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def port(self) -> int:
-        port: int = self._listener.getsockname()[1]
-        return port
+    def __post_init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def url(self) -> str:
         return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A thread in accept() keeps the port open until it is woken.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._acceptor.join(5)
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -165,7 +211,7 @@ class Server:
                 threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with connection, suppress(OSError, HangUpError, ValueError):
+        with suppress(OSError, HangUpError, ValueError), connection:
             if self.before_reading:
                 self.before_reading(connection)
             if self.context:
@@ -173,30 +219,38 @@ class Server:
             with connection, connection.makefile("rb") as stream:
                 while request := self._read(stream, number):
                     with self._lock:
-                        self.received.append(request)
-                        is_stream = self.streams and request.target.endswith("/stream")
-                        steps = self.streams if self.streams and is_stream else self.steps
+                        self.requests.append(request)
+                        steps = self._script_for(request)
                         step = steps.pop(0) if len(steps) > 1 else steps[0]
                     step(connection)
                     if request.headers.get("connection") == "close":
-                        return
+                        break
+        self.connection_closed.set()
+
+    def _script_for(self, request: Request) -> list[Step]:
+        if self.route:
+            return self.route(request)
+        if self.streams and request.target.endswith("/stream"):
+            return self.streams
+        return self.steps
 
     @staticmethod
-    def _read(stream: Any, number: int) -> Received | None:
+    def _read(stream: Any, number: int) -> Request | None:
         line = stream.readline().decode("latin-1").split()
-        if not line:
+        if len(line) != 3:
             return None
+        method, target, version = line
         headers: dict[str, str] = {}
         while (header := stream.readline().decode("latin-1").strip()) != "":
             name, _, value = header.partition(":")
             headers[name.lower()] = value.strip()
         body = stream.read(int(headers.get("content-length", "0")))
-        return Received(line[0], line[1], headers, body, number)
+        return Request(method, target, version, headers, body, number)
 
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """Yield a port of this machine that refuses connections: it is bound, and nobody listens."""
+    """Yield a loopback port that refuses connections: it is bound, but does not listen."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
