@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
+from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table, refusal
 from tests.support.builders import MACHINE, SOURCE, running_record, settings
-from waterhook.domain.status_document import StatusDocument
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import MachineExecutions
@@ -23,7 +23,6 @@ from waterhook.steps.sweep import TURN_S, Sweeper
 from waterhook.storage.execution_record import UNFINISHED_SHARDS
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.unfinished_index import UnfinishedIndex
-from waterhook.upstream.client import CancelResult
 
 DEAD = 100_000
 TIMEOUT_S = 840.0
@@ -81,19 +80,11 @@ class Engine:
         return {"status": "FAILED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
 
 
-class Upstream:
-    """Waterflai, which cancels each job."""
-
-    def cancel(self, _execution_id: str) -> CancelResult:
-        """Cancel it."""
-        return CancelResult(cancelled=True, message=None, previous_status="RUNNING")
-
-    def status(self, _execution_id: str, **_: Any) -> StatusDocument:
-        """Return a document of a job that runs."""
-        return StatusDocument(status="RUNNING")
+class Topic:
+    """A topic without subscribers."""
 
     def publish(self, **_: Any) -> dict[str, Any]:
-        """Publish to the topic."""
+        """Return an empty response."""
         return {}
 
 
@@ -110,7 +101,7 @@ class Recovery:
 def recover(dead: int) -> Recovery:
     """Sweep every quarter of an hour until none of so many abandoned executions is left."""
     clock = Clock(NOW + 3600)
-    table, engine, upstream = Table(), Engine(clock), Upstream()
+    table, engine = Table(), Engine(clock)
     for number in range(dead):
         shard = UNFINISHED_SHARDS[number % len(UNFINISHED_SHARDS)]
         one = running_record(
@@ -118,25 +109,25 @@ def recover(dead: int) -> Recovery:
         )
         table.items[one.execution_id] = one.to_item()
     client: Any = Timed(table, clock)
-    calls: Any = Timed(upstream, clock)
+    topic: Any = Timed(Topic(), clock)
+    upstream: Any = Timed(FakeUpstream(), clock)
     states: Any = Timed(engine, clock)
     records = ExecutionsTable("executions", client)
     notifier = Notifier(
-        records, calls, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
+        records, topic, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
     )
-    results = NO_BUCKET
-    stopper = JobCanceller(calls, StatusPoller(calls, results, settings(), clock))
+    stopper = JobCanceller(upstream, StatusPoller(upstream, NO_BUCKET, settings(), clock))
     reconciler = ReconcileStep(
-        records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+        records, stopper, notifier, settings(), clock, clock.sleep, telemetry=TELEMETRY
     )
     sweeper = Sweeper(
         records,
         UnfinishedIndex("executions", client),
-        MachineExecutions(states, MACHINE, clock, clock.advance),
+        MachineExecutions(states, MACHINE, clock, clock.sleep),
         end=reconciler.end,
         release=notifier.release,
         clock=clock,
-        sleep=clock.advance,
+        sleep=clock.sleep,
         on_failure=lambda _execution_id, _error: None,
     )
     began, ended, sweeps, first_hour = clock.now, 0, 0, 0

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 
-class Killed(BaseException):
-    """The end of a process: nothing in it runs any further, so no `except Exception` may see it."""
-
-
 def client_error(code: str, status: int = 400) -> ClientError:
     answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "AnyOperation")
@@ -43,38 +39,6 @@ def cancelled_transaction(*codes: str) -> ClientError:
         "CancellationReasons": [{"Code": code} for code in codes],
     }
     return ClientError(answer, "TransactWriteItems")
-
-
-class Tape:
-    """Counts the steps that a run takes and kills it at one of them."""
-
-    def __init__(self, kill_at: int | None = None) -> None:
-        self.steps: list[str] = []
-        self._kill_at = kill_at
-
-    def step(self, name: str) -> None:
-        self.steps.append(name)
-        if len(self.steps) - 1 == self._kill_at:
-            raise Killed(name)
-
-
-class Taped:
-    """A client whose every call is two steps of a tape: about to be sent, and answered."""
-
-    def __init__(self, real: Any, tape: Tape) -> None:
-        self._real = real
-        self._tape = tape
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._real, name)
-
-        def call(**arguments: Any) -> Any:
-            self._tape.step(f"before {name}")
-            answer = method(**arguments)
-            self._tape.step(f"after {name}")
-            return answer
-
-        return call
 
 
 class Failing:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from tests.fakes.clock import NOW
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
 from tests.invariants.choice_sequence import ChoiceSequence
 from tests.invariants.dynamodb import Item, Table, refusal
 from tests.invariants.scheduler import Crash, Scheduler

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.fakes.aws import Failing, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.fakes.placeholders import NO_BUCKET
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import (
     ID,
     OWNER,
@@ -62,15 +64,15 @@ class World:
         *,
         statuses: list[Answer[StatusDocument]] | None = None,
         cancels: list[Answer[CancelResult]] | None = None,
-        tape: Tape | None = None,
+        counter: StepCounter | None = None,
         records: ExecutionsTable | None = None,
         upstream: FakeUpstream | None = None,
     ) -> None:
         self.clock = Clock(NOW + 60)
         self.topic = topic
         self.upstream = upstream or FakeUpstream(statuses=statuses, cancels=cancels)
-        client: Any = Taped(table.client, tape) if tape else table.client
-        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        client: Any = CountedClient(table.client, counter) if counter else table.client
+        sns: Any = CountedClient(topic.sns, counter) if counter else topic.sns
         self.records = records or table.records_over(client)
         poller = StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock)
         self.notifier = Notifier(
@@ -96,7 +98,7 @@ def test_the_progress_of_a_running_job_is_the_upstreams_word(table: Table, topic
     document = StatusDocument("RUNNING", progress=40.0)
     world = World(table, topic, statuses=[document])
     assert world.live.read(running_record()) is document
-    assert world.upstream.asked == [UPSTREAM_ID]
+    assert world.upstream.polled == [UPSTREAM_ID]
 
 
 def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -> None:
@@ -125,7 +127,7 @@ def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
 ) -> None:
     world = World(table, topic, statuses=[fault, StatusDocument("RUNNING", progress=9.0)])
     assert [world.live.read(running_record()) for _ in range(3)] == [None] * 3
-    assert len(world.upstream.asked) == 1
+    assert len(world.upstream.polled) == 1
     world.clock.advance(CACHED_S)
     got = world.live.read(running_record())
     assert got is not None
@@ -150,7 +152,7 @@ def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
 ) -> None:
     world = World(table, topic)
     assert world.live.read(there) is None
-    assert world.upstream.asked == []
+    assert world.upstream.polled == []
 
 
 def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
@@ -158,9 +160,9 @@ def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
     for number in range(MAX_CACHED + 50):
         world.live.read(running_record(waterflai_execution_id=f"job-{number}"))
     world.live.read(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
-    assert len(world.upstream.asked) == MAX_CACHED + 50
+    assert len(world.upstream.polled) == MAX_CACHED + 50
     world.live.read(running_record(waterflai_execution_id="job-0"))
-    assert len(world.upstream.asked) == MAX_CACHED + 51
+    assert len(world.upstream.polled) == MAX_CACHED + 51
 
 
 # Cancel before there is a job
@@ -396,24 +398,15 @@ def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
 # Killed
 
 
-class Cancelling(FakeUpstream):
-    """An upstream that cancels a job once, and says afterwards that it is."""
-
-    def __init__(self, tape: Tape) -> None:
-        super().__init__()
-        self.tape = tape
-
-    def cancel(self, execution_id: str) -> CancelResult:
-        self.tape.step("before DELETE")
-        again = bool(self.cancelled)
-        self.cancelled.append(execution_id)
-        self.tape.step("after DELETE")
-        return CancelResult(
-            cancelled=not again, message=None, previous_status="CANCELLED" if again else "RUNNING"
-        )
-
-    def status(self, execution_id: str, *, limit_bytes: int = 0) -> StatusDocument:
-        return StatusDocument("CANCELLED" if self.cancelled else "RUNNING")
+def cancelling_upstream(counter: StepCounter) -> FakeUpstream:
+    """Return an upstream that cancels a job once, and reports it as CANCELLED afterwards."""
+    again = CancelResult(cancelled=False, message=None, previous_status="CANCELLED")
+    upstream = FakeUpstream(
+        cancels=[YES, again],
+        statuses=[lambda: StatusDocument("CANCELLED" if upstream.cancelled else "RUNNING")],
+        counter=counter,
+    )
+    return upstream
 
 
 @pytest.mark.parametrize(
@@ -422,17 +415,17 @@ class Cancelling(FakeUpstream):
 def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_least_once(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     table.put(there)
-    World(table, topic, tape=rehearsal, upstream=Cancelling(rehearsal)).canceller.cancel(there)
+    World(table, topic, counter=rehearsal, upstream=cancelling_upstream(rehearsal)).canceller.cancel(there)
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         table.put(there)
-        tape = Tape(kill_at=at)
-        upstream = Cancelling(tape)
+        counter = StepCounter(kill_at=at)
+        upstream = cancelling_upstream(counter)
         with pytest.raises(Killed):
-            World(table, topic, tape=tape, upstream=upstream).canceller.cancel(there)
-        upstream.tape = Tape()
+            World(table, topic, counter=counter, upstream=upstream).canceller.cancel(there)
+        upstream.counter = StepCounter()
         world = World(table, topic, upstream=upstream)
         answer = world.canceller.cancel(table.get(ID))
         # Whatever the caller did, the loop comes by in the end, and only then is it over for a STARTING one.

@@ -13,9 +13,11 @@ from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, client_error
+from tests.fakes.aws import Bucket, Failing, Machine, Table, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.fakes.live_status import FakeLiveStatus
+from tests.fakes.placeholders import NO_BUCKET, unused
 from tests.support.builders import (
     CALLER,
     ID,
@@ -56,7 +58,7 @@ def door(
         results or NO_BUCKET,
         settings(state_machine_arn=machine.arn),
         (clock := clock or Clock()),
-        Silent,
+        FakeLiveStatus,
         unused,
         clock.advance,
     )
@@ -306,20 +308,20 @@ def test_a_table_that_fails_as_the_record_is_withdrawn_changes_nothing_of_the_an
 
 
 def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, machine: Machine) -> None:
-    def accept(tape: Tape, key: str, now: float) -> ExecutionRecord:
-        client, states = Taped(table.client, tape), Taped(machine.client, tape)
+    def accept(counter: StepCounter, key: str, now: float) -> ExecutionRecord:
+        client, states = CountedClient(table.client, counter), CountedClient(machine.client, counter)
         return door(table, machine, client=client, states=states, clock=Clock(now)).accept(
             KEYED | {"idempotency_key": key}, CALLER
         )
 
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     accept(rehearsal, "rehearsal", NOW)
     assert rehearsal.steps.count("before start_execution") == 1
     for at, _ in enumerate(rehearsal.steps):
         before = set(machine.executions())
         with pytest.raises(Killed):
-            accept(Tape(kill_at=at), f"key-{at}", NOW)
-        got = accept(Tape(), f"key-{at}", NOW + 30)
+            accept(StepCounter(kill_at=at), f"key-{at}", NOW)
+        got = accept(StepCounter(), f"key-{at}", NOW + 30)
         (name,) = set(machine.executions()) - before
         assert table.get(got.execution_id).owner_execution_arn.endswith(f":{name}")
 
@@ -547,7 +549,7 @@ def test_following_does_not_make_callers_ask_every_second(table: Table, machine:
         NO_BUCKET,
         settings(state_machine_arn=machine.arn, follow_concurrency=50),
         Clock(NOW + 100),
-        Silent,
+        FakeLiveStatus,
         unused,
     )
     polling = door(table, machine, clock=Clock(NOW + 100))
@@ -555,16 +557,6 @@ def test_following_does_not_make_callers_ask_every_second(table: Table, machine:
 
 
 # Live progress
-
-
-class Telling(Silent):
-    """An upstream that has one thing to say, or nothing."""
-
-    def __init__(self, document: StatusDocument | None) -> None:
-        self.document = document
-
-    def read(self, record: ExecutionRecord) -> StatusDocument | None:  # type: ignore[override]
-        return self.document
 
 
 def shown(
@@ -576,7 +568,7 @@ def shown(
         NO_BUCKET,
         settings(state_machine_arn=machine.arn),
         Clock(),
-        lambda: Telling(document),
+        lambda: FakeLiveStatus(document),
         unused,
     )
     got: dict[str, Any] = json.loads(it.document(there))

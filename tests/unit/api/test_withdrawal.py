@@ -7,7 +7,8 @@ from botocore.exceptions import ReadTimeoutError
 
 from tests.fakes.aws import Machine, Table, client_error
 from tests.fakes.clock import Clock
-from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.fakes.live_status import FakeLiveStatus
+from tests.fakes.placeholders import NO_BUCKET, unused
 from tests.support.builders import CALLER, request_dict, settings
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
@@ -23,7 +24,7 @@ def door(table: Table, machine: Machine, states: Any = None, client: Any = None)
         NO_BUCKET,
         settings(state_machine_arn=machine.arn),
         Clock(),
-        Silent,
+        FakeLiveStatus,
         unused,
         lambda _seconds: None,
     )

@@ -15,7 +15,8 @@ from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import Clock
 from tests.fakes.http_upstream import Server, hang_up, reply
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.fakes.live_status import FakeLiveStatus
+from tests.fakes.placeholders import NO_BUCKET, unused
 from tests.support.builders import (
     CALLER,
     ID,
@@ -470,7 +471,7 @@ def door(table: Table, machine: Machine, *, states: Any = None, client: Any = No
         NO_BUCKET,
         build_settings(state_machine_arn=machine.arn),
         Clock(),
-        Silent,
+        FakeLiveStatus,
         unused,
         lambda _seconds: None,
     )

@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.api import app as api
+from tests.fakes.api_key import FakeKey
 from tests.fakes.clock import Clock
 from tests.fakes.http_upstream import Server, reply
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeKey, FakeUpstream, Silent, unused
+from tests.fakes.live_status import FakeLiveStatus
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
+from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
 from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.builders import settings as deployed
@@ -61,7 +64,7 @@ def front_door(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
         NO_BUCKET,
         deployed(state_machine_arn=MACHINE),
         Clock(),
-        Silent,
+        FakeLiveStatus,
         unused,
     )
     monkeypatch.setattr(api, "dependencies", Dependencies(api.telemetry))

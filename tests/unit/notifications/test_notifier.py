@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fakes.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.fakes.aws import Failing, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.support.builders import (
     ID,
     OTHER,
@@ -175,7 +176,7 @@ def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, 
 def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_once(
     table: Table, topic: Topic
 ) -> None:
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     _run(table, topic, rehearsal, NOW + 60)
     topic.messages()
     steps = list(rehearsal.steps)
@@ -183,9 +184,9 @@ def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_onc
     for at, step in enumerate(steps):
         table.put(running_record())
         with pytest.raises(Killed):
-            _run(table, topic, Tape(kill_at=at), NOW + 60)
+            _run(table, topic, StepCounter(kill_at=at), NOW + 60)
         # Lambda calls again, minutes later.
-        _notify(table, topic, Tape(), NOW + 600)
+        _notify(table, topic, StepCounter(), NOW + 600)
         messages = topic.messages()
         got = table.get(ID)
         assert set(messages) == {cloudevents.outcome_event(got, SOURCE)}, step
@@ -193,14 +194,14 @@ def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_onc
         assert got.notified_at is not None
 
 
-def _run(table: Table, topic: Topic, tape: Tape, now: float) -> None:
+def _run(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
     table.put(running_record())
-    _notify(table, topic, tape, now)
+    _notify(table, topic, counter, now)
 
 
-def _notify(table: Table, topic: Topic, tape: Tape, now: float) -> None:
-    records = table.records_over(Taped(table.client, tape))
-    notifier(table, topic, records=records, sns=Taped(topic.sns, tape), clock=Clock(now)).notify(
+def _notify(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
+    records = table.records_over(CountedClient(table.client, counter))
+    notifier(table, topic, records=records, sns=CountedClient(topic.sns, counter), clock=Clock(now)).notify(
         completed(), OWNER
     )
 
@@ -210,7 +211,9 @@ def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdic
 ) -> None:
     table.put(running_record())
     with pytest.raises(Killed):
-        notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=0))).notify(completed(), OWNER)
+        notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=0))).notify(
+            completed(), OWNER
+        )
     assert topic.messages() == []
     notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 60)
@@ -260,7 +263,9 @@ def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
 ) -> None:
     table.put(running_record(deliver_to=("sns",)))
     with pytest.raises(Killed):
-        notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=1))).notify(completed(), OWNER)
+        notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=1))).notify(
+            completed(), OWNER
+        )
     assert table.get(ID).final_output_json == '{"n":1.0}'
     ending = notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).final_output_json is None
@@ -490,17 +495,17 @@ def test_what_is_no_id_is_refused_like_one_that_is_unknown(
 
 
 def test_killed_at_any_step_of_a_redelivery_it_says_nothing_else(table: Table, topic: Topic) -> None:
-    def attempt(tape: Tape) -> None:
-        client = table.records_over(Taped(table.client, tape))
-        notifier(table, topic, records=client, sns=Taped(topic.sns, tape)).redeliver(ID)
+    def attempt(counter: StepCounter) -> None:
+        client = table.records_over(CountedClient(table.client, counter))
+        notifier(table, topic, records=client, sns=CountedClient(topic.sns, counter)).redeliver(ID)
 
     there = running_record(**verdict(Status.FAILED))
     table.put(there)
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     attempt(rehearsal)
     for at in range(len(rehearsal.steps)):
         table.put(there)
         with pytest.raises(Killed):
-            attempt(Tape(kill_at=at))
-        attempt(Tape())
+            attempt(StepCounter(kill_at=at))
+        attempt(StepCounter())
     assert set(topic.messages()) == {cloudevents.outcome_event(there, SOURCE)}

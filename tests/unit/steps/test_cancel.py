@@ -10,7 +10,8 @@ from functions.cancel import app
 from tests.fakes.aws import Bucket, Secret
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.http_upstream import Server, reply
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.fakes.placeholders import NO_BUCKET
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
 from tests.support.invoke import Invoke
 from waterhook.domain import retry_policy
@@ -68,7 +69,7 @@ def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
     got = world.cancel()
     assert (got.outcome, got.next) == (Status.TIMED_OUT, NextStep.NOTIFY)
     assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
-    assert (world.upstream.cancelled, world.upstream.asked) == ([UPSTREAM_ID], [])
+    assert (world.upstream.cancelled, world.upstream.polled) == ([UPSTREAM_ID], [])
 
 
 def test_the_outcome_of_an_overdue_job_names_why_its_status_was_not_known() -> None:

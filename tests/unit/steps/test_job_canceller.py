@@ -3,7 +3,8 @@
 import pytest
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.fakes.placeholders import NO_BUCKET
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import UPSTREAM_ID, job, settings
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
@@ -51,7 +52,7 @@ def test_a_job_that_could_be_cancelled_ends_for_the_reason_it_was_cancelled(outc
     got = stopped(upstream, outcome)
     assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
     assert got.error == {"code": "because", "message": "it was asked for"}
-    assert (upstream.cancelled, upstream.asked) == ([UPSTREAM_ID], [])
+    assert (upstream.cancelled, upstream.polled) == ([UPSTREAM_ID], [])
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)
@@ -60,7 +61,7 @@ def test_a_job_that_had_ended_has_the_outcome_it_had(refusal: Answer[CancelResul
     upstream = FakeUpstream(cancels=[refusal], statuses=[ENDS[end]])
     got = stopped(upstream)
     assert (got.outcome, got.next) == (Status(end), NextStep.NOTIFY)
-    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+    assert (len(upstream.cancelled), len(upstream.polled)) == (1, 1)
 
 
 @pytest.mark.parametrize("end", [*ENDS, "RUNNING"])
@@ -88,7 +89,7 @@ def test_a_cancel_that_was_not_taken_decides_nothing(status: int | None) -> None
     upstream = FakeUpstream(cancels=[UpstreamUnavailableError("unavailable", "not now", status=status)])
     with pytest.raises(UpstreamUnavailableError):
         stopped(upstream)
-    assert upstream.asked == []
+    assert upstream.polled == []
 
 
 LOST = {
@@ -107,7 +108,7 @@ def test_a_job_that_is_cancelled_after_a_lost_answer_was_cancelled_by_us(
     got = stopped(upstream, outcome)
     assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
     assert got.error == {"code": "because", "message": "it was asked for"}
-    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+    assert (len(upstream.cancelled), len(upstream.polled)) == (1, 1)
 
 
 @pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
@@ -136,7 +137,7 @@ def test_a_lost_answer_and_a_status_that_settles_nothing_is_the_fault_of_the_can
     with pytest.raises(PerhapsAcceptedError) as caught:
         stopped(upstream)
     assert caught.value is fault
-    assert len(upstream.asked) == 1
+    assert len(upstream.polled) == 1
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)

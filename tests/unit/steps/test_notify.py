@@ -8,8 +8,9 @@ import pytest
 
 from functions.notify import app
 from tests.contract.template import ROOT
-from tests.fakes.aws import Killed, Table, Tape, Taped, Topic
+from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.support.builders import (
     DEFAULTS,
     ID,
@@ -283,20 +284,20 @@ def test_a_decision_that_makes_no_sense_is_reported_by_its_name(table: Table, to
 def test_killed_at_any_step_of_a_report_it_ends_in_one_record_and_one_event(
     table: Table, topic: Topic
 ) -> None:
-    def attempt(tape: Tape, key: str) -> None:
-        client = Taped(table.client, tape)
+    def attempt(counter: StepCounter, key: str) -> None:
+        client = CountedClient(table.client, counter)
         state = {"input": request_dict(idempotency_key=key)} | FAULT
         reporting = FaultReporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
         reported = reporting.job(state, owner=OWNER, started_at=STARTED_AT)
-        notifier(table, topic, client=client, sns=Taped(topic.sns, tape)).notify(reported, OWNER)
+        notifier(table, topic, client=client, sns=CountedClient(topic.sns, counter)).notify(reported, OWNER)
 
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     attempt(rehearsal, "rehearsal")
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         with pytest.raises(Killed):
-            attempt(Tape(kill_at=at), f"key-{at}")
-        attempt(Tape(), f"key-{at}")
+            attempt(StepCounter(kill_at=at), f"key-{at}")
+        attempt(StepCounter(), f"key-{at}")
         messages = topic.messages()
         assert len(set(messages)) == 1, step
     assert len(table.all()) == len(rehearsal.steps) + 1

@@ -9,10 +9,12 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from functions.reconcile import app
-from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, Topic, client_error
+from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.http_upstream import Server, reply
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, Answer, FakeUpstream
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import (
     ID,
     OTHER,
@@ -71,15 +73,15 @@ class World:
         *,
         cancels: list[Answer[CancelResult]] | None = None,
         statuses: list[Answer[StatusDocument]] | None = None,
-        tape: Tape | None = None,
+        counter: StepCounter | None = None,
         caps: ConcurrencyLimits | None = None,
     ) -> None:
         self.clock = Clock(NOW + 60)
         self.pauses: list[float] = []
         self.topic = topic
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
-        records = table.records_over(Taped(table.client, tape) if tape else table.client)
-        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        records = table.records_over(CountedClient(table.client, counter) if counter else table.client)
+        sns: Any = CountedClient(topic.sns, counter) if counter else topic.sns
         self.notifier = Notifier(
             records,
             sns,
@@ -155,12 +157,12 @@ def test_a_start_still_under_way_leaves_no_job_running(table: Table, topic: Topi
     """Who stops a machine stops no function: the start saves its id after the record was read without one."""
     table.put(record())
 
-    class Meanwhile(Tape):
+    class Meanwhile(StepCounter):
         def step(self, name: str) -> None:
             if name == "before update_item" and table.get(ID).status is Status.ACCEPTED:
                 table.records.save_start(table.records.begin_start(table.get(ID)), UPSTREAM_ID, NOW)
 
-    world = World(table, topic, cancels=[YES], tape=Meanwhile())
+    world = World(table, topic, cancels=[YES], counter=Meanwhile())
     world.close("ABORTED")
     assert world.upstream.cancelled == [UPSTREAM_ID]
     assert world.heard() == ["CANCELLED"]
@@ -330,14 +332,14 @@ def test_a_fault_that_no_catch_saw_is_closed(table: Table, topic: Topic, name: s
 def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_once(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     table.put(there)
-    World(table, topic, cancels=[YES], tape=rehearsal).close()
+    World(table, topic, cancels=[YES], counter=rehearsal).close()
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         table.put(there)
         with pytest.raises(Killed):
-            World(table, topic, cancels=[YES], tape=Tape(kill_at=at)).close()
+            World(table, topic, cancels=[YES], counter=StepCounter(kill_at=at)).close()
         World(table, topic, cancels=[YES]).close()
         heard = topic.messages()
         assert table.get(ID).notified_at is not None, step

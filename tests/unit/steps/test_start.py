@@ -1,27 +1,19 @@
 """Start against a table that evaluates conditions: every edge between the states, with the POSTs counted."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from functions.start import app
-from tests.fakes.aws import (
-    Failing,
-    Killed,
-    Secret,
-    Stuttering,
-    Table,
-    Tape,
-    Taped,
-    cancelled_transaction,
-    client_error,
-)
+from tests.fakes.aws import Failing, Secret, Stuttering, Table, cancelled_transaction, client_error
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.http_upstream import Server, reply
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.upstream_client import TELEMETRY, Answer, FakeUpstream
+from tests.fakes.placeholders import TELEMETRY
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import (
     ID,
     KEY,
@@ -483,31 +475,19 @@ def test_an_id_saved_by_a_write_that_looked_lost_is_kept_and_its_job_not_cancell
 # Killed between any two steps
 
 
-class Posting(FakeUpstream):
-    """An upstream whose POST is two steps of a tape: about to be sent, and carried out."""
-
-    def __init__(self, tape: Tape, answer: Answer[str]) -> None:
-        super().__init__(starts=[answer])
-        self.tape = tape
-
-    def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
-        self.tape.step("before POST")
-        answer = super().start(chatbot_id, input_data)
-        self.tape.step("after POST")
-        return answer
-
-
-def _attempt(table: Table, upstream: Posting, tape: Tape, given: object, **changes: Any) -> dict[str, Any]:
-    upstream.tape = tape
-    records = table.records_over(Taped(table.client, tape))
+def _attempt(
+    table: Table, upstream: FakeUpstream, counter: StepCounter, given: object, **changes: Any
+) -> dict[str, Any]:
+    upstream.counter = counter
+    records = table.records_over(CountedClient(table.client, counter))
     starter = StartStep(records, upstream, settings(**changes), Clock(), telemetry=TELEMETRY)
     return starter.start(given, owner=OWNER, started_at=STARTED_AT)
 
 
 def _rehearsed(table: Table, answer: Answer[str], given: object, **changes: Any) -> list[str]:
-    tape = Tape()
-    _attempt(table, Posting(tape, answer), tape, given, **changes)
-    return tape.steps
+    counter = StepCounter()
+    _attempt(table, FakeUpstream(starts=[answer]), counter, given, **changes)
+    return counter.steps
 
 
 ANSWERS: dict[str, tuple[Answer[str], set[str]]] = {
@@ -525,12 +505,12 @@ def test_killed_at_any_step_and_called_again_it_never_posts_a_job_twice(table: T
     assert steps.count("before POST") == 1
     for at, step in enumerate(steps):
         given = KEYED | {"idempotency_key": f"{name}-{at}"}
-        upstream = Posting(Tape(), answer)
+        upstream = FakeUpstream(starts=[answer])
         with pytest.raises(Killed):
-            _attempt(table, upstream, Tape(kill_at=at), given)
+            _attempt(table, upstream, StepCounter(kill_at=at), given)
         state: dict[str, Any] = {}
         for _ in range(3):
-            state = _attempt(table, upstream, Tape(), given)
+            state = _attempt(table, upstream, StepCounter(), given)
         assert state["outcome"] in outcomes, step
         if name == "unavailable":
             # Refused connections may be tried again; what must not happen is another POST after an answer lost.
@@ -550,12 +530,12 @@ def test_killed_at_any_step_at_least_once_always_gets_its_post_through(table: Ta
     for at, step in enumerate(steps):
         given = KEYED | {"idempotency_key": f"{name}-{at}"}
         with pytest.raises(Killed):
-            _attempt(table, Posting(Tape(), answer), Tape(kill_at=at), given, **changes)
-        healthy = Posting(Tape(), UPSTREAM_ID)
-        state = _attempt(table, healthy, Tape(), given, **changes)
+            _attempt(table, FakeUpstream(starts=[answer]), StepCounter(kill_at=at), given, **changes)
+        healthy = FakeUpstream(starts=[UPSTREAM_ID])
+        state = _attempt(table, healthy, StepCounter(), given, **changes)
         for _ in range(2):
             if state["next"] == "start":
-                state = _attempt(table, healthy, Tape(), given, **changes)
+                state = _attempt(table, healthy, StepCounter(), given, **changes)
         assert (state["outcome"], state["next"]) == ("RUNNING", "wait"), step
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.fakes.aws import Bucket, Failing, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.fakes.placeholders import NO_BUCKET
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
 from waterhook.domain import polling_policy
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -68,7 +69,7 @@ def test_a_running_job_is_asked_again_after_a_wait() -> None:
         2,
         1,
     )
-    assert polling.upstream.asked == [UPSTREAM_ID]
+    assert polling.upstream.polled == [UPSTREAM_ID]
 
 
 @pytest.mark.parametrize("status", [None, "PENDING", "QUEUED", "PAUSED", "TIMED_OUT", "EXPIRED", ""])

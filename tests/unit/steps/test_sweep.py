@@ -12,7 +12,8 @@ from functions.reconcile import app
 from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.http_upstream import Server, reply
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeUpstream
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
+from tests.fakes.upstream_client import FakeUpstream
 from tests.support.builders import (
     CALLER,
     ID,

@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import (
-    Failing,
-    Killed,
-    Stuttering,
-    Table,
-    Tape,
-    Taped,
-    cancelled_transaction,
-    client_error,
-)
+from tests.fakes.aws import Failing, Stuttering, Table, cancelled_transaction, client_error
 from tests.fakes.clock import NOW
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.support.builders import record
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.settings import ConcurrencyLimits
@@ -115,7 +107,9 @@ def test_a_chatbot_whose_name_is_a_path_has_slots_of_its_own(table: Table) -> No
 def test_killed_in_taking_a_slot_the_same_execution_takes_it_again(table: Table, *, after: bool) -> None:
     mine = next(names)
     with pytest.raises(Killed):
-        capacity(table, stack=1, client=Taped(table.client, Tape(kill_at=int(after)))).acquire(mine, "a")
+        capacity(table, stack=1, client=CountedClient(table.client, StepCounter(kill_at=int(after)))).acquire(
+            mine, "a"
+        )
     assert capacity(table, stack=1).acquire(mine, "a")
     assert holders(table) == {mine}
     assert not capacity(table, stack=1).acquire(next(names), "a")
@@ -125,7 +119,7 @@ def test_killed_at_any_step_of_giving_back_it_can_be_given_back_again(table: Tab
     for at in range(4):
         mine, slots = next(names), capacity(table, stack=1, chatbot=1)
         assert slots.acquire(mine, "a")
-        taped = Taped(table.client, Tape(kill_at=at))
+        taped = CountedClient(table.client, StepCounter(kill_at=at))
         with pytest.raises(Killed):
             capacity(table, stack=1, chatbot=1, client=taped).release(mine, ConcurrencyLimiter.slots_of("a"))
         slots.release(mine, ConcurrencyLimiter.slots_of("a"))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.api_key import FakeKey
 from tests.fakes.clock import NOW
 from tests.fakes.http_upstream import (
     Server,
@@ -25,7 +26,6 @@ from tests.fakes.http_upstream import (
     reset,
     stall,
 )
-from tests.fakes.upstream_client import FakeKey
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_OUTPUT_BYTES, FlawedDocumentError

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.api_key import FakeKey
 from tests.fakes.http_upstream import HangUpError, Server, Step, drip, hang_up, raw, reply, reset, stall
-from tests.fakes.upstream_client import FakeKey
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.errors import (
     PerhapsAcceptedError,
@@ -402,7 +402,7 @@ def test_the_limit_of_a_status_counts_decoded_bytes() -> None:
 
 BOMB = """
 import sys, time, tracemalloc
-from tests.fakes.upstream_client import FakeKey
+from tests.fakes.api_key import FakeKey
 from waterhook.upstream.client import WaterflaiClient
 from waterhook.errors import UpstreamError
 
@@ -676,7 +676,7 @@ def test_a_call_leaves_no_thread_behind() -> None:
     """A thread that lives on is frozen with the function, and wakes in another invocation."""
     call = """
 import sys, threading
-from tests.fakes.upstream_client import FakeKey
+from tests.fakes.api_key import FakeKey
 from waterhook.upstream.client import WaterflaiClient
 
 WaterflaiClient(sys.argv[1], FakeKey()).status("e")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Bucket, Killed, Table, Tape, Taped
+from tests.fakes.aws import Bucket, Table
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
 from tests.support.builders import ID, OTHER, record, running_record, verdict
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
@@ -28,8 +29,8 @@ def finished(**changes: Any) -> ExecutionRecord:
     return running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), **changes)
 
 
-def eraser(table: Table, bucket: Bucket, tape: Tape | None = None, days: int = 1) -> Eraser:
-    dynamodb: Any = Taped(table.client, tape) if tape else table.client
+def eraser(table: Table, bucket: Bucket, counter: StepCounter | None = None, days: int = 1) -> Eraser:
+    dynamodb: Any = CountedClient(table.client, counter) if counter else table.client
     return Eraser(
         dynamodb, bucket.client, table=table.name, bucket=bucket.name, clock=Clock(NOW + days * 86_400)
     )
@@ -128,7 +129,7 @@ def test_an_execution_that_was_never_notified_is_erased_and_reported_as_such(
 
 
 def test_a_record_that_was_written_in_the_meantime_is_not_deleted(table: Table, bucket: Bucket) -> None:
-    class Late(Tape):
+    class Late(StepCounter):
         def step(self, name: str) -> None:
             if name == "before delete_item":
                 table.put(record(owner_execution_arn=OTHER))
@@ -146,13 +147,13 @@ def test_after_a_crash_at_any_step_it_can_be_repeated(table: Table, bucket: Buck
         store(bucket)
 
     prepare()
-    complete = Tape()
+    complete = StepCounter()
     eraser(table, bucket, complete).erase(ID)
     assert len(complete.steps) == 8
     for at, step in enumerate(complete.steps):
         prepare()
         with pytest.raises(Killed):
-            eraser(table, bucket, Tape(kill_at=at)).erase(ID)
+            eraser(table, bucket, StepCounter(kill_at=at)).erase(ID)
         if step != "after delete_item":
             eraser(table, bucket).erase(ID)
         items = table.client.scan(TableName=table.name)["Items"]
