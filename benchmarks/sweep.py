@@ -10,16 +10,13 @@ from functools import partial
 from typing import Any
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table, refusal
-from tests.support.builders import MACHINE, SOURCE, running_record, settings
+from tests.support.build import build_reconcile_step, build_sweeper
+from tests.support.builders import MACHINE, SOURCE, running_record
 from waterhook.notifications.notifier import Notifier
-from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.machine_executions import MachineExecutions
-from waterhook.steps.reconcile import ReconcileStep
-from waterhook.steps.status_poller import StatusPoller
-from waterhook.steps.sweep import TURN_S, Sweeper
+from waterhook.steps.sweep import TURN_S
 from waterhook.storage.execution_record import UNFINISHED_SHARDS
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.unfinished_index import UnfinishedIndex
@@ -116,20 +113,10 @@ def recover(dead: int) -> Recovery:
     notifier = Notifier(
         records, topic, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
     )
-    stopper = JobCanceller(upstream, StatusPoller(upstream, NO_BUCKET, settings(), clock))
-    reconciler = ReconcileStep(
-        records, stopper, notifier, settings(), clock, clock.sleep, telemetry=TELEMETRY
-    )
-    sweeper = Sweeper(
-        records,
-        UnfinishedIndex("executions", client),
-        MachineExecutions(states, MACHINE, clock, clock.sleep),
-        end=reconciler.end,
-        release=notifier.release,
-        clock=clock,
-        sleep=clock.sleep,
-        on_failure=lambda _execution_id, _error: None,
-    )
+    step = build_reconcile_step(records, upstream, notifier, clock)
+    executions = MachineExecutions(states, MACHINE, clock, clock.sleep)
+    unfinished = UnfinishedIndex("executions", client)
+    sweeper = build_sweeper(records, unfinished, executions, step, notifier, clock)
     began, ended, sweeps, first_hour = clock.now, 0, 0, 0
     while ended < dead:
         turn = began + sweeps * TURN_S

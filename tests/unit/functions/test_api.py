@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from functions.api import app
 from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
-from tests.fakes.clock import Clock
 from tests.fakes.http_upstream import Server, hang_up, reply
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.live_status import FakeLiveStatus
-from tests.fakes.placeholders import NO_BUCKET, unused
+from tests.support.build import build_execution_service
 from tests.support.builders import (
     CALLER,
     ID,
@@ -25,7 +23,6 @@ from tests.support.builders import (
     running_record,
     verdict,
 )
-from tests.support.builders import settings as build_settings
 from tests.support.invoke import Invoke, log_of
 from tests.support.json_values import any_json, any_text
 from waterhook.api.service import ExecutionService
@@ -413,7 +410,7 @@ def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves
     served: Any, table: Table, machine: Machine
 ) -> None:
     states = Failing(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
-    status, said = served(door(table, machine, states=states), post())
+    status, said = served(build_execution_service(table, machine, states=states), post())
     assert status == 400
     assert re.fullmatch(r"request: Step Functions refuses it, as an input of \d{3} bytes: .+", said["detail"])
     assert table.all() == []
@@ -464,19 +461,6 @@ def test_a_route_that_there_is_not_is_404_in_the_same_shape(api: Api, method: st
 # Step Functions and the table in trouble
 
 
-def door(table: Table, machine: Machine, *, states: Any = None, client: Any = None) -> ExecutionService:
-    return ExecutionService(
-        table.records_over(client or table.client),
-        states or machine.client,
-        NO_BUCKET,
-        build_settings(state_machine_arn=machine.arn),
-        Clock(),
-        FakeLiveStatus,
-        unused,
-        lambda _seconds: None,
-    )
-
-
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Answer a request with a given front door behind the routes."""
@@ -494,7 +478,7 @@ def test_an_execution_that_was_throttled_is_503_and_leaves_no_record(
     served: Any, table: Table, machine: Machine
 ) -> None:
     states = Failing(machine.client, {"start_execution": client_error("ThrottlingException")})
-    status, said = served(door(table, machine, states=states), post())
+    status, said = served(build_execution_service(table, machine, states=states), post())
     assert (status, list(said)) == (503, ["detail"])
     assert table.all() == []
 
@@ -510,7 +494,7 @@ def test_a_start_is_one_attempt_a_call_so_that_a_refusal_is_the_only_answer(
 
 def test_an_execution_that_is_there_already_is_accepted(served: Any, table: Table, machine: Machine) -> None:
     states = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
-    assert served(door(table, machine, states=states), post())[0] == 202
+    assert served(build_execution_service(table, machine, states=states), post())[0] == 202
 
 
 @pytest.mark.parametrize("operation", ["put_item", "get_item"])
@@ -520,7 +504,7 @@ def test_a_table_in_trouble_is_503_and_not_a_crash(
 ) -> None:
     client = Failing(table.client, {operation: client_error(code)})
     request = post() if operation == "put_item" else get()
-    status, said = served(door(table, machine, client=client), request)
+    status, said = served(build_execution_service(table, machine, client=client), request)
     assert (status, list(said)) == (503, ["detail"])
     assert code not in said["detail"]
     assert machine.executions() == {}
@@ -700,7 +684,7 @@ def test_no_garbage_is_answered_with_a_fault_of_ours(
 ) -> None:
     request = event(method, path, body, isBase64Encoded=encoded)
     request["headers"] = headers
-    status, said = served(door(table, machine), request)
+    status, said = served(build_execution_service(table, machine), request)
     assert status in {200, 202, 400, 404, 409, 413}, ascii((said, request))
     assert status in {200, 202} or list(said) == ["detail"]
 

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from tests.fakes.aws import Failing, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.support.build import RETENTION_S, build_limiter, build_notifier
 from tests.support.builders import (
     ID,
     OTHER,
@@ -27,32 +28,11 @@ from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications import cloudevents, execution_output
 from waterhook.notifications.notifier import Notifier
-from waterhook.settings import ConcurrencyLimits
-from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
 FINAL = [status for status in Status if status.is_final]
-RETENTION_S = 30 * 24 * 3600
-
-
-def notifier(
-    table: Table,
-    topic: Topic,
-    *,
-    clock: Clock | None = None,
-    records: ExecutionsTable | None = None,
-    sns: Any = None,
-) -> Notifier:
-    return Notifier(
-        records or table.records,
-        sns or topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=RETENTION_S,
-        clock=clock or Clock(NOW + 60),
-    )
 
 
 def completed(**result: Any) -> LoopState:
@@ -67,7 +47,7 @@ def test_every_outcome_is_recorded_published_and_remembered(
     table: Table, topic: Topic, status: Status
 ) -> None:
     table.put(running_record())
-    ending = notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
+    ending = build_notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
     (message,) = topic.messages()
     got = table.get(ID)
     assert (got.status, got.finished_at, got.notified_at) == (
@@ -81,7 +61,7 @@ def test_every_outcome_is_recorded_published_and_remembered(
 
 def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).expires_at == int(NOW + 60) + RETENTION_S
 
 
@@ -93,9 +73,7 @@ def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_
     clock = Clock(NOW + 60)
     down: Any = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     retention_s = retention_days * 24 * 3600
-    publisher = Notifier(
-        table.records, down, topic_arn=topic.arn, source=SOURCE, retention_s=retention_s, clock=clock
-    )
+    publisher = build_notifier(table, topic, sns=down, retention_s=retention_s, clock=clock)
     with pytest.raises(ClientError):
         publisher.notify(completed(), OWNER)
     clock.advance(29 * 24 * 3600)
@@ -107,7 +85,7 @@ def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_
 
 def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
     assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000338}
     assert data["timing"] == {
@@ -120,13 +98,13 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
 
 def test_an_upstream_id_that_was_never_saved_is_saved_with_the_verdict(table: Table, topic: Topic) -> None:
     table.put(record(status=Status.STARTING))
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
 
 
 def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     (heard,) = topic.envelopes()
     assert {name: given["Value"] for name, given in heard["MessageAttributes"].items()} == {
         "type": "waterhook.execution.completed",
@@ -137,16 +115,16 @@ def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
 
 def test_called_twice_it_publishes_once_and_ends_the_same(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    first = notifier(table, topic).notify(completed(), OWNER)
-    second = notifier(table, topic, clock=Clock(NOW + 999)).notify(completed(), OWNER)
+    first = build_notifier(table, topic).notify(completed(), OWNER)
+    second = build_notifier(table, topic, clock=Clock(NOW + 999)).notify(completed(), OWNER)
     assert first == second
     assert len(topic.messages()) == 1
 
 
 def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    first = notifier(table, topic).notify(completed(), OWNER)
-    second = notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
+    first = build_notifier(table, topic).notify(completed(), OWNER)
+    second = build_notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
     assert first == second
     assert len(topic.messages()) == 1
 
@@ -154,7 +132,7 @@ def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table,
 @pytest.mark.parametrize("first", FINAL)
 def test_somebody_elses_verdict_is_what_is_published(table: Table, topic: Topic, first: Status) -> None:
     table.put(running_record(**verdict(first)))
-    ending = notifier(table, topic).notify(completed(), OWNER)
+    ending = build_notifier(table, topic).notify(completed(), OWNER)
     (message,) = topic.messages()
     assert json.loads(message)["data"]["status"] == first
     assert ending["outcome"] == first
@@ -168,7 +146,9 @@ def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, 
             return super().conclude(record, verdict)
 
     table.put(running_record())
-    ending = notifier(table, topic, records=Overtaken(table.name, table.client)).notify(completed(), OWNER)
+    ending = build_notifier(table, topic, records=Overtaken(table.name, table.client)).notify(
+        completed(), OWNER
+    )
     assert ending["outcome"] == Status.CANCELLED
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 5)
 
@@ -201,9 +181,9 @@ def _run(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
 
 def _notify(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
     records = table.records_over(CountedClient(table.client, counter))
-    notifier(table, topic, records=records, sns=CountedClient(topic.sns, counter), clock=Clock(now)).notify(
-        completed(), OWNER
-    )
+    build_notifier(
+        table, topic, records=records, sns=CountedClient(topic.sns, counter), clock=Clock(now)
+    ).notify(completed(), OWNER)
 
 
 def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdict(
@@ -211,11 +191,11 @@ def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdic
 ) -> None:
     table.put(running_record())
     with pytest.raises(Killed):
-        notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=0))).notify(
+        build_notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=0))).notify(
             completed(), OWNER
         )
     assert topic.messages() == []
-    notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
+    build_notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 60)
 
 
@@ -224,9 +204,9 @@ def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Tabl
     failing = Failing(topic.sns, {"publish": client_error("Throttling")})
     for _ in range(3):
         with pytest.raises(type(client_error("x"))):
-            notifier(table, topic, sns=failing).notify(completed(), OWNER)
+            build_notifier(table, topic, sns=failing).notify(completed(), OWNER)
         assert table.get(ID).notified_at is None
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert len(topic.messages()) == 1
 
 
@@ -234,7 +214,7 @@ def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, 
     table.put(running_record())
     failing = table.records_over(Failing(table.client, {"update_item": client_error("ThrottlingException")}))
     with pytest.raises(RecordUnavailableError):
-        notifier(table, topic, records=failing).notify(completed(), OWNER)
+        build_notifier(table, topic, records=failing).notify(completed(), OWNER)
     assert topic.messages() == []
     assert table.status(ID) is Status.RUNNING
 
@@ -243,15 +223,15 @@ def test_a_verdict_whose_answer_was_lost_is_published_all_the_same(table: Table,
     table.put(running_record())
     lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
     with pytest.raises(RecordUnavailableError):
-        notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
+        build_notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
     assert table.status(ID) is Status.COMPLETED
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert len(topic.messages()) == 1
 
 
 def test_without_sns_nothing_is_published_and_the_outcome_is_on_record(table: Table, topic: Topic) -> None:
     table.put(running_record(deliver_to=("dynamodb",)))
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     got = table.get(ID)
     assert topic.messages() == []
     assert (got.status, got.final_output_json) == (Status.COMPLETED, '{"n":1.0}')
@@ -263,11 +243,11 @@ def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
 ) -> None:
     table.put(running_record(deliver_to=("sns",)))
     with pytest.raises(Killed):
-        notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=1))).notify(
+        build_notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=1))).notify(
             completed(), OWNER
         )
     assert table.get(ID).final_output_json == '{"n":1.0}'
-    ending = notifier(table, topic).notify(completed(), OWNER)
+    ending = build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).final_output_json is None
     assert table.get(ID).status is Status.COMPLETED
     # Who waits for the state machine still gets it.
@@ -278,7 +258,7 @@ def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
 
 def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
-    ending = notifier(table, topic).notify(completed(), OTHER)
+    ending = build_notifier(table, topic).notify(completed(), OTHER)
     assert ending["error_name"] == "Waterhook.Duplicate"
     assert table.get(ID) == there
     assert topic.messages() == []
@@ -286,13 +266,13 @@ def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: 
 
 def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
     there = table.put(running_record(**verdict(Status.FAILED)))
-    ending = notifier(table, topic).notify(completed(), OTHER)
+    ending = build_notifier(table, topic).notify(completed(), OTHER)
     assert ending == execution_output.outcome_output(there)
     assert topic.messages() == []
 
 
 def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
-    ending = notifier(table, topic).notify(completed(), OWNER)
+    ending = build_notifier(table, topic).notify(completed(), OWNER)
     assert (ending["error_name"], ending["outcome"], ending["next"]) == (
         "Waterhook.Error",
         Status.ERROR,
@@ -310,13 +290,13 @@ def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Ta
 
     table.put(running_record())
     with pytest.raises(RecordConflictError):
-        notifier(table, topic, records=Erased(table.name, table.client)).notify(completed(), OWNER)
+        build_notifier(table, topic, records=Erased(table.name, table.client)).notify(completed(), OWNER)
     assert (table.all(), topic.messages()) == ([], [])
 
 
 def test_a_loop_that_ends_without_an_outcome_is_a_fault_of_ours(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    ending = notifier(table, topic).notify(job(), OWNER)
+    ending = build_notifier(table, topic).notify(job(), OWNER)
     assert (ending["outcome"], ending["error"]["code"]) == (Status.ERROR, "no_outcome")
     assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
 
@@ -324,7 +304,7 @@ def test_a_loop_that_ends_without_an_outcome_is_a_fault_of_ours(table: Table, to
 def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: Topic) -> None:
     table.put(record(request(metadata={"order": 7})))
     rejected = job(waterflai_execution_id=None).ended(Status.REJECTED, code="refused", message="HTTP 404")
-    notifier(table, topic).notify(rejected, OWNER)
+    build_notifier(table, topic).notify(rejected, OWNER)
     data = json.loads(topic.messages()[0])["data"]
     assert (data["status"], data["waterflai_execution_id"], data["metadata"]) == (
         "REJECTED",
@@ -336,29 +316,20 @@ def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: T
 # The slots
 
 
-CAPS = ConcurrencyLimits(stack=1, chatbot=1)
 SLOTS = ("capacity", "capacity/support-chat")
 
 
 def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
-    return Notifier(
-        table.records,
-        topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=RETENTION_S,
-        clock=Clock(NOW + 60),
-        limiter=ConcurrencyLimiter(table.name, CAPS, client or table.client),
-    )
+    return build_notifier(table, topic, limiter=build_limiter(table, stack=1, chatbot=1, client=client))
 
 
 def is_free(table: Table) -> bool:
-    return bool(ConcurrencyLimiter(table.name, CAPS, table.client).acquire("f" * 32, "support-chat"))
+    return bool(build_limiter(table, stack=1, chatbot=1).acquire("f" * 32, "support-chat"))
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic, status: Status) -> None:
-    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+    build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     assert not is_free(table)
     capped(table, topic).notify(job().ended(status), OWNER)
@@ -368,7 +339,7 @@ def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic,
 def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_again(
     table: Table, topic: Topic
 ) -> None:
-    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+    build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
     with pytest.raises(RecordUnavailableError):
@@ -382,14 +353,14 @@ def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_aga
 
 
 def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:
-    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+    build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     capped(table, topic).notify(completed(), OTHER)
     assert not is_free(table)
 
 
 def test_an_erased_execution_does_not_hold_the_slot_of_the_stack_for_ever(table: Table, topic: Topic) -> None:
-    stack = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    stack = build_limiter(table, stack=1)
     stack.acquire(ID, "support-chat")
     capped(table, topic).notify(completed(), OWNER)
     assert stack.acquire("f" * 32, "support-chat")
@@ -406,12 +377,12 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
     given = {"output_ref": f"s3://results/executions/{ID}/final_output.json"}
     there = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
     table.put(there)
-    notifier(table, topic).notify(
+    build_notifier(table, topic).notify(
         job(history=history(status_requests=3)).ended(status, code="why", message="Grüße", **given), OWNER
     )
     (first,) = topic.envelopes()
     before = table.get(ID)
-    answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
+    answer = build_notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
     (again,) = topic.envelopes()
     assert again["Message"] == first["Message"]
     assert again["MessageAttributes"] == first["MessageAttributes"]
@@ -427,8 +398,10 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
 
 def test_an_inline_output_is_published_again_with_every_digit(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(final_output_json='{"n":12345678901234567890,"r":1.0}'), OWNER)
-    notifier(table, topic).redeliver(ID)
+    build_notifier(table, topic).notify(
+        completed(final_output_json='{"n":12345678901234567890,"r":1.0}'), OWNER
+    )
+    build_notifier(table, topic).redeliver(ID)
     first, again = topic.messages()
     assert again == first
     assert '"final_output":{"n":12345678901234567890,"r":1.0}' in again
@@ -442,10 +415,10 @@ def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     for _ in range(3):
         with pytest.raises(ClientError):
-            notifier(table, topic, sns=down).notify(completed(), OWNER)
+            build_notifier(table, topic, sns=down).notify(completed(), OWNER)
     safe = table.get(ID)
     assert (safe.status, safe.final_output_json, safe.notified_at) == (Status.COMPLETED, '{"n":1.0}', None)
-    answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
+    answer = build_notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
     assert answer["redelivered"] is True
     assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
     assert table.get(ID).notified_at == to_rfc3339(NOW + 9_999)
@@ -455,7 +428,7 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
     table.put(running_record(**verdict(Status.FAILED)))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     with pytest.raises(ClientError):
-        notifier(table, topic, sns=down).redeliver(ID)
+        build_notifier(table, topic, sns=down).redeliver(ID)
     assert table.get(ID).notified_at is None
 
 
@@ -479,7 +452,7 @@ def test_what_can_not_be_published_again_is_refused_with_a_reason(
 ) -> None:
     if there is not None:
         table.put(there)
-    answer = notifier(table, topic).redeliver(ID)
+    answer = build_notifier(table, topic).redeliver(ID)
     assert (answer["execution_id"], answer["redelivered"]) == (ID, False)
     assert why in answer["reason"]
     assert topic.messages() == []
@@ -489,15 +462,15 @@ def test_what_can_not_be_published_again_is_refused_with_a_reason(
 def test_what_is_no_id_is_refused_like_one_that_is_unknown(
     table: Table, topic: Topic, execution_id: object
 ) -> None:
-    capacity = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    capacity = build_limiter(table, stack=1)
     capacity.acquire(ID, "support-chat")
-    assert notifier(table, topic).redeliver(execution_id)["redelivered"] is False
+    assert build_notifier(table, topic).redeliver(execution_id)["redelivered"] is False
 
 
 def test_killed_at_any_step_of_a_redelivery_it_says_nothing_else(table: Table, topic: Topic) -> None:
     def attempt(counter: StepCounter) -> None:
         client = table.records_over(CountedClient(table.client, counter))
-        notifier(table, topic, records=client, sns=CountedClient(topic.sns, counter)).redeliver(ID)
+        build_notifier(table, topic, records=client, sns=CountedClient(topic.sns, counter)).redeliver(ID)
 
     there = running_record(**verdict(Status.FAILED))
     table.put(there)

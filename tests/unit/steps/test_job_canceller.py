@@ -3,9 +3,9 @@
 import pytest
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.placeholders import NO_BUCKET
 from tests.fakes.upstream_client import Answer, FakeUpstream
-from tests.support.builders import UPSTREAM_ID, job, settings
+from tests.support.build import build_job_canceller
+from tests.support.builders import UPSTREAM_ID, job
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -16,8 +16,6 @@ from waterhook.errors import (
     UpstreamRefusedError,
     UpstreamUnavailableError,
 )
-from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.client import CancelResult
@@ -40,8 +38,7 @@ ENDS = {
 def stopped(
     upstream: FakeUpstream, outcome: Status = Status.CANCELLED, given: LoopState | None = None
 ) -> LoopState:
-    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock())
-    return JobCanceller(upstream, poller).stop(
+    return build_job_canceller(upstream, Clock()).stop(
         given or job(), outcome, code="because", message="it was asked for"
     )
 
@@ -163,8 +160,7 @@ def test_a_completed_job_whose_output_cannot_be_stored_was_not_cancelled(
     answer: Answer[CancelResult],
 ) -> None:
     upstream = FakeUpstream(cancels=[answer], statuses=[ENDS["COMPLETED"]])
-    poller = StatusPoller(upstream, Full(), settings(), Clock())
     with pytest.raises(ResultsUnavailableError):
-        JobCanceller(upstream, poller).stop(
+        build_job_canceller(upstream, Clock(), Full()).stop(
             job(), Status.CANCELLED, code="because", message="it was asked for"
         )

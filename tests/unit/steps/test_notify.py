@@ -11,6 +11,7 @@ from tests.contract.template import ROOT
 from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.support.build import build_notifier
 from tests.support.builders import (
     DEFAULTS,
     ID,
@@ -30,7 +31,6 @@ from tests.support.builders import (
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
-from waterhook.notifications.notifier import Notifier
 from waterhook.steps.notify import FaultReporter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_rfc3339
@@ -44,20 +44,9 @@ def reporter(table: Table) -> FaultReporter:
     return FaultReporter(table.records, DEFAULTS, Clock(NOW + 60))
 
 
-def notifier(table: Table, topic: Topic, client: Any = None, sns: Any = None) -> Notifier:
-    return Notifier(
-        table.records_over(client or table.client),
-        sns or topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=30 * 24 * 3600,
-        clock=Clock(NOW + 60),
-    )
-
-
 def report(table: Table, topic: Topic, state: dict[str, Any], owner: str = OWNER) -> dict[str, Any]:
     reported = reporter(table).job(state, owner=owner, started_at=STARTED_AT)
-    return notifier(table, topic).notify(reported, owner)
+    return build_notifier(table, topic).notify(reported, owner)
 
 
 # The contract: one golden file an outcome
@@ -152,7 +141,7 @@ def test_there_is_a_golden_file_for_every_outcome() -> None:
 def test_the_notification_is_the_one_in_its_golden_file(table: Table, topic: Topic, name: str) -> None:
     there, ended = ENDINGS[name]
     table.put(there)
-    notifier(table, topic).notify(ended, OWNER)
+    build_notifier(table, topic).notify(ended, OWNER)
     (message,) = topic.messages()
     # Indented for its readers; order, numbers and texts are as they are sent.
     shown = json.dumps(json.loads(message), indent=2, ensure_ascii=False) + "\n"
@@ -289,7 +278,9 @@ def test_killed_at_any_step_of_a_report_it_ends_in_one_record_and_one_event(
         state = {"input": request_dict(idempotency_key=key)} | FAULT
         reporting = FaultReporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
         reported = reporting.job(state, owner=OWNER, started_at=STARTED_AT)
-        notifier(table, topic, client=client, sns=CountedClient(topic.sns, counter)).notify(reported, OWNER)
+        build_notifier(
+            table, topic, records=table.records_over(client), sns=CountedClient(topic.sns, counter)
+        ).notify(reported, OWNER)
 
     rehearsal = StepCounter()
     attempt(rehearsal, "rehearsal")
