@@ -5,19 +5,19 @@ What they decide is carried out as the state machine does it, and each state tha
 
 import heapq
 from dataclasses import replace
-from typing import Any
 
 from benchmarks.environment import environment
-from benchmarks.polling.upstream import Clock, Upstream
+from benchmarks.polling.upstream import Upstream
 from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task, Workload
+from tests.fakes.clock import Clock
+from tests.fakes.placeholders import NO_BUCKET, unused
 from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.poll_history import PollHistory
 from waterhook.settings import Settings
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.status_poller import StatusPoller
-from waterhook.storage.results_bucket import ResultsBucket
 
 DEADLINE_S = 86_400.0
 
@@ -31,11 +31,11 @@ class Loop:
         self._settings = settings
         self._clock = Clock(task.arrives_s)
         self._upstream = Upstream(task, self._clock, workload.stream_limit_s, workload.behaviour)
-        self._poller = StatusPoller(self._upstream, ResultsBucket("bucket", _unused), settings, self._clock)
+        self._poller = StatusPoller(self._upstream, NO_BUCKET, settings, self._clock)
         self._follower = FollowStep(
             self._upstream,
             self._poller,
-            _unused,
+            unused,
             clock=self._clock,
             monotonic=self._clock,
             sleep=self._clock.sleep,
@@ -98,10 +98,6 @@ class Loop:
             age_s=self._task.finish_s,
             cost_usd=cost.waiting_usd(self._transitions, self._follows, self.held_s, self._polls),
         )
-
-
-def _unused() -> Any:
-    raise AssertionError
 
 
 def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:

@@ -55,7 +55,9 @@ class History:
         )
         self._world.attention = lambda: (
             len(self._tasks) > 1
-            or any(one.waits and one.wake_at <= self._world.now for one in self._engine.executions.values())
+            or any(
+                one.waits and one.wake_at <= self._world.clock.now for one in self._engine.executions.values()
+            )
         )
 
     def run(self) -> list[str]:
@@ -117,7 +119,7 @@ class History:
             return True
         executions = self._engine.executions.values()
         waiting = [one for one in executions if one.waits]
-        ready = [one for one in waiting if one.wake_at <= world.now]
+        ready = [one for one in waiting if one.wake_at <= world.clock.now]
         # A sweep leaves alone what was accepted less than five minutes ago, by when every call of the API is over.
         tasks = [entry for entry in self._tasks if not (self._sweeping and entry[0] in self._accepting)]
         if turns := len(tasks) + len(ready):
@@ -129,7 +131,7 @@ class History:
                 turn = len(tasks) - 1
             self._step(*tasks[turn])
         elif waiting:
-            world.now = min(one.wake_at for one in waiting)
+            world.clock.now = min(one.wake_at for one in waiting)
             world.points += 1
         elif self._plans:
             self._happen()
@@ -226,7 +228,7 @@ class History:
             self._enter(Task("api", lambda: self._ask_to_cancel(wanted.ids[-1])), lambda _: None)
 
     def _ask_to_cancel(self, execution_id: str) -> None:
-        record = self._world.records.get(execution_id, self._world.now)
+        record = self._world.records.get(execution_id, self._world.clock.now)
         if record is not None:
             answer = self._world.caller_cancel.cancel(record)
             self._world.seen.answers.append((execution_id, answer))

@@ -48,11 +48,11 @@ class Execution:
 
     def __init__(self, world: World, arn: str, given: object) -> None:
         self.world, self.arn, self.given = world, arn, given
-        self.started_at = to_rfc3339(world.now) or ""
+        self.started_at = to_rfc3339(world.clock.now) or ""
         self.status = "RUNNING"
         self.ended_at: float | None = None
         self.ending: dict[str, Any] = {}
-        self.wake_at = world.now
+        self.wake_at = world.clock.now
         self.task: Task | None = None
         self.is_stopped = False
         """Whether it was ended where no Catch sees it."""
@@ -96,7 +96,7 @@ class Execution:
     def stop(self, status: str) -> None:
         """End where no Catch sees it; what runs, runs on."""
         if self.status == "RUNNING":
-            self.status, self.task, self.ended_at = status, None, self.world.now
+            self.status, self.task, self.ended_at = status, None, self.world.clock.now
             self.is_stopped = True
 
     def _function(self) -> Callable[[], object]:
@@ -119,7 +119,7 @@ class Execution:
         self._state, said = state, state.get("next")
         wait = state.get("wait_seconds")
         patient = isinstance(wait, int) and 1 <= wait <= 3600
-        self.wake_at = self.world.now
+        self.wake_at = self.world.clock.now
         if said in {"notify", "follow", "poll", "cancel"}:
             self._step = said
         elif said in {"wait", "start"} and patient:
@@ -127,7 +127,7 @@ class Execution:
             self.wake_at += wait or 0
         elif said == "done":
             self.status = "SUCCEEDED" if state["outcome"] == "COMPLETED" else "FAILED"
-            self.ending, self.ended_at = state, self.world.now
+            self.ending, self.ended_at = state, self.world.clock.now
         else:
             self._report({})
 
@@ -140,17 +140,17 @@ class Execution:
                     delay_s = self.world.choices.pick(1.5, 0.05)
                     if self.world.outage.what:
                         delay_s = _delay_s(retrier, self._tries[index])
-                    self.wake_at = self.world.now + delay_s
+                    self.wake_at = self.world.clock.now + delay_s
                     return
                 break
         self._tries.clear()
-        self.wake_at = self.world.now
+        self.wake_at = self.world.clock.now
         if self._step == "follow":
             self._state |= {"follow_refused": True}
             self._step = "poll"
             self.wake_at += self._state["wait_seconds"]
         elif self._step == "notify":
-            self.status, self.ended_at = "FAILED", self.world.now
+            self.status, self.ended_at = "FAILED", self.world.clock.now
         elif self._step == "poll":
             self._state |= {"fault": error, "next": "cancel"}
             self._step = "cancel"

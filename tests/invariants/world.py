@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from tests.fakes.clock import NOW
+from tests.fakes.clock import NOW, Clock
 from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
 from tests.invariants.choice_sequence import ChoiceSequence
 from tests.invariants.dynamodb import Item, Table, refusal
@@ -118,12 +118,24 @@ class Seen:
     """What was seen on the way and must never be."""
 
 
+class PausingClock(Clock):
+    """A clock that calls `pause` after every sleep, so that another function may continue."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        super().__init__()
+        self._pause = pause
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        self._pause()
+
+
 class World:
-    """One history's world. It is the clock, too."""
+    """The surroundings of the functions in one history."""
 
     def __init__(self, choices: ChoiceSequence, parts: Parts, scheduler: Scheduler) -> None:
         self.choices, self.scheduler, self.seen = choices, scheduler, Seen()
-        self.now, self.points = NOW, 0
+        self.clock, self.points = PausingClock(self.point), 0
         self.attention: Callable[[], bool] = lambda: False
         """Whether anybody else wants to go on, so that a pause makes a difference."""
         self.due_at = 0.0
@@ -151,41 +163,53 @@ class World:
         topic: Any = Wire(self, self)
         settings, upstream = self.settings, self.upstream
         self.records = parts.records("executions", client)
-        capacity = parts.capacity("executions", settings.concurrency_limits, client, self.sleep)
+        capacity = parts.capacity("executions", settings.concurrency_limits, client, self.clock.sleep)
         self.notifier = parts.notifier(
             self.records,
             topic,
             topic_arn="topic",
             source=builders.SOURCE,
             retention_s=RETENTION_S,
-            clock=self.time,
+            clock=self.clock,
             limiter=capacity,
         )
-        poller = parts.poller(upstream, Bucket(self), settings, self.time)
+        poller = parts.poller(upstream, Bucket(self), settings, self.clock)
         self.stopper = parts.stopper(upstream, poller)
         self.starter = parts.starter(
-            self.records, upstream, settings, self.time, capacity, sleep=self.sleep, telemetry=TELEMETRY
+            self.records,
+            upstream,
+            settings,
+            self.clock,
+            capacity,
+            sleep=self.clock.sleep,
+            telemetry=TELEMETRY,
         )
 
         def relay() -> ProgressPublisher:
             return ProgressPublisher(
-                self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time
+                self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.clock
             )
 
-        saver = UpstreamIdRecovery(lambda: self.records, self.time)
-        check = parts.check(lambda: self.records, self.time)
-        self.polling = PollStep(poller, saver, check, relay, self.time)
+        saver = UpstreamIdRecovery(lambda: self.records, self.clock)
+        check = parts.check(lambda: self.records, self.clock)
+        self.polling = PollStep(poller, saver, check, relay, self.clock)
         self.follower = FollowStep(
-            upstream, poller, relay, check, clock=self.time, monotonic=self.time, sleep=self.sleep
+            upstream, poller, relay, check, clock=self.clock, monotonic=self.clock, sleep=self.clock.sleep
         )
-        self.canceller = parts.canceller(self.stopper, self.time)
-        self.reporter = FaultReporter(self.records, settings.defaults, self.time)
+        self.canceller = parts.canceller(self.stopper, self.clock)
+        self.reporter = FaultReporter(self.records, settings.defaults, self.clock)
         self.reconciler = parts.reconciler(
-            self.records, self.stopper, self.notifier, settings, self.time, self.sleep, telemetry=TELEMETRY
+            self.records,
+            self.stopper,
+            self.notifier,
+            settings,
+            self.clock,
+            self.clock.sleep,
+            telemetry=TELEMETRY,
         )
         self._sweeper, self._executions = parts.sweeper, parts.executions
-        self.live_status = LiveStatus(upstream, self.time)
-        self.caller_cancel = parts.caller_cancel(self.records, self.stopper, self.notifier, self.time)
+        self.live_status = LiveStatus(upstream, self.clock)
+        self.caller_cancel = parts.caller_cancel(self.records, self.stopper, self.notifier, self.clock)
 
     def door(self, engine: object) -> ExecutionService:
         """Return the front door to an engine."""
@@ -195,10 +219,10 @@ class World:
             states,
             NO_BUCKET,
             self.settings,
-            self.time,
+            self.clock,
             lambda: self.live_status,
             lambda: self.caller_cancel,
-            self.sleep,
+            self.clock.sleep,
         )
 
     def sweep(self, engine: object) -> SweepResult:
@@ -208,16 +232,16 @@ class World:
 
         def later() -> float:
             # As if nothing had happened for the time that it gives others to finish.
-            return self.now + GRACE_S + 1
+            return self.clock.now + GRACE_S + 1
 
         swept = self._sweeper(
             self.records,
             UnfinishedIndex("executions", table),
-            self._executions(states, builders.MACHINE, later, self.sleep),
+            self._executions(states, builders.MACHINE, later, self.clock.sleep),
             end=self.reconciler.end,
             release=self.notifier.release,
             clock=later,
-            sleep=self.sleep,
+            sleep=self.clock.sleep,
             on_failure=lambda _execution_id, error: troubles.append(error),
         ).sweep(lambda: 300.0)
         for error in troubles:
@@ -225,12 +249,9 @@ class World:
                 raise error
         return swept
 
-    def time(self) -> float:
-        return self.now
-
     def is_down(self, what: str) -> bool:
         """Whether a dependency is down now."""
-        return what == self.outage.what and self.outage.begins_at <= self.now < self.outage.ends_at
+        return what == self.outage.what and self.outage.begins_at <= self.clock.now < self.outage.ends_at
 
     def run_poll(self) -> None:
         """Let the poll function begin."""
@@ -245,16 +266,12 @@ class World:
     def outlive_the_outage(self) -> None:
         """Let the time of an outage pass: what repeats a step by the call would repeat it thousands of times."""
         if self.is_down(self.outage.what):
-            self.now = self.outage.ends_at
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.point()
+            self.clock.now = self.outage.ends_at
 
     def point(self) -> None:
         """A moment in which the world may go on without the one who calls."""
         self.points += 1
-        self.now += 0.02
+        self.clock.advance(0.02)
         if self.points >= self.due_at or (self.attention() and self.choices.one_in(3)):
             self.scheduler.pause()
 
@@ -293,7 +310,7 @@ class World:
         hangs = self.choices.one_in(3)
         # The clock is that of all: what else is under way would take as long between two calls.
         if hangs and not self.attention():
-            self.now += FUNCTION_TIMEOUT_S
+            self.clock.advance(FUNCTION_TIMEOUT_S)
         return Crash(when)
 
     def trouble(self, rate: int = 4) -> bool:

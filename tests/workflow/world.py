@@ -18,7 +18,7 @@ from moto.awslambda_simple.models import LambdaSimpleBackend
 from tests.fakes.workflow_upstream import API_KEY, Waterflai
 from tests.support.builders import environment
 from tests.workflow import interpreter
-from tests.workflow.clock import Clock
+from tests.workflow.clock import WorkflowClock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
 from waterhook import dependencies
@@ -35,7 +35,9 @@ _PATIENCE_S = 60.0
 _next_event = EventStream.next
 
 
-def _with_virtual_time(clock: Clock) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
+def _with_virtual_time(
+    clock: WorkflowClock,
+) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
     """Return a method of streams that lets virtual time pass where no event arrives within a real second.
 
     Also where no virtual time is left: an event that the upstream has sent may still be on its way.
@@ -81,7 +83,7 @@ class World:
     """Everything around one state machine. `run` is all that most tests need."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.clock = Clock()
+        self.clock = WorkflowClock()
         self.functions = Functions()
         self.upstream = Waterflai()
         self.upstream.open()
