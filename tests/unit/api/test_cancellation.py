@@ -1,4 +1,4 @@
-"""A running job as callers see it: how far it is, and its end, in every order of events."""
+"""Cancel by a caller: one outcome in every order of events, published before the caller gets its response."""
 
 import json
 from typing import Any
@@ -10,22 +10,12 @@ from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import build_job_canceller, build_notifier
-from tests.support.builders import (
-    ID,
-    OWNER,
-    UPSTREAM_ID,
-    job,
-    record,
-    running_record,
-    verdict,
-)
+from tests.support.builders import ID, OWNER, UPSTREAM_ID, job, record, running_record, verdict
 from waterhook.api.cancellation import ExecutionCanceller
-from waterhook.api.live_status import CACHED_S, MAX_CACHED, LiveStatus
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
 from waterhook.errors import (
     ApiError,
-    KeyUnavailableError,
     PerhapsAcceptedError,
     RecordConflictError,
     UpstreamError,
@@ -38,9 +28,13 @@ from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.client import CancelResult
 
 YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+
 TOO_LATE = CancelResult(cancelled=False, message=None, previous_status="COMPLETED")
+
 COMPLETED = StatusDocument("COMPLETED", final_output_json='{"n":1.0}')
+
 FINAL = [status for status in Status if status.is_final]
+
 FAULTS: dict[str, UpstreamError] = {
     "unreachable": UpstreamUnavailableError("unreachable", "no connection"),
     "429": UpstreamUnavailableError("unavailable", "HTTP 429", status=429),
@@ -71,85 +65,10 @@ class CancellationScenario:
         self.records = records or table.records_over(client)
         self.notifier = build_notifier(table, topic, records=self.records, sns=sns, clock=self.clock)
         canceller = build_job_canceller(self.upstream, self.clock)
-        self.live = LiveStatus(self.upstream, self.clock)
         self.canceller = ExecutionCanceller(self.records, canceller, self.notifier, self.clock)
 
     def published(self) -> list[str]:
         return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
-
-
-# Progress
-
-
-def test_the_progress_of_a_running_job_is_the_upstreams_word(table: Table, topic: Topic) -> None:
-    document = StatusDocument("RUNNING", progress=40.0)
-    scenario = CancellationScenario(table, topic, statuses=[document])
-    assert scenario.live.read(running_record()) is document
-    assert scenario.upstream.polled == [UPSTREAM_ID]
-
-
-def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -> None:
-    documents = [StatusDocument("RUNNING", progress=float(percent)) for percent in range(5)]
-    scenario = CancellationScenario(table, topic, statuses=[*documents])
-    seen = []
-    for _ in range(8):
-        got = scenario.live.read(running_record())
-        seen.append(got.progress if got else None)
-        scenario.clock.advance(CACHED_S / 4)
-    assert seen == [0.0] * 4 + [1.0] * 4
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        *FAULTS.values(),
-        UpstreamRefusedError("refused", "HTTP 401", status=401),
-        KeyUnavailableError("no key"),
-        client_error("AccessDeniedException"),
-    ],
-    ids=str,
-)
-def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
-    table: Table, topic: Topic, fault: Exception
-) -> None:
-    scenario = CancellationScenario(table, topic, statuses=[fault, StatusDocument("RUNNING", progress=9.0)])
-    assert [scenario.live.read(running_record()) for _ in range(3)] == [None] * 3
-    assert len(scenario.upstream.polled) == 1
-    scenario.clock.advance(CACHED_S)
-    got = scenario.live.read(running_record())
-    assert got is not None
-    assert got.progress == 9.0
-
-
-def test_two_jobs_are_not_mistaken_for_each_other(table: Table, topic: Topic) -> None:
-    one, other = StatusDocument(progress=1.0), StatusDocument(progress=2.0)
-    scenario = CancellationScenario(table, topic, statuses=[one, other])
-    assert scenario.live.read(running_record()) is one
-    assert scenario.live.read(running_record(waterflai_execution_id="another")) is other
-    assert scenario.live.read(running_record()) is one
-
-
-@pytest.mark.parametrize(
-    "there",
-    [record(), record(status=Status.STARTING), *(running_record(**verdict(status)) for status in FINAL)],
-    ids=lambda there: there.status,
-)
-def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
-    table: Table, topic: Topic, there: ExecutionRecord
-) -> None:
-    scenario = CancellationScenario(table, topic)
-    assert scenario.live.read(there) is None
-    assert scenario.upstream.polled == []
-
-
-def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
-    scenario = CancellationScenario(table, topic)
-    for number in range(MAX_CACHED + 50):
-        scenario.live.read(running_record(waterflai_execution_id=f"job-{number}"))
-    scenario.live.read(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
-    assert len(scenario.upstream.polled) == MAX_CACHED + 50
-    scenario.live.read(running_record(waterflai_execution_id="job-0"))
-    assert len(scenario.upstream.polled) == MAX_CACHED + 51
 
 
 # Cancel before there is a job
