@@ -57,8 +57,10 @@ def settings(**changes: Any) -> Settings:
     return replace(Settings.from_env(environment()), **changes)
 
 
-def limits(*, shortest_s: float = 2, longest_s: float = 60, deadline: float = NOW + 3600) -> Limits:
-    return Limits(shortest_s, longest_s, deadline)
+def limits(
+    *, shortest_s: float = 2, longest_s: float = 60, deadline: float = NOW + 3600, follow: bool = False
+) -> Limits:
+    return Limits(shortest_s, longest_s, deadline, follow)
 
 
 def request_dict(**changes: Any) -> dict[str, Any]:
