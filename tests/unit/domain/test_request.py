@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support.builders import DEFAULTS, request, request_dict
 from tests.support.json_values import any_json, any_request, any_text
@@ -299,22 +298,6 @@ def test_the_fingerprint_of_another_job_is_another(changes: dict[str, Any]) -> N
 def test_the_fingerprint_stays_what_it_was_in_earlier_versions() -> None:
     # Records live on across deployments: another formula would turn every repeated request into a conflict.
     assert request().sha256 == "4414102f281f7545d628ddf81675a1c18596eeaf605e7999a7631b4e6636758d"
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
-    )
-)
-def test_compact_json_says_the_same_in_ascii(value: Any) -> None:
-    text = to_json(value)
-    assert text.isascii()
-    assert json.loads(text) == value
-
-
-def test_compact_json_has_no_word_for_infinity() -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
-        to_json([math.inf])
 
 
 ALLOWING = RequestDefaults(

@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fakes.clock import NOW
 from tests.support.builders import ID, OWNER, SOURCE, UPSTREAM_ID, record, request, running_record, verdict
 from tests.support.json_values import any_text
-from waterhook import json_text
 from waterhook.domain.request import MAX_METADATA_BYTES
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
@@ -293,9 +291,3 @@ def test_a_key_used_for_another_request_fails_without_telling_what_that_was() ->
     assert (ending["error_name"], ending["next"]) == ("Waterhook.IdempotencyConflict", "done")
     assert ending["outcome"] != Status.COMPLETED
     assert "k4711" not in json.dumps(ending)
-
-
-@given(st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=10), max_size=4))
-def test_joining_json_texts_makes_the_object_they_are_members_of(members: dict[str, Any]) -> None:
-    texts = {name: json.dumps(value) for name, value in members.items()}
-    assert json.loads(json_text.join_members(texts)) == members
