@@ -5,11 +5,12 @@ Step Functions has the smallest quota of DescribeExecution that AWS documents: a
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.step_functions import FakeStepFunctions
+from tests.fakes.timed_client import TimedClient
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table, refusal
 from tests.support.build import build_reconcile_step, build_sweeper
@@ -37,44 +38,24 @@ LATENCIES_S = {
 }
 
 
-class Timed:
-    """A client whose calls take their time."""
-
-    def __init__(self, real: object, clock: Clock) -> None:
-        """Call `real`, and move the clock."""
-        self._real, self._clock = real, clock
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an operation."""
-
-        def call(*args: Any, **asked: Any) -> Any:
-            self._clock.advance(LATENCIES_S[name])
-            return getattr(self._real, name)(*args, **asked)
-
-        return call
-
-
-class Engine:
-    """Step Functions after an outage: no execution runs, and each has failed."""
+class ThrottledStepFunctions(FakeStepFunctions):
+    """Step Functions after an outage: no execution runs, and each has failed. It begins with a full bucket."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin with a full bucket."""
+        """Refill the bucket by the clock."""
+        super().__init__()
         self._clock, self._filled, self._filled_at = clock, 250.0, clock.now
         self.throttled = 0
 
-    def list_executions(self, **_: Any) -> Any:
-        """Return none."""
-        return {"executions": []}
-
-    def describe_execution(self, **_: Any) -> Any:
-        """Return an execution that failed, or refuse."""
+    def describe_execution(self, **arguments: Any) -> dict[str, Any]:
+        """Return an execution that failed. Raises ThrottlingException where the bucket is empty."""
         self._filled = min(self._filled + 10 * (self._clock.now - self._filled_at), 250.0)
         self._filled_at = self._clock.now
         if self._filled < 1:
             self.throttled += 1
             raise refusal("ThrottlingException", "DescribeExecution")
         self._filled -= 1
-        return {"status": "FAILED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
+        return super().describe_execution(**arguments)
 
 
 class Topic:
@@ -98,17 +79,18 @@ class Recovery:
 def recover(dead: int) -> Recovery:
     """Sweep every quarter of an hour until none of so many abandoned executions is left."""
     clock = Clock(NOW + 3600)
-    table, engine = Table(), Engine(clock)
+    table, step_functions = Table(), ThrottledStepFunctions(clock)
     for number in range(dead):
         shard = UNFINISHED_SHARDS[number % len(UNFINISHED_SHARDS)]
         one = running_record(
             execution_id=f"{shard}{number:031x}", unfinished=shard, owner_execution_arn=f"{MACHINE}:{number}"
         )
         table.items[one.execution_id] = one.to_item()
-    client: Any = Timed(table, clock)
-    topic: Any = Timed(Topic(), clock)
-    upstream: Any = Timed(FakeUpstream(), clock)
-    states: Any = Timed(engine, clock)
+        step_functions.ended[one.owner_execution_arn] = ("FAILED", NOW)
+    client: Any = TimedClient(table, clock, LATENCIES_S)
+    topic: Any = TimedClient(Topic(), clock, LATENCIES_S)
+    upstream: Any = TimedClient(FakeUpstream(), clock, LATENCIES_S)
+    states: Any = TimedClient(step_functions, clock, LATENCIES_S)
     records = ExecutionsTable("executions", client)
     notifier = Notifier(
         records, topic, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
@@ -125,7 +107,7 @@ def recover(dead: int) -> Recovery:
         ended, sweeps = ended + swept.ended, sweeps + 1
         first_hour = ended if sweeps == SWEEPS_PER_HOUR else first_hour
     hours = (clock.now - began) / 3600
-    return Recovery(first_hour or ended, hours, sweeps, engine.throttled)
+    return Recovery(first_hour or ended, hours, sweeps, step_functions.throttled)
 
 
 def _left_s(clock: Clock, ends_at: float) -> float:

@@ -13,6 +13,8 @@ from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.http_upstream import Server, reply
+from tests.fakes.step_functions import FakeStepFunctions
+from tests.fakes.timed_client import TimedClient
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import (
     build_limiter,
@@ -359,20 +361,10 @@ def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_bac
     assert (scenario.published(), table.get(ID).unfinished) == ([], None)
 
 
-class Slow:
-    """A client whose every call takes as long as it may, and then succeeds or does not."""
-
-    def __init__(self, real: Any, clock: Clock, seconds: float, hanging: str = "") -> None:
-        self._real, self._clock, self._seconds, self._hanging = real, clock, seconds, hanging
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*args: Any, **asked: Any) -> Any:
-            self._clock.advance(self._seconds)
-            if name == self._hanging:
-                raise ReadTimeoutError(endpoint_url="x")
-            return getattr(self._real, name)(*args, **asked)
-
-        return call
+def slow(real: Any, clock: Clock, seconds: float, hanging: str) -> Any:
+    """Return a client whose every call takes so long, and one of them never succeeds."""
+    faults = {hanging: ReadTimeoutError(endpoint_url="x")}
+    return TimedClient(Failing(real, faults), clock, seconds)
 
 
 @pytest.mark.parametrize(
@@ -405,15 +397,15 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         statuses=[patiently(large if upstream == "has completed" else DOWN)],
     )
     each_s = aws_config.longest_call_s()
-    client = Slow(table.client, clock, each_s, hanging)
+    client = slow(table.client, clock, each_s, hanging)
     records = table.records_over(client)
-    s3: Any = Slow(bucket.client, clock, aws_config.longest_call_s(aws_config.UPLOADS), hanging)
+    s3 = slow(bucket.client, clock, aws_config.longest_call_s(aws_config.UPLOADS), hanging)
     results = ResultsBucket(bucket.name, lambda: s3)
     notifier = build_notifier(
         table,
         topic,
         records=records,
-        sns=Slow(topic.sns, clock, each_s, hanging),
+        sns=slow(topic.sns, clock, each_s, hanging),
         clock=clock,
         limiter=build_limiter(table, stack=1, chatbot=1, client=client, sleep=clock.sleep),
     )
@@ -421,16 +413,8 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
     # A start is under way when the closing begins: the way that takes most calls.
     table.put(running_record())
 
-    class Engine:
-        @staticmethod
-        def list_executions(**_: Any) -> dict[str, Any]:
-            return {"executions": []}
-
-        @staticmethod
-        def describe_execution(**_: Any) -> dict[str, Any]:
-            return {"status": "ABORTED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
-
-    engine: Any = Slow(Engine(), clock, each_s, hanging)
+    states = FakeStepFunctions()
+    states.ended[OWNER] = ("ABORTED", NOW)
     began: list[float] = []
 
     def remaining_s() -> float:
@@ -440,7 +424,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
     sweeper = build_sweeper(
         records,
         UnfinishedIndex(table.name, table.client),
-        MachineExecutions(engine, "machine", clock, clock.sleep),
+        MachineExecutions(slow(states, clock, each_s, hanging), "machine", clock, clock.sleep),
         step,
         notifier,
         clock,
@@ -490,23 +474,16 @@ def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_afte
 # Throttled descriptions
 
 
-class Throttling:
-    """Step Functions with an empty bucket."""
-
-    @staticmethod
-    def describe_execution(**_: Any) -> Any:
-        raise client_error("ThrottlingException")
-
-
 def pauses_s(arn: str) -> list[float]:
     """Return how long the function sleeps after each throttle of one execution, until it gives up."""
-    clock, pauses, states = Clock(), list[float](), cast("Any", Throttling())
+    clock, pauses, states = Clock(), list[float](), FakeStepFunctions()
+    states.faults[arn] = client_error("ThrottlingException")
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
         clock.advance(seconds)
 
-    executions = MachineExecutions(states, "machine", clock, sleep)
+    executions = MachineExecutions(cast("Any", states), "machine", clock, sleep)
     with pytest.raises(ClientError):
         describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
     return pauses

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from functions.reconcile import app
 from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.http_upstream import Server, reply
+from tests.fakes.step_functions import FakeStepFunctions
 from tests.fakes.upstream_client import FakeUpstream
 from tests.support.build import build_limiter, build_notifier, build_reconcile_step, build_sweeper
 from tests.support.builders import (
@@ -53,43 +53,12 @@ def owned(digit: str, **changes: Any) -> ExecutionRecord:
     )
 
 
-class Engine:
-    """Step Functions: which executions run, and how and when the others ended."""
-
-    def __init__(self) -> None:
-        self.running: set[str] = set()
-        self.ended: dict[str, tuple[str, float]] = {}
-        self.faults: dict[str, Exception] = {}
-        self.list_faults: list[Exception] = []
-        self.described: list[str] = []
-
-    def list_executions(self, **asked: Any) -> dict[str, Any]:
-        assert asked["statusFilter"] == "RUNNING"
-        if self.list_faults:
-            raise self.list_faults.pop()
-        ahead = sorted(self.running)[int(asked.get("nextToken", "0")) :]
-        there = {"executions": [{"executionArn": arn} for arn in ahead[:2]]}
-        return there | ({"nextToken": str(len(self.running) - len(ahead) + 2)} if len(ahead) > 2 else {})
-
-    def describe_execution(self, **asked: Any) -> dict[str, Any]:
-        arn = asked["executionArn"]
-        self.described.append(arn)
-        if arn in self.faults:
-            raise self.faults[arn]
-        if arn in self.running:
-            return {"status": "RUNNING"}
-        if arn not in self.ended:
-            raise client_error("ExecutionDoesNotExist")
-        status, at = self.ended[arn]
-        return {"status": status, "stopDate": datetime.fromtimestamp(at, UTC)}
-
-
 class Throttled:
     """Refuses an execution's description a number of times."""
 
-    def __init__(self, engine: Engine, arn: str, fault: Exception, times: int) -> None:
-        self.times, self._arn, self._fault, self._describe = times, arn, fault, engine.describe_execution
-        engine.describe_execution = self.describe_execution  # type: ignore[method-assign]
+    def __init__(self, states: FakeStepFunctions, arn: str, fault: Exception, times: int) -> None:
+        self.times, self._arn, self._fault, self._describe = times, arn, fault, states.describe_execution
+        states.describe_execution = self.describe_execution  # type: ignore[method-assign]
 
     def describe_execution(self, **asked: Any) -> dict[str, Any]:
         if asked["executionArn"] == self._arn and self.times:
@@ -110,7 +79,7 @@ class SweepScenario:
         now: float = LATER,
         limiter: ConcurrencyLimiter | None = None,
     ) -> None:
-        self.clock, self.engine, self.topic = Clock(now), Engine(), topic
+        self.clock, self.step_functions, self.topic = Clock(now), FakeStepFunctions(), topic
         self.upstream = FakeUpstream()
         self.failed: list[str] = []
         records = table.records
@@ -118,7 +87,7 @@ class SweepScenario:
         step = build_reconcile_step(
             records, self.upstream, self.notifier, self.clock, sleep=lambda _seconds: None
         )
-        states: Any = self.engine
+        states: Any = self.step_functions
         self.unfinished = UnfinishedIndex(table.name, table.client)
         self.executions = MachineExecutions(states, "machine", self.clock, self.clock.sleep)
         self.sweeper = build_sweeper(
@@ -152,7 +121,7 @@ def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_wo
     table: Table, scenario: SweepScenario, status: str, outcome: str
 ) -> None:
     table.put(running_record())
-    scenario.engine.ended[OWNER] = (status, NOW)
+    scenario.step_functions.ended[OWNER] = (status, NOW)
     assert scenario.sweep() == SweepResult(ended=1)
     assert scenario.upstream.cancelled == [UPSTREAM_ID]
     assert scenario.published() == [(ID, outcome)]
@@ -188,7 +157,7 @@ def test_an_outcome_that_was_never_told_is_told_as_it_is(
 ) -> None:
     there = table.put(running_record(**verdict(status)))
     if ended:
-        scenario.engine.ended[OWNER] = (ended, NOW)
+        scenario.step_functions.ended[OWNER] = (ended, NOW)
     assert scenario.sweep() == SweepResult(ended=1)
     assert scenario.topic.messages() == [cloudevents.outcome_event(there, SOURCE)]
     assert (table.only().status, table.only().notified_at) == (status, to_rfc3339(LATER))
@@ -204,9 +173,9 @@ def test_what_a_live_execution_owns_is_not_touched(
     table: Table, scenario: SweepScenario, there: ExecutionRecord
 ) -> None:
     table.put(there)
-    scenario.engine.running = {OWNER, "another", "a third"}
+    scenario.step_functions.running = {OWNER, "another", "a third"}
     assert scenario.sweep() == SweepResult(alive=1)
-    assert (table.only(), scenario.published(), scenario.engine.described) == (there, [], [])
+    assert (table.only(), scenario.published(), scenario.step_functions.described) == (there, [], [])
 
 
 def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_for_by_name(
@@ -218,9 +187,9 @@ def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_f
         def __iter__(self) -> Any:
             return iter(())
 
-    scenario.engine.running = Behind({OWNER})
+    scenario.step_functions.running = Behind({OWNER})
     assert scenario.sweep() == SweepResult(alive=1)
-    assert (table.only(), scenario.engine.described) == (there, [OWNER])
+    assert (table.only(), scenario.step_functions.described) == (there, [OWNER])
 
 
 @pytest.mark.parametrize("age_s", [0.0, machine_executions.GRACE_S - 1])
@@ -228,7 +197,7 @@ def test_what_has_only_just_ended_is_left_to_reconcile(
     table: Table, scenario: SweepScenario, age_s: float
 ) -> None:
     there = table.put(running_record())
-    scenario.engine.ended[OWNER] = ("ABORTED", LATER - age_s)
+    scenario.step_functions.ended[OWNER] = ("ABORTED", LATER - age_s)
     assert scenario.sweep() == SweepResult(alive=1)
     assert (table.only(), scenario.published()) == (there, [])
 
@@ -246,7 +215,7 @@ def test_what_is_notified_costs_the_sweep_nothing(table: Table, scenario: SweepS
         table.put(running_record()), {"status": Status.FAILED, "finished_at": to_rfc3339(NOW)}
     )
     assert scenario.sweep() == SweepResult()
-    assert scenario.engine.described == []
+    assert scenario.step_functions.described == []
 
 
 def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table, topic: Topic) -> None:
@@ -255,7 +224,7 @@ def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table,
     scenario = SweepScenario(table, topic, sns=down)
     with pytest.raises(Exception, match="InternalError"):
         scenario.notifier.conclude(table.only(), verdict(Status.FAILED))
-    scenario.engine.ended[OWNER] = ("FAILED", NOW)
+    scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
     down.faults.clear()
     assert scenario.sweep() == SweepResult(ended=1)
     assert scenario.published() == [(ID, "FAILED")]
@@ -266,7 +235,11 @@ def test_a_record_that_an_older_version_notified_leaves_the_index(
 ) -> None:
     table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
     scenario.sweep()
-    assert (table.only().unfinished, scenario.published(), scenario.engine.described) == (None, [], [])
+    assert (table.only().unfinished, scenario.published(), scenario.step_functions.described) == (
+        None,
+        [],
+        [],
+    )
 
 
 def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_same_event(
@@ -275,7 +248,7 @@ def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_sam
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     table.put(running_record())
-    scenario.engine.ended[OWNER] = ("FAILED", NOW)
+    scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
     for _ in range(2):
         assert scenario.sweep() == SweepResult(failed=1)
     safe = table.only()
@@ -291,7 +264,7 @@ def test_one_record_in_trouble_never_stops_the_others(table: Table, scenario: Sw
     for digit in "0123":
         table.put(owned(digit))
     table.set("1" * 32, status="NONSENSE")
-    scenario.engine.faults[OWNER + "2"] = client_error("AccessDeniedException")
+    scenario.step_functions.faults[OWNER + "2"] = client_error("AccessDeniedException")
     assert scenario.sweep() == SweepResult(ended=2, failed=2)
     assert scenario.published() == [("0" * 32, "ERROR"), ("3" * 32, "ERROR")]
     assert scenario.failed == ["1" * 32, "2" * 32]
@@ -303,7 +276,7 @@ def test_a_throttled_record_is_tried_again_after_a_pause(
 ) -> None:
     for digit in "012":
         table.put(owned(digit))
-    throttled = Throttled(scenario.engine, OWNER + "1", client_error(code), times=2)
+    throttled = Throttled(scenario.step_functions, OWNER + "1", client_error(code), times=2)
     assert scenario.sweep() == SweepResult(ended=3)
     assert throttled.times == 0
     assert scenario.clock.now - LATER >= 3 * machine_executions.THROTTLE_PAUSE_S
@@ -314,7 +287,7 @@ def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(
 ) -> None:
     for digit in "012":
         table.put(owned(digit))
-    scenario.engine.faults[OWNER + "1"] = client_error("ThrottlingException")
+    scenario.step_functions.faults[OWNER + "1"] = client_error("ThrottlingException")
     assert scenario.sweep() == SweepResult(ended=2, failed=1)
     assert scenario.failed == ["1" * 32]
 
@@ -326,11 +299,11 @@ def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
     for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
     for digit in "012345":
-        scenario.engine.faults[OWNER + digit] = client_error("AccessDeniedException")
+        scenario.step_functions.faults[OWNER + digit] = client_error("AccessDeniedException")
     counts = []
     for _ in range(6):
-        scenario.engine.described.clear()
-        counts.append(scenario.sweep(lambda: 300.0 if len(scenario.engine.described) < 3 else 0.0))
+        scenario.step_functions.described.clear()
+        counts.append(scenario.sweep(lambda: 300.0 if len(scenario.step_functions.described) < 3 else 0.0))
         scenario.clock.advance(sweep.TURN_S)
     # It goes round: the sixth is the first of a second round, in which only what can't be ended is left.
     assert [(one.ended, one.failed) for one in counts] == [(0, 3), (0, 3), (3, 0), (3, 0), (3, 0), (1, 2)]
@@ -343,7 +316,7 @@ def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, scenar
     first = scenario.sweep(
         lambda: (
             machine_executions.RESERVE_S
-            if not scenario.engine.described
+            if not scenario.step_functions.described
             else machine_executions.RESERVE_S - 0.001
         )
     )
@@ -356,11 +329,11 @@ def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, scenar
 def test_what_is_left_is_counted_without_what_runs(table: Table, scenario: SweepScenario) -> None:
     for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
-    scenario.engine.running = {OWNER + "e", OWNER + "f"}
+    scenario.step_functions.running = {OWNER + "e", OWNER + "f"}
     left = scenario.sweep(
         lambda: (
             machine_executions.RESERVE_S
-            if len(scenario.engine.described) < 3
+            if len(scenario.step_functions.described) < 3
             else machine_executions.RESERVE_S - 0.001
         )
     )
@@ -428,7 +401,7 @@ def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_fill
             )
         )
     assert scenario.sweep() == SweepResult(ended=40)
-    assert len(scenario.engine.described) == 40
+    assert len(scenario.step_functions.described) == 40
     assert scenario.clock.now - LATER >= 39 / machine_executions.DESCRIBES_PER_S
 
 
@@ -436,15 +409,15 @@ def test_the_list_of_running_executions_has_a_limit(
     scenario: SweepScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine_executions, "MAX_RUNNING_PAGES", 3)
-    scenario.engine.running = {f"{OWNER}{index}" for index in range(10)}
-    # The engine's pages hold two.
+    scenario.step_functions.running = {f"{OWNER}{index}" for index in range(10)}
+    # A page of the list holds two.
     assert len(list(scenario.executions.running(lambda: 300.0))) == 6
 
 
 def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, scenario: SweepScenario) -> None:
     table.put(owned("a"))
-    scenario.engine.running = {OWNER + "a"}
-    scenario.engine.list_faults = [client_error("ThrottlingException")]
+    scenario.step_functions.running = {OWNER + "a"}
+    scenario.step_functions.list_faults = [client_error("ThrottlingException")]
     assert scenario.sweep() == SweepResult(alive=1)
 
 
@@ -481,13 +454,13 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
     table: Table, scenario: SweepScenario
 ) -> None:
     table.put(never_started())
-    describe = scenario.engine.describe_execution
+    describe = scenario.step_functions.describe_execution
 
     def meanwhile(**asked: Any) -> dict[str, Any]:
         table.records.repeat(table.only(), scenario.clock.now)
         return describe(**asked)
 
-    scenario.engine.describe_execution = meanwhile  # type: ignore[method-assign]
+    scenario.step_functions.describe_execution = meanwhile  # type: ignore[method-assign]
     assert scenario.sweep() == SweepResult(alive=1)
     assert table.only().status is Status.ACCEPTED
 
