@@ -100,8 +100,8 @@ def running_record(**changes: Any) -> ExecutionRecord:
     return replace(running, **changes)
 
 
-def verdict(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]:
-    """The attributes a verdict sets, as notify would."""
+def final_attributes(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]:
+    """Return the attributes that the notify step sets in a record that becomes final."""
     error = None if status is Status.COMPLETED else {"code": "why", "message": f"it {status.lower()}"}
     return {
         "status": status,

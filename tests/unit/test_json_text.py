@@ -17,13 +17,13 @@ from waterhook.json_text import to_json
         st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
     )
 )
-def test_compact_json_says_the_same_in_ascii(value: Any) -> None:
+def test_compact_json_is_the_same_value_in_ascii(value: Any) -> None:
     text = to_json(value)
     assert text.isascii()
     assert json.loads(text) == value
 
 
-def test_compact_json_has_no_word_for_infinity() -> None:
+def test_compact_json_refuses_infinity() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         to_json([math.inf])
 

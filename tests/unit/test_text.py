@@ -22,7 +22,7 @@ def test_a_text_that_fits_is_left_alone() -> None:
     assert clip("Ärger 🙂 in node 3") == "Ärger 🙂 in node 3"
 
 
-def test_a_cut_text_says_so() -> None:
+def test_a_cut_text_ends_with_an_ellipsis() -> None:
     assert clip("x" * (MAX_MESSAGE_CHARS + 1)) == "x" * (MAX_MESSAGE_CHARS - 1) + "…"
 
 

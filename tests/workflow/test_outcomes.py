@@ -8,7 +8,7 @@ import boto3
 import pytest
 
 from tests.fakes.workflow_upstream import NO_ANSWER, Answer, completed, refused, status
-from tests.support.builders import SOURCE, verdict
+from tests.support.builders import SOURCE, final_attributes
 from tests.workflow.world import World, request
 from waterhook.domain.status import Status
 from waterhook.storage.executions_table import ExecutionsTable
@@ -156,7 +156,7 @@ def test_a_loop_whose_record_is_final_ends_at_its_next_poll_though_the_job_runs_
     def concluded() -> Answer:
         if world.functions.count("poll") == 3:
             execution_id = world.functions.calls[-1][1]["state"]["execution_id"]
-            table.conclude(world.record(execution_id), verdict(Status.CANCELLED))
+            table.conclude(world.record(execution_id), final_attributes(Status.CANCELLED))
         return status("RUNNING")
 
     world.upstream.says("status", concluded)

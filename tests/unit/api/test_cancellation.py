@@ -10,7 +10,7 @@ from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import build_job_canceller, build_notifier
-from tests.support.builders import ID, OWNER, UPSTREAM_ID, job, record, running_record, verdict
+from tests.support.builders import ID, OWNER, UPSTREAM_ID, final_attributes, job, record, running_record
 from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -74,7 +74,7 @@ class CancellationScenario:
 # Cancel before there is a job
 
 
-def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstream(
+def test_a_cancel_before_the_start_is_published_immediately_without_an_upstream_request(
     table: Table, topic: Topic
 ) -> None:
     scenario = CancellationScenario(table, topic)
@@ -99,7 +99,7 @@ def test_a_cancel_after_a_lost_answer_is_no_cancel_since_a_job_may_run(table: Ta
     assert scenario.canceller.cancel(there).message == "too late: the execution is UNCERTAIN"
 
 
-def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Table, topic: Topic) -> None:
+def test_a_cancel_during_the_start_is_recorded_for_the_start_to_carry_out(table: Table, topic: Topic) -> None:
     scenario = CancellationScenario(table, topic)
     there = table.put(record(status=Status.STARTING))
     got = scenario.canceller.cancel(there)
@@ -132,7 +132,7 @@ class Moving(ExecutionsTable):
 
 
 @pytest.mark.parametrize("seen", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
-def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
+def test_a_start_that_got_its_id_between_read_and_write_is_cancelled_upstream(
     table: Table, topic: Topic, seen: ExecutionRecord
 ) -> None:
     scenario = CancellationScenario(table, topic, cancels=[YES], records=Moving(table, running_record()))
@@ -141,7 +141,9 @@ def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
     assert scenario.published() == ["CANCELLED"]
 
 
-def test_a_start_that_began_between_look_and_write_finds_the_wish(table: Table, topic: Topic) -> None:
+def test_a_start_that_began_between_read_and_write_finds_the_cancel_request(
+    table: Table, topic: Topic
+) -> None:
     scenario = CancellationScenario(table, topic, records=Moving(table, record(status=Status.STARTING)))
     assert not scenario.canceller.cancel(table.put(record())).cancelled
     assert table.get(ID).cancel_requested is not None
@@ -149,16 +151,18 @@ def test_a_start_that_began_between_look_and_write_finds_the_wish(table: Table, 
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
+def test_an_outcome_between_read_and_write_is_returned_to_the_caller(
     table: Table, topic: Topic, status: Status
 ) -> None:
-    scenario = CancellationScenario(table, topic, records=Moving(table, running_record(**verdict(status))))
+    scenario = CancellationScenario(
+        table, topic, records=Moving(table, running_record(**final_attributes(status)))
+    )
     got = scenario.canceller.cancel(table.put(record()))
     assert got.cancelled is (status is Status.CANCELLED)
-    assert table.get(ID) == running_record(**verdict(status))
+    assert table.get(ID) == running_record(**final_attributes(status))
 
 
-def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic: Topic) -> None:
+def test_an_execution_erased_between_read_and_write_is_not_found(table: Table, topic: Topic) -> None:
     scenario = CancellationScenario(table, topic, records=Moving(table, None))
     with pytest.raises(ApiError) as caught:
         scenario.canceller.cancel(table.put(record()))
@@ -169,7 +173,7 @@ def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic:
 # Cancel of a running job
 
 
-def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, topic: Topic) -> None:
+def test_a_cancel_of_a_running_job_is_published_before_the_response(table: Table, topic: Topic) -> None:
     scenario = CancellationScenario(table, topic, cancels=[YES])
     got = scenario.canceller.cancel(table.put(running_record()))
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
@@ -204,11 +208,11 @@ def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: To
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
+def test_a_cancel_after_the_end_sends_no_request_and_changes_nothing(
     table: Table, topic: Topic, status: Status
 ) -> None:
     scenario = CancellationScenario(table, topic)
-    there = table.put(running_record(**verdict(status)))
+    there = table.put(running_record(**final_attributes(status)))
     got = scenario.canceller.cancel(there)
     assert (got.cancelled, got.previous_status) == (False, status)
     assert (scenario.upstream.cancelled, scenario.published(), table.get(ID)) == ([], [], there)
@@ -217,7 +221,7 @@ def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
 @pytest.mark.parametrize(
     "refusal", [TOO_LATE, UpstreamRefusedError("refused", "HTTP 409", status=409)], ids=str
 )
-def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
+def test_a_job_that_completed_first_is_completed_and_published_immediately(
     table: Table, topic: Topic, refusal: Answer[CancelResult]
 ) -> None:
     scenario = CancellationScenario(table, topic, cancels=[refusal], statuses=[COMPLETED])
@@ -229,9 +233,9 @@ def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
     assert table.get(ID).final_output_json == '{"n":1.0}'
 
 
-def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
+def test_an_outcome_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
     def cancel() -> CancelResult:
-        table.put(running_record(**verdict(Status.COMPLETED)))
+        table.put(running_record(**final_attributes(Status.COMPLETED)))
         return YES
 
     scenario = CancellationScenario(table, topic, cancels=[cancel])
@@ -240,7 +244,7 @@ def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: T
     assert scenario.published() == ["COMPLETED"]
 
 
-def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topic) -> None:
+def test_an_execution_erased_during_the_cancel_is_not_found(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
 
     def cancel() -> CancelResult:
@@ -274,7 +278,7 @@ def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
 
 
 @pytest.mark.parametrize("fault", [FAULTS["500"], FAULTS["no answer"]], ids=str)
-def test_a_cancel_whose_answer_was_lost_is_a_cancel_where_the_status_says_so(
+def test_a_cancel_whose_response_was_lost_succeeded_where_the_status_is_cancelled(
     table: Table, topic: Topic, fault: UpstreamError
 ) -> None:
     there = table.put(running_record())
@@ -322,7 +326,7 @@ def cancelling_upstream(counter: StepCounter) -> FakeUpstream:
 @pytest.mark.parametrize(
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
-def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_least_once(
+def test_killed_at_any_step_and_repeated_a_cancel_is_one_outcome_published_at_least_once(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     rehearsal = StepCounter()
@@ -350,14 +354,14 @@ def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_leas
             ), step
             continue
         scenario.notifier.notify(job().ended(Status.CANCELLED), OWNER)
-        heard = topic.messages()
+        messages = topic.messages()
         assert table.get(ID).status is Status.CANCELLED, step
         assert table.get(ID).notified_at is not None, step
-        assert len(set(heard)) == 1, step
-        assert len(heard) <= 2, step
+        assert len(set(messages)) == 1, step
+        assert len(messages) <= 2, step
 
 
-def test_a_topic_that_fails_after_the_verdict_leaves_the_event_to_the_loop(
+def test_a_topic_that_fails_after_the_outcome_leaves_the_event_to_the_loop(
     table: Table, topic: Topic
 ) -> None:
     table.put(record())

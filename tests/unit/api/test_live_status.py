@@ -5,7 +5,7 @@ import pytest
 from tests.fakes.aws import client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.upstream_client import Answer, FakeUpstream
-from tests.support.builders import UPSTREAM_ID, record, running_record, verdict
+from tests.support.builders import UPSTREAM_ID, final_attributes, record, running_record
 from waterhook.api.live_status import CACHED_S, MAX_CACHED, LiveStatus
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -80,7 +80,11 @@ def test_each_job_has_a_cached_document_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "there",
-    [record(), record(status=Status.STARTING), *(running_record(**verdict(status)) for status in FINAL)],
+    [
+        record(),
+        record(status=Status.STARTING),
+        *(running_record(**final_attributes(status)) for status in FINAL),
+    ],
     ids=lambda there: there.status,
 )
 def test_no_status_is_requested_before_the_start_and_after_the_end(there: ExecutionRecord) -> None:

@@ -23,11 +23,11 @@ from tests.support.builders import (
     ID,
     REGION,
     UPSTREAM_ID,
+    final_attributes,
     record,
     request,
     request_dict,
     running_record,
-    verdict,
 )
 from waterhook import aws_config
 from waterhook.api.service import _read_cursor
@@ -89,9 +89,7 @@ def test_the_same_request_under_the_same_key_is_the_same_execution(table: Table,
     assert len(table.all()) == 1
 
 
-def test_how_a_repeated_request_wants_to_be_told_does_not_make_it_another(
-    table: Table, machine: Machine
-) -> None:
+def test_another_deliver_to_does_not_make_a_repeated_request_another(table: Table, machine: Machine) -> None:
     one = build_execution_service(table, machine).accept(KEYED, CALLER)
     other = build_execution_service(table, machine, clock=Clock(NOW + 9)).accept(
         KEYED | {"timeout_seconds": 9}, CALLER
@@ -99,7 +97,7 @@ def test_how_a_repeated_request_wants_to_be_told_does_not_make_it_another(
     assert replace(other, repeated=None) == one
 
 
-def test_another_request_under_the_same_key_is_a_conflict_that_tells_nothing_of_the_first(
+def test_another_request_under_the_same_key_is_a_conflict_that_reveals_nothing_of_the_first(
     table: Table, machine: Machine
 ) -> None:
     build_execution_service(table, machine).accept(KEYED | {"input_data": {"card": "k4711"}}, CALLER)
@@ -122,7 +120,7 @@ def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
     table: Table, machine: Machine, status: Status
 ) -> None:
     first = build_execution_service(table, machine).accept(KEYED, CALLER)
-    table.records.conclude(first, verdict(status))
+    table.records.conclude(first, final_attributes(status))
     again = build_execution_service(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
     assert (again.execution_id, again.status) == (first.execution_id, status)
     assert len(machine.executions()) == 1
@@ -130,7 +128,7 @@ def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
 
 @pytest.mark.parametrize(
     "there",
-    [running_record(), running_record(**verdict(Status.REJECTED), waterflai_execution_id=None)],
+    [running_record(), running_record(**final_attributes(Status.REJECTED), waterflai_execution_id=None)],
     ids=["under way", "ended before it began"],
 )
 def test_a_key_whose_execution_has_begun_is_not_started_again(
@@ -146,7 +144,7 @@ def test_a_key_whose_execution_has_begun_is_not_started_again(
 
 def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: Machine) -> None:
     first = build_execution_service(table, machine).accept(KEYED, CALLER)
-    table.records.conclude(first, verdict(expires_at=int(NOW) + 100))
+    table.records.conclude(first, final_attributes(expires_at=int(NOW) + 100))
     later = build_execution_service(table, machine, clock=Clock(NOW + 200)).accept(
         KEYED | {"input_data": {"n": 2}}, CALLER
     )
@@ -184,11 +182,11 @@ def test_a_throttled_start_is_tried_again_and_then_accepted(table: Table, machin
         def __init__(self) -> None:
             self.refusals = 2
 
-        def start_execution(self, **asked: Any) -> Any:
+        def start_execution(self, **arguments: Any) -> Any:
             self.refusals -= 1
             if self.refusals >= 0:
                 raise THROTTLED
-            return machine.client.start_execution(**asked)
+            return machine.client.start_execution(**arguments)
 
     got = build_execution_service(table, machine, states=Throttling()).accept(KEYED, CALLER)
     assert table.only() == got
@@ -244,7 +242,7 @@ def test_after_a_refusal_the_same_key_starts_it(table: Table, machine: Machine) 
 def test_an_execution_that_may_have_been_started_is_not_started_twice_by_the_same_key(
     table: Table, machine: Machine, fault: Exception, *, started: bool
 ) -> None:
-    """Nobody knows, so the record stays: the same key comes to the same execution, started or not."""
+    """Whether it was started is unknown, so the record stays: the same key leads to the same execution."""
     states = Failing(machine.client, {"start_execution": fault}, after=started)
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, states=states).accept(KEYED, CALLER)
@@ -255,9 +253,7 @@ def test_an_execution_that_may_have_been_started_is_not_started_twice_by_the_sam
     assert got.owner_execution_arn.endswith(f":{name}")
 
 
-def test_an_execution_that_exists_already_is_the_one_that_was_asked_for(
-    table: Table, machine: Machine
-) -> None:
+def test_an_execution_that_exists_already_is_the_requested_one(table: Table, machine: Machine) -> None:
     exists = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
     got = build_execution_service(table, machine, states=exists).accept(KEYED, CALLER)
     assert table.only() == got
@@ -315,7 +311,7 @@ def test_a_table_in_trouble_starts_nothing(table: Table, machine: Machine) -> No
     assert machine.executions() == {}
 
 
-def test_a_record_that_vanishes_between_two_looks_is_asked_for_again(table: Table, machine: Machine) -> None:
+def test_a_record_that_vanishes_between_two_reads_is_read_again(table: Table, machine: Machine) -> None:
     client = Failing(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, client=client).accept(KEYED, CALLER)
@@ -345,7 +341,7 @@ def test_a_caller_finds_what_is_theirs(table: Table, machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("caller", "execution_id"),
     [
-        ("somebody else", ID),
+        ("another caller", ID),
         ("", ID),
         (CALLER, "f" * 32),
         (CALLER, ""),
@@ -365,7 +361,7 @@ def test_what_is_not_ones_own_does_not_exist(
     assert len(detail) <= 200
 
 
-def test_what_came_in_by_another_door_is_nobodys_at_this_one(table: Table, machine: Machine) -> None:
+def test_an_execution_from_another_trigger_is_not_found_by_the_api(table: Table, machine: Machine) -> None:
     table.put(record(caller=None))
     for caller in ("", "None", CALLER):
         with pytest.raises(ApiError):
@@ -415,7 +411,7 @@ def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
     assert (shown["status"], shown["waterflai_execution_id"]) == (status.value, UPSTREAM_ID)
 
 
-def test_a_document_does_not_tell_whose_it_is_or_how_it_is_run(table: Table, machine: Machine) -> None:
+def test_a_document_reveals_neither_its_caller_nor_how_it_is_run(table: Table, machine: Machine) -> None:
     text = build_execution_service(table, machine).document(
         record(request(idempotency_key="k"), caller=CALLER)
     )
@@ -428,15 +424,15 @@ def test_a_document_shows_the_output_as_the_text_it_came_as(
     table: Table, machine: Machine, output: str
 ) -> None:
     text = build_execution_service(table, machine).document(
-        running_record(**verdict(), final_output_json=output)
+        running_record(**final_attributes(), final_output_json=output)
     )
     assert f'"final_output":{output},' in text
 
 
-def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
+def test_a_completed_execution_whose_output_was_not_to_be_stored_has_that_as_its_output_error(
     table: Table, machine: Machine
 ) -> None:
-    ended = running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
+    ended = running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
     shown = document(table, machine, ended)
     assert (shown["final_output"], shown["output_error"]) == (None, "not_stored")
     # Until it is notified the output is there; and what has another reason keeps it.
@@ -449,8 +445,8 @@ def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
     "there",
     [
         running_record(deliver_to=("sns",)),
-        running_record(**verdict(Status.FAILED), deliver_to=("sns",)),
-        running_record(**verdict(), deliver_to=("sns",), output_ref="s3://results/x"),
+        running_record(**final_attributes(Status.FAILED), deliver_to=("sns",)),
+        running_record(**final_attributes(), deliver_to=("sns",), output_ref="s3://results/x"),
     ],
     ids=["running", "failed", "in the bucket"],
 )
@@ -464,13 +460,13 @@ def test_an_execution_that_lacks_no_output_gives_no_reason(
 def test_a_failed_execution_shows_its_message_where_the_upstream_would(
     table: Table, machine: Machine
 ) -> None:
-    shown = document(table, machine, running_record(**verdict(Status.FAILED)))
+    shown = document(table, machine, running_record(**final_attributes(Status.FAILED)))
     assert shown["error_message"] == "it failed"
     assert shown["completed_at"] == to_rfc3339(NOW + 60)
 
 
 def test_the_upstreams_own_time_of_completion_goes_first(table: Table, machine: Machine) -> None:
-    one = running_record(**verdict(), timing={"completed_at": to_rfc3339(NOW + 59)})
+    one = running_record(**final_attributes(), timing={"completed_at": to_rfc3339(NOW + 59)})
     assert document(table, machine, one)["completed_at"] == to_rfc3339(NOW + 59)
 
 
@@ -497,7 +493,7 @@ def test_a_request_that_waits_shows_why_and_until_when(table: Table, machine: Ma
         record(),
         running_record(waiting=WAITING),
         record(waiting=WAITING, status=Status.STARTING),
-        record(**verdict(Status.REJECTED), waiting=WAITING),
+        record(**final_attributes(Status.REJECTED), waiting=WAITING),
     ],
     ids=lambda one: one.status,
 )
@@ -510,16 +506,14 @@ def test_what_does_not_wait_shows_no_reason_for_it(
 def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:
     results = ResultsBucket(bucket.name, lambda: bucket.client)
     kept = results.store(ID, "1" * (MAX_INLINE_BYTES + 1))
-    shown = document(table, machine, running_record(**verdict(), **kept), results=results)
+    shown = document(table, machine, running_record(**final_attributes(), **kept), results=results)
     assert shown["final_output"] is None
     assert shown["final_output_url"].startswith("https://")
     assert f"executions/{ID}/final_output.json" in shown["final_output_url"]
 
 
 @pytest.mark.parametrize(("age_s", "seconds"), [(0, 4), (100, 8), (3000, 60), (3599, 1), (4000, 1)])
-def test_a_live_execution_says_when_to_look_again(
-    table: Table, machine: Machine, age_s: int, seconds: int
-) -> None:
+def test_a_live_execution_has_a_retry_after(table: Table, machine: Machine, age_s: int, seconds: int) -> None:
     assert (
         build_execution_service(table, machine, clock=Clock(NOW + age_s)).retry_after_s(running_record())
         == seconds
@@ -533,7 +527,7 @@ def test_a_finished_execution_is_not_worth_another_look(
     assert build_execution_service(table, machine).retry_after_s(running_record(status=status)) is None
 
 
-def test_following_does_not_make_callers_ask_every_second(table: Table, machine: Machine) -> None:
+def test_following_does_not_shorten_the_retry_after(table: Table, machine: Machine) -> None:
     following = build_execution_service(table, machine, clock=Clock(NOW + 100), follow_concurrency=50)
     polling = build_execution_service(table, machine, clock=Clock(NOW + 100))
     assert following.retry_after_s(running_record()) == polling.retry_after_s(running_record())
@@ -563,7 +557,7 @@ def test_a_running_job_shows_the_progress_of_this_moment(table: Table, machine: 
     )
 
 
-def test_what_the_upstream_says_of_the_end_is_not_shown_before_it_was_notified(
+def test_a_final_status_of_the_upstream_is_not_shown_before_its_notification(
     table: Table, machine: Machine
 ) -> None:
     got = shown(table, machine, running_record(), LIVE)
@@ -579,16 +573,16 @@ def test_a_document_of_a_running_job_has_the_status_of_the_upstream_only_where_i
     assert shown(table, machine, running_record(), StatusDocument(status))["upstream_status"] == expected
 
 
-def test_an_upstream_that_tells_nothing_leaves_the_record_to_speak(table: Table, machine: Machine) -> None:
+def test_without_a_live_status_the_progress_of_the_record_is_shown(table: Table, machine: Machine) -> None:
     got = shown(table, machine, running_record(progress=10.0), None)
     assert (got["status"], got["progress"], got["current_node"]) == ("RUNNING", 10.0, None)
     assert shown(table, machine, running_record(progress=10.0), StatusDocument())["progress"] == 10.0
 
 
 def test_a_completed_execution_is_at_a_hundred(table: Table, machine: Machine) -> None:
-    there = running_record(progress=10.0, **verdict())
+    there = running_record(progress=10.0, **final_attributes())
     assert shown(table, machine, there, None)["progress"] == 100.0
-    failed = running_record(progress=10.0, **verdict(Status.FAILED))
+    failed = running_record(progress=10.0, **final_attributes(Status.FAILED))
     assert shown(table, machine, failed, None)["progress"] == 10.0
 
 
@@ -679,7 +673,7 @@ def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "limit", "said"),
+    ("status", "limit", "message"),
     [
         ("DONE", 20, "status:"),
         ("completed", 20, "status:"),
@@ -689,9 +683,9 @@ def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
     ],
 )
 def test_a_page_that_makes_no_sense_is_the_callers_mistake(
-    table: Table, machine: Machine, status: str | None, limit: int, said: str
+    table: Table, machine: Machine, status: str | None, limit: int, message: str
 ) -> None:
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         page(table, machine, status=status, limit=limit)
 
 

@@ -1,4 +1,4 @@
-"""A record is withdrawn only if nobody else counts on it: two callers with one key, and one of them is refused."""
+"""A record is withdrawn only if no other caller relies on it: two callers with one key, and one of them is refused."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from waterhook.errors import ApiError
 KEYED = request_dict(idempotency_key="order-7")
 
 
-def test_a_refused_caller_cannot_withdraw_what_another_one_was_told_of(
+def test_a_refused_caller_cannot_withdraw_a_record_that_another_caller_was_given(
     table: Table, machine: Machine
 ) -> None:
     class Slow:
@@ -62,12 +62,12 @@ def test_a_repeated_request_whose_record_changed_is_read_again(
         def __getattr__(self, name: str) -> Any:
             return getattr(table.client, name)
 
-        def update_item(self, **asked: Any) -> Any:
+        def update_item(self, **arguments: Any) -> Any:
             if withdrawn:
                 table.delete(first)
             else:
                 table.records.begin_start(first)
-            return table.client.update_item(**asked)
+            return table.client.update_item(**arguments)
 
     again = build_execution_service(table, machine, client=Overtaken())
     if withdrawn:

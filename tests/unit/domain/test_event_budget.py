@@ -60,7 +60,7 @@ ADVERSARIES: dict[str, Callable[[int, float], StatusDocument | UpstreamError]] =
     "ends with another unknown status each time": lambda turn, _: StatusDocument(
         f"END_{turn}", completed_at=NOW
     ),
-    "always failing, wants to be asked at once": lambda _turn, _now: UpstreamUnavailableError(
+    "always failing, with a Retry-After of 0": lambda _turn, _now: UpstreamUnavailableError(
         "x", "", retry_after_s=0.0
     ),
     "failing every other time": lambda turn, now: (
@@ -218,10 +218,10 @@ def test_follows_that_are_always_refused_stay_below_the_limit_of_events() -> Non
 @pytest.mark.parametrize("longest_s", [2, 60, 3600])
 def test_no_queue_spends_more_turns_than_are_set_aside_for_it(deadline_s: int, longest_s: int) -> None:
     within = limits(shortest_s=1, longest_s=longest_s, deadline=NOW + deadline_s)
-    now, turns = NOW, 0
+    now, checks = NOW, 0
     while now < within.deadline:
         now += retry_policy.next_slot_attempt(deadline_s, now, within).wait_seconds
-        turns += 1
+        checks += 1
     # One more, because the last is as long as what is left; and no wait is longer than an hour.
-    assert turns <= max(event_budget.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
+    assert checks <= max(event_budget.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
     assert now < within.deadline + 1

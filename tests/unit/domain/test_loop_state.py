@@ -63,7 +63,7 @@ def test_a_job_survives_its_way_through_the_state_machine(job: LoopState) -> Non
 
 
 @given(jobs)
-def test_every_state_says_what_is_next(job: LoopState) -> None:
+def test_every_state_has_what_the_state_machine_reads(job: LoopState) -> None:
     state = job.to_dict()
     assert {"v", "outcome", "next", "wait_seconds", "history", "execution_id", "deadline"} <= set(state)
 
@@ -88,7 +88,7 @@ def test_reading_a_state_leaves_it_as_it_was() -> None:
     assert json.dumps(state) == before
 
 
-def test_a_running_state_stays_far_below_8_kib_whatever_the_upstream_says() -> None:
+def test_a_running_state_stays_far_below_8_kib_whatever_the_upstream_returns() -> None:
     crowded = builders.job(
         waterflai_execution_id="🙂" * 200,
         history=PollHistory(*(123_456_789.123456 for _ in range(12))),  # type: ignore[arg-type]

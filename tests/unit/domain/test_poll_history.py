@@ -91,7 +91,7 @@ def test_anything_between_two_404_begins_the_count_anew(interruption: UpstreamEr
         (StatusDocument(), None),
     ],
 )
-def test_progress_is_what_it_says_or_else_what_the_nodes_say(
+def test_progress_is_taken_from_its_field_or_else_from_the_nodes(
     document: StatusDocument, percent: float | None
 ) -> None:
     assert poll_history.after_response(history(), document, NOW).progress == percent
@@ -110,7 +110,7 @@ def test_progress_that_goes_back_is_measured_from_its_new_beginning() -> None:
     assert (past.first_progress, past.first_progress_at, past.progress) == (5.0, NOW + 20, 5.0)
 
 
-def test_cleanup_is_forgotten_when_the_upstream_no_longer_speaks_of_it() -> None:
+def test_cleanup_is_dropped_when_a_document_no_longer_has_it() -> None:
     past = poll_history.after_response(history(), StatusDocument(cleanup_after=NOW + 9), NOW)
     assert poll_history.after_response(past, StatusDocument(), NOW).cleanup_after is None
 

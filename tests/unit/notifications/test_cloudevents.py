@@ -1,4 +1,4 @@
-"""What is said of a finished execution: the same words each time, and no number in them changed."""
+"""Events and outputs of a finished execution: the same text each time, with no number changed."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 
 from tests.fakes.clock import NOW
-from tests.support.builders import ID, OWNER, SOURCE, UPSTREAM_ID, record, request, running_record, verdict
+from tests.support.builders import (
+    ID,
+    OWNER,
+    SOURCE,
+    UPSTREAM_ID,
+    final_attributes,
+    record,
+    request,
+    running_record,
+)
 from tests.support.json_values import any_text
 from waterhook.domain.request import MAX_METADATA_BYTES
 from waterhook.domain.status import Status
@@ -26,7 +35,7 @@ MAX_STATE_BYTES = MAX_SNS_BYTES = 256 * 1024
 
 
 def final(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionRecord:
-    return running_record(**(verdict(status) | {"final_output_json": None} | changes))
+    return running_record(**(final_attributes(status) | {"final_output_json": None} | changes))
 
 
 def read(one: ExecutionRecord) -> dict[str, Any]:
@@ -151,13 +160,13 @@ def test_a_stored_output_is_referred_to_by_a_claim_check() -> None:
     assert event["data"]["final_output"] is None
 
 
-def test_an_output_that_is_missing_says_why() -> None:
+def test_a_missing_output_has_a_reason() -> None:
     assert read(final(output_error="too_large"))["data"]["output_error"] == "too_large"
 
 
 def test_an_invalid_request_has_an_event_too() -> None:
     rejected = ExecutionRecord.accepted(ID, None, NOW, owner=OWNER, source="states", deliver_to=("sns",))
-    event = read(ExecutionRecord(**_fields(rejected) | verdict(Status.REJECTED)))
+    event = read(ExecutionRecord(**_fields(rejected) | final_attributes(Status.REJECTED)))
     assert (event["data"]["chatbot_id"], event["data"]["metadata"]) == (None, {})
 
 
@@ -216,36 +225,36 @@ def test_a_filter_attribute_without_a_value_is_left_out() -> None:
 
 
 def test_a_completed_execution_succeeds_with_its_output() -> None:
-    ending = execution_output.outcome_output(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
-    assert (ending["outcome"], ending["next"], ending["final_output_json"], ending["usage"]) == (
+    output = execution_output.outcome_output(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
+    assert (output["outcome"], output["next"], output["final_output_json"], output["usage"]) == (
         "COMPLETED",
         "done",
         '{"a":1.0}',
         {"polls": 3},
     )
-    assert not {"error_name", "cause"} & set(ending)
+    assert not {"error_name", "cause"} & set(output)
 
 
 @pytest.mark.parametrize("status", [status for status in FINAL if status is not Status.COMPLETED])
 def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> None:
-    ending = execution_output.outcome_output(final(status))
-    assert (ending["outcome"], ending["next"], ending["error_name"]) == (status, "done", status.error_name)
-    cause = json.loads(ending["cause"])
+    output = execution_output.outcome_output(final(status))
+    assert (output["outcome"], output["next"], output["error_name"]) == (status, "done", status.error_name)
+    cause = json.loads(output["cause"])
     assert next(iter(cause)) == "message"
     assert cause["message"] == f"execution {ID} ended {status.value}: it {status.value.lower()}"
     assert (cause["execution_id"], cause["waterflai_execution_id"]) == (ID, UPSTREAM_ID)
 
 
 def test_an_outcome_without_a_reason_has_a_cause_all_the_same() -> None:
-    ending = execution_output.outcome_output(final(Status.CANCELLED, error=None))
-    assert json.loads(ending["cause"])["message"].endswith("no reason was given")
+    output = execution_output.outcome_output(final(Status.CANCELLED, error=None))
+    assert json.loads(output["cause"])["message"].endswith("no reason was given")
 
 
 @pytest.mark.parametrize("letter", LETTERS)
 def test_the_longest_cause_is_one_that_step_functions_takes(letter: str) -> None:
-    ending = execution_output.outcome_output(largest(letter))
-    assert len(ending["cause"]) <= MAX_CAUSE_CHARS / 2
-    assert len(json.dumps(ending)) < MAX_STATE_BYTES / 2
+    output = execution_output.outcome_output(largest(letter))
+    assert len(output["cause"]) <= MAX_CAUSE_CHARS / 2
+    assert len(json.dumps(output)) < MAX_STATE_BYTES / 2
 
 
 def test_the_largest_output_of_the_state_machine_is_one_that_step_functions_takes() -> None:
@@ -256,16 +265,16 @@ def test_the_largest_output_of_the_state_machine_is_one_that_step_functions_take
 
 def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -> None:
     deep = "[" * 15_000 + "]" * 15_000
-    ending = execution_output.outcome_output(final(final_output_json=deep))
-    assert ending["final_output_json"] == deep
-    assert not is_nested_too_deeply(ending)
+    output = execution_output.outcome_output(final(final_output_json=deep))
+    assert output["final_output_json"] == deep
+    assert not is_nested_too_deeply(output)
     assert f'"final_output":{deep},' in cloudevents.outcome_event(final(final_output_json=deep), SOURCE)
 
 
 @pytest.mark.parametrize("status", Status)
 def test_a_summary_is_plain_json(status: Status) -> None:
-    ending = execution_output.outcome_output(final(status))
-    assert json.loads(json.dumps(ending)) == ending
+    output = execution_output.outcome_output(final(status))
+    assert json.loads(json.dumps(output)) == output
 
 
 def test_a_duplicate_of_a_finished_execution_ends_as_that_did() -> None:
@@ -276,18 +285,18 @@ def test_a_duplicate_of_a_finished_execution_ends_as_that_did() -> None:
 
 
 def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
-    ending = execution_output.duplicate_output(running_record())
-    assert (ending["error_name"], ending["next"], ending["owner_execution_arn"]) == (
+    output = execution_output.duplicate_output(running_record())
+    assert (output["error_name"], output["next"], output["owner_execution_arn"]) == (
         "Waterhook.Duplicate",
         "done",
         OWNER,
     )
-    assert ending["outcome"] != Status.COMPLETED
-    assert OWNER in json.loads(ending["cause"])["message"]
+    assert output["outcome"] != Status.COMPLETED
+    assert OWNER in json.loads(output["cause"])["message"]
 
 
-def test_a_key_used_for_another_request_fails_without_telling_what_that_was() -> None:
-    ending = execution_output.conflict_output(record(request(metadata={"secret": "k4711"})))
-    assert (ending["error_name"], ending["next"]) == ("Waterhook.IdempotencyConflict", "done")
-    assert ending["outcome"] != Status.COMPLETED
-    assert "k4711" not in json.dumps(ending)
+def test_a_key_used_for_another_request_fails_without_revealing_that_request() -> None:
+    output = execution_output.conflict_output(record(request(metadata={"secret": "k4711"})))
+    assert (output["error_name"], output["next"]) == ("Waterhook.IdempotencyConflict", "done")
+    assert output["outcome"] != Status.COMPLETED
+    assert "k4711" not in json.dumps(output)

@@ -1,4 +1,4 @@
-"""The end of an execution: the first verdict is written, and what the record says is published."""
+"""The end of an execution: the first outcome is written, and the content of the record is published."""
 
 import json
 from typing import Any
@@ -16,12 +16,12 @@ from tests.support.builders import (
     OWNER,
     SOURCE,
     UPSTREAM_ID,
+    final_attributes,
     history,
     job,
     record,
     request,
     running_record,
-    verdict,
 )
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
@@ -47,7 +47,7 @@ def test_every_outcome_is_recorded_published_and_remembered(
     table: Table, topic: Topic, status: Status
 ) -> None:
     table.put(running_record())
-    ending = build_notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
+    output = build_notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
     (message,) = topic.messages()
     got = table.get(ID)
     assert (got.status, got.finished_at, got.notified_at) == (
@@ -56,10 +56,10 @@ def test_every_outcome_is_recorded_published_and_remembered(
         to_rfc3339(NOW + 60),
     )
     assert message == cloudevents.outcome_event(got, SOURCE)
-    assert ending == execution_output.outcome_output(got)
+    assert output == execution_output.outcome_output(got)
 
 
-def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) -> None:
+def test_an_outcome_sets_when_the_record_expires(table: Table, topic: Topic) -> None:
     table.put(running_record())
     build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).expires_at == int(NOW + 60) + RETENTION_S
@@ -83,7 +83,7 @@ def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_
     assert table.get(ID, clock.now).expires_at == int(clock.now) + retention_s
 
 
-def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, topic: Topic) -> None:
+def test_an_outcome_has_the_number_of_polls_and_the_upstreams_own_time(table: Table, topic: Topic) -> None:
     table.put(running_record())
     build_notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
@@ -96,7 +96,7 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
     }
 
 
-def test_an_upstream_id_that_was_never_saved_is_saved_with_the_verdict(table: Table, topic: Topic) -> None:
+def test_an_upstream_id_that_was_never_saved_is_saved_with_the_outcome(table: Table, topic: Topic) -> None:
     table.put(record(status=Status.STARTING))
     build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
@@ -105,8 +105,8 @@ def test_an_upstream_id_that_was_never_saved_is_saved_with_the_verdict(table: Ta
 def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     build_notifier(table, topic).notify(completed(), OWNER)
-    (heard,) = topic.envelopes()
-    assert {name: given["Value"] for name, given in heard["MessageAttributes"].items()} == {
+    (envelope,) = topic.envelopes()
+    assert {name: given["Value"] for name, given in envelope["MessageAttributes"].items()} == {
         "type": "waterhook.execution.completed",
         "status": "COMPLETED",
         "chatbot_id": "support-chat",
@@ -130,30 +130,32 @@ def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table,
 
 
 @pytest.mark.parametrize("first", FINAL)
-def test_somebody_elses_verdict_is_what_is_published(table: Table, topic: Topic, first: Status) -> None:
-    table.put(running_record(**verdict(first)))
-    ending = build_notifier(table, topic).notify(completed(), OWNER)
+def test_an_outcome_written_by_another_function_is_what_is_published(
+    table: Table, topic: Topic, first: Status
+) -> None:
+    table.put(running_record(**final_attributes(first)))
+    output = build_notifier(table, topic).notify(completed(), OWNER)
     (message,) = topic.messages()
     assert json.loads(message)["data"]["status"] == first
-    assert ending["outcome"] == first
+    assert output["outcome"] == first
     assert table.get(ID).final_output_json is None
 
 
-def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, topic: Topic) -> None:
+def test_an_outcome_that_comes_between_the_read_and_the_write_wins(table: Table, topic: Topic) -> None:
     class Overtaken(ExecutionsTable):
         def conclude(self, record: Any, verdict: Any) -> ExecutionRecord:
             table.put(running_record(status=Status.CANCELLED, finished_at=to_rfc3339(NOW + 5)))
             return super().conclude(record, verdict)
 
     table.put(running_record())
-    ending = build_notifier(table, topic, records=Overtaken(table.name, table.client)).notify(
+    output = build_notifier(table, topic, records=Overtaken(table.name, table.client)).notify(
         completed(), OWNER
     )
-    assert ending["outcome"] == Status.CANCELLED
+    assert output["outcome"] == Status.CANCELLED
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 5)
 
 
-def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_once(
+def test_killed_at_any_step_and_called_again_it_publishes_the_same_event_at_least_once(
     table: Table, topic: Topic
 ) -> None:
     rehearsal = StepCounter()
@@ -186,7 +188,7 @@ def _notify(table: Table, topic: Topic, counter: StepCounter, now: float) -> Non
     ).notify(completed(), OWNER)
 
 
-def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdict(
+def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_outcome(
     table: Table, topic: Topic
 ) -> None:
     table.put(running_record())
@@ -210,7 +212,7 @@ def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Tabl
     assert len(topic.messages()) == 1
 
 
-def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, topic: Topic) -> None:
+def test_an_outcome_that_the_table_refuses_is_not_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     failing = table.records_over(Failing(table.client, {"update_item": client_error("ThrottlingException")}))
     with pytest.raises(RecordUnavailableError):
@@ -219,7 +221,7 @@ def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, 
     assert table.status(ID) is Status.RUNNING
 
 
-def test_a_verdict_whose_answer_was_lost_is_published_all_the_same(table: Table, topic: Topic) -> None:
+def test_an_outcome_whose_response_was_lost_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
     with pytest.raises(RecordUnavailableError):
@@ -247,38 +249,38 @@ def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
             completed(), OWNER
         )
     assert table.get(ID).final_output_json == '{"n":1.0}'
-    ending = build_notifier(table, topic).notify(completed(), OWNER)
+    output = build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).final_output_json is None
     assert table.get(ID).status is Status.COMPLETED
     # Who waits for the state machine still gets it.
-    assert ending["final_output_json"] == '{"n":1.0}'
+    assert output["final_output_json"] == '{"n":1.0}'
     first, second = topic.messages()
     assert first == second
 
 
 def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
-    ending = build_notifier(table, topic).notify(completed(), OTHER)
-    assert ending["error_name"] == "Waterhook.Duplicate"
+    output = build_notifier(table, topic).notify(completed(), OTHER)
+    assert output["error_name"] == "Waterhook.Duplicate"
     assert table.get(ID) == there
     assert topic.messages() == []
 
 
 def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
-    there = table.put(running_record(**verdict(Status.FAILED)))
-    ending = build_notifier(table, topic).notify(completed(), OTHER)
-    assert ending == execution_output.outcome_output(there)
+    there = table.put(running_record(**final_attributes(Status.FAILED)))
+    output = build_notifier(table, topic).notify(completed(), OTHER)
+    assert output == execution_output.outcome_output(there)
     assert topic.messages() == []
 
 
 def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
-    ending = build_notifier(table, topic).notify(completed(), OWNER)
-    assert (ending["error_name"], ending["outcome"], ending["next"]) == (
+    output = build_notifier(table, topic).notify(completed(), OWNER)
+    assert (output["error_name"], output["outcome"], output["next"]) == (
         "Waterhook.Error",
         Status.ERROR,
         "done",
     )
-    assert "gone" in json.loads(ending["cause"])["message"]
+    assert "gone" in json.loads(output["cause"])["message"]
     assert (table.all(), topic.messages()) == ([], [])
 
 
@@ -296,8 +298,8 @@ def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Ta
 
 def test_a_loop_that_ends_without_an_outcome_is_a_fault_of_ours(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    ending = build_notifier(table, topic).notify(job(), OWNER)
-    assert (ending["outcome"], ending["error"]["code"]) == (Status.ERROR, "no_outcome")
+    output = build_notifier(table, topic).notify(job(), OWNER)
+    assert (output["outcome"], output["error"]["code"]) == (Status.ERROR, "no_outcome")
     assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
 
 
@@ -425,7 +427,7 @@ def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
 
 
 def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: Table, topic: Topic) -> None:
-    table.put(running_record(**verdict(Status.FAILED)))
+    table.put(running_record(**final_attributes(Status.FAILED)))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     with pytest.raises(ClientError):
         build_notifier(table, topic, sns=down).redeliver(ID)
@@ -438,12 +440,12 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
         (None, "erased or has expired"),
         (running_record(), "it is RUNNING"),
         (record(), "it is ACCEPTED"),
-        (running_record(**verdict(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
+        (running_record(**final_attributes(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
         (
-            running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
+            running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
             "output was dropped",
         ),
-        (running_record(**verdict(expires_at=int(NOW))), "has expired"),
+        (running_record(**final_attributes(expires_at=int(NOW))), "has expired"),
     ],
     ids=["unknown", "running", "accepted", "no sns", "dropped", "expired"],
 )
@@ -467,12 +469,12 @@ def test_what_is_no_id_is_refused_like_one_that_is_unknown(
     assert build_notifier(table, topic).redeliver(execution_id)["redelivered"] is False
 
 
-def test_killed_at_any_step_of_a_redelivery_it_says_nothing_else(table: Table, topic: Topic) -> None:
+def test_killed_at_any_step_of_a_redelivery_it_publishes_no_other_event(table: Table, topic: Topic) -> None:
     def attempt(counter: StepCounter) -> None:
         client = table.records_over(CountedClient(table.client, counter))
         build_notifier(table, topic, records=client, sns=CountedClient(topic.sns, counter)).redeliver(ID)
 
-    there = running_record(**verdict(Status.FAILED))
+    there = running_record(**final_attributes(Status.FAILED))
     table.put(there)
     rehearsal = StepCounter()
     attempt(rehearsal)

@@ -14,11 +14,11 @@ from tests.support.builders import (
     OWNER,
     SOURCE,
     UPSTREAM_ID,
+    final_attributes,
     job,
     record,
     request,
     running_record,
-    verdict,
 )
 from waterhook.domain.status import Status
 from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
@@ -63,13 +63,13 @@ def test_a_change_is_published_with_a_number_and_kept_in_the_record(table: Table
     assert (table.get(ID).progress, table.get(ID).progress_sequence) == (12.5, 1)
 
 
-def test_who_did_not_ask_for_progress_hears_none(table: Table, topic: Topic) -> None:
+def test_a_caller_that_did_not_request_progress_events_gets_none(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
     assert not build_progress_publisher(table, topic).publish(job(), {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], there)
 
 
-def test_nothing_new_is_nothing_to_tell(table: Table, topic: Topic) -> None:
+def test_without_a_change_nothing_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
     it = build_progress_publisher(table, topic, clock)
@@ -91,7 +91,7 @@ def test_at_most_one_event_a_second_is_published_and_the_latest_change_is_in_the
         clock.advance(0.01)
         assert not it.publish(EAGER, {"progress": float(percent)})
     clock.advance(MIN_INTERVAL_S)
-    # It brings no news itself, but there is some to tell.
+    # It changes nothing itself, but an earlier change is not yet published.
     assert it.publish(EAGER, {})
     assert [data["progress"] for data in published(topic)] == [1.0, 49.0]
     assert table.get(ID).progress == 49.0
@@ -110,25 +110,25 @@ def test_what_an_event_does_not_mention_stays_as_it_was(table: Table, topic: Top
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_nothing_is_told_once_the_record_is_final(table: Table, topic: Topic, status: Status) -> None:
-    there = table.put(running_record(**verdict(status)))
+def test_nothing_is_published_once_the_record_is_final(table: Table, topic: Topic, status: Status) -> None:
+    there = table.put(running_record(**final_attributes(status)))
     assert not build_progress_publisher(table, topic).publish(EAGER, {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], there)
 
 
-def test_a_verdict_between_two_events_ends_them(table: Table, topic: Topic) -> None:
+def test_an_outcome_between_two_events_ends_them(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
     clock = Clock()
     it = build_progress_publisher(table, topic, clock)
     it.publish(EAGER, {"progress": 50.0})
-    table.records.conclude(there, verdict(Status.CANCELLED))
+    table.records.conclude(there, final_attributes(Status.CANCELLED))
     clock.advance(2)
     assert not it.publish(EAGER, {"progress": 60.0})
     assert [data["progress"] for data in published(topic)] == [50.0]
     assert table.get(ID).progress == 50.0
 
 
-def test_an_erased_execution_tells_nothing_and_stays_erased(table: Table, topic: Topic) -> None:
+def test_an_erased_execution_publishes_nothing_and_stays_erased(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
     clock = Clock()
     it = build_progress_publisher(table, topic, clock)
@@ -169,7 +169,7 @@ def test_a_number_goes_on_where_the_last_function_left_it(table: Table, topic: T
     ]
 
 
-def test_a_change_that_lost_a_race_is_told_a_second_later(table: Table, topic: Topic) -> None:
+def test_a_change_that_lost_a_race_is_published_a_second_later(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
     it = build_progress_publisher(table, topic, clock)
@@ -224,7 +224,7 @@ class Counting(Failing):
         return super().__getattr__(name)
 
 
-@pytest.mark.parametrize("there", [running_record(**verdict()), None], ids=["final", "erased"])
+@pytest.mark.parametrize("there", [running_record(**final_attributes()), None], ids=["final", "erased"])
 def test_a_flood_of_events_after_the_end_is_no_flood_of_reads(
     table: Table, topic: Topic, there: ExecutionRecord | None
 ) -> None:

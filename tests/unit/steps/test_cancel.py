@@ -1,4 +1,4 @@
-"""Cancel: what is overdue ends as TIMED_OUT, and a finished job is never called cancelled."""
+"""Cancel: what is overdue ends as TIMED_OUT, and a finished job is never recorded as cancelled."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ class CancelScenario:
                 got = self.poller.poll(got)
             else:
                 return got
-        raise AssertionError("the end never comes")
+        raise AssertionError("there is no outcome")
 
 
 def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
@@ -168,7 +168,7 @@ def test_a_job_that_completes_between_two_cancels_is_completed() -> None:
 
 
 def test_a_job_that_our_cancel_ended_though_its_answer_was_lost_is_timed_out() -> None:
-    """The upstream says CANCELLED, but it was our deadline that did it."""
+    """The upstream reports CANCELLED because of our own cancel at the deadline."""
     scenario = CancelScenario(
         [FAULTS["timeout"], TOO_LATE], [StatusDocument(status="CANCELLED", completed_at=NOW)]
     )
@@ -234,7 +234,7 @@ def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> Non
 UNREADABLE = KeyUnavailableError("the secret: AccessDeniedException")
 
 
-def test_a_job_whose_step_failed_is_cancelled_and_its_error_says_so() -> None:
+def test_a_job_whose_step_failed_is_cancelled_with_that_as_its_error() -> None:
     scenario = CancelScenario([DONE], [])
     got = scenario.cancel(CRASHED)
     assert (got.outcome, got.next, got.fault) == (Status.ERROR, NextStep.NOTIFY, None)
@@ -287,7 +287,7 @@ def test_a_key_that_cannot_be_read_at_the_deadline_is_named_by_the_outcome() -> 
     )
 
 
-def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_with_the_word() -> None:
+def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_and_names_it() -> None:
     overdue = job(deadline=OVERDUE, history=history(unknown_status="ARCHIVING"))
     got = CancelScenario([DONE], []).cancel(overdue)
     assert got.error is not None

@@ -119,7 +119,7 @@ def test_a_final_event_makes_the_outcome_known_with_one_poll() -> None:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
-def test_the_status_decides_the_outcome_whatever_the_final_event_says(status: str) -> None:
+def test_the_status_decides_the_outcome_whatever_the_final_event_is(status: str) -> None:
     assert FollowScenario([1.0, DONE], statuses=[StatusDocument(status)]).follow().outcome == status
 
 

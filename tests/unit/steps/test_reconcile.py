@@ -29,11 +29,11 @@ from tests.support.builders import (
     OWNER,
     STARTED_AT,
     UPSTREAM_ID,
+    final_attributes,
     job,
     record,
     request_dict,
     running_record,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook import aws_config
@@ -116,7 +116,7 @@ def test_a_job_whose_machine_ended_is_cancelled_and_its_record_closed(
 
 
 @pytest.mark.parametrize("status", OUTCOMES)
-def test_a_request_that_was_not_started_yet_is_closed_without_a_word_to_the_upstream(
+def test_a_request_that_was_not_started_yet_is_closed_without_an_upstream_request(
     table: Table, topic: Topic, status: str
 ) -> None:
     table.put(record())
@@ -177,7 +177,7 @@ def test_a_job_that_had_ended_meanwhile_keeps_its_real_outcome(table: Table, top
     assert scenario.published() == [end]
 
 
-def test_an_upstream_that_does_not_answer_is_asked_three_times_and_the_record_closed(
+def test_an_upstream_that_does_not_respond_gets_three_requests_and_the_record_is_closed(
     table: Table, topic: Topic
 ) -> None:
     table.put(running_record())
@@ -190,7 +190,7 @@ def test_an_upstream_that_does_not_answer_is_asked_three_times_and_the_record_cl
     assert "may go on" in error["message"]
 
 
-def test_an_upstream_that_answers_at_last_is_asked_no_more(table: Table, topic: Topic) -> None:
+def test_an_upstream_that_responds_in_the_end_gets_no_further_request(table: Table, topic: Topic) -> None:
     table.put(running_record())
     scenario = ReconcileScenario(table, topic, cancels=[DOWN, YES])
     scenario.close()
@@ -200,7 +200,7 @@ def test_an_upstream_that_answers_at_last_is_asked_no_more(table: Table, topic: 
     assert "may go on" not in error["message"]
 
 
-def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
+def test_reconciled_twice_it_is_published_once(table: Table, topic: Topic) -> None:
     table.put(running_record())
     scenario = ReconcileScenario(table, topic, cancels=[YES])
     scenario.close()
@@ -215,15 +215,19 @@ def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
 
 @pytest.mark.parametrize("status", FINAL)
 def test_what_is_final_and_notified_is_left_alone(table: Table, topic: Topic, status: Status) -> None:
-    there = table.put(running_record(**verdict(status), notified_at=to_rfc3339(NOW), unfinished=None))
+    there = table.put(
+        running_record(**final_attributes(status), notified_at=to_rfc3339(NOW), unfinished=None)
+    )
     scenario = ReconcileScenario(table, topic)
     assert scenario.close() is None
     assert (scenario.published(), table.get(ID), scenario.upstream.cancelled) == ([], there, [])
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_verdict_that_was_never_told_is_told_as_it_is(table: Table, topic: Topic, status: Status) -> None:
-    table.put(running_record(**verdict(status)))
+def test_an_outcome_that_was_never_published_is_published_unchanged(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    table.put(running_record(**final_attributes(status)))
     scenario = ReconcileScenario(table, topic)
     scenario.close()
     assert (scenario.published(), scenario.upstream.cancelled) == ([status], [])
@@ -261,7 +265,7 @@ def test_a_duplicates_end_does_nothing_to_the_first_one(table: Table, topic: Top
     assert (table.only(), scenario.published(), scenario.upstream.cancelled) == (there, [], [])
 
 
-def test_a_forged_id_does_not_lay_hands_on_the_record_it_names(table: Table, topic: Topic) -> None:
+def test_a_forged_id_does_not_change_the_record_it_names(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
     scenario = ReconcileScenario(table, topic)
     scenario.close(given=GIVEN, arn=OTHER)
@@ -331,7 +335,7 @@ def test_a_fault_that_no_catch_saw_is_closed(table: Table, topic: Topic, name: s
 @pytest.mark.parametrize(
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
-def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_once(
+def test_killed_at_any_step_and_called_again_it_is_one_outcome_published_at_least_once(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     rehearsal = StepCounter()
@@ -343,10 +347,10 @@ def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_onc
         with pytest.raises(Killed):
             ReconcileScenario(table, topic, cancels=[YES], counter=StepCounter(kill_at=at)).close()
         ReconcileScenario(table, topic, cancels=[YES]).close()
-        heard = topic.messages()
+        messages = topic.messages()
         assert table.get(ID).notified_at is not None, step
-        assert len(set(heard)) == 1, step
-        assert len(heard) <= 2, step
+        assert len(set(messages)) == 1, step
+        assert len(messages) <= 2, step
 
 
 def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_when_it_is_called_again(
@@ -354,7 +358,7 @@ def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_bac
 ) -> None:
     slots = build_limiter(table, stack=1)
     slots.acquire(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW), slots=("capacity",)))
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW), slots=("capacity",)))
     scenario = ReconcileScenario(table, topic, limiter=slots)
     assert scenario.close() is None
     assert slots.acquire("e" * 32, "other")
@@ -532,7 +536,7 @@ def stopped(machine: Machine, given: object) -> dict[str, Any]:
     return {"arn": arn, "status": "ABORTED", "name": "one"}
 
 
-def test_the_function_finds_out_by_itself_what_the_execution_was_given(
+def test_the_function_reads_the_input_of_the_execution(
     invoke: Invoke, machine: Machine, table: Table, topic: Topic
 ) -> None:
     event = stopped(machine, GIVEN)

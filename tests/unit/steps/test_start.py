@@ -22,10 +22,10 @@ from tests.support.builders import (
     OWNER,
     STARTED_AT,
     UPSTREAM_ID,
+    final_attributes,
     record,
     request_dict,
     running_record,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -124,7 +124,7 @@ def test_a_start_posts_once_and_saves_the_upstreams_id(table: Table) -> None:
     assert (got.execution_id, got.deadline) == (state["execution_id"], state["deadline"])
 
 
-def test_the_record_says_starting_while_the_post_is_under_way(table: Table) -> None:
+def test_the_record_is_starting_while_the_post_is_under_way(table: Table) -> None:
     seen: list[Status] = []
 
     def answer() -> str:
@@ -216,7 +216,7 @@ def test_the_deadline_of_the_job_ends_the_starts_too(table: Table) -> None:
     assert "last: no connection: refused" in state["error"]["message"]
 
 
-def test_a_503_is_uncertain_where_the_deployment_says_so(table: Table) -> None:
+def test_a_503_is_uncertain_where_the_deployment_is_configured_so(table: Table) -> None:
     scenario = StartScenario(table, MAINTENANCE, uncertain_on_503=True)
     assert scenario.start()["outcome"] == "UNCERTAIN"
     assert scenario.start()["outcome"] == "UNCERTAIN"
@@ -228,7 +228,7 @@ def test_only_a_503_is_uncertain_then(table: Table, fault: UpstreamUnavailableEr
     assert StartScenario(table, fault, uncertain_on_503=True).start()["next"] == "start"
 
 
-# STARTING → final: refused, or nobody knows
+# STARTING → final: refused or uncertain
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 302])
@@ -307,7 +307,7 @@ def test_a_re_entry_that_finds_running_goes_on_from_there(table: Table) -> None:
 
 @pytest.mark.parametrize("status", FINAL)
 def test_a_re_entry_that_finds_an_end_stays_with_it(table: Table, status: Status) -> None:
-    there = table.put(running_record(**verdict(status)))
+    there = table.put(running_record(**final_attributes(status)))
     scenario = StartScenario(table)
     state = scenario.start({"execution_id": ID, "request": request_dict()})
     assert (state["outcome"], state["next"], scenario.posts) == (status, "notify", 0)
@@ -319,7 +319,7 @@ def test_a_start_after_the_deadline_posts_nothing(table: Table) -> None:
     given = accepted_record(table)
     scenario.clock.advance(3600)
     state = scenario.start(given)
-    # TIMED_OUT would say that a job ran.
+    # TIMED_OUT would mean that a job ran.
     assert (state["outcome"], state["next"], scenario.posts) == ("REJECTED", "notify", 0)
 
 
@@ -362,10 +362,10 @@ def test_a_cancel_between_the_look_and_the_write_means_no_post(table: Table) -> 
     assert (state["outcome"], state["next"], scenario.posts) == ("CANCELLED", "notify", 0)
 
 
-def test_a_verdict_between_the_look_and_the_write_means_no_post(table: Table) -> None:
+def test_an_outcome_between_the_read_and_the_write_means_no_post(table: Table) -> None:
     class ConcludedMeanwhile(ExecutionsTable):
         def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
-            super().conclude(record, verdict(Status.ERROR))
+            super().conclude(record, final_attributes(Status.ERROR))
             return super().begin_start(record)
 
     scenario = StartScenario(table, records=ConcludedMeanwhile(table.name, table.client))
@@ -374,9 +374,11 @@ def test_a_verdict_between_the_look_and_the_write_means_no_post(table: Table) ->
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_verdict_during_the_post_cancels_the_job_nobody_waits_for(table: Table, status: Status) -> None:
+def test_an_outcome_during_the_post_cancels_the_job_that_is_no_longer_needed(
+    table: Table, status: Status
+) -> None:
     def answer() -> str:
-        table.records.conclude(table.only(), verdict(status))
+        table.records.conclude(table.only(), final_attributes(status))
         return UPSTREAM_ID
 
     scenario = StartScenario(table, answer)
@@ -385,9 +387,9 @@ def test_a_verdict_during_the_post_cancels_the_job_nobody_waits_for(table: Table
     assert (scenario.posts, scenario.upstream.cancelled) == (1, [UPSTREAM_ID])
 
 
-def test_a_cancel_that_fails_then_is_nobodys_business(table: Table) -> None:
+def test_a_cancel_that_fails_then_is_ignored(table: Table) -> None:
     def answer() -> str:
-        table.records.conclude(table.only(), verdict(Status.CANCELLED))
+        table.records.conclude(table.only(), final_attributes(Status.CANCELLED))
         return UPSTREAM_ID
 
     scenario = StartScenario(table, answer)
@@ -397,9 +399,9 @@ def test_a_cancel_that_fails_then_is_nobodys_business(table: Table) -> None:
     assert scenario.start()["outcome"] == "CANCELLED"
 
 
-def test_a_verdict_during_a_post_that_failed_is_what_counts(table: Table) -> None:
+def test_an_outcome_during_a_post_that_failed_is_what_counts(table: Table) -> None:
     def answer() -> str:
-        table.records.conclude(table.only(), verdict(Status.CANCELLED))
+        table.records.conclude(table.only(), final_attributes(Status.CANCELLED))
         raise DOWN
 
     scenario = StartScenario(table, answer)
@@ -407,7 +409,7 @@ def test_a_verdict_during_a_post_that_failed_is_what_counts(table: Table) -> Non
     assert (state["outcome"], state["next"], scenario.upstream.cancelled) == ("CANCELLED", "notify", [])
 
 
-def test_a_cancel_request_during_the_post_is_heard_as_soon_as_the_job_has_an_id(
+def test_a_cancel_request_during_the_post_is_read_as_soon_as_the_job_has_an_id(
     table: Table,
 ) -> None:
     def answer() -> str:
@@ -585,7 +587,7 @@ def test_a_duplicate_neither_posts_nor_waits_and_names_the_owner(table: Table) -
 def test_a_duplicate_of_a_finished_execution_ends_as_that_did(table: Table, status: Status) -> None:
     scenario = StartScenario(table)
     scenario.start(KEYED)
-    table.records.conclude(scenario.record, verdict(status))
+    table.records.conclude(scenario.record, final_attributes(status))
     state = scenario.start(KEYED, owner=OTHER)
     assert (state["outcome"], state["next"]) == (status, "done")
     assert state.get("error_name") == (None if status is Status.COMPLETED else status.error_name)
@@ -612,7 +614,7 @@ def test_another_request_under_the_same_key_is_a_conflict(table: Table) -> None:
 def test_a_key_is_free_again_when_its_record_has_expired(table: Table) -> None:
     scenario = StartScenario(table)
     scenario.start(KEYED)
-    table.records.conclude(scenario.record, verdict(expires_at=int(NOW) + 100))
+    table.records.conclude(scenario.record, final_attributes(expires_at=int(NOW) + 100))
     scenario.clock.advance(200)
     state = scenario.start(KEYED | {"input_data": {"n": 2}}, owner=OTHER)
     assert (state["next"], scenario.posts) == ("wait", 2)
@@ -737,8 +739,8 @@ def test_a_request_cancelled_while_it_waits_for_room_ends_there(table: Table) ->
     assert (state["outcome"], state["next"], scenario.posts) == ("CANCELLED", "notify", 0)
 
 
-def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> None:
-    """Its machine was stopped: nobody will notify for it any more, and so give the slot back."""
+def test_a_start_overtaken_by_an_outcome_leaves_no_slot_behind(table: Table) -> None:
+    """Its state machine execution was stopped, so no later step gives the slot back."""
 
     class Late(ConcurrencyLimiter):
         def acquire(
@@ -748,7 +750,7 @@ def test_a_start_overtaken_by_a_verdict_leaves_no_slot_behind(table: Table) -> N
             held: Iterable[str] = (),
             mark: Callable[[list[str]], Any] | None = None,
         ) -> Acquisition:
-            concluded = table.records.conclude(table.get(execution_id), verdict(Status.CANCELLED))
+            concluded = table.records.conclude(table.get(execution_id), final_attributes(Status.CANCELLED))
             self.release(execution_id, concluded.slots or ())
             return super().acquire(execution_id, chatbot_id, held, mark)
 
@@ -810,7 +812,7 @@ def test_a_request_with_a_lost_answer_is_uncertain_when_there_is_no_room_until_i
 
 
 class Contended:
-    """A client whose transactions are cancelled by a conflict, as often as it says."""
+    """A client whose transactions are cancelled by a conflict, `times` times."""
 
     def __init__(self, real: Any, times: int) -> None:
         self._real, self.times = real, times
@@ -818,11 +820,11 @@ class Contended:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def transact_write_items(self, **asked: Any) -> Any:
+    def transact_write_items(self, **arguments: Any) -> Any:
         if self.times:
             self.times -= 1
             raise cancelled_transaction("TransactionConflict", "None")
-        return self._real.transact_write_items(**asked)
+        return self._real.transact_write_items(**arguments)
 
 
 @pytest.mark.parametrize("timeout_s", [3600, 30 * 24 * 3600])
@@ -866,7 +868,7 @@ def test_a_cap_that_is_added_while_a_request_waits_adds_its_slot_to_the_list(tab
     [(BUSY, "upstream_busy"), (MAINTENANCE, "upstream_busy"), (DOWN, "retrying")],
     ids=["429", "503", "no connection"],
 )
-def test_while_it_waits_for_another_start_the_record_says_why_and_until_when(
+def test_while_it_waits_for_another_start_the_record_has_the_reason_and_the_time(
     table: Table, fault: UpstreamUnavailableError, reason: str
 ) -> None:
     scenario = StartScenario(table, fault, fault, UPSTREAM_ID)
@@ -887,7 +889,7 @@ def test_while_it_waits_for_another_start_the_record_says_why_and_until_when(
     assert (scenario.record.status, scenario.record.waiting) == (Status.RUNNING, None)
 
 
-def test_a_queued_request_says_that_it_is_queued_and_for_what(table: Table) -> None:
+def test_the_record_of_a_queued_request_has_the_limit_that_it_waits_for(table: Table) -> None:
     scenario = StartScenario(table)
     build_limiter(table, chatbot=1).acquire("f" * 32, "support-chat")
     for _ in range(2):
@@ -928,7 +930,7 @@ def test_a_request_that_is_overdue_when_it_looks_again_still_names_the_condition
     assert state["error"]["message"] == "it could not be started for 100 s (1 attempt), last: HTTP 429"
 
 
-def test_a_request_that_was_overdue_before_its_first_attempt_says_so(table: Table) -> None:
+def test_a_request_that_was_overdue_before_its_first_attempt_has_that_as_its_error(table: Table) -> None:
     scenario, given = StartScenario(table), accepted_record(table)
     scenario.clock.advance(3600)
     assert scenario.start(given)["error"] == {

@@ -1,4 +1,4 @@
-"""The sweep: what nobody works on any more is ended and told, and what somebody works on is not touched."""
+"""The sweep: abandoned executions are ended and published, and those that run are not touched."""
 
 import json
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from tests.support.builders import (
     OWNER,
     SOURCE,
     UPSTREAM_ID,
+    final_attributes,
     record,
     request_dict,
     running_record,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.status import Status
@@ -60,11 +60,11 @@ class Throttled:
         self.times, self._arn, self._fault, self._describe = times, arn, fault, states.describe_execution
         states.describe_execution = self.describe_execution  # type: ignore[method-assign]
 
-    def describe_execution(self, **asked: Any) -> dict[str, Any]:
-        if asked["executionArn"] == self._arn and self.times:
+    def describe_execution(self, **arguments: Any) -> dict[str, Any]:
+        if arguments["executionArn"] == self._arn and self.times:
             self.times -= 1
             raise self._fault
-        return self._describe(**asked)
+        return self._describe(**arguments)
 
 
 class SweepScenario:
@@ -117,7 +117,7 @@ def scenario(table: Table, topic: Topic) -> SweepScenario:
     ("status", "outcome"),
     [("ABORTED", "CANCELLED"), ("TIMED_OUT", "TIMED_OUT"), ("FAILED", "ERROR"), ("SUCCEEDED", "ERROR")],
 )
-def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_would_have(
+def test_a_record_whose_execution_ended_without_a_status_event_is_closed_as_by_that_event(
     table: Table, scenario: SweepScenario, status: str, outcome: str
 ) -> None:
     table.put(running_record())
@@ -152,10 +152,10 @@ def test_a_record_whose_execution_does_not_exist_is_closed(
 
 @pytest.mark.parametrize("status", FINAL)
 @pytest.mark.parametrize("ended", ["FAILED", "SUCCEEDED", "ABORTED", None])
-def test_an_outcome_that_was_never_told_is_told_as_it_is(
+def test_an_outcome_that_was_never_published_is_published_unchanged(
     table: Table, scenario: SweepScenario, status: Status, ended: str | None
 ) -> None:
-    there = table.put(running_record(**verdict(status)))
+    there = table.put(running_record(**final_attributes(status)))
     if ended:
         scenario.step_functions.ended[OWNER] = (ended, NOW)
     assert scenario.sweep() == SweepResult(ended=1)
@@ -166,7 +166,7 @@ def test_an_outcome_that_was_never_told_is_told_as_it_is(
 
 @pytest.mark.parametrize(
     "there",
-    [*ALIVE, running_record(**verdict())],
+    [*ALIVE, running_record(**final_attributes())],
     ids=lambda one: one.status,
 )
 def test_what_a_live_execution_owns_is_not_touched(
@@ -178,7 +178,7 @@ def test_what_a_live_execution_owns_is_not_touched(
     assert (table.only(), scenario.published(), scenario.step_functions.described) == (there, [], [])
 
 
-def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_for_by_name(
+def test_an_execution_that_is_not_yet_in_the_list_of_running_ones_is_described(
     table: Table, scenario: SweepScenario
 ) -> None:
     there = table.put(running_record())
@@ -218,12 +218,12 @@ def test_what_is_notified_costs_the_sweep_nothing(table: Table, scenario: SweepS
     assert scenario.step_functions.described == []
 
 
-def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table, topic: Topic) -> None:
+def test_a_record_from_before_the_index_enters_it_with_its_outcome(table: Table, topic: Topic) -> None:
     table.put(running_record(unfinished=None))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     with pytest.raises(Exception, match="InternalError"):
-        scenario.notifier.conclude(table.only(), verdict(Status.FAILED))
+        scenario.notifier.conclude(table.only(), final_attributes(Status.FAILED))
     scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
     down.faults.clear()
     assert scenario.sweep() == SweepResult(ended=1)
@@ -233,7 +233,7 @@ def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table,
 def test_a_record_that_an_older_version_notified_leaves_the_index(
     table: Table, scenario: SweepScenario
 ) -> None:
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
     scenario.sweep()
     assert (table.only().unfinished, scenario.published(), scenario.step_functions.described) == (
         None,
@@ -350,9 +350,9 @@ class Pages:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    def query(self, **asked: Any) -> Any:
+    def query(self, **arguments: Any) -> Any:
         self.queries += 1
-        return self._client.query(**asked | {"Limit": 2})
+        return self._client.query(**arguments | {"Limit": 2})
 
 
 def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_it_is_reached(
@@ -431,7 +431,7 @@ def never_started(**changes: Any) -> ExecutionRecord:
 @pytest.mark.parametrize(
     "there",
     [never_started(), never_started(repeated=to_rfc3339(LATER - machine_executions.GRACE_S - 1))],
-    ids=["asked for once", "repeated long ago"],
+    ids=["requested once", "repeated long ago"],
 )
 def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
     table: Table, scenario: SweepScenario, there: ExecutionRecord
@@ -456,9 +456,9 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
     table.put(never_started())
     describe = scenario.step_functions.describe_execution
 
-    def meanwhile(**asked: Any) -> dict[str, Any]:
+    def meanwhile(**arguments: Any) -> dict[str, Any]:
         table.records.repeat(table.only(), scenario.clock.now)
-        return describe(**asked)
+        return describe(**arguments)
 
     scenario.step_functions.describe_execution = meanwhile  # type: ignore[method-assign]
     assert scenario.sweep() == SweepResult(alive=1)
@@ -501,7 +501,7 @@ def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_bac
 ) -> None:
     slots = build_limiter(table, stack=1)
     slots.acquire(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), slots=("capacity",)))
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61), slots=("capacity",)))
     scenario = SweepScenario(table, topic, limiter=slots)
     assert scenario.sweep() == SweepResult(alive=1)
     assert slots.acquire("e" * 32, "other")

@@ -29,7 +29,7 @@ def holders(table: Table, key: str = "capacity") -> set[str]:
     return set(item.get("running", {}).get("SS", []))
 
 
-def test_where_there_is_no_cap_nothing_is_asked_and_nothing_written() -> None:
+def test_without_a_limit_nothing_is_read_and_nothing_written() -> None:
     nowhere: Any = object()
     unlimited = ConcurrencyLimiter("none", ConcurrencyLimits(), nowhere)
     assert all(unlimited.acquire(next(names), "support-chat") for _ in range(100))
@@ -37,7 +37,7 @@ def test_where_there_is_no_cap_nothing_is_asked_and_nothing_written() -> None:
     assert not ConcurrencyLimits()
 
 
-def test_as_many_run_as_the_cap_says_and_not_one_more(table: Table) -> None:
+def test_as_many_run_as_the_limit_permits_and_not_one_more(table: Table) -> None:
     slots = capacity(table, stack=3)
     assert [bool(slots.acquire(next(names), "support-chat")) for _ in range(5)] == [True] * 3 + [False] * 2
     assert len(holders(table)) == 3
@@ -143,10 +143,10 @@ class Cancelling:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
 
-        def call(**asked: Any) -> Any:
+        def call(**arguments: Any) -> Any:
             if name in {"transact_write_items", "update_item"} and self.errors:
                 raise self.errors.pop(0)
-            return method(**asked)
+            return method(**arguments)
 
         return call
 
@@ -170,7 +170,7 @@ def test_a_conflict_is_tried_again_with_growing_pauses_and_never_means_that_all_
     assert sum(pauses) < 2
 
 
-def test_a_conflict_that_goes_on_is_told_from_slots_that_are_all_taken(table: Table) -> None:
+def test_a_conflict_that_continues_is_distinguished_from_slots_that_are_all_taken(table: Table) -> None:
     client = Cancelling(table.client, *[cancelled_transaction("TransactionConflict")] * 9)
     pauses = list[float]()
     assert unhurried(table, client, pauses, stack=1).acquire(next(names), "a") == Acquisition(
@@ -208,7 +208,7 @@ def test_a_cap_that_is_reached_counts_more_than_a_conflict_beside_it(table: Tabl
     assert (taking, pauses) == (Acquisition(full="MaxRunningPerChatbot 1"), [])
 
 
-def test_a_record_that_was_changed_is_told_from_slots_that_are_all_taken(table: Table) -> None:
+def test_a_record_that_was_changed_is_distinguished_from_slots_that_are_all_taken(table: Table) -> None:
     one = table.put(record(cancel_requested=to_rfc3339(NOW)))
     slots = capacity(table, stack=1)
     with pytest.raises(RecordConflictError):
@@ -273,7 +273,7 @@ def test_a_refusal_that_is_neither_a_condition_nor_a_conflict_is_a_table_in_trou
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
-def test_a_table_in_trouble_is_no_slot_and_says_so(table: Table, code: str) -> None:
+def test_a_failing_table_gives_no_slot_and_is_named(table: Table, code: str) -> None:
     failing = Failing(table.client, {"transact_write_items": client_error(code)})
     with pytest.raises(RecordUnavailableError):
         capacity(table, stack=1, client=failing).acquire(next(names), "a")
@@ -291,6 +291,6 @@ def test_a_slot_that_could_not_be_given_back_is_a_reason_to_be_called_again(tabl
 
 
 @pytest.mark.parametrize("key", ["capacity", "capacity/support-chat"])
-def test_the_slots_are_no_execution_that_anybody_could_ask_for(table: Table, key: str) -> None:
+def test_the_items_of_the_slots_are_not_found_as_executions(table: Table, key: str) -> None:
     capacity(table, stack=1, chatbot=1).acquire(next(names), "support-chat")
     assert table.records.get(key, NOW) is None

@@ -342,7 +342,7 @@ ENCODED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize(("name", "encode"), ENCODED.values(), ids=ENCODED)
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_compressed_answer_is_decoded_though_none_was_asked_for(
+def test_a_compressed_response_is_decoded_though_none_was_requested(
     name: str, encode: Callable[[bytes], bytes], *, in_chunks: bool
 ) -> None:
     def encoded(body: dict[str, Any]) -> Step:
@@ -766,7 +766,7 @@ def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> 
         raw(answer(b"0\r\n\r\n", b"Transfer-Encoding: chunked", length=False), close=False),
     ],
 )
-def test_a_cancel_answered_without_a_body_was_taken_and_says_no_more(step: Step) -> None:
+def test_a_cancel_response_without_a_body_is_a_cancel_without_a_result(step: Step) -> None:
     with Server([step, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.cancel("e") == CancelResult(None, None, None)

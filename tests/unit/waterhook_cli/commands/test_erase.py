@@ -10,7 +10,7 @@ from tests.fakes.aws import Bucket, Table
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
-from tests.support.builders import ID, OTHER, record, running_record, verdict
+from tests.support.builders import ID, OTHER, final_attributes, record, running_record
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
 from waterhook.settings import ConcurrencyLimits
@@ -26,7 +26,7 @@ CAPS = ConcurrencyLimits(stack=5, chatbot=5)
 
 
 def finished(**changes: Any) -> ExecutionRecord:
-    return running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), **changes)
+    return running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61), **changes)
 
 
 def eraser(table: Table, bucket: Bucket, counter: StepCounter | None = None, days: int = 1) -> Eraser:
@@ -123,7 +123,7 @@ def test_the_slot_of_the_stack_is_released_also_without_a_record(
 def test_an_execution_that_was_never_notified_is_erased_and_reported_as_such(
     table: Table, bucket: Bucket
 ) -> None:
-    table.put(running_record(**verdict(Status.FAILED)))
+    table.put(running_record(**final_attributes(Status.FAILED)))
     assert eraser(table, bucket).erase(ID).notified is False
     assert table.all() == []
 
