@@ -1,4 +1,4 @@
-"""Waterflai in memory: jobs that finish when the clock says so, and answers that go wrong as the choices says."""
+"""Waterflai in memory: jobs that finish at a time of the clock, and responses that fail by choice."""
 
 import math
 from collections import Counter
@@ -41,7 +41,7 @@ _STREAMS = ("good", "good", "heartbeats", "closes", "breaks", "held back", "fals
 
 @dataclass
 class Job:
-    """A remote job: what it was asked, when it ends and as what."""
+    """A remote job: the marker of its request, when it ends and with what outcome."""
 
     marker: str
     ends_at: float

@@ -53,20 +53,20 @@ _AWS_AFTER = (refusal("InternalServerError", "any", 500), _TIMEOUT)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the functions are made of; a mutation takes one part's place."""
+    """The classes that are wired; a mutation replaces one of them."""
 
     records: type[ExecutionsTable] = ExecutionsTable
     capacity: type[ConcurrencyLimiter] = ConcurrencyLimiter
     notifier: type[Notifier] = Notifier
-    starter: type[StartStep] = StartStep
-    stopper: type[JobCanceller] = JobCanceller
-    reconciler: type[ReconcileStep] = ReconcileStep
-    caller_cancel: type[ExecutionCanceller] = ExecutionCanceller
+    start_step: type[StartStep] = StartStep
+    job_canceller: type[JobCanceller] = JobCanceller
+    reconcile_step: type[ReconcileStep] = ReconcileStep
+    execution_canceller: type[ExecutionCanceller] = ExecutionCanceller
     sweeper: type[Sweeper] = Sweeper
     executions: type[MachineExecutions] = MachineExecutions
     poller: type[StatusPoller] = StatusPoller
     check: type[RecordCheck] = RecordCheck
-    canceller: type[CancelStep] = CancelStep
+    cancel_step: type[CancelStep] = CancelStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,11 @@ class Bucket(ResultsBucket):
 
 @dataclass
 class Seen:
-    """What an onlooker knows at the end of a history."""
+    """What is observed from outside by the end of a history."""
 
     published: list[Published] = field(default_factory=list)
     accepted: dict[str, str] = field(default_factory=dict)
-    """The executions that a caller was told of with a 202, and what they were to do."""
+    """The executions that a caller got with a 202, and the marker of their request."""
     answers: list[tuple[str, CancelResult]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """What was seen on the way and must never be."""
@@ -137,7 +137,7 @@ class World:
         self.choices, self.scheduler, self.seen = choices, scheduler, Seen()
         self.clock, self.points = PausingClock(self.point), 0
         self.attention: Callable[[], bool] = lambda: False
-        """Whether anybody else wants to go on, so that a pause makes a difference."""
+        """Whether another function can continue, so that a pause makes a difference."""
         self.due_at = 0.0
         self.runs: Callable[[str], bool] = lambda _arn: False
         """Whether an execution runs."""
@@ -163,7 +163,7 @@ class World:
         topic: Any = Wire(self, self)
         settings, upstream = self.settings, self.upstream
         self.records = parts.records("executions", client)
-        capacity = parts.capacity("executions", settings.concurrency_limits, client, self.clock.sleep)
+        limiter = parts.capacity("executions", settings.concurrency_limits, client, self.clock.sleep)
         self.notifier = parts.notifier(
             self.records,
             topic,
@@ -171,36 +171,42 @@ class World:
             source=builders.SOURCE,
             retention_s=RETENTION_S,
             clock=self.clock,
-            limiter=capacity,
+            limiter=limiter,
         )
         poller = parts.poller(upstream, Bucket(self), settings, self.clock)
-        self.stopper = parts.stopper(upstream, poller)
-        self.starter = parts.starter(
+        self.job_canceller = parts.job_canceller(upstream, poller)
+        self.start_step = parts.start_step(
             self.records,
             upstream,
             settings,
             self.clock,
-            capacity,
+            limiter,
             sleep=self.clock.sleep,
             telemetry=TELEMETRY,
         )
 
-        def relay() -> ProgressPublisher:
+        def build_publisher() -> ProgressPublisher:
             return ProgressPublisher(
                 self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.clock
             )
 
-        saver = UpstreamIdRecovery(lambda: self.records, self.clock)
+        recovery = UpstreamIdRecovery(lambda: self.records, self.clock)
         check = parts.check(lambda: self.records, self.clock)
-        self.polling = PollStep(poller, saver, check, relay, self.clock)
-        self.follower = FollowStep(
-            upstream, poller, relay, check, clock=self.clock, monotonic=self.clock, sleep=self.clock.sleep
+        self.poll_step = PollStep(poller, recovery, check, build_publisher, self.clock)
+        self.follow_step = FollowStep(
+            upstream,
+            poller,
+            build_publisher,
+            check,
+            clock=self.clock,
+            monotonic=self.clock,
+            sleep=self.clock.sleep,
         )
-        self.canceller = parts.canceller(self.stopper, self.clock)
+        self.cancel_step = parts.cancel_step(self.job_canceller, self.clock)
         self.reporter = FaultReporter(self.records, settings.defaults, self.clock)
-        self.reconciler = parts.reconciler(
+        self.reconcile_step = parts.reconcile_step(
             self.records,
-            self.stopper,
+            self.job_canceller,
             self.notifier,
             settings,
             self.clock,
@@ -209,10 +215,12 @@ class World:
         )
         self._sweeper, self._executions = parts.sweeper, parts.executions
         self.live_status = LiveStatus(upstream, self.clock)
-        self.caller_cancel = parts.caller_cancel(self.records, self.stopper, self.notifier, self.clock)
+        self.execution_canceller = parts.execution_canceller(
+            self.records, self.job_canceller, self.notifier, self.clock
+        )
 
-    def door(self, engine: object) -> ExecutionService:
-        """Return the front door to an engine."""
+    def service(self, engine: object) -> ExecutionService:
+        """Return the service of the API, which starts executions of an engine."""
         states: Any = Wire(self, engine)
         return ExecutionService(
             self.records,
@@ -221,7 +229,7 @@ class World:
             self.settings,
             self.clock,
             lambda: self.live_status,
-            lambda: self.caller_cancel,
+            lambda: self.execution_canceller,
             self.clock.sleep,
         )
 
@@ -238,7 +246,7 @@ class World:
             self.records,
             UnfinishedIndex("executions", table),
             self._executions(states, builders.MACHINE, later, self.clock.sleep),
-            end=self.reconciler.end,
+            end=self.reconcile_step.end,
             release=self.notifier.release,
             clock=later,
             sleep=self.clock.sleep,
@@ -301,7 +309,7 @@ class World:
             raise self.choices.pick(*after)
         if kind == 3:
             raise self._killed(f"after {what}")
-        # The first answer was lost, and boto3 asks again by itself.
+        # The first answer was lost, and boto3 repeats the call.
         self.point()
         return effect()
 
@@ -320,10 +328,12 @@ class World:
         self._faults -= 1
         return True
 
-    def publish(self, **asked: Any) -> dict[str, Any]:
+    def publish(self, **arguments: Any) -> dict[str, Any]:
         """The topic."""
         actor = self.scheduler.current.name if self.scheduler.current else ""
-        self.seen.published.append(Published(actor, asked["Message"], str(asked["MessageAttributes"])))
+        self.seen.published.append(
+            Published(actor, arguments["Message"], str(arguments["MessageAttributes"]))
+        )
         return {}
 
     def _changed(self, before: Item | None, after: Item | None) -> None:
@@ -342,7 +352,7 @@ class World:
             return
         was, now = before["status"]["S"], after["status"]["S"]
         if Status(was).is_final and (was != now or before["finished_at"] != after["finished_at"]):
-            self.seen.broken.append(f"{execution_id}: the verdict {was} became {now}")
+            self.seen.broken.append(f"{execution_id}: the outcome {was} became {now}")
         owner = before["owner_execution_arn"]["S"]
         sweeping = self.scheduler.current is not None and self.scheduler.current.name == "sweep"
         if sweeping and owner in self.not_the_sweeps and self.runs(owner):
@@ -352,7 +362,7 @@ class World:
 
 
 class Wire:
-    """A boto3 client: whatever is asked of it may go wrong on the way there or back."""
+    """A boto3 client: every call may fail on the way there or back."""
 
     def __init__(
         self,
@@ -369,9 +379,9 @@ class Wire:
         effect = cast("Callable[..., Any]", getattr(self._service, operation))
         # A transaction carries a token: the second of two is none.
         repeatable = operation != "transact_write_items"
-        return lambda **asked: self._world.call(
+        return lambda **arguments: self._world.call(
             operation,
-            lambda: effect(**asked),
+            lambda: effect(**arguments),
             before=_AWS_BEFORE,
             after=self._after,
             repeatable=repeatable,

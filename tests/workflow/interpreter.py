@@ -75,7 +75,7 @@ def _with_nulls(value: Any) -> Any:
 
 
 def install(patch: pytest.MonkeyPatch, clock: WorkflowClock, ended: Callable[[str], None]) -> None:
-    """Give the engine its JSONata, let every wait of it pass on the clock, and hear of each execution that ended."""
+    """Give the engine its JSONata and waits that pass on the clock; `ended` is called with each ended ARN."""
 
     reflect = BaseExecutionWorkerCommunication.terminated
 

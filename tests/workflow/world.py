@@ -1,4 +1,4 @@
-"""All that a request meets, in one process: state machine, functions, tables and topic, and a scripted upstream."""
+"""Everything that processes a request, in one process: state machine, functions, table, topic, scripted upstream."""
 
 import importlib
 import json
@@ -168,9 +168,8 @@ class World:
         return answer["executionArn"]
 
     def accept(self, given: object) -> str:
-        """Take a request in as the API does, and return its id."""
-        door = service()
-        execution_id: str = door.accept(given, "caller").execution_id
+        """Accept a request as the API does, and return its id."""
+        execution_id: str = service().accept(given, "caller").execution_id
         return execution_id
 
     def run(self, given: object, name: str | None = None) -> Run:

@@ -1,4 +1,4 @@
-"""The simulated upstream without HTTP: what jobs do in time, and what is remembered of them."""
+"""The simulated upstream without HTTP: what jobs do in time, and which of them are kept."""
 
 import asyncio
 import itertools
@@ -47,7 +47,7 @@ def executions(clock: SimulatedClock) -> Executions:
     return Executions(clock)
 
 
-def told(script: JobScript, after_s: float = 0.0, most: int = 300) -> list[JobEvent]:
+def events_of(script: JobScript, after_s: float = 0.0, most: int = 300) -> list[JobEvent]:
     return list(itertools.islice(timeline(script, after_s), most))
 
 
@@ -129,9 +129,9 @@ def test_a_job_is_not_done_a_moment_before_its_end(script: JobScript) -> None:
 @given(scripts)
 @example(JobScript(nodes=25, seconds=7.0))  # 25 times a 25th of 7 is more than 7
 @example(JobScript(nodes=3, seconds=0.9, queue_seconds=0.0))  # three thirds of 0.9 are less than 0.9
-def test_the_stream_and_the_status_tell_the_same_story(script: JobScript) -> None:
+def test_the_stream_and_the_status_agree(script: JobScript) -> None:
     started = completed = 0
-    events = told(script)
+    events = events_of(script)
     assert [event.at_s for event in events] == sorted(event.at_s for event in events)
     for event in events:
         now = snapshot(script, event.at_s)
@@ -154,9 +154,9 @@ def test_the_stream_and_the_status_tell_the_same_story(script: JobScript) -> Non
 
 @in_bounds
 @given(scripts, st.floats(0, 100_000))
-def test_a_late_listener_hears_what_is_left(script: JobScript, after_s: float) -> None:
-    everything = told(script, most=1_000)
-    late = told(script, after_s, most=50)
+def test_a_stream_that_is_opened_late_has_the_remaining_events(script: JobScript, after_s: float) -> None:
+    everything = events_of(script, most=1_000)
+    late = events_of(script, after_s, most=50)
     expected = [event for event in everything if event.at_s >= after_s] or everything[-1:]
     if script.outcome is Outcome.ENDLESS:
         assert [event.at_s >= after_s for event in late] == [True] * 50
@@ -166,10 +166,10 @@ def test_a_late_listener_hears_what_is_left(script: JobScript, after_s: float) -
 
 def test_a_listener_to_an_old_endless_job_need_not_wait_for_its_past() -> None:
     six_days_s = 6 * 86_400.0
-    assert told(CHATBOTS["endless"], six_days_s, most=1)[0].at_s - six_days_s <= 5.0
+    assert events_of(CHATBOTS["endless"], six_days_s, most=1)[0].at_s - six_days_s <= 5.0
 
 
-def test_the_output_is_padded_to_the_size_asked_for() -> None:
+def test_the_output_is_padded_to_the_requested_size() -> None:
     script = CHATBOTS["big-output"]
     assert len(write_json(script.final_output())) == 100 * 1024
     assert script.final_output()["answer"] == script.output["answer"]
@@ -178,7 +178,7 @@ def test_the_output_is_padded_to_the_size_asked_for() -> None:
 # Chatbots
 
 
-def test_an_execution_can_ask_for_another_script() -> None:
+def test_an_execution_can_have_another_script() -> None:
     simulate = {"seconds": 7, "nodes": 2, "outcome": "FAILED", "queue_seconds": 0, "output": {"a": 1}}
     script = job_script(CHATBOTS["support-chat"], {"query": "hello", "simulate": simulate})
     assert (script.seconds, script.nodes, script.outcome) == (7.0, 2, Outcome.FAILED)
@@ -383,23 +383,23 @@ def test_a_full_house_forgets_the_oldest_that_is_final_and_no_other(
 # Streams
 
 
-async def heard(executions: Executions, execution: Execution) -> list[str]:
+async def streamed_events(executions: Executions, execution: Execution) -> list[str]:
     return [event["type"] async for event in executions.follow(execution)]
 
 
-def test_a_stream_tells_what_falls_due_and_ends() -> None:
+def test_a_stream_delivers_what_falls_due_and_ends() -> None:
     executions = Executions(SimulatedClock())
     executions.set_speed(100)
     execution = executions.start("support-chat", CHATBOTS["support-chat"])
-    events = asyncio.run(heard(executions, execution))
+    events = asyncio.run(streamed_events(executions, execution))
     assert [event for event in events if event != "progress_update"] == [
         *["node_started", "node_completed"] * 3,
         "execution_completed",
     ]
-    assert asyncio.run(heard(executions, execution)) == ["execution_completed"]
+    assert asyncio.run(streamed_events(executions, execution)) == ["execution_completed"]
 
 
-def test_a_stream_tells_nothing_before_the_status_does() -> None:
+def test_a_stream_delivers_nothing_before_the_status_shows_it() -> None:
     executions = Executions(SimulatedClock())
     execution = executions.start("instant", JobScript(nodes=4, queue_seconds=0.1, seconds=0.4))
 
@@ -427,11 +427,11 @@ def test_a_stream_tells_nothing_before_the_status_does() -> None:
     ],
     ids=["cancel", "finish", "reset", "speed"],
 )
-def test_a_sleeping_stream_hears_of_a_change_at_once(change: Any, expected: list[str]) -> None:
+def test_a_sleeping_stream_reacts_to_a_change_immediately(change: Any, expected: list[str]) -> None:
     async def read_stream() -> list[str]:
         executions = Executions(SimulatedClock())
         execution = executions.start("instant", JobScript(nodes=1, queue_seconds=50, seconds=0))
-        stream = asyncio.create_task(heard(executions, execution))
+        stream = asyncio.create_task(streamed_events(executions, execution))
         await asyncio.sleep(0.05)
         change(executions, execution)
         return await asyncio.wait_for(stream, timeout=30)
@@ -444,7 +444,7 @@ def test_a_stream_sleeps_until_its_next_event() -> None:
         time = Clock(1_000.0, step_s=0.001)
         executions = Executions(SimulatedClock(time, lambda: EPOCH_S))
         execution = executions.start("instant", JobScript(queue_seconds=3_600))
-        stream = asyncio.create_task(heard(executions, execution))
+        stream = asyncio.create_task(streamed_events(executions, execution))
         await asyncio.sleep(0.2)
         stream.cancel()
         return round((time.now - 1_000.0) / time.step_s)
