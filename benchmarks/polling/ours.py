@@ -50,22 +50,22 @@ class Loop:
         """This execution's time."""
         return self._clock.now
 
-    def run(self, *, seat: bool) -> bool:
-        """Follow if there is a seat, else poll and wait on; return whether another follow is asked for.
+    def run(self, *, can_follow: bool) -> bool:
+        """Follow if concurrency is left, else poll and wait; return whether another follow is due.
 
-        It comes back where it would take a seat, since only then do others matter to it.
+        It returns where it would use concurrency, since only then other executions matter to it.
         """
         if self._job.next is NextStep.FOLLOW:
-            self._follow(seat=seat)
+            self._follow(can_follow=can_follow)
         while not self._job.outcome.is_final and self._job.next is not NextStep.FOLLOW:
             if self._job.next is NextStep.WAIT:
                 self._enter(1, self._job.wait_seconds)
             self._poll()
         return not self._job.outcome.is_final
 
-    def _follow(self, *, seat: bool) -> None:
+    def _follow(self, *, can_follow: bool) -> None:
         self._enter(1, INVOKE_S)
-        if not seat:
+        if not can_follow:
             # As the Catch of the state machine does it.
             self._job = replace(self._job, follow_refused=True, next=NextStep.WAIT)
             self._enter(1, 0)
@@ -112,8 +112,8 @@ def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
         loop = loops[number]
         while held_until and held_until[0] <= now:
             heapq.heappop(held_until)
-        seat = len(held_until) < workload.units
-        held_s, goes_on = loop.held_s, loop.run(seat=seat)
+        can_follow = len(held_until) < workload.units
+        held_s, goes_on = loop.held_s, loop.run(can_follow=can_follow)
         if loop.held_s > held_s:
             heapq.heappush(held_until, now + loop.held_s - held_s)
         if goes_on:
