@@ -5,25 +5,22 @@ Step Functions has the smallest quota of DescribeExecution that AWS documents: a
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY
+from tests.fakes.step_functions import FakeStepFunctions
+from tests.fakes.timed_client import TimedClient
+from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table, refusal
-from tests.support.builders import MACHINE, SOURCE, running_record, settings
-from waterhook.domain.status_document import StatusDocument
+from tests.support.build import build_reconcile_step, build_sweeper
+from tests.support.builders import MACHINE, SOURCE, running_record
 from waterhook.notifications.notifier import Notifier
-from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.reconcile import ReconcileStep
 from waterhook.steps.state_machine_executions import StateMachineExecutions
-from waterhook.steps.status_poller import StatusPoller
-from waterhook.steps.sweep import TURN_S, Sweeper
+from waterhook.steps.sweep import TURN_S
 from waterhook.storage.execution_record import UNFINISHED_SHARDS
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.unfinished_index import UnfinishedIndex
-from waterhook.upstream.client import CancelResult
 
 DEAD = 100_000
 TIMEOUT_S = 840.0
@@ -41,59 +38,31 @@ LATENCIES_S = {
 }
 
 
-class Timed:
-    """A client whose calls take their time."""
-
-    def __init__(self, real: object, clock: Clock) -> None:
-        """Call `real`, and move the clock."""
-        self._real, self._clock = real, clock
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an operation."""
-
-        def call(*args: Any, **asked: Any) -> Any:
-            self._clock.advance(LATENCIES_S[name])
-            return getattr(self._real, name)(*args, **asked)
-
-        return call
-
-
-class Engine:
-    """Step Functions after an outage: no execution runs, and each has failed."""
+class ThrottledStepFunctions(FakeStepFunctions):
+    """Step Functions after an outage: no execution runs, and each has failed. It begins with a full bucket."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin with a full bucket."""
+        """Refill the bucket by the clock."""
+        super().__init__()
         self._clock, self._filled, self._filled_at = clock, 250.0, clock.now
         self.throttled = 0
 
-    def list_executions(self, **_: Any) -> Any:
-        """Return none."""
-        return {"executions": []}
-
-    def describe_execution(self, **_: Any) -> Any:
-        """Return an execution that failed, or refuse."""
+    def describe_execution(self, **arguments: Any) -> dict[str, Any]:
+        """Return an execution that failed. Raises ThrottlingException where the bucket is empty."""
         self._filled = min(self._filled + 10 * (self._clock.now - self._filled_at), 250.0)
         self._filled_at = self._clock.now
         if self._filled < 1:
             self.throttled += 1
             raise refusal("ThrottlingException", "DescribeExecution")
         self._filled -= 1
-        return {"status": "FAILED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
+        return super().describe_execution(**arguments)
 
 
-class Upstream:
-    """Waterflai, which cancels each job."""
-
-    def cancel(self, _execution_id: str) -> CancelResult:
-        """Cancel it."""
-        return CancelResult(cancelled=True, message=None, previous_status="RUNNING")
-
-    def status(self, _execution_id: str, **_: Any) -> StatusDocument:
-        """Return a document of a job that runs."""
-        return StatusDocument(status="RUNNING")
+class Topic:
+    """A topic without subscribers."""
 
     def publish(self, **_: Any) -> dict[str, Any]:
-        """Publish to the topic."""
+        """Return an empty response."""
         return {}
 
 
@@ -110,35 +79,26 @@ class Recovery:
 def recover(dead: int) -> Recovery:
     """Sweep every quarter of an hour until none of so many abandoned executions is left."""
     clock = Clock(NOW + 3600)
-    table, engine, upstream = Table(), Engine(clock), Upstream()
+    table, step_functions = Table(), ThrottledStepFunctions(clock)
     for number in range(dead):
         shard = UNFINISHED_SHARDS[number % len(UNFINISHED_SHARDS)]
         one = running_record(
             execution_id=f"{shard}{number:031x}", unfinished=shard, owner_execution_arn=f"{MACHINE}:{number}"
         )
         table.items[one.execution_id] = one.to_item()
-    client: Any = Timed(table, clock)
-    calls: Any = Timed(upstream, clock)
-    states: Any = Timed(engine, clock)
+        step_functions.ended[one.owner_execution_arn] = ("FAILED", NOW)
+    client: Any = TimedClient(table, clock, LATENCIES_S)
+    topic: Any = TimedClient(Topic(), clock, LATENCIES_S)
+    upstream: Any = TimedClient(FakeUpstream(), clock, LATENCIES_S)
+    states: Any = TimedClient(step_functions, clock, LATENCIES_S)
     records = ExecutionsTable("executions", client)
     notifier = Notifier(
-        records, calls, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
+        records, topic, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
     )
-    results = NO_BUCKET
-    stopper = JobCanceller(calls, StatusPoller(calls, results, settings(), clock))
-    reconciler = ReconcileStep(
-        records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
-    )
-    sweeper = Sweeper(
-        records,
-        UnfinishedIndex("executions", client),
-        StateMachineExecutions(states, MACHINE, clock, clock.advance),
-        end=reconciler.end,
-        release=notifier.release,
-        clock=clock,
-        sleep=clock.advance,
-        on_failure=lambda _execution_id, _error: None,
-    )
+    step = build_reconcile_step(records, upstream, notifier, clock)
+    executions = StateMachineExecutions(states, MACHINE, clock, clock.sleep)
+    unfinished = UnfinishedIndex("executions", client)
+    sweeper = build_sweeper(records, unfinished, executions, step, notifier, clock)
     began, ended, sweeps, first_hour = clock.now, 0, 0, 0
     while ended < dead:
         turn = began + sweeps * TURN_S
@@ -147,7 +107,7 @@ def recover(dead: int) -> Recovery:
         ended, sweeps = ended + swept.ended, sweeps + 1
         first_hour = ended if sweeps == SWEEPS_PER_HOUR else first_hour
     hours = (clock.now - began) / 3600
-    return Recovery(first_hour or ended, hours, sweeps, engine.throttled)
+    return Recovery(first_hour or ended, hours, sweeps, step_functions.throttled)
 
 
 def _left_s(clock: Clock, ends_at: float) -> float:

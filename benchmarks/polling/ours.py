@@ -5,19 +5,19 @@ What they decide is carried out as the state machine does it, and each state tha
 
 import heapq
 from dataclasses import replace
-from typing import Any
 
 from benchmarks.environment import environment
-from benchmarks.polling.upstream import Clock, Upstream
+from benchmarks.polling.upstream import Upstream
 from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
 from benchmarks.polling.workloads import Task, Workload
+from tests.fakes.clock import Clock
+from tests.fakes.placeholders import NO_BUCKET, unused
 from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.poll_history import PollHistory
 from waterhook.settings import Settings
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.status_poller import StatusPoller
-from waterhook.storage.results_bucket import ResultsBucket
 
 DEADLINE_S = 86_400.0
 
@@ -31,11 +31,11 @@ class Loop:
         self._settings = settings
         self._clock = Clock(task.arrives_s)
         self._upstream = Upstream(task, self._clock, workload.stream_limit_s, workload.behaviour)
-        self._poller = StatusPoller(self._upstream, ResultsBucket("bucket", _unused), settings, self._clock)
+        self._poller = StatusPoller(self._upstream, NO_BUCKET, settings, self._clock)
         self._follower = FollowStep(
             self._upstream,
             self._poller,
-            _unused,
+            unused,
             clock=self._clock,
             monotonic=self._clock,
             sleep=self._clock.sleep,
@@ -50,22 +50,22 @@ class Loop:
         """This execution's time."""
         return self._clock.now
 
-    def run(self, *, seat: bool) -> bool:
-        """Follow if there is a seat, else poll and wait on; return whether another follow is asked for.
+    def run(self, *, can_follow: bool) -> bool:
+        """Follow if concurrency is left, else poll and wait; return whether another follow is due.
 
-        It comes back where it would take a seat, since only then do others matter to it.
+        It returns where it would use concurrency, since only then other executions matter to it.
         """
         if self._job.next is NextStep.FOLLOW:
-            self._follow(seat=seat)
+            self._follow(can_follow=can_follow)
         while not self._job.outcome.is_final and self._job.next is not NextStep.FOLLOW:
             if self._job.next is NextStep.WAIT:
                 self._enter(1, self._job.wait_seconds)
             self._poll()
         return not self._job.outcome.is_final
 
-    def _follow(self, *, seat: bool) -> None:
+    def _follow(self, *, can_follow: bool) -> None:
         self._enter(1, INVOKE_S)
-        if not seat:
+        if not can_follow:
             # As the Catch of the state machine does it.
             self._job = replace(self._job, follow_refused=True, next=NextStep.WAIT)
             self._enter(1, 0)
@@ -100,10 +100,6 @@ class Loop:
         )
 
 
-def _unused() -> Any:
-    raise AssertionError
-
-
 def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
     """Return what the shipped loop takes to wait for each job of the workload."""
     settings = Settings.from_env({**environment(), "WATERHOOK_FOLLOW_CONCURRENCY": "50" if follow else "0"})
@@ -116,8 +112,8 @@ def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
         loop = loops[number]
         while held_until and held_until[0] <= now:
             heapq.heappop(held_until)
-        seat = len(held_until) < workload.units
-        held_s, goes_on = loop.held_s, loop.run(seat=seat)
+        can_follow = len(held_until) < workload.units
+        held_s, goes_on = loop.held_s, loop.run(can_follow=can_follow)
         if loop.held_s > held_s:
             heapq.heappush(held_until, now + loop.held_s - held_s)
         if goes_on:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.polling.waited import EVENT_S, OPEN_S, REQUEST_S
 from benchmarks.polling.workloads import Behaviour, Progress, Task
+from tests.fakes.clock import Clock
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_STATUS_BYTES, StatusDocument
 from waterhook.errors import PerhapsAcceptedError, UpstreamRefusedError
@@ -21,22 +22,6 @@ _LAG_S = 2.0
 
 # Heartbeats keep these streams from falling silent.
 _BEATING = {Behaviour.HEARTBEATS, Behaviour.LOST_OPEN}
-
-
-class Clock:
-    """Seconds since the simulation began, moved by whatever takes time."""
-
-    def __init__(self, now: float) -> None:
-        """Begin at `now`."""
-        self.now = now
-
-    def __call__(self) -> float:
-        """Return the time; epoch and monotonic are the same here."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import yaml
 from tests.contract.markdown import names, table
 from tests.contract.template import ROOT, of_type, source
 from tests.fakes.clock import NOW
-from tests.support.builders import DEFAULTS, record, running_record, settings, verdict
+from tests.support.builders import DEFAULTS, final_attributes, record, running_record, settings
 from waterhook.api.service import MAX_PAGE, ExecutionService
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
@@ -52,7 +52,7 @@ MEANINGS = {
 # Whatever the customer puts there, so nothing of it is a field of ours.
 THEIRS = {"data.final_output", "data.metadata"}
 FULL = running_record(
-    **verdict(Status.COMPLETED)
+    **final_attributes(Status.COMPLETED)
     | {"final_output_json": "{}", "output_ref": "s3://a/b", "output_error": "missing", "usage": {"polls": 1}}
     | {"error": {"code": "a", "message": "b"}}
 )
@@ -140,7 +140,7 @@ def test_filters_see_the_attributes_that_are_listed() -> None:
 
 def test_the_state_machine_gives_the_fields_that_are_listed() -> None:
     assert listed("Output") == state_machine_output.outcome_output(FULL).keys()
-    failed = state_machine_output.outcome_output(running_record(**verdict(Status.FAILED)))
+    failed = state_machine_output.outcome_output(running_record(**final_attributes(Status.FAILED)))
     assert json.loads(failed["cause"]).keys() <= {"message", *listed("Output")}
 
 

@@ -81,8 +81,8 @@ STREAM = reply(
 
 
 @dataclass(frozen=True)
-class World:
-    """What a call is made in: the deployed stack's table, and a record of a running job in it."""
+class RunningJob:
+    """The record of a running job in the table of the deployed stack, and events that name it."""
 
     stack: StackClient
     record: ExecutionRecord
@@ -118,39 +118,42 @@ def request_text(size_bytes: int) -> str:
     return f'{{"input_data":{{"a":{crowded(size_bytes - around)}}}}}'
 
 
-def start(world: World) -> Any:
+def start(running: RunningJob) -> Any:
     given = {"chatbot_id": "instant", **json.loads(request_text(MAX_REQUEST_BYTES))}
-    return {"input": given, "execution": {**world.execution, "arn": world.record.owner_execution_arn + "-2"}}
+    return {
+        "input": given,
+        "execution": {**running.execution, "arn": running.record.owner_execution_arn + "-2"},
+    }
 
 
-def poll(world: World) -> Any:
-    return world.step()
+def poll(running: RunningJob) -> Any:
+    return running.step()
 
 
-def follow(world: World) -> Any:
+def follow(running: RunningJob) -> Any:
     # Old enough for the first poll to read whether the record is final.
-    return world.step(progress_events=True, history=PollHistory(time.time() - 60))
+    return running.step(progress_events=True, history=PollHistory(time.time() - 60))
 
 
-def notify(world: World) -> Any:
+def notify(running: RunningJob) -> Any:
     output = {"final_output_json": crowded(MAX_INLINE_BYTES)}
-    return world.step(outcome=Status.COMPLETED, next=NextStep.NOTIFY, result=output)
+    return running.step(outcome=Status.COMPLETED, next=NextStep.NOTIFY, result=output)
 
 
-def reconcile(world: World) -> Any:
-    return {"arn": world.record.owner_execution_arn, "status": "ABORTED"}
+def reconcile(running: RunningJob) -> Any:
+    return {"arn": running.record.owner_execution_arn, "status": "ABORTED"}
 
 
-def accept(world: World) -> Any:
-    return world.http("POST", "/v1/executions/instant/async", request_text(MAX_REQUEST_BYTES))
+def accept(running: RunningJob) -> Any:
+    return running.http("POST", "/v1/executions/instant/async", request_text(MAX_REQUEST_BYTES))
 
 
-def accept_too_much(world: World) -> Any:
-    return world.http("POST", "/v1/executions/instant/async", request_text(EVENT_LIMIT_BYTES))
+def accept_too_much(running: RunningJob) -> Any:
+    return running.http("POST", "/v1/executions/instant/async", request_text(EVENT_LIMIT_BYTES))
 
 
-def cancel_by_api(world: World) -> Any:
-    return world.http("DELETE", f"/v1/executions/{world.record.execution_id}")
+def cancel_by_api(running: RunningJob) -> Any:
+    return running.http("DELETE", f"/v1/executions/{running.record.execution_id}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class Case:
 
     function: str
     what: str
-    event: Callable[[World], Any]
+    event: Callable[[RunningJob], Any]
     answers: list[Step]
     did: Callable[[Any], bool]
 
@@ -225,14 +228,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def worlds(stack: StackClient) -> Iterator[list[World]]:
+def running_jobs(stack: StackClient) -> Iterator[list[RunningJob]]:
     """A running job's record for each case, each owned by an execution that has ended; none stays."""
     machine = stack.stepfunctions.create_state_machine(
         name=f"over-at-once-{uuid.uuid4().hex[:8]}",
         definition=json.dumps({"StartAt": "End", "States": {"End": {"Type": "Pass", "End": True}}}),
         roleArn="arn:aws:iam::000000000000:role/any",
     )["stateMachineArn"]
-    worlds = []
+    running_jobs = []
     for _ in CASES:
         execution_id = uuid.uuid4().hex
         metadata = {"note": "m" * (MAX_METADATA_BYTES - 20)}
@@ -250,17 +253,19 @@ def worlds(stack: StackClient) -> Iterator[list[World]]:
         )
         record = replace(record, status=Status.RUNNING, start_attempts=1, waterflai_execution_id="job")
         stack.dynamodb.put_item(TableName=stack.outputs.table_name, Item=record.to_item())
-        worlds.append(World(stack, record))
-    yield worlds
-    for world in worlds:
-        forget(stack, world.record.execution_id)
+        running_jobs.append(RunningJob(stack, record))
+    yield running_jobs
+    for running in running_jobs:
+        forget(stack, running.record.execution_id)
 
 
 def forget(stack: StackClient, execution_id: str) -> None:
     stack.dynamodb.delete_item(TableName=stack.outputs.table_name, Key={"execution_id": {"S": execution_id}})
 
 
-def measured(case: Case, world: World, built: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
+def measured(
+    case: Case, running: RunningJob, built: Path, configuration: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the call answered and the most memory it took, in a process of its own."""
     with ScriptedServer(list(case.answers), streams=[STREAM]) as upstream:
         env = {
@@ -273,12 +278,12 @@ def measured(case: Case, world: World, built: Path, configuration: Mapping[str, 
             "AWS_LAMBDA_FUNCTION_NAME": "measured",
             "AWS_REGION": environment.REGION,
             "AWS_DEFAULT_REGION": environment.REGION,
-            "AWS_ENDPOINT_URL": world.stack.outputs.endpoint_url,
+            "AWS_ENDPOINT_URL": running.stack.outputs.endpoint_url,
             "WATERFLAI_BASE_URL": upstream.url,
         }
         run = subprocess.run(
             [sys.executable, str(ONE_CALL)],
-            input=json.dumps(case.event(world), ensure_ascii=False),
+            input=json.dumps(case.event(running), ensure_ascii=False),
             env=env,
             capture_output=True,
             text=True,
@@ -291,7 +296,7 @@ def measured(case: Case, world: World, built: Path, configuration: Mapping[str, 
 
 
 def test_each_function_at_its_worst_takes_less_than_seventy_percent_of_its_memory(
-    stack: StackClient, worlds: list[World], built: Path
+    stack: StackClient, running_jobs: list[RunningJob], built: Path
 ) -> None:
     functions = aws(stack, "lambda")
     configurations = {
@@ -301,11 +306,11 @@ def test_each_function_at_its_worst_takes_less_than_seventy_percent_of_its_memor
         for case in CASES
     }
 
-    def measure(case: Case, world: World) -> dict[str, Any]:
-        return measured(case, world, built, configurations[case.function])
+    def measure(case: Case, running: RunningJob) -> dict[str, Any]:
+        return measured(case, running, built, configurations[case.function])
 
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(measure, CASES, worlds))
+        results = list(pool.map(measure, CASES, running_jobs))
     print(f"\n{'function':10} {'peak MiB':>8} {'of MiB':>6} {'share':>5}  at")
     shares = []
     for case, result in zip(CASES, results, strict=True):

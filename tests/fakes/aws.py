@@ -1,4 +1,4 @@
-"""AWS as moto plays it: it evaluates condition expressions, which is what the races are about."""
+"""AWS simulated by moto, which evaluates condition expressions as the races need it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 
-class Killed(BaseException):
-    """The end of a process: nothing in it runs any further, so no `except Exception` may see it."""
-
-
 def client_error(code: str, status: int = 400) -> ClientError:
     answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "AnyOperation")
@@ -43,38 +39,6 @@ def cancelled_transaction(*codes: str) -> ClientError:
         "CancellationReasons": [{"Code": code} for code in codes],
     }
     return ClientError(answer, "TransactWriteItems")
-
-
-class Tape:
-    """Counts the steps that a run takes and kills it at one of them."""
-
-    def __init__(self, kill_at: int | None = None) -> None:
-        self.steps: list[str] = []
-        self._kill_at = kill_at
-
-    def step(self, name: str) -> None:
-        self.steps.append(name)
-        if len(self.steps) - 1 == self._kill_at:
-            raise Killed(name)
-
-
-class Taped:
-    """A client whose every call is two steps of a tape: about to be sent, and answered."""
-
-    def __init__(self, real: Any, tape: Tape) -> None:
-        self._real = real
-        self._tape = tape
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._real, name)
-
-        def call(**arguments: Any) -> Any:
-            self._tape.step(f"before {name}")
-            answer = method(**arguments)
-            self._tape.step(f"after {name}")
-            return answer
-
-        return call
 
 
 class Failing:
@@ -101,7 +65,7 @@ class Failing:
 class Stuttering:
     """A client that sends every write twice and returns the second answer: botocore after a lost first one.
 
-    `meanwhile` is what others do in between.
+    `meanwhile` is called in between.
     """
 
     def __init__(self, real: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -142,7 +106,7 @@ class Table:
         self.client.delete_item(TableName=self.name, Key={"execution_id": {"S": record.execution_id}})
 
     def set(self, execution_id: str, **attributes: str) -> None:
-        """Change text attributes past every condition, as somebody else would have."""
+        """Change text attributes without a condition."""
         self.client.update_item(
             TableName=self.name,
             Key={"execution_id": {"S": execution_id}},
@@ -177,7 +141,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic and a queue that hears everything it says."""
+    """A topic, and a queue that is subscribed to it."""
 
     arn: str
     sns: "SNSClient"
@@ -185,15 +149,15 @@ class Topic:
     queue_url: str
 
     def envelopes(self) -> list[dict[str, Any]]:
-        """Return what SNS delivered since the last look: `Message` and `MessageAttributes`."""
-        heard: list[dict[str, Any]] = []
+        """Return what SNS delivered since the last call: `Message` and `MessageAttributes`."""
+        envelopes: list[dict[str, Any]] = []
         while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
             "Messages", []
         ):
             for message in messages:
-                heard.append(json.loads(message["Body"]))
+                envelopes.append(json.loads(message["Body"]))
                 self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
-        return heard
+        return envelopes
 
     def messages(self) -> list[str]:
         return [envelope["Message"] for envelope in self.envelopes()]

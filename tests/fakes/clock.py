@@ -1,4 +1,4 @@
-"""Time that moves only when a test moves it."""
+"""A clock that moves only when a test, or code under test that sleeps, moves it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ NOW = 1_767_225_600.0
 
 @dataclass
 class Clock:
-    """Epoch seconds, called like `time.time`; every reading may take a while."""
+    """Epoch seconds, called like `time.time` and `time.monotonic`; every reading takes `step_s`."""
 
     now: float = NOW
     step_s: float = 0.0
@@ -19,3 +19,7 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let the time pass immediately."""
+        self.advance(seconds)

@@ -1,4 +1,4 @@
-"""Figures for whoever reads the run, and functions that keep quiet."""
+"""Numbers in the report of the run, and functions that log nothing."""
 
 import importlib
 from collections.abc import Iterator

@@ -35,7 +35,7 @@ def search(seeds: range, parts: Parts) -> Violation | None:
 
 
 def smallest(violation: Violation, parts: Parts) -> Violation:
-    """Return the violation on the calmest choices we find: for whoever has to understand it."""
+    """Return the violation with the simplest choices that are found, so that it is easy to understand."""
     scheduler, best = Scheduler(), violation
     try:
         for size in (128, 32, 8, 2, 1):

@@ -89,7 +89,7 @@ def refusal(code: str, operation: str, status: int = 400, retries: int = 0) -> C
 
 
 class Table:
-    """A client that knows one table, keyed by `execution_id`. `changed` sees every item before and after."""
+    """A client of one table, keyed by `execution_id`. `changed` sees every item before and after."""
 
     def __init__(
         self, changed: Callable[[Item | None, Item | None], None] = lambda _before, _after: None
@@ -97,39 +97,39 @@ class Table:
         self.items: dict[str, Item] = {}
         self._changed = changed
 
-    def get_item(self, **asked: Any) -> dict[str, Any]:
-        item = self.items.get(asked["Key"]["execution_id"]["S"])
+    def get_item(self, **arguments: Any) -> dict[str, Any]:
+        item = self.items.get(arguments["Key"]["execution_id"]["S"])
         return {} if item is None else {"Item": dict(item)}
 
-    def query(self, **asked: Any) -> dict[str, Any]:
-        """The index of what is still to be notified; the only one that is asked here."""
-        assert asked["IndexName"] == UNFINISHED_INDEX
-        given = asked["ExpressionAttributeValues"]
+    def query(self, **arguments: Any) -> dict[str, Any]:
+        """The index of what is still to be notified; the only one that is queried here."""
+        assert arguments["IndexName"] == UNFINISHED_INDEX
+        given = arguments["ExpressionAttributeValues"]
         there = [item for item in self.items.values() if item.get("unfinished") == given[":shard"]]
         return {"Items": [item for item in there if item["created_at"]["S"] < given[":before"]["S"]]}
 
-    def put_item(self, **asked: Any) -> dict[str, Any]:
-        key = asked["Item"]["execution_id"]["S"]
-        self._check("PutItem", key, asked)
-        self._write(key, dict(asked["Item"]))
+    def put_item(self, **arguments: Any) -> dict[str, Any]:
+        key = arguments["Item"]["execution_id"]["S"]
+        self._check("PutItem", key, arguments)
+        self._write(key, dict(arguments["Item"]))
         return {}
 
-    def delete_item(self, **asked: Any) -> dict[str, Any]:
-        key = asked["Key"]["execution_id"]["S"]
-        self._check("DeleteItem", key, asked)
+    def delete_item(self, **arguments: Any) -> dict[str, Any]:
+        key = arguments["Key"]["execution_id"]["S"]
+        self._check("DeleteItem", key, arguments)
         self._write(key, None)
         return {}
 
-    def update_item(self, **asked: Any) -> dict[str, Any]:
-        key = asked["Key"]["execution_id"]["S"]
-        self._check("UpdateItem", key, asked)
-        after = self._updated(key, asked)
+    def update_item(self, **arguments: Any) -> dict[str, Any]:
+        key = arguments["Key"]["execution_id"]["S"]
+        self._check("UpdateItem", key, arguments)
+        after = self._updated(key, arguments)
         self._write(key, after)
         return {"Attributes": after}
 
-    def transact_write_items(self, **asked: Any) -> dict[str, Any]:
-        updates = [entry["Update"] for entry in asked["TransactItems"]]
-        assert len(updates) == len(asked["TransactItems"]), "only updates are known here"
+    def transact_write_items(self, **arguments: Any) -> dict[str, Any]:
+        updates = [entry["Update"] for entry in arguments["TransactItems"]]
+        assert len(updates) == len(arguments["TransactItems"]), "only updates are known here"
         keys = [update["Key"]["execution_id"]["S"] for update in updates]
         held = [self._holds(key, update) for key, update in zip(keys, updates, strict=True)]
         if not all(held):
@@ -142,24 +142,27 @@ class Table:
         return {}
 
     def holders(self) -> Iterator[str]:
-        """Yield whoever holds a slot of a capacity item."""
+        """Yield the executions that hold a slot of a capacity item."""
         for item in self.items.values():
             yield from item.get("running", {"SS": []})["SS"]
 
-    def _holds(self, key: str, asked: Given) -> bool:
-        expression = asked.get("ConditionExpression")
-        given = asked.get("ExpressionAttributeValues", {})
+    def _holds(self, key: str, arguments: Given) -> bool:
+        expression = arguments.get("ConditionExpression")
+        given = arguments.get("ExpressionAttributeValues", {})
         return expression is None or condition(expression)(self.items.get(key, {}), given)
 
-    def _check(self, operation: str, key: str, asked: Given) -> None:
-        assert asked.get("ExpressionAttributeNames", {}).get("#s", "status") == "status"
-        if not self._holds(key, asked):
+    def _check(self, operation: str, key: str, arguments: Given) -> None:
+        assert arguments.get("ExpressionAttributeNames", {}).get("#s", "status") == "status"
+        if not self._holds(key, arguments):
             raise refusal("ConditionalCheckFailedException", operation)
 
-    def _updated(self, key: str, asked: Given) -> Item:
-        item = dict(self.items.get(key) or asked["Key"])
-        names, given = asked.get("ExpressionAttributeNames", {}), asked.get("ExpressionAttributeValues", {})
-        for verb, parts in _clauses(asked["UpdateExpression"]):
+    def _updated(self, key: str, arguments: Given) -> Item:
+        item = dict(self.items.get(key) or arguments["Key"])
+        names, given = (
+            arguments.get("ExpressionAttributeNames", {}),
+            arguments.get("ExpressionAttributeValues", {}),
+        )
+        for verb, parts in _clauses(arguments["UpdateExpression"]):
             for part in parts:
                 name = names.get(part[0], part[0])
                 if verb == "SET":

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from tests.invariants.choice_sequence import ChoiceSequence
-from tests.invariants.invariants import Ending, broken
+from tests.invariants.invariants import FinalState, broken
 from tests.invariants.machine import EXPECTED, Engine, Execution
 from tests.invariants.scheduler import Scheduler, Task
 from tests.invariants.world import PATIENT_S, Parts, World
@@ -23,26 +23,26 @@ _SPREADS = (6, 12, 40)
 
 @dataclass
 class Wanted:
-    """What one caller or event source wants, perhaps more than once."""
+    """What one caller or event source requests, perhaps more than once."""
 
-    door: str
+    trigger: str
     name: str
     request: dict[str, Any]
     ids: list[str] = field(default_factory=list)
-    """The executions it was told of, newest last."""
+    """The ids that it was given, newest last."""
 
     def fields(self, marker: str) -> dict[str, Any]:
         return self.request | {"input_data": {"marker": marker}}
 
 
 class History:
-    """Drives it to its end, and says which promises it broke."""
+    """Runs it to its end, and returns which invariants it broke."""
 
     def __init__(self, choices: ChoiceSequence, parts: Parts, scheduler: Scheduler) -> None:
         self._choices, self._scheduler = choices, scheduler
         self._world = World(choices, parts, scheduler)
         self._engine = Engine(self._world)
-        self._door = self._world.door(self._engine)
+        self._service = self._world.service(self._engine)
         self._tasks: list[tuple[Task, Callable[[Task], None]]] = []
         self._plans: list[tuple[int, int, Callable[[], None]]] = []
         self._reported: set[str] = set()
@@ -55,14 +55,16 @@ class History:
         )
         self._world.attention = lambda: (
             len(self._tasks) > 1
-            or any(one.waits and one.wake_at <= self._world.now for one in self._engine.executions.values())
+            or any(
+                one.waits and one.wake_at <= self._world.clock.now for one in self._engine.executions.values()
+            )
         )
 
     def run(self) -> list[str]:
         """Return what was broken, in words; nothing when all promises held."""
         for index in range(self._choices.pick(1, 1, 2)):
             wanted = self._wanted(index)
-            # A caller in a hurry asks again at once.
+            # An impatient caller repeats the request immediately.
             for _ in range(self._choices.pick(1, 1, 1, 2)):
                 self._plan(self._choices.choose(4), partial(self._ask, wanted, wanted.name))
             for _ in range(self._choices.pick(0, 1, 2, 3, 4)):
@@ -70,10 +72,10 @@ class History:
         while self._go_on():
             if self._world.points > MAX_POINTS:
                 return ["it does not end"]
-        return broken(Ending(self._world, list(self._engine.executions.values())))
+        return broken(FinalState(self._world, list(self._engine.executions.values())))
 
     def _wanted(self, index: int) -> Wanted:
-        door = self._choices.pick(
+        trigger = self._choices.pick(
             "api", "api", "states", "states", "events", "events", "api without a key", "invalid"
         )
         request: dict[str, Any] = {
@@ -84,10 +86,10 @@ class History:
             "progress_events": self._choices.one_in(4),
             "deliver_to": self._choices.pick(["sns", "dynamodb"], ["sns", "dynamodb"], ["sns"]),
         }
-        name = f"{door} {index}"
-        if door in {"api", "states"}:
+        name = f"{trigger} {index}"
+        if trigger in {"api", "states"}:
             request["idempotency_key"] = name
-        return Wanted(door, name, request | ({"chatbot_id": 5} if door == "invalid" else {}))
+        return Wanted(trigger, name, request | ({"chatbot_id": 5} if trigger == "invalid" else {}))
 
     def _happening(self, wanted: Wanted) -> Callable[[], None]:
         return self._choices.pick(
@@ -117,7 +119,7 @@ class History:
             return True
         executions = self._engine.executions.values()
         waiting = [one for one in executions if one.waits]
-        ready = [one for one in waiting if one.wake_at <= world.now]
+        ready = [one for one in waiting if one.wake_at <= world.clock.now]
         # A sweep leaves alone what was accepted less than five minutes ago, by when every call of the API is over.
         tasks = [entry for entry in self._tasks if not (self._sweeping and entry[0] in self._accepting)]
         if turns := len(tasks) + len(ready):
@@ -129,7 +131,7 @@ class History:
                 turn = len(tasks) - 1
             self._step(*tasks[turn])
         elif waiting:
-            world.now = min(one.wake_at for one in waiting)
+            world.clock.now = min(one.wake_at for one in waiting)
             world.points += 1
         elif self._plans:
             self._happen()
@@ -157,7 +159,7 @@ class History:
             then(task)
 
     def _report(self) -> None:
-        """Let an execution that ended badly be reconciled, as the rule on status events does; or nobody hear of it."""
+        """Reconcile the executions that ended badly, as the rule on status events does, unless the event is lost."""
         for one in self._engine.executions.values():
             if one.status not in {"RUNNING", "SUCCEEDED"} and one.arn not in self._reported:
                 self._reported.add(one.arn)
@@ -165,8 +167,8 @@ class History:
                     self._plan(self._choices.choose(12), partial(self._reconcile, one))
 
     def _reconcile(self, one: Execution) -> None:
-        ended = EndedExecution(one.arn, one.status, one.given, one.started_at, one.ending.get("error_name"))
-        task = Task(f"reconcile {one.arn}", lambda: self._world.reconciler.close(ended))
+        ended = EndedExecution(one.arn, one.status, one.given, one.started_at, one.output.get("error_name"))
+        task = Task(f"reconcile {one.arn}", lambda: self._world.reconcile_step.close(ended))
         self._enter(task, lambda task: self._again(lambda: self._reconcile(one)) if task.error else None)
 
     def _again(self, what: Callable[[], None]) -> None:
@@ -200,24 +202,24 @@ class History:
         """Make a request, for the first time or again."""
         self._count += 1
         name = f"run-{self._count}"
-        if wanted.door == "api without a key":
+        if wanted.trigger == "api without a key":
             marker = name
-        if wanted.door.startswith("api"):
+        if wanted.trigger.startswith("api"):
             task = Task("api", lambda: self._accept(wanted, marker))
             self._accepting.append(task)
             self._enter(task, self._accepting.remove)
             return
         raw: Any = wanted.fields(marker)
         arn = MACHINE.replace(":stateMachine:", ":execution:") + f":{name}"
-        given = {"event_id": wanted.name, "request": raw} if wanted.door == "events" else raw
+        given = {"event_id": wanted.name, "request": raw} if wanted.trigger == "events" else raw
         self._engine.executions[arn] = Execution(self._world, arn, given)
         source, key = (
-            ("events", wanted.name) if wanted.door == "events" else ("states", raw.get("idempotency_key"))
+            ("events", wanted.name) if wanted.trigger == "events" else ("states", raw.get("idempotency_key"))
         )
         wanted.ids += [derive_execution_id(source, key)] if key else []
 
     def _accept(self, wanted: Wanted, marker: str) -> None:
-        record = self._door.accept(wanted.fields(marker), CALLER)
+        record = self._service.accept(wanted.fields(marker), CALLER)
         self._world.seen.accepted[record.execution_id] = marker
         wanted.ids.append(record.execution_id)
 
@@ -226,7 +228,7 @@ class History:
             self._enter(Task("api", lambda: self._ask_to_cancel(wanted.ids[-1])), lambda _: None)
 
     def _ask_to_cancel(self, execution_id: str) -> None:
-        record = self._world.records.get(execution_id, self._world.now)
+        record = self._world.records.get(execution_id, self._world.clock.now)
         if record is not None:
-            answer = self._world.caller_cancel.cancel(record)
+            answer = self._world.execution_canceller.cancel(record)
             self._world.seen.answers.append((execution_id, answer))

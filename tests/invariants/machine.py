@@ -48,11 +48,11 @@ class Execution:
 
     def __init__(self, world: World, arn: str, given: object) -> None:
         self.world, self.arn, self.given = world, arn, given
-        self.started_at = to_rfc3339(world.now) or ""
+        self.started_at = to_rfc3339(world.clock.now) or ""
         self.status = "RUNNING"
         self.ended_at: float | None = None
-        self.ending: dict[str, Any] = {}
-        self.wake_at = world.now
+        self.output: dict[str, Any] = {}
+        self.wake_at = world.clock.now
         self.task: Task | None = None
         self.is_stopped = False
         """Whether it was ended where no Catch sees it."""
@@ -82,7 +82,7 @@ class Execution:
         if task.error is None:
             self._tries.clear()
             state = json.loads(json.dumps(task.result))
-            self._obey(state)
+            self._enter_next(state)
         else:
             crashed = isinstance(task.error, Crash) and self.world.choices.one_in(2)
             self._failed("Lambda.Unknown" if crashed else type(task.error).__name__)
@@ -96,7 +96,7 @@ class Execution:
     def stop(self, status: str) -> None:
         """End where no Catch sees it; what runs, runs on."""
         if self.status == "RUNNING":
-            self.status, self.task, self.ended_at = status, None, self.world.now
+            self.status, self.task, self.ended_at = status, None, self.world.clock.now
             self.is_stopped = True
 
     def _function(self) -> Callable[[], object]:
@@ -107,27 +107,27 @@ class Execution:
             case "poll":
                 return lambda: poll(world, state, arn)
             case "follow":
-                return lambda: world.follower.follow(
+                return lambda: world.follow_step.follow(
                     LoopState.from_dict(state), world.settings.follow_s
                 ).to_dict()
             case "cancel":
-                return lambda: world.canceller.cancel(LoopState.from_dict(state), arn).to_dict()
+                return lambda: world.cancel_step.cancel(LoopState.from_dict(state), arn).to_dict()
         return lambda: notify(world, state, arn, started_at)
 
-    def _obey(self, state: dict[str, Any]) -> None:
-        """Go where the function said, as `What next?` does."""
-        self._state, said = state, state.get("next")
+    def _enter_next(self, state: dict[str, Any]) -> None:
+        """Enter the state that the function chose, as `What next?` does."""
+        self._state, step = state, state.get("next")
         wait = state.get("wait_seconds")
         patient = isinstance(wait, int) and 1 <= wait <= 3600
-        self.wake_at = self.world.now
-        if said in {"notify", "follow", "poll", "cancel"}:
-            self._step = said
-        elif said in {"wait", "start"} and patient:
-            self._step = "poll" if said == "wait" else "start"
+        self.wake_at = self.world.clock.now
+        if step in {"notify", "follow", "poll", "cancel"}:
+            self._step = step
+        elif step in {"wait", "start"} and patient:
+            self._step = "poll" if step == "wait" else "start"
             self.wake_at += wait or 0
-        elif said == "done":
+        elif step == "done":
             self.status = "SUCCEEDED" if state["outcome"] == "COMPLETED" else "FAILED"
-            self.ending, self.ended_at = state, self.world.now
+            self.output, self.ended_at = state, self.world.clock.now
         else:
             self._report({})
 
@@ -140,17 +140,17 @@ class Execution:
                     delay_s = self.world.choices.pick(1.5, 0.05)
                     if self.world.outage.what:
                         delay_s = _delay_s(retrier, self._tries[index])
-                    self.wake_at = self.world.now + delay_s
+                    self.wake_at = self.world.clock.now + delay_s
                     return
                 break
         self._tries.clear()
-        self.wake_at = self.world.now
+        self.wake_at = self.world.clock.now
         if self._step == "follow":
             self._state |= {"follow_refused": True}
             self._step = "poll"
             self.wake_at += self._state["wait_seconds"]
         elif self._step == "notify":
-            self.status, self.ended_at = "FAILED", self.world.now
+            self.status, self.ended_at = "FAILED", self.world.clock.now
         elif self._step == "poll":
             self._state |= {"fault": error, "next": "cancel"}
             self._step = "cancel"
@@ -170,23 +170,23 @@ class Execution:
 def start(world: World, given: object, arn: str, started_at: str) -> dict[str, Any]:
     """Do what functions/start does with an event: the key is read before anything is written."""
     world.read_key()
-    return world.starter.start(given, owner=arn, started_at=started_at)
+    return world.start_step.start(given, owner=arn, started_at=started_at)
 
 
 def poll(world: World, state: dict[str, Any], arn: str) -> dict[str, Any]:
     """Do what functions/poll does with an event."""
     world.run_poll()
-    return world.polling.poll(LoopState.from_dict(state), arn).to_dict()
+    return world.poll_step.poll(LoopState.from_dict(state), arn).to_dict()
 
 
 def notify(world: World, state: dict[str, Any], arn: str, started_at: str) -> dict[str, Any]:
     """Do what functions/notify does with an event."""
-    ending = world.reporter.conflict(state, owner=arn, started_at=started_at)
-    if ending is None:
-        ending = world.notifier.notify(
+    output = world.reporter.conflict(state, owner=arn, started_at=started_at)
+    if output is None:
+        output = world.notifier.notify(
             world.reporter.loop_state(state, owner=arn, started_at=started_at), arn
         )
-    return ending
+    return output
 
 
 class Engine:
@@ -196,10 +196,10 @@ class Engine:
         self._world = world
         self.executions: dict[str, Execution] = {}
 
-    def start_execution(self, **asked: Any) -> dict[str, Any]:
-        """Start one, or tell that its name is taken; while it runs, the same again is no error."""
-        arn = asked["stateMachineArn"].replace(":stateMachine:", ":execution:") + f":{asked['name']}"
-        given = json.loads(asked["input"])
+    def start_execution(self, **arguments: Any) -> dict[str, Any]:
+        """Start one, or raise that its name is taken; while it runs, the same again is no error."""
+        arn = arguments["stateMachineArn"].replace(":stateMachine:", ":execution:") + f":{arguments['name']}"
+        given = json.loads(arguments["input"])
         there = self.executions.get(arn)
         if there is None:
             self.executions[arn] = Execution(self._world, arn, given)
@@ -207,14 +207,14 @@ class Engine:
             raise refusal("ExecutionAlreadyExists", "StartExecution")
         return {"executionArn": arn}
 
-    def list_executions(self, **asked: Any) -> dict[str, Any]:
+    def list_executions(self, **arguments: Any) -> dict[str, Any]:
         """Return those that run."""
         running = [one for one in self.executions.values() if one.status == "RUNNING"]
         return {"executions": [{"executionArn": one.arn} for one in running]}
 
-    def describe_execution(self, **asked: Any) -> dict[str, Any]:
+    def describe_execution(self, **arguments: Any) -> dict[str, Any]:
         """Return how one stands, by its ARN."""
-        one = self.executions.get(asked["executionArn"])
+        one = self.executions.get(arguments["executionArn"])
         if one is None:
             raise refusal("ExecutionDoesNotExist", "DescribeExecution")
         stopped = {} if one.ended_at is None else {"stopDate": datetime.fromtimestamp(one.ended_at, UTC)}

@@ -41,14 +41,14 @@ class _Worker:
                 return
             try:
                 task.result = task.call()
-            except BaseException as error:  # noqa: BLE001 - a crash included: whoever stepped it looks
+            except BaseException as error:  # noqa: BLE001 - a crash included: the caller of step looks
                 task.error = error
             task.done = True
             self._scheduler.back.release()
 
 
 class Scheduler:
-    """Runs tasks. Only the one that was stepped last runs, and whoever stepped it waits meanwhile."""
+    """Runs tasks. Only the one that was stepped last runs, and the caller of step waits meanwhile."""
 
     def __init__(self) -> None:
         self.back = threading.Lock()

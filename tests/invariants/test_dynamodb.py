@@ -11,7 +11,7 @@ import pytest
 from tests.fakes import aws
 from tests.fakes.clock import NOW
 from tests.invariants.dynamodb import Table, condition
-from tests.support.builders import CALLER, ID, OTHER, OWNER, record, request, verdict
+from tests.support.builders import CALLER, ID, OTHER, OWNER, final_attributes, record, request
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError
 from waterhook.settings import ConcurrencyLimits
@@ -33,7 +33,9 @@ _CALLS: list[Callable[[ExecutionsTable, ConcurrencyLimiter, ExecutionRecord, flo
     lambda records, _, one, now: records.save_start(one, "job-1", now),
     lambda records, _, one, now: records.request_cancel(one, now),
     lambda records, _, one, now: records.save_progress(one, 12.5),
-    lambda records, _, one, now: records.conclude(one, verdict(Status.FAILED, expires_at=int(now) + 50)),
+    lambda records, _, one, now: records.conclude(
+        one, final_attributes(Status.FAILED, expires_at=int(now) + 50)
+    ),
     lambda records, _, one, now: records.mark_notified(one, now, now + 50, has_slots=one.start_attempts > 0),
     lambda records, _, one, now: records.leave_index(one),
     lambda _, capacity, one, now: capacity.acquire(one.execution_id, one.chatbot_id or ""),

@@ -20,7 +20,7 @@ _BATCH = 1_000
 _ID = re.compile("[0-9a-f]{32}")
 
 
-def _told(violation: driver.Violation | None, parts: Parts) -> str:
+def _described(violation: driver.Violation | None, parts: Parts) -> str:
     if violation is None:
         return ""
     least = driver.smallest(violation, parts)
@@ -32,7 +32,7 @@ def test_every_promise_holds_at_the_end_of_every_history(
     first: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     violation = driver.search(range(first, first + _BATCH), Parts())
-    assert not violation, _told(violation, Parts())
+    assert not violation, _described(violation, Parts())
     with capsys.disabled():
         print(f" [{_BATCH} histories held from seed {first} on] ", end="")  # noqa: T201 - a figure
 
@@ -65,7 +65,7 @@ def test_a_mistake_is_found(mistake: str) -> None:
 
 
 def test_a_violation_is_told_on_the_calmest_tape_that_shows_it_each_time_the_same() -> None:
-    parts = SEEDED["the last verdict wins"]
+    parts = SEEDED["the last outcome wins"]
     violation = driver.search(range(3_000), parts)
     assert violation is not None
     least = driver.smallest(violation, parts)

@@ -1,4 +1,4 @@
-"""Waterflai in memory: jobs that finish when the clock says so, and answers that go wrong as the choices says."""
+"""Waterflai in memory: jobs that finish at a time of the clock, and responses that fail by choice."""
 
 import math
 from collections import Counter
@@ -41,7 +41,7 @@ _STREAMS = ("good", "good", "heartbeats", "closes", "breaks", "held back", "fals
 
 @dataclass
 class Job:
-    """A remote job: what it was asked, when it ends and as what."""
+    """A remote job: the marker of its request, when it ends and with what outcome."""
 
     marker: str
     ends_at: float
@@ -69,17 +69,17 @@ class Stream:
 
     def __init__(self, world: "World", job: Job) -> None:
         self._world, self._job = world, job
-        self._opened_at = world.now
+        self._opened_at = world.clock.now
         self._started = False
 
     def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
         """Let time pass until something happens or the timeout ends."""
         at, event = self._next()
-        until = self._world.now + timeout_s
+        until = self._world.clock.now + timeout_s
         if at > until:
-            self._world.sleep(max(timeout_s, 0.01))
+            self._world.clock.sleep(max(timeout_s, 0.01))
             return None
-        self._world.sleep(max(at - self._world.now, 0.0))
+        self._world.clock.sleep(max(at - self._world.clock.now, 0.0))
         return _BROKEN if self._world.trouble() else event
 
     def close(self) -> None:
@@ -91,12 +91,12 @@ class Stream:
             return math.inf, _CLOSED
         if not self._started:
             self._started = True
-            return self._world.now, _STARTED
+            return self._world.clock.now, _STARTED
         opened_at = self._opened_at
         moments: dict[str, tuple[float, StreamEvent | StreamEnd]] = {
             "good": (ends_at, _DONE),
             "closes": (ends_at, _CLOSED),
-            "chatters": (self._world.now + 1.0, _STARTED),
+            "chatters": (self._world.clock.now + 1.0, _STARTED),
             "false end": (opened_at + 1.0, _DONE),
             "breaks": (opened_at + 2.0, _BROKEN),
             "idle": (opened_at + 60.0, _IDLE),
@@ -117,7 +117,7 @@ class Upstream:
 
     def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
         def effect() -> str:
-            choices, now = self._world.choices, self._world.now
+            choices, now = self._world.choices, self._world.clock.now
             job_id = f"job-{len(self.jobs)}"
             ends_at = now + choices.pick(3.0, 0.2, 0.5, 8.0, 25.0, math.inf)
             outcome = choices.pick("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CANCELLED")
@@ -139,7 +139,7 @@ class Upstream:
         self._count_late_poll(execution_id)
 
         def effect() -> StatusDocument:
-            job, now = self._found(execution_id), self._world.now
+            job, now = self._found(execution_id), self._world.clock.now
             status = job.status(now)
             if status == "COMPLETED":
                 return StatusDocument(status, 100.0, final_output_json=job.output, completed_at=job.ends_at)
@@ -156,7 +156,7 @@ class Upstream:
         self._world.read_key()
 
         def effect() -> CancelResult:
-            job, now = self._found(execution_id), self._world.now
+            job, now = self._found(execution_id), self._world.clock.now
             previous = job.status(now)
             if previous != "RUNNING":
                 if self._world.choices.one_in(2):
@@ -187,6 +187,6 @@ class Upstream:
 
     def _found(self, execution_id: str) -> Job:
         job = self.jobs.get(execution_id)
-        if job is None or self._world.now >= job.cleaned_at:
+        if job is None or self._world.clock.now >= job.cleaned_at:
             raise UpstreamRefusedError("http_404", "no such execution", status=404)
         return job

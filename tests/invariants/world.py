@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from tests.fakes.clock import NOW
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
 from tests.invariants.choice_sequence import ChoiceSequence
 from tests.invariants.dynamodb import Item, Table, refusal
 from tests.invariants.scheduler import Crash, Scheduler
@@ -53,20 +53,20 @@ _AWS_AFTER = (refusal("InternalServerError", "any", 500), _TIMEOUT)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the functions are made of; a mutation takes one part's place."""
+    """The classes that are wired; a mutation replaces one of them."""
 
     records: type[ExecutionsTable] = ExecutionsTable
     capacity: type[ConcurrencyLimiter] = ConcurrencyLimiter
     notifier: type[Notifier] = Notifier
-    starter: type[StartStep] = StartStep
-    stopper: type[JobCanceller] = JobCanceller
-    reconciler: type[ReconcileStep] = ReconcileStep
-    caller_cancel: type[ExecutionCanceller] = ExecutionCanceller
+    start_step: type[StartStep] = StartStep
+    job_canceller: type[JobCanceller] = JobCanceller
+    reconcile_step: type[ReconcileStep] = ReconcileStep
+    execution_canceller: type[ExecutionCanceller] = ExecutionCanceller
     sweeper: type[Sweeper] = Sweeper
     executions: type[StateMachineExecutions] = StateMachineExecutions
     poller: type[StatusPoller] = StatusPoller
     check: type[FinalRecordCheck] = FinalRecordCheck
-    canceller: type[CancelStep] = CancelStep
+    cancel_step: type[CancelStep] = CancelStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +108,36 @@ class Bucket(ResultsBucket):
 
 @dataclass
 class Seen:
-    """What an onlooker knows at the end of a history."""
+    """What is observed from outside by the end of a history."""
 
     published: list[Published] = field(default_factory=list)
     accepted: dict[str, str] = field(default_factory=dict)
-    """The executions that a caller was told of with a 202, and what they were to do."""
+    """The executions that a caller got with a 202, and the marker of their request."""
     answers: list[tuple[str, CancelResult]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """What was seen on the way and must never be."""
 
 
+class PausingClock(Clock):
+    """A clock that calls `pause` after every sleep, so that another function may continue."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        super().__init__()
+        self._pause = pause
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        self._pause()
+
+
 class World:
-    """One history's world. It is the clock, too."""
+    """The surroundings of the functions in one history."""
 
     def __init__(self, choices: ChoiceSequence, parts: Parts, scheduler: Scheduler) -> None:
         self.choices, self.scheduler, self.seen = choices, scheduler, Seen()
-        self.now, self.points = NOW, 0
+        self.clock, self.points = PausingClock(self.point), 0
         self.attention: Callable[[], bool] = lambda: False
-        """Whether anybody else wants to go on, so that a pause makes a difference."""
+        """Whether another function can continue, so that a pause makes a difference."""
         self.due_at = 0.0
         self.runs: Callable[[str], bool] = lambda _arn: False
         """Whether an execution runs."""
@@ -151,54 +163,74 @@ class World:
         topic: Any = Wire(self, self)
         settings, upstream = self.settings, self.upstream
         self.records = parts.records("executions", client)
-        capacity = parts.capacity("executions", settings.concurrency_limits, client, self.sleep)
+        limiter = parts.capacity("executions", settings.concurrency_limits, client, self.clock.sleep)
         self.notifier = parts.notifier(
             self.records,
             topic,
             topic_arn="topic",
             source=builders.SOURCE,
             retention_s=RETENTION_S,
-            clock=self.time,
-            limiter=capacity,
+            clock=self.clock,
+            limiter=limiter,
         )
-        poller = parts.poller(upstream, Bucket(self), settings, self.time)
-        self.stopper = parts.stopper(upstream, poller)
-        self.starter = parts.starter(
-            self.records, upstream, settings, self.time, capacity, sleep=self.sleep, telemetry=TELEMETRY
+        poller = parts.poller(upstream, Bucket(self), settings, self.clock)
+        self.job_canceller = parts.job_canceller(upstream, poller)
+        self.start_step = parts.start_step(
+            self.records,
+            upstream,
+            settings,
+            self.clock,
+            limiter,
+            sleep=self.clock.sleep,
+            telemetry=TELEMETRY,
         )
 
-        def relay() -> ProgressPublisher:
+        def build_publisher() -> ProgressPublisher:
             return ProgressPublisher(
-                self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.time
+                self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.clock
             )
 
-        saver = UpstreamIdRecovery(lambda: self.records, self.time)
-        check = parts.check(lambda: self.records, self.time)
-        self.polling = PollStep(poller, saver, check, relay, self.time)
-        self.follower = FollowStep(
-            upstream, poller, relay, check, clock=self.time, monotonic=self.time, sleep=self.sleep
+        recovery = UpstreamIdRecovery(lambda: self.records, self.clock)
+        check = parts.check(lambda: self.records, self.clock)
+        self.poll_step = PollStep(poller, recovery, check, build_publisher, self.clock)
+        self.follow_step = FollowStep(
+            upstream,
+            poller,
+            build_publisher,
+            check,
+            clock=self.clock,
+            monotonic=self.clock,
+            sleep=self.clock.sleep,
         )
-        self.canceller = parts.canceller(self.stopper, self.time)
-        self.reporter = FaultReporter(self.records, settings.defaults, self.time)
-        self.reconciler = parts.reconciler(
-            self.records, self.stopper, self.notifier, settings, self.time, self.sleep, telemetry=TELEMETRY
+        self.cancel_step = parts.cancel_step(self.job_canceller, self.clock)
+        self.reporter = FaultReporter(self.records, settings.defaults, self.clock)
+        self.reconcile_step = parts.reconcile_step(
+            self.records,
+            self.job_canceller,
+            self.notifier,
+            settings,
+            self.clock,
+            self.clock.sleep,
+            telemetry=TELEMETRY,
         )
         self._sweeper, self._executions = parts.sweeper, parts.executions
-        self.live_status = LiveStatus(upstream, self.time)
-        self.caller_cancel = parts.caller_cancel(self.records, self.stopper, self.notifier, self.time)
+        self.live_status = LiveStatus(upstream, self.clock)
+        self.execution_canceller = parts.execution_canceller(
+            self.records, self.job_canceller, self.notifier, self.clock
+        )
 
-    def door(self, engine: object) -> ExecutionService:
-        """Return the service of the API, with an engine."""
+    def service(self, engine: object) -> ExecutionService:
+        """Return the service of the API, which starts executions of an engine."""
         states: Any = Wire(self, engine)
         return ExecutionService(
             self.records,
             states,
             NO_BUCKET,
             self.settings,
-            self.time,
+            self.clock,
             lambda: self.live_status,
-            lambda: self.caller_cancel,
-            self.sleep,
+            lambda: self.execution_canceller,
+            self.clock.sleep,
         )
 
     def sweep(self, engine: object) -> SweepResult:
@@ -208,16 +240,16 @@ class World:
 
         def later() -> float:
             # As if nothing had happened for the time that it gives others to finish.
-            return self.now + GRACE_S + 1
+            return self.clock.now + GRACE_S + 1
 
         swept = self._sweeper(
             self.records,
             UnfinishedIndex("executions", table),
-            self._executions(states, builders.MACHINE, later, self.sleep),
-            end=self.reconciler.end,
+            self._executions(states, builders.MACHINE, later, self.clock.sleep),
+            end=self.reconcile_step.end,
             release=self.notifier.release,
             clock=later,
-            sleep=self.sleep,
+            sleep=self.clock.sleep,
             on_failure=lambda _execution_id, error: troubles.append(error),
         ).sweep(lambda: 300.0)
         for error in troubles:
@@ -225,12 +257,9 @@ class World:
                 raise error
         return swept
 
-    def time(self) -> float:
-        return self.now
-
     def is_down(self, what: str) -> bool:
         """Whether a dependency is down now."""
-        return what == self.outage.what and self.outage.begins_at <= self.now < self.outage.ends_at
+        return what == self.outage.what and self.outage.begins_at <= self.clock.now < self.outage.ends_at
 
     def run_poll(self) -> None:
         """Let the poll function begin."""
@@ -245,16 +274,12 @@ class World:
     def outlive_the_outage(self) -> None:
         """Let the time of an outage pass: what repeats a step by the call would repeat it thousands of times."""
         if self.is_down(self.outage.what):
-            self.now = self.outage.ends_at
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.point()
+            self.clock.now = self.outage.ends_at
 
     def point(self) -> None:
         """A moment in which the world may go on without the one who calls."""
         self.points += 1
-        self.now += 0.02
+        self.clock.advance(0.02)
         if self.points >= self.due_at or (self.attention() and self.choices.one_in(3)):
             self.scheduler.pause()
 
@@ -284,7 +309,7 @@ class World:
             raise self.choices.pick(*after)
         if kind == 3:
             raise self._killed(f"after {what}")
-        # The first answer was lost, and boto3 asks again by itself.
+        # The first answer was lost, and boto3 repeats the call.
         self.point()
         return effect()
 
@@ -293,7 +318,7 @@ class World:
         hangs = self.choices.one_in(3)
         # The clock is that of all: what else is under way would take as long between two calls.
         if hangs and not self.attention():
-            self.now += FUNCTION_TIMEOUT_S
+            self.clock.advance(FUNCTION_TIMEOUT_S)
         return Crash(when)
 
     def trouble(self, rate: int = 4) -> bool:
@@ -303,10 +328,12 @@ class World:
         self._faults -= 1
         return True
 
-    def publish(self, **asked: Any) -> dict[str, Any]:
+    def publish(self, **arguments: Any) -> dict[str, Any]:
         """The topic."""
         actor = self.scheduler.current.name if self.scheduler.current else ""
-        self.seen.published.append(Published(actor, asked["Message"], str(asked["MessageAttributes"])))
+        self.seen.published.append(
+            Published(actor, arguments["Message"], str(arguments["MessageAttributes"]))
+        )
         return {}
 
     def _changed(self, before: Item | None, after: Item | None) -> None:
@@ -325,7 +352,7 @@ class World:
             return
         was, now = before["status"]["S"], after["status"]["S"]
         if Status(was).is_final and (was != now or before["finished_at"] != after["finished_at"]):
-            self.seen.broken.append(f"{execution_id}: the verdict {was} became {now}")
+            self.seen.broken.append(f"{execution_id}: the outcome {was} became {now}")
         owner = before["owner_execution_arn"]["S"]
         sweeping = self.scheduler.current is not None and self.scheduler.current.name == "sweep"
         if sweeping and owner in self.not_the_sweeps and self.runs(owner):
@@ -335,7 +362,7 @@ class World:
 
 
 class Wire:
-    """A boto3 client: whatever is asked of it may go wrong on the way there or back."""
+    """A boto3 client: every call may fail on the way there or back."""
 
     def __init__(
         self,
@@ -352,9 +379,9 @@ class Wire:
         effect = cast("Callable[..., Any]", getattr(self._service, operation))
         # A transaction carries a token: the second of two is none.
         repeatable = operation != "transact_write_items"
-        return lambda **asked: self._world.call(
+        return lambda **arguments: self._world.call(
             operation,
-            lambda: effect(**asked),
+            lambda: effect(**arguments),
             before=_AWS_BEFORE,
             after=self._after,
             repeatable=repeatable,

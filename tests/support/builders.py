@@ -1,5 +1,6 @@
 """Valid things to start from: a test changes what it is about and nothing else."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,10 +8,12 @@ from tests.fakes.clock import NOW
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.polling_policy import Limits
-from waterhook.domain.request import Request, RequestDefaults
+from waterhook.domain.request import MAX_METADATA_BYTES, Request, RequestDefaults
 from waterhook.domain.status import Status
+from waterhook.json_text import to_json
 from waterhook.settings import Settings
 from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.text import MAX_MESSAGE_CHARS
 from waterhook.timestamps import to_rfc3339
 
 REGION = "us-east-1"
@@ -57,8 +60,10 @@ def settings(**changes: Any) -> Settings:
     return replace(Settings.from_env(environment()), **changes)
 
 
-def limits(*, shortest_s: float = 2, longest_s: float = 60, deadline: float = NOW + 3600) -> Limits:
-    return Limits(shortest_s, longest_s, deadline)
+def limits(
+    *, shortest_s: float = 2, longest_s: float = 60, deadline: float = NOW + 3600, follow: bool = False
+) -> Limits:
+    return Limits(shortest_s, longest_s, deadline, follow)
 
 
 def request_dict(**changes: Any) -> dict[str, Any]:
@@ -98,8 +103,8 @@ def running_record(**changes: Any) -> ExecutionRecord:
     return replace(running, **changes)
 
 
-def verdict(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]:
-    """The attributes a verdict sets, as notify would."""
+def final_attributes(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]:
+    """Return the attributes that the notify step sets in a record that becomes final."""
     error = None if status is Status.COMPLETED else {"code": "why", "message": f"it {status.lower()}"}
     return {
         "status": status,
@@ -107,3 +112,22 @@ def verdict(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]
         "expires_at": int(NOW) + 30 * 24 * 3600,
         "error": error,
     } | changes
+
+
+def final_record(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionRecord:
+    """Return a record of a job that ran, without its output."""
+    return running_record(**(final_attributes(status) | {"final_output_json": None} | changes))
+
+
+def largest_record(letter: str, **changes: Any) -> ExecutionRecord:
+    """Return a record whose parts have their largest sizes, written in one character."""
+    room = MAX_METADATA_BYTES - len('{"m":""}')
+    metadata = {"m": letter * (room // (len(json.dumps(letter, ensure_ascii=False).encode()) - 2))}
+    return final_record(
+        Status.FAILED,
+        chatbot_id="🙂" * 200,
+        waterflai_execution_id="🙂" * 200,
+        metadata_json=to_json(request(metadata=metadata).metadata),
+        error={"code": "failed", "message": letter * MAX_MESSAGE_CHARS},
+        **changes,
+    )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.contract.template import deployed
-from tests.fakes.upstream_client import TELEMETRY
+from tests.fakes.placeholders import TELEMETRY
 from tests.support.builders import environment
 from waterhook import aws_config
 from waterhook.dependencies import Dependencies

@@ -1,22 +1,25 @@
-"""A clock that only moves when somebody waits: hours of a state machine pass in milliseconds."""
+"""The clock of a state machine that is interpreted: hours pass in milliseconds."""
 
 import time
 from typing import TYPE_CHECKING
 
+from tests.fakes.clock import NOW, Clock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MIDNIGHT = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+MIDNIGHT = NOW
 
 
-class Clock:
+class WorkflowClock(Clock):
     """Stands in for the module `time` in the handlers, and for every wait of the interpreter."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.reset()
 
     def reset(self) -> None:
-        """Begin again at midnight with nothing waited."""
+        """Return to midnight, with nothing waited and nothing planned."""
         self.now = MIDNIGHT
         self.waits: list[float] = []
         self.pauses: list[float] = []
@@ -27,20 +30,20 @@ class Clock:
         return self.now
 
     def monotonic(self) -> float:
-        """Return seconds that pass as they do for a socket, and when somebody waits as well."""
+        """Return seconds of real time, plus those that waits and pauses have passed."""
         return time.monotonic() + self.elapsed_s
 
     def wait(self, seconds: float) -> None:
-        """Pass the time of a Wait state; what a test planned for the meantime happens first."""
+        """Pass the time of a Wait state. `while_waiting` is called first."""
         self.waits.append(seconds)
         if self.while_waiting is not None:
             self.while_waiting()
-        self.now += seconds
+        self.advance(seconds)
 
     def sleep(self, seconds: float) -> None:
         """Pass the time between two attempts of a Task."""
         self.pauses.append(seconds)
-        self.now += seconds
+        self.advance(seconds)
 
     @property
     def elapsed_s(self) -> float:

@@ -24,7 +24,7 @@ from moto.stepfunctions.parser.asl.jsonata import jsonata as moto_jsonata
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
 
-from tests.workflow.clock import Clock
+from tests.workflow.clock import WorkflowClock
 
 _BINDING = "($states:="
 
@@ -74,8 +74,8 @@ def _with_nulls(value: Any) -> Any:
     return Utils.NULL_VALUE if value is None else value
 
 
-def install(patch: pytest.MonkeyPatch, clock: Clock, ended: Callable[[str], None]) -> None:
-    """Give the engine its JSONata, let every wait of it pass on the clock, and hear of each execution that ended."""
+def install(patch: pytest.MonkeyPatch, clock: WorkflowClock, ended: Callable[[str], None]) -> None:
+    """Give the engine its JSONata and waits that pass on the clock; `ended` is called with each ended ARN."""
 
     reflect = BaseExecutionWorkerCommunication.terminated
 

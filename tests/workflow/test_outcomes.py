@@ -7,15 +7,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.fakes.scripted_waterflai import (
-    NO_RESPONSE,
-    Response,
-    completed,
-    http_error,
-    on_request,
-    status,
-)
-from tests.support.builders import SOURCE, verdict
+from tests.fakes.scripted_waterflai import NO_RESPONSE, Response, completed, http_error, on_request, status
+from tests.support.builders import SOURCE, final_attributes
 from tests.workflow.world import World, request
 from waterhook.domain.status import Status
 from waterhook.storage.executions_table import ExecutionsTable
@@ -178,7 +171,7 @@ def test_a_loop_whose_record_is_final_ends_at_its_next_poll_though_the_job_runs_
     def concluded() -> Response:
         if world.functions.count("poll") == 3:
             execution_id = world.functions.calls[-1][1]["state"]["execution_id"]
-            table.conclude(world.record(execution_id), verdict(Status.CANCELLED))
+            table.conclude(world.record(execution_id), final_attributes(Status.CANCELLED))
         return status("RUNNING")
 
     world.upstream.respond_with("status", concluded)

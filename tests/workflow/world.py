@@ -1,4 +1,4 @@
-"""All that a request meets, in one process: state machine, functions, tables and topic, and a scripted upstream."""
+"""Everything that processes a request, in one process: state machine, functions, table, topic, scripted upstream."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ from moto.awslambda_simple.models import LambdaSimpleBackend
 from tests.fakes.scripted_waterflai import API_KEY, ScriptedWaterflai
 from tests.support.builders import environment
 from tests.workflow import interpreter
-from tests.workflow.clock import Clock
+from tests.workflow.clock import WorkflowClock
 from tests.workflow.functions_in_process import STEPS, Functions
 from tests.workflow.run import Notification, Run
 from waterhook import dependencies
@@ -35,7 +35,9 @@ _PATIENCE_S = 60.0
 _next_event = EventStream.next
 
 
-def _with_virtual_time(clock: Clock) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
+def _with_virtual_time(
+    clock: WorkflowClock,
+) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
     """Return a method of streams that lets virtual time pass where no event arrives within a real second.
 
     Also where no virtual time is left: an event that the upstream has sent may still be on its way.
@@ -81,7 +83,7 @@ class World:
     """Everything around one state machine. `run` is all that most tests need."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.clock = Clock()
+        self.clock = WorkflowClock()
         self.functions = Functions()
         self.upstream = ScriptedWaterflai()
         self.upstream.open()
@@ -166,9 +168,8 @@ class World:
         return answer["executionArn"]
 
     def accept(self, given: object) -> str:
-        """Take a request in as the API does, and return its id."""
-        door = service()
-        execution_id: str = door.accept(given, "caller").execution_id
+        """Accept a request as the API does, and return its id."""
+        execution_id: str = service().accept(given, "caller").execution_id
         return execution_id
 
     def run(self, given: object, name: str | None = None) -> Run:

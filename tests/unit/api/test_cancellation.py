@@ -1,49 +1,40 @@
-"""A running job as callers see it: how far it is, and its end, in every order of events."""
+"""Cancel by a caller: one outcome in every order of events, published before the caller gets its response."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.fakes.aws import Failing, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
-from tests.support.builders import (
-    ID,
-    OWNER,
-    SOURCE,
-    UPSTREAM_ID,
-    job,
-    record,
-    running_record,
-    settings,
-    verdict,
-)
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.fakes.upstream_client import Answer, FakeUpstream
+from tests.support.build import build_job_canceller, build_notifier
+from tests.support.builders import ID, OWNER, UPSTREAM_ID, final_attributes, job, record, running_record
 from waterhook.api.cancellation import ExecutionCanceller
-from waterhook.api.live_status import CACHED_S, MAX_CACHED, LiveStatus
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
 from waterhook.errors import (
     ApiError,
-    KeyUnavailableError,
     PerhapsAcceptedError,
     RecordConflictError,
     UpstreamError,
     UpstreamRefusedError,
     UpstreamUnavailableError,
 )
-from waterhook.notifications.notifier import Notifier
-from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.client import CancelResult
 
 YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
+
 TOO_LATE = CancelResult(cancelled=False, message=None, previous_status="COMPLETED")
+
 COMPLETED = StatusDocument("COMPLETED", final_output_json='{"n":1.0}')
+
 FINAL = [status for status in Status if status.is_final]
+
 FAULTS: dict[str, UpstreamError] = {
     "unreachable": UpstreamUnavailableError("unreachable", "no connection"),
     "429": UpstreamUnavailableError("unavailable", "HTTP 429", status=429),
@@ -52,8 +43,8 @@ FAULTS: dict[str, UpstreamError] = {
 }
 
 
-class World:
-    """An ExecutionCanceller with its upstream, its table and its topic."""
+class CancellationScenario:
+    """A canceller of executions with its records, notifier and upstream, on one clock."""
 
     def __init__(
         self,
@@ -62,148 +53,65 @@ class World:
         *,
         statuses: list[Answer[StatusDocument]] | None = None,
         cancels: list[Answer[CancelResult]] | None = None,
-        tape: Tape | None = None,
+        counter: StepCounter | None = None,
         records: ExecutionsTable | None = None,
         upstream: FakeUpstream | None = None,
     ) -> None:
         self.clock = Clock(NOW + 60)
         self.topic = topic
         self.upstream = upstream or FakeUpstream(statuses=statuses, cancels=cancels)
-        client: Any = Taped(table.client, tape) if tape else table.client
-        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
+        client: Any = CountedClient(table.client, counter) if counter else table.client
+        sns: Any = CountedClient(topic.sns, counter) if counter else topic.sns
         self.records = records or table.records_over(client)
-        poller = StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock)
-        self.notifier = Notifier(
-            self.records,
-            sns,
-            topic_arn=topic.arn,
-            source=SOURCE,
-            retention_s=3600,
-            clock=self.clock,
-        )
-        stopper = JobCanceller(self.upstream, poller)
-        self.live = LiveStatus(self.upstream, self.clock)
-        self.canceller = ExecutionCanceller(self.records, stopper, self.notifier, self.clock)
+        self.notifier = build_notifier(table, topic, records=self.records, sns=sns, clock=self.clock)
+        canceller = build_job_canceller(self.upstream, self.clock)
+        self.canceller = ExecutionCanceller(self.records, canceller, self.notifier, self.clock)
 
-    def heard(self) -> list[str]:
+    def published(self) -> list[str]:
         return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
-
-
-# Progress
-
-
-def test_the_progress_of_a_running_job_is_the_upstreams_word(table: Table, topic: Topic) -> None:
-    document = StatusDocument("RUNNING", progress=40.0)
-    world = World(table, topic, statuses=[document])
-    assert world.live.read(running_record()) is document
-    assert world.upstream.asked == [UPSTREAM_ID]
-
-
-def test_progress_is_asked_for_once_in_two_seconds(table: Table, topic: Topic) -> None:
-    documents = [StatusDocument("RUNNING", progress=float(percent)) for percent in range(5)]
-    world = World(table, topic, statuses=[*documents])
-    seen = []
-    for _ in range(8):
-        got = world.live.read(running_record())
-        seen.append(got.progress if got else None)
-        world.clock.advance(CACHED_S / 4)
-    assert seen == [0.0] * 4 + [1.0] * 4
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        *FAULTS.values(),
-        UpstreamRefusedError("refused", "HTTP 401", status=401),
-        KeyUnavailableError("no key"),
-        client_error("AccessDeniedException"),
-    ],
-    ids=str,
-)
-def test_an_upstream_that_does_not_tell_is_asked_again_two_seconds_later(
-    table: Table, topic: Topic, fault: Exception
-) -> None:
-    world = World(table, topic, statuses=[fault, StatusDocument("RUNNING", progress=9.0)])
-    assert [world.live.read(running_record()) for _ in range(3)] == [None] * 3
-    assert len(world.upstream.asked) == 1
-    world.clock.advance(CACHED_S)
-    got = world.live.read(running_record())
-    assert got is not None
-    assert got.progress == 9.0
-
-
-def test_two_jobs_are_not_mistaken_for_each_other(table: Table, topic: Topic) -> None:
-    one, other = StatusDocument(progress=1.0), StatusDocument(progress=2.0)
-    world = World(table, topic, statuses=[one, other])
-    assert world.live.read(running_record()) is one
-    assert world.live.read(running_record(waterflai_execution_id="another")) is other
-    assert world.live.read(running_record()) is one
-
-
-@pytest.mark.parametrize(
-    "there",
-    [record(), record(status=Status.STARTING), *(running_record(**verdict(status)) for status in FINAL)],
-    ids=lambda there: there.status,
-)
-def test_there_is_nothing_to_ask_before_the_start_and_after_the_end(
-    table: Table, topic: Topic, there: ExecutionRecord
-) -> None:
-    world = World(table, topic)
-    assert world.live.read(there) is None
-    assert world.upstream.asked == []
-
-
-def test_what_is_remembered_is_bounded(table: Table, topic: Topic) -> None:
-    world = World(table, topic)
-    for number in range(MAX_CACHED + 50):
-        world.live.read(running_record(waterflai_execution_id=f"job-{number}"))
-    world.live.read(running_record(waterflai_execution_id=f"job-{MAX_CACHED + 49}"))
-    assert len(world.upstream.asked) == MAX_CACHED + 50
-    world.live.read(running_record(waterflai_execution_id="job-0"))
-    assert len(world.upstream.asked) == MAX_CACHED + 51
 
 
 # Cancel before there is a job
 
 
-def test_a_cancel_before_the_start_is_heard_at_once_and_nothing_is_asked_upstream(
+def test_a_cancel_before_the_start_is_published_immediately_without_an_upstream_request(
     table: Table, topic: Topic
 ) -> None:
-    world = World(table, topic)
-    got = world.canceller.cancel(table.put(record()))
+    scenario = CancellationScenario(table, topic)
+    got = scenario.canceller.cancel(table.put(record()))
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="ACCEPTED")
-    assert world.heard() == ["CANCELLED"]
-    assert (table.status(ID), world.upstream.cancelled) == (Status.CANCELLED, [])
+    assert scenario.published() == ["CANCELLED"]
+    assert (table.status(ID), scenario.upstream.cancelled) == (Status.CANCELLED, [])
     with pytest.raises(RecordConflictError):
         table.records.begin_start(record())
 
 
 def test_a_cancel_after_a_lost_answer_is_no_cancel_since_a_job_may_run(table: Table, topic: Topic) -> None:
-    world = World(table, topic)
-    got = world.canceller.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
+    scenario = CancellationScenario(table, topic)
+    got = scenario.canceller.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
     assert (got.cancelled, got.previous_status) == (False, "ACCEPTED")
     assert "may be running this job" in (got.message or "")
-    assert world.heard() == ["UNCERTAIN"]
+    assert scenario.published() == ["UNCERTAIN"]
     there = table.get(ID)
     assert there.error is not None
     assert (there.status, there.error["code"]) == (Status.UNCERTAIN, "start_uncertain")
     # Repeated, it is too late.
-    assert world.canceller.cancel(there).message == "too late: the execution is UNCERTAIN"
+    assert scenario.canceller.cancel(there).message == "too late: the execution is UNCERTAIN"
 
 
-def test_a_cancel_during_the_start_is_a_wish_that_the_start_will_find(table: Table, topic: Topic) -> None:
-    world = World(table, topic)
+def test_a_cancel_during_the_start_is_recorded_for_the_start_to_carry_out(table: Table, topic: Topic) -> None:
+    scenario = CancellationScenario(table, topic)
     there = table.put(record(status=Status.STARTING))
-    got = world.canceller.cancel(there)
+    got = scenario.canceller.cancel(there)
     assert (got.cancelled, got.previous_status) == (False, "STARTING")
-    assert world.heard() == []
+    assert scenario.published() == []
     assert table.records.save_start(there, UPSTREAM_ID, NOW).cancel_requested == to_rfc3339(NOW + 60)
 
 
 def test_a_cancel_during_the_start_may_be_repeated(table: Table, topic: Topic) -> None:
-    world = World(table, topic)
+    scenario = CancellationScenario(table, topic)
     table.put(record(status=Status.STARTING))
-    answers = [world.canceller.cancel(table.get(ID)) for _ in range(2)]
+    answers = [scenario.canceller.cancel(table.get(ID)) for _ in range(2)]
     assert answers[0] == answers[1]
 
 
@@ -224,122 +132,130 @@ class Moving(ExecutionsTable):
 
 
 @pytest.mark.parametrize("seen", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
-def test_a_start_that_got_its_id_between_look_and_write_is_cancelled_upstream(
+def test_a_start_that_got_its_id_between_read_and_write_is_cancelled_upstream(
     table: Table, topic: Topic, seen: ExecutionRecord
 ) -> None:
-    world = World(table, topic, cancels=[YES], records=Moving(table, running_record()))
-    got = world.canceller.cancel(table.put(seen))
-    assert (got.cancelled, world.upstream.cancelled) == (True, [UPSTREAM_ID])
-    assert world.heard() == ["CANCELLED"]
+    scenario = CancellationScenario(table, topic, cancels=[YES], records=Moving(table, running_record()))
+    got = scenario.canceller.cancel(table.put(seen))
+    assert (got.cancelled, scenario.upstream.cancelled) == (True, [UPSTREAM_ID])
+    assert scenario.published() == ["CANCELLED"]
 
 
-def test_a_start_that_began_between_look_and_write_finds_the_wish(table: Table, topic: Topic) -> None:
-    world = World(table, topic, records=Moving(table, record(status=Status.STARTING)))
-    assert not world.canceller.cancel(table.put(record())).cancelled
+def test_a_start_that_began_between_read_and_write_finds_the_cancel_request(
+    table: Table, topic: Topic
+) -> None:
+    scenario = CancellationScenario(table, topic, records=Moving(table, record(status=Status.STARTING)))
+    assert not scenario.canceller.cancel(table.put(record())).cancelled
     assert table.get(ID).cancel_requested is not None
     assert table.status(ID) is Status.STARTING
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_verdict_between_look_and_write_is_what_the_caller_hears(
+def test_an_outcome_between_read_and_write_is_returned_to_the_caller(
     table: Table, topic: Topic, status: Status
 ) -> None:
-    world = World(table, topic, records=Moving(table, running_record(**verdict(status))))
-    got = world.canceller.cancel(table.put(record()))
+    scenario = CancellationScenario(
+        table, topic, records=Moving(table, running_record(**final_attributes(status)))
+    )
+    got = scenario.canceller.cancel(table.put(record()))
     assert got.cancelled is (status is Status.CANCELLED)
-    assert table.get(ID) == running_record(**verdict(status))
+    assert table.get(ID) == running_record(**final_attributes(status))
 
 
-def test_an_execution_erased_between_look_and_write_is_gone(table: Table, topic: Topic) -> None:
-    world = World(table, topic, records=Moving(table, None))
+def test_an_execution_erased_between_read_and_write_is_not_found(table: Table, topic: Topic) -> None:
+    scenario = CancellationScenario(table, topic, records=Moving(table, None))
     with pytest.raises(ApiError) as caught:
-        world.canceller.cancel(table.put(record()))
+        scenario.canceller.cancel(table.put(record()))
     assert caught.value.status == 404
-    assert (table.all(), world.heard()) == ([], [])
+    assert (table.all(), scenario.published()) == ([], [])
 
 
 # Cancel of a running job
 
 
-def test_a_cancel_of_a_running_job_is_heard_before_it_is_answered(table: Table, topic: Topic) -> None:
-    world = World(table, topic, cancels=[YES])
-    got = world.canceller.cancel(table.put(running_record()))
+def test_a_cancel_of_a_running_job_is_published_before_the_response(table: Table, topic: Topic) -> None:
+    scenario = CancellationScenario(table, topic, cancels=[YES])
+    got = scenario.canceller.cancel(table.put(running_record()))
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
-    assert world.heard() == ["CANCELLED"]
+    assert scenario.published() == ["CANCELLED"]
     there = table.get(ID)
     assert there.error == {"code": "cancelled", "message": "cancelled by its caller"}
     assert there.notified_at is not None
 
 
 def test_the_loops_own_notify_adds_nothing_to_a_cancel(table: Table, topic: Topic) -> None:
-    world = World(table, topic, cancels=[YES])
-    world.canceller.cancel(table.put(running_record()))
+    scenario = CancellationScenario(table, topic, cancels=[YES])
+    scenario.canceller.cancel(table.put(running_record()))
     there = table.get(ID)
     for outcome in (Status.CANCELLED, Status.COMPLETED, Status.TIMED_OUT):
-        assert world.notifier.notify(job().ended(outcome), OWNER)["status"] == Status.CANCELLED
-    assert (world.heard(), table.get(ID)) == (["CANCELLED"], there)
+        assert scenario.notifier.notify(job().ended(outcome), OWNER)["status"] == Status.CANCELLED
+    assert (scenario.published(), table.get(ID)) == (["CANCELLED"], there)
 
 
 def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: Topic) -> None:
-    world = World(table, topic, cancels=[YES])
-    world.canceller.cancel(table.put(running_record()))
+    scenario = CancellationScenario(table, topic, cancels=[YES])
+    scenario.canceller.cancel(table.put(running_record()))
     there = table.get(ID)
-    got = world.canceller.cancel(there)
+    got = scenario.canceller.cancel(there)
     assert got == CancelResult(
         cancelled=False, message="too late: the execution is CANCELLED", previous_status="CANCELLED"
     )
-    assert (world.heard(), len(world.upstream.cancelled), table.get(ID)) == (["CANCELLED"], 1, there)
+    assert (scenario.published(), len(scenario.upstream.cancelled), table.get(ID)) == (
+        ["CANCELLED"],
+        1,
+        there,
+    )
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_cancel_after_the_end_asks_nobody_and_changes_nothing(
+def test_a_cancel_after_the_end_sends_no_request_and_changes_nothing(
     table: Table, topic: Topic, status: Status
 ) -> None:
-    world = World(table, topic)
-    there = table.put(running_record(**verdict(status)))
-    got = world.canceller.cancel(there)
+    scenario = CancellationScenario(table, topic)
+    there = table.put(running_record(**final_attributes(status)))
+    got = scenario.canceller.cancel(there)
     assert (got.cancelled, got.previous_status) == (False, status)
-    assert (world.upstream.cancelled, world.heard(), table.get(ID)) == ([], [], there)
+    assert (scenario.upstream.cancelled, scenario.published(), table.get(ID)) == ([], [], there)
 
 
 @pytest.mark.parametrize(
     "refusal", [TOO_LATE, UpstreamRefusedError("refused", "HTTP 409", status=409)], ids=str
 )
-def test_a_job_that_completed_first_is_completed_and_heard_of_at_once(
+def test_a_job_that_completed_first_is_completed_and_published_immediately(
     table: Table, topic: Topic, refusal: Answer[CancelResult]
 ) -> None:
-    world = World(table, topic, cancels=[refusal], statuses=[COMPLETED])
-    got = world.canceller.cancel(table.put(running_record()))
+    scenario = CancellationScenario(table, topic, cancels=[refusal], statuses=[COMPLETED])
+    got = scenario.canceller.cancel(table.put(running_record()))
     assert got == CancelResult(
         cancelled=False, message="too late: the execution is COMPLETED", previous_status="RUNNING"
     )
-    assert world.heard() == ["COMPLETED"]
+    assert scenario.published() == ["COMPLETED"]
     assert table.get(ID).final_output_json == '{"n":1.0}'
 
 
-def test_a_verdict_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
+def test_an_outcome_of_the_loop_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
     def cancel() -> CancelResult:
-        table.put(running_record(**verdict(Status.COMPLETED)))
+        table.put(running_record(**final_attributes(Status.COMPLETED)))
         return YES
 
-    world = World(table, topic, cancels=[cancel])
-    got = world.canceller.cancel(table.put(running_record()))
+    scenario = CancellationScenario(table, topic, cancels=[cancel])
+    got = scenario.canceller.cancel(table.put(running_record()))
     assert got.message == "too late: the execution is COMPLETED"
-    assert world.heard() == ["COMPLETED"]
+    assert scenario.published() == ["COMPLETED"]
 
 
-def test_an_execution_erased_during_the_cancel_is_gone(table: Table, topic: Topic) -> None:
+def test_an_execution_erased_during_the_cancel_is_not_found(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
 
     def cancel() -> CancelResult:
         table.delete(there)
         return YES
 
-    world = World(table, topic, cancels=[cancel])
+    scenario = CancellationScenario(table, topic, cancels=[cancel])
     with pytest.raises(ApiError) as caught:
-        world.canceller.cancel(there)
+        scenario.canceller.cancel(there)
     assert caught.value.status == 404
-    assert (table.all(), world.heard()) == ([], [])
+    assert (table.all(), scenario.published()) == ([], [])
 
 
 UNKNOWN = "Waterflai may or may not have cancelled it; read the status again in a moment: "
@@ -350,26 +266,26 @@ def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
     table: Table, topic: Topic, fault: UpstreamError
 ) -> None:
     there = table.put(running_record())
-    world = World(table, topic, cancels=[fault])
+    scenario = CancellationScenario(table, topic, cancels=[fault])
     with pytest.raises(ApiError) as caught:
-        world.canceller.cancel(there)
+        scenario.canceller.cancel(there)
     assert caught.value.status == 502
     if isinstance(fault, UpstreamUnavailableError):
         assert caught.value.detail == f"Waterflai did not cancel it, nothing has changed: {fault.message}"
     else:
         assert caught.value.detail == UNKNOWN + fault.message
-    assert (table.get(ID), world.heard()) == (there, [])
+    assert (table.get(ID), scenario.published()) == (there, [])
 
 
 @pytest.mark.parametrize("fault", [FAULTS["500"], FAULTS["no answer"]], ids=str)
-def test_a_cancel_whose_answer_was_lost_is_a_cancel_where_the_status_says_so(
+def test_a_cancel_whose_response_was_lost_succeeded_where_the_status_is_cancelled(
     table: Table, topic: Topic, fault: UpstreamError
 ) -> None:
     there = table.put(running_record())
-    world = World(table, topic, cancels=[fault], statuses=[StatusDocument("CANCELLED")])
-    got = world.canceller.cancel(there)
+    scenario = CancellationScenario(table, topic, cancels=[fault], statuses=[StatusDocument("CANCELLED")])
+    got = scenario.canceller.cancel(there)
     assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
-    assert world.heard() == ["CANCELLED"]
+    assert scenario.published() == ["CANCELLED"]
     assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
@@ -383,58 +299,51 @@ def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
     table: Table, topic: Topic, answer: Answer[CancelResult], status: Answer[StatusDocument]
 ) -> None:
     there = table.put(running_record())
-    world = World(table, topic, cancels=[answer], statuses=[status])
+    scenario = CancellationScenario(table, topic, cancels=[answer], statuses=[status])
     with pytest.raises(ApiError) as caught:
-        world.canceller.cancel(there)
+        scenario.canceller.cancel(there)
     assert caught.value.status == 502
     assert caught.value.detail == (
         "Waterflai has not confirmed that it is cancelled; read the status again in a moment"
     )
-    assert (table.get(ID), world.heard()) == (there, [])
+    assert (table.get(ID), scenario.published()) == (there, [])
 
 
 # Killed
 
 
-class Cancelling(FakeUpstream):
-    """An upstream that cancels a job once, and says afterwards that it is."""
-
-    def __init__(self, tape: Tape) -> None:
-        super().__init__()
-        self.tape = tape
-
-    def cancel(self, execution_id: str) -> CancelResult:
-        self.tape.step("before DELETE")
-        again = bool(self.cancelled)
-        self.cancelled.append(execution_id)
-        self.tape.step("after DELETE")
-        return CancelResult(
-            cancelled=not again, message=None, previous_status="CANCELLED" if again else "RUNNING"
-        )
-
-    def status(self, execution_id: str, *, limit_bytes: int = 0) -> StatusDocument:
-        return StatusDocument("CANCELLED" if self.cancelled else "RUNNING")
+def cancelling_upstream(counter: StepCounter) -> FakeUpstream:
+    """Return an upstream that cancels a job once, and reports it as CANCELLED afterwards."""
+    again = CancelResult(cancelled=False, message=None, previous_status="CANCELLED")
+    upstream = FakeUpstream(
+        cancels=[YES, again],
+        statuses=[lambda: StatusDocument("CANCELLED" if upstream.cancelled else "RUNNING")],
+        counter=counter,
+    )
+    return upstream
 
 
 @pytest.mark.parametrize(
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
-def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_least_once(
+def test_killed_at_any_step_and_repeated_a_cancel_is_one_outcome_published_at_least_once(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     table.put(there)
-    World(table, topic, tape=rehearsal, upstream=Cancelling(rehearsal)).canceller.cancel(there)
+    CancellationScenario(
+        table, topic, counter=rehearsal, upstream=cancelling_upstream(rehearsal)
+    ).canceller.cancel(there)
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         table.put(there)
-        tape = Tape(kill_at=at)
-        upstream = Cancelling(tape)
+        counter = StepCounter(kill_at=at)
+        upstream = cancelling_upstream(counter)
         with pytest.raises(Killed):
-            World(table, topic, tape=tape, upstream=upstream).canceller.cancel(there)
-        upstream.tape = Tape()
-        world = World(table, topic, upstream=upstream)
-        answer = world.canceller.cancel(table.get(ID))
+            CancellationScenario(table, topic, counter=counter, upstream=upstream).canceller.cancel(there)
+        upstream.counter = StepCounter()
+        scenario = CancellationScenario(table, topic, upstream=upstream)
+        answer = scenario.canceller.cancel(table.get(ID))
         # Whatever the caller did, the loop comes by in the end, and only then is it over for a STARTING one.
         got = table.get(ID)
         if there.status is Status.STARTING:
@@ -444,27 +353,26 @@ def test_killed_at_any_step_and_asked_again_a_cancel_is_one_outcome_told_at_leas
                 False,
             ), step
             continue
-        world.notifier.notify(job().ended(Status.CANCELLED), OWNER)
-        heard = topic.messages()
+        scenario.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+        messages = topic.messages()
         assert table.get(ID).status is Status.CANCELLED, step
         assert table.get(ID).notified_at is not None, step
-        assert len(set(heard)) == 1, step
-        assert len(heard) <= 2, step
+        assert len(set(messages)) == 1, step
+        assert len(messages) <= 2, step
 
 
-def test_a_topic_that_fails_after_the_verdict_leaves_the_event_to_the_loop(
+def test_a_topic_that_fails_after_the_outcome_leaves_the_event_to_the_loop(
     table: Table, topic: Topic
 ) -> None:
     table.put(record())
-    world = World(table, topic)
+    scenario = CancellationScenario(table, topic)
     failing: Any = Failing(topic.sns, {"publish": client_error("Throttling")})
-    broken = Notifier(
-        table.records, failing, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=world.clock
+    broken = build_notifier(table, topic, sns=failing, clock=scenario.clock)
+    remote = ExecutionCanceller(
+        table.records, build_job_canceller(scenario.upstream, scenario.clock), broken, scenario.clock
     )
-    canceller = JobCanceller(world.upstream, None)  # type: ignore[arg-type]
-    remote = ExecutionCanceller(table.records, canceller, broken, world.clock)
     with pytest.raises(type(client_error("Throttling"))):
         remote.cancel(table.get(ID))
     assert table.status(ID) is Status.CANCELLED
-    world.notifier.notify(job().ended(Status.CANCELLED), OWNER)
-    assert world.heard() == ["CANCELLED"]
+    scenario.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+    assert scenario.published() == ["CANCELLED"]

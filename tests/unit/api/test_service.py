@@ -13,23 +13,24 @@ from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, client_error
+from tests.fakes.aws import Bucket, Failing, Machine, Table, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.fakes.live_status import FakeLiveStatus
+from tests.support.build import build_execution_service
 from tests.support.builders import (
     CALLER,
     ID,
     REGION,
     UPSTREAM_ID,
+    final_attributes,
     record,
     request,
     request_dict,
     running_record,
-    settings,
-    verdict,
 )
 from waterhook import aws_config
-from waterhook.api.service import ExecutionService, _read_cursor
+from waterhook.api.service import _read_cursor
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES, StatusDocument
 from waterhook.errors import ApiError, InvalidRequestError, RecordUnavailableError
@@ -41,33 +42,12 @@ KEYED = request_dict(idempotency_key="order-7")
 THROTTLED = client_error("ThrottlingException")
 
 
-def door(
-    table: Table,
-    machine: Machine,
-    *,
-    states: Any = None,
-    client: Any = None,
-    clock: Clock | None = None,
-    results: ResultsBucket | None = None,
-) -> ExecutionService:
-    return ExecutionService(
-        table.records_over(client or table.client),
-        states or machine.client,
-        results or NO_BUCKET,
-        settings(state_machine_arn=machine.arn),
-        (clock := clock or Clock()),
-        Silent,
-        unused,
-        clock.advance,
-    )
-
-
 def problem(caught: "pytest.ExceptionInfo[ApiError]") -> tuple[int, str]:
     return caught.value.status, caught.value.detail
 
 
 def test_an_accepted_request_is_on_record_and_on_its_way(table: Table, machine: Machine) -> None:
-    got = door(table, machine).accept(request_dict(metadata={"order": 7}), CALLER)
+    got = build_execution_service(table, machine).accept(request_dict(metadata={"order": 7}), CALLER)
     assert table.only() == got
     assert (got.status, got.source, got.caller, got.metadata) == (
         Status.ACCEPTED,
@@ -81,13 +61,13 @@ def test_an_accepted_request_is_on_record_and_on_its_way(table: Table, machine: 
 
 
 def test_the_owner_on_record_is_the_execution_that_was_started(table: Table, machine: Machine) -> None:
-    got = door(table, machine).accept(request_dict(), CALLER)
+    got = build_execution_service(table, machine).accept(request_dict(), CALLER)
     listed = machine.client.list_executions(stateMachineArn=machine.arn)["executions"]
     assert [one["executionArn"] for one in listed] == [got.owner_execution_arn]
 
 
 def test_the_name_of_the_execution_is_one_step_functions_takes(table: Table, machine: Machine) -> None:
-    door(table, machine, clock=Clock(NOW + 0.9996)).accept(
+    build_execution_service(table, machine, clock=Clock(NOW + 0.9996)).accept(
         request_dict(idempotency_key="a/b c:🙂" + "x" * 190), 'arn:aws:iam::1:user/"<>'
     )
     (name,) = machine.executions()
@@ -95,34 +75,34 @@ def test_the_name_of_the_execution_is_one_step_functions_takes(table: Table, mac
 
 
 def test_two_requests_without_a_key_are_two_executions(table: Table, machine: Machine) -> None:
-    one = door(table, machine).accept(request_dict(), CALLER)
-    other = door(table, machine).accept(request_dict(), CALLER)
+    one = build_execution_service(table, machine).accept(request_dict(), CALLER)
+    other = build_execution_service(table, machine).accept(request_dict(), CALLER)
     assert one.execution_id != other.execution_id
     assert len(machine.executions()) == 2
 
 
 def test_the_same_request_under_the_same_key_is_the_same_execution(table: Table, machine: Machine) -> None:
-    one = door(table, machine).accept(KEYED, CALLER)
-    other = door(table, machine, clock=Clock(NOW + 50)).accept(KEYED, CALLER)
+    one = build_execution_service(table, machine).accept(KEYED, CALLER)
+    other = build_execution_service(table, machine, clock=Clock(NOW + 50)).accept(KEYED, CALLER)
     assert replace(other, repeated=None) == one
     assert len(machine.executions()) == 1
     assert len(table.all()) == 1
 
 
-def test_how_a_repeated_request_wants_to_be_told_does_not_make_it_another(
-    table: Table, machine: Machine
-) -> None:
-    one = door(table, machine).accept(KEYED, CALLER)
-    other = door(table, machine, clock=Clock(NOW + 9)).accept(KEYED | {"timeout_seconds": 9}, CALLER)
+def test_another_deliver_to_does_not_make_a_repeated_request_another(table: Table, machine: Machine) -> None:
+    one = build_execution_service(table, machine).accept(KEYED, CALLER)
+    other = build_execution_service(table, machine, clock=Clock(NOW + 9)).accept(
+        KEYED | {"timeout_seconds": 9}, CALLER
+    )
     assert replace(other, repeated=None) == one
 
 
-def test_another_request_under_the_same_key_is_a_conflict_that_tells_nothing_of_the_first(
+def test_another_request_under_the_same_key_is_a_conflict_that_reveals_nothing_of_the_first(
     table: Table, machine: Machine
 ) -> None:
-    door(table, machine).accept(KEYED | {"input_data": {"card": "k4711"}}, CALLER)
+    build_execution_service(table, machine).accept(KEYED | {"input_data": {"card": "k4711"}}, CALLER)
     with pytest.raises(ApiError) as caught:
-        door(table, machine).accept(KEYED, CALLER)
+        build_execution_service(table, machine).accept(KEYED, CALLER)
     status, detail = problem(caught)
     assert status == 409
     assert "k4711" not in detail
@@ -130,8 +110,8 @@ def test_another_request_under_the_same_key_is_a_conflict_that_tells_nothing_of_
 
 
 def test_one_key_of_two_callers_is_two_executions(table: Table, machine: Machine) -> None:
-    one = door(table, machine).accept(KEYED, CALLER)
-    other = door(table, machine).accept(KEYED | {"input_data": {}}, CALLER + "2")
+    one = build_execution_service(table, machine).accept(KEYED, CALLER)
+    other = build_execution_service(table, machine).accept(KEYED | {"input_data": {}}, CALLER + "2")
     assert one.execution_id != other.execution_id
 
 
@@ -139,33 +119,35 @@ def test_one_key_of_two_callers_is_two_executions(table: Table, machine: Machine
 def test_a_key_whose_execution_has_ended_is_not_run_again_failed_ones_included(
     table: Table, machine: Machine, status: Status
 ) -> None:
-    first = door(table, machine).accept(KEYED, CALLER)
-    table.records.conclude(first, verdict(status))
-    again = door(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
+    first = build_execution_service(table, machine).accept(KEYED, CALLER)
+    table.records.conclude(first, final_attributes(status))
+    again = build_execution_service(table, machine, clock=Clock(NOW + 100)).accept(KEYED, CALLER)
     assert (again.execution_id, again.status) == (first.execution_id, status)
     assert len(machine.executions()) == 1
 
 
 @pytest.mark.parametrize(
     "there",
-    [running_record(), running_record(**verdict(Status.REJECTED), waterflai_execution_id=None)],
+    [running_record(), running_record(**final_attributes(Status.REJECTED), waterflai_execution_id=None)],
     ids=["under way", "ended before it began"],
 )
 def test_a_key_whose_execution_has_begun_is_not_started_again(
     table: Table, machine: Machine, there: ExecutionRecord
 ) -> None:
     """Step Functions forgets a name after 90 days, and would run it anew."""
-    first = door(table, machine).accept(KEYED, CALLER)
+    first = build_execution_service(table, machine).accept(KEYED, CALLER)
     table.put(replace(there, execution_id=first.execution_id, caller=CALLER))
     refusing = Failing(machine.client, {"start_execution": AssertionError("started again")})
-    again = door(table, machine, states=refusing).accept(KEYED, CALLER)
+    again = build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
     assert (again.execution_id, again.status) == (first.execution_id, there.status)
 
 
 def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: Machine) -> None:
-    first = door(table, machine).accept(KEYED, CALLER)
-    table.records.conclude(first, verdict(expires_at=int(NOW) + 100))
-    later = door(table, machine, clock=Clock(NOW + 200)).accept(KEYED | {"input_data": {"n": 2}}, CALLER)
+    first = build_execution_service(table, machine).accept(KEYED, CALLER)
+    table.records.conclude(first, final_attributes(expires_at=int(NOW) + 100))
+    later = build_execution_service(table, machine, clock=Clock(NOW + 200)).accept(
+        KEYED | {"input_data": {"n": 2}}, CALLER
+    )
     assert later.execution_id == first.execution_id
     assert later.owner_execution_arn != first.owner_execution_arn
     assert len(machine.executions()) == 2
@@ -174,7 +156,7 @@ def test_a_key_is_free_again_when_its_record_has_expired(table: Table, machine: 
 @pytest.mark.parametrize("raw", [None, [], {}, {"chatbot_id": "a"}, request_dict(input_data=[])])
 def test_an_invalid_request_leaves_no_trace(table: Table, machine: Machine, raw: object) -> None:
     with pytest.raises(InvalidRequestError):
-        door(table, machine).accept(raw, CALLER)
+        build_execution_service(table, machine).accept(raw, CALLER)
     assert (table.all(), machine.executions()) == ([], {})
 
 
@@ -190,7 +172,7 @@ def test_an_execution_that_was_refused_withdraws_its_record(
 ) -> None:
     refusing = Failing(machine.client, {"start_execution": client_error(code)})
     with pytest.raises(ApiError) as caught:
-        door(table, machine, states=refusing).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     assert table.all() == []
 
@@ -200,13 +182,13 @@ def test_a_throttled_start_is_tried_again_and_then_accepted(table: Table, machin
         def __init__(self) -> None:
             self.refusals = 2
 
-        def start_execution(self, **asked: Any) -> Any:
+        def start_execution(self, **arguments: Any) -> Any:
             self.refusals -= 1
             if self.refusals >= 0:
                 raise THROTTLED
-            return machine.client.start_execution(**asked)
+            return machine.client.start_execution(**arguments)
 
-    got = door(table, machine, states=Throttling()).accept(KEYED, CALLER)
+    got = build_execution_service(table, machine, states=Throttling()).accept(KEYED, CALLER)
     assert table.only() == got
     assert len(machine.executions()) == 1
 
@@ -224,7 +206,7 @@ def test_a_start_that_never_succeeds_is_given_up_before_api_gateway_hangs_up(
             raise fault
 
     with pytest.raises(ApiError):
-        door(table, machine, states=Hanging(), clock=clock).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=Hanging(), clock=clock).accept(KEYED, CALLER)
     # Before it the table may take its longest for an insert, a look and a mark.
     assert clock.now - NOW + 3 * aws_config.longest_call_s() <= 28
 
@@ -233,15 +215,15 @@ def test_a_denied_start_is_not_tried_again(table: Table, machine: Machine) -> No
     clock = Clock()
     denying = Failing(machine.client, {"start_execution": client_error("AccessDeniedException")})
     with pytest.raises(ApiError):
-        door(table, machine, states=denying, clock=clock).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=denying, clock=clock).accept(KEYED, CALLER)
     assert clock.now == NOW
 
 
 def test_after_a_refusal_the_same_key_starts_it(table: Table, machine: Machine) -> None:
     refusing = Failing(machine.client, {"start_execution": THROTTLED})
     with pytest.raises(ApiError):
-        door(table, machine, states=refusing).accept(KEYED, CALLER)
-    got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
+    got = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
     assert table.only() == got
     assert len(machine.executions()) == 1
 
@@ -260,22 +242,20 @@ def test_after_a_refusal_the_same_key_starts_it(table: Table, machine: Machine) 
 def test_an_execution_that_may_have_been_started_is_not_started_twice_by_the_same_key(
     table: Table, machine: Machine, fault: Exception, *, started: bool
 ) -> None:
-    """Nobody knows, so the record stays: the same key comes to the same execution, started or not."""
+    """Whether it was started is unknown, so the record stays: the same key leads to the same execution."""
     states = Failing(machine.client, {"start_execution": fault}, after=started)
     with pytest.raises(ApiError) as caught:
-        door(table, machine, states=states).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=states).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
-    got = door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    got = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
     assert table.only() == got
     (name,) = machine.executions()
     assert got.owner_execution_arn.endswith(f":{name}")
 
 
-def test_an_execution_that_exists_already_is_the_one_that_was_asked_for(
-    table: Table, machine: Machine
-) -> None:
+def test_an_execution_that_exists_already_is_the_requested_one(table: Table, machine: Machine) -> None:
     exists = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
-    got = door(table, machine, states=exists).accept(KEYED, CALLER)
+    got = build_execution_service(table, machine, states=exists).accept(KEYED, CALLER)
     assert table.only() == got
 
 
@@ -288,7 +268,7 @@ def test_a_refusal_that_meets_a_record_already_starting_leaves_it(table: Table, 
             raise THROTTLED
 
     with pytest.raises(ApiError):
-        door(table, machine, states=Late()).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=Late()).accept(KEYED, CALLER)
     assert table.only().status is Status.STARTING
 
 
@@ -298,28 +278,28 @@ def test_a_table_that_fails_as_the_record_is_withdrawn_changes_nothing_of_the_an
     states = Failing(machine.client, {"start_execution": THROTTLED})
     client = Failing(table.client, {"delete_item": THROTTLED})
     with pytest.raises(ApiError) as caught:
-        door(table, machine, states=states, client=client).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=states, client=client).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     # The record stays, and the same key starts its execution.
-    door(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
     assert len(machine.executions()) == 1
 
 
 def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, machine: Machine) -> None:
-    def accept(tape: Tape, key: str, now: float) -> ExecutionRecord:
-        client, states = Taped(table.client, tape), Taped(machine.client, tape)
-        return door(table, machine, client=client, states=states, clock=Clock(now)).accept(
+    def accept(counter: StepCounter, key: str, now: float) -> ExecutionRecord:
+        client, states = CountedClient(table.client, counter), CountedClient(machine.client, counter)
+        return build_execution_service(table, machine, client=client, states=states, clock=Clock(now)).accept(
             KEYED | {"idempotency_key": key}, CALLER
         )
 
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     accept(rehearsal, "rehearsal", NOW)
     assert rehearsal.steps.count("before start_execution") == 1
     for at, _ in enumerate(rehearsal.steps):
         before = set(machine.executions())
         with pytest.raises(Killed):
-            accept(Tape(kill_at=at), f"key-{at}", NOW)
-        got = accept(Tape(), f"key-{at}", NOW + 30)
+            accept(StepCounter(kill_at=at), f"key-{at}", NOW)
+        got = accept(StepCounter(), f"key-{at}", NOW + 30)
         (name,) = set(machine.executions()) - before
         assert table.get(got.execution_id).owner_execution_arn.endswith(f":{name}")
 
@@ -327,14 +307,14 @@ def test_killed_at_any_step_the_same_key_comes_to_one_execution(table: Table, ma
 def test_a_table_in_trouble_starts_nothing(table: Table, machine: Machine) -> None:
     client = Failing(table.client, {"put_item": THROTTLED})
     with pytest.raises(RecordUnavailableError):
-        door(table, machine, client=client).accept(KEYED, CALLER)
+        build_execution_service(table, machine, client=client).accept(KEYED, CALLER)
     assert machine.executions() == {}
 
 
-def test_a_record_that_vanishes_between_two_looks_is_asked_for_again(table: Table, machine: Machine) -> None:
+def test_a_record_that_vanishes_between_two_reads_is_read_again(table: Table, machine: Machine) -> None:
     client = Failing(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
     with pytest.raises(ApiError) as caught:
-        door(table, machine, client=client).accept(KEYED, CALLER)
+        build_execution_service(table, machine, client=client).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
     assert machine.executions() == {}
 
@@ -342,7 +322,9 @@ def test_a_record_that_vanishes_between_two_looks_is_asked_for_again(table: Tabl
 def test_the_largest_request_leaves_room_for_what_is_wrapped_around_it(
     table: Table, machine: Machine
 ) -> None:
-    got = door(table, machine).accept(request_dict(input_data={"t": "ß" * 120_000}), CALLER)
+    got = build_execution_service(table, machine).accept(
+        request_dict(input_data={"t": "ß" * 120_000}), CALLER
+    )
     (given,) = machine.executions().values()
     assert given["execution_id"] == got.execution_id
     assert len(json.dumps(given, ensure_ascii=False).encode()) < 256 * 1024
@@ -353,13 +335,13 @@ def test_the_largest_request_leaves_room_for_what_is_wrapped_around_it(
 
 def test_a_caller_finds_what_is_theirs(table: Table, machine: Machine) -> None:
     mine = table.put(record(caller=CALLER))
-    assert door(table, machine).find(ID, CALLER) == mine
+    assert build_execution_service(table, machine).find(ID, CALLER) == mine
 
 
 @pytest.mark.parametrize(
     ("caller", "execution_id"),
     [
-        ("somebody else", ID),
+        ("another caller", ID),
         ("", ID),
         (CALLER, "f" * 32),
         (CALLER, ""),
@@ -373,27 +355,27 @@ def test_what_is_not_ones_own_does_not_exist(
 ) -> None:
     table.put(record(caller=CALLER))
     with pytest.raises(ApiError) as caught:
-        door(table, machine).find(execution_id, caller)
+        build_execution_service(table, machine).find(execution_id, caller)
     status, detail = problem(caught)
     assert status == 404
     assert len(detail) <= 200
 
 
-def test_what_came_in_by_another_door_is_nobodys_at_this_one(table: Table, machine: Machine) -> None:
+def test_an_execution_from_another_trigger_is_not_found_by_the_api(table: Table, machine: Machine) -> None:
     table.put(record(caller=None))
     for caller in ("", "None", CALLER):
         with pytest.raises(ApiError):
-            door(table, machine).find(ID, caller)
+            build_execution_service(table, machine).find(ID, caller)
 
 
 def test_an_expired_record_is_gone(table: Table, machine: Machine) -> None:
     table.put(record(caller=CALLER, expires_at=int(NOW) - 1))
     with pytest.raises(ApiError):
-        door(table, machine).find(ID, CALLER)
+        build_execution_service(table, machine).find(ID, CALLER)
 
 
 def document(table: Table, machine: Machine, one: ExecutionRecord, **more: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(door(table, machine, **more).document(one))
+    shown: dict[str, Any] = json.loads(build_execution_service(table, machine, **more).document(one))
     return shown
 
 
@@ -429,8 +411,10 @@ def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
     assert (shown["status"], shown["waterflai_execution_id"]) == (status.value, UPSTREAM_ID)
 
 
-def test_a_document_does_not_tell_whose_it_is_or_how_it_is_run(table: Table, machine: Machine) -> None:
-    text = door(table, machine).document(record(request(idempotency_key="k"), caller=CALLER))
+def test_a_document_reveals_neither_its_caller_nor_how_it_is_run(table: Table, machine: Machine) -> None:
+    text = build_execution_service(table, machine).document(
+        record(request(idempotency_key="k"), caller=CALLER)
+    )
     assert "arn:" not in text
     assert "sha256" not in text
 
@@ -439,14 +423,16 @@ def test_a_document_does_not_tell_whose_it_is_or_how_it_is_run(table: Table, mac
 def test_a_document_shows_the_output_as_the_text_it_came_as(
     table: Table, machine: Machine, output: str
 ) -> None:
-    text = door(table, machine).document(running_record(**verdict(), final_output_json=output))
+    text = build_execution_service(table, machine).document(
+        running_record(**final_attributes(), final_output_json=output)
+    )
     assert f'"final_output":{output},' in text
 
 
-def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
+def test_a_completed_execution_whose_output_was_not_to_be_stored_has_that_as_its_output_error(
     table: Table, machine: Machine
 ) -> None:
-    ended = running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
+    ended = running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
     shown = document(table, machine, ended)
     assert (shown["final_output"], shown["output_error"]) == (None, "not_stored")
     # Until it is notified the output is there; and what has another reason keeps it.
@@ -459,8 +445,8 @@ def test_a_completed_execution_whose_output_was_not_to_be_stored_says_so(
     "there",
     [
         running_record(deliver_to=("sns",)),
-        running_record(**verdict(Status.FAILED), deliver_to=("sns",)),
-        running_record(**verdict(), deliver_to=("sns",), output_ref="s3://results/x"),
+        running_record(**final_attributes(Status.FAILED), deliver_to=("sns",)),
+        running_record(**final_attributes(), deliver_to=("sns",), output_ref="s3://results/x"),
     ],
     ids=["running", "failed", "in the bucket"],
 )
@@ -474,13 +460,13 @@ def test_an_execution_that_lacks_no_output_gives_no_reason(
 def test_a_failed_execution_shows_its_message_where_the_upstream_would(
     table: Table, machine: Machine
 ) -> None:
-    shown = document(table, machine, running_record(**verdict(Status.FAILED)))
+    shown = document(table, machine, running_record(**final_attributes(Status.FAILED)))
     assert shown["error_message"] == "it failed"
     assert shown["completed_at"] == to_rfc3339(NOW + 60)
 
 
 def test_the_upstreams_own_time_of_completion_goes_first(table: Table, machine: Machine) -> None:
-    one = running_record(**verdict(), timing={"completed_at": to_rfc3339(NOW + 59)})
+    one = running_record(**final_attributes(), timing={"completed_at": to_rfc3339(NOW + 59)})
     assert document(table, machine, one)["completed_at"] == to_rfc3339(NOW + 59)
 
 
@@ -507,7 +493,7 @@ def test_a_request_that_waits_shows_why_and_until_when(table: Table, machine: Ma
         record(),
         running_record(waiting=WAITING),
         record(waiting=WAITING, status=Status.STARTING),
-        record(**verdict(Status.REJECTED), waiting=WAITING),
+        record(**final_attributes(Status.REJECTED), waiting=WAITING),
     ],
     ids=lambda one: one.status,
 )
@@ -520,65 +506,40 @@ def test_what_does_not_wait_shows_no_reason_for_it(
 def test_a_stored_output_is_linked_to(table: Table, machine: Machine, bucket: Bucket) -> None:
     results = ResultsBucket(bucket.name, lambda: bucket.client)
     kept = results.store(ID, "1" * (MAX_INLINE_BYTES + 1))
-    shown = document(table, machine, running_record(**verdict(), **kept), results=results)
+    shown = document(table, machine, running_record(**final_attributes(), **kept), results=results)
     assert shown["final_output"] is None
     assert shown["final_output_url"].startswith("https://")
     assert f"executions/{ID}/final_output.json" in shown["final_output_url"]
 
 
 @pytest.mark.parametrize(("age_s", "seconds"), [(0, 4), (100, 8), (3000, 60), (3599, 1), (4000, 1)])
-def test_a_live_execution_says_when_to_look_again(
-    table: Table, machine: Machine, age_s: int, seconds: int
-) -> None:
-    assert door(table, machine, clock=Clock(NOW + age_s)).retry_after_s(running_record()) == seconds
+def test_a_live_execution_has_a_retry_after(table: Table, machine: Machine, age_s: int, seconds: int) -> None:
+    assert (
+        build_execution_service(table, machine, clock=Clock(NOW + age_s)).retry_after_s(running_record())
+        == seconds
+    )
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status.is_final])
 def test_a_finished_execution_is_not_worth_another_look(
     table: Table, machine: Machine, status: Status
 ) -> None:
-    assert door(table, machine).retry_after_s(running_record(status=status)) is None
+    assert build_execution_service(table, machine).retry_after_s(running_record(status=status)) is None
 
 
-def test_following_does_not_make_callers_ask_every_second(table: Table, machine: Machine) -> None:
-    following = ExecutionService(
-        table.records,
-        machine.client,
-        NO_BUCKET,
-        settings(state_machine_arn=machine.arn, follow_concurrency=50),
-        Clock(NOW + 100),
-        Silent,
-        unused,
-    )
-    polling = door(table, machine, clock=Clock(NOW + 100))
+def test_following_does_not_shorten_the_retry_after(table: Table, machine: Machine) -> None:
+    following = build_execution_service(table, machine, clock=Clock(NOW + 100), follow_concurrency=50)
+    polling = build_execution_service(table, machine, clock=Clock(NOW + 100))
     assert following.retry_after_s(running_record()) == polling.retry_after_s(running_record())
 
 
 # Live progress
 
 
-class Telling(Silent):
-    """An upstream that has one thing to say, or nothing."""
-
-    def __init__(self, document: StatusDocument | None) -> None:
-        self.document = document
-
-    def read(self, record: ExecutionRecord) -> StatusDocument | None:  # type: ignore[override]
-        return self.document
-
-
 def shown(
     table: Table, machine: Machine, there: ExecutionRecord, document: StatusDocument | None
 ) -> dict[str, Any]:
-    it = ExecutionService(
-        table.records,
-        machine.client,
-        NO_BUCKET,
-        settings(state_machine_arn=machine.arn),
-        Clock(),
-        lambda: Telling(document),
-        unused,
-    )
+    it = build_execution_service(table, machine, live_status=lambda: FakeLiveStatus(document))
     got: dict[str, Any] = json.loads(it.document(there))
     return got
 
@@ -596,7 +557,7 @@ def test_a_running_job_shows_the_progress_of_this_moment(table: Table, machine: 
     )
 
 
-def test_what_the_upstream_says_of_the_end_is_not_shown_before_it_was_notified(
+def test_a_final_status_of_the_upstream_is_not_shown_before_its_notification(
     table: Table, machine: Machine
 ) -> None:
     got = shown(table, machine, running_record(), LIVE)
@@ -612,16 +573,16 @@ def test_a_document_of_a_running_job_has_the_status_of_the_upstream_only_where_i
     assert shown(table, machine, running_record(), StatusDocument(status))["upstream_status"] == expected
 
 
-def test_an_upstream_that_tells_nothing_leaves_the_record_to_speak(table: Table, machine: Machine) -> None:
+def test_without_a_live_status_the_progress_of_the_record_is_shown(table: Table, machine: Machine) -> None:
     got = shown(table, machine, running_record(progress=10.0), None)
     assert (got["status"], got["progress"], got["current_node"]) == ("RUNNING", 10.0, None)
     assert shown(table, machine, running_record(progress=10.0), StatusDocument())["progress"] == 10.0
 
 
 def test_a_completed_execution_is_at_a_hundred(table: Table, machine: Machine) -> None:
-    there = running_record(progress=10.0, **verdict())
+    there = running_record(progress=10.0, **final_attributes())
     assert shown(table, machine, there, None)["progress"] == 100.0
-    failed = running_record(progress=10.0, **verdict(Status.FAILED))
+    failed = running_record(progress=10.0, **final_attributes(Status.FAILED))
     assert shown(table, machine, failed, None)["progress"] == 10.0
 
 
@@ -643,7 +604,7 @@ def page(
     limit: int = 20,
     after: str | None = None,
 ) -> dict[str, Any]:
-    return door(table, machine).page(caller, status=status, limit=limit, after=after)
+    return build_execution_service(table, machine).page(caller, status=status, limit=limit, after=after)
 
 
 def test_a_cursor_leads_from_page_to_page_to_the_end(table: Table, machine: Machine) -> None:
@@ -712,7 +673,7 @@ def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "limit", "said"),
+    ("status", "limit", "message"),
     [
         ("DONE", 20, "status:"),
         ("completed", 20, "status:"),
@@ -722,14 +683,14 @@ def test_no_text_for_a_cursor_is_a_fault_of_ours(text: str) -> None:
     ],
 )
 def test_a_page_that_makes_no_sense_is_the_callers_mistake(
-    table: Table, machine: Machine, status: str | None, limit: int, said: str
+    table: Table, machine: Machine, status: str | None, limit: int, message: str
 ) -> None:
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         page(table, machine, status=status, limit=limit)
 
 
 def test_anothers_execution_cannot_be_cancelled(table: Table, machine: Machine) -> None:
     there = table.put(running_record(caller="bob"))
     with pytest.raises(ApiError) as caught:
-        door(table, machine).cancel(ID, CALLER)
+        build_execution_service(table, machine).cancel(ID, CALLER)
     assert (caught.value.status, table.get(ID)) == (404, there)

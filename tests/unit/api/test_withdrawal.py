@@ -1,4 +1,4 @@
-"""A record is withdrawn only if nobody else counts on it: two callers with one key, and one of them is refused."""
+"""A record is withdrawn only if no other caller relies on it: two callers with one key, and one of them is refused."""
 
 from typing import Any
 
@@ -6,40 +6,25 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from tests.fakes.aws import Machine, Table, client_error
-from tests.fakes.clock import Clock
-from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
-from tests.support.builders import CALLER, request_dict, settings
-from waterhook.api.service import ExecutionService
+from tests.support.build import build_execution_service
+from tests.support.builders import CALLER, request_dict
 from waterhook.domain.status import Status
 from waterhook.errors import ApiError
 
 KEYED = request_dict(idempotency_key="order-7")
 
 
-def door(table: Table, machine: Machine, states: Any = None, client: Any = None) -> ExecutionService:
-    return ExecutionService(
-        table.records_over(client or table.client),
-        states or machine.client,
-        NO_BUCKET,
-        settings(state_machine_arn=machine.arn),
-        Clock(),
-        Silent,
-        unused,
-        lambda _seconds: None,
-    )
-
-
-def test_a_refused_caller_cannot_withdraw_what_another_one_was_told_of(
+def test_a_refused_caller_cannot_withdraw_a_record_that_another_caller_was_given(
     table: Table, machine: Machine
 ) -> None:
     class Slow:
         def start_execution(self, **_: object) -> None:
             # Meanwhile the same request comes in again, and its execution is started.
-            door(table, machine).accept(KEYED, CALLER)
+            build_execution_service(table, machine).accept(KEYED, CALLER)
             raise client_error("ThrottlingException")
 
     with pytest.raises(ApiError):
-        door(table, machine, Slow()).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=Slow()).accept(KEYED, CALLER)
     (name,) = machine.executions()
     assert table.only().owner_execution_arn.endswith(f":{name}")
 
@@ -61,7 +46,7 @@ def test_a_refusal_after_an_attempt_without_an_answer_withdraws_nothing(
 
     states = Losing()
     with pytest.raises(ApiError):
-        door(table, machine, states).accept(KEYED, CALLER)
+        build_execution_service(table, machine, states=states).accept(KEYED, CALLER)
     assert len(states.faults) < 5
     assert table.only().status is Status.ACCEPTED
 
@@ -71,20 +56,20 @@ def test_a_repeated_request_whose_record_changed_is_read_again(
     table: Table, machine: Machine, *, withdrawn: bool
 ) -> None:
     """Withdrawn at this very moment it was not accepted: 503. Under way, it was."""
-    first = door(table, machine).accept(KEYED, CALLER)
+    first = build_execution_service(table, machine).accept(KEYED, CALLER)
 
     class Overtaken:
         def __getattr__(self, name: str) -> Any:
             return getattr(table.client, name)
 
-        def update_item(self, **asked: Any) -> Any:
+        def update_item(self, **arguments: Any) -> Any:
             if withdrawn:
                 table.delete(first)
             else:
                 table.records.begin_start(first)
-            return table.client.update_item(**asked)
+            return table.client.update_item(**arguments)
 
-    again = door(table, machine, client=Overtaken())
+    again = build_execution_service(table, machine, client=Overtaken())
     if withdrawn:
         with pytest.raises(ApiError) as caught:
             again.accept(KEYED, CALLER)

@@ -1,4 +1,4 @@
-"""The API over HTTP, with events as API Gateway sends them."""
+"""The routes of the API, called with events of API Gateway."""
 
 import base64
 import json
@@ -12,19 +12,17 @@ from hypothesis import strategies as st
 
 from functions.api import app
 from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
-from tests.fakes.clock import Clock
 from tests.fakes.lambda_context import CONTEXT
 from tests.fakes.scripted_server import ScriptedServer, hang_up, reply
-from tests.fakes.upstream_client import NO_BUCKET, Silent, unused
+from tests.support.build import build_execution_service
 from tests.support.builders import (
     CALLER,
     ID,
     UPSTREAM_ID,
+    final_attributes,
     record,
     running_record,
-    verdict,
 )
-from tests.support.builders import settings as build_settings
 from tests.support.invoke import Invoke, log_of
 from tests.support.json_values import any_json, any_text
 from waterhook.api.service import ExecutionService
@@ -132,11 +130,11 @@ def api(invoke: Invoke) -> Api:
 def test_a_request_is_accepted_with_where_to_look_and_how_to_cancel(
     api: Api, table: Table, machine: Machine
 ) -> None:
-    status, said = api(post())
+    status, response = api(post())
     got = table.only()
     url = f"https://abc.execute-api.test/live/v1/executions/{got.execution_id}"
     assert status == 202
-    assert said == {
+    assert response == {
         "execution_id": got.execution_id,
         "status": "ACCEPTED",
         "status_url": url,
@@ -153,11 +151,11 @@ def test_a_request_is_accepted_with_where_to_look_and_how_to_cancel(
 
 def test_what_was_accepted_is_visible_right_after(api: Api) -> None:
     _, accepted = api(post())
-    status, said = api(get(accepted["execution_id"]))
-    assert (status, said["status"], said["chatbot_id"]) == (200, "ACCEPTED", "support-chat")
+    status, response = api(get(accepted["execution_id"]))
+    assert (status, response["status"], response["chatbot_id"]) == (200, "ACCEPTED", "support-chat")
 
 
-def test_everything_a_request_may_say_is_kept(api: Api, table: Table) -> None:
+def test_every_field_of_a_request_is_stored(api: Api, table: Table) -> None:
     api(post(BODY | {"metadata": {"order": 7}, "timeout_seconds": 60, "deliver_to": ["sns"]}))
     got = table.only()
     assert (got.metadata, got.deliver_to) == ({"order": 7}, ("sns",))
@@ -196,8 +194,8 @@ def test_a_key_in_the_header_and_a_key_in_the_body_are_the_same_key(
 
 def test_another_request_under_the_same_key_is_a_conflict(api: Api, machine: Machine) -> None:
     api(post(BODY, {"Idempotency-Key": "k"}))
-    status, said = api(post({"input_data": {}}, {"Idempotency-Key": "k"}))
-    assert (status, list(said)) == (409, ["detail"])
+    status, response = api(post({"input_data": {}}, {"Idempotency-Key": "k"}))
+    assert (status, list(response)) == (409, ["detail"])
     assert len(machine.executions()) == 1
 
 
@@ -254,13 +252,16 @@ def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
         return request | {"path": before_path + path}
 
     answer = api.raw(reached(post(path=f"/v1/executions/{chatbot_id}/async")))
-    said = json.loads(answer["body"])
+    response = json.loads(answer["body"])
     assert answer["statusCode"] == 202
-    assert said["status_url"] == said["cancel_url"] == api.header(answer, "Location")
-    assert said["status_url"] == f"https://{domain}{before_context_path}/v1/executions/{said['execution_id']}"
-    assert api(reached(get(said["execution_id"])))[1]["status"] == "ACCEPTED"
+    assert response["status_url"] == response["cancel_url"] == api.header(answer, "Location")
+    assert (
+        response["status_url"]
+        == f"https://{domain}{before_context_path}/v1/executions/{response['execution_id']}"
+    )
+    assert api(reached(get(response["execution_id"])))[1]["status"] == "ACCEPTED"
     assert len(api(reached(event("GET", "/v1/executions")))[1]["executions"]) == 1
-    assert api(reached(event("DELETE", f"/v1/executions/{said['execution_id']}")))[1]["cancelled"] is True
+    assert api(reached(event("DELETE", f"/v1/executions/{response['execution_id']}")))[1]["cancelled"] is True
 
 
 # 400, 404, 413
@@ -316,12 +317,12 @@ def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
     ],
     ids=lambda value: value[:30],
 )
-def test_a_wrong_body_is_told_what_is_wrong_with_it(
+def test_the_response_to_a_wrong_body_names_what_is_wrong(
     api: Api, table: Table, machine: Machine, body: str, detail: str
 ) -> None:
-    status, said = api(post(body))
-    assert (status, list(said)) == (400, ["detail"])
-    assert said["detail"].startswith(detail)
+    status, response = api(post(body))
+    assert (status, list(response)) == (400, ["detail"])
+    assert response["detail"].startswith(detail)
     assert (table.all(), machine.executions()) == ([], {})
 
 
@@ -329,9 +330,9 @@ def test_a_wrong_body_is_told_what_is_wrong_with_it(
     "headers", [{"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}, {"Idempotency-Key": "a\x00b"}]
 )
 def test_a_key_that_is_none_is_refused(api: Api, headers: dict[str, str]) -> None:
-    status, said = api(post(BODY, headers))
+    status, response = api(post(BODY, headers))
     assert status == 400
-    assert said["detail"].startswith("idempotency_key: expected 1 to 200")
+    assert response["detail"].startswith("idempotency_key: expected 1 to 200")
 
 
 @pytest.mark.parametrize("other", ["a", "", 5, [], {"k": 1}, True])
@@ -341,15 +342,15 @@ def test_two_keys_are_one_too_many(api: Api, other: object) -> None:
 
 @pytest.mark.parametrize("chatbot_id", ["%20", "a%0Ab", ".", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201])
 def test_a_chatbot_id_that_is_none_is_refused(api: Api, chatbot_id: str) -> None:
-    status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    status, response = api(post(path=f"/v1/executions/{chatbot_id}/async"))
     assert status == 400
-    assert said["detail"].startswith("chatbot_id: expected 1 to 200")
+    assert response["detail"].startswith("chatbot_id: expected 1 to 200")
 
 
 @pytest.mark.parametrize("chatbot_id", ["%FF", "a%E2%80", "%FF%FE%0A"])
 def test_a_chatbot_id_that_is_no_utf_8_is_refused_and_not_replaced(api: Api, chatbot_id: str) -> None:
-    status, said = api(post(path=f"/v1/executions/{chatbot_id}/async"))
-    assert (status, said["detail"]) == (400, "chatbot_id: expected percent-encoded UTF-8 in the path")
+    status, response = api(post(path=f"/v1/executions/{chatbot_id}/async"))
+    assert (status, response["detail"]) == (400, "chatbot_id: expected percent-encoded UTF-8 in the path")
 
 
 def body_of(size_bytes: int, filler: str = "x") -> str:
@@ -368,9 +369,11 @@ def test_a_body_of_240_kib_in_utf_8_is_accepted_and_one_byte_more_is_413(
         == 202
     )
     assert len(machine.inputs()[0].encode()) < 256 * 1024
-    status, said = api(post(body_of(MAX_REQUEST_BYTES + 1, filler)))
+    status, response = api(post(body_of(MAX_REQUEST_BYTES + 1, filler)))
     assert status == 413
-    assert said["detail"] == f"body: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+    assert (
+        response["detail"] == f"body: {MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+    )
     assert len(table.all()) == 1
 
 
@@ -401,10 +404,10 @@ def test_numbers_that_an_engine_may_write_out_beyond_its_own_limit_are_413_with_
     api: Api, table: Table
 ) -> None:
     body = numbers(60_000, "1e5")
-    status, said = api(post(body))
+    status, response = api(post(body))
     assert status == 413
     assert len(body) < MAX_REQUEST_BYTES
-    assert said["detail"].startswith("request: 540050 bytes, at most 258048 are allowed, counted as JSON")
+    assert response["detail"].startswith("request: 540050 bytes, at most 258048 are allowed, counted as JSON")
     assert table.all() == []
 
 
@@ -412,9 +415,11 @@ def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves
     served: Any, table: Table, machine: Machine
 ) -> None:
     states = Failing(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
-    status, said = served(door(table, machine, states=states), post())
+    status, response = served(build_execution_service(table, machine, states=states), post())
     assert status == 400
-    assert re.fullmatch(r"request: Step Functions refuses it, as an input of \d{3} bytes: .+", said["detail"])
+    assert re.fullmatch(
+        r"request: Step Functions refuses it, as an input of \d{3} bytes: .+", response["detail"]
+    )
     assert table.all() == []
 
 
@@ -432,8 +437,8 @@ def test_a_byte_order_mark_is_passed_over(api: Api, machine: Machine) -> None:
 
 @pytest.mark.parametrize("body", ["/w==", "e30"], ids=["no UTF-8", "no padding"])
 def test_a_body_in_base64_that_is_no_text_is_refused(api: Api, body: str) -> None:
-    status, said = api(post(body, isBase64Encoded=True))
-    assert (status, said["detail"]) == (400, "body: not UTF-8. Send a JSON object in UTF-8.")
+    status, response = api(post(body, isBase64Encoded=True))
+    assert (status, response["detail"]) == (400, "body: not UTF-8. Send a JSON object in UTF-8.")
 
 
 @pytest.mark.parametrize(
@@ -456,33 +461,20 @@ def test_a_body_in_base64_that_is_no_text_is_refused(api: Api, body: str) -> Non
     ],
 )
 def test_a_route_that_there_is_not_is_404_in_the_same_shape(api: Api, method: str, path: str) -> None:
-    status, said = api(event(method, path, "{}"))
-    assert (status, list(said)) == (404, ["detail"])
+    status, response = api(event(method, path, "{}"))
+    assert (status, list(response)) == (404, ["detail"])
 
 
 # Step Functions and the table in trouble
-
-
-def door(table: Table, machine: Machine, *, states: Any = None, client: Any = None) -> ExecutionService:
-    return ExecutionService(
-        table.records_over(client or table.client),
-        states or machine.client,
-        NO_BUCKET,
-        build_settings(state_machine_arn=machine.arn),
-        Clock(),
-        Silent,
-        unused,
-        lambda _seconds: None,
-    )
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Answer a request with a given service behind the routes."""
 
-    def serve(front_door: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
+    def serve(service: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
         monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
-        app.dependencies.service = front_door
+        app.dependencies.service = service
         answer = app.handler(request, CONTEXT)
         return answer["statusCode"], json.loads(answer["body"])
 
@@ -493,8 +485,8 @@ def test_an_execution_that_was_throttled_is_503_and_leaves_no_record(
     served: Any, table: Table, machine: Machine
 ) -> None:
     states = Failing(machine.client, {"start_execution": client_error("ThrottlingException")})
-    status, said = served(door(table, machine, states=states), post())
-    assert (status, list(said)) == (503, ["detail"])
+    status, response = served(build_execution_service(table, machine, states=states), post())
+    assert (status, list(response)) == (503, ["detail"])
     assert table.all() == []
 
 
@@ -509,7 +501,7 @@ def test_a_start_is_one_attempt_a_call_so_that_a_refusal_is_the_only_answer(
 
 def test_an_execution_that_is_there_already_is_accepted(served: Any, table: Table, machine: Machine) -> None:
     states = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
-    assert served(door(table, machine, states=states), post())[0] == 202
+    assert served(build_execution_service(table, machine, states=states), post())[0] == 202
 
 
 @pytest.mark.parametrize("operation", ["put_item", "get_item"])
@@ -519,16 +511,16 @@ def test_a_table_in_trouble_is_503_and_not_a_crash(
 ) -> None:
     client = Failing(table.client, {operation: client_error(code)})
     request = post() if operation == "put_item" else get()
-    status, said = served(door(table, machine, client=client), request)
-    assert (status, list(said)) == (503, ["detail"])
-    assert code not in said["detail"]
+    status, response = served(build_execution_service(table, machine, client=client), request)
+    assert (status, list(response)) == (503, ["detail"])
+    assert code not in response["detail"]
     assert machine.executions() == {}
 
 
 # 200
 
 
-def test_a_running_execution_says_when_to_look_again(api: Api, table: Table) -> None:
+def test_a_running_execution_has_a_retry_after(api: Api, table: Table) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR - 1))
     answer = api.raw(get())
     assert answer["statusCode"] == 200
@@ -537,7 +529,7 @@ def test_a_running_execution_says_when_to_look_again(api: Api, table: Table) -> 
 
 @pytest.mark.parametrize("status", [status for status in Status if status.is_final])
 def test_a_finished_execution_does_not(api: Api, table: Table, status: Status) -> None:
-    table.put(running_record(**verdict(status, expires_at=FAR), caller=CALLER))
+    table.put(running_record(**final_attributes(status, expires_at=FAR), caller=CALLER))
     answer = api.raw(get())
     assert api.header(answer, "Retry-After") is None
     assert json.loads(answer["body"])["status"] == status.value
@@ -547,33 +539,33 @@ def test_a_finished_execution_does_not(api: Api, table: Table, status: Status) -
     "output", ['{"n":12345678901234567890,"f":1.0}', '{ "e" : 1e400 }', '{"t":"\\ud83d 🙂 \u2028"}', "[ ]"]
 )
 def test_an_output_arrives_as_the_text_it_came_as(api: Api, table: Table, output: str) -> None:
-    table.put(running_record(**verdict(expires_at=FAR), caller=CALLER, final_output_json=output))
+    table.put(running_record(**final_attributes(expires_at=FAR), caller=CALLER, final_output_json=output))
     assert f'"final_output":{output},' in api.raw(get())["body"]
 
 
 def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> None:
     kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
-    table.put(running_record(**verdict(expires_at=FAR), **kept, caller=CALLER))
-    _, said = api(get())
-    assert said["final_output"] is None
-    assert said["final_output_url"].startswith("https://")
-    assert "X-Amz-Signature" in said["final_output_url"]
+    table.put(running_record(**final_attributes(expires_at=FAR), **kept, caller=CALLER))
+    _, response = api(get())
+    assert response["final_output"] is None
+    assert response["final_output_url"].startswith("https://")
+    assert "X-Amz-Signature" in response["final_output_url"]
 
 
 def test_a_link_is_only_made_for_whoever_may_see_it(api: Api, table: Table, bucket: Bucket) -> None:
     kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
-    table.put(running_record(**verdict(expires_at=FAR), **kept, caller="somebody else"))
-    status, said = api(get())
-    assert (status, list(said)) == (404, ["detail"])
+    table.put(running_record(**final_attributes(expires_at=FAR), **kept, caller="another caller"))
+    status, response = api(get())
+    assert (status, list(response)) == (404, ["detail"])
 
 
 @pytest.mark.parametrize(
     "execution_id", ["f" * 32, "x" * 5000, "%00", "%FF", "..", "%2e%2e", f"{ID}%20", quote("🙂"), "a%2Fb"]
 )
-def test_an_id_that_is_nobodys_is_404(api: Api, table: Table, execution_id: str) -> None:
+def test_an_unknown_id_is_404(api: Api, table: Table, execution_id: str) -> None:
     table.put(record(caller=CALLER, expires_at=FAR))
-    status, said = api(get(execution_id))
-    assert (status, list(said)) == (404, ["detail"])
+    status, response = api(get(execution_id))
+    assert (status, list(response)) == (404, ["detail"])
 
 
 # Whose is it?
@@ -588,7 +580,7 @@ def test_an_id_that_is_nobodys_is_404(api: Api, table: Table, execution_id: str)
         ({"userArn": None, "apiKeyId": "k1"}, {"x-api-key": "secret"}, "key/k1"),
     ],
 )
-def test_the_caller_is_who_api_gateway_says_it_is(
+def test_the_caller_is_the_identity_in_the_event_of_api_gateway(
     api: Api, table: Table, identity: dict[str, Any], headers: dict[str, str], caller: str
 ) -> None:
     request = post(BODY, headers)
@@ -597,7 +589,7 @@ def test_the_caller_is_who_api_gateway_says_it_is(
     assert table.only().caller == caller
 
 
-def test_a_key_whose_id_is_not_told_is_kept_as_its_fingerprint(api: Api, table: Table) -> None:
+def test_a_key_without_an_id_is_stored_as_its_fingerprint(api: Api, table: Table) -> None:
     request = post(BODY, {"X-Api-Key": "a-secret-key"})
     request["requestContext"]["identity"] = None
     api(request)
@@ -606,7 +598,7 @@ def test_a_key_whose_id_is_not_told_is_kept_as_its_fingerprint(api: Api, table: 
     assert "secret" not in caller
 
 
-def test_two_keys_whose_ids_are_not_told_are_two_callers(api: Api, table: Table) -> None:
+def test_two_keys_without_ids_are_two_callers(api: Api, table: Table) -> None:
     for key in ("one-key", "other-key"):
         request = post(BODY, {"x-api-key": key, "Idempotency-Key": "k"})
         request["requestContext"]["identity"] = None
@@ -635,16 +627,16 @@ def test_without_a_domain_name_urls_begin_with_the_host_that_was_called(
 ) -> None:
     request = post() | {"headers": headers}
     del request["requestContext"]["domainName"]
-    _, said = api(request)
-    assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
+    _, response = api(request)
+    assert response["status_url"] == f"{base}/v1/executions/{response['execution_id']}"
 
 
 def test_where_an_api_is_reached_by_path_its_urls_have_that_path(invoke: Invoke) -> None:
     request = post() | {"headers": {"Host": "127.0.0.1:4566"}}
     del request["requestContext"]["domainName"]
-    said = json.loads(invoke(app, request, WATERHOOK_API_PATH_PREFIX="/_aws/execute-api")["body"])
+    response = json.loads(invoke(app, request, WATERHOOK_API_PATH_PREFIX="/_aws/execute-api")["body"])
     base = "http://127.0.0.1:4566/_aws/execute-api/abc/live"
-    assert said["status_url"] == f"{base}/v1/executions/{said['execution_id']}"
+    assert response["status_url"] == f"{base}/v1/executions/{response['execution_id']}"
 
 
 def test_the_log_of_a_request_holds_none_of_its_data(api: Api) -> None:
@@ -699,9 +691,9 @@ def test_no_garbage_is_answered_with_a_fault_of_ours(
 ) -> None:
     request = event(method, path, body, isBase64Encoded=encoded)
     request["headers"] = headers
-    status, said = served(door(table, machine), request)
-    assert status in {200, 202, 400, 404, 409, 413}, ascii((said, request))
-    assert status in {200, 202} or list(said) == ["detail"]
+    status, response = served(build_execution_service(table, machine), request)
+    assert status in {200, 202, 400, 404, 409, 413}, ascii((response, request))
+    assert status in {200, 202} or list(response) == ["detail"]
 
 
 # DELETE
@@ -715,9 +707,7 @@ def answered(answer: dict[str, Any]) -> tuple[int, Any]:
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def test_a_running_job_is_cancelled_in_the_upstreams_own_words(
-    invoke: Invoke, table: Table, topic: Topic
-) -> None:
+def test_a_running_job_is_cancelled_at_the_upstream(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR))
     with ScriptedServer([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
         got = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
@@ -733,28 +723,28 @@ def test_a_running_job_is_cancelled_in_the_upstreams_own_words(
     assert table.only().notified_at is not None
 
 
-def test_what_was_accepted_is_cancelled_without_a_word_to_the_upstream(
+def test_an_accepted_execution_is_cancelled_without_an_upstream_request(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
     table.put(record(caller=CALLER, expires_at=FAR))
-    status, said = answered(invoke(app, delete()))
-    assert (status, said["cancelled"], said["previous_status"]) == (200, True, "ACCEPTED")
+    status, response = answered(invoke(app, delete()))
+    assert (status, response["cancelled"], response["previous_status"]) == (200, True, "ACCEPTED")
     assert len(topic.messages()) == 1
 
 
 def test_a_cancel_during_the_start_is_202_however_often(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(record(caller=CALLER, status=Status.STARTING, expires_at=FAR))
     for _ in range(2):
-        status, said = answered(invoke(app, delete()))
-        assert (status, said["cancelled"], said["previous_status"]) == (202, False, "STARTING")
+        status, response = answered(invoke(app, delete()))
+        assert (status, response["cancelled"], response["previous_status"]) == (202, False, "STARTING")
     assert topic.messages() == []
 
 
-def test_a_second_cancel_says_that_it_is_too_late(invoke: Invoke, table: Table, topic: Topic) -> None:
+def test_a_second_cancel_is_too_late(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(record(caller=CALLER, expires_at=FAR))
     invoke(app, delete())
-    status, said = answered(invoke(app, delete()))
-    assert (status, said["cancelled"], said["previous_status"]) == (200, False, "CANCELLED")
+    status, response = answered(invoke(app, delete()))
+    assert (status, response["cancelled"], response["previous_status"]) == (200, False, "CANCELLED")
     assert len(topic.messages()) == 1
 
 
@@ -762,8 +752,8 @@ def test_a_cancel_by_another_caller_is_404_and_changes_nothing(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
     there = table.put(running_record(caller="arn:aws:iam::123456789012:user/bob", expires_at=FAR))
-    status, said = answered(invoke(app, delete()))
-    assert (status, list(said)) == (404, ["detail"])
+    status, response = answered(invoke(app, delete()))
+    assert (status, list(response)) == (404, ["detail"])
     assert (table.only(), topic.messages()) == (there, [])
 
 
@@ -777,8 +767,8 @@ def test_an_upstream_that_does_not_cancel_is_502_and_changes_nothing(
 ) -> None:
     there = table.put(running_record(caller=CALLER, expires_at=FAR))
     with ScriptedServer([step]) as server:
-        status, said = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
-    assert (status, list(said)) == (502, ["detail"])
+        status, response = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert (status, list(response)) == (502, ["detail"])
     assert (table.only(), topic.messages()) == (there, [])
 
 
@@ -787,8 +777,8 @@ def test_a_topic_in_trouble_at_a_cancel_is_503_and_not_a_crash(
 ) -> None:
     table.put(record(caller=CALLER, expires_at=FAR))
     topic.sns.delete_topic(TopicArn=topic.arn)
-    status, said = answered(invoke(app, delete()))
-    assert (status, list(said)) == (503, ["detail"])
+    status, response = answered(invoke(app, delete()))
+    assert (status, list(response)) == (503, ["detail"])
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
@@ -799,14 +789,16 @@ def test_what_is_in_the_table_and_no_execution_is_404(
     ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1, chatbot=1), table.client).acquire(
         ID, "support-chat"
     )
-    status, said = api(event(method, f"/v1/executions/{execution_id}"))
-    assert (status, list(said)) == (404, ["detail"])
+    status, response = api(event(method, f"/v1/executions/{execution_id}"))
+    assert (status, list(response)) == (404, ["detail"])
 
 
 # Live progress
 
 
-def test_a_get_of_a_running_job_asks_the_upstream_once_in_two_seconds(invoke: Invoke, table: Table) -> None:
+def test_gets_of_a_running_job_request_the_upstream_status_once_in_two_seconds(
+    invoke: Invoke, table: Table
+) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR))
     with ScriptedServer([reply(200, {"status": "RUNNING", "progress": 40.0, "current_node": "b"})]) as server:
         first = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
@@ -826,15 +818,15 @@ def test_a_get_while_the_upstream_fails_shows_the_record_alone(
 ) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR, progress=10.0))
     with ScriptedServer([step]) as server:
-        status, said = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
-    assert (status, said["status"], said["progress"]) == (200, "RUNNING", 10.0)
+        status, response = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
+    assert (status, response["status"], response["progress"]) == (200, "RUNNING", 10.0)
 
 
 # The list
 
 
-def listing(**asked: str) -> dict[str, Any]:
-    return event("GET", "/v1/executions", queryStringParameters=asked or None)
+def listing(**parameters: str) -> dict[str, Any]:
+    return event("GET", "/v1/executions", queryStringParameters=parameters or None)
 
 
 def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
@@ -847,15 +839,18 @@ def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
             )
         )
     table.put(record(execution_id="f" * 32, caller="bob"))
-    status, said = api(listing(limit="2"))
+    status, response = api(listing(limit="2"))
     assert status == 200
-    assert [one["execution_id"] for one in said["executions"]] == [f"{2:032x}", f"{1:032x}"]
-    status, said = api(listing(limit="2", next=said["next"]))
-    assert ([one["execution_id"] for one in said["executions"]], said["next"]) == ([f"{0:032x}"], None)
+    assert [one["execution_id"] for one in response["executions"]] == [f"{2:032x}", f"{1:032x}"]
+    status, response = api(listing(limit="2", next=response["next"]))
+    assert ([one["execution_id"] for one in response["executions"]], response["next"]) == (
+        [f"{0:032x}"],
+        None,
+    )
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "parameters",
     [
         {"limit": "0"},
         {"limit": "101"},
@@ -868,8 +863,8 @@ def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
         {"next": "ü🙂"},
         {"next": "WyIiLCAiMjAyNi0wMS0wMSJd"},
     ],
-    ids=lambda asked: str(asked)[:30],
+    ids=lambda parameters: str(parameters)[:30],
 )
-def test_a_list_that_is_asked_for_wrongly_is_400(api: Api, asked: dict[str, str]) -> None:
-    status, said = api(listing(**asked))
-    assert (status, list(said)) == (400, ["detail"])
+def test_a_list_with_wrong_parameters_is_400(api: Api, parameters: dict[str, str]) -> None:
+    status, response = api(listing(**parameters))
+    assert (status, list(response)) == (400, ["detail"])

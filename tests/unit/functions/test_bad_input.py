@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.api import app as api
+from tests.fakes.api_key import FakeKey
 from tests.fakes.clock import Clock
 from tests.fakes.lambda_context import CONTEXT
+from tests.fakes.live_status import FakeLiveStatus
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.fakes.scripted_server import ScriptedServer, reply
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeKey, FakeUpstream, Silent, unused
+from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
 from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.builders import settings as deployed
@@ -51,22 +54,22 @@ class Machines:
 
 
 @pytest.fixture
-def front_door(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
+def service(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
     """The service behind the function's routes, its table in memory."""
     records: Any = Listing()
     machines: Any = Machines()
-    door = ExecutionService(
+    built = ExecutionService(
         ExecutionsTable("executions", records),
         machines,
         NO_BUCKET,
         deployed(state_machine_arn=MACHINE),
         Clock(),
-        Silent,
+        FakeLiveStatus,
         unused,
     )
     monkeypatch.setattr(api, "dependencies", Dependencies(api.telemetry))
-    api.dependencies.service = door
-    return door
+    api.dependencies.service = built
+    return built
 
 
 # ---- What a caller sends --------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ like_a_body = st.fixed_dictionaries(
 )
 bodies = (like_a_body | any_request | any_json).map(json.dumps) | any_text | st.none()
 START = ("POST", "/v1/executions/support-chat/async")
-ASK, CANCEL, LIST = (
+GET, CANCEL, LIST = (
     ("GET", f"/v1/executions/{ID}"),
     ("DELETE", f"/v1/executions/{ID}"),
     ("GET", "/v1/executions"),
@@ -92,7 +95,7 @@ odd_paths = st.sampled_from(["/v1/executions/{}/async", "/v1/executions/{}", "{}
 odd_calls = st.tuples(
     st.sampled_from(["GET", "POST", "DELETE", "PUT"]), st.builds(str.format, odd_paths, any_text)
 )
-calls = st.sampled_from([START, START, START, START, LIST, ASK, CANCEL]) | odd_calls
+calls = st.sampled_from([START, START, START, START, LIST, GET, CANCEL]) | odd_calls
 names = st.sampled_from(["Idempotency-Key", "Content-Type", "x-api-key", "User-Agent"])
 queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text | st.integers().map(str))
 
@@ -106,7 +109,7 @@ queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text
     encoded=st.sampled_from([False, False, False, True]),
 )
 def test_a_bad_request_is_answered_with_a_clear_refusal(
-    front_door: ExecutionService,
+    service: ExecutionService,
     tried: Tried,
     *,
     call: tuple[str, str],
@@ -117,12 +120,12 @@ def test_a_bad_request_is_answered_with_a_clear_refusal(
 ) -> None:
     request = event(*call, body, isBase64Encoded=encoded, queryStringParameters=query)
     answer = api.handler(request | {"headers": headers}, CONTEXT)
-    said = json.loads(answer["body"])
+    response = json.loads(answer["body"])
     tried("requests at the API", str(answer["statusCode"]))
-    assert answer["statusCode"] in {200, 202, 400, 404, 409, 413}, ascii((said, request))
+    assert answer["statusCode"] in {200, 202, 400, 404, 409, 413}, ascii((response, request))
     if answer["statusCode"] >= 400:
-        assert list(said) == ["detail"]
-        assert 0 < len(said["detail"]) < 4000
+        assert list(response) == ["detail"]
+        assert 0 < len(response["detail"]) < 4000
 
 
 wrapped = st.fixed_dictionaries(
@@ -182,9 +185,9 @@ def upstream() -> Iterator[tuple[ScriptedServer, WaterflaiClient]]:
         yield server, WaterflaiClient(server.url, FakeKey(KEY))
 
 
-def came_of(ask: Callable[[], object]) -> str:
+def outcome_of(request: Callable[[], object]) -> str:
     try:
-        ask()
+        request()
     except UpstreamError as error:
         return type(error).__name__
     return "taken"
@@ -204,11 +207,11 @@ def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
     assert polled.next in {NextStep.WAIT, NextStep.NOTIFY}
     assert code in {200, 202} or polled.outcome is Status.RUNNING
     assert len(json.dumps(polled.to_dict())) < 8 * 1024
-    for name, ask in (
+    for name, request in (
         ("answers to a start", lambda: client.start("support-chat", {})),
         ("answers to a cancel", lambda: client.cancel(UPSTREAM_ID)),
     ):
-        tried(name, came_of(ask))
+        tried(name, outcome_of(request))
 
 
 marks = [b"\r", b"\n", b"\r\n", b":", b" ", b"data", b"data:", b"data: {}\n\n", b"id:", b"event:", b"retry:"]
@@ -224,9 +227,9 @@ def test_bad_bytes_of_a_stream_are_events_or_an_overflow(
     stream, result = b"".join(pieces), "without an event"
     try:
         for start in range(0, len(stream), chunk_bytes):
-            for heard in decoder.feed(stream[start : start + chunk_bytes]):
+            for event in decoder.feed(stream[start : start + chunk_bytes]):
                 result = "with events"
-                assert len(heard.data.encode()) <= 3 * limit_bytes
+                assert len(event.data.encode()) <= 3 * limit_bytes
     except StreamOverflowError:
         result = "beyond a limit"
     tried("bytes into the decoder of streams", result)

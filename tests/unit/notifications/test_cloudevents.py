@@ -1,34 +1,23 @@
-"""What is said of a finished execution: the same words each time, and no number in them changed."""
+"""Events of a finished execution: the same text each time, with no number changed."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fakes.clock import NOW
-from tests.support.builders import ID, OWNER, SOURCE, UPSTREAM_ID, record, request, running_record, verdict
+from tests.support.builders import ID, OWNER, SOURCE, final_attributes, final_record, largest_record
 from tests.support.json_values import any_text
-from waterhook import json_text
-from waterhook.domain.request import MAX_METADATA_BYTES
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
-from waterhook.json_text import is_nested_too_deeply, to_json
-from waterhook.notifications import cloudevents, state_machine_output
+from waterhook.notifications import cloudevents
 from waterhook.storage.execution_record import ExecutionRecord
-from waterhook.text import MAX_MESSAGE_CHARS
 from waterhook.timestamps import to_rfc3339
 
 FINAL = [status for status in Status if status.is_final]
-# https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html
-MAX_CAUSE_CHARS = 32_768
-MAX_STATE_BYTES = MAX_SNS_BYTES = 256 * 1024
 
-
-def final(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionRecord:
-    return running_record(**(verdict(status) | {"final_output_json": None} | changes))
+MAX_SNS_BYTES = 256 * 1024
 
 
 def read(one: ExecutionRecord) -> dict[str, Any]:
@@ -38,14 +27,14 @@ def read(one: ExecutionRecord) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", FINAL)
 def test_every_outcome_has_its_type_and_its_id(status: Status) -> None:
-    event = read(final(status))
+    event = read(final_record(status))
     assert event["type"] == f"waterhook.execution.{status.value.lower()}"
     assert event["id"] == f"{ID}/1767225600000/{status.value}"
     assert event["data"]["status"] == status.value
 
 
 def test_a_key_that_is_used_again_a_millisecond_later_has_events_with_other_ids() -> None:
-    first, again = (final(created_at=to_rfc3339(NOW + seconds)) for seconds in (0.0, 0.001))
+    first, again = (final_record(created_at=to_rfc3339(NOW + seconds)) for seconds in (0.0, 0.001))
     assert first.execution_id == again.execution_id
     assert cloudevents.event_id(first) != cloudevents.event_id(again)
     ids = {json.loads(cloudevents.progress_event(one, SOURCE, {}, NOW))["id"] for one in (first, again)}
@@ -53,7 +42,7 @@ def test_a_key_that_is_used_again_a_millisecond_later_has_events_with_other_ids(
 
 
 def test_an_event_has_every_attribute_of_the_contract_and_no_other() -> None:
-    event = read(final())
+    event = read(final_record())
     assert list(event) == [
         "specversion",
         "id",
@@ -88,12 +77,14 @@ def test_an_event_has_every_attribute_of_the_contract_and_no_other() -> None:
     ['{"n":12345678901234567890}', '{"f":1.0}', '{"f":1e400}', '{ "t" : "\\ud83d" }', "[ ]", '"🙂"', "0"],
 )
 def test_an_output_is_spliced_in_as_the_text_it_came_as(output: str) -> None:
-    assert f'"final_output":{output},' in cloudevents.outcome_event(final(final_output_json=output), SOURCE)
+    assert f'"final_output":{output},' in cloudevents.outcome_event(
+        final_record(final_output_json=output), SOURCE
+    )
 
 
 def test_an_output_cannot_break_out_of_its_place() -> None:
     text = '{"x":"}},\\"status\\":\\"FAILED\\""}'
-    event = read(final(final_output_json=text))
+    event = read(final_record(final_output_json=text))
     assert event["data"]["final_output"] == json.loads(text)
     assert event["data"]["status"] == "COMPLETED"
 
@@ -127,7 +118,7 @@ def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
         return f'{{ "{text}":\t1.0}}' if place == "name" else f'["{text}",\n1e400]'
 
     changes: dict[str, Any] = {f"{field}_json": written(raw)}
-    text = cloudevents.outcome_event(final(**changes), SOURCE)
+    text = cloudevents.outcome_event(final_record(**changes), SOURCE)
     assert f'"{field}":{written(published)},' in text
     assert json.loads(text)["data"][field] == json.loads(written(raw))
 
@@ -135,7 +126,7 @@ def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
 @given(any_text)
 def test_no_character_outside_of_xml_is_ever_published(some: str) -> None:
     output = json.dumps({some: [some]}, ensure_ascii=False)
-    event = cloudevents.outcome_event(final(final_output_json=output), SOURCE)
+    event = cloudevents.outcome_event(final_record(final_output_json=output), SOURCE)
     assert json.loads(event)["data"]["final_output"] == {some: [some]}
     assert all(
         letter in "\t\n\r" or " " <= letter <= "\ud7ff" or "\ue000" <= letter <= "\ufffd" or letter > "\uffff"
@@ -144,22 +135,22 @@ def test_no_character_outside_of_xml_is_ever_published(some: str) -> None:
 
 
 def test_no_output_is_null() -> None:
-    assert read(final(Status.FAILED))["data"]["final_output"] is None
+    assert read(final_record(Status.FAILED))["data"]["final_output"] is None
 
 
 def test_a_stored_output_is_referred_to_by_a_claim_check() -> None:
-    event = read(final(output_ref="s3://bucket/key"))
+    event = read(final_record(output_ref="s3://bucket/key"))
     assert event["dataref"] == "s3://bucket/key"
     assert event["data"]["final_output"] is None
 
 
-def test_an_output_that_is_missing_says_why() -> None:
-    assert read(final(output_error="too_large"))["data"]["output_error"] == "too_large"
+def test_a_missing_output_has_a_reason() -> None:
+    assert read(final_record(output_error="too_large"))["data"]["output_error"] == "too_large"
 
 
 def test_an_invalid_request_has_an_event_too() -> None:
     rejected = ExecutionRecord.accepted(ID, None, NOW, owner=OWNER, source="states", deliver_to=("sns",))
-    event = read(ExecutionRecord(**_fields(rejected) | verdict(Status.REJECTED)))
+    event = read(ExecutionRecord(**_fields(rejected) | final_attributes(Status.REJECTED)))
     assert (event["data"]["chatbot_id"], event["data"]["metadata"]) == (None, {})
 
 
@@ -169,27 +160,13 @@ def _fields(one: ExecutionRecord) -> dict[str, Any]:
 
 def test_two_events_of_one_record_are_the_same_bytes_however_the_table_orders_its_maps() -> None:
     error, usage = {"code": "a", "message": "b"}, {"polls": 3, "follow_seconds": 1.5}
-    one = final(Status.FAILED, error=error, usage=usage)
-    other = final(
+    one = final_record(Status.FAILED, error=error, usage=usage)
+    other = final_record(
         Status.FAILED,
         error=dict(reversed(error.items())),
         usage=dict(reversed(usage.items())),
     )
     assert cloudevents.outcome_event(one, SOURCE) == cloudevents.outcome_event(other, SOURCE)
-
-
-def largest(letter: str, **changes: Any) -> ExecutionRecord:
-    """A record whose parts are as large as they may be, all in one script."""
-    room = MAX_METADATA_BYTES - len('{"m":""}')
-    metadata = {"m": letter * (room // (len(json.dumps(letter, ensure_ascii=False).encode()) - 2))}
-    return final(
-        Status.FAILED,
-        chatbot_id="🙂" * 200,
-        waterflai_execution_id="🙂" * 200,
-        metadata_json=to_json(request(metadata=metadata).metadata),
-        error={"code": "failed", "message": letter * MAX_MESSAGE_CHARS},
-        **changes,
-    )
 
 
 # One to four bytes in UTF-8, and characters that JSON escapes.
@@ -200,13 +177,13 @@ LETTERS = ["x", "я", "語", "🦆", '"', "\\", "\x7f"]
 @pytest.mark.parametrize("piece", ["x", '\\"', "\\u0000", "\uffff", "🦆"], ids=ascii)
 def test_the_largest_event_fits_through_sns(letter: str, piece: str) -> None:
     output = '"' + piece * ((MAX_INLINE_BYTES - 2) // len(piece.encode())) + '"'
-    event = cloudevents.outcome_event(largest(letter, final_output_json=output), SOURCE)
+    event = cloudevents.outcome_event(largest_record(letter, final_output_json=output), SOURCE)
     assert len(event.encode()) < MAX_SNS_BYTES / 2
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_filters_see_type_status_and_chatbot(status: Status) -> None:
-    assert cloudevents.outcome_attributes(final(status)) == {
+    assert cloudevents.outcome_attributes(final_record(status)) == {
         "type": {"DataType": "String", "StringValue": f"waterhook.execution.{status.value.lower()}"},
         "status": {"DataType": "String", "StringValue": status.value},
         "chatbot_id": {"DataType": "String", "StringValue": "support-chat"},
@@ -214,88 +191,7 @@ def test_filters_see_type_status_and_chatbot(status: Status) -> None:
 
 
 def test_a_filter_attribute_without_a_value_is_left_out() -> None:
-    assert set(cloudevents.outcome_attributes(final(Status.REJECTED, chatbot_id=None))) == {"type", "status"}
-
-
-def test_a_completed_execution_succeeds_with_its_output() -> None:
-    ending = state_machine_output.outcome_output(final(final_output_json='{"a":1.0}', usage={"polls": 3}))
-    assert (ending["outcome"], ending["next"], ending["final_output_json"], ending["usage"]) == (
-        "COMPLETED",
-        "done",
-        '{"a":1.0}',
-        {"polls": 3},
-    )
-    assert not {"error_name", "cause"} & set(ending)
-
-
-@pytest.mark.parametrize("status", [status for status in FINAL if status is not Status.COMPLETED])
-def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> None:
-    ending = state_machine_output.outcome_output(final(status))
-    assert (ending["outcome"], ending["next"], ending["error_name"]) == (status, "done", status.error_name)
-    cause = json.loads(ending["cause"])
-    assert next(iter(cause)) == "message"
-    assert cause["message"] == f"execution {ID} ended {status.value}: it {status.value.lower()}"
-    assert (cause["execution_id"], cause["waterflai_execution_id"]) == (ID, UPSTREAM_ID)
-
-
-def test_an_outcome_without_a_reason_has_a_cause_all_the_same() -> None:
-    ending = state_machine_output.outcome_output(final(Status.CANCELLED, error=None))
-    assert json.loads(ending["cause"])["message"].endswith("no reason was given")
-
-
-@pytest.mark.parametrize("letter", LETTERS)
-def test_the_longest_cause_is_one_that_step_functions_takes(letter: str) -> None:
-    ending = state_machine_output.outcome_output(largest(letter))
-    assert len(ending["cause"]) <= MAX_CAUSE_CHARS / 2
-    assert len(json.dumps(ending)) < MAX_STATE_BYTES / 2
-
-
-def test_the_largest_output_of_the_state_machine_is_one_that_step_functions_takes() -> None:
-    quotes = json.dumps('"' * (MAX_INLINE_BYTES // 2 - 1))
-    one = replace(largest("🦆"), status=Status.COMPLETED, error=None, final_output_json=quotes)
-    assert len(json.dumps(state_machine_output.outcome_output(one)).encode()) < MAX_STATE_BYTES / 2
-
-
-def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -> None:
-    deep = "[" * 15_000 + "]" * 15_000
-    ending = state_machine_output.outcome_output(final(final_output_json=deep))
-    assert ending["final_output_json"] == deep
-    assert not is_nested_too_deeply(ending)
-    assert f'"final_output":{deep},' in cloudevents.outcome_event(final(final_output_json=deep), SOURCE)
-
-
-@pytest.mark.parametrize("status", Status)
-def test_a_summary_is_plain_json(status: Status) -> None:
-    ending = state_machine_output.outcome_output(final(status))
-    assert json.loads(json.dumps(ending)) == ending
-
-
-def test_a_duplicate_of_a_finished_execution_ends_as_that_did() -> None:
-    for status in FINAL:
-        assert state_machine_output.duplicate_output(final(status)) == state_machine_output.outcome_output(
-            final(status)
-        )
-
-
-def test_a_duplicate_of_a_live_execution_fails_and_names_the_owner() -> None:
-    ending = state_machine_output.duplicate_output(running_record())
-    assert (ending["error_name"], ending["next"], ending["owner_execution_arn"]) == (
-        "Waterhook.Duplicate",
-        "done",
-        OWNER,
-    )
-    assert ending["outcome"] != Status.COMPLETED
-    assert OWNER in json.loads(ending["cause"])["message"]
-
-
-def test_a_key_used_for_another_request_fails_without_telling_what_that_was() -> None:
-    ending = state_machine_output.conflict_output(record(request(metadata={"secret": "k4711"})))
-    assert (ending["error_name"], ending["next"]) == ("Waterhook.IdempotencyConflict", "done")
-    assert ending["outcome"] != Status.COMPLETED
-    assert "k4711" not in json.dumps(ending)
-
-
-@given(st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=10), max_size=4))
-def test_joining_json_texts_makes_the_object_they_are_members_of(members: dict[str, Any]) -> None:
-    texts = {name: json.dumps(value) for name, value in members.items()}
-    assert json.loads(json_text.join_members(texts)) == members
+    assert set(cloudevents.outcome_attributes(final_record(Status.REJECTED, chatbot_id=None))) == {
+        "type",
+        "status",
+    }

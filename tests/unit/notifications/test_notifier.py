@@ -1,4 +1,4 @@
-"""The end of an execution: the first verdict is written, and what the record says is published."""
+"""The end of an execution: the first outcome is written, and the content of the record is published."""
 
 import json
 from typing import Any
@@ -6,52 +6,33 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fakes.aws import Failing, Killed, Table, Tape, Taped, Topic, client_error
+from tests.fakes.aws import Failing, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.support.build import RETENTION_S, build_limiter, build_notifier
 from tests.support.builders import (
     ID,
     OTHER,
     OWNER,
     SOURCE,
     UPSTREAM_ID,
+    final_attributes,
     history,
     job,
     record,
     request,
     running_record,
-    verdict,
 )
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications import cloudevents, state_machine_output
 from waterhook.notifications.notifier import Notifier
-from waterhook.settings import ConcurrencyLimits
-from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
 FINAL = [status for status in Status if status.is_final]
-RETENTION_S = 30 * 24 * 3600
-
-
-def notifier(
-    table: Table,
-    topic: Topic,
-    *,
-    clock: Clock | None = None,
-    records: ExecutionsTable | None = None,
-    sns: Any = None,
-) -> Notifier:
-    return Notifier(
-        records or table.records,
-        sns or topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=RETENTION_S,
-        clock=clock or Clock(NOW + 60),
-    )
 
 
 def completed(**result: Any) -> LoopState:
@@ -66,7 +47,7 @@ def test_every_outcome_is_recorded_published_and_remembered(
     table: Table, topic: Topic, status: Status
 ) -> None:
     table.put(running_record())
-    ending = notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
+    output = build_notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
     (message,) = topic.messages()
     got = table.get(ID)
     assert (got.status, got.finished_at, got.notified_at) == (
@@ -75,12 +56,12 @@ def test_every_outcome_is_recorded_published_and_remembered(
         to_rfc3339(NOW + 60),
     )
     assert message == cloudevents.outcome_event(got, SOURCE)
-    assert ending == state_machine_output.outcome_output(got)
+    assert output == state_machine_output.outcome_output(got)
 
 
-def test_a_verdict_sets_the_end_of_the_records_life(table: Table, topic: Topic) -> None:
+def test_an_outcome_sets_when_the_record_expires(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).expires_at == int(NOW + 60) + RETENTION_S
 
 
@@ -92,9 +73,7 @@ def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_
     clock = Clock(NOW + 60)
     down: Any = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     retention_s = retention_days * 24 * 3600
-    publisher = Notifier(
-        table.records, down, topic_arn=topic.arn, source=SOURCE, retention_s=retention_s, clock=clock
-    )
+    publisher = build_notifier(table, topic, sns=down, retention_s=retention_s, clock=clock)
     with pytest.raises(ClientError):
         publisher.notify(completed(), OWNER)
     clock.advance(29 * 24 * 3600)
@@ -104,9 +83,9 @@ def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_
     assert table.get(ID, clock.now).expires_at == int(clock.now) + retention_s
 
 
-def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, topic: Topic) -> None:
+def test_an_outcome_has_the_number_of_polls_and_the_upstreams_own_time(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
     assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000338}
     assert data["timing"] == {
@@ -117,17 +96,17 @@ def test_a_verdict_tells_of_polls_and_of_the_upstreams_own_time(table: Table, to
     }
 
 
-def test_an_upstream_id_that_was_never_saved_is_saved_with_the_verdict(table: Table, topic: Topic) -> None:
+def test_an_upstream_id_that_was_never_saved_is_saved_with_the_outcome(table: Table, topic: Topic) -> None:
     table.put(record(status=Status.STARTING))
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
 
 
 def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(), OWNER)
-    (heard,) = topic.envelopes()
-    assert {name: given["Value"] for name, given in heard["MessageAttributes"].items()} == {
+    build_notifier(table, topic).notify(completed(), OWNER)
+    (envelope,) = topic.envelopes()
+    assert {name: given["Value"] for name, given in envelope["MessageAttributes"].items()} == {
         "type": "waterhook.execution.completed",
         "status": "COMPLETED",
         "chatbot_id": "support-chat",
@@ -136,46 +115,50 @@ def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
 
 def test_called_twice_it_publishes_once_and_ends_the_same(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    first = notifier(table, topic).notify(completed(), OWNER)
-    second = notifier(table, topic, clock=Clock(NOW + 999)).notify(completed(), OWNER)
+    first = build_notifier(table, topic).notify(completed(), OWNER)
+    second = build_notifier(table, topic, clock=Clock(NOW + 999)).notify(completed(), OWNER)
     assert first == second
     assert len(topic.messages()) == 1
 
 
 def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    first = notifier(table, topic).notify(completed(), OWNER)
-    second = notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
+    first = build_notifier(table, topic).notify(completed(), OWNER)
+    second = build_notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
     assert first == second
     assert len(topic.messages()) == 1
 
 
 @pytest.mark.parametrize("first", FINAL)
-def test_somebody_elses_verdict_is_what_is_published(table: Table, topic: Topic, first: Status) -> None:
-    table.put(running_record(**verdict(first)))
-    ending = notifier(table, topic).notify(completed(), OWNER)
+def test_an_outcome_written_by_another_function_is_what_is_published(
+    table: Table, topic: Topic, first: Status
+) -> None:
+    table.put(running_record(**final_attributes(first)))
+    output = build_notifier(table, topic).notify(completed(), OWNER)
     (message,) = topic.messages()
     assert json.loads(message)["data"]["status"] == first
-    assert ending["outcome"] == first
+    assert output["outcome"] == first
     assert table.get(ID).final_output_json is None
 
 
-def test_a_verdict_that_comes_between_the_look_and_the_write_wins(table: Table, topic: Topic) -> None:
+def test_an_outcome_that_comes_between_the_read_and_the_write_wins(table: Table, topic: Topic) -> None:
     class Overtaken(ExecutionsTable):
         def conclude(self, record: Any, verdict: Any) -> ExecutionRecord:
             table.put(running_record(status=Status.CANCELLED, finished_at=to_rfc3339(NOW + 5)))
             return super().conclude(record, verdict)
 
     table.put(running_record())
-    ending = notifier(table, topic, records=Overtaken(table.name, table.client)).notify(completed(), OWNER)
-    assert ending["outcome"] == Status.CANCELLED
+    output = build_notifier(table, topic, records=Overtaken(table.name, table.client)).notify(
+        completed(), OWNER
+    )
+    assert output["outcome"] == Status.CANCELLED
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 5)
 
 
-def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_once(
+def test_killed_at_any_step_and_called_again_it_publishes_the_same_event_at_least_once(
     table: Table, topic: Topic
 ) -> None:
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     _run(table, topic, rehearsal, NOW + 60)
     topic.messages()
     steps = list(rehearsal.steps)
@@ -183,9 +166,9 @@ def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_onc
     for at, step in enumerate(steps):
         table.put(running_record())
         with pytest.raises(Killed):
-            _run(table, topic, Tape(kill_at=at), NOW + 60)
+            _run(table, topic, StepCounter(kill_at=at), NOW + 60)
         # Lambda calls again, minutes later.
-        _notify(table, topic, Tape(), NOW + 600)
+        _notify(table, topic, StepCounter(), NOW + 600)
         messages = topic.messages()
         got = table.get(ID)
         assert set(messages) == {cloudevents.outcome_event(got, SOURCE)}, step
@@ -193,26 +176,28 @@ def test_killed_at_any_step_and_called_again_it_says_the_same_thing_at_least_onc
         assert got.notified_at is not None
 
 
-def _run(table: Table, topic: Topic, tape: Tape, now: float) -> None:
+def _run(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
     table.put(running_record())
-    _notify(table, topic, tape, now)
+    _notify(table, topic, counter, now)
 
 
-def _notify(table: Table, topic: Topic, tape: Tape, now: float) -> None:
-    records = table.records_over(Taped(table.client, tape))
-    notifier(table, topic, records=records, sns=Taped(topic.sns, tape), clock=Clock(now)).notify(
-        completed(), OWNER
-    )
+def _notify(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
+    records = table.records_over(CountedClient(table.client, counter))
+    build_notifier(
+        table, topic, records=records, sns=CountedClient(topic.sns, counter), clock=Clock(now)
+    ).notify(completed(), OWNER)
 
 
-def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_verdict(
+def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_outcome(
     table: Table, topic: Topic
 ) -> None:
     table.put(running_record())
     with pytest.raises(Killed):
-        notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=0))).notify(completed(), OWNER)
+        build_notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=0))).notify(
+            completed(), OWNER
+        )
     assert topic.messages() == []
-    notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
+    build_notifier(table, topic, clock=Clock(NOW + 5000)).notify(completed(), OWNER)
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 60)
 
 
@@ -221,34 +206,34 @@ def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Tabl
     failing = Failing(topic.sns, {"publish": client_error("Throttling")})
     for _ in range(3):
         with pytest.raises(type(client_error("x"))):
-            notifier(table, topic, sns=failing).notify(completed(), OWNER)
+            build_notifier(table, topic, sns=failing).notify(completed(), OWNER)
         assert table.get(ID).notified_at is None
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert len(topic.messages()) == 1
 
 
-def test_a_table_that_does_not_take_the_verdict_publishes_nothing(table: Table, topic: Topic) -> None:
+def test_an_outcome_that_the_table_refuses_is_not_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     failing = table.records_over(Failing(table.client, {"update_item": client_error("ThrottlingException")}))
     with pytest.raises(RecordUnavailableError):
-        notifier(table, topic, records=failing).notify(completed(), OWNER)
+        build_notifier(table, topic, records=failing).notify(completed(), OWNER)
     assert topic.messages() == []
     assert table.status(ID) is Status.RUNNING
 
 
-def test_a_verdict_whose_answer_was_lost_is_published_all_the_same(table: Table, topic: Topic) -> None:
+def test_an_outcome_whose_response_was_lost_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
     with pytest.raises(RecordUnavailableError):
-        notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
+        build_notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
     assert table.status(ID) is Status.COMPLETED
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     assert len(topic.messages()) == 1
 
 
 def test_without_sns_nothing_is_published_and_the_outcome_is_on_record(table: Table, topic: Topic) -> None:
     table.put(running_record(deliver_to=("dynamodb",)))
-    notifier(table, topic).notify(completed(), OWNER)
+    build_notifier(table, topic).notify(completed(), OWNER)
     got = table.get(ID)
     assert topic.messages() == []
     assert (got.status, got.final_output_json) == (Status.COMPLETED, '{"n":1.0}')
@@ -260,40 +245,42 @@ def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
 ) -> None:
     table.put(running_record(deliver_to=("sns",)))
     with pytest.raises(Killed):
-        notifier(table, topic, sns=Taped(topic.sns, Tape(kill_at=1))).notify(completed(), OWNER)
+        build_notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=1))).notify(
+            completed(), OWNER
+        )
     assert table.get(ID).final_output_json == '{"n":1.0}'
-    ending = notifier(table, topic).notify(completed(), OWNER)
+    output = build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).final_output_json is None
     assert table.get(ID).status is Status.COMPLETED
     # Who waits for the state machine still gets it.
-    assert ending["final_output_json"] == '{"n":1.0}'
+    assert output["final_output_json"] == '{"n":1.0}'
     first, second = topic.messages()
     assert first == second
 
 
 def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
-    ending = notifier(table, topic).notify(completed(), OTHER)
-    assert ending["error_name"] == "Waterhook.Duplicate"
+    output = build_notifier(table, topic).notify(completed(), OTHER)
+    assert output["error_name"] == "Waterhook.Duplicate"
     assert table.get(ID) == there
     assert topic.messages() == []
 
 
 def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
-    there = table.put(running_record(**verdict(Status.FAILED)))
-    ending = notifier(table, topic).notify(completed(), OTHER)
-    assert ending == state_machine_output.outcome_output(there)
+    there = table.put(running_record(**final_attributes(Status.FAILED)))
+    output = build_notifier(table, topic).notify(completed(), OTHER)
+    assert output == state_machine_output.outcome_output(there)
     assert topic.messages() == []
 
 
 def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
-    ending = notifier(table, topic).notify(completed(), OWNER)
-    assert (ending["error_name"], ending["outcome"], ending["next"]) == (
+    output = build_notifier(table, topic).notify(completed(), OWNER)
+    assert (output["error_name"], output["outcome"], output["next"]) == (
         "Waterhook.Error",
         Status.ERROR,
         "done",
     )
-    assert "gone" in json.loads(ending["cause"])["message"]
+    assert "gone" in json.loads(output["cause"])["message"]
     assert (table.all(), topic.messages()) == ([], [])
 
 
@@ -305,21 +292,21 @@ def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Ta
 
     table.put(running_record())
     with pytest.raises(RecordConflictError):
-        notifier(table, topic, records=Erased(table.name, table.client)).notify(completed(), OWNER)
+        build_notifier(table, topic, records=Erased(table.name, table.client)).notify(completed(), OWNER)
     assert (table.all(), topic.messages()) == ([], [])
 
 
 def test_a_loop_that_ends_without_an_outcome_is_a_fault_of_ours(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    ending = notifier(table, topic).notify(job(), OWNER)
-    assert (ending["outcome"], ending["error"]["code"]) == (Status.ERROR, "no_outcome")
+    output = build_notifier(table, topic).notify(job(), OWNER)
+    assert (output["outcome"], output["error"]["code"]) == (Status.ERROR, "no_outcome")
     assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
 
 
 def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: Topic) -> None:
     table.put(record(request(metadata={"order": 7})))
     rejected = job(waterflai_execution_id=None).ended(Status.REJECTED, code="refused", message="HTTP 404")
-    notifier(table, topic).notify(rejected, OWNER)
+    build_notifier(table, topic).notify(rejected, OWNER)
     data = json.loads(topic.messages()[0])["data"]
     assert (data["status"], data["waterflai_execution_id"], data["metadata"]) == (
         "REJECTED",
@@ -331,29 +318,20 @@ def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: T
 # The slots
 
 
-CAPS = ConcurrencyLimits(stack=1, chatbot=1)
 SLOTS = ("capacity", "capacity/support-chat")
 
 
 def capped(table: Table, topic: Topic, *, client: Any = None) -> Notifier:
-    return Notifier(
-        table.records,
-        topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=RETENTION_S,
-        clock=Clock(NOW + 60),
-        limiter=ConcurrencyLimiter(table.name, CAPS, client or table.client),
-    )
+    return build_notifier(table, topic, limiter=build_limiter(table, stack=1, chatbot=1, client=client))
 
 
 def is_free(table: Table) -> bool:
-    return bool(ConcurrencyLimiter(table.name, CAPS, table.client).acquire("f" * 32, "support-chat"))
+    return bool(build_limiter(table, stack=1, chatbot=1).acquire("f" * 32, "support-chat"))
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic, status: Status) -> None:
-    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+    build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     assert not is_free(table)
     capped(table, topic).notify(job().ended(status), OWNER)
@@ -363,7 +341,7 @@ def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic,
 def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_again(
     table: Table, topic: Topic
 ) -> None:
-    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+    build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
     with pytest.raises(RecordUnavailableError):
@@ -377,14 +355,14 @@ def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_aga
 
 
 def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:
-    ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
+    build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     capped(table, topic).notify(completed(), OTHER)
     assert not is_free(table)
 
 
 def test_an_erased_execution_does_not_hold_the_slot_of_the_stack_for_ever(table: Table, topic: Topic) -> None:
-    stack = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    stack = build_limiter(table, stack=1)
     stack.acquire(ID, "support-chat")
     capped(table, topic).notify(completed(), OWNER)
     assert stack.acquire("f" * 32, "support-chat")
@@ -401,12 +379,12 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
     given = {"output_ref": f"s3://results/executions/{ID}/final_output.json"}
     there = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
     table.put(there)
-    notifier(table, topic).notify(
+    build_notifier(table, topic).notify(
         job(history=history(status_requests=3)).ended(status, code="why", message="Grüße", **given), OWNER
     )
     (first,) = topic.envelopes()
     before = table.get(ID)
-    answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
+    answer = build_notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
     (again,) = topic.envelopes()
     assert again["Message"] == first["Message"]
     assert again["MessageAttributes"] == first["MessageAttributes"]
@@ -422,8 +400,10 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
 
 def test_an_inline_output_is_published_again_with_every_digit(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    notifier(table, topic).notify(completed(final_output_json='{"n":12345678901234567890,"r":1.0}'), OWNER)
-    notifier(table, topic).redeliver(ID)
+    build_notifier(table, topic).notify(
+        completed(final_output_json='{"n":12345678901234567890,"r":1.0}'), OWNER
+    )
+    build_notifier(table, topic).redeliver(ID)
     first, again = topic.messages()
     assert again == first
     assert '"final_output":{"n":12345678901234567890,"r":1.0}' in again
@@ -437,20 +417,20 @@ def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     for _ in range(3):
         with pytest.raises(ClientError):
-            notifier(table, topic, sns=down).notify(completed(), OWNER)
+            build_notifier(table, topic, sns=down).notify(completed(), OWNER)
     safe = table.get(ID)
     assert (safe.status, safe.final_output_json, safe.notified_at) == (Status.COMPLETED, '{"n":1.0}', None)
-    answer = notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
+    answer = build_notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
     assert answer["redelivered"] is True
     assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
     assert table.get(ID).notified_at == to_rfc3339(NOW + 9_999)
 
 
 def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: Table, topic: Topic) -> None:
-    table.put(running_record(**verdict(Status.FAILED)))
+    table.put(running_record(**final_attributes(Status.FAILED)))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     with pytest.raises(ClientError):
-        notifier(table, topic, sns=down).redeliver(ID)
+        build_notifier(table, topic, sns=down).redeliver(ID)
     assert table.get(ID).notified_at is None
 
 
@@ -460,12 +440,12 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
         (None, "erased or has expired"),
         (running_record(), "it is RUNNING"),
         (record(), "it is ACCEPTED"),
-        (running_record(**verdict(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
+        (running_record(**final_attributes(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
         (
-            running_record(**verdict(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
+            running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
             "output was dropped",
         ),
-        (running_record(**verdict(expires_at=int(NOW))), "has expired"),
+        (running_record(**final_attributes(expires_at=int(NOW))), "has expired"),
     ],
     ids=["unknown", "running", "accepted", "no sns", "dropped", "expired"],
 )
@@ -474,7 +454,7 @@ def test_what_can_not_be_published_again_is_refused_with_a_reason(
 ) -> None:
     if there is not None:
         table.put(there)
-    answer = notifier(table, topic).redeliver(ID)
+    answer = build_notifier(table, topic).redeliver(ID)
     assert (answer["execution_id"], answer["redelivered"]) == (ID, False)
     assert why in answer["reason"]
     assert topic.messages() == []
@@ -484,23 +464,23 @@ def test_what_can_not_be_published_again_is_refused_with_a_reason(
 def test_what_is_no_id_is_refused_like_one_that_is_unknown(
     table: Table, topic: Topic, execution_id: object
 ) -> None:
-    capacity = ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client)
+    capacity = build_limiter(table, stack=1)
     capacity.acquire(ID, "support-chat")
-    assert notifier(table, topic).redeliver(execution_id)["redelivered"] is False
+    assert build_notifier(table, topic).redeliver(execution_id)["redelivered"] is False
 
 
-def test_killed_at_any_step_of_a_redelivery_it_says_nothing_else(table: Table, topic: Topic) -> None:
-    def attempt(tape: Tape) -> None:
-        client = table.records_over(Taped(table.client, tape))
-        notifier(table, topic, records=client, sns=Taped(topic.sns, tape)).redeliver(ID)
+def test_killed_at_any_step_of_a_redelivery_it_publishes_no_other_event(table: Table, topic: Topic) -> None:
+    def attempt(counter: StepCounter) -> None:
+        client = table.records_over(CountedClient(table.client, counter))
+        build_notifier(table, topic, records=client, sns=CountedClient(topic.sns, counter)).redeliver(ID)
 
-    there = running_record(**verdict(Status.FAILED))
+    there = running_record(**final_attributes(Status.FAILED))
     table.put(there)
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     attempt(rehearsal)
     for at in range(len(rehearsal.steps)):
         table.put(there)
         with pytest.raises(Killed):
-            attempt(Tape(kill_at=at))
-        attempt(Tape())
+            attempt(StepCounter(kill_at=at))
+        attempt(StepCounter())
     assert set(topic.messages()) == {cloudevents.outcome_event(there, SOURCE)}

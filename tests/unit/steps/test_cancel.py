@@ -1,4 +1,4 @@
-"""Cancel: what is overdue ends as TIMED_OUT, and a finished job is never called cancelled."""
+"""Cancel: what is overdue ends as TIMED_OUT, and a finished job is never recorded as cancelled."""
 
 import json
 from dataclasses import replace
@@ -9,8 +9,10 @@ import pytest
 from functions.cancel import app
 from tests.fakes.aws import Bucket, Secret
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.placeholders import NO_BUCKET
 from tests.fakes.scripted_server import ScriptedServer, reply
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.fakes.upstream_client import Answer, FakeUpstream
+from tests.support.build import build_job_canceller
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
 from tests.support.invoke import Invoke
 from waterhook.domain import retry_policy
@@ -25,7 +27,6 @@ from waterhook.errors import (
     UpstreamUnavailableError,
 )
 from waterhook.steps.cancel import CancelStep
-from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.upstream.client import CancelResult
 
@@ -38,17 +39,17 @@ CRASHED = job(fault="RuntimeError", next=NextStep.CANCEL)
 CRASH = f"Waterhook itself failed (RuntimeError); see the history of {OWNER}"
 
 
-class World:
-    """A canceller and the upstream it asks; `run` does what the state machine would until there is an outcome."""
+class CancelScenario:
+    """A cancel step and its upstream. `run` does what the state machine does until there is an outcome."""
 
     def __init__(self, cancels: list[Answer[CancelResult]], statuses: list[Answer[StatusDocument]]) -> None:
         self.clock = Clock()
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
         self.poller = StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock)
-        self.canceller = CancelStep(JobCanceller(self.upstream, self.poller), self.clock)
+        self.step = CancelStep(build_job_canceller(self.upstream, self.clock), self.clock)
 
     def cancel(self, given: LoopState | None = None) -> LoopState:
-        return self.canceller.cancel(given or job(deadline=OVERDUE), OWNER)
+        return self.step.cancel(given or job(deadline=OVERDUE), OWNER)
 
     def run(self, given: LoopState | None = None) -> LoopState:
         got = given or job(deadline=OVERDUE, next=NextStep.CANCEL)
@@ -60,26 +61,26 @@ class World:
                 got = self.poller.poll(got)
             else:
                 return got
-        raise AssertionError("the end never comes")
+        raise AssertionError("there is no outcome")
 
 
 def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
-    world = World([DONE], [])
-    got = world.cancel()
+    scenario = CancelScenario([DONE], [])
+    got = scenario.cancel()
     assert (got.outcome, got.next) == (Status.TIMED_OUT, NextStep.NOTIFY)
     assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
-    assert (world.upstream.cancelled, world.upstream.asked) == ([UPSTREAM_ID], [])
+    assert (scenario.upstream.cancelled, scenario.upstream.polled) == ([UPSTREAM_ID], [])
 
 
 def test_the_outcome_of_an_overdue_job_names_why_its_status_was_not_known() -> None:
     why = "HTTP 200, but its encoding br is not one we can read"
     known = replace(job().history, errors=12, failure=why)
-    got = World([DONE], []).cancel(job(deadline=OVERDUE, history=known))
+    got = CancelScenario([DONE], []).cancel(job(deadline=OVERDUE, history=known))
     assert got.error == {
         "code": "deadline",
         "message": f"cancelled at its deadline; status requests that failed at last: 12, {why}",
     }
-    by_caller = World([DONE], []).cancel(job(deadline=OVERDUE, history=known, cancel_requested=True))
+    by_caller = CancelScenario([DONE], []).cancel(job(deadline=OVERDUE, history=known, cancel_requested=True))
     assert by_caller.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
@@ -100,12 +101,12 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 def test_too_late_means_the_outcome_it_really_had(refusal: Answer[CancelResult], end: str) -> None:
     document, outcome = ENDS[end]
-    got = World([refusal], [document]).cancel()
+    got = CancelScenario([refusal], [document]).cancel()
     assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
 
 
 def test_too_late_brings_the_output_along() -> None:
-    assert World([TOO_LATE], [COMPLETED]).cancel().result == {"final_output_json": '{"n":1.0}'}
+    assert CancelScenario([TOO_LATE], [COMPLETED]).cancel().result == {"final_output_json": '{"n":1.0}'}
 
 
 FAULTS: dict[str, UpstreamError] = {
@@ -120,7 +121,7 @@ FAULTS: dict[str, UpstreamError] = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_failed_cancel_is_tried_again_after_a_short_wait(fault: UpstreamError) -> None:
-    got = World([fault], [RUNNING]).cancel()
+    got = CancelScenario([fault], [RUNNING]).cancel()
     wait_s = 60 if fault.retry_after_s else 5  # a longer Retry-After is shortened
     assert (got.outcome, got.next, got.history.cancels) == (Status.RUNNING, NextStep.WAIT, 1)
     assert got.wait_seconds == wait_s
@@ -128,17 +129,17 @@ def test_a_failed_cancel_is_tried_again_after_a_short_wait(fault: UpstreamError)
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_cancel_that_fails_is_repeated_for_ten_minutes_at_growing_intervals(fault: UpstreamError) -> None:
-    world = World([fault], [RUNNING])
-    got = world.run()
+    scenario = CancelScenario([fault], [RUNNING])
+    got = scenario.run()
     assert got.outcome is Status.TIMED_OUT
-    assert world.clock.now - NOW == retry_policy.CANCEL_LIMIT_S == 600
-    assert 10 <= len(world.upstream.cancelled) <= 15
+    assert scenario.clock.now - NOW == retry_policy.CANCEL_LIMIT_S == 600
+    assert 10 <= len(scenario.upstream.cancelled) <= 15
     assert got.error is not None
     assert "may go on" in got.error["message"]
 
 
 def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> None:
-    got = World([FAULTS["timeout"]], [FAULTS["timeout"]]).run()
+    got = CancelScenario([FAULTS["timeout"]], [FAULTS["timeout"]]).run()
     assert got.outcome is Status.TIMED_OUT
 
 
@@ -147,29 +148,31 @@ def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> 
 def test_an_upstream_that_refuses_to_cancel_what_runs_is_tried_three_times(
     refusal: Answer[CancelResult], given: str
 ) -> None:
-    world = World([refusal], [RUNNING])
-    got = world.run(CRASHED if given == "a step failed" else None)
+    scenario = CancelScenario([refusal], [RUNNING])
+    got = scenario.run(CRASHED if given == "a step failed" else None)
     assert got.outcome is (Status.ERROR if given == "a step failed" else Status.TIMED_OUT)
-    assert (len(world.upstream.cancelled), world.clock.now - NOW) == (3, 10)
+    assert (len(scenario.upstream.cancelled), scenario.clock.now - NOW) == (3, 10)
     assert got.error is not None
     assert "may go on: it could not be cancelled" in got.error["message"]
 
 
 def test_failures_between_refusals_do_not_count_as_refusals() -> None:
-    world = World([TOO_LATE, *[FAULTS["503"]] * 5, TOO_LATE, TOO_LATE], [RUNNING])
-    assert world.run().outcome is Status.TIMED_OUT
-    assert len(world.upstream.cancelled) == 8
+    scenario = CancelScenario([TOO_LATE, *[FAULTS["503"]] * 5, TOO_LATE, TOO_LATE], [RUNNING])
+    assert scenario.run().outcome is Status.TIMED_OUT
+    assert len(scenario.upstream.cancelled) == 8
 
 
 def test_a_job_that_completes_between_two_cancels_is_completed() -> None:
-    got = World([FAULTS["500"]], [COMPLETED]).run()
+    got = CancelScenario([FAULTS["500"]], [COMPLETED]).run()
     assert got.outcome is Status.COMPLETED
 
 
 def test_a_job_that_our_cancel_ended_though_its_answer_was_lost_is_timed_out() -> None:
-    """The upstream says CANCELLED, but it was our deadline that did it."""
-    world = World([FAULTS["timeout"], TOO_LATE], [StatusDocument(status="CANCELLED", completed_at=NOW)])
-    got = world.run()
+    """The upstream reports CANCELLED because of our own cancel at the deadline."""
+    scenario = CancelScenario(
+        [FAULTS["timeout"], TOO_LATE], [StatusDocument(status="CANCELLED", completed_at=NOW)]
+    )
+    got = scenario.run()
     assert (got.outcome, got.next) == (Status.TIMED_OUT, NextStep.NOTIFY)
     assert got.error == {"code": "deadline", "message": "cancelled at its deadline"}
     assert got.result == {"completed_at": "2026-01-01T00:00:00.000Z"}
@@ -177,7 +180,7 @@ def test_a_job_that_our_cancel_ended_though_its_answer_was_lost_is_timed_out() -
 
 def test_what_a_cancel_is_not_about_stays_as_it_was() -> None:
     given = job(deadline=OVERDUE, unsaved=True, history=history(status_requests=7, errors=2))
-    got = World([FAULTS["500"]], []).cancel(given)
+    got = CancelScenario([FAULTS["500"]], []).cancel(given)
     assert (got.unsaved, got.history.status_requests, got.history.errors) == (True, 7, 2)
 
 
@@ -211,16 +214,16 @@ def test_the_function_brings_a_large_output_to_the_bucket_when_it_is_too_late(
 def test_a_cancel_that_its_caller_was_promised_is_tried_for_ten_minutes_and_not_put_off_to_the_deadline() -> (
     None
 ):
-    world = World([FAULTS["500"]], [RUNNING])
-    got = world.run(job(cancel_requested=True, next=NextStep.CANCEL))
+    scenario = CancelScenario([FAULTS["500"]], [RUNNING])
+    got = scenario.run(job(cancel_requested=True, next=NextStep.CANCEL))
     assert got.outcome is Status.CANCELLED
-    assert world.clock.now - NOW == 600
+    assert scenario.clock.now - NOW == 600
     assert got.error is not None
     assert "may go on" in got.error["message"]
 
 
 def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> None:
-    got = World([DONE], []).cancel(job(cancel_requested=True))
+    got = CancelScenario([DONE], []).cancel(job(cancel_requested=True))
     assert (got.outcome, got.next) == (Status.CANCELLED, NextStep.NOTIFY)
     assert got.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
@@ -231,20 +234,20 @@ def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> Non
 UNREADABLE = KeyUnavailableError("the secret: AccessDeniedException")
 
 
-def test_a_job_whose_step_failed_is_cancelled_and_its_error_says_so() -> None:
-    world = World([DONE], [])
-    got = world.cancel(CRASHED)
+def test_a_job_whose_step_failed_is_cancelled_with_that_as_its_error() -> None:
+    scenario = CancelScenario([DONE], [])
+    got = scenario.cancel(CRASHED)
     assert (got.outcome, got.next, got.fault) == (Status.ERROR, NextStep.NOTIFY, None)
     assert got.error == {"code": "fault", "message": f"{CRASH}; the job at Waterflai was cancelled"}
-    assert world.upstream.cancelled == [UPSTREAM_ID]
+    assert scenario.upstream.cancelled == [UPSTREAM_ID]
 
 
 @pytest.mark.parametrize("fault", [*FAULTS.values(), UNREADABLE], ids=[*FAULTS, "no key"])
 def test_a_job_whose_step_failed_is_tried_to_be_cancelled_for_ten_minutes(fault: Any) -> None:
-    world = World([fault], [RUNNING])
-    got = world.run(CRASHED)
+    scenario = CancelScenario([fault], [RUNNING])
+    got = scenario.run(CRASHED)
     assert got.outcome is Status.ERROR
-    assert world.clock.now - NOW == 600
+    assert scenario.clock.now - NOW == 600
     assert got.error is not None
     assert got.error["message"].startswith(f"{CRASH}; the job at Waterflai may go on: ")
     assert str(fault) in got.error["message"]
@@ -253,13 +256,15 @@ def test_a_job_whose_step_failed_is_tried_to_be_cancelled_for_ten_minutes(fault:
 @pytest.mark.parametrize("end", ENDS)
 def test_a_job_whose_step_failed_keeps_its_real_outcome_where_it_has_one(end: str) -> None:
     document, outcome = ENDS[end]
-    got = World([TOO_LATE], [document]).cancel(CRASHED)
+    got = CancelScenario([TOO_LATE], [document]).cancel(CRASHED)
     assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
 
 
 def test_a_job_whose_step_failed_and_whose_cancel_lost_its_answer_was_cancelled_by_us() -> None:
-    world = World([FAULTS["timeout"], TOO_LATE], [FAULTS["500"], StatusDocument(status="CANCELLED")])
-    got = world.run(CRASHED)
+    scenario = CancelScenario(
+        [FAULTS["timeout"], TOO_LATE], [FAULTS["500"], StatusDocument(status="CANCELLED")]
+    )
+    got = scenario.run(CRASHED)
     assert (got.outcome, got.error and got.error["message"]) == (
         Status.ERROR,
         f"{CRASH}; the job at Waterflai was cancelled",
@@ -268,13 +273,13 @@ def test_a_job_whose_step_failed_and_whose_cancel_lost_its_answer_was_cancelled_
 
 def test_the_first_reason_for_a_cancel_counts_where_a_later_step_fails_too() -> None:
     given_up = {"code": "fault", "message": "the API key could not be read for 6 h"}
-    got = World([DONE], []).cancel(job(error=given_up, fault="RuntimeError"))
+    got = CancelScenario([DONE], []).cancel(job(error=given_up, fault="RuntimeError"))
     assert got.error is not None
     assert got.error["message"] == f"{given_up['message']}; the job at Waterflai was cancelled"
 
 
 def test_a_key_that_cannot_be_read_at_the_deadline_is_named_by_the_outcome() -> None:
-    got = World([UNREADABLE], [UNREADABLE]).run()
+    got = CancelScenario([UNREADABLE], [UNREADABLE]).run()
     assert got.outcome is Status.TIMED_OUT
     assert got.error is not None
     assert (
@@ -282,9 +287,9 @@ def test_a_key_that_cannot_be_read_at_the_deadline_is_named_by_the_outcome() -> 
     )
 
 
-def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_with_the_word() -> None:
+def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_and_names_it() -> None:
     overdue = job(deadline=OVERDUE, history=history(unknown_status="ARCHIVING"))
-    got = World([DONE], []).cancel(overdue)
+    got = CancelScenario([DONE], []).cancel(overdue)
     assert got.error is not None
     assert (
         got.error["message"]
@@ -293,7 +298,7 @@ def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_with_the_word
 
 
 def test_a_loop_of_the_version_before_that_has_tried_twice_goes_on() -> None:
-    got = World([FAULTS["500"]], [RUNNING]).run(
+    got = CancelScenario([FAULTS["500"]], [RUNNING]).run(
         job(deadline=OVERDUE, next=NextStep.CANCEL, history=history(cancels=2))
     )
     assert got.outcome is Status.TIMED_OUT

@@ -1,10 +1,11 @@
-"""Ending a remote job: a finished job is never called cancelled, and no answer is no outcome."""
+"""Cancel of a job: a finished job is never recorded as cancelled, and a lost response is no outcome."""
 
 import pytest
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
-from tests.support.builders import UPSTREAM_ID, job, settings
+from tests.fakes.upstream_client import Answer, FakeUpstream
+from tests.support.build import build_job_canceller
+from tests.support.builders import UPSTREAM_ID, job
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -15,8 +16,6 @@ from waterhook.errors import (
     UpstreamRefusedError,
     UpstreamUnavailableError,
 )
-from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.client import CancelResult
@@ -36,50 +35,49 @@ ENDS = {
 }
 
 
-def stopped(
+def stop(
     upstream: FakeUpstream, outcome: Status = Status.CANCELLED, given: LoopState | None = None
 ) -> LoopState:
-    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock())
-    return JobCanceller(upstream, poller).stop(
-        given or job(), outcome, code="because", message="it was asked for"
+    return build_job_canceller(upstream, Clock()).stop(
+        given or job(), outcome, code="because", message="it was requested"
     )
 
 
 @pytest.mark.parametrize("outcome", [Status.CANCELLED, Status.TIMED_OUT])
 def test_a_job_that_could_be_cancelled_ends_for_the_reason_it_was_cancelled(outcome: Status) -> None:
     upstream = FakeUpstream(cancels=[YES])
-    got = stopped(upstream, outcome)
+    got = stop(upstream, outcome)
     assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
-    assert got.error == {"code": "because", "message": "it was asked for"}
-    assert (upstream.cancelled, upstream.asked) == ([UPSTREAM_ID], [])
+    assert got.error == {"code": "because", "message": "it was requested"}
+    assert (upstream.cancelled, upstream.polled) == ([UPSTREAM_ID], [])
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)
 @pytest.mark.parametrize("end", ENDS)
 def test_a_job_that_had_ended_has_the_outcome_it_had(refusal: Answer[CancelResult], end: str) -> None:
     upstream = FakeUpstream(cancels=[refusal], statuses=[ENDS[end]])
-    got = stopped(upstream)
+    got = stop(upstream)
     assert (got.outcome, got.next) == (Status(end), NextStep.NOTIFY)
-    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+    assert (len(upstream.cancelled), len(upstream.polled)) == (1, 1)
 
 
 @pytest.mark.parametrize("end", [*ENDS, "RUNNING"])
-def test_an_answer_that_does_not_say_leaves_it_to_the_status(end: str) -> None:
-    unsaid = CancelResult(cancelled=None, message=None, previous_status=None)
-    upstream = FakeUpstream(cancels=[unsaid], statuses=[ENDS.get(end, StatusDocument("RUNNING"))])
-    got = stopped(upstream, Status.TIMED_OUT)
-    # Nobody else is known to have cancelled it.
+def test_after_a_cancel_without_a_result_the_status_decides(end: str) -> None:
+    no_result = CancelResult(cancelled=None, message=None, previous_status=None)
+    upstream = FakeUpstream(cancels=[no_result], statuses=[ENDS.get(end, StatusDocument("RUNNING"))])
+    got = stop(upstream, Status.TIMED_OUT)
+    # No other caller is known to have cancelled it.
     assert got.outcome is (Status.TIMED_OUT if end == "CANCELLED" else Status(end))
 
 
 def test_too_late_brings_output_and_time_along() -> None:
-    got = stopped(FakeUpstream(cancels=[NO["409"]], statuses=[ENDS["COMPLETED"]]))
+    got = stop(FakeUpstream(cancels=[NO["409"]], statuses=[ENDS["COMPLETED"]]))
     assert got.result == {"final_output_json": '{"n":1.0}', "completed_at": to_rfc3339(NOW)}
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)
 def test_a_job_that_runs_on_has_no_outcome(refusal: Answer[CancelResult]) -> None:
-    got = stopped(FakeUpstream(cancels=[refusal], statuses=[StatusDocument("RUNNING")]))
+    got = stop(FakeUpstream(cancels=[refusal], statuses=[StatusDocument("RUNNING")]))
     assert got.outcome is Status.RUNNING
 
 
@@ -87,8 +85,8 @@ def test_a_job_that_runs_on_has_no_outcome(refusal: Answer[CancelResult]) -> Non
 def test_a_cancel_that_was_not_taken_decides_nothing(status: int | None) -> None:
     upstream = FakeUpstream(cancels=[UpstreamUnavailableError("unavailable", "not now", status=status)])
     with pytest.raises(UpstreamUnavailableError):
-        stopped(upstream)
-    assert upstream.asked == []
+        stop(upstream)
+    assert upstream.polled == []
 
 
 LOST = {
@@ -104,10 +102,10 @@ def test_a_job_that_is_cancelled_after_a_lost_answer_was_cancelled_by_us(
     fault: UpstreamError, outcome: Status
 ) -> None:
     upstream = FakeUpstream(cancels=[fault], statuses=[ENDS["CANCELLED"]])
-    got = stopped(upstream, outcome)
+    got = stop(upstream, outcome)
     assert (got.outcome, got.next) == (outcome, NextStep.NOTIFY)
-    assert got.error == {"code": "because", "message": "it was asked for"}
-    assert (len(upstream.cancelled), len(upstream.asked)) == (1, 1)
+    assert got.error == {"code": "because", "message": "it was requested"}
+    assert (len(upstream.cancelled), len(upstream.polled)) == (1, 1)
 
 
 @pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
@@ -115,7 +113,7 @@ def test_a_job_that_is_cancelled_after_a_lost_answer_was_cancelled_by_us(
 def test_a_job_that_had_ended_before_a_lost_answer_has_the_outcome_it_had(
     fault: UpstreamError, end: str
 ) -> None:
-    got = stopped(FakeUpstream(cancels=[fault], statuses=[ENDS[end]]), Status.TIMED_OUT)
+    got = stop(FakeUpstream(cancels=[fault], statuses=[ENDS[end]]), Status.TIMED_OUT)
     assert (got.outcome, got.next) == (Status(end), NextStep.NOTIFY)
 
 
@@ -134,14 +132,14 @@ def test_a_lost_answer_and_a_status_that_settles_nothing_is_the_fault_of_the_can
 ) -> None:
     upstream = FakeUpstream(cancels=[fault], statuses=[status])
     with pytest.raises(PerhapsAcceptedError) as caught:
-        stopped(upstream)
+        stop(upstream)
     assert caught.value is fault
-    assert len(upstream.asked) == 1
+    assert len(upstream.polled) == 1
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)
 def test_a_refusal_followed_by_no_answer_is_no_outcome_either(refusal: Answer[CancelResult]) -> None:
-    got = stopped(
+    got = stop(
         FakeUpstream(cancels=[refusal], statuses=[UpstreamRefusedError("refused", "HTTP 404", status=404)])
     )
     assert got.outcome is Status.RUNNING
@@ -162,8 +160,7 @@ def test_a_completed_job_whose_output_cannot_be_stored_was_not_cancelled(
     answer: Answer[CancelResult],
 ) -> None:
     upstream = FakeUpstream(cancels=[answer], statuses=[ENDS["COMPLETED"]])
-    poller = StatusPoller(upstream, Full(), settings(), Clock())
     with pytest.raises(ResultsUnavailableError):
-        JobCanceller(upstream, poller).stop(
-            job(), Status.CANCELLED, code="because", message="it was asked for"
+        build_job_canceller(upstream, Clock(), Full()).stop(
+            job(), Status.CANCELLED, code="because", message="it was requested"
         )

@@ -8,8 +8,10 @@ import pytest
 
 from functions.notify import app
 from tests.contract.template import ROOT
-from tests.fakes.aws import Killed, Table, Tape, Taped, Topic
+from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.support.build import build_notifier
 from tests.support.builders import (
     DEFAULTS,
     ID,
@@ -18,18 +20,17 @@ from tests.support.builders import (
     SOURCE,
     STARTED_AT,
     UPSTREAM_ID,
+    final_attributes,
     history,
     job,
     record,
     request,
     request_dict,
     running_record,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
-from waterhook.notifications.notifier import Notifier
 from waterhook.steps.notify import FaultReporter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_rfc3339
@@ -43,20 +44,9 @@ def reporter(table: Table) -> FaultReporter:
     return FaultReporter(table.records, DEFAULTS, Clock(NOW + 60))
 
 
-def notifier(table: Table, topic: Topic, client: Any = None, sns: Any = None) -> Notifier:
-    return Notifier(
-        table.records_over(client or table.client),
-        sns or topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=30 * 24 * 3600,
-        clock=Clock(NOW + 60),
-    )
-
-
 def report(table: Table, topic: Topic, state: dict[str, Any], owner: str = OWNER) -> dict[str, Any]:
     reported = reporter(table).loop_state(state, owner=owner, started_at=STARTED_AT)
-    return notifier(table, topic).notify(reported, owner)
+    return build_notifier(table, topic).notify(reported, owner)
 
 
 # The contract: one golden file an outcome
@@ -81,7 +71,7 @@ def started(**changes: Any) -> ExecutionRecord:
 
 POLLED = history(status_requests=3, polls=2, follows=1)
 DONE_AT = {"completed_at": "2026-01-01T00:00:59.000Z"}
-ENDINGS: dict[str, tuple[ExecutionRecord, LoopState]] = {
+OUTCOMES: dict[str, tuple[ExecutionRecord, LoopState]] = {
     "completed": (
         started(),
         job(history=POLLED).ended(Status.COMPLETED, final_output_json=OUTPUT, **DONE_AT),
@@ -143,15 +133,15 @@ ENDINGS: dict[str, tuple[ExecutionRecord, LoopState]] = {
 
 def test_there_is_a_golden_file_for_every_outcome() -> None:
     outcomes = {status.value.lower() for status in Status if status.is_final}
-    assert outcomes <= set(ENDINGS)
-    assert {path.stem for path in GOLDEN.glob("*.json")} == set(ENDINGS)
+    assert outcomes <= set(OUTCOMES)
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(OUTCOMES)
 
 
-@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("name", OUTCOMES)
 def test_the_notification_is_the_one_in_its_golden_file(table: Table, topic: Topic, name: str) -> None:
-    there, ended = ENDINGS[name]
+    there, ended = OUTCOMES[name]
     table.put(there)
-    notifier(table, topic).notify(ended, OWNER)
+    build_notifier(table, topic).notify(ended, OWNER)
     (message,) = topic.messages()
     # Indented for its readers; order, numbers and texts are as they are sent.
     shown = json.dumps(json.loads(message), indent=2, ensure_ascii=False) + "\n"
@@ -159,7 +149,7 @@ def test_the_notification_is_the_one_in_its_golden_file(table: Table, topic: Top
 
 
 def test_between_the_golden_files_only_values_differ() -> None:
-    """A subscriber may count on every field; two are there only where they say something."""
+    """A subscriber may count on every field; two are there only where they have a value."""
     for path in GOLDEN.glob("*.json"):
         event = json.loads(path.read_text())
         attributes = set(event) - {"dataref"}
@@ -190,20 +180,22 @@ def test_between_the_golden_files_only_values_differ() -> None:
 # Faults of our own
 
 
-def test_a_fault_in_the_loop_is_an_outcome_that_says_where_to_look(table: Table, topic: Topic) -> None:
+def test_a_fault_in_the_loop_is_an_outcome_that_names_the_state_machine_execution(
+    table: Table, topic: Topic
+) -> None:
     table.put(running_record())
-    ending = report(table, topic, job(history=POLLED).to_dict() | FAULT)
-    assert (ending["error_name"], ending["error"]["code"]) == ("Waterhook.Error", "fault")
-    assert "Lambda.Unknown" in ending["error"]["message"]
-    assert OWNER in ending["error"]["message"]
+    output = report(table, topic, job(history=POLLED).to_dict() | FAULT)
+    assert (output["error_name"], output["error"]["code"]) == ("Waterhook.Error", "fault")
+    assert "Lambda.Unknown" in output["error"]["message"]
+    assert OWNER in output["error"]["message"]
     assert json.loads(topic.messages()[0])["data"]["usage"]["polls"] == 3
 
 
 def test_a_fault_before_there_was_a_record_is_notified_too(table: Table, topic: Topic) -> None:
-    ending = report(table, topic, {"input": request_dict(metadata=ORDER)} | FAULT)
+    output = report(table, topic, {"input": request_dict(metadata=ORDER)} | FAULT)
     data = json.loads(topic.messages()[0])["data"]
     assert (data["status"], data["chatbot_id"], data["metadata"]) == ("ERROR", "support-chat", ORDER)
-    assert table.only().execution_id == ending["execution_id"]
+    assert table.only().execution_id == output["execution_id"]
 
 
 @pytest.mark.parametrize("given", [None, [], 5, {"chatbot_id": 5}, {"request": [], "event_id": "\ud800"}])
@@ -224,7 +216,7 @@ def test_a_fault_over_no_input_at_all_is_notified_too(table: Table, topic: Topic
     [accepted(), accepted(status=Status.STARTING, start_attempts=1), started()],
     ids=lambda one: one.status,
 )
-def test_a_fault_of_start_is_told_of_the_record_that_start_had_claimed(
+def test_a_fault_of_start_is_reported_for_the_record_that_start_had_claimed(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
     table.put(there)
@@ -257,15 +249,15 @@ def test_a_fault_of_a_duplicate_is_not_held_against_the_first(table: Table, topi
     first = table.only()
     topic.messages()
     table.set(first.execution_id, status="RUNNING")
-    ending = report(table, topic, state, owner=OTHER)
-    assert ending["error_name"] == "Waterhook.Duplicate"
+    output = report(table, topic, state, owner=OTHER)
+    assert output["error_name"] == "Waterhook.Duplicate"
     assert (topic.messages(), table.only().status) == ([], Status.RUNNING)
 
 
-def test_a_fault_after_the_verdict_changes_nothing_of_it(table: Table, topic: Topic) -> None:
-    table.put(running_record(**verdict(Status.COMPLETED)))
-    ending = report(table, topic, job().to_dict() | FAULT)
-    assert (ending["outcome"], len(topic.messages())) == (Status.COMPLETED, 1)
+def test_a_fault_after_the_outcome_does_not_change_it(table: Table, topic: Topic) -> None:
+    table.put(running_record(**final_attributes(Status.COMPLETED)))
+    output = report(table, topic, job().to_dict() | FAULT)
+    assert (output["outcome"], len(topic.messages())) == (Status.COMPLETED, 1)
 
 
 def test_a_fault_of_whatever_length_keeps_the_notification_small(table: Table, topic: Topic) -> None:
@@ -283,20 +275,22 @@ def test_a_decision_that_makes_no_sense_is_reported_by_its_name(table: Table, to
 def test_killed_at_any_step_of_a_report_it_ends_in_one_record_and_one_event(
     table: Table, topic: Topic
 ) -> None:
-    def attempt(tape: Tape, key: str) -> None:
-        client = Taped(table.client, tape)
+    def attempt(counter: StepCounter, key: str) -> None:
+        client = CountedClient(table.client, counter)
         state = {"input": request_dict(idempotency_key=key)} | FAULT
         reporting = FaultReporter(table.records_over(client), DEFAULTS, Clock(NOW + 60))
         reported = reporting.loop_state(state, owner=OWNER, started_at=STARTED_AT)
-        notifier(table, topic, client=client, sns=Taped(topic.sns, tape)).notify(reported, OWNER)
+        build_notifier(
+            table, topic, records=table.records_over(client), sns=CountedClient(topic.sns, counter)
+        ).notify(reported, OWNER)
 
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     attempt(rehearsal, "rehearsal")
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         with pytest.raises(Killed):
-            attempt(Tape(kill_at=at), f"key-{at}")
-        attempt(Tape(), f"key-{at}")
+            attempt(StepCounter(kill_at=at), f"key-{at}")
+        attempt(StepCounter(), f"key-{at}")
         messages = topic.messages()
         assert len(set(messages)) == 1, step
     assert len(table.all()) == len(rehearsal.steps) + 1
@@ -312,15 +306,17 @@ def event(state: dict[str, Any], owner: str = OWNER) -> dict[str, Any]:
 def test_the_function_concludes_publishes_and_answers(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(running_record(expires_at=9_000_000_000))
     ended = job().ended(Status.COMPLETED, final_output_json=OUTPUT)
-    ending = invoke(app, event(ended.to_dict()))
+    output = invoke(app, event(ended.to_dict()))
     (message,) = topic.messages()
     assert f'"final_output":{OUTPUT},' in message
     assert json.loads(message)["source"] == SOURCE
-    assert (ending["outcome"], ending["next"], ending["final_output_json"]) == ("COMPLETED", "done", OUTPUT)
-    assert json.loads(json.dumps(ending)) == ending
+    assert (output["outcome"], output["next"], output["final_output_json"]) == ("COMPLETED", "done", OUTPUT)
+    assert json.loads(json.dumps(output)) == output
 
 
-def test_the_function_keeps_a_record_as_long_as_the_deployment_says(invoke: Invoke, table: Table) -> None:
+def test_the_function_keeps_a_record_as_long_as_the_deployment_is_configured(
+    invoke: Invoke, table: Table
+) -> None:
     table.put(running_record(expires_at=9_000_000_000))
     invoke(app, event(job().ended(Status.LOST).to_dict()), WATERHOOK_RETENTION_DAYS="7")
     got = table.only()
@@ -354,14 +350,16 @@ def test_the_function_publishes_again_what_it_published(invoke: Invoke, table: T
     }
 
 
-@pytest.mark.parametrize("asked", [{}, {"execution_id": None}, None, "id", [], {"execution_id": {"a": 1}}])
-def test_the_function_refuses_a_redelivery_of_nothing(invoke: Invoke, asked: object) -> None:
-    answer = invoke(app, {"redeliver": asked})
+@pytest.mark.parametrize("given", [{}, {"execution_id": None}, None, "id", [], {"execution_id": {"a": 1}}])
+def test_the_function_refuses_a_redelivery_of_nothing(invoke: Invoke, given: object) -> None:
+    answer = invoke(app, {"redeliver": given})
     assert (answer["redelivered"], answer["outcome"]) == (False, None)
 
 
 def test_the_log_of_a_redelivery_holds_ids_and_none_of_the_data(invoke: Invoke, table: Table) -> None:
-    failed = verdict(Status.FAILED, error={"code": "a", "message": "card k4711"}, expires_at=9_000_000_000)
+    failed = final_attributes(
+        Status.FAILED, error={"code": "a", "message": "card k4711"}, expires_at=9_000_000_000
+    )
     table.put(running_record(metadata_json='{"order":"k0815"}', **failed))
     with log_of(app) as log:
         assert invoke(app, {"redeliver": {"execution_id": "k4711\nforged"}})["redelivered"] is False

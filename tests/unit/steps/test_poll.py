@@ -17,10 +17,10 @@ from tests.support.builders import (
     OWNER,
     STARTED_AT,
     UPSTREAM_ID,
+    final_attributes,
     job,
     record,
     running_record,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.dependencies import Dependencies
@@ -67,7 +67,7 @@ def test_an_id_that_was_saved_meanwhile_is_done_with(table: Table, cancelled_at:
 
 
 def test_a_job_whose_record_was_concluded_meanwhile_ends_as_that_is(table: Table) -> None:
-    there = table.put(running_record(**verdict(Status.CANCELLED)))
+    there = table.put(running_record(**final_attributes(Status.CANCELLED)))
     got = saver(table).save(UNSAVED, OWNER)
     assert (got.outcome, got.next) == (Status.CANCELLED, NextStep.NOTIFY)
     assert table.get(ID) == there
@@ -212,7 +212,7 @@ def test_the_function_goes_on_to_the_cancel_that_its_caller_was_promised(
 # A record that is final
 
 
-FINAL = running_record(**verdict(Status.CANCELLED, expires_at=9_000_000_000))
+FINAL = running_record(**final_attributes(Status.CANCELLED, expires_at=9_000_000_000))
 
 
 @pytest.mark.parametrize("changes", [{}, {"unsaved": True}], ids=["", "unsaved"])

@@ -9,23 +9,31 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from functions.reconcile import app
-from tests.fakes.aws import Bucket, Failing, Killed, Machine, Table, Tape, Taped, Topic, client_error
+from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.scripted_server import ScriptedServer, reply
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, Answer, FakeUpstream
+from tests.fakes.step_functions import FakeStepFunctions
+from tests.fakes.timed_client import TimedClient
+from tests.fakes.upstream_client import Answer, FakeUpstream
+from tests.support.build import (
+    build_limiter,
+    build_notifier,
+    build_reconcile_step,
+    build_start_step,
+    build_sweeper,
+)
 from tests.support.builders import (
     ID,
     OTHER,
     OWNER,
-    SOURCE,
     STARTED_AT,
     UPSTREAM_ID,
+    final_attributes,
     job,
     record,
     request_dict,
     running_record,
-    settings,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook import aws_config
@@ -38,14 +46,8 @@ from waterhook.errors import (
     RecordConflictError,
     UpstreamRefusedError,
 )
-from waterhook.notifications.notifier import Notifier
-from waterhook.settings import ConcurrencyLimits
-from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.reconcile import CALL_BUDGET_S, CANCEL_PAUSE_S, EndedExecution, ReconcileStep, describe
-from waterhook.steps.start import StartStep
+from waterhook.steps.reconcile import CALL_BUDGET_S, CANCEL_PAUSE_S, EndedExecution, describe
 from waterhook.steps.state_machine_executions import RESERVE_S, StateMachineExecutions
-from waterhook.steps.status_poller import StatusPoller
-from waterhook.steps.sweep import Sweeper
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.results_bucket import ResultsBucket
@@ -61,8 +63,8 @@ GIVEN = {"execution_id": ID, "request": request_dict()}
 OUTCOMES = {"ABORTED": "CANCELLED", "TIMED_OUT": "TIMED_OUT", "FAILED": "ERROR"}
 
 
-class World:
-    """A reconciler, what it asks and what it changes."""
+class ReconcileScenario:
+    """A reconcile step with its notifier and upstream; a pause is recorded and takes no time."""
 
     def __init__(
         self,
@@ -71,35 +73,33 @@ class World:
         *,
         cancels: list[Answer[CancelResult]] | None = None,
         statuses: list[Answer[StatusDocument]] | None = None,
-        tape: Tape | None = None,
-        caps: ConcurrencyLimits | None = None,
+        counter: StepCounter | None = None,
+        limiter: ConcurrencyLimiter | None = None,
     ) -> None:
         self.clock = Clock(NOW + 60)
         self.pauses: list[float] = []
         self.topic = topic
         self.upstream = FakeUpstream(cancels=cancels, statuses=statuses)
-        records = table.records_over(Taped(table.client, tape) if tape else table.client)
-        sns: Any = Taped(topic.sns, tape) if tape else topic.sns
-        self.notifier = Notifier(
-            records,
-            sns,
-            topic_arn=topic.arn,
-            source=SOURCE,
-            retention_s=3600,
+        records = table.records_over(CountedClient(table.client, counter) if counter else table.client)
+        sns: Any = CountedClient(topic.sns, counter) if counter else topic.sns
+        self.notifier = build_notifier(
+            table,
+            topic,
+            records=records,
+            sns=sns,
             clock=self.clock,
-            limiter=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
+            limiter=limiter,
         )
-        stopper = JobCanceller(self.upstream, StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock))
-        self._reconciler = ReconcileStep(
-            records, stopper, self.notifier, settings(), self.clock, self.pauses.append, telemetry=TELEMETRY
+        self._step = build_reconcile_step(
+            records, self.upstream, self.notifier, self.clock, sleep=self.pauses.append
         )
 
     def close(
         self, status: str = "ABORTED", given: object = GIVEN, *, arn: str = OWNER, error: str | None = None
     ) -> ExecutionRecord | None:
-        return self._reconciler.close(EndedExecution(arn, status, given, STARTED_AT, error))
+        return self._step.close(EndedExecution(arn, status, given, STARTED_AT, error))
 
-    def heard(self) -> list[str]:
+    def published(self) -> list[str]:
         return [json.loads(text)["data"]["status"] for text in self.topic.messages()]
 
 
@@ -108,21 +108,21 @@ def test_a_job_whose_machine_ended_is_cancelled_and_its_record_closed(
     table: Table, topic: Topic, status: str
 ) -> None:
     table.put(running_record())
-    world = World(table, topic, cancels=[YES])
-    assert world.close(status) is not None
-    assert world.upstream.cancelled == [UPSTREAM_ID]
-    assert world.heard() == [OUTCOMES[status]]
+    scenario = ReconcileScenario(table, topic, cancels=[YES])
+    assert scenario.close(status) is not None
+    assert scenario.upstream.cancelled == [UPSTREAM_ID]
+    assert scenario.published() == [OUTCOMES[status]]
     assert (table.status(ID), table.get(ID).notified_at is not None) == (OUTCOMES[status], True)
 
 
 @pytest.mark.parametrize("status", OUTCOMES)
-def test_a_request_that_was_not_started_yet_is_closed_without_a_word_to_the_upstream(
+def test_a_request_that_was_not_started_yet_is_closed_without_an_upstream_request(
     table: Table, topic: Topic, status: str
 ) -> None:
     table.put(record())
-    world = World(table, topic)
-    world.close(status)
-    assert (world.heard(), world.upstream.cancelled) == ([OUTCOMES[status]], [])
+    scenario = ReconcileScenario(table, topic)
+    scenario.close(status)
+    assert (scenario.published(), scenario.upstream.cancelled) == ([OUTCOMES[status]], [])
     with pytest.raises(RecordConflictError):
         table.records.begin_start(record())
 
@@ -130,9 +130,9 @@ def test_a_request_that_was_not_started_yet_is_closed_without_a_word_to_the_upst
 @pytest.mark.parametrize("status", OUTCOMES)
 def test_a_start_that_was_cut_off_is_uncertain(table: Table, topic: Topic, status: str) -> None:
     table.put(record(status=Status.STARTING))
-    world = World(table, topic)
-    world.close(status)
-    assert (world.heard(), world.upstream.cancelled) == (["UNCERTAIN"], [])
+    scenario = ReconcileScenario(table, topic)
+    scenario.close(status)
+    assert (scenario.published(), scenario.upstream.cancelled) == (["UNCERTAIN"], [])
     error = table.get(ID).error
     assert error is not None
     assert error["code"] == "start_uncertain"
@@ -143,9 +143,9 @@ def test_a_request_that_waits_after_a_lost_answer_is_uncertain(
     table: Table, topic: Topic, status: str
 ) -> None:
     table.put(record(start_attempts=1, perhaps_started=True))
-    world = World(table, topic)
-    world.close(status)
-    assert world.heard() == ["UNCERTAIN"]
+    scenario = ReconcileScenario(table, topic)
+    scenario.close(status)
+    assert scenario.published() == ["UNCERTAIN"]
     error = table.get(ID).error
     assert error is not None
     assert error["code"] == "start_uncertain"
@@ -155,111 +155,121 @@ def test_a_start_still_under_way_leaves_no_job_running(table: Table, topic: Topi
     """Who stops a machine stops no function: the start saves its id after the record was read without one."""
     table.put(record())
 
-    class Meanwhile(Tape):
+    class Meanwhile(StepCounter):
         def step(self, name: str) -> None:
             if name == "before update_item" and table.get(ID).status is Status.ACCEPTED:
                 table.records.save_start(table.records.begin_start(table.get(ID)), UPSTREAM_ID, NOW)
 
-    world = World(table, topic, cancels=[YES], tape=Meanwhile())
-    world.close("ABORTED")
-    assert world.upstream.cancelled == [UPSTREAM_ID]
-    assert world.heard() == ["CANCELLED"]
+    scenario = ReconcileScenario(table, topic, cancels=[YES], counter=Meanwhile())
+    scenario.close("ABORTED")
+    assert scenario.upstream.cancelled == [UPSTREAM_ID]
+    assert scenario.published() == ["CANCELLED"]
 
 
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED"])
 def test_a_job_that_had_ended_meanwhile_keeps_its_real_outcome(table: Table, topic: Topic, end: str) -> None:
     table.put(running_record())
     late = UpstreamRefusedError("refused", "HTTP 409", status=409)
-    world = World(table, topic, cancels=[late], statuses=[StatusDocument(end, final_output_json="{}")])
-    world.close()
-    assert world.heard() == [end]
+    scenario = ReconcileScenario(
+        table, topic, cancels=[late], statuses=[StatusDocument(end, final_output_json="{}")]
+    )
+    scenario.close()
+    assert scenario.published() == [end]
 
 
-def test_an_upstream_that_does_not_answer_is_asked_three_times_and_the_record_closed(
+def test_an_upstream_that_does_not_respond_gets_three_requests_and_the_record_is_closed(
     table: Table, topic: Topic
 ) -> None:
     table.put(running_record())
-    world = World(table, topic, cancels=[DOWN])
-    world.close()
-    assert (len(world.upstream.cancelled), world.pauses) == (3, [CANCEL_PAUSE_S] * 2)
-    assert world.heard() == ["CANCELLED"]
+    scenario = ReconcileScenario(table, topic, cancels=[DOWN])
+    scenario.close()
+    assert (len(scenario.upstream.cancelled), scenario.pauses) == (3, [CANCEL_PAUSE_S] * 2)
+    assert scenario.published() == ["CANCELLED"]
     error = table.get(ID).error
     assert error is not None
     assert "may go on" in error["message"]
 
 
-def test_an_upstream_that_answers_at_last_is_asked_no_more(table: Table, topic: Topic) -> None:
+def test_an_upstream_that_responds_in_the_end_gets_no_further_request(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    world = World(table, topic, cancels=[DOWN, YES])
-    world.close()
-    assert len(world.upstream.cancelled) == 2
+    scenario = ReconcileScenario(table, topic, cancels=[DOWN, YES])
+    scenario.close()
+    assert len(scenario.upstream.cancelled) == 2
     error = table.get(ID).error
     assert error is not None
     assert "may go on" not in error["message"]
 
 
-def test_reconciled_twice_it_is_told_once(table: Table, topic: Topic) -> None:
+def test_reconciled_twice_it_is_published_once(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    world = World(table, topic, cancels=[YES])
-    world.close()
+    scenario = ReconcileScenario(table, topic, cancels=[YES])
+    scenario.close()
     there = table.get(ID)
-    assert world.close("FAILED") is None
-    assert (world.heard(), table.get(ID), len(world.upstream.cancelled)) == (["CANCELLED"], there, 1)
+    assert scenario.close("FAILED") is None
+    assert (scenario.published(), table.get(ID), len(scenario.upstream.cancelled)) == (
+        ["CANCELLED"],
+        there,
+        1,
+    )
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_what_is_final_and_notified_is_left_alone(table: Table, topic: Topic, status: Status) -> None:
-    there = table.put(running_record(**verdict(status), notified_at=to_rfc3339(NOW), unfinished=None))
-    world = World(table, topic)
-    assert world.close() is None
-    assert (world.heard(), table.get(ID), world.upstream.cancelled) == ([], there, [])
+    there = table.put(
+        running_record(**final_attributes(status), notified_at=to_rfc3339(NOW), unfinished=None)
+    )
+    scenario = ReconcileScenario(table, topic)
+    assert scenario.close() is None
+    assert (scenario.published(), table.get(ID), scenario.upstream.cancelled) == ([], there, [])
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_verdict_that_was_never_told_is_told_as_it_is(table: Table, topic: Topic, status: Status) -> None:
-    table.put(running_record(**verdict(status)))
-    world = World(table, topic)
-    world.close()
-    assert (world.heard(), world.upstream.cancelled) == ([status], [])
+def test_an_outcome_that_was_never_published_is_published_unchanged(
+    table: Table, topic: Topic, status: Status
+) -> None:
+    table.put(running_record(**final_attributes(status)))
+    scenario = ReconcileScenario(table, topic)
+    scenario.close()
+    assert (scenario.published(), scenario.upstream.cancelled) == ([status], [])
     assert (table.status(ID), table.get(ID).notified_at is not None) == (status, True)
 
 
 def test_the_loops_notify_after_it_adds_nothing(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    world = World(table, topic, cancels=[YES])
-    world.close()
-    world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
-    assert (world.heard(), table.status(ID)) == (["CANCELLED"], Status.CANCELLED)
+    scenario = ReconcileScenario(table, topic, cancels=[YES])
+    scenario.close()
+    scenario.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+    assert (scenario.published(), table.status(ID)) == (["CANCELLED"], Status.CANCELLED)
 
 
 def test_the_loops_notify_during_the_cancel_is_the_one_that_counts(table: Table, topic: Topic) -> None:
     table.put(running_record())
 
     def cancel() -> CancelResult:
-        world.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+        scenario.notifier.notify(job().ended(Status.COMPLETED), OWNER)
         return YES
 
-    world = World(table, topic, cancels=[cancel])
-    world.close()
-    assert (world.heard(), table.status(ID)) == (["COMPLETED"], Status.COMPLETED)
+    scenario = ReconcileScenario(table, topic, cancels=[cancel])
+    scenario.close()
+    assert (scenario.published(), table.status(ID)) == (["COMPLETED"], Status.COMPLETED)
 
 
 def test_a_duplicates_end_does_nothing_to_the_first_one(table: Table, topic: Topic) -> None:
     keyed = request_dict(idempotency_key="order-7")
-    starter = StartStep(table.records, FakeUpstream(), settings(), Clock(), telemetry=TELEMETRY)
+    starter = build_start_step(table.records, FakeUpstream(), Clock())
     starter.start(keyed, owner=OWNER, started_at=STARTED_AT)
     there = table.only()
-    world = World(table, topic)
+    scenario = ReconcileScenario(table, topic)
     for status in OUTCOMES:
-        assert world.close(status, keyed, arn=OTHER) is None
-    assert (table.only(), world.heard(), world.upstream.cancelled) == (there, [], [])
+        assert scenario.close(status, keyed, arn=OTHER) is None
+    assert (table.only(), scenario.published(), scenario.upstream.cancelled) == (there, [], [])
 
 
-def test_a_forged_id_does_not_lay_hands_on_the_record_it_names(table: Table, topic: Topic) -> None:
+def test_a_forged_id_does_not_change_the_record_it_names(table: Table, topic: Topic) -> None:
     there = table.put(running_record())
-    world = World(table, topic)
-    world.close(given=GIVEN, arn=OTHER)
-    assert (table.get(ID), world.upstream.cancelled) == (there, [])
+    scenario = ReconcileScenario(table, topic)
+    scenario.close(given=GIVEN, arn=OTHER)
+    assert (table.get(ID), scenario.upstream.cancelled) == (there, [])
 
 
 @pytest.mark.parametrize(
@@ -270,40 +280,38 @@ def test_a_forged_id_does_not_lay_hands_on_the_record_it_names(table: Table, top
 def test_an_execution_whose_record_never_existed_gets_one_and_a_notification(
     table: Table, topic: Topic, given: object, chatbot_id: str | None
 ) -> None:
-    world = World(table, topic)
-    assert world.close("ABORTED", given) is not None
+    scenario = ReconcileScenario(table, topic)
+    assert scenario.close("ABORTED", given) is not None
     there = table.only()
     assert (there.status, there.chatbot_id, there.owner_execution_arn) == (
         Status.CANCELLED,
         chatbot_id,
         OWNER,
     )
-    assert world.close("ABORTED", given) is None
-    assert world.heard() == ["CANCELLED"]
+    assert scenario.close("ABORTED", given) is None
+    assert scenario.published() == ["CANCELLED"]
 
 
 def test_a_request_stopped_while_it_waited_for_room_is_closed_and_takes_none(
     table: Table, topic: Topic
 ) -> None:
-    caps = ConcurrencyLimits(stack=1)
-    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots = build_limiter(table, stack=1)
     slots.acquire("f" * 32, "other")
-    starter = StartStep(table.records, FakeUpstream(), settings(), Clock(), slots, telemetry=TELEMETRY)
+    starter = build_start_step(table.records, FakeUpstream(), Clock(), limiter=slots)
     state = starter.start(request_dict(), owner=OWNER, started_at=STARTED_AT)
     assert state["next"] == "start"
-    world = World(table, topic, caps=caps)
-    world.close("ABORTED", request_dict())
-    assert world.heard() == ["CANCELLED"]
+    scenario = ReconcileScenario(table, topic, limiter=slots)
+    scenario.close("ABORTED", request_dict())
+    assert scenario.published() == ["CANCELLED"]
     assert table.status(state["execution_id"]) is Status.CANCELLED
     assert not slots.acquire("e" * 32, "other")
 
 
 def test_a_job_that_is_closed_gives_its_slot_back(table: Table, topic: Topic) -> None:
-    caps = ConcurrencyLimits(stack=1, chatbot=1)
-    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots = build_limiter(table, stack=1, chatbot=1)
     slots.acquire(ID, "support-chat")
     table.put(running_record(slots=("capacity", "capacity/support-chat")))
-    World(table, topic, cancels=[YES], caps=caps).close()
+    ReconcileScenario(table, topic, cancels=[YES], limiter=slots).close()
     assert slots.acquire("e" * 32, "support-chat")
 
 
@@ -311,67 +319,56 @@ def test_a_job_that_is_closed_gives_its_slot_back(table: Table, topic: Topic) ->
 def test_an_execution_that_notify_ended_is_left_alone_and_an_erased_one_stays_erased(
     table: Table, topic: Topic, name: str
 ) -> None:
-    world = World(table, topic)
-    assert world.close("FAILED", request_dict(), error=name) is None
-    assert (table.all(), world.heard()) == ([], [])
+    scenario = ReconcileScenario(table, topic)
+    assert scenario.close("FAILED", request_dict(), error=name) is None
+    assert (table.all(), scenario.published()) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["States.Runtime", "States.DataLimitExceeded", "Lambda.Unknown", None])
 def test_a_fault_that_no_catch_saw_is_closed(table: Table, topic: Topic, name: str | None) -> None:
     table.put(running_record())
-    world = World(table, topic, cancels=[YES])
-    world.close("FAILED", error=name)
-    assert world.heard() == ["ERROR"]
+    scenario = ReconcileScenario(table, topic, cancels=[YES])
+    scenario.close("FAILED", error=name)
+    assert scenario.published() == ["ERROR"]
 
 
 @pytest.mark.parametrize(
     "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
-def test_killed_at_any_step_and_called_again_it_is_one_outcome_told_at_least_once(
+def test_killed_at_any_step_and_called_again_it_is_one_outcome_published_at_least_once(
     table: Table, topic: Topic, there: ExecutionRecord
 ) -> None:
-    rehearsal = Tape()
+    rehearsal = StepCounter()
     table.put(there)
-    World(table, topic, cancels=[YES], tape=rehearsal).close()
+    ReconcileScenario(table, topic, cancels=[YES], counter=rehearsal).close()
     topic.messages()
     for at, step in enumerate(rehearsal.steps):
         table.put(there)
         with pytest.raises(Killed):
-            World(table, topic, cancels=[YES], tape=Tape(kill_at=at)).close()
-        World(table, topic, cancels=[YES]).close()
-        heard = topic.messages()
+            ReconcileScenario(table, topic, cancels=[YES], counter=StepCounter(kill_at=at)).close()
+        ReconcileScenario(table, topic, cancels=[YES]).close()
+        messages = topic.messages()
         assert table.get(ID).notified_at is not None, step
-        assert len(set(heard)) == 1, step
-        assert len(heard) <= 2, step
+        assert len(set(messages)) == 1, step
+        assert len(messages) <= 2, step
 
 
 def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_when_it_is_called_again(
     table: Table, topic: Topic
 ) -> None:
-    caps = ConcurrencyLimits(stack=1)
-    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots = build_limiter(table, stack=1)
     slots.acquire(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW), slots=("capacity",)))
-    world = World(table, topic, caps=caps)
-    assert world.close() is None
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW), slots=("capacity",)))
+    scenario = ReconcileScenario(table, topic, limiter=slots)
+    assert scenario.close() is None
     assert slots.acquire("e" * 32, "other")
-    assert (world.heard(), table.get(ID).unfinished) == ([], None)
+    assert (scenario.published(), table.get(ID).unfinished) == ([], None)
 
 
-class Slow:
-    """A client whose every call takes as long as it may, and then succeeds or does not."""
-
-    def __init__(self, real: Any, clock: Clock, seconds: float, hanging: str = "") -> None:
-        self._real, self._clock, self._seconds, self._hanging = real, clock, seconds, hanging
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*args: Any, **asked: Any) -> Any:
-            self._clock.advance(self._seconds)
-            if name == self._hanging:
-                raise ReadTimeoutError(endpoint_url="x")
-            return getattr(self._real, name)(*args, **asked)
-
-        return call
+def slow(real: Any, clock: Clock, seconds: float, hanging: str) -> Any:
+    """Return a client whose every call takes so long, and one of them never succeeds."""
+    faults = {hanging: ReadTimeoutError(endpoint_url="x")}
+    return TimedClient(Failing(real, faults), clock, seconds)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +379,7 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
     table: Table, topic: Topic, bucket: Bucket, upstream: str, hanging: str
 ) -> None:
     """Each call of AWS takes its longest time, one kind of call never succeeds, and Waterflai takes its budget."""
-    clock, caps = Clock(NOW + 3600), ConcurrencyLimits(stack=1, chatbot=1)
+    clock = Clock(NOW + 3600)
     table.put(running_record(waterflai_execution_id=None, status=Status.STARTING))
 
     def patiently(answer: object) -> Any:
@@ -404,51 +401,37 @@ def test_closing_a_record_fits_the_reserve_of_a_sweep_however_slow_everything_is
         statuses=[patiently(large if upstream == "has completed" else DOWN)],
     )
     each_s = aws_config.longest_call_s()
-    client = Slow(table.client, clock, each_s, hanging)
+    client = slow(table.client, clock, each_s, hanging)
     records = table.records_over(client)
-    s3: Any = Slow(bucket.client, clock, aws_config.longest_call_s(aws_config.UPLOADS), hanging)
+    s3 = slow(bucket.client, clock, aws_config.longest_call_s(aws_config.UPLOADS), hanging)
     results = ResultsBucket(bucket.name, lambda: s3)
-    notifier = Notifier(
-        records,
-        cast("Any", Slow(topic.sns, clock, each_s, hanging)),
-        topic_arn=topic.arn,
-        source=SOURCE,
-        retention_s=3600,
+    notifier = build_notifier(
+        table,
+        topic,
+        records=records,
+        sns=slow(topic.sns, clock, each_s, hanging),
         clock=clock,
-        limiter=ConcurrencyLimiter(table.name, caps, cast("Any", client)),
+        limiter=build_limiter(table, stack=1, chatbot=1, client=client, sleep=clock.sleep),
     )
-    stopper = JobCanceller(fake, StatusPoller(fake, results, settings(), clock))
-    reconciler = ReconcileStep(
-        records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
-    )
+    step = build_reconcile_step(records, fake, notifier, clock, results=results)
     # A start is under way when the closing begins: the way that takes most calls.
     table.put(running_record())
 
-    class Engine:
-        @staticmethod
-        def list_executions(**_: Any) -> dict[str, Any]:
-            return {"executions": []}
-
-        @staticmethod
-        def describe_execution(**_: Any) -> dict[str, Any]:
-            return {"status": "ABORTED", "stopDate": datetime.fromtimestamp(NOW, UTC)}
-
-    engine: Any = Slow(Engine(), clock, each_s, hanging)
+    states = FakeStepFunctions()
+    states.ended[OWNER] = ("ABORTED", NOW)
     began: list[float] = []
 
     def remaining_s() -> float:
         began.append(clock.now)
         return RESERVE_S
 
-    sweeper = Sweeper(
+    sweeper = build_sweeper(
         records,
         UnfinishedIndex(table.name, table.client),
-        StateMachineExecutions(engine, "machine", clock, clock.advance),
-        end=reconciler.end,
-        release=notifier.release,
-        clock=clock,
-        sleep=clock.advance,
-        on_failure=lambda _execution_id, _error: None,
+        StateMachineExecutions(slow(states, clock, each_s, hanging), "machine", clock, clock.sleep),
+        step,
+        notifier,
+        clock,
     )
     swept = sweeper.sweep(remaining_s)
     assert swept.ended + swept.failed == 1
@@ -468,15 +451,11 @@ def test_an_output_that_the_bucket_does_not_take_keeps_its_record_open(
     large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
     upstream = FakeUpstream(cancels=[UpstreamRefusedError("refused", "409")], statuses=[large])
     results = ResultsBucket("results", lambda: refusing)
-    notifier = Notifier(
-        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
-    )
-    stopper = JobCanceller(upstream, StatusPoller(upstream, results, settings(), clock))
-    reconciler = ReconcileStep(
-        table.records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
+    step = build_reconcile_step(
+        table.records, upstream, build_notifier(table, topic, clock=clock), clock, results=results
     )
     with pytest.raises(DependencyUnavailableError):
-        reconciler.end(there, "ABORTED")
+        step.end(there, "ABORTED")
     assert (table.get(ID), topic.messages()) == (there, [])
 
 
@@ -486,17 +465,11 @@ def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_afte
     there = table.put(running_record())
     clock = Clock(there.deadline + 6 * 3600 - 1)
     upstream = FakeUpstream(cancels=[KeyUnavailableError("the secret is empty")])
-    stopper = JobCanceller(upstream, StatusPoller(upstream, NO_BUCKET, settings(), clock))
-    notifier = Notifier(
-        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, retention_s=3600, clock=clock
-    )
-    reconciler = ReconcileStep(
-        table.records, stopper, notifier, settings(), clock, clock.advance, telemetry=TELEMETRY
-    )
+    step = build_reconcile_step(table.records, upstream, build_notifier(table, topic, clock=clock), clock)
     with pytest.raises(KeyUnavailableError):
-        reconciler.end(there, "ABORTED")
+        step.end(there, "ABORTED")
     clock.advance(1)
-    reconciler.end(there, "ABORTED")
+    step.end(there, "ABORTED")
     error = table.only().error
     assert error is not None
     assert "may go on: the API key could not be read" in error["message"]
@@ -505,23 +478,16 @@ def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_afte
 # Throttled descriptions
 
 
-class Throttling:
-    """Step Functions with an empty bucket."""
-
-    @staticmethod
-    def describe_execution(**_: Any) -> Any:
-        raise client_error("ThrottlingException")
-
-
 def pauses_s(arn: str) -> list[float]:
     """Return how long the function sleeps after each throttle of one execution, until it gives up."""
-    clock, pauses, states = Clock(), list[float](), cast("Any", Throttling())
+    clock, pauses, states = Clock(), list[float](), FakeStepFunctions()
+    states.faults[arn] = client_error("ThrottlingException")
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
         clock.advance(seconds)
 
-    executions = StateMachineExecutions(states, "machine", clock, sleep)
+    executions = StateMachineExecutions(cast("Any", states), "machine", clock, sleep)
     with pytest.raises(ClientError):
         describe(executions, arn, "FAILED", remaining_s=lambda: 840 - (clock.now - NOW))
     return pauses
@@ -570,7 +536,7 @@ def stopped(machine: Machine, given: object) -> dict[str, Any]:
     return {"arn": arn, "status": "ABORTED", "name": "one"}
 
 
-def test_the_function_finds_out_by_itself_what_the_execution_was_given(
+def test_the_function_reads_the_input_of_the_execution(
     invoke: Invoke, machine: Machine, table: Table, topic: Topic
 ) -> None:
     event = stopped(machine, GIVEN)
@@ -589,9 +555,7 @@ def test_the_function_finds_the_record_of_a_start_by_the_same_moment(
     event = stopped(machine, request_dict())
     began = machine.client.describe_execution(executionArn=event["arn"])["startDate"].astimezone(UTC)
     text = began.isoformat(timespec="microseconds")
-    starter = StartStep(
-        table.records, FakeUpstream(), settings(), lambda: datetime.now(UTC).timestamp(), telemetry=TELEMETRY
-    )
+    starter = build_start_step(table.records, FakeUpstream(), lambda: datetime.now(UTC).timestamp())
     state = starter.start(request_dict(), owner=event["arn"], started_at=text)
     with ScriptedServer([reply(200, {"cancelled": True})]) as server:
         invoke(app, event, WATERFLAI_BASE_URL=server.url)

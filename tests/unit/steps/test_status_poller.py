@@ -1,4 +1,4 @@
-"""One question and what follows: a failed question is not a failed job."""
+"""One status request and its consequences: a failed request is not a failed job."""
 
 import json
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 
 from tests.fakes.aws import Bucket, Failing, client_error
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.upstream_client import NO_BUCKET, Answer, FakeUpstream
+from tests.fakes.placeholders import NO_BUCKET
+from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
 from waterhook.domain import polling_policy
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -48,7 +49,7 @@ FAULTS: dict[str, UpstreamError] = {
 
 
 class Polling:
-    """A poller, the clock it reads and the upstream it asks."""
+    """A poller, its clock and its upstream."""
 
     def __init__(self, *statuses: Answer[StatusDocument], results: ResultsBucket | None = None) -> None:
         self.clock = Clock()
@@ -59,7 +60,7 @@ class Polling:
         return self.poller.poll(given or job())
 
 
-def test_a_running_job_is_asked_again_after_a_wait() -> None:
+def test_a_running_job_is_polled_again_after_a_wait() -> None:
     polling = Polling(StatusDocument(status="RUNNING"))
     got = polling.poll()
     assert (got.outcome, got.next, got.wait_seconds, got.history.status_requests) == (
@@ -68,7 +69,7 @@ def test_a_running_job_is_asked_again_after_a_wait() -> None:
         2,
         1,
     )
-    assert polling.upstream.asked == [UPSTREAM_ID]
+    assert polling.upstream.polled == [UPSTREAM_ID]
 
 
 @pytest.mark.parametrize("status", [None, "PENDING", "QUEUED", "PAUSED", "TIMED_OUT", "EXPIRED", ""])
@@ -165,7 +166,7 @@ def test_a_running_status_with_an_end_time_is_no_end(word: str | None) -> None:
     assert got.outcome is Status.RUNNING
 
 
-def test_progress_of_a_hundred_is_not_a_verdict() -> None:
+def test_progress_of_a_hundred_is_not_an_outcome() -> None:
     got = Polling(StatusDocument(status="RUNNING", progress=100.0, completed_nodes=3, total_nodes=3)).poll()
     assert got.outcome is Status.RUNNING
 
@@ -195,14 +196,14 @@ def test_a_completed_job_without_an_output_is_still_completed(*, too_large: bool
     assert (got.outcome, got.result) == (Status.COMPLETED, {"output_error": why})
 
 
-def test_a_failed_job_says_why() -> None:
+def test_a_failed_job_has_the_upstreams_reason() -> None:
     got = Polling(StatusDocument(status="FAILED", error_message="node 3: no credit")).poll()
     assert (got.outcome, got.next) == (Status.FAILED, NextStep.NOTIFY)
     assert got.error == {"code": "failed", "message": "node 3: no credit"}
 
 
 @pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
-def test_a_job_that_ended_without_a_reason_has_words_all_the_same(status: str) -> None:
+def test_a_job_that_ended_without_a_reason_has_a_message(status: str) -> None:
     got = Polling(StatusDocument(status=status)).poll()
     assert got.outcome == status
     assert got.error is not None
@@ -219,7 +220,7 @@ def test_a_growing_retry_count_is_not_a_failure() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_failed_question_is_asked_again_and_never_raises(fault: UpstreamError) -> None:
+def test_a_failed_status_request_is_repeated_and_never_raises(fault: UpstreamError) -> None:
     got = Polling(fault).poll()
     assert (got.outcome, got.next, got.history.errors) == (Status.RUNNING, NextStep.WAIT, 1)
     assert got.wait_seconds >= (fault.retry_after_s or 1)
@@ -272,12 +273,12 @@ def test_a_failed_question_after_the_deadline_leads_to_the_cancel_too() -> None:
     assert got.next is NextStep.CANCEL
 
 
-def test_a_document_cut_before_it_says_how_it_stands_is_asked_for_again() -> None:
+def test_a_document_cut_before_its_status_is_requested_again() -> None:
     got = Polling(StatusDocument(too_large=True)).poll()
     assert (got.outcome, got.next) == (Status.RUNNING, NextStep.WAIT)
 
 
-def test_asking_leaves_alone_what_it_is_not_about() -> None:
+def test_a_poll_leaves_the_rest_of_the_state_unchanged() -> None:
     given = job(unsaved=True, history=history(cancels=2))
     got = Polling(StatusDocument()).poll(given)
     assert (got.unsaved, got.history.cancels, got.execution_id, got.deadline) == (True, 2, ID, given.deadline)
@@ -447,7 +448,7 @@ NO_KEY = KeyUnavailableError("the secret: Secrets Manager failed: ThrottlingExce
 
 
 class Down:
-    """A bucket that takes nothing until it is told to."""
+    """A bucket that stores nothing until the test permits it."""
 
     def __init__(self) -> None:
         self.down = True

@@ -1,9 +1,8 @@
-"""The sweep: what nobody works on any more is ended and told, and what somebody works on is not touched."""
+"""The sweep: abandoned executions are ended and published, and those that run are not touched."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,30 +11,26 @@ from functions.reconcile import app
 from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.scripted_server import ScriptedServer, reply
-from tests.fakes.upstream_client import NO_BUCKET, TELEMETRY, FakeUpstream
+from tests.fakes.step_functions import FakeStepFunctions
+from tests.fakes.upstream_client import FakeUpstream
+from tests.support.build import build_limiter, build_notifier, build_reconcile_step, build_sweeper
 from tests.support.builders import (
     CALLER,
     ID,
     OWNER,
     SOURCE,
     UPSTREAM_ID,
+    final_attributes,
     record,
     request_dict,
     running_record,
-    settings,
-    verdict,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.status import Status
 from waterhook.notifications import cloudevents
-from waterhook.notifications.notifier import Notifier
-from waterhook.settings import ConcurrencyLimits
 from waterhook.steps import state_machine_executions, sweep
-from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.reconcile import ReconcileStep
 from waterhook.steps.state_machine_executions import StateMachineExecutions
-from waterhook.steps.status_poller import StatusPoller
-from waterhook.steps.sweep import Sweeper, SweepResult
+from waterhook.steps.sweep import SweepResult
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_SHARDS, ExecutionRecord
 from waterhook.storage.unfinished_index import UnfinishedIndex
@@ -58,53 +53,22 @@ def owned(digit: str, **changes: Any) -> ExecutionRecord:
     )
 
 
-class Engine:
-    """Step Functions, as far as a sweep asks: who runs, and how the others ended and when."""
-
-    def __init__(self) -> None:
-        self.running: set[str] = set()
-        self.ended: dict[str, tuple[str, float]] = {}
-        self.faults: dict[str, Exception] = {}
-        self.list_faults: list[Exception] = []
-        self.asked: list[str] = []
-
-    def list_executions(self, **asked: Any) -> dict[str, Any]:
-        assert asked["statusFilter"] == "RUNNING"
-        if self.list_faults:
-            raise self.list_faults.pop()
-        ahead = sorted(self.running)[int(asked.get("nextToken", "0")) :]
-        there = {"executions": [{"executionArn": arn} for arn in ahead[:2]]}
-        return there | ({"nextToken": str(len(self.running) - len(ahead) + 2)} if len(ahead) > 2 else {})
-
-    def describe_execution(self, **asked: Any) -> dict[str, Any]:
-        arn = asked["executionArn"]
-        self.asked.append(arn)
-        if arn in self.faults:
-            raise self.faults[arn]
-        if arn in self.running:
-            return {"status": "RUNNING"}
-        if arn not in self.ended:
-            raise client_error("ExecutionDoesNotExist")
-        status, at = self.ended[arn]
-        return {"status": status, "stopDate": datetime.fromtimestamp(at, UTC)}
-
-
 class Throttled:
     """Refuses an execution's description a number of times."""
 
-    def __init__(self, engine: Engine, arn: str, fault: Exception, times: int) -> None:
-        self.times, self._arn, self._fault, self._describe = times, arn, fault, engine.describe_execution
-        engine.describe_execution = self.describe_execution  # type: ignore[method-assign]
+    def __init__(self, states: FakeStepFunctions, arn: str, fault: Exception, times: int) -> None:
+        self.times, self._arn, self._fault, self._describe = times, arn, fault, states.describe_execution
+        states.describe_execution = self.describe_execution  # type: ignore[method-assign]
 
-    def describe_execution(self, **asked: Any) -> dict[str, Any]:
-        if asked["executionArn"] == self._arn and self.times:
+    def describe_execution(self, **arguments: Any) -> dict[str, Any]:
+        if arguments["executionArn"] == self._arn and self.times:
             self.times -= 1
             raise self._fault
-        return self._describe(**asked)
+        return self._describe(**arguments)
 
 
-class World:
-    """A sweeper, what it asks and what it changes."""
+class SweepScenario:
+    """A sweeper with Step Functions, a reconcile step, a notifier and an upstream, on one clock."""
 
     def __init__(
         self,
@@ -113,72 +77,56 @@ class World:
         *,
         sns: Any = None,
         now: float = LATER,
-        caps: ConcurrencyLimits | None = None,
+        limiter: ConcurrencyLimiter | None = None,
     ) -> None:
-        self.clock, self.engine, self.topic = Clock(now), Engine(), topic
+        self.clock, self.step_functions, self.topic = Clock(now), FakeStepFunctions(), topic
         self.upstream = FakeUpstream()
-        self.troubled: list[str] = []
+        self.failed: list[str] = []
         records = table.records
-        self.notifier = Notifier(
-            records,
-            sns or topic.sns,
-            topic_arn=topic.arn,
-            source=SOURCE,
-            retention_s=3600,
-            clock=self.clock,
-            limiter=ConcurrencyLimiter(table.name, caps or ConcurrencyLimits(), table.client),
+        self.notifier = build_notifier(table, topic, sns=sns, clock=self.clock, limiter=limiter)
+        step = build_reconcile_step(
+            records, self.upstream, self.notifier, self.clock, sleep=lambda _seconds: None
         )
-        stopper = JobCanceller(self.upstream, StatusPoller(self.upstream, NO_BUCKET, settings(), self.clock))
-        reconciler = ReconcileStep(
-            records,
-            stopper,
-            self.notifier,
-            settings(),
-            self.clock,
-            lambda _seconds: None,
-            telemetry=TELEMETRY,
-        )
-        states: Any = self.engine
+        states: Any = self.step_functions
         self.unfinished = UnfinishedIndex(table.name, table.client)
-        self.executions = StateMachineExecutions(states, "machine", self.clock, self.clock.advance)
-        self.sweeper = Sweeper(
+        self.executions = StateMachineExecutions(states, "machine", self.clock, self.clock.sleep)
+        self.sweeper = build_sweeper(
             records,
             self.unfinished,
             self.executions,
-            end=reconciler.end,
-            release=self.notifier.release,
-            clock=self.clock,
-            sleep=self.clock.advance,
-            on_failure=lambda execution_id, _error: self.troubled.append(execution_id),
+            step,
+            self.notifier,
+            self.clock,
+            on_failure=lambda execution_id, _error: self.failed.append(execution_id),
         )
 
     def sweep(self, remaining_s: Callable[[], float] = lambda: 300.0) -> SweepResult:
         return self.sweeper.sweep(remaining_s)
 
-    def heard(self) -> list[tuple[str, str]]:
+    def published(self) -> list[tuple[str, str]]:
         events = [json.loads(text) for text in self.topic.messages()]
         return sorted((event["subject"], event["data"]["status"]) for event in events)
 
 
 @pytest.fixture
-def world(table: Table, topic: Topic) -> World:
-    return World(table, topic)
+def scenario(table: Table, topic: Topic) -> SweepScenario:
+    return SweepScenario(table, topic)
 
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [("ABORTED", "CANCELLED"), ("TIMED_OUT", "TIMED_OUT"), ("FAILED", "ERROR"), ("SUCCEEDED", "ERROR")],
 )
-def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_would_have(
-    table: Table, world: World, status: str, outcome: str
+def test_a_record_whose_execution_ended_without_a_status_event_is_closed_as_by_that_event(
+    table: Table, scenario: SweepScenario, status: str, outcome: str
 ) -> None:
     table.put(running_record())
-    world.engine.ended[OWNER] = (status, NOW)
-    assert world.sweep() == SweepResult(ended=1)
-    assert world.upstream.cancelled == [UPSTREAM_ID]
-    assert world.heard() == [(ID, outcome)]
+    scenario.step_functions.ended[OWNER] = (status, NOW)
+    assert scenario.sweep() == SweepResult(ended=1)
+    assert scenario.upstream.cancelled == [UPSTREAM_ID]
+    assert scenario.published() == [(ID, outcome)]
     assert table.only().unfinished is None
-    assert world.sweep() == SweepResult()
+    assert scenario.sweep() == SweepResult()
 
 
 @pytest.mark.parametrize(
@@ -191,47 +139,47 @@ def test_a_record_whose_execution_ended_unheard_is_closed_as_the_status_event_wo
     ids=["accepted", "starting", "running"],
 )
 def test_a_record_whose_execution_does_not_exist_is_closed(
-    table: Table, world: World, there: ExecutionRecord, outcome: Status, code: str
+    table: Table, scenario: SweepScenario, there: ExecutionRecord, outcome: Status, code: str
 ) -> None:
     table.put(there)
-    assert world.sweep() == SweepResult(ended=1)
-    assert world.heard() == [(ID, outcome)]
+    assert scenario.sweep() == SweepResult(ended=1)
+    assert scenario.published() == [(ID, outcome)]
     closed = table.only()
     assert closed.error is not None
     assert closed.error["code"] == code
-    assert len(world.upstream.cancelled) == (there.waterflai_execution_id is not None)
+    assert len(scenario.upstream.cancelled) == (there.waterflai_execution_id is not None)
 
 
 @pytest.mark.parametrize("status", FINAL)
 @pytest.mark.parametrize("ended", ["FAILED", "SUCCEEDED", "ABORTED", None])
-def test_an_outcome_that_was_never_told_is_told_as_it_is(
-    table: Table, world: World, status: Status, ended: str | None
+def test_an_outcome_that_was_never_published_is_published_unchanged(
+    table: Table, scenario: SweepScenario, status: Status, ended: str | None
 ) -> None:
-    there = table.put(running_record(**verdict(status)))
+    there = table.put(running_record(**final_attributes(status)))
     if ended:
-        world.engine.ended[OWNER] = (ended, NOW)
-    assert world.sweep() == SweepResult(ended=1)
-    assert world.topic.messages() == [cloudevents.outcome_event(there, SOURCE)]
+        scenario.step_functions.ended[OWNER] = (ended, NOW)
+    assert scenario.sweep() == SweepResult(ended=1)
+    assert scenario.topic.messages() == [cloudevents.outcome_event(there, SOURCE)]
     assert (table.only().status, table.only().notified_at) == (status, to_rfc3339(LATER))
-    assert world.upstream.cancelled == []
+    assert scenario.upstream.cancelled == []
 
 
 @pytest.mark.parametrize(
     "there",
-    [*ALIVE, running_record(**verdict())],
+    [*ALIVE, running_record(**final_attributes())],
     ids=lambda one: one.status,
 )
 def test_what_a_live_execution_owns_is_not_touched(
-    table: Table, world: World, there: ExecutionRecord
+    table: Table, scenario: SweepScenario, there: ExecutionRecord
 ) -> None:
     table.put(there)
-    world.engine.running = {OWNER, "another", "a third"}
-    assert world.sweep() == SweepResult(alive=1)
-    assert (table.only(), world.heard(), world.engine.asked) == (there, [], [])
+    scenario.step_functions.running = {OWNER, "another", "a third"}
+    assert scenario.sweep() == SweepResult(alive=1)
+    assert (table.only(), scenario.published(), scenario.step_functions.described) == (there, [], [])
 
 
-def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_for_by_name(
-    table: Table, world: World
+def test_an_execution_that_is_not_yet_in_the_list_of_running_ones_is_described(
+    table: Table, scenario: SweepScenario
 ) -> None:
     there = table.put(running_record())
 
@@ -239,141 +187,153 @@ def test_an_execution_that_the_list_of_running_ones_does_not_have_yet_is_asked_f
         def __iter__(self) -> Any:
             return iter(())
 
-    world.engine.running = Behind({OWNER})
-    assert world.sweep() == SweepResult(alive=1)
-    assert (table.only(), world.engine.asked) == (there, [OWNER])
+    scenario.step_functions.running = Behind({OWNER})
+    assert scenario.sweep() == SweepResult(alive=1)
+    assert (table.only(), scenario.step_functions.described) == (there, [OWNER])
 
 
 @pytest.mark.parametrize("age_s", [0.0, state_machine_executions.GRACE_S - 1])
-def test_what_has_only_just_ended_is_left_to_reconcile(table: Table, world: World, age_s: float) -> None:
+def test_what_has_only_just_ended_is_left_to_reconcile(
+    table: Table, scenario: SweepScenario, age_s: float
+) -> None:
     there = table.put(running_record())
-    world.engine.ended[OWNER] = ("ABORTED", LATER - age_s)
-    assert world.sweep() == SweepResult(alive=1)
-    assert (table.only(), world.heard()) == (there, [])
+    scenario.step_functions.ended[OWNER] = ("ABORTED", LATER - age_s)
+    assert scenario.sweep() == SweepResult(alive=1)
+    assert (table.only(), scenario.published()) == (there, [])
 
 
 def test_what_was_only_just_accepted_is_left_to_its_start(table: Table, topic: Topic) -> None:
     table.put(record())
-    world = World(table, topic, now=NOW + state_machine_executions.GRACE_S - 1)
-    assert world.sweep() == SweepResult()
-    world.clock.advance(2)
-    assert world.sweep() == SweepResult(ended=1)
+    scenario = SweepScenario(table, topic, now=NOW + state_machine_executions.GRACE_S - 1)
+    assert scenario.sweep() == SweepResult()
+    scenario.clock.advance(2)
+    assert scenario.sweep() == SweepResult(ended=1)
 
 
-def test_what_is_notified_costs_the_sweep_nothing(table: Table, world: World) -> None:
-    world.notifier.conclude(
+def test_what_is_notified_costs_the_sweep_nothing(table: Table, scenario: SweepScenario) -> None:
+    scenario.notifier.conclude(
         table.put(running_record()), {"status": Status.FAILED, "finished_at": to_rfc3339(NOW)}
     )
-    assert world.sweep() == SweepResult()
-    assert world.engine.asked == []
+    assert scenario.sweep() == SweepResult()
+    assert scenario.step_functions.described == []
 
 
-def test_a_record_from_before_the_index_enters_it_with_its_verdict(table: Table, topic: Topic) -> None:
+def test_a_record_from_before_the_index_enters_it_with_its_outcome(table: Table, topic: Topic) -> None:
     table.put(running_record(unfinished=None))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
-    world = World(table, topic, sns=down)
+    scenario = SweepScenario(table, topic, sns=down)
     with pytest.raises(Exception, match="InternalError"):
-        world.notifier.conclude(table.only(), verdict(Status.FAILED))
-    world.engine.ended[OWNER] = ("FAILED", NOW)
+        scenario.notifier.conclude(table.only(), final_attributes(Status.FAILED))
+    scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
     down.faults.clear()
-    assert world.sweep() == SweepResult(ended=1)
-    assert world.heard() == [(ID, "FAILED")]
+    assert scenario.sweep() == SweepResult(ended=1)
+    assert scenario.published() == [(ID, "FAILED")]
 
 
-def test_a_record_that_an_older_version_notified_leaves_the_index(table: Table, world: World) -> None:
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
-    world.sweep()
-    assert (table.only().unfinished, world.heard(), world.engine.asked) == (None, [], [])
+def test_a_record_that_an_older_version_notified_leaves_the_index(
+    table: Table, scenario: SweepScenario
+) -> None:
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61), unfinished="0"))
+    scenario.sweep()
+    assert (table.only().unfinished, scenario.published(), scenario.step_functions.described) == (
+        None,
+        [],
+        [],
+    )
 
 
 def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_same_event(
     table: Table, topic: Topic
 ) -> None:
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
-    world = World(table, topic, sns=down)
+    scenario = SweepScenario(table, topic, sns=down)
     table.put(running_record())
-    world.engine.ended[OWNER] = ("FAILED", NOW)
+    scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
     for _ in range(2):
-        assert world.sweep() == SweepResult(failed=1)
+        assert scenario.sweep() == SweepResult(failed=1)
     safe = table.only()
     assert (safe.status, safe.notified_at) == (Status.ERROR, None)
-    assert world.troubled == [ID, ID]
+    assert scenario.failed == [ID, ID]
     down.faults.clear()
-    world.clock.advance(900)
-    assert world.sweep() == SweepResult(ended=1)
+    scenario.clock.advance(900)
+    assert scenario.sweep() == SweepResult(ended=1)
     assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
 
 
-def test_one_record_in_trouble_never_stops_the_others(table: Table, world: World) -> None:
+def test_one_record_in_trouble_never_stops_the_others(table: Table, scenario: SweepScenario) -> None:
     for digit in "0123":
         table.put(owned(digit))
     table.set("1" * 32, status="NONSENSE")
-    world.engine.faults[OWNER + "2"] = client_error("AccessDeniedException")
-    assert world.sweep() == SweepResult(ended=2, failed=2)
-    assert world.heard() == [("0" * 32, "ERROR"), ("3" * 32, "ERROR")]
-    assert world.troubled == ["1" * 32, "2" * 32]
+    scenario.step_functions.faults[OWNER + "2"] = client_error("AccessDeniedException")
+    assert scenario.sweep() == SweepResult(ended=2, failed=2)
+    assert scenario.published() == [("0" * 32, "ERROR"), ("3" * 32, "ERROR")]
+    assert scenario.failed == ["1" * 32, "2" * 32]
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "TooManyRequestsException"])
-def test_a_throttled_record_is_tried_again_after_a_pause(table: Table, world: World, code: str) -> None:
+def test_a_throttled_record_is_tried_again_after_a_pause(
+    table: Table, scenario: SweepScenario, code: str
+) -> None:
     for digit in "012":
         table.put(owned(digit))
-    throttled = Throttled(world.engine, OWNER + "1", client_error(code), times=2)
-    assert world.sweep() == SweepResult(ended=3)
+    throttled = Throttled(scenario.step_functions, OWNER + "1", client_error(code), times=2)
+    assert scenario.sweep() == SweepResult(ended=3)
     assert throttled.times == 0
-    assert world.clock.now - LATER >= 3 * state_machine_executions.THROTTLE_PAUSE_S
+    assert scenario.clock.now - LATER >= 3 * state_machine_executions.THROTTLE_PAUSE_S
 
 
-def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(table: Table, world: World) -> None:
+def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(
+    table: Table, scenario: SweepScenario
+) -> None:
     for digit in "012":
         table.put(owned(digit))
-    world.engine.faults[OWNER + "1"] = client_error("ThrottlingException")
-    assert world.sweep() == SweepResult(ended=2, failed=1)
-    assert world.troubled == ["1" * 32]
+    scenario.step_functions.faults[OWNER + "1"] = client_error("ThrottlingException")
+    assert scenario.sweep() == SweepResult(ended=2, failed=1)
+    assert scenario.failed == ["1" * 32]
 
 
 def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
-    table: Table, world: World
+    table: Table, scenario: SweepScenario
 ) -> None:
     """Also where what it begins with can never be ended."""
     for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
     for digit in "012345":
-        world.engine.faults[OWNER + digit] = client_error("AccessDeniedException")
+        scenario.step_functions.faults[OWNER + digit] = client_error("AccessDeniedException")
     counts = []
     for _ in range(6):
-        world.engine.asked.clear()
-        counts.append(world.sweep(lambda: 300.0 if len(world.engine.asked) < 3 else 0.0))
-        world.clock.advance(sweep.TURN_S)
+        scenario.step_functions.described.clear()
+        counts.append(scenario.sweep(lambda: 300.0 if len(scenario.step_functions.described) < 3 else 0.0))
+        scenario.clock.advance(sweep.TURN_S)
     # It goes round: the sixth is the first of a second round, in which only what can't be ended is left.
     assert [(one.ended, one.failed) for one in counts] == [(0, 3), (0, 3), (3, 0), (3, 0), (3, 0), (1, 2)]
-    assert len(world.heard()) == 10
+    assert len(scenario.published()) == 10
 
 
-def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, world: World) -> None:
+def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, scenario: SweepScenario) -> None:
     for digit in "05a":
         table.put(owned(digit))
-    first = world.sweep(
+    first = scenario.sweep(
         lambda: (
             state_machine_executions.RESERVE_S
-            if not world.engine.asked
+            if not scenario.step_functions.described
             else state_machine_executions.RESERVE_S - 0.001
         )
     )
     assert first == SweepResult(ended=1, left=2)
-    assert world.unfinished.position() is not None
-    assert world.sweep() == SweepResult(ended=2)
-    assert world.unfinished.position() is None
+    assert scenario.unfinished.position() is not None
+    assert scenario.sweep() == SweepResult(ended=2)
+    assert scenario.unfinished.position() is None
 
 
-def test_what_is_left_is_counted_without_what_runs(table: Table, world: World) -> None:
+def test_what_is_left_is_counted_without_what_runs(table: Table, scenario: SweepScenario) -> None:
     for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
-    world.engine.running = {OWNER + "e", OWNER + "f"}
-    left = world.sweep(
+    scenario.step_functions.running = {OWNER + "e", OWNER + "f"}
+    left = scenario.sweep(
         lambda: (
             state_machine_executions.RESERVE_S
-            if len(world.engine.asked) < 3
+            if len(scenario.step_functions.described) < 3
             else state_machine_executions.RESERVE_S - 0.001
         )
     )
@@ -390,9 +350,9 @@ class Pages:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    def query(self, **asked: Any) -> Any:
+    def query(self, **arguments: Any) -> Any:
         self.queries += 1
-        return self._client.query(**asked | {"Limit": 2})
+        return self._client.query(**arguments | {"Limit": 2})
 
 
 def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_it_is_reached(
@@ -432,7 +392,7 @@ def test_the_oldest_of_a_shard_comes_first(table: Table) -> None:
 
 
 def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_filled(
-    table: Table, world: World
+    table: Table, scenario: SweepScenario
 ) -> None:
     for index in range(40):
         table.put(
@@ -440,23 +400,25 @@ def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_fill
                 execution_id=f"a{index:031x}", owner_execution_arn=f"{OWNER}{index}", unfinished="a"
             )
         )
-    assert world.sweep() == SweepResult(ended=40)
-    assert len(world.engine.asked) == 40
-    assert world.clock.now - LATER >= 39 / state_machine_executions.DESCRIBES_PER_S
+    assert scenario.sweep() == SweepResult(ended=40)
+    assert len(scenario.step_functions.described) == 40
+    assert scenario.clock.now - LATER >= 39 / state_machine_executions.DESCRIBES_PER_S
 
 
-def test_the_list_of_running_executions_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_running_executions_has_a_limit(
+    scenario: SweepScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(state_machine_executions, "MAX_RUNNING_PAGES", 3)
-    world.engine.running = {f"{OWNER}{index}" for index in range(10)}
-    # The engine's pages hold two.
-    assert len(list(world.executions.running(lambda: 300.0))) == 6
+    scenario.step_functions.running = {f"{OWNER}{index}" for index in range(10)}
+    # A page of the list holds two.
+    assert len(list(scenario.executions.running(lambda: 300.0))) == 6
 
 
-def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, world: World) -> None:
+def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, scenario: SweepScenario) -> None:
     table.put(owned("a"))
-    world.engine.running = {OWNER + "a"}
-    world.engine.list_faults = [client_error("ThrottlingException")]
-    assert world.sweep() == SweepResult(alive=1)
+    scenario.step_functions.running = {OWNER + "a"}
+    scenario.step_functions.list_faults = [client_error("ThrottlingException")]
+    assert scenario.sweep() == SweepResult(alive=1)
 
 
 # What was never started
@@ -469,33 +431,37 @@ def never_started(**changes: Any) -> ExecutionRecord:
 @pytest.mark.parametrize(
     "there",
     [never_started(), never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S - 1))],
-    ids=["asked for once", "repeated long ago"],
+    ids=["requested once", "repeated long ago"],
 )
 def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
-    table: Table, world: World, there: ExecutionRecord
+    table: Table, scenario: SweepScenario, there: ExecutionRecord
 ) -> None:
     """Its POST was answered 503, so no caller has its id."""
     table.put(there)
-    assert world.sweep() == SweepResult(discarded=1)
-    assert (table.all(), world.heard(), world.upstream.cancelled) == ([], [], [])
+    assert scenario.sweep() == SweepResult(discarded=1)
+    assert (table.all(), scenario.published(), scenario.upstream.cancelled) == ([], [], [])
 
 
-def test_a_record_whose_request_has_just_come_again_is_left_to_it(table: Table, world: World) -> None:
+def test_a_record_whose_request_has_just_come_again_is_left_to_it(
+    table: Table, scenario: SweepScenario
+) -> None:
     there = table.put(never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S + 1)))
-    assert world.sweep() == SweepResult(alive=1)
-    assert (table.only(), world.heard()) == (there, [])
+    assert scenario.sweep() == SweepResult(alive=1)
+    assert (table.only(), scenario.published()) == (there, [])
 
 
-def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Table, world: World) -> None:
+def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
+    table: Table, scenario: SweepScenario
+) -> None:
     table.put(never_started())
-    describe = world.engine.describe_execution
+    describe = scenario.step_functions.describe_execution
 
-    def meanwhile(**asked: Any) -> dict[str, Any]:
-        table.records.repeat(table.only(), world.clock.now)
-        return describe(**asked)
+    def meanwhile(**arguments: Any) -> dict[str, Any]:
+        table.records.repeat(table.only(), scenario.clock.now)
+        return describe(**arguments)
 
-    world.engine.describe_execution = meanwhile  # type: ignore[method-assign]
-    assert world.sweep() == SweepResult(alive=1)
+    scenario.step_functions.describe_execution = meanwhile  # type: ignore[method-assign]
+    assert scenario.sweep() == SweepResult(alive=1)
     assert table.only().status is Status.ACCEPTED
 
 
@@ -517,11 +483,11 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(table: Ta
     ],
 )
 def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
-    table: Table, world: World, there: ExecutionRecord
+    table: Table, scenario: SweepScenario, there: ExecutionRecord
 ) -> None:
     table.put(there)
-    assert world.sweep() == SweepResult(ended=1)
-    assert world.heard() == [(ID, "ERROR")]
+    assert scenario.sweep() == SweepResult(ended=1)
+    assert scenario.published() == [(ID, "ERROR")]
     error = table.only().error
     assert error is not None
     assert error["code"] == "never_started"
@@ -533,14 +499,13 @@ def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
 def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_by_a_sweep(
     table: Table, topic: Topic
 ) -> None:
-    caps = ConcurrencyLimits(stack=1)
-    slots = ConcurrencyLimiter(table.name, caps, table.client)
+    slots = build_limiter(table, stack=1)
     slots.acquire(ID, "support-chat")
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), slots=("capacity",)))
-    world = World(table, topic, caps=caps)
-    assert world.sweep() == SweepResult(alive=1)
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61), slots=("capacity",)))
+    scenario = SweepScenario(table, topic, limiter=slots)
+    assert scenario.sweep() == SweepResult(alive=1)
     assert slots.acquire("e" * 32, "other")
-    assert (table.only().unfinished, world.heard()) == (None, [])
+    assert (table.only().unfinished, scenario.published()) == (None, [])
 
 
 # The function

@@ -7,7 +7,6 @@ from tests.support.builders import job, record
 from waterhook.domain.status import Status
 from waterhook.errors import UpstreamUnavailableError
 from waterhook.steps.wait_reason import WaitReason, end_without_job, waiting_attribute
-from waterhook.text import format_duration
 from waterhook.timestamps import to_rfc3339
 
 
@@ -37,22 +36,6 @@ def test_since_is_kept_while_the_reason_stays_the_same() -> None:
 
 def test_a_reason_of_any_length_is_kept_short() -> None:
     assert len(waiting_attribute(WaitReason.RETRYING, "x" * 9_999, NOW, 5)["detail"]) == 500
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-1, "0 s"),
-        (0.4, "0 s"),
-        (119, "119 s"),
-        (120, "2 min"),
-        (900, "15 min"),
-        (7200, "2 h"),
-        (21_600, "6 h"),
-    ],
-)
-def test_a_duration_is_given_in_its_unit(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize("outcome", [Status.REJECTED, Status.CANCELLED, Status.ERROR])

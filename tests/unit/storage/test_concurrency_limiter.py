@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import (
-    Failing,
-    Killed,
-    Stuttering,
-    Table,
-    Tape,
-    Taped,
-    cancelled_transaction,
-    client_error,
-)
+from tests.fakes.aws import Failing, Stuttering, Table, cancelled_transaction, client_error
 from tests.fakes.clock import NOW
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.support.builders import record
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.settings import ConcurrencyLimits
@@ -37,7 +29,7 @@ def holders(table: Table, key: str = "capacity") -> set[str]:
     return set(item.get("running", {}).get("SS", []))
 
 
-def test_where_there_is_no_cap_nothing_is_asked_and_nothing_written() -> None:
+def test_without_a_limit_nothing_is_read_and_nothing_written() -> None:
     nowhere: Any = object()
     unlimited = ConcurrencyLimiter("none", ConcurrencyLimits(), nowhere)
     assert all(unlimited.acquire(next(names), "support-chat") for _ in range(100))
@@ -45,7 +37,7 @@ def test_where_there_is_no_cap_nothing_is_asked_and_nothing_written() -> None:
     assert not ConcurrencyLimits()
 
 
-def test_as_many_run_as_the_cap_says_and_not_one_more(table: Table) -> None:
+def test_as_many_run_as_the_limit_permits_and_not_one_more(table: Table) -> None:
     slots = capacity(table, stack=3)
     assert [bool(slots.acquire(next(names), "support-chat")) for _ in range(5)] == [True] * 3 + [False] * 2
     assert len(holders(table)) == 3
@@ -115,7 +107,9 @@ def test_a_chatbot_whose_name_is_a_path_has_slots_of_its_own(table: Table) -> No
 def test_killed_in_taking_a_slot_the_same_execution_takes_it_again(table: Table, *, after: bool) -> None:
     mine = next(names)
     with pytest.raises(Killed):
-        capacity(table, stack=1, client=Taped(table.client, Tape(kill_at=int(after)))).acquire(mine, "a")
+        capacity(table, stack=1, client=CountedClient(table.client, StepCounter(kill_at=int(after)))).acquire(
+            mine, "a"
+        )
     assert capacity(table, stack=1).acquire(mine, "a")
     assert holders(table) == {mine}
     assert not capacity(table, stack=1).acquire(next(names), "a")
@@ -125,7 +119,7 @@ def test_killed_at_any_step_of_giving_back_it_can_be_given_back_again(table: Tab
     for at in range(4):
         mine, slots = next(names), capacity(table, stack=1, chatbot=1)
         assert slots.acquire(mine, "a")
-        taped = Taped(table.client, Tape(kill_at=at))
+        taped = CountedClient(table.client, StepCounter(kill_at=at))
         with pytest.raises(Killed):
             capacity(table, stack=1, chatbot=1, client=taped).release(mine, ConcurrencyLimiter.slots_of("a"))
         slots.release(mine, ConcurrencyLimiter.slots_of("a"))
@@ -149,10 +143,10 @@ class Cancelling:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
 
-        def call(**asked: Any) -> Any:
+        def call(**arguments: Any) -> Any:
             if name in {"transact_write_items", "update_item"} and self.errors:
                 raise self.errors.pop(0)
-            return method(**asked)
+            return method(**arguments)
 
         return call
 
@@ -176,7 +170,7 @@ def test_a_conflict_is_tried_again_with_growing_pauses_and_never_means_that_all_
     assert sum(pauses) < 2
 
 
-def test_a_conflict_that_goes_on_is_told_from_slots_that_are_all_taken(table: Table) -> None:
+def test_a_conflict_that_continues_is_distinguished_from_slots_that_are_all_taken(table: Table) -> None:
     client = Cancelling(table.client, *[cancelled_transaction("TransactionConflict")] * 9)
     pauses = list[float]()
     assert unhurried(table, client, pauses, stack=1).acquire(next(names), "a") == Acquisition(
@@ -214,7 +208,7 @@ def test_a_cap_that_is_reached_counts_more_than_a_conflict_beside_it(table: Tabl
     assert (taking, pauses) == (Acquisition(full="MaxRunningPerChatbot 1"), [])
 
 
-def test_a_record_that_was_changed_is_told_from_slots_that_are_all_taken(table: Table) -> None:
+def test_a_record_that_was_changed_is_distinguished_from_slots_that_are_all_taken(table: Table) -> None:
     one = table.put(record(cancel_requested=to_rfc3339(NOW)))
     slots = capacity(table, stack=1)
     with pytest.raises(RecordConflictError):
@@ -279,7 +273,7 @@ def test_a_refusal_that_is_neither_a_condition_nor_a_conflict_is_a_table_in_trou
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
-def test_a_table_in_trouble_is_no_slot_and_says_so(table: Table, code: str) -> None:
+def test_a_failing_table_gives_no_slot_and_is_named(table: Table, code: str) -> None:
     failing = Failing(table.client, {"transact_write_items": client_error(code)})
     with pytest.raises(RecordUnavailableError):
         capacity(table, stack=1, client=failing).acquire(next(names), "a")
@@ -297,6 +291,6 @@ def test_a_slot_that_could_not_be_given_back_is_a_reason_to_be_called_again(tabl
 
 
 @pytest.mark.parametrize("key", ["capacity", "capacity/support-chat"])
-def test_the_slots_are_no_execution_that_anybody_could_ask_for(table: Table, key: str) -> None:
+def test_the_items_of_the_slots_are_not_found_as_executions(table: Table, key: str) -> None:
     capacity(table, stack=1, chatbot=1).acquire(next(names), "support-chat")
     assert table.records.get(key, NOW) is None

@@ -16,10 +16,10 @@ from tests.support.builders import (
     OTHER,
     OWNER,
     UPSTREAM_ID,
+    final_attributes,
     record,
     request,
     running_record,
-    verdict,
 )
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
@@ -228,7 +228,9 @@ def test_the_first_attempt_is_remembered_and_the_reason_to_wait_is_gone_when_a_s
 
 def test_a_verdict_wins_over_a_start_that_has_to_ask_whether_it_began(table: Table) -> None:
     first = table.put(record())
-    late = Stuttering(table.client, lambda: table.records.conclude(table.get(ID), verdict(Status.CANCELLED)))
+    late = Stuttering(
+        table.client, lambda: table.records.conclude(table.get(ID), final_attributes(Status.CANCELLED))
+    )
     with pytest.raises(RecordConflictError):
         table.records_over(late).begin_start(first)
     assert table.status(ID) is Status.CANCELLED
@@ -308,20 +310,20 @@ def test_a_late_repetition_of_an_undo_does_not_undo_the_next_start(table: Table)
 @pytest.mark.parametrize("status", ALIVE)
 def test_whatever_is_alive_can_be_concluded(table: Table, status: Status) -> None:
     there = table.put(record(status=status))
-    table.records.conclude(there, verdict(Status.FAILED))
+    table.records.conclude(there, final_attributes(Status.FAILED))
     got = table.get(ID)
     assert (got.status, got.error) == (Status.FAILED, {"code": "why", "message": "it failed"})
-    assert got.expires_at == verdict()["expires_at"]
+    assert got.expires_at == final_attributes()["expires_at"]
 
 
 @pytest.mark.parametrize("late", FINAL)
 @pytest.mark.parametrize("first", FINAL)
 def test_a_late_verdict_cannot_overwrite_the_first(table: Table, first: Status, late: Status) -> None:
     there = table.put(running_record())
-    table.records.conclude(there, verdict(first))
+    table.records.conclude(there, final_attributes(first))
     concluded = table.get(ID)
     with pytest.raises(RecordConflictError):
-        table.records.conclude(there, verdict(late, finished_at=to_rfc3339(NOW + 999)))
+        table.records.conclude(there, final_attributes(late, finished_at=to_rfc3339(NOW + 999)))
     assert table.get(ID) == concluded
 
 
@@ -333,13 +335,13 @@ def test_a_late_verdict_cannot_overwrite_the_first(table: Table, first: Status, 
 def test_either_mark_of_an_end_is_enough(table: Table, there: ExecutionRecord) -> None:
     table.put(there)
     with pytest.raises(RecordConflictError):
-        table.records.conclude(there, verdict())
+        table.records.conclude(there, final_attributes())
     assert table.get(ID) == there
 
 
 def test_a_verdict_leaves_alone_what_it_says_nothing_of(table: Table) -> None:
     there = table.put(running_record())
-    table.records.conclude(there, verdict(waterflai_execution_id=None, timing=None))
+    table.records.conclude(there, final_attributes(waterflai_execution_id=None, timing=None))
     got = table.get(ID)
     assert (got.waterflai_execution_id, got.chatbot_id, got.started_at) == (
         UPSTREAM_ID,
@@ -351,7 +353,7 @@ def test_a_verdict_leaves_alone_what_it_says_nothing_of(table: Table) -> None:
 def test_a_verdict_carries_an_output_text_unchanged(table: Table) -> None:
     there = table.put(running_record())
     text = '{ "n": 12345678901234567890, "f":1.0,"t":"\\ud83d ü" }'
-    table.records.conclude(there, verdict(final_output_json=text))
+    table.records.conclude(there, final_attributes(final_output_json=text))
     assert table.get(ID).final_output_json == text
 
 
@@ -411,7 +413,7 @@ def test_a_record_whose_execution_did_start_cannot_be_withdrawn(table: Table, st
         (Status.ACCEPTED, lambda records, one: records.wait(one, {"reason": "queued"})),
         (Status.STARTING, lambda records, one: records.undo_start(one)),
         (Status.STARTING, lambda records, one: records.save_start(one, UPSTREAM_ID, NOW)),
-        (Status.RUNNING, lambda records, one: records.conclude(one, verdict())),
+        (Status.RUNNING, lambda records, one: records.conclude(one, final_attributes())),
         (Status.FAILED, lambda records, one: records.mark_notified(one, NOW)),
     ],
     ids=["begin_start", "withdraw", "wait", "undo_start", "save_start", "conclude", "mark_notified"],
@@ -432,7 +434,7 @@ def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
         lambda records, one: records.begin_start(one),
         lambda records, one: records.undo_start(one),
         lambda records, one: records.save_start(one, UPSTREAM_ID, NOW),
-        lambda records, one: records.conclude(one, verdict()),
+        lambda records, one: records.conclude(one, final_attributes()),
         lambda records, one: records.mark_notified(one, NOW),
         lambda records, one: records.withdraw(one),
         lambda records, one: records.wait(one, {"reason": "queued"}),
@@ -468,7 +470,7 @@ def test_a_table_in_trouble_is_no_conflict(table: Table, fault: Exception) -> No
         lambda: records.begin_start(record()),
         lambda: records.undo_start(record()),
         lambda: records.save_start(record(), UPSTREAM_ID, NOW),
-        lambda: records.conclude(record(), verdict()),
+        lambda: records.conclude(record(), final_attributes()),
         lambda: records.mark_notified(record(), NOW),
         lambda: records.withdraw(record()),
     ]
@@ -498,7 +500,7 @@ def test_the_largest_request_and_output_fit_into_one_item(table: Table) -> None:
     table.records.accept(there, NOW)
     table.records.conclude(
         there,
-        verdict(
+        final_attributes(
             Status.FAILED, error={"code": "x", "message": "🙂" * 2000}, final_output_json="x" * 32 * 1024
         ),
     )
@@ -522,7 +524,7 @@ def test_a_cancel_is_remembered_before_there_is_an_upstream_id(table: Table, sta
 
 @pytest.mark.parametrize(
     "moved_on",
-    [running_record(), *(record(**verdict(status)) for status in FINAL)],
+    [running_record(), *(record(**final_attributes(status)) for status in FINAL)],
     ids=lambda one: one.status,
 )
 def test_a_cancel_meets_an_id_or_a_verdict_that_came_first(table: Table, moved_on: ExecutionRecord) -> None:
@@ -564,7 +566,7 @@ def test_of_two_with_the_same_number_only_one_gets_it(table: Table) -> None:
 
 @pytest.mark.parametrize("status", FINAL)
 def test_progress_after_the_end_is_refused(table: Table, status: Status) -> None:
-    there = table.put(running_record(**verdict(status)))
+    there = table.put(running_record(**final_attributes(status)))
     with pytest.raises(RecordConflictError):
         table.records.save_progress(running_record(), 99.0)
     assert table.get(ID) == there
@@ -572,7 +574,7 @@ def test_progress_after_the_end_is_refused(table: Table, status: Status) -> None
 
 def test_a_verdict_keeps_the_progress_there_was(table: Table) -> None:
     there = table.records.save_progress(table.put(running_record()), 80.0)
-    got = table.records.conclude(there, verdict(Status.FAILED))
+    got = table.records.conclude(there, final_attributes(Status.FAILED))
     assert (got.progress, got.progress_sequence) == (80.0, 1)
 
 
@@ -617,7 +619,7 @@ def test_the_pages_together_are_all_of_a_callers_executions_newest_first(
 
 
 def test_a_page_is_lean(table: Table) -> None:
-    table.put(running_record(caller="ada", **verdict(final_output_json="{}")))
+    table.put(running_record(caller="ada", **final_attributes(final_output_json="{}")))
     (entry,) = listed(table)
     assert set(entry) == {"execution_id", "status", "chatbot_id", "created_at", "finished_at"}
 

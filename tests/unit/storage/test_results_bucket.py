@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.fakes.aws import Bucket
-from tests.fakes.upstream_client import NO_BUCKET
+from tests.fakes.placeholders import NO_BUCKET
 from tests.support.builders import ID
 from waterhook.domain.status_document import MAX_INLINE_BYTES
 from waterhook.storage.results_bucket import PRESIGNED_SECONDS, ResultsBucket

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.api_key import FakeKey
 from tests.fakes.clock import NOW
 from tests.fakes.scripted_server import (
     ScriptedServer,
@@ -25,7 +26,6 @@ from tests.fakes.scripted_server import (
     reset,
     stall,
 )
-from tests.fakes.upstream_client import FakeKey
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_OUTPUT_BYTES, FlawedDocumentError
@@ -108,14 +108,14 @@ def test_input_data_is_sent_in_utf_8_and_without_spaces(letter: str) -> None:
     assert server.requests[0].body == f'{{"input_data":{{"t":["{letter}",1]}}}}'.encode()
 
 
-def test_an_infinity_in_the_input_is_sent_to_nobody() -> None:
+def test_an_infinity_in_the_input_is_not_sent() -> None:
     with ScriptedServer([STARTED]) as server:
         with pytest.raises(ValueError, match="JSON compliant"):
             WaterflaiClient(server.url, FakeKey()).start("support-chat", {"n": float("inf")})
         assert server.connections == 0
 
 
-def test_no_compressed_answer_is_asked_for() -> None:
+def test_no_compressed_response_is_requested() -> None:
     with ScriptedServer([RUNNING]) as server:
         WaterflaiClient(server.url, FakeKey()).status("e")
     assert server.requests[0].headers["accept-encoding"] == "identity"
@@ -154,7 +154,7 @@ def test_an_id_stays_one_segment_of_the_path(given: str) -> None:
 @pytest.mark.parametrize(
     "given", ["", ".", "..", "a\nb", "a\r\nX-Evil: 1", "a\x00", "a\u2028b", "a\u200bb", "\ud800", "x" * 201]
 )
-def test_an_id_that_is_none_is_sent_to_nobody(given: str) -> None:
+def test_an_invalid_id_is_not_sent(given: str) -> None:
     with ScriptedServer([RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         for call in (upstream.status, upstream.cancel, lambda id_: upstream.start(id_, {})):
@@ -264,7 +264,7 @@ def test_a_port_that_refuses_surely_took_nothing() -> None:
     assert (type(error), error.code, error.status) == (UpstreamUnavailableError, "unreachable", None)
 
 
-def test_a_name_that_nobody_has_surely_took_nothing() -> None:
+def test_an_unknown_host_has_certainly_accepted_nothing() -> None:
     assert type(error_of(lambda: start("https://nobody.invalid"))) is UpstreamUnavailableError
 
 
@@ -281,7 +281,7 @@ def test_a_handshake_that_fails_surely_carried_nothing(before: Step) -> None:
     assert server.requests == []
 
 
-def test_a_certificate_by_nobody_in_particular_gets_no_key(over_tls: ssl.SSLContext) -> None:
+def test_a_server_with_an_untrusted_certificate_gets_no_key(over_tls: ssl.SSLContext) -> None:
     with ScriptedServer([STARTED], context=over_tls) as server:
         error = error_of(lambda: start(server.url))
     assert (type(error), server.requests) == (UpstreamUnavailableError, [])
@@ -418,7 +418,7 @@ def test_a_broken_answer_does_not_spoil_the_next_question(broken: Step) -> None:
         assert upstream.status("e").status == "RUNNING"
 
 
-def test_what_a_server_sends_unasked_is_not_taken_for_the_next_answer() -> None:
+def test_bytes_without_a_request_are_not_taken_for_the_next_response() -> None:
     forged = b'HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{"status":"COMPLETED"}'
     body = b'{"status":"RUNNING"}'
     double = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + body + forged, close=False)
@@ -514,7 +514,7 @@ def test_nothing_printed_of_a_client_shows_the_key() -> None:
     assert KEY not in repr(upstream) + str(vars(upstream))
 
 
-def test_a_detail_is_told_clipped_and_on_one_line() -> None:
+def test_a_detail_is_clipped_and_on_one_line() -> None:
     error = started_with(reply(422, {"detail": "line\none\x00" + "x" * 5000}))
     assert error.message.startswith("HTTP 422: line one x")
     assert len(error.message) < 400

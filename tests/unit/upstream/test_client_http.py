@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.api_key import FakeKey
 from tests.fakes.scripted_server import (
     HangUpError,
     ScriptedServer,
@@ -29,7 +30,6 @@ from tests.fakes.scripted_server import (
     sequence,
     stall,
 )
-from tests.fakes.upstream_client import FakeKey
 from tests.support.builders import KEY, UPSTREAM_ID
 from waterhook.errors import (
     PerhapsAcceptedError,
@@ -347,7 +347,7 @@ ENCODED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize(("name", "encode"), ENCODED.values(), ids=ENCODED)
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_compressed_answer_is_decoded_though_none_was_asked_for(
+def test_a_compressed_response_is_decoded_though_none_was_requested(
     name: str, encode: Callable[[bytes], bytes], *, in_chunks: bool
 ) -> None:
     def encoded(body: dict[str, Any]) -> Step:
@@ -407,7 +407,7 @@ def test_the_limit_of_a_status_counts_decoded_bytes() -> None:
 
 BOMB = """
 import sys, time, tracemalloc
-from tests.fakes.upstream_client import FakeKey
+from tests.fakes.api_key import FakeKey
 from waterhook.upstream.client import WaterflaiClient
 from waterhook.errors import UpstreamError
 
@@ -669,7 +669,7 @@ def test_a_call_leaves_no_thread_behind() -> None:
     """A thread that lives on is frozen with the function, and wakes in another invocation."""
     call = """
 import sys, threading
-from tests.fakes.upstream_client import FakeKey
+from tests.fakes.api_key import FakeKey
 from waterhook.upstream.client import WaterflaiClient
 
 WaterflaiClient(sys.argv[1], FakeKey()).status("e")
@@ -759,7 +759,7 @@ def test_a_cdn_that_lost_the_origins_answer_may_have_carried_it(status: int) -> 
         raw(answer(b"0\r\n\r\n", b"Transfer-Encoding: chunked", length=False), close=False),
     ],
 )
-def test_a_cancel_answered_without_a_body_was_taken_and_says_no_more(step: Step) -> None:
+def test_a_cancel_response_without_a_body_is_a_cancel_without_a_result(step: Step) -> None:
     with ScriptedServer([step, RUNNING]) as server:
         upstream = WaterflaiClient(server.url, FakeKey())
         assert upstream.cancel("e") == CancelResult(None, None, None)

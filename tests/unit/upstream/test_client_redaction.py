@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.api_key import FakeKey
 from tests.fakes.scripted_server import EVENT_STREAM, ScriptedServer, Step, chunked, raw, reply, sequence
-from tests.fakes.upstream_client import FakeKey
 from tests.unit.upstream.test_key_redaction import FORMS, JSON
 from waterhook.domain.status_document import FlawedDocumentError, StatusDocument
 from waterhook.errors import UpstreamError

@@ -13,6 +13,7 @@ from http.client import responses
 
 import pytest
 
+from tests.fakes.api_key import FakeKey
 from tests.fakes.scripted_server import (
     ScriptedServer,
     Step,
@@ -24,7 +25,6 @@ from tests.fakes.scripted_server import (
     sse_event,
     stall,
 )
-from tests.fakes.upstream_client import FakeKey
 from tests.support.waiting import until
 from waterhook.errors import (
     InvalidRequestError,

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from docs.recipes.endpoint import MAX_BYTES, Endpoint, Inbox, application
 from tests.contract.template import ROOT
-from tests.support.builders import SOURCE, record, verdict
+from tests.support.builders import SOURCE, final_attributes, record
 from waterhook.domain.status import Status
 from waterhook.notifications.cloudevents import outcome_event
 
@@ -159,7 +159,7 @@ def test_an_event_of_a_key_that_was_used_again_after_its_record_expired_is_anoth
     endpoint: Endpoint, inbox: Inbox
 ) -> None:
     of_both = [
-        outcome_event(record(created_at=created_at, **verdict(Status.FAILED)), SOURCE)
+        outcome_event(record(created_at=created_at, **final_attributes(Status.FAILED)), SOURCE)
         for created_at in ("2026-01-01T00:00:00.000Z", "2026-03-01T00:00:00.000Z")
     ]
     assert [post(endpoint, signed(Message=text)) for text in of_both] == [200, 200]

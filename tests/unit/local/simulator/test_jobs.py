@@ -1,4 +1,4 @@
-"""The simulated upstream without HTTP: what jobs do in time, and what is remembered of them."""
+"""The simulated upstream without HTTP: what jobs do in time, and which of them are kept."""
 
 import asyncio
 import itertools
@@ -16,6 +16,7 @@ from local.simulator.clock import SimulatedClock
 from local.simulator.executions import Execution, Executions, TooManyExecutionsError
 from local.simulator.jobs import JobEvent, JobScript, JobSnapshot, Outcome, Status, snapshot, timeline
 from local.simulator.strict_json import InvalidJsonError, InvalidValueError, read_object, write_json
+from tests.fakes.clock import Clock
 
 EPOCH_S = 1_757_824_428.102  # 2025-09-14T04:33:48.102Z
 
@@ -30,29 +31,15 @@ scripts = st.builds(
 in_bounds = settings(max_examples=200, deadline=None, derandomize=True)
 
 
-class Time:
-    """A clock on the wall that moves only when told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-        self.reads = 0
-
-    def monotonic(self) -> float:
-        self.reads += 1
-        return self.now_s
-
-    def wall(self) -> float:
-        return EPOCH_S - 1_000.0 + self.now_s
+@pytest.fixture
+def time() -> Clock:
+    """Real time: epoch seconds are EPOCH_S when it shows 1,000 s."""
+    return Clock(1_000.0)
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def clock(time: Time) -> SimulatedClock:
-    return SimulatedClock(time.monotonic, time.wall)
+def clock(time: Clock) -> SimulatedClock:
+    return SimulatedClock(time, lambda: EPOCH_S - 1_000.0 + time.now)
 
 
 @pytest.fixture
@@ -60,7 +47,7 @@ def executions(clock: SimulatedClock) -> Executions:
     return Executions(clock)
 
 
-def told(script: JobScript, after_s: float = 0.0, most: int = 300) -> list[JobEvent]:
+def events_of(script: JobScript, after_s: float = 0.0, most: int = 300) -> list[JobEvent]:
     return list(itertools.islice(timeline(script, after_s), most))
 
 
@@ -142,9 +129,9 @@ def test_a_job_is_not_done_a_moment_before_its_end(script: JobScript) -> None:
 @given(scripts)
 @example(JobScript(nodes=25, seconds=7.0))  # 25 times a 25th of 7 is more than 7
 @example(JobScript(nodes=3, seconds=0.9, queue_seconds=0.0))  # three thirds of 0.9 are less than 0.9
-def test_the_stream_and_the_status_tell_the_same_story(script: JobScript) -> None:
+def test_the_stream_and_the_status_agree(script: JobScript) -> None:
     started = completed = 0
-    events = told(script)
+    events = events_of(script)
     assert [event.at_s for event in events] == sorted(event.at_s for event in events)
     for event in events:
         now = snapshot(script, event.at_s)
@@ -167,9 +154,9 @@ def test_the_stream_and_the_status_tell_the_same_story(script: JobScript) -> Non
 
 @in_bounds
 @given(scripts, st.floats(0, 100_000))
-def test_a_late_listener_hears_what_is_left(script: JobScript, after_s: float) -> None:
-    everything = told(script, most=1_000)
-    late = told(script, after_s, most=50)
+def test_a_stream_that_is_opened_late_has_the_remaining_events(script: JobScript, after_s: float) -> None:
+    everything = events_of(script, most=1_000)
+    late = events_of(script, after_s, most=50)
     expected = [event for event in everything if event.at_s >= after_s] or everything[-1:]
     if script.outcome is Outcome.ENDLESS:
         assert [event.at_s >= after_s for event in late] == [True] * 50
@@ -179,10 +166,10 @@ def test_a_late_listener_hears_what_is_left(script: JobScript, after_s: float) -
 
 def test_a_listener_to_an_old_endless_job_need_not_wait_for_its_past() -> None:
     six_days_s = 6 * 86_400.0
-    assert told(CHATBOTS["endless"], six_days_s, most=1)[0].at_s - six_days_s <= 5.0
+    assert events_of(CHATBOTS["endless"], six_days_s, most=1)[0].at_s - six_days_s <= 5.0
 
 
-def test_the_output_is_padded_to_the_size_asked_for() -> None:
+def test_the_output_is_padded_to_the_requested_size() -> None:
     script = CHATBOTS["big-output"]
     assert len(write_json(script.final_output())) == 100 * 1024
     assert script.final_output()["answer"] == script.output["answer"]
@@ -191,7 +178,7 @@ def test_the_output_is_padded_to_the_size_asked_for() -> None:
 # Chatbots
 
 
-def test_an_execution_can_ask_for_another_script() -> None:
+def test_an_execution_can_have_another_script() -> None:
     simulate = {"seconds": 7, "nodes": 2, "outcome": "FAILED", "queue_seconds": 0, "output": {"a": 1}}
     script = job_script(CHATBOTS["support-chat"], {"query": "hello", "simulate": simulate})
     assert (script.seconds, script.nodes, script.outcome) == (7.0, 2, Outcome.FAILED)
@@ -257,52 +244,52 @@ def test_what_is_read_is_written_the_same(text: str) -> None:
 # Time
 
 
-def test_a_change_of_speed_moves_nothing_back(time: Time, clock: SimulatedClock) -> None:
+def test_a_change_of_speed_moves_nothing_back(time: Clock, clock: SimulatedClock) -> None:
     seen = []
     for factor in (10.0, 0.01, 1_000.0, 1.0):
         clock.set_factor(factor)
         seen.append(clock.now_s())
-        time.now_s += 2.0
+        time.advance(2.0)
         seen.append(clock.now_s())
     assert seen == pytest.approx([0.0, 20.0, 20.0, 20.02, 20.02, 2_020.02, 2_020.02, 2_022.02])
 
 
-def test_timestamps_are_those_of_the_wall_clock_at_any_speed(time: Time, clock: SimulatedClock) -> None:
-    time.now_s += 10
+def test_timestamps_are_those_of_the_wall_clock_at_any_speed(time: Clock, clock: SimulatedClock) -> None:
+    time.advance(10)
     clock.set_factor(10.0)
-    time.now_s += 10
+    time.advance(10)
     clock.set_factor(1.0)
     stamps = [clock.wall_time(moment).timestamp() - EPOCH_S for moment in (5.0, 60.0, 115.0)]
     assert stamps == pytest.approx([5.0, 15.0, 25.0])
 
 
-def test_the_past_is_counted_in_real_seconds_at_any_speed(time: Time, clock: SimulatedClock) -> None:
-    time.now_s += 10
+def test_the_past_is_counted_in_real_seconds_at_any_speed(time: Clock, clock: SimulatedClock) -> None:
+    time.advance(10)
     clock.set_factor(10.0)
-    time.now_s += 2
+    time.advance(2)
     assert [clock.past_s(ago) for ago in (0, 1, 2, 7, 12, 13)] == pytest.approx([30, 20, 10, 5, 0, 0])
 
 
-def test_a_late_document_is_the_one_of_then_at_any_speed(time: Time, executions: Executions) -> None:
-    time.now_s += 5
+def test_a_late_document_is_the_one_of_then_at_any_speed(time: Clock, executions: Executions) -> None:
+    time.advance(5)
     executions.set_speed(10.0)
     execution = executions.start("instant", JobScript(queue_seconds=0, seconds=20, output={"answer": 1}))
     instant = executions.start("instant", JobScript(queue_seconds=0, seconds=0))
     assert executions.document(instant)["status"] == "COMPLETED"
     assert executions.document(instant, lag_s=0.1)["status"] == "PENDING"
-    time.now_s += 1
+    time.advance(1)
     assert executions.document(execution)["progress"] == 50.0
     assert executions.document(execution, lag_s=2.0)["progress"] == 0.0
     assert [executions.is_younger(execution, seconds) for seconds in (0.9, 1.1)] == [False, True]
-    time.now_s += 1
+    time.advance(1)
     assert executions.document(execution)["final_output"] == {"answer": 1}
     late = executions.document(execution, lag_s=1.0)
     assert (late["status"], late["progress"], "final_output" in late) == ("RUNNING", 50.0, False)
 
 
-def test_however_often_the_speed_changes_the_present_is_right(time: Time, clock: SimulatedClock) -> None:
+def test_however_often_the_speed_changes_the_present_is_right(time: Clock, clock: SimulatedClock) -> None:
     for _ in range(1_000):
-        time.now_s += 0.5
+        time.advance(0.5)
         clock.set_factor(2.0)
     assert clock.now_s() == pytest.approx(999.5)
     assert clock.wall_time(999.5).timestamp() == pytest.approx(EPOCH_S + 500)
@@ -345,10 +332,10 @@ def test_the_document_has_every_field_and_null_where_nothing_is_known_yet(execut
     ],
 )
 def test_only_a_completed_execution_has_output_and_only_a_failed_one_an_error(
-    time: Time, executions: Executions, chatbot_id: str, status: str
+    time: Clock, executions: Executions, chatbot_id: str, status: str
 ) -> None:
     execution = executions.start(chatbot_id, CHATBOTS[chatbot_id])
-    time.now_s += 60
+    time.advance(60)
     document = json.loads(write_json(executions.document(execution)))
     assert document["status"] == status
     assert ("final_output" in document) == (status == "COMPLETED")
@@ -356,29 +343,29 @@ def test_only_a_completed_execution_has_output_and_only_a_failed_one_an_error(
     assert (document["completed_at"] is None) == (status == "RUNNING")
 
 
-def test_a_cancelled_execution_stays_where_it_was(time: Time, executions: Executions) -> None:
+def test_a_cancelled_execution_stays_where_it_was(time: Clock, executions: Executions) -> None:
     execution = executions.start("support-chat", CHATBOTS["support-chat"])
-    time.now_s += 2
+    time.advance(2)
     assert executions.cancel(execution) == (True, Status.RUNNING)
-    time.now_s += 60
+    time.advance(60)
     assert executions.cancel(execution) == (False, Status.CANCELLED)
     document = executions.document(execution)
     assert (document["status"], document["progress"], document["completed_nodes"]) == ("CANCELLED", 50.0, 1)
     assert datetime.fromisoformat(document["completed_at"]).timestamp() == pytest.approx(EPOCH_S + 2)
 
 
-def test_an_execution_is_forgotten_once_its_cleanup_is_due(time: Time, executions: Executions) -> None:
+def test_an_execution_is_forgotten_once_its_cleanup_is_due(time: Clock, executions: Executions) -> None:
     script = JobScript(cleanup_seconds=100)
     execution = executions.start("support-chat", script)
-    time.now_s += 99.9
+    time.advance(99.9)
     assert executions.find(execution.execution_id) is execution
-    time.now_s += 0.2
+    time.advance(0.2)
     assert executions.find(execution.execution_id) is None
     assert executions.all() == []
 
 
 def test_a_full_house_forgets_the_oldest_that_is_final_and_no_other(
-    time: Time, clock: SimulatedClock
+    time: Clock, clock: SimulatedClock
 ) -> None:
     executions = Executions(clock, max_executions=3)
     endless = executions.start("endless", CHATBOTS["endless"])
@@ -388,7 +375,7 @@ def test_a_full_house_forgets_the_oldest_that_is_final_and_no_other(
     last = executions.start("endless", CHATBOTS["endless"])
     with pytest.raises(TooManyExecutionsError):
         executions.start("instant", CHATBOTS["instant"])
-    time.now_s += 8 * 86_400.0
+    time.advance(8 * 86_400.0)
     executions.start("instant", CHATBOTS["instant"])
     assert executions.find(last.execution_id) is None
 
@@ -396,23 +383,23 @@ def test_a_full_house_forgets_the_oldest_that_is_final_and_no_other(
 # Streams
 
 
-async def heard(executions: Executions, execution: Execution) -> list[str]:
+async def streamed_events(executions: Executions, execution: Execution) -> list[str]:
     return [event["type"] async for event in executions.follow(execution)]
 
 
-def test_a_stream_tells_what_falls_due_and_ends() -> None:
+def test_a_stream_delivers_what_falls_due_and_ends() -> None:
     executions = Executions(SimulatedClock())
     executions.set_speed(100)
     execution = executions.start("support-chat", CHATBOTS["support-chat"])
-    events = asyncio.run(heard(executions, execution))
+    events = asyncio.run(streamed_events(executions, execution))
     assert [event for event in events if event != "progress_update"] == [
         *["node_started", "node_completed"] * 3,
         "execution_completed",
     ]
-    assert asyncio.run(heard(executions, execution)) == ["execution_completed"]
+    assert asyncio.run(streamed_events(executions, execution)) == ["execution_completed"]
 
 
-def test_a_stream_tells_nothing_before_the_status_does() -> None:
+def test_a_stream_delivers_nothing_before_the_status_shows_it() -> None:
     executions = Executions(SimulatedClock())
     execution = executions.start("instant", JobScript(nodes=4, queue_seconds=0.1, seconds=0.4))
 
@@ -440,11 +427,11 @@ def test_a_stream_tells_nothing_before_the_status_does() -> None:
     ],
     ids=["cancel", "finish", "reset", "speed"],
 )
-def test_a_sleeping_stream_hears_of_a_change_at_once(change: Any, expected: list[str]) -> None:
+def test_a_sleeping_stream_reacts_to_a_change_immediately(change: Any, expected: list[str]) -> None:
     async def read_stream() -> list[str]:
         executions = Executions(SimulatedClock())
         execution = executions.start("instant", JobScript(nodes=1, queue_seconds=50, seconds=0))
-        stream = asyncio.create_task(heard(executions, execution))
+        stream = asyncio.create_task(streamed_events(executions, execution))
         await asyncio.sleep(0.05)
         change(executions, execution)
         return await asyncio.wait_for(stream, timeout=30)
@@ -453,13 +440,13 @@ def test_a_sleeping_stream_hears_of_a_change_at_once(change: Any, expected: list
 
 
 def test_a_stream_sleeps_until_its_next_event() -> None:
-    async def read_stream() -> int:
-        time = Time()
-        executions = Executions(SimulatedClock(time.monotonic, time.wall))
+    async def count_readings() -> int:
+        time = Clock(1_000.0, step_s=0.001)
+        executions = Executions(SimulatedClock(time, lambda: EPOCH_S))
         execution = executions.start("instant", JobScript(queue_seconds=3_600))
-        stream = asyncio.create_task(heard(executions, execution))
+        stream = asyncio.create_task(streamed_events(executions, execution))
         await asyncio.sleep(0.2)
         stream.cancel()
-        return time.reads
+        return round((time.now - 1_000.0) / time.step_s)
 
-    assert asyncio.run(read_stream()) < 20
+    assert asyncio.run(count_readings()) < 20

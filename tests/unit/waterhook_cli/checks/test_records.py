@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.aws import Table
 from tests.fakes.clock import NOW
-from tests.support.builders import record, running_record, verdict
+from tests.support.builders import final_attributes, record, running_record
 from tests.unit.waterhook_cli.checks.helpers import NOTE, OK, PROBLEM, WARNING, only
 from waterhook.domain.status import Status
 from waterhook.storage.execution_record import to_attribute
@@ -24,19 +24,19 @@ def findings(client: Any, table: str, now: float) -> Iterable[Finding]:
 
 
 def test_notified_and_running_executions_are_ok(table: Table) -> None:
-    put = table.put(running_record(**verdict()))
+    put = table.put(running_record(**final_attributes()))
     table.records.mark_notified(put, NOW + 61)
     table.put(running_record(execution_id="1e" * 16, deadline=int(LATER)))
     assert only(findings(table.client, table.name, LATER)).level == OK
 
 
 def test_a_record_that_was_notified_after_the_index_was_read_is_ok(table: Table) -> None:
-    table.put(running_record(**verdict(), notified_at=to_rfc3339(NOW + 61)))
+    table.put(running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61)))
     assert only(findings(table.client, table.name, LATER)).level == OK
 
 
 def test_an_outcome_that_was_never_published_is_a_problem(table: Table) -> None:
-    table.put(running_record(**verdict(Status.FAILED)))
+    table.put(running_record(**final_attributes(Status.FAILED)))
     finding = only(findings(table.client, table.name, LATER))
     assert finding.level == PROBLEM
     assert finding.message.startswith("the outcome of 1 execution (0f0f")
@@ -47,7 +47,7 @@ def test_an_outcome_that_was_never_published_is_a_problem(table: Table) -> None:
 def test_an_outcome_that_is_published_late_is_a_warning_and_later_a_problem(
     table: Table, ago_s: int, level: Level
 ) -> None:
-    table.put(running_record(**verdict(finished_at=to_rfc3339(LATER - ago_s))))
+    table.put(running_record(**final_attributes(finished_at=to_rfc3339(LATER - ago_s))))
     assert only(findings(table.client, table.name, LATER)).level == level
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Bucket, Killed, Table, Tape, Taped
+from tests.fakes.aws import Bucket, Table
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
-from tests.support.builders import ID, OTHER, record, running_record, verdict
+from tests.support.builders import ID, OTHER, final_attributes, record, running_record
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
 from waterhook.settings import ConcurrencyLimits
@@ -25,11 +26,11 @@ CAPS = ConcurrencyLimits(stack=5, chatbot=5)
 
 
 def finished(**changes: Any) -> ExecutionRecord:
-    return running_record(**verdict(), notified_at=to_rfc3339(NOW + 61), **changes)
+    return running_record(**final_attributes(), notified_at=to_rfc3339(NOW + 61), **changes)
 
 
-def eraser(table: Table, bucket: Bucket, tape: Tape | None = None, days: int = 1) -> Eraser:
-    dynamodb: Any = Taped(table.client, tape) if tape else table.client
+def eraser(table: Table, bucket: Bucket, counter: StepCounter | None = None, days: int = 1) -> Eraser:
+    dynamodb: Any = CountedClient(table.client, counter) if counter else table.client
     return Eraser(
         dynamodb, bucket.client, table=table.name, bucket=bucket.name, clock=Clock(NOW + days * 86_400)
     )
@@ -122,13 +123,13 @@ def test_the_slot_of_the_stack_is_released_also_without_a_record(
 def test_an_execution_that_was_never_notified_is_erased_and_reported_as_such(
     table: Table, bucket: Bucket
 ) -> None:
-    table.put(running_record(**verdict(Status.FAILED)))
+    table.put(running_record(**final_attributes(Status.FAILED)))
     assert eraser(table, bucket).erase(ID).notified is False
     assert table.all() == []
 
 
 def test_a_record_that_was_written_in_the_meantime_is_not_deleted(table: Table, bucket: Bucket) -> None:
-    class Late(Tape):
+    class Late(StepCounter):
         def step(self, name: str) -> None:
             if name == "before delete_item":
                 table.put(record(owner_execution_arn=OTHER))
@@ -146,13 +147,13 @@ def test_after_a_crash_at_any_step_it_can_be_repeated(table: Table, bucket: Buck
         store(bucket)
 
     prepare()
-    complete = Tape()
+    complete = StepCounter()
     eraser(table, bucket, complete).erase(ID)
     assert len(complete.steps) == 8
     for at, step in enumerate(complete.steps):
         prepare()
         with pytest.raises(Killed):
-            eraser(table, bucket, Tape(kill_at=at)).erase(ID)
+            eraser(table, bucket, StepCounter(kill_at=at)).erase(ID)
         if step != "after delete_item":
             eraser(table, bucket).erase(ID)
         items = table.client.scan(TableName=table.name)["Items"]

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.aws import Table
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
-from tests.support.builders import ID, running_record, verdict
+from tests.support.builders import ID, final_attributes, running_record
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
 from waterhook.settings import ConcurrencyLimits
@@ -46,14 +46,14 @@ def redeliverer(table: Table, function: NotifyFunction | None = None) -> Redeliv
 
 
 def execution(table: Table, digit: str, status: Status, finished_at: float, **changes: Any) -> str:
-    ended = verdict(status, finished_at=to_rfc3339(finished_at)) | changes
+    ended = final_attributes(status, finished_at=to_rfc3339(finished_at)) | changes
     return table.put(running_record(execution_id=digit * 32, **ended)).execution_id
 
 
 @pytest.fixture
 def ids(table: Table) -> dict[str, str]:
     table.put(running_record())
-    table.put(running_record(execution_id="e" * 32, **verdict(expires_at=int(NOW))))
+    table.put(running_record(execution_id="e" * 32, **final_attributes(expires_at=int(NOW))))
     ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1), table.client).acquire(ID, "support-chat")
     return {
         "eve": execution(table, "a", Status.FAILED, NOW - 0.001),

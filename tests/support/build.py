@@ -1,0 +1,177 @@
+"""Components of the package, built on fakes: a test passes what it is about, the rest has a default."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tests.fakes.clock import NOW, Clock
+from tests.fakes.live_status import FakeLiveStatus
+from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
+from tests.support.builders import SOURCE, settings
+from waterhook.api.live_status import LiveStatus
+from waterhook.api.service import ExecutionService
+from waterhook.notifications.notifier import Notifier
+from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.settings import ConcurrencyLimits
+from waterhook.steps.job_canceller import JobCanceller
+from waterhook.steps.reconcile import ReconcileStep
+from waterhook.steps.start import StartStep
+from waterhook.steps.state_machine_executions import StateMachineExecutions
+from waterhook.steps.status_poller import StatusPoller
+from waterhook.steps.sweep import Sweeper
+from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.results_bucket import ResultsBucket
+from waterhook.storage.unfinished_index import UnfinishedIndex
+
+if TYPE_CHECKING:
+    from tests.fakes.aws import Machine, Table, Topic
+
+RETENTION_S = 30 * 24 * 3600
+
+
+def build_limiter(
+    table: "Table",
+    *,
+    stack: int = 0,
+    chatbot: int = 0,
+    client: Any = None,
+    sleep: Callable[[float], None] = lambda _seconds: None,
+) -> ConcurrencyLimiter:
+    """Return the limiter of a table; a limit of 0 is none."""
+    return ConcurrencyLimiter(
+        table.name, ConcurrencyLimits(stack=stack, chatbot=chatbot), client or table.client, sleep
+    )
+
+
+def build_notifier(
+    table: "Table",
+    topic: "Topic",
+    *,
+    records: ExecutionsTable | None = None,
+    sns: Any = None,
+    clock: Clock | None = None,
+    retention_s: float = RETENTION_S,
+    limiter: ConcurrencyLimiter | None = None,
+) -> Notifier:
+    """Return a notifier whose clock shows a minute after NOW."""
+    return Notifier(
+        records or table.records,
+        sns or topic.sns,
+        topic_arn=topic.arn,
+        source=SOURCE,
+        retention_s=retention_s,
+        clock=clock or Clock(NOW + 60),
+        limiter=limiter,
+    )
+
+
+def build_progress_publisher(
+    table: "Table",
+    topic: "Topic",
+    clock: Clock | None = None,
+    *,
+    client: Any = None,
+    sns: Any = None,
+) -> ProgressPublisher:
+    return ProgressPublisher(
+        table.records_over(client or table.client),
+        sns or topic.sns,
+        topic_arn=topic.arn,
+        source=SOURCE,
+        clock=clock or Clock(),
+    )
+
+
+def build_execution_service(
+    table: "Table",
+    machine: "Machine",
+    *,
+    states: Any = None,
+    client: Any = None,
+    clock: Clock | None = None,
+    results: ResultsBucket = NO_BUCKET,
+    live_status: Callable[[], LiveStatus] = FakeLiveStatus,
+    **changes: Any,
+) -> ExecutionService:
+    """Return a service that cancels nothing. `changes` are settings."""
+    clock = clock or Clock()
+    return ExecutionService(
+        table.records_over(client or table.client),
+        states or machine.client,
+        results,
+        settings(state_machine_arn=machine.arn, **changes),
+        clock,
+        live_status,
+        unused,
+        clock.sleep,
+    )
+
+
+def build_start_step(
+    records: ExecutionsTable,
+    upstream: Any,
+    clock: Callable[[], float],
+    *,
+    limiter: ConcurrencyLimiter | None = None,
+    read_key: Callable[[], object] = lambda: None,
+    sleep: Callable[[float], None] = lambda _seconds: None,
+    **changes: Any,
+) -> StartStep:
+    """Return a start step. `changes` are settings."""
+    return StartStep(
+        records,
+        upstream,
+        settings(**changes),
+        clock,
+        limiter,
+        telemetry=TELEMETRY,
+        read_key=read_key,
+        sleep=sleep,
+    )
+
+
+def build_job_canceller(upstream: Any, clock: Clock, results: ResultsBucket = NO_BUCKET) -> JobCanceller:
+    return JobCanceller(upstream, StatusPoller(upstream, results, settings(), clock))
+
+
+def build_reconcile_step(
+    records: ExecutionsTable,
+    upstream: Any,
+    notifier: Notifier,
+    clock: Clock,
+    *,
+    results: ResultsBucket = NO_BUCKET,
+    sleep: Callable[[float], None] | None = None,
+) -> ReconcileStep:
+    """Return a reconcile step whose pauses move the clock, unless `sleep` is given."""
+    return ReconcileStep(
+        records,
+        build_job_canceller(upstream, clock, results),
+        notifier,
+        settings(),
+        clock,
+        sleep or clock.sleep,
+        telemetry=TELEMETRY,
+    )
+
+
+def build_sweeper(
+    records: ExecutionsTable,
+    unfinished: UnfinishedIndex,
+    executions: StateMachineExecutions,
+    step: ReconcileStep,
+    notifier: Notifier,
+    clock: Clock,
+    *,
+    on_failure: Callable[[str, Exception], None] = lambda _execution_id, _error: None,
+) -> Sweeper:
+    return Sweeper(
+        records,
+        unfinished,
+        executions,
+        end=step.end,
+        release=notifier.release,
+        clock=clock,
+        sleep=clock.sleep,
+        on_failure=on_failure,
+    )
