@@ -57,7 +57,7 @@ setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp ## Install the tools, t
 .venv/.stamp: requirements-dev.txt | $(UV_FILE)
 .venv-aws/.stamp: local/requirements.txt | $(UV_FILE)
 .venv-awscli/.stamp: requirements-awscli.txt | $(UV_FILE)
-.venv-audit/.stamp: requirements-audit.txt requirements-guard.txt | $(UV_FILE)
+.venv-audit/.stamp: requirements-audit.txt requirements-cfn-guard.txt | $(UV_FILE)
 # Standard output belongs to the goal: a shell evaluates that of `make env`.
 .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .venv-audit/.stamp: .python-version
 	@echo "Installing $(@D) from $(filter %.txt,$^)" >&2
@@ -77,8 +77,8 @@ lock: $(UV_FILE) ## Compile the requirements again, at the newest versions that 
 			|| exit 1; \
 	done
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal --no-deps \
-		--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url requirements-guard.in \
-		-o requirements-guard.txt
+		--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url requirements-cfn-guard.in \
+		-o requirements-cfn-guard.txt
 
 # ---- Checks -------------------------------------------------------------------------------------------------
 

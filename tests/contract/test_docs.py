@@ -10,7 +10,7 @@ from tests.contract.template import ROOT, source
 from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.errors import InvalidRequestError
-from waterhook.notifications.cloudevents import event_type
+from waterhook.notifications.notification_events import event_type
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))

@@ -26,7 +26,7 @@ from waterhook.errors import (
     UpstreamUnavailableError,
 )
 from waterhook.json_text import MAX_NESTING
-from waterhook.notifications import cloudevents, state_machine_output
+from waterhook.notifications import notification_events, state_machine_output
 from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
 from waterhook.settings import MAX_CONCURRENCY_LIMIT
 from waterhook.steps import wait_reason
@@ -126,16 +126,16 @@ def test_a_notification_has_the_fields_that_are_listed() -> None:
 
 def test_a_progress_event_has_the_fields_that_are_listed() -> None:
     change = progress_change(StreamEvent("node_started", 40.0, "llm"))
-    event = json.loads(cloudevents.progress_event(running_record(), "/waterhook/tests", change, NOW))
+    event = json.loads(notification_events.progress_event(running_record(), "/waterhook/tests", change, NOW))
     assert listed("Progress") == set(leaves(event))
 
 
 def test_filters_see_the_attributes_that_are_listed() -> None:
-    attributes = cloudevents.outcome_attributes(FULL)
+    attributes = notification_events.outcome_attributes(FULL)
     assert {row[0]: row[1] for row in table(DOCUMENT, "SNS attribute")} == {
         name: attribute["DataType"] for name, attribute in attributes.items()
     }
-    assert cloudevents.progress_attributes(running_record()).keys() == attributes.keys()
+    assert notification_events.progress_attributes(running_record()).keys() == attributes.keys()
 
 
 def test_the_state_machine_gives_the_fields_that_are_listed() -> None:

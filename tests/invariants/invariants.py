@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.invariants.machine import Execution
 from tests.invariants.world import World
 from waterhook.domain.status import Status
-from waterhook.notifications.cloudevents import PROGRESS_TYPE
+from waterhook.notifications.notification_events import PROGRESS_TYPE
 from waterhook.notifications.state_machine_output import DUPLICATE, IDEMPOTENCY_CONFLICT
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_epoch_s

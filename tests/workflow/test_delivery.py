@@ -11,7 +11,7 @@ from tests.fakes.scripted_waterflai import completed
 from tests.support.builders import SOURCE
 from tests.workflow.functions_in_process import handler_of
 from tests.workflow.world import World, request
-from waterhook.notifications import cloudevents
+from waterhook.notifications import notification_events
 
 OUTPUT = '{"n": 12345678901234567890, "ratio": 1.0}'
 
@@ -75,6 +75,6 @@ def test_a_topic_that_stays_down_fails_the_execution_and_a_redelivery_publishes_
     answer = handler_of("notify")({"redeliver": {"execution_id": execution_id}}, CONTEXT)
     assert answer["redelivered"] is True
     [notification] = world.notifications()
-    assert notification.text == cloudevents.outcome_event(record, SOURCE)
+    assert notification.text == notification_events.outcome_event(record, SOURCE)
     assert notification.attributes["status"] == "COMPLETED"
     assert world.record(execution_id).notified_at is not None

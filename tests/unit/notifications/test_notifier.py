@@ -26,7 +26,7 @@ from tests.support.builders import (
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.notifications import cloudevents, state_machine_output
+from waterhook.notifications import notification_events, state_machine_output
 from waterhook.notifications.notifier import Notifier
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -55,7 +55,7 @@ def test_every_outcome_is_recorded_published_and_remembered(
         to_rfc3339(NOW + 60),
         to_rfc3339(NOW + 60),
     )
-    assert message == cloudevents.outcome_event(got, SOURCE)
+    assert message == notification_events.outcome_event(got, SOURCE)
     assert output == state_machine_output.outcome_output(got)
 
 
@@ -171,7 +171,7 @@ def test_killed_at_any_step_and_called_again_it_publishes_the_same_event_at_leas
         _notify(table, topic, StepCounter(), NOW + 600)
         messages = topic.messages()
         got = table.get(ID)
-        assert set(messages) == {cloudevents.outcome_event(got, SOURCE)}, step
+        assert set(messages) == {notification_events.outcome_event(got, SOURCE)}, step
         assert len(messages) <= 2, step
         assert got.notified_at is not None
 
@@ -422,7 +422,7 @@ def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
     assert (safe.status, safe.final_output_json, safe.notified_at) == (Status.COMPLETED, '{"n":1.0}', None)
     answer = build_notifier(table, topic, clock=Clock(NOW + 9_999)).redeliver(ID)
     assert answer["redelivered"] is True
-    assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
+    assert topic.messages() == [notification_events.outcome_event(safe, SOURCE)]
     assert table.get(ID).notified_at == to_rfc3339(NOW + 9_999)
 
 
@@ -483,4 +483,4 @@ def test_killed_at_any_step_of_a_redelivery_it_publishes_no_other_event(table: T
         with pytest.raises(Killed):
             attempt(StepCounter(kill_at=at))
         attempt(StepCounter())
-    assert set(topic.messages()) == {cloudevents.outcome_event(there, SOURCE)}
+    assert set(topic.messages()) == {notification_events.outcome_event(there, SOURCE)}

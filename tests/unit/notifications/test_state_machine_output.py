@@ -19,7 +19,7 @@ from tests.support.builders import (
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
 from waterhook.json_text import is_nested_too_deeply
-from waterhook.notifications import cloudevents, state_machine_output
+from waterhook.notifications import notification_events, state_machine_output
 
 FINAL = [status for status in Status if status.is_final]
 
@@ -77,7 +77,7 @@ def test_an_output_however_deep_adds_no_level_to_what_step_functions_carries() -
     output = state_machine_output.outcome_output(final_record(final_output_json=deep))
     assert output["final_output_json"] == deep
     assert not is_nested_too_deeply(output)
-    assert f'"final_output":{deep},' in cloudevents.outcome_event(
+    assert f'"final_output":{deep},' in notification_events.outcome_event(
         final_record(final_output_json=deep), SOURCE
     )
 

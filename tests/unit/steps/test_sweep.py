@@ -27,7 +27,7 @@ from tests.support.builders import (
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.status import Status
-from waterhook.notifications import cloudevents
+from waterhook.notifications import notification_events
 from waterhook.steps import state_machine_executions, sweep
 from waterhook.steps.state_machine_executions import StateMachineExecutions
 from waterhook.steps.sweep import SweepResult
@@ -159,7 +159,7 @@ def test_an_outcome_that_was_never_published_is_published_unchanged(
     if ended:
         scenario.step_functions.ended[OWNER] = (ended, NOW)
     assert scenario.sweep() == SweepResult(ended=1)
-    assert scenario.topic.messages() == [cloudevents.outcome_event(there, SOURCE)]
+    assert scenario.topic.messages() == [notification_events.outcome_event(there, SOURCE)]
     assert (table.only().status, table.only().notified_at) == (status, to_rfc3339(LATER))
     assert scenario.upstream.cancelled == []
 
@@ -257,7 +257,7 @@ def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_sam
     down.faults.clear()
     scenario.clock.advance(900)
     assert scenario.sweep() == SweepResult(ended=1)
-    assert topic.messages() == [cloudevents.outcome_event(safe, SOURCE)]
+    assert topic.messages() == [notification_events.outcome_event(safe, SOURCE)]
 
 
 def test_one_record_in_trouble_never_stops_the_others(table: Table, scenario: SweepScenario) -> None:

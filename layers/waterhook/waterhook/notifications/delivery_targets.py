@@ -6,7 +6,7 @@ DynamoDB is no target of this kind: its delivery is the record itself. To add on
 
 from typing import TYPE_CHECKING
 
-from waterhook.notifications import cloudevents
+from waterhook.notifications import notification_events
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -29,6 +29,6 @@ class SnsTarget:
         """Publish the event of a final record. Raises boto3's errors where SNS does not take it."""
         self._client.publish(
             TopicArn=self._topic_arn,
-            Message=cloudevents.outcome_event(record, self._source),
-            MessageAttributes=cloudevents.outcome_attributes(record),
+            Message=notification_events.outcome_event(record, self._source),
+            MessageAttributes=notification_events.outcome_attributes(record),
         )

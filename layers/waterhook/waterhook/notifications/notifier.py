@@ -8,7 +8,7 @@ from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError
-from waterhook.notifications import cloudevents, state_machine_output
+from waterhook.notifications import notification_events, state_machine_output
 from waterhook.notifications.delivery_targets import SnsTarget
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_GRACE_S, ExecutionRecord
@@ -113,7 +113,7 @@ class Notifier:
             return result | {"redelivered": False, "reason": why}
         self._publish(record)
         self.release(self._mark_notified(record))
-        return result | {"redelivered": True, "event_id": cloudevents.event_id(record)}
+        return result | {"redelivered": True, "event_id": notification_events.event_id(record)}
 
     def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
         """Publish, then mark the record. A crash in between publishes the same event again: at least once."""

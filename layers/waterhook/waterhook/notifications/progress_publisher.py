@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.domain.loop_state import LoopState
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.notifications import cloudevents
+from waterhook.notifications import notification_events
 from waterhook.storage.executions_table import ExecutionsTable
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class ProgressPublisher:
             self._record = self._table.save_progress(record, self._latest.get("progress"))
             self._sns.publish(
                 TopicArn=self._topic_arn,
-                Message=cloudevents.progress_event(self._record, self._source, self._latest, now),
-                MessageAttributes=cloudevents.progress_attributes(self._record),
+                Message=notification_events.progress_event(self._record, self._source, self._latest, now),
+                MessageAttributes=notification_events.progress_attributes(self._record),
             )
         except (RecordConflictError, RecordUnavailableError, ClientError, BotoCoreError):
             self._record = None

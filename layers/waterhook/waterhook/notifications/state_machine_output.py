@@ -5,7 +5,7 @@ from typing import Any
 
 from waterhook.domain.loop_state import NextStep
 from waterhook.domain.status import Status
-from waterhook.notifications.cloudevents import timing_of
+from waterhook.notifications.notification_events import timing_of
 from waterhook.storage.execution_record import ExecutionRecord
 
 DUPLICATE = "Waterhook.Duplicate"

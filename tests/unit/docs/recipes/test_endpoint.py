@@ -23,7 +23,7 @@ from docs.recipes.endpoint import MAX_BYTES, Endpoint, Inbox, application
 from tests.contract.template import ROOT
 from tests.support.builders import SOURCE, final_attributes, record
 from waterhook.domain.status import Status
-from waterhook.notifications.cloudevents import outcome_event
+from waterhook.notifications.notification_events import outcome_event
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:waterhook-NotificationTopic-1"
 HOST = "https://sns.us-east-1.amazonaws.com"

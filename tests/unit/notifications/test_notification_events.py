@@ -11,7 +11,7 @@ from tests.support.builders import ID, OWNER, SOURCE, final_attributes, final_re
 from tests.support.json_values import any_text
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
-from waterhook.notifications import cloudevents
+from waterhook.notifications import notification_events
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_rfc3339
 
@@ -21,7 +21,7 @@ MAX_SNS_BYTES = 256 * 1024
 
 
 def read(one: ExecutionRecord) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(cloudevents.outcome_event(one, SOURCE))
+    event: dict[str, Any] = json.loads(notification_events.outcome_event(one, SOURCE))
     return event
 
 
@@ -36,8 +36,10 @@ def test_every_outcome_has_its_type_and_its_id(status: Status) -> None:
 def test_a_key_that_is_used_again_a_millisecond_later_has_events_with_other_ids() -> None:
     first, again = (final_record(created_at=to_rfc3339(NOW + seconds)) for seconds in (0.0, 0.001))
     assert first.execution_id == again.execution_id
-    assert cloudevents.event_id(first) != cloudevents.event_id(again)
-    ids = {json.loads(cloudevents.progress_event(one, SOURCE, {}, NOW))["id"] for one in (first, again)}
+    assert notification_events.event_id(first) != notification_events.event_id(again)
+    ids = {
+        json.loads(notification_events.progress_event(one, SOURCE, {}, NOW))["id"] for one in (first, again)
+    }
     assert len(ids) == 2
 
 
@@ -77,7 +79,7 @@ def test_an_event_has_every_attribute_of_the_contract_and_no_other() -> None:
     ['{"n":12345678901234567890}', '{"f":1.0}', '{"f":1e400}', '{ "t" : "\\ud83d" }', "[ ]", '"🙂"', "0"],
 )
 def test_an_output_is_spliced_in_as_the_text_it_came_as(output: str) -> None:
-    assert f'"final_output":{output},' in cloudevents.outcome_event(
+    assert f'"final_output":{output},' in notification_events.outcome_event(
         final_record(final_output_json=output), SOURCE
     )
 
@@ -118,7 +120,7 @@ def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
         return f'{{ "{text}":\t1.0}}' if place == "name" else f'["{text}",\n1e400]'
 
     changes: dict[str, Any] = {f"{field}_json": written(raw)}
-    text = cloudevents.outcome_event(final_record(**changes), SOURCE)
+    text = notification_events.outcome_event(final_record(**changes), SOURCE)
     assert f'"{field}":{written(published)},' in text
     assert json.loads(text)["data"][field] == json.loads(written(raw))
 
@@ -126,7 +128,7 @@ def test_a_character_that_sns_and_sqs_refuse_is_published_as_a_json_escape(
 @given(any_text)
 def test_no_character_outside_of_xml_is_ever_published(some: str) -> None:
     output = json.dumps({some: [some]}, ensure_ascii=False)
-    event = cloudevents.outcome_event(final_record(final_output_json=output), SOURCE)
+    event = notification_events.outcome_event(final_record(final_output_json=output), SOURCE)
     assert json.loads(event)["data"]["final_output"] == {some: [some]}
     assert all(
         letter in "\t\n\r" or " " <= letter <= "\ud7ff" or "\ue000" <= letter <= "\ufffd" or letter > "\uffff"
@@ -166,7 +168,7 @@ def test_two_events_of_one_record_are_the_same_bytes_however_the_table_orders_it
         error=dict(reversed(error.items())),
         usage=dict(reversed(usage.items())),
     )
-    assert cloudevents.outcome_event(one, SOURCE) == cloudevents.outcome_event(other, SOURCE)
+    assert notification_events.outcome_event(one, SOURCE) == notification_events.outcome_event(other, SOURCE)
 
 
 # One to four bytes in UTF-8, and characters that JSON escapes.
@@ -177,13 +179,13 @@ LETTERS = ["x", "я", "語", "🦆", '"', "\\", "\x7f"]
 @pytest.mark.parametrize("piece", ["x", '\\"', "\\u0000", "\uffff", "🦆"], ids=ascii)
 def test_the_largest_event_fits_through_sns(letter: str, piece: str) -> None:
     output = '"' + piece * ((MAX_INLINE_BYTES - 2) // len(piece.encode())) + '"'
-    event = cloudevents.outcome_event(largest_record(letter, final_output_json=output), SOURCE)
+    event = notification_events.outcome_event(largest_record(letter, final_output_json=output), SOURCE)
     assert len(event.encode()) < MAX_SNS_BYTES / 2
 
 
 @pytest.mark.parametrize("status", FINAL)
 def test_filters_see_type_status_and_chatbot(status: Status) -> None:
-    assert cloudevents.outcome_attributes(final_record(status)) == {
+    assert notification_events.outcome_attributes(final_record(status)) == {
         "type": {"DataType": "String", "StringValue": f"waterhook.execution.{status.value.lower()}"},
         "status": {"DataType": "String", "StringValue": status.value},
         "chatbot_id": {"DataType": "String", "StringValue": "support-chat"},
@@ -191,7 +193,7 @@ def test_filters_see_type_status_and_chatbot(status: Status) -> None:
 
 
 def test_a_filter_attribute_without_a_value_is_left_out() -> None:
-    assert set(cloudevents.outcome_attributes(final_record(Status.REJECTED, chatbot_id=None))) == {
+    assert set(notification_events.outcome_attributes(final_record(Status.REJECTED, chatbot_id=None))) == {
         "type",
         "status",
     }
