@@ -130,8 +130,9 @@ def test_every_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
         assert properties["Architectures"] == ["arm64"]
         assert properties["Layers"] == [{"Ref": layer}]
         assert properties["Handler"] == "app.handler"
-    build = template.source()["Resources"]["WaterhookLayer"]["Metadata"]
-    assert build == {"BuildMethod": "makefile", "BuildArchitecture": "arm64"}
+    declared = template.source()["Resources"]["WaterhookLayer"]
+    assert declared["Metadata"] == {"BuildMethod": "makefile", "BuildArchitecture": "arm64"}
+    assert declared["Properties"]["CompatibleArchitectures"] == ["arm64"]
 
 
 def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
