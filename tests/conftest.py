@@ -13,7 +13,7 @@ from tests.support.example_counts import account
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"
-_UNIT = Path(__file__).parent / "unit"
+_QUICK = [Path(__file__).parent / "unit" / folder for folder in ("domain", "upstream", "waterhook_cli")]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,18 +55,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
-    """The tests in the order in which xdist deals them: to each worker one part in `4 * hands` first, then the rest.
+    """Return the tests in the order in which xdist gives them to workers: to each one part in `4 * hands` first.
 
-    What waits for a deployed stack comes first, to two workers: who needs a listener of the shared stack must not
-    meet who takes all of them. What is quick fills their parts up; the others keep the processor busy meanwhile.
+    Tests that wait for a deployed stack come first, on two workers: a test that needs follow concurrency of the shared
+    stack must not run beside one that takes all of it. Quick tests fill up their parts. The other tests keep the
+    processor busy meanwhile.
     """
     if hands == 1:
         return items
-    of_listeners = [item for item in items if item.path.stem in _OF_LISTENERS and not _polls(item)]
-    other_stacks = [item for item in items if _E2E in item.path.parents and item not in of_listeners]
-    quick = [item for item in items if _UNIT in item.path.parents]
+    following = [item for item in items if item.path.stem in _FOLLOWING and not _polls(item)]
+    other_stacks = [item for item in items if _E2E in item.path.parents and item not in following]
+    quick = [item for item in items if any(folder in item.path.parents for folder in _QUICK)]
     order: list[pytest.Item] = []
-    for waiting in (of_listeners, other_stacks):
+    for waiting in (following, other_stacks):
         room = max(len(items) // hands // 4 - len(waiting), 0)
         order += [*waiting, *quick[:room]]
         del quick[:room]
@@ -74,7 +75,7 @@ def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
     return order + [item for item in items if item not in dealt_out]
 
 
-_OF_LISTENERS = {"test_faults", "test_doors", "test_outcomes", "test_promises"}
+_FOLLOWING = {"test_faults", "test_triggers", "test_outcomes", "test_guarantees"}
 
 
 def _polls(item: pytest.Item) -> bool:

@@ -79,7 +79,8 @@ START = (
         "status_code",
         code=429,
         retry_after=1,
-        posts=(1, 2),
+        # The second one comes after 4 s and jitter; with little of that, the last one before the deadline is a third.
+        posts=(1, 2, 3),
         jobs=0,
         outcome="REJECTED",
         code_="start_deadline",
