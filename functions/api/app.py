@@ -24,4 +24,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.service  # built while the container starts
+    _ = dependencies.routes, dependencies.service  # built while the container starts

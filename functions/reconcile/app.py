@@ -32,4 +32,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.reconcile_step  # built while the container starts
+    _ = dependencies.sweeper  # built while the container starts, with the reconcile step and its clients

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from waterhook.notifications.progress_publisher import ProgressPublisher
     from waterhook.steps.cancel import CancelStep
     from waterhook.steps.follow import FollowStep
+    from waterhook.steps.job_canceller import JobCanceller
     from waterhook.steps.notify import NotifyStep
     from waterhook.steps.poll import PollStep
     from waterhook.steps.reconcile import ReconcileStep
@@ -116,17 +117,11 @@ class Dependencies:
     @cached_property
     def cancel_step(self) -> "CancelStep":
         """The cancel step."""
-        from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
         from waterhook.steps.cancel import CancelStep
-        from waterhook.steps.job_canceller import CALL_BUDGET_S, JobCanceller
-        from waterhook.steps.status_poller import StatusPoller
+        from waterhook.steps.job_canceller import CALL_BUDGET_S
 
         self._api_key.preload()
-        client = self._upstream(CALL_BUDGET_S)
-        poller = StatusPoller(
-            client, self._bucket, self.settings, time.time, limit_bytes=MAX_SHORT_STATUS_BYTES
-        )
-        return CancelStep(JobCanceller(client, poller), time.time)
+        return CancelStep(self._job_canceller(self._upstream(CALL_BUDGET_S)), time.time)
 
     @cached_property
     def notify_step(self) -> "NotifyStep":
@@ -229,15 +224,20 @@ class Dependencies:
     @cached_property
     def _execution_canceller(self) -> "ExecutionCanceller":
         from waterhook.api.cancellation import ExecutionCanceller
+
+        canceller = self._job_canceller(self._api_upstream)
+        return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
+
+    def _job_canceller(self, client: "WaterflaiClient") -> "JobCanceller":
+        """Return a canceller for a caller whose time is short: it reads small status documents only."""
         from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
         from waterhook.steps.job_canceller import JobCanceller
         from waterhook.steps.status_poller import StatusPoller
 
-        client = self._api_upstream
         poller = StatusPoller(
             client, self._bucket, self.settings, time.time, limit_bytes=MAX_SHORT_STATUS_BYTES
         )
-        return ExecutionCanceller(self._table, JobCanceller(client, poller), self.notifier, time.time)
+        return JobCanceller(client, poller)
 
     @cached_property
     def _api_upstream(self) -> "WaterflaiClient":
