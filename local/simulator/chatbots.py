@@ -24,7 +24,7 @@ CHATBOTS: Mapping[str, JobScript] = {
     "endless": JobScript(nodes=2, seconds=10.0, outcome=Outcome.ENDLESS),
     "instant": JobScript(nodes=1, queue_seconds=0.0, seconds=0.0, output={"answer": "At once."}),
     "big-output": JobScript(output={"answer": "A long one."}, output_kib=100),
-    "answer-lost": JobScript(output={"answer": "Nobody was told."}, faults=(_ANSWER_LOST,)),
+    "answer-lost": JobScript(output={"answer": "This response was lost."}, faults=(_ANSWER_LOST,)),
 }
 
 

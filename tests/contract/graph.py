@@ -18,7 +18,7 @@ type State = dict[str, Any]
 
 NOTIFY = "Notify"
 # The one place where an execution may turn green.
-VERDICT = "Completed?"
+IS_COMPLETED = "Completed?"
 # Tasks whose job may run on when they fail: the state that cancels it first.
 CANCELLED_BY = {"Poll": "Cancel"}
 # What is only there to be faster, and the state that does the same without it.
@@ -132,8 +132,8 @@ def failures(definition: Definition) -> Iterator[str]:
             yield from _is_reported(definition, name, state)
     for name, state in definition["States"].items():
         greens = [target for target in targets(state) if target in of_type(definition, "Succeed")]
-        if greens and name != VERDICT:
-            yield f"{name}: succeeds without asking {VERDICT!r}"
+        if greens and name != IS_COMPLETED:
+            yield f"{name}: succeeds without asking {IS_COMPLETED!r}"
         if state.get("End") and state["Type"] != "Fail":
             yield f"{name}: ends green"
         if state["Type"] == "Fail":
@@ -143,7 +143,7 @@ def failures(definition: Definition) -> Iterator[str]:
 
 def _is_reported(definition: Definition, name: str, state: State) -> Iterator[str]:
     after_fault = [catch["Next"] for catch in state.get("Catch", [])]
-    if state["Type"] == "Choice" and name != VERDICT:
+    if state["Type"] == "Choice" and name != IS_COMPLETED:
         after_fault.append(state.get("Default"))
     for target in after_fault:
         if not _reports_an_error(definition["States"].get(target, {})):
@@ -189,10 +189,10 @@ def _verdict(definition: Definition) -> Iterator[str]:
     if not of_type(definition, "Succeed"):
         yield "nothing succeeds"
     for outcome in [*map(str, Status), "", None, "completed", MISSING]:
-        end = definition["States"].get(choose(definition, VERDICT, outcome=outcome), {}).get("Type")
+        end = definition["States"].get(choose(definition, IS_COMPLETED, outcome=outcome), {}).get("Type")
         expected = "Succeed" if outcome == "COMPLETED" else "Fail"
         if end != expected:
-            yield f"{VERDICT}: {outcome!r} ends in {end}, not in {expected}"
+            yield f"{IS_COMPLETED}: {outcome!r} ends in {end}, not in {expected}"
 
 
 def _reports_an_error(state: State) -> bool:
@@ -242,7 +242,7 @@ def _guard(name: str, condition: str) -> Iterator[str]:
 
 def decisions(definition: Definition) -> Iterator[str]:
     """The machine knows each step that a function may decide on, and reports what it doesn't know."""
-    (ask,) = (name for name in of_type(definition, "Choice") if name != VERDICT)
+    (ask,) = (name for name in of_type(definition, "Choice") if name != IS_COMPLETED)
     for step in map(str, NextStep):
         if choose(definition, ask, next=step, wait_seconds=1) == definition["States"][ask]["Default"]:
             yield f"{ask}: doesn't know {step!r}"

@@ -26,8 +26,8 @@ from waterhook.storage.unfinished_index import UnfinishedEntry
 
 
 class LastVerdictWins(ExecutionsTable):
-    def conclude(self, record: ExecutionRecord, verdict: Mapping[str, Any]) -> ExecutionRecord:
-        return self._change(record, verdict, mine)
+    def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> ExecutionRecord:
+        return self._change(record, final_attributes, mine)
 
 
 class StartsWhatIsNotAccepted(ExecutionsTable):
@@ -61,11 +61,11 @@ class WithdrawsWhatOthersCountOn(ExecutionsTable):
 
 
 class PublishesBeforeItWrites(Notifier):
-    def conclude(self, record: ExecutionRecord, verdict: Mapping[str, Any]) -> dict[str, Any]:
+    def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> dict[str, Any]:
         if not record.status.is_final:
-            given = {name: value for name, value in verdict.items() if value is not None}
+            given = {name: value for name, value in final_attributes.items() if value is not None}
             self._publish(replace(record, **given))
-        return super().conclude(record, verdict)
+        return super().conclude(record, final_attributes)
 
     def _publish(self, record: ExecutionRecord) -> None:
         for target in self._targets:

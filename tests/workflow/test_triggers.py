@@ -179,7 +179,7 @@ def test_an_invalid_request_is_rejected_notified_and_never_posted(world: World, 
 
 LOOP_STATE: dict[str, Any] = {
     "v": 1,
-    "execution_id": "somebody-elses",
+    "execution_id": "another-execution",
     "waterflai_execution_id": "a-job",
     "deadline": 99999999999,
     "history": {"started_at": 0},
@@ -196,7 +196,7 @@ def test_an_input_that_pretends_to_be_the_state_of_the_loop_is_an_invalid_reques
     assert run.error == "Waterhook.Rejected"
     run = world.run(LOOP_STATE | request())
     assert run.error == "Waterhook.Rejected"
-    assert run.result["execution_id"] != "somebody-elses"
+    assert run.result["execution_id"] != "another-execution"
     assert not world.upstream.requests
 
 
@@ -205,7 +205,7 @@ def test_loop_state_beside_a_valid_request_changes_nothing(world: World) -> None
     run = world.run(LOOP_STATE | {"request": request()})
     assert run.status == "SUCCEEDED"
     assert run.result["final_output_json"] == '"its own"'
-    assert run.result["execution_id"] != "somebody-elses"
+    assert run.result["execution_id"] != "another-execution"
     assert world.upstream.count("start") == 1
 
 
@@ -216,7 +216,7 @@ def test_loop_state_in_the_input_changes_nothing_when_the_start_fails_either(wor
     [notification] = world.notifications()
     assert notification.event["data"]["error"]["code"] == "fault"
     assert notification.event["data"]["final_output"] is None
-    assert notification.event["subject"] == run.result["execution_id"] != "somebody-elses"
+    assert notification.event["subject"] == run.result["execution_id"] != "another-execution"
 
 
 def test_claiming_the_record_of_another_execution_leaves_it_alone(world: World) -> None:

@@ -143,9 +143,9 @@ def test_an_outcome_written_by_another_function_is_what_is_published(
 
 def test_an_outcome_that_comes_between_the_read_and_the_write_wins(table: Table, topic: Topic) -> None:
     class Overtaken(ExecutionsTable):
-        def conclude(self, record: Any, verdict: Any) -> ExecutionRecord:
+        def conclude(self, record: Any, final_attributes: Any) -> ExecutionRecord:
             table.put(running_record(status=Status.CANCELLED, finished_at=to_rfc3339(NOW + 5)))
-            return super().conclude(record, verdict)
+            return super().conclude(record, final_attributes)
 
     table.put(running_record())
     output = build_notifier(table, topic, records=Overtaken(table.name, table.client)).notify(
@@ -286,9 +286,9 @@ def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
 
 def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Table, topic: Topic) -> None:
     class Erased(ExecutionsTable):
-        def conclude(self, record: Any, verdict: Any) -> ExecutionRecord:
+        def conclude(self, record: Any, final_attributes: Any) -> ExecutionRecord:
             table.delete(record)
-            return super().conclude(record, verdict)
+            return super().conclude(record, final_attributes)
 
     table.put(running_record())
     with pytest.raises(RecordConflictError):

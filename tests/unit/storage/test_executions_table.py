@@ -247,7 +247,7 @@ def test_a_reason_to_wait_is_written_only_while_the_request_waits(table: Table) 
         table.records.wait(cancelled, {"reason": "queued"})
 
 
-# still_starting: a verdict during the POST
+# still_starting: an outcome during the POST
 
 
 def test_an_answered_start_makes_the_record_run_with_the_upstreams_id(table: Table) -> None:

@@ -265,7 +265,7 @@ def test_a_port_that_refuses_surely_took_nothing() -> None:
 
 
 def test_an_unknown_host_has_certainly_accepted_nothing() -> None:
-    assert type(error_of(lambda: start("https://nobody.invalid"))) is UpstreamUnavailableError
+    assert type(error_of(lambda: start("https://unknown.invalid"))) is UpstreamUnavailableError
 
 
 @pytest.mark.usefixtures("hurried")

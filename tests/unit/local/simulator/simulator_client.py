@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 KEY = "wf-key"
 WITH_KEY = {"X-API-Key": KEY}
-NOBODY = "00000000-0000-0000-0000-000000000000"
+UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from local.simulator.chatbots import CHATBOTS
 from local.simulator.faults import Operation
-from tests.unit.local.simulator.simulator_client import NOBODY, Answer, Upstream, as_body, running
+from tests.unit.local.simulator.simulator_client import UNKNOWN_ID, Answer, Upstream, as_body, running
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(Path("local/simulator/openapi.yaml").read_text())
 BY_NAME = {
@@ -72,7 +72,7 @@ def test_the_operations_described_are_those_served(upstream: Upstream) -> None:
     assert sorted(BY_NAME) == sorted(Operation)
     for name, (method, path, _) in BY_NAME.items():
         before = upstream.requests()["asked"][name]
-        upstream.call(method, path.replace("{execution_id}", NOBODY), headers={})
+        upstream.call(method, path.replace("{execution_id}", UNKNOWN_ID), headers={})
         assert upstream.requests()["asked"][name] == before + 1
 
 
@@ -128,7 +128,7 @@ def test_a_refused_start_is_as_described(upstream: Upstream, body: bytes, code: 
 @pytest.mark.parametrize("operation", ["start", "status", "cancel", "stream"])
 def test_every_refusal_is_as_described(upstream: Upstream, operation: str) -> None:
     method, path, _ = BY_NAME[operation]
-    path = path.replace("{execution_id}", NOBODY).replace("{chatbot_id}", "unpublished")
+    path = path.replace("{execution_id}", UNKNOWN_ID).replace("{chatbot_id}", "unpublished")
     body = as_body() if method == "POST" else None
     for answer, code in (
         (upstream.call(method, path, body), 404),

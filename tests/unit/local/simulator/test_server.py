@@ -17,7 +17,7 @@ from local.simulator.server import HOST
 from tests.support.waiting import until
 from tests.unit.local.simulator.simulator_client import (
     KEY,
-    NOBODY,
+    UNKNOWN_ID,
     WITH_KEY,
     Upstream,
     as_body,
@@ -157,9 +157,9 @@ def test_an_answer_that_is_lost_leaves_a_job_behind(upstream: Upstream) -> None:
 
 ROUTES = [
     ("POST", "/v1/executions/support-chat/async"),
-    ("GET", f"/v1/executions/{NOBODY}"),
-    ("DELETE", f"/v1/executions/{NOBODY}"),
-    ("GET", f"/v1/executions/{NOBODY}/stream"),
+    ("GET", f"/v1/executions/{UNKNOWN_ID}"),
+    ("DELETE", f"/v1/executions/{UNKNOWN_ID}"),
+    ("GET", f"/v1/executions/{UNKNOWN_ID}/stream"),
 ]
 
 
@@ -212,7 +212,7 @@ def test_a_body_has_to_say_that_it_is_json(upstream: Upstream) -> None:
     ("method", "path", "status"),
     [
         ("GET", "/", 404),
-        ("PATCH", f"/v1/executions/{NOBODY}", 405),
+        ("PATCH", f"/v1/executions/{UNKNOWN_ID}", 405),
     ],
 )
 def test_an_unknown_route_or_method_is_refused_in_the_same_way(
