@@ -126,7 +126,7 @@ bench: setup ## Delay and cost of waiting, cold starts, the deployed stack again
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
 .PHONY: diagram
-diagram: .venv/.stamp ## Write the diagram of the state machine into docs/architecture.md
+diagram: .venv/.stamp ## Write the diagram of the state machine into docs/concepts.md
 	@$(PY) -m local.state_machine_diagram
 
 # ---- The laptop ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The diagram of the state machine in docs/architecture.md, generated from its definition by `make diagram`."""
+"""The diagram of the state machine in docs/concepts.md, generated from its definition by `make diagram`."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ import yaml
 
 from local.local_aws.environment import ROOT
 
-DOCUMENT = ROOT / "docs" / "architecture.md"
+DOCUMENT = ROOT / "docs" / "concepts.md"
 DEFINITION = ROOT / "statemachine" / "execution.asl.yaml"
 
 _DIAGRAM = re.compile(r"(?<=<!-- diagram: make diagram -->\n).*?(?=<!-- end of diagram -->)", re.DOTALL)

@@ -1,4 +1,4 @@
-"""The CLI agrees with the README, and installs with what it imports."""
+"""The command line agrees with docs/contract.md, and its package requires what it imports."""
 
 import os
 import subprocess
@@ -15,17 +15,17 @@ from waterhook_cli.__main__ import main
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.main import cli
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 MODULES = sorted((ROOT / "waterhook_cli").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def test_every_command_is_in_the_table() -> None:
-    assert [row[0] for row in table(README, "Command")] == [*cli.commands]
+    assert [row[0] for row in table(CONTRACT, "Command")] == [*cli.commands]
 
 
 def test_every_exit_code_is_in_the_table_with_its_meaning() -> None:
-    rows = [(int(row[0]), row[1]) for row in table(README, "Exit code")]
+    rows = [(int(row[0]), row[1]) for row in table(CONTRACT, "Exit code")]
     assert rows == [(code.value, code.meaning) for code in ExitCode]
 
 

@@ -1,4 +1,4 @@
-"""Alarms and dashboard: each metric in them is measured, and each alarm names its section of the runbook."""
+"""Alarms and dashboard: each metric in them is published, and each alarm has a page in the runbook."""
 
 import json
 import re
@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.contract.markdown import anchors, names, table
+from tests.contract.markdown import names, table
 from tests.contract.template import EVERYTHING, FUNCTIONS, KMS_KEY_ARN, ROOT, deployed, named, of_type, source
 from waterhook.domain import polling_policy
 from waterhook.observability.metrics import DIMENSION, NAMESPACE, Metric
 
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+RUNBOOK = ROOT / "docs" / "runbook"
+INDEX = (RUNBOOK / "README.md").read_text(encoding="utf-8")
 ALARM = "AWS::CloudWatch::Alarm"
 ALARMS = of_type(deployed(**EVERYTHING), ALARM)
 # Metrics of AWS's own that are watched, and the dimension that names whose they are.
@@ -51,17 +52,17 @@ def is_measured(namespace: str, metric: str, dimension: str) -> bool:
 
 
 @EACH
-def test_an_alarm_names_a_section_of_the_runbook_that_there_is(name: str) -> None:
+def test_an_alarm_names_its_page_of_the_runbook(name: str) -> None:
     description = properties(name)["AlarmDescription"]
-    found = re.fullmatch(r".+\. See docs/operations\.md#([a-z-]+)", description)
-    assert found, description
-    assert found[1] in anchors(OPERATIONS)
-    rows = {row[0]: row[2] for row in table(OPERATIONS, "Alarm")}
-    assert f"(#{found[1]})" in rows[name]
+    assert re.fullmatch(rf".+\. See docs/runbook/{name}\.md", description), description
+    assert (RUNBOOK / f"{name}.md").is_file()
 
 
-def test_the_table_of_alarms_has_each_of_them() -> None:
-    assert [row[0] for row in table(OPERATIONS, "Alarm")] == list(ALARMS)
+def test_the_runbook_lists_each_alarm_and_has_a_page_for_nothing_else() -> None:
+    rows = table(INDEX, "Alarm")
+    assert [row[0] for row in rows] == list(ALARMS)
+    assert all(f"({row[0]}.md)" in row[2] for row in rows)
+    assert {path.stem for path in RUNBOOK.glob("*Alarm.md")} == ALARMS.keys()
 
 
 def metrics(name: str) -> list[dict[str, Any]]:
@@ -214,7 +215,9 @@ def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over(
 def test_the_runbook_names_only_alarms_metrics_parameters_and_resources_that_there_are() -> None:
     outer = source()
     known = {*ALARMS, *Metric, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OF_OTHERS}
-    words = {word for word in names(OPERATIONS) if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)}
+    pages = [*RUNBOOK.glob("*.md"), ROOT / "docs" / "operations.md"]
+    found = {name for page in pages for name in names(page.read_text(encoding="utf-8"))}
+    words = {word for word in found if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)}
     assert words <= known
 
 

@@ -101,7 +101,7 @@ def test_the_access_log_is_an_option_and_holds_nothing_that_a_caller_sends() -> 
 def test_the_documented_fields_of_the_access_log_are_the_ones_that_it_has() -> None:
     (stage,) = of_type(deployed(ApiAccessLogs="true"), "AWS::ApiGateway::Stage").values()
     document = (template.ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    section = document.partition("\n### Access log of the API\n")[2].partition("\n##")[0]
+    section = document.partition("\n## Access log of the API\n")[2].partition("\n##")[0]
     assert json.loads(stage["Properties"]["AccessLogSetting"]["Format"]).keys() <= {
         *re.findall(r"`(\w+)`", section)
     }

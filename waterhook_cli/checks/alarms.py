@@ -34,7 +34,7 @@ def check_alarms(cloudwatch: "CloudWatchClient", resources: Iterable[StackResour
     for alarm in active:
         yield Finding.problem(
             f"{logical_ids[alarm['AlarmName']]} is in state ALARM: {alarm.get('StateReason', '')}",
-            alarm.get("AlarmDescription", "") or "See docs/operations.md#alarms.",
+            alarm.get("AlarmDescription", "") or "See docs/runbook/README.md.",
         )
     if not active:
         yield Finding.ok(f"none of {len(alarms)} alarms is in state ALARM")

@@ -68,7 +68,7 @@ def check_dead_letters(
         if count:
             yield Finding.problem(
                 f"{count} in {description}: messages that could not be processed, kept for two weeks at most",
-                "See docs/operations.md#dead-letters. To read one: "
+                "See docs/runbook/DeadLettersAlarm.md. To read one: "
                 f"aws sqs receive-message --message-attribute-names All --queue-url {url}",
             )
         empty += count == 0

@@ -32,11 +32,11 @@ _WAITING_REASONS = {
     ),
     "upstream_busy": (
         "Waterflai, which accepts no more jobs now",
-        "See docs/operations.md#waterflai-fails.",
+        "See docs/runbook/UpstreamErrorsAlarm.md.",
     ),
     "retrying": (
         "another attempt to start, after one that failed",
-        "See docs/operations.md#waterflai-fails.",
+        "See docs/runbook/UpstreamErrorsAlarm.md.",
     ),
 }
 _UNKNOWN_REASON = (
@@ -76,7 +76,7 @@ def check_records(
     if late := by_state[_State.LATE]:
         yield Finding.warning(
             f"the outcome of {_count_with_ids(late)} is not published {_MIN_AGE_S / 60:.0f} minutes after the end",
-            "Publishing is retried automatically. If the number grows: docs/operations.md#notify-fails.",
+            "Publishing is retried automatically. If the number grows: docs/runbook/NotifyAlarm.md.",
         )
     waiting = sorted(by_state[_State.WAITING], key=_waiting_reason)
     for reason, group in groupby(waiting, _waiting_reason):

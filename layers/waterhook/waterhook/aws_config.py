@@ -1,7 +1,7 @@
 """Timeouts and attempts of the AWS clients.
 
 boto3 waits 60 s for a connection, 60 s for a response, and tries again: longer than any function here may run, so no
-fallback would ever be reached. The limits below fit the functions' timeouts: docs/operations.md has the table.
+fallback would ever be reached. The limits below fit the functions' timeouts: docs/internals.md has the table.
 """
 
 from typing import Any

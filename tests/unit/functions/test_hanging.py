@@ -140,7 +140,7 @@ def is_put_off(result: Any) -> bool:
     )
 
 
-# One function a row: the scene, and whether it came out as the table in docs/operations.md says.
+# One function a row: the scene, and whether it came out as the table in docs/internals.md says.
 
 
 def start_at_once(scene: Scene, dependency: str) -> bool:
@@ -298,7 +298,7 @@ def api_cancel(scene: Scene, dependency: str) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table in docs/operations.md: what hangs, and in which function and at which moment."""
+    """A row of the table in docs/internals.md: what hangs, and in which function and at which moment."""
 
     function: str
     dependency: str
@@ -418,7 +418,7 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
     hole.close()
 
 
-def test_the_table_in_the_operations_guide_has_a_line_for_each_row() -> None:
-    document = (template.ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+def test_the_table_of_hanging_services_has_each_row() -> None:
+    document = (template.ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
     lines = {(line[0], f"{line[1]} {line[2]}".strip()) for line in markdown.table(document, "Function")}
     assert lines == {(row.function, f"{row.dependency} {row.when}".strip()) for row in TABLE}

@@ -2,7 +2,7 @@
 
 A metric has one dimension, the stack: an outcome or a kind of error is a metric of its own, so that an alarm needs
 no search. Executions and chatbots are no dimensions, since each value would be a metric that is billed by the month.
-docs/operations.md lists the metrics; a test compares.
+docs/contract.md lists the metrics; a test compares.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,6 @@
-"""docs/architecture.md shows the state machine, the parts and the writes that there are."""
+"""docs/concepts.md shows the states, the parts and the statuses that the code has."""
 
-import ast
-import inspect
 import re
-import textwrap
-import tomllib
-from typing import Any
 
 import pytest
 
@@ -13,22 +8,8 @@ from local import state_machine_diagram
 from tests.contract.markdown import fences, names, table
 from tests.contract.template import ROOT, definition
 from waterhook.domain.status import Status
-from waterhook.storage import executions_table
-from waterhook.storage.executions_table import ExecutionsTable
 
-PACKAGE = ROOT / "layers" / "waterhook" / "waterhook"
 DOCUMENT = state_machine_diagram.DOCUMENT.read_text(encoding="utf-8")
-CONDITIONS = {
-    name
-    for name, value in vars(executions_table).items()
-    if isinstance(value, str) and name.islower() and not name.startswith("_")
-}
-
-
-def conditions_of(method: Any) -> set[str]:
-    """The named conditions that a write is made under."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & CONDITIONS
 
 
 def test_the_diagram_is_that_of_the_state_machine() -> None:
@@ -93,44 +74,7 @@ def test_every_function_is_among_the_parts() -> None:
     assert all((ROOT / name).exists() for name in listed)
 
 
-def test_the_modules_of_the_package_are_listed_in_the_order_in_which_their_imports_point() -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    listed = [row[0].rstrip("/").removesuffix(".py") for row in table(DOCUMENT, "Module")]
-    assert listed == [name.strip() for layer in layers for name in layer.split("|")]
-
-
-def test_every_file_in_the_list_of_modules_exists() -> None:
-    listed = [
-        PACKAGE / folder / name
-        for folder, text in table(DOCUMENT, "Module")
-        for name in names(text)
-        if name.endswith(".py")
-    ]
-    assert len(listed) > 30
-    assert [path for path in listed if not path.is_file()] == []
-
-
-def test_a_place_to_start_a_change_is_a_file_that_holds_what_is_named() -> None:
-    for _, place, _ in table(DOCUMENT, "To change"):
-        path, *held = names(place)
-        if path != "waterhook_cli/commands/NAME.py":
-            (file,) = (found for found in (ROOT / path, PACKAGE / path) if found.is_file())
-            assert all(name in file.read_text(encoding="utf-8") for name in held), place
-
-
 def test_every_status_has_its_row_and_follows_what_there_is() -> None:
     rows = table(DOCUMENT, "Status")
     assert [row[0] for row in rows] == [str(status) for status in Status]
     assert {name for row in rows for name in names(row[2])} <= {str(status) for status in Status}
-
-
-def test_every_write_is_listed_with_the_conditions_it_is_made_under() -> None:
-    writes = {
-        name: used
-        for name, method in vars(ExecutionsTable).items()
-        if callable(method) and (used := conditions_of(method))
-    }
-    listed = {row[0]: set(names(row[2])) & CONDITIONS for row in table(DOCUMENT, "Write")}
-    assert listed == writes
-    assert set().union(*writes.values()) == CONDITIONS
