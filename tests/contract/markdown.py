@@ -1,4 +1,4 @@
-"""The parts of a Markdown document that the tests compare with the code: tables, code, headings and links."""
+"""Read tables, code blocks, headings and links from a Markdown document."""
 
 import re
 from dataclasses import dataclass
@@ -33,18 +33,18 @@ class Block:
 
     @property
     def needs_more(self) -> bool:
-        """Whether it is marked as one that this machine is not enough for."""
+        """Whether the block is marked as needing AWS or the internet."""
         return self.text.startswith(("# needs AWS\n", "# needs the internet\n"))
 
     @property
     def lines(self) -> list[str]:
-        """The commands, each on one line, without comments."""
+        """Return the commands, one per line, without comments."""
         joined = self.text.replace("\\\n", " ").splitlines()
         return [line.strip() for line in joined if line.strip() and not line.lstrip().startswith("#")]
 
 
 def table(document: str, heading: str) -> list[list[str]]:
-    """The rows of the first table with this first heading cell: the text of a first cell, other cells as written."""
+    """Return the rows of the first table with this first heading. First cells are plain text, the others Markdown."""
     tables = [
         [
             [cell.children[0].content for cell in row.children]
@@ -58,18 +58,18 @@ def table(document: str, heading: str) -> list[list[str]]:
 
 
 def names(text: str) -> list[str]:
-    """What is between back ticks, blocks left out."""
+    """Return the texts in back ticks, code blocks excluded."""
     return [node.content for node in _nodes(text, "code_inline")]
 
 
 def links(document: str) -> list[str]:
-    """The targets of all links and pictures."""
+    """Return the targets of all links and images."""
     found = [*_nodes(document, "link"), *_nodes(document, "image")]
     return [unquote(str(node.attrs.get("href") or node.attrs["src"])) for node in found]
 
 
 def headings(document: str) -> list[str]:
-    """The headings as written."""
+    """Return the headings as Markdown."""
     return [node.children[0].content for node in _nodes(document, "heading")]
 
 
@@ -99,7 +99,7 @@ def fences(document: str, language: str | None = None) -> list[Fence]:
 
 
 def blocks(document: str) -> list[Block]:
-    """The blocks of commands in a document, by its path in the checkout."""
+    """Return the command blocks of a document, given by its path in the checkout."""
     found: list[Block] = []
     for fence in fences((ROOT / document).read_text(encoding="utf-8"), "sh"):
         nth = sum(block.heading == fence.heading for block in found)
@@ -108,7 +108,7 @@ def blocks(document: str) -> list[Block]:
 
 
 def block(document: str, heading: str, nth: int = 0) -> Block:
-    """One of them."""
+    """Return the nth command block under a heading."""
     (found,) = (one for one in blocks(document) if (one.heading, one.nth) == (heading, nth))
     return found
 
@@ -123,5 +123,5 @@ def _tree(document: str) -> SyntaxTreeNode:
 
 
 def _text(markdown: str) -> str:
-    """The words of a heading or a cell, without its marks."""
+    """Return the plain text of a heading or a cell."""
     return "".join(node.content for node in _nodes(markdown, "text", "code_inline"))

@@ -20,11 +20,11 @@ MODULES = sorted((ROOT / "waterhook_cli").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_every_command_is_in_the_table() -> None:
+def test_each_command_is_listed() -> None:
     assert [row[0] for row in table(CONTRACT, "Command")] == [*cli.commands]
 
 
-def test_every_exit_code_is_in_the_table_with_its_meaning() -> None:
+def test_each_exit_code_is_listed_with_its_meaning() -> None:
     rows = [(int(row[0]), row[1]) for row in table(CONTRACT, "Exit code")]
     assert rows == [(code.value, code.meaning) for code in ExitCode]
 
@@ -35,7 +35,7 @@ def test_every_command_has_the_common_options() -> None:
         assert given >= {"--json", "--stack", "--local", "--profile", "--region"}
 
 
-def test_its_dependencies_are_what_it_imports() -> None:
+def test_the_package_requires_what_it_imports() -> None:
     needed = {Requirement(each).name for each in PROJECT["project"]["dependencies"]}
     taken = {name for path in MODULES for name in outside(imports(path))}
     # botocore is a dependency of boto3; the layer's package is in the wheel.
@@ -49,13 +49,13 @@ def test_its_dependencies_are_what_it_imports() -> None:
     ("goals", "seen"),
     [(["env"], "the-user-s"), (["smoke-aws"], "the-user-s"), (["up"], ""), (["env", "up"], "")],
 )
-def test_make_shows_the_user_s_account_to_these_goals_only(
+def test_only_two_make_targets_see_the_user_s_aws_account(
     tmp_path: Path, goals: list[str], seen: str
 ) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "profile: $AWS_PROFILE"\n', encoding="utf-8")
     python.chmod(0o755)
-    # The environments are taken for made, and a shell script for their Python.
+    # `-o` marks the environments as up to date; a shell script replaces their Python.
     stamps = [word for env in (".venv", ".venv-aws", ".venv-awscli") for word in ("-o", f"{env}/.stamp")]
     made = subprocess.run(
         ["make", "-s", *stamps, *goals, f"PY={python}"],  # noqa: S607  # wherever make is
@@ -66,8 +66,3 @@ def test_make_shows_the_user_s_account_to_these_goals_only(
         check=True,
     )
     assert made.stdout.splitlines() == [f"profile: {seen}"] * len(goals)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.parent.name + "." + path.stem)
-def test_a_module_is_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 250

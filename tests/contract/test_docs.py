@@ -21,13 +21,13 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.replace("`", "") for cell in row] for row in table(CONTRACT, heading)]
 
 
-def test_every_parameter_is_in_the_table_with_its_default() -> None:
+def test_each_parameter_is_listed_with_its_default() -> None:
     listed = {row[0]: row[1] for row in rows("Parameter")}
     declared = {name: str(given.get("Default", "")) for name, given in source()["Parameters"].items()}
     assert listed == declared
 
 
-def test_every_outcome_is_in_the_table_with_its_error_and_its_event() -> None:
+def test_each_outcome_is_listed_with_its_error_and_event_type() -> None:
     listed = {row[0]: (row[1], row[2]) for row in rows("Outcome")}
     expected = {
         str(status): ("succeeded" if status is Status.COMPLETED else status.error_name, event_type(status))
@@ -77,7 +77,7 @@ def test_a_line_of_a_document_is_short_unless_it_is_in_a_table() -> None:
 
 
 @pytest.mark.parametrize("name", ["request", "eventbridge", "start"])
-def test_a_sample_of_a_request_is_a_valid_one(name: str) -> None:
+def test_each_sample_request_is_valid(name: str) -> None:
     sample = json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))
     request = sample.get("request") or sample.get("input") or sample
     assert Request.from_dict(request, DEFAULTS).chatbot_id == "support-chat"

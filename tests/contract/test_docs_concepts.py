@@ -20,11 +20,11 @@ def test_the_diagram_shows_every_state_and_every_transition() -> None:
     drawn = state_machine_diagram.mermaid(definition())
     states = definition()["States"]
     assert all(f'"{name}"' in drawn for name in states)
-    ways = sum(
+    transitions = sum(
         len(state.get("Choices", [])) + len(state.get("Catch", [])) + ("Next" in state) + ("Default" in state)
         for state in states.values()
     )
-    assert drawn.count("->") == ways + 1  # and the way in
+    assert drawn.count("->") == transitions + 1  # and the arrow to the first state
 
 
 def test_an_added_transition_changes_the_diagram() -> None:
@@ -33,13 +33,13 @@ def test_an_added_transition_changes_the_diagram() -> None:
     assert state_machine_diagram.update_document(DOCUMENT, changed) != DOCUMENT
 
 
-def test_a_document_without_the_comments_is_refused() -> None:
+def test_a_document_without_a_place_for_the_diagram_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks the comments"):
         state_machine_diagram.update_document("# Architecture", definition())
 
 
-def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:
-    """GitHub shows an error instead of such a diagram, and no tool here would."""
+def test_a_sequence_diagram_uses_no_keyword_as_a_name() -> None:
+    """GitHub would show an error instead of the diagram."""
     drawn = [fence.text for fence in fences(DOCUMENT, "mermaid")]
     diagrams = [
         text.removeprefix("sequenceDiagram\n") for text in drawn if text.startswith("sequenceDiagram")
@@ -61,20 +61,20 @@ def test_a_diagram_has_no_word_that_its_grammar_takes_for_its_own() -> None:
             "critical",
         }
         for line in diagram.splitlines():
-            if said := re.fullmatch(r"    (\w+)(?:->>|-->>|--x)(\w+): [^;#]+", line):
-                assert {said[1], said[2]} <= declared, line
+            if message := re.fullmatch(r"    (\w+)(?:->>|-->>|--x)(\w+): [^;#]+", line):
+                assert {message[1], message[2]} <= declared, line
             else:
                 assert re.match(r"    (participant|actor|Note over) ", line), line
 
 
-def test_every_function_is_among_the_parts() -> None:
+def test_each_function_is_listed() -> None:
     functions = {f"functions/{path.parent.name}" for path in (ROOT / "functions").glob("*/app.py")}
     listed = {row[0] for row in table(DOCUMENT, "Part")}
     assert {name for name in listed if name.startswith("functions/")} == functions
     assert all((ROOT / name).exists() for name in listed)
 
 
-def test_every_status_has_its_row_and_follows_what_there_is() -> None:
+def test_each_status_is_listed_with_the_statuses_before_it() -> None:
     rows = table(DOCUMENT, "Status")
     assert [row[0] for row in rows] == [str(status) for status in Status]
     assert {name for row in rows for name in names(row[2])} <= {str(status) for status in Status}

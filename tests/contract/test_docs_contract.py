@@ -1,4 +1,4 @@
-"""docs/contract.md lists what the code takes and gives: every field, and no other."""
+"""docs/contract.md lists exactly the fields, codes and limits of the code."""
 
 import ast
 import json
@@ -43,14 +43,14 @@ DOCUMENT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 API = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = API["components"]["schemas"]
 GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
-# What an answer means for a start, and the error that the code makes of it.
+# Meaning of an answer for a start, and the exception that the code raises for it.
 MEANINGS = {
-    "surely not taken": UpstreamUnavailableError,
-    "perhaps taken": PerhapsAcceptedError,
+    "not accepted": UpstreamUnavailableError,
+    "may be accepted": PerhapsAcceptedError,
     "refused": UpstreamRefusedError,
 }
-# Whatever the customer puts there, so nothing of it is a field of ours.
-THEIRS = {"data.final_output", "data.metadata"}
+# Their content comes from customers and Waterflai, so the contract does not list it.
+FREE_FORM = {"data.final_output", "data.metadata"}
 FULL = running_record(
     **final_attributes(Status.COMPLETED)
     | {"final_output_json": "{}", "output_ref": "s3://a/b", "output_error": "missing", "usage": {"polls": 1}}
@@ -63,17 +63,17 @@ def listed(heading: str) -> set[str]:
 
 
 def leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The fields of an event by their paths; of `error` the object as well, for it may be null."""
+    """Yield the path of each field of an event, and of `data.error` itself because it may be null."""
     for name, value in document.items():
         path = f"{prefix}{name}"
-        if not isinstance(value, Mapping) or path in THEIRS:
+        if not isinstance(value, Mapping) or path in FREE_FORM:
             yield path
         else:
             yield from {path} if path == "data.error" else ()
             yield from leaves(value, f"{path}.")
 
 
-def test_a_request_has_the_fields_that_are_listed() -> None:
+def test_the_fields_of_a_request_are_listed() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Request.from_dict({"nonsense": 1}, DEFAULTS)
     assert listed("Field") == set(str(caught.value).partition("known are ")[2].partition(";")[0].split(", "))
@@ -83,35 +83,35 @@ def test_a_request_has_the_fields_that_are_listed() -> None:
 
 
 @pytest.mark.parametrize("schema", ["Accepted", "Document", "Cancelled"])
-def test_an_answer_has_the_fields_that_are_listed(schema: str) -> None:
+def test_the_fields_of_an_answer_are_listed(schema: str) -> None:
     assert listed(schema) == SCHEMAS[schema]["properties"].keys()
 
 
-def test_a_document_that_is_given_out_has_the_fields_that_are_listed() -> None:
+def test_the_fields_of_a_status_document_are_listed() -> None:
     nothing: Any = None
-    door = ExecutionService(nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing)
-    document = json.loads(door.document(running_record(waterflai_execution_id=None)))
+    service = ExecutionService(nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing)
+    document = json.loads(service.document(running_record(waterflai_execution_id=None)))
     assert document.keys() == listed("Document")
 
 
-def test_a_request_that_waits_shows_the_fields_and_reasons_that_are_listed() -> None:
-    there = wait_reason.public_waiting(
+def test_the_fields_and_reasons_of_a_waiting_request_are_listed() -> None:
+    waiting = wait_reason.public_waiting(
         record(waiting=wait_reason.waiting_attribute(wait_reason.WaitReason.QUEUED, "MaxRunning 2", NOW, 4))
     )
     schema = SCHEMAS["Document"]["properties"]["waiting"]
-    assert there is not None
-    assert listed("Waiting") == there.keys() == schema["properties"].keys()
+    assert waiting is not None
+    assert listed("Waiting") == waiting.keys() == schema["properties"].keys()
     assert [row[0] for row in table(DOCUMENT, "Reason")] == schema["properties"]["reason"]["enum"]
     assert schema["properties"]["reason"]["enum"] == list(wait_reason.WaitReason)
 
 
-def test_a_list_has_the_fields_that_are_listed() -> None:
+def test_the_fields_of_a_list_are_listed() -> None:
     page = SCHEMAS["Page"]["properties"]
     assert listed("Listed") == page["executions"]["items"]["properties"].keys()
     assert page.keys() == {"executions", "next"}
 
 
-def test_every_refusal_of_the_api_is_listed() -> None:
+def test_each_error_of_the_api_is_listed() -> None:
     operations = [item[method] for item in API["paths"].values() for method in item if method != "parameters"]
     refusals = {
         code for operation in operations for code in operation["responses"] if not code.startswith("2")
@@ -119,18 +119,18 @@ def test_every_refusal_of_the_api_is_listed() -> None:
     assert listed("Answer") == refusals
 
 
-def test_a_notification_has_the_fields_that_are_listed() -> None:
+def test_the_fields_of_a_notification_are_listed() -> None:
     events = [json.loads(path.read_text(encoding="utf-8")) for path in GOLDEN]
     assert listed("Notification") == {path for event in events for path in leaves(event)}
 
 
-def test_a_progress_event_has_the_fields_that_are_listed() -> None:
+def test_the_fields_of_a_progress_event_are_listed() -> None:
     change = progress_change(StreamEvent("node_started", 40.0, "llm"))
     event = json.loads(notification_events.progress_event(running_record(), "/waterhook/tests", change, NOW))
     assert listed("Progress") == set(leaves(event))
 
 
-def test_filters_see_the_attributes_that_are_listed() -> None:
+def test_the_sns_attributes_are_listed() -> None:
     attributes = notification_events.outcome_attributes(FULL)
     assert {row[0]: row[1] for row in table(DOCUMENT, "SNS attribute")} == {
         name: attribute["DataType"] for name, attribute in attributes.items()
@@ -138,13 +138,13 @@ def test_filters_see_the_attributes_that_are_listed() -> None:
     assert notification_events.progress_attributes(running_record()).keys() == attributes.keys()
 
 
-def test_the_state_machine_gives_the_fields_that_are_listed() -> None:
+def test_the_output_fields_of_the_state_machine_are_listed() -> None:
     assert listed("Output") == state_machine_output.outcome_output(FULL).keys()
     failed = state_machine_output.outcome_output(running_record(**final_attributes(Status.FAILED)))
     assert json.loads(failed["cause"]).keys() <= {"message", *listed("Output")}
 
 
-def test_every_error_of_the_state_machine_is_listed() -> None:
+def test_each_error_of_the_state_machine_is_listed() -> None:
     outcomes = {status.error_name for status in Status if status.is_final} - {Status.COMPLETED.error_name}
     assert listed("Error") == outcomes | {
         state_machine_output.DUPLICATE,
@@ -152,7 +152,7 @@ def test_every_error_of_the_state_machine_is_listed() -> None:
     }
 
 
-def test_every_error_code_is_listed_with_outcomes_that_there_are() -> None:
+def test_each_error_code_is_listed_with_existing_outcomes() -> None:
     sources = [*(ROOT / "layers/waterhook/waterhook").rglob("*.py"), *(ROOT / "functions").glob("*/app.py")]
     used = {code for path in sources for code in codes(ast.parse(path.read_text(encoding="utf-8")))}
     assert listed("Code") == used
@@ -161,7 +161,7 @@ def test_every_error_code_is_listed_with_outcomes_that_there_are() -> None:
 
 
 def codes(tree: ast.Module) -> Iterator[str]:
-    """Every code that an outcome is given, in each of the ways the code has of writing one."""
+    """Yield each error code that the code sets, in each form in which it is written."""
     for node in ast.walk(tree):
         match node:
             case ast.keyword(arg="code", value=ast.Constant(value=str() as code)):
@@ -184,7 +184,7 @@ def codes(tree: ast.Module) -> Iterator[str]:
                         yield str(default.value)
 
 
-def test_the_status_codes_mean_what_is_listed() -> None:
+def test_the_meaning_of_each_status_code_is_listed() -> None:
     listed_codes = {
         int(code): next((kind for words, kind in MEANINGS.items() if words in row[1]), None)
         for row in table(DOCUMENT, "Waterflai answers")
@@ -193,13 +193,13 @@ def test_the_status_codes_mean_what_is_listed() -> None:
     meant = {status: type(error_from_response(Response(status, {}))) for status in range(300, 600)}
     assert {code for code, kind in meant.items() if kind is UpstreamUnavailableError} <= listed_codes.keys()
     assert {code: meant[code] for code in listed_codes} == listed_codes
-    # What the last rows say of any other one.
+    # The last rows are for all other codes.
     others = meant.keys() - listed_codes.keys()
     assert {meant[code] for code in others if code < 500} == {UpstreamRefusedError}
     assert {meant[code] for code in others if code >= 500} == {PerhapsAcceptedError}
 
 
-def test_every_502_of_a_cancel_is_listed() -> None:
+def test_each_502_of_a_cancel_is_listed() -> None:
     texts = {
         text.value
         for node in ast.walk(
@@ -213,8 +213,8 @@ def test_every_502_of_a_cancel_is_listed() -> None:
     assert all(any(text.startswith(row) for text in refusals) for row in rows)
 
 
-def test_a_record_has_the_attributes_that_are_listed() -> None:
-    # This mark is written and never read back: it is a condition of other writes.
+def test_the_attributes_of_a_record_are_listed() -> None:
+    # It is written and never read: only conditions of other writes use it.
     marks = {"repeated"}
     assert listed("Attribute") == {entry.name for entry in fields(ExecutionRecord)} | marks
     kinds = {row[0]: row[1] for row in table(DOCUMENT, "Attribute") if row[0] not in marks}
@@ -223,29 +223,29 @@ def test_a_record_has_the_attributes_that_are_listed() -> None:
     assert {name: kinds[name] for name in item} == {name: next(iter(value)) for name, value in item.items()}
 
 
-def test_the_limits_are_those_of_the_code() -> None:
+def test_the_limits_of_the_code_are_listed() -> None:
     (api,) = of_type(source()["Resources"], "AWS::Serverless::Api").values()
     (throttling,) = api["Properties"]["MethodSettings"]
     caps = [source()["Parameters"][name]["MaxValue"] for name in ("MaxRunning", "MaxRunningPerChatbot")]
     assert caps == [MAX_CONCURRENCY_LIMIT, MAX_CONCURRENCY_LIMIT]
     assert {row[0]: row[1] for row in table(DOCUMENT, "Limit")} == {
-        "a whole request": f"{MAX_REQUEST_BYTES // 1024} KiB",
+        "a request": f"{MAX_REQUEST_BYTES // 1024} KiB",
         "nesting of a request": f"{MAX_NESTING} levels",
         "metadata": f"{MAX_METADATA_BYTES // 1024} KiB",
-        "a deadline": f"{MAX_TIMEOUT_S // 86400} days",
+        "timeout_seconds": f"{MAX_TIMEOUT_S // 86400} days",
         "chatbot_id, idempotency_key": f"{MAX_ID_CHARS} characters",
         "an output in the notification and in the record": f"{MAX_INLINE_BYTES // 1024} KiB",
-        "an output at all": f"{MAX_OUTPUT_BYTES // 1024**2} MiB",
+        "an output": f"{MAX_OUTPUT_BYTES // 1024**2} MiB",
         "error.message": f"{MAX_MESSAGE_CHARS:,} characters",
         "a link to an output": f"{PRESIGNED_SECONDS // 3600} hour",
         "a page of executions": f"{MAX_PAGE}",
         "progress events": f"{1 / MIN_INTERVAL_S:.0f} a second",
         "Retry-After of Waterflai": f"{RETRY_AFTER_LIMIT_S} s",
-        "an answer of Waterflai other than a status document": f"{MAX_RESPONSE_BYTES // 1024} KiB",
+        "an answer of Waterflai, except status documents": f"{MAX_RESPONSE_BYTES // 1024} KiB",
         "an event of a stream": f"{MAX_EVENT_BYTES // 1024} KiB",
         "interim answers before an answer": f"{MAX_INTERIM_ANSWERS}",
         "requests to the API": (
-            f"{throttling['ThrottlingRateLimit']} a second, {throttling['ThrottlingBurstLimit']} at once"
+            f"{throttling['ThrottlingRateLimit']} per second, bursts of {throttling['ThrottlingBurstLimit']}"
         ),
         "MaxRunning, MaxRunningPerChatbot": f"{MAX_CONCURRENCY_LIMIT:,}",
     }

@@ -21,7 +21,7 @@ CONDITIONS = {
 
 
 def conditions_of(method: Any) -> set[str]:
-    """The named conditions that a write is made under."""
+    """Return the named conditions of a write."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & CONDITIONS
 
@@ -44,15 +44,15 @@ def test_every_file_in_the_list_of_modules_exists() -> None:
     assert [path for path in listed if not path.is_file()] == []
 
 
-def test_a_place_to_start_a_change_is_a_file_that_holds_what_is_named() -> None:
+def test_the_list_of_changes_names_existing_files_and_names_in_them() -> None:
     for _, place, _ in table(DOCUMENT, "To change"):
-        path, *held = names(place)
+        path, *contained = names(place)
         if path != "waterhook_cli/commands/NAME.py":
             (file,) = (found for found in (ROOT / path, PACKAGE / path) if found.is_file())
-            assert all(name in file.read_text(encoding="utf-8") for name in held), place
+            assert all(name in file.read_text(encoding="utf-8") for name in contained), place
 
 
-def test_every_write_is_listed_with_the_conditions_it_is_made_under() -> None:
+def test_each_write_is_listed_with_its_conditions() -> None:
     writes = {
         name: used
         for name, method in vars(ExecutionsTable).items()

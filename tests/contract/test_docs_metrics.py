@@ -21,12 +21,12 @@ WORDS = {
 }  # fmt: skip
 
 
-def test_the_table_of_metrics_has_each_of_them_and_its_unit() -> None:
+def test_each_metric_is_listed_with_its_unit() -> None:
     rows = {row[0]: row[1] for row in table(CONTRACT, "Metric")}
     assert rows == {str(metric): metric.unit for metric in Metric}
 
 
-def test_the_table_of_log_fields_has_each_of_them() -> None:
+def test_each_log_field_is_listed() -> None:
     assert set(LOG_FIELDS) <= FIELDS
 
 
@@ -37,7 +37,7 @@ def fields_in(query: str) -> set[str]:
     return set(re.findall(r"@?[a-z_]\w*", plain)) - WORDS - own
 
 
-def test_every_query_is_in_a_section_of_its_own() -> None:
+def test_each_query_has_a_section() -> None:
     assert len(QUERIES) == len(fences(OPERATIONS, "sql")) > 0
 
 

@@ -15,8 +15,8 @@ RUNBOOK = ROOT / "docs" / "runbook"
 INDEX = (RUNBOOK / "README.md").read_text(encoding="utf-8")
 ALARM = "AWS::CloudWatch::Alarm"
 ALARMS = of_type(deployed(**EVERYTHING), ALARM)
-# Metrics of AWS's own that are watched, and the dimension that names whose they are.
-OF_AWS = {
+# Metrics of AWS services in alarms and dashboard, with their dimension.
+AWS_METRICS = {
     ("AWS/Lambda", "Errors"): "FunctionName",
     ("AWS/Lambda", "Throttles"): "FunctionName",
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): "QueueName",
@@ -26,8 +26,8 @@ OF_AWS = {
     ("AWS/States", "ExecutionsTimedOut"): "StateMachineArn",
     ("AWS/States", "ExecutionsAborted"): "StateMachineArn",
 }
-# Errors, a policy of AWS, and a metric that the runbook looks up on a page of AWS.
-OF_OTHERS = {
+# Names in the runbook that are not in the template: errors, a policy and a metric of AWS.
+OTHER_NAMES = {
     "AmazonAPIGatewayPushToCloudWatchLogs",
     "SettingsError",
     "RecordUnavailableError",
@@ -44,11 +44,11 @@ def properties(name: str) -> dict[str, Any]:
     return found
 
 
-def is_measured(namespace: str, metric: str, dimension: str) -> bool:
-    """Whether there is such a metric."""
+def is_published(namespace: str, metric: str, dimension: str) -> bool:
+    """Return whether something publishes the metric."""
     if namespace == NAMESPACE:
         return metric in set(Metric) and dimension == DIMENSION
-    return OF_AWS.get((namespace, metric)) == dimension
+    return AWS_METRICS.get((namespace, metric)) == dimension
 
 
 @EACH
@@ -73,17 +73,17 @@ def metrics(name: str) -> list[dict[str, Any]]:
 
 
 @EACH
-def test_an_alarm_watches_what_is_measured(name: str) -> None:
+def test_an_alarm_uses_published_metrics(name: str) -> None:
     for metric in metrics(name):
         (dimension,) = metric["Dimensions"]
-        assert is_measured(metric["Namespace"], metric["MetricName"], dimension["Name"])
+        assert is_published(metric["Namespace"], metric["MetricName"], dimension["Name"])
         if metric["Namespace"] == NAMESPACE:
-            # As a function's WATERHOOK_SOURCE ends.
+            # WATERHOOK_SOURCE of the functions ends with it.
             assert dimension["Value"] == {"Ref": "AWS::StackName"}
 
 
 @EACH
-def test_an_alarm_is_sent_to_both_topics_and_missing_data_raises_none(name: str) -> None:
+def test_an_alarm_notifies_both_topics_and_missing_data_raises_no_alarm(name: str) -> None:
     alarm = properties(name)
     assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}, EVERYTHING["AlarmTopicArn"]]
     assert alarm["TreatMissingData"] == "notBreaching"
@@ -91,7 +91,7 @@ def test_an_alarm_is_sent_to_both_topics_and_missing_data_raises_none(name: str)
     stats = [query["MetricStat"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
     (period,) = {part["Period"] for part in stats or [alarm]}
     assert period % 60 == 0
-    # CloudWatch looks back a day at most.
+    # CloudWatch evaluates at most one day.
     assert period * alarm["EvaluationPeriods"] <= 86_400
 
 
@@ -100,15 +100,15 @@ def test_every_outcome_that_needs_attention_has_an_alarm() -> None:
     assert watched >= {"OutcomeError", "OutcomeUncertain", "OutcomeLost", "UpstreamUnauthorized"}
 
 
-def test_the_alarm_on_late_notifications_has_its_threshold_from_the_template() -> None:
+def test_a_parameter_sets_the_threshold_of_the_late_alarm() -> None:
     late = of_type(deployed(**EVERYTHING | {"LateAlarmSeconds": "600"}), ALARM)["LateAlarm"]["Properties"]
     assert (late["MetricName"], late["ExtendedStatistic"], late["Threshold"]) == ("NotifyLag", "p95", "600")
-    # A single slow notification is one period.
+    # A single slow notification affects one period only.
     assert (late["DatapointsToAlarm"], late["EvaluationPeriods"]) == (2, 3)
 
 
-def test_no_wait_of_the_policy_alone_makes_a_notification_late_by_default() -> None:
-    """The longest one: steady progress stretches it, and failed status requests lengthen it once more."""
+def test_the_longest_polling_interval_is_below_the_threshold_of_the_late_alarm() -> None:
+    """Steady progress and failed status requests both lengthen it."""
     parameters = source()["Parameters"]
     longest_s = parameters["LongestWaitSeconds"]["Default"]
     wait_s = longest_s * polling_policy.STRETCH_PER_LONGEST
@@ -116,25 +116,25 @@ def test_no_wait_of_the_policy_alone_makes_a_notification_late_by_default() -> N
     assert wait_s < parameters["LateAlarmSeconds"]["Default"] == 4 * longest_s
 
 
-def test_one_alarm_adds_up_the_throttles_of_every_function_but_follow() -> None:
+def test_the_throttles_alarm_adds_up_all_functions_except_follow() -> None:
     watched = metrics("ThrottlesAlarm")
     assert {metric["MetricName"] for metric in watched} == {"Throttles"}
     functions = [named(metric["Dimensions"][0]["Value"]) for metric in watched]
     assert sorted(functions) == sorted(set(FUNCTIONS) - {"FollowFunction"})
-    # One expression is compared with the threshold, and it reads every other query.
+    # Only the expression is compared with the threshold. The other queries are its input.
     (total,) = (query for query in properties("ThrottlesAlarm")["Metrics"] if "Expression" in query)
     assert total["Expression"] == "SUM(METRICS())"
     others = [query for query in properties("ThrottlesAlarm")["Metrics"] if query is not total]
     assert all(query["ReturnData"] is False for query in others)
 
 
-def test_an_exhausted_follow_concurrency_raises_no_alarm_since_the_executions_are_polled() -> None:
+def test_exhausted_follow_concurrency_raises_no_alarm() -> None:
     watched = {metric["MetricName"] for name in ALARMS for metric in metrics(name)}
     assert Metric.FOLLOW_REFUSED not in watched
     assert of_type(deployed(**EVERYTHING | {"FollowConcurrency": "50"}), ALARM).keys() == ALARMS.keys()
 
 
-def test_both_queues_of_dead_letters_are_watched() -> None:
+def test_each_dead_letter_queue_has_an_alarm() -> None:
     watched = {
         named(metric["Dimensions"][0]["Value"])
         for name in ALARMS
@@ -151,17 +151,17 @@ def test_there_is_no_alarm_and_no_dashboard_without_a_topic_or_an_email() -> Non
     assert not kinds & {ALARM, "AWS::CloudWatch::Dashboard"}
 
 
-def test_a_topic_of_the_user_receives_the_alarms_without_another_topic() -> None:
+def test_alarms_go_to_the_user_s_topic_without_a_topic_of_the_stack() -> None:
     resources = deployed(AlarmTopicArn=EVERYTHING["AlarmTopicArn"])
     assert not {"AlarmTopic", "AlarmTopicPolicy"} & resources.keys()
     assert resources["ErrorAlarm"]["Properties"]["AlarmActions"] == [EVERYTHING["AlarmTopicArn"]]
 
 
-def test_cloudwatch_can_publish_to_the_topic_and_for_this_account_only() -> None:
+def test_cloudwatch_may_publish_to_the_alarm_topic_for_this_account_only() -> None:
     for parameters in ({"AlarmEmail": "ops@example.com"}, EVERYTHING):
         resources = deployed(**parameters)
         topic = resources["AlarmTopic"]["Properties"]
-        # Under alias/aws/sns it could not, and no error would show it.
+        # The policy of alias/aws/sns does not allow CloudWatch, and no error would show it.
         assert topic.get("KmsMasterKeyId") == (KMS_KEY_ARN if "KmsKeyArn" in parameters else None)
         assert topic["Subscription"] == [{"Protocol": "email", "Endpoint": "ops@example.com"}]
         allowed, _ = resources["AlarmTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
@@ -171,15 +171,15 @@ def test_cloudwatch_can_publish_to_the_topic_and_for_this_account_only() -> None
 
 
 def dashboard() -> dict[str, Any]:
-    """Return the dashboard as CloudWatch gets it: every reference as a word."""
+    """Return the dashboard, with each reference replaced by its name."""
     (board,) = of_type(deployed(**EVERYTHING), "AWS::CloudWatch::Dashboard").values()
     body, _ = board["Properties"]["DashboardBody"]["Fn::Sub"]
     document: dict[str, Any] = json.loads(re.sub(r"\$\{([^}]+)\}", r"\1", body))
     return document
 
 
-def shown() -> list[tuple[str, str, str]]:
-    """Namespace, name and dimension of every metric on it; a point repeats what stood in its place before."""
+def dashboard_metrics() -> list[tuple[str, str, str]]:
+    """Return namespace, name and dimension of each metric. A "." repeats the value of the metric before."""
     found = []
     for widget in dashboard()["widgets"]:
         before: list[str] = []
@@ -191,12 +191,12 @@ def shown() -> list[tuple[str, str, str]]:
     return found
 
 
-def test_the_dashboard_shows_what_is_measured_and_leaves_nothing_out() -> None:
-    assert all(is_measured(*metric) for metric in shown())
-    assert {name for namespace, name, _ in shown() if namespace == NAMESPACE} == set(Metric)
+def test_the_dashboard_shows_each_published_metric() -> None:
+    assert all(is_published(*metric) for metric in dashboard_metrics())
+    assert {name for namespace, name, _ in dashboard_metrics() if namespace == NAMESPACE} == set(Metric)
 
 
-def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over() -> None:
+def test_each_widget_has_a_title_and_its_own_place() -> None:
     taken: set[tuple[int, int]] = set()
     for widget in dashboard()["widgets"]:
         assert widget["properties"]["title"]
@@ -212,9 +212,9 @@ def test_every_widget_has_a_title_a_place_of_its_own_and_no_reference_left_over(
     assert references == []
 
 
-def test_the_runbook_names_only_alarms_metrics_parameters_and_resources_that_there_are() -> None:
+def test_the_runbook_names_only_existing_alarms_metrics_parameters_and_resources() -> None:
     outer = source()
-    known = {*ALARMS, *Metric, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OF_OTHERS}
+    known = {*ALARMS, *Metric, *outer["Parameters"], *outer["Outputs"], *deployed(**EVERYTHING), *OTHER_NAMES}
     pages = [*RUNBOOK.glob("*.md"), ROOT / "docs" / "operations.md"]
     found = {name for page in pages for name in names(page.read_text(encoding="utf-8"))}
     words = {word for word in found if re.fullmatch(r"[A-Z][a-z]+([A-Z][A-Za-z]*)+", word)}

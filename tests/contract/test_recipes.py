@@ -1,4 +1,4 @@
-"""The templates of the recipes: linted, with a dead-letter queue each, and code that does what it should."""
+"""The templates in docs/recipes: lint, dead-letter queues, permissions, and the code inside them."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def code(name: str) -> dict[str, Any]:
-    """The names that the function in a template defines."""
+    """Return the names that the inline code of a template defines."""
     resources = read(ROOT / "docs" / "recipes" / name)["Resources"]
     (function,) = of_type(resources, "AWS::Lambda::Function").values()
     names: dict[str, Any] = {}
@@ -39,7 +39,7 @@ def delivered(event: Any) -> dict[str, Any]:
 
 
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
-    # With the definition in it, as the local AWS gets it: cfn-lint reads no other file.
+    # With the state machine definition inlined, because cfn-lint does not read other files.
     whole = [tmp_path / f"{path.stem}.json" for path in RECIPES]
     for path, file in zip(RECIPES, whole, strict=True):
         write_inlined(path, file)
@@ -54,7 +54,7 @@ def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SUBSCRIBING, ids=lambda path: path.stem)
-def test_a_subscription_has_a_filter_and_a_dead_letter_queue_that_sns_may_send_to(path: Path) -> None:
+def test_a_subscription_has_a_filter_and_a_dead_letter_queue(path: Path) -> None:
     resources = read(path)["Resources"]
     (subscription,) = of_type(resources, "AWS::SNS::Subscription").values()
     given = subscription["Properties"]
@@ -77,12 +77,12 @@ def test_a_subscription_has_a_filter_and_a_dead_letter_queue_that_sns_may_send_t
         assert given["Endpoint"] in arns
 
 
-def test_the_topic_signs_as_the_endpoint_demands() -> None:
+def test_the_topic_uses_the_signature_version_that_the_endpoint_requires() -> None:
     assert deployed()["NotificationTopic"]["Properties"]["SignatureVersion"] == "2"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_no_role_of_a_recipe_may_do_a_thing_to_everything(path: Path) -> None:
+def test_no_role_of_a_recipe_has_a_wildcard(path: Path) -> None:
     for role in of_type(read(path)["Resources"], "AWS::IAM::Role").values():
         for policy in role["Properties"]["Policies"]:
             for written in policy["PolicyDocument"]["Statement"]:
@@ -92,7 +92,7 @@ def test_no_role_of_a_recipe_may_do_a_thing_to_everything(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["parent.yaml", "schedule.yaml"])
-def test_a_recipe_that_starts_executions_may_use_the_key_that_encrypts_them(name: str) -> None:
+def test_a_recipe_that_starts_executions_may_use_the_kms_key(name: str) -> None:
     document = read(ROOT / "docs" / "recipes" / name)
     assert document["Parameters"]["KmsKeyArn"]["Default"] == ""
     (role,) = of_type(document["Resources"], "AWS::IAM::Role").values()
@@ -106,40 +106,40 @@ def test_a_recipe_that_starts_executions_may_use_the_key_that_encrypts_them(name
     assert conditional == [["HasKmsKey", statement, {"Ref": "AWS::NoValue"}]]
 
 
-def test_no_recipe_and_no_sample_is_of_one_partition_only() -> None:
+def test_no_recipe_or_sample_is_limited_to_one_partition() -> None:
     for path in [*RECIPES, *(ROOT / "events").glob("*.yaml")]:
         text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
         assert "arn:aws:" not in text, path.name
 
 
-def test_the_function_takes_every_notification_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_function_recipe_accepts_each_notification(capsys: pytest.CaptureFixture[str]) -> None:
     handler = code("function.yaml")["handler"]
     for path in GOLDEN:
         handler(delivered(json.loads(path.read_text(encoding="utf-8"))), None)
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(said) == len(GOLDEN)
-    assert {"id", "output_is_in"} in [set(each) for each in said]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(GOLDEN)
+    assert {"id", "output_is_in"} in [set(each) for each in lines]
 
 
-def test_a_line_in_slack_says_what_became_of_whom_and_calls_nobody() -> None:
+def test_a_slack_message_has_chatbot_and_status_and_mentions_no_one() -> None:
     line = code("slack.yaml")["line"]
     event = json.loads((ROOT / "tests" / "contract" / "golden" / "failed.json").read_text(encoding="utf-8"))
     event["data"]["error"]["message"] = "<!channel> & <@U1>"
-    said = line(event)
-    assert said.startswith("support-chat FAILED")
-    assert said.endswith("&lt;!channel&gt; &amp; &lt;@U1&gt;")
+    message = line(event)
+    assert message.startswith("support-chat FAILED")
+    assert message.endswith("&lt;!channel&gt; &amp; &lt;@U1&gt;")
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_every_outcome_has_its_line_in_slack_and_no_output_is_in_it(path: Path) -> None:
+def test_a_slack_message_has_the_status_and_no_output(path: Path) -> None:
     event = json.loads(path.read_text(encoding="utf-8"))
     event["data"]["final_output"] = "what the customer got"
-    said = code("slack.yaml")["line"](event)
-    assert event["data"]["status"] in said
-    assert "customer got" not in said
+    message = code("slack.yaml")["line"](event)
+    assert event["data"]["status"] in message
+    assert "customer got" not in message
 
 
-def test_a_function_in_a_template_fits_in_it() -> None:
+def test_inline_code_is_within_the_limit_of_cloudformation() -> None:
     for path in RECIPES:
         for function in of_type(read(path)["Resources"], "AWS::Lambda::Function").values():
             assert len(function["Properties"]["Code"]["ZipFile"]) < 4096
@@ -166,14 +166,14 @@ STATEMENTS = {
 
 
 def key_policy() -> dict[str, dict[str, Any]]:
-    """The statements of the key's policy by their Sid."""
+    """Return the statements of the key policy by Sid."""
     (key,) = of_type(read(KEY)["Resources"], "AWS::KMS::Key").values()
     assert key["Properties"]["EnableKeyRotation"] is True
     assert key["DeletionPolicy"] == key["UpdateReplacePolicy"] == "Retain"
     return {statement["Sid"]: statement for statement in key["Properties"]["KeyPolicy"]["Statement"]}
 
 
-def test_the_key_s_policy_has_what_each_resource_under_the_key_needs_and_nothing_else() -> None:
+def test_the_key_policy_has_exactly_the_statements_that_the_encrypted_resources_need() -> None:
     under_it = {
         entry["Type"]
         for entry in deployed(**EVERYTHING).values()
@@ -183,7 +183,7 @@ def test_the_key_s_policy_has_what_each_resource_under_the_key_needs_and_nothing
     assert key_policy().keys() == {"AdministerByIamPolicies"}.union(*STATEMENTS.values())
 
 
-def test_the_key_s_policy_limits_each_use_of_the_key() -> None:
+def test_each_statement_of_the_key_policy_is_limited() -> None:
     for sid, statement in key_policy().items():
         actions = as_list(statement["Action"])
         assert statement["Effect"] == "Allow"
@@ -196,7 +196,7 @@ def test_the_key_s_policy_limits_each_use_of_the_key() -> None:
             assert statement["Principal"] == ACCOUNT or statement["Principal"].keys() == {"Service"}
 
 
-def test_the_key_encrypts_the_log_groups_of_the_stack_that_it_is_for() -> None:
+def test_the_key_policy_allows_the_log_groups_of_the_stack() -> None:
     patterns = [
         one["Fn::Sub"].partition("log-group:")[2].replace("${WaterhookStackName}", "${AWS::StackName}")
         for one in key_policy()["EncryptLogGroups"]["Condition"]["ArnLike"][
@@ -204,13 +204,13 @@ def test_the_key_encrypts_the_log_groups_of_the_stack_that_it_is_for() -> None:
         ]
     ]
     for logical_id, group in of_type(deployed(**EVERYTHING), "AWS::Logs::LogGroup").items():
-        # Without a name of the template's, CloudFormation makes one of the stack's name, the logical id and a suffix.
+        # Without a name, CloudFormation generates one from the stack name, the logical id and a suffix.
         generated = {"Fn::Sub": f"${{AWS::StackName}}-{logical_id}-AbCdEf"}
         name = group["Properties"].get("LogGroupName", generated)["Fn::Sub"]
         assert any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns), name
 
 
-def test_a_function_s_role_may_use_the_key_for_what_the_key_s_policy_allows() -> None:
+def test_the_roles_of_functions_have_the_actions_that_the_key_policy_allows() -> None:
     (granted,) = of_type(deployed(**EVERYTHING), "AWS::IAM::ManagedPolicy").keys() & {"UseKmsKeyPolicy"}
     policy = deployed(**EVERYTHING)[granted]["Properties"]["PolicyDocument"]
     (statement,) = policy["Statement"]
