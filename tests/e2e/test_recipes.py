@@ -56,7 +56,7 @@ def deployed(stack: StackClient, shell: Shell) -> Iterator[None]:
     For one test only: then one process deploys them, however many run the tests.
     """
     recipes = [
-        block("docs/recipes.md", "Mail"),
+        block("docs/recipes.md", "Email"),
         block("docs/recipes.md", "Queue"),
         block("docs/recipes.md", "Function"),
     ]
@@ -168,7 +168,7 @@ def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shel
     assert stack.wait_for_notification(first["execution_id"])["data"]["metadata"] == {"ticket": "T-1001"}
     assert stack.wait_for_notification(second["execution_id"])["data"]["status"] == "COMPLETED"
 
-    began = json.loads(shell(block("docs/recipes.md", "From the state machine")))
+    began = json.loads(shell(block("docs/recipes.md", "Start the state machine directly")))
     run = stack.wait_for_end(began["executionArn"])
     assert json.loads(run["output"])["chatbot_id"] == request["chatbot_id"]
 
