@@ -1,4 +1,4 @@
-"""Call the API with your IAM credentials. Needs nothing but boto3's botocore.
+"""Call the API with your IAM credentials. Needs only `botocore`.
 
 `python docs/recipes/call_api.py POST "$API_URL/v1/executions/support-chat/async" '{"input_data": {}}'`
 """
@@ -20,20 +20,20 @@ USAGE = "usage: call_api.py METHOD URL [BODY]"
 def call(method: str, url: str, body: str = "", *, idempotency_key: str | None = None) -> tuple[int, str]:
     """Return the status and the body of an answer. The caller needs `execute-api:Invoke` on `ApiInvokeArn`.
 
-    Raises SystemExit with a message for what is missing: an address, a region, credentials, an answer.
+    Raises SystemExit with a message if the URL, the region, the credentials or the answer is missing.
     """
     if not url.startswith(("https://", "http://")):
-        raise SystemExit(f"{url!r} is no address of an API: is API_URL set?")
+        raise SystemExit(f"{url!r} is not the URL of an API: is API_URL set?")
     session = Session()
-    # The host of an API names its region; behind a domain of your own it is the one that you have set.
+    # The host name of an API contains its region. A custom domain does not.
     named = re.match(r"https://[^/]+\.execute-api\.([a-z0-9-]+)\.", url)
     try:
         region = named[1] if named else os.environ.get("AWS_REGION") or session.get_config_variable("region")
         credentials = session.get_credentials()
-    except BotoCoreError as error:  # no such profile, a key without its secret, a login that has expired
+    except BotoCoreError as error:  # for example an unknown profile or an expired login
         raise SystemExit(f"AWS credentials can't be used: {error}") from error
     if not region:
-        raise SystemExit("no AWS region: set AWS_REGION, or give your profile one")
+        raise SystemExit("no AWS region: set AWS_REGION, or a region in your profile")
     if credentials is None:
         raise SystemExit("no AWS credentials: log in, or set AWS_PROFILE")
     headers = {"Content-Type": "application/json"}
@@ -46,7 +46,7 @@ def call(method: str, url: str, body: str = "", *, idempotency_key: str | None =
         raise SystemExit(f"AWS credentials can't be used: {error}") from error
     signed = urllib.request.Request(url, body.encode() or None, dict(request.headers), method=method)  # noqa: S310
     try:
-        with urllib.request.urlopen(signed, timeout=30) as answer:  # noqa: S310  # the URL is our own API's
+        with urllib.request.urlopen(signed, timeout=30) as answer:  # noqa: S310  # the URL of the user's own API
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refusal:
         with refusal:
@@ -56,7 +56,7 @@ def call(method: str, url: str, body: str = "", *, idempotency_key: str | None =
 
 
 if __name__ == "__main__":
-    if not 3 <= len(sys.argv) <= 4:  # noqa: PLR2004  # two or three words
+    if not 3 <= len(sys.argv) <= 4:  # noqa: PLR2004  # two or three arguments
         raise SystemExit(USAGE)
     status, text = call(*sys.argv[1:])
-    print(status, text)  # noqa: T201  # that is what a command is for
+    print(status, text)  # noqa: T201  # the output of the command

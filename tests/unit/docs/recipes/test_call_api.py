@@ -46,7 +46,7 @@ URL = "https://abc.execute-api.eu-central-1.amazonaws.com/live/v1/executions"
     ("unset", "env", "words", "said"),
     [
         ([], {}, [], "usage: call_api.py METHOD URL [BODY]"),
-        ([], {}, ["GET", "/v1/executions"], "'/v1/executions' is no address of an API: is API_URL set?"),
+        ([], {}, ["GET", "/v1/executions"], "'/v1/executions' is not the URL of an API: is API_URL set?"),
         (["AWS_DEFAULT_REGION"], {}, ["GET", "http://127.0.0.1:1/"], "no AWS region: set AWS_REGION"),
         (["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], {}, ["GET", URL], "no AWS credentials: log in"),
         (
