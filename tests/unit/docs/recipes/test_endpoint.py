@@ -312,4 +312,4 @@ def test_without_a_topic_it_names_the_variable_that_is_missing(tmp_path: Path) -
         timeout=30,
     )
     assert done.returncode == 1
-    assert done.stderr == "TOPIC_ARN is not set: it is TopicArn of Waterhook's outputs\n"
+    assert done.stderr == "TOPIC_ARN is not set. Set it to the output TopicArn of Waterhook's stack.\n"
