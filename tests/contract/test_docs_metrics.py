@@ -17,7 +17,7 @@ QUERIES = {fence.heading: fence.text for fence in fences(OPERATIONS, "sql")}
 CLOUDWATCH_FIELDS = {"@timestamp"}
 WORDS = {
     "fields", "filter", "sort", "limit", "stats", "by", "as", "asc", "desc", "in",
-    "count", "pct", "sum", "latest", "bin", "ispresent",
+    "count", "pct", "sum", "latest", "bin", "ispresent", "or",
 }  # fmt: skip
 
 

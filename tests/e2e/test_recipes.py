@@ -157,6 +157,7 @@ def test_the_commands_of_an_operator_find_what_there_is(stack: StackClient, shel
     execution_id = stack.submit("instant")
     stack.wait_for_notification(execution_id)
     assert execution_id in shell(block("docs/operations.md", "Publishing again"))
+    shell(block("docs/runbook/NotifyAlarm.md", "When it is over"))
     running = json.loads(shell(block("docs/operations.md", "Deleting a stack")))
     assert {run["status"] for run in running["executions"]} <= {"RUNNING"}
 

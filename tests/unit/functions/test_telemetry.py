@@ -146,8 +146,8 @@ def every_way(hear: Hear, table: Table, machine: Machine) -> Iterator[tuple[str,
 def test_every_function_says_one_documented_line_and_no_payload(
     hear: Hear, table: Table, machine: Machine
 ) -> None:
-    document = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    fields = {row[0] for row in table_of(document, "Field")}
+    document = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+    fields = {row[0] for row in table_of(document, "Log field")}
     logged, verbs, heard = set[str](), set[str](), ""
     for verb, said in every_way(hear, table, machine):
         (line,) = said.of(verb)
