@@ -1,6 +1,6 @@
-"""Tasks that run one at a time and stop where they are told to: real threads, one baton, no race of their own.
+"""Runs calls of several functions step by step, one at a time, so that their order is a choice of the history.
 
-The code under test is plain synchronous code, so only a thread of its own lets it stop in the middle of a call.
+The functions are synchronous code. Each call therefore has a thread, which waits for a lock wherever it pauses.
 """
 
 import threading
@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 
 class Crash(BaseException):
-    """The end of a function in the middle of a line: a killed container. Nothing of ours may catch it."""
+    """A function is killed in the middle of a call. No code under test may catch it."""
 
 
 class Task:
-    """A call that goes on each time it is stepped, until it pauses or ends."""
+    """A call of a function. It runs from one pause to the next."""
 
     def __init__(self, name: str, call: Callable[[], object]) -> None:
         self.name = name
@@ -24,61 +24,61 @@ class Task:
 
 
 class _Worker:
-    """A thread that runs one task after another; making one takes longer than most histories."""
+    """A thread that runs one task after another. Threads are reused: starting one takes longer than most histories."""
 
     def __init__(self, scheduler: "Scheduler") -> None:
-        self.go = threading.Lock()
-        self.go.acquire()
+        self.may_run = threading.Lock()
+        self.may_run.acquire()
         self.task: Task | None = None
         self._scheduler = scheduler
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         while True:
-            self.go.acquire()
+            self.may_run.acquire()
             task = self.task
             if task is None:
                 return
             try:
                 task.result = task.call()
-            except BaseException as error:  # noqa: BLE001 - a crash included: the caller of step looks
+            except BaseException as error:  # noqa: BLE001 - History reads it, a Crash too
                 task.error = error
             task.done = True
-            self._scheduler.back.release()
+            self._scheduler.paused.release()
 
 
 class Scheduler:
-    """Runs tasks. Only the one that was stepped last runs, and the caller of step waits meanwhile."""
+    """Runs one task at a time, while the caller of `step` waits."""
 
     def __init__(self) -> None:
-        self.back = threading.Lock()
-        self.back.acquire()
+        self.paused = threading.Lock()
+        self.paused.acquire()
         self.current: Task | None = None
         self._idle: list[_Worker] = []
 
     def step(self, task: Task) -> None:
-        """Let a task go on until it pauses or is done."""
+        """Run a task until it pauses or ends."""
         if task.worker is None:
             task.worker = self._idle.pop() if self._idle else _Worker(self)
             task.worker.task = task
         self.current = task
-        task.worker.go.release()
-        self.back.acquire()
+        task.worker.may_run.release()
+        self.paused.acquire()
         self.current = None
         if task.done:
             self._idle.append(task.worker)
 
     def pause(self) -> None:
-        """Hand the baton back; called from within a task."""
+        """Return to the caller of `step`. The current task calls this and continues with its next step."""
         task = self.current
         assert task is not None
         assert task.worker is not None
-        self.back.release()
-        task.worker.go.acquire()
+        self.paused.release()
+        task.worker.may_run.acquire()
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         for worker in self._idle:
             worker.task = None
-            worker.go.release()
+            worker.may_run.release()
         self._idle.clear()
