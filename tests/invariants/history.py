@@ -50,6 +50,7 @@ class History:
         self._service = self._simulation.build_service(self._step_functions)
         self._tasks: list[tuple[Task, Callable[[Task], None]]] = []
         """Calls of functions that have not ended, and what to do when they end."""
+        self._last_step: tuple[Task, Callable[[Task], None]] | None = None
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         """What happens after how many calls, in order."""
         self._count = 0
@@ -72,9 +73,9 @@ class History:
             for _ in range(self._choices.pick(0, 1, 2, 3, 4)):
                 calls = self._choices.choose(self._choices.pick(*_EVENT_SPANS))
                 self._plan(calls, self._event(requester))
-        while self._advance():
-            if self._simulation.calls > MAX_CALLS:
-                return [Violation(Invariant.HISTORY_ENDS, f"there were {MAX_CALLS} calls")]
+        self._scheduler.run(self._next_task)
+        if self._simulation.calls > MAX_CALLS:
+            return [Violation(Invariant.HISTORY_ENDS, f"there were {MAX_CALLS} calls")]
         return find_violations(self._simulation, list(self._step_functions.executions.values()))
 
     def _requester(self, index: int) -> Requester:
@@ -115,25 +116,42 @@ class History:
         self._events.sort(key=lambda planned: planned[:2])
         self._simulation.next_event_at = self._events[0][0]
 
-    def _advance(self) -> bool:
-        """Let an event happen, or run one function to its next pause. Return whether anything was left to do."""
-        simulation = self._simulation
-        self._plan_reconciles()
-        if self._events and self._events[0][0] <= simulation.calls:
-            self._happen()
-            return True
+    def _next_task(self) -> Task | None:
+        """Return the task that runs to its next pause, after the events before it, or None at the end."""
+        if self._last_step is not None:
+            self._settle(*self._last_step)
+            self._last_step = None
+        while self._simulation.calls <= MAX_CALLS:
+            self._plan_reconciles()
+            if self._events and self._events[0][0] <= self._simulation.calls:
+                self._happen()
+                continue
+            self._last_step = self._choose_step()
+            if self._last_step is not None:
+                return self._last_step[0]
+            if not self._let_time_pass():
+                return None
+        return None
+
+    def _choose_step(self) -> tuple[Task, Callable[[Task], None]] | None:
+        """Return one of the tasks that can continue, or the next task of an execution whose wait is over."""
         # A sweep ignores records that are younger than five minutes. By then each call of the API has ended.
         tasks = [entry for entry in self._tasks if not (self._is_sweeping and entry[0] in self._accept_tasks)]
         ready = self._ready()
-        if count := len(tasks) + len(ready):
-            index = self._choices.choose(count) if count > 1 else 0
-            if index < len(tasks):
-                self._step(*tasks[index])
-            else:
-                execution = ready[index - len(tasks)]
-                self._add_task(execution.invoke(), execution.settle)
-                self._step(*self._tasks[-1])
-        elif waiting := self._waiting():
+        count = len(tasks) + len(ready)
+        if not count:
+            return None
+        index = self._choices.choose(count) if count > 1 else 0
+        if index < len(tasks):
+            return tasks[index]
+        execution = ready[index - len(tasks)]
+        self._add_task(execution.invoke(), execution.settle)
+        return self._tasks[-1]
+
+    def _let_time_pass(self) -> bool:
+        """Advance to the end of a wait, or to the next event. Return False where nothing is left to do."""
+        simulation = self._simulation
+        if waiting := self._waiting():
             simulation.clock.now = min(execution.wakes_at for execution in waiting)
             simulation.calls += 1
             if simulation.outage.target and simulation.clock.now >= self._next_sweep_at:
@@ -147,6 +165,14 @@ class History:
         else:
             return False
         return True
+
+    def _settle(self, task: Task, when_done: Callable[[Task], None]) -> None:
+        """Use the result of a task that has ended."""
+        if task.done:
+            self._tasks.remove((task, when_done))
+            if task.error is not None and not isinstance(task.error, EXPECTED_ERRORS):
+                raise task.error
+            when_done(task)
 
     def _waiting(self) -> list[StateMachineExecution]:
         return [execution for execution in self._step_functions.executions.values() if execution.is_waiting]
@@ -164,14 +190,6 @@ class History:
 
     def _add_task(self, task: Task, when_done: Callable[[Task], None]) -> None:
         self._tasks.append((task, when_done))
-
-    def _step(self, task: Task, when_done: Callable[[Task], None]) -> None:
-        self._scheduler.step(task)
-        if task.done:
-            self._tasks.remove((task, when_done))
-            if task.error is not None and not isinstance(task.error, EXPECTED_ERRORS):
-                raise task.error
-            when_done(task)
 
     def _plan_reconciles(self) -> None:
         """Plan the reconcile of each execution that failed: once, twice, or never, as EventBridge delivers it."""
