@@ -1,4 +1,4 @@
-"""Numbers in the report of the run, and functions that log nothing."""
+"""Fixtures of the model test: moto's table, and no log lines."""
 
 import importlib
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ properties.load()
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Log nothing: what ten thousand histories complain of would take longer than they do."""
-    # Powertools keeps one for a service: silenced once, it is so for every function.
+    """Log nothing: the warnings of 10,000 histories would take longer than the histories."""
+    # All functions share Powertools' logger of the service.
     loggers = [importlib.import_module("functions.reconcile.app").telemetry.logger]
     levels = [logger.log_level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,7 @@
-"""DynamoDB in a dictionary: the few operations and expressions that records and capacity use, and no others."""
+"""A DynamoDB table in a dictionary, with the operations and expressions that Waterhook uses and no others.
+
+It is about 50 times faster than moto. test_dynamodb.py compares the two.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,37 +13,38 @@ from botocore.exceptions import ClientError
 from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
 type Item = dict[str, Any]
-type Given = Mapping[str, Any]
-type Test = Callable[[Item, Given], bool]
+type Values = Mapping[str, Any]
+"""The values of an expression, by their names such as `:now`."""
+type Condition = Callable[[Item, Values], bool]
 
-_TERMS: dict[str, Callable[[re.Match[str]], Test]] = {
+_TERMS: dict[str, Callable[[re.Match[str]], Condition]] = {
     r"attribute_not_exists\((\w+)\)": lambda m: lambda item, _: m[1] not in item,
     r"attribute_exists\((\w+)\)": lambda m: lambda item, _: m[1] in item,
     r"([#\w]+) = (:\w+)": lambda m: (
-        lambda item, given: _name(m[1]) in item and item[_name(m[1])] == given[m[2]]
+        lambda item, values: _name(m[1]) in item and item[_name(m[1])] == values[m[2]]
     ),
     r"([#\w]+) < (:\w+)": lambda m: (
-        lambda item, given: m[1] in item and _value(item[m[1]]) < _value(given[m[2]])
+        lambda item, values: m[1] in item and _value(item[m[1]]) < _value(values[m[2]])
     ),
     r"([#\w]+) IN \(([^)]+)\)": lambda m: (
-        lambda item, given: item.get(_name(m[1])) in [given[value] for value in m[2].split(", ")]
+        lambda item, values: item.get(_name(m[1])) in [values[value] for value in m[2].split(", ")]
     ),
     r"contains\((\w+), (:\w+)\)": lambda m: (
-        lambda item, given: given[m[2]]["S"] in item.get(m[1], {"SS": []})["SS"]
+        lambda item, values: values[m[2]]["S"] in item.get(m[1], {"SS": []})["SS"]
     ),
     r"size\((\w+)\) < (:\w+)": lambda m: (
-        lambda item, given: m[1] in item and len(item[m[1]]["SS"]) < _number(given[m[2]])
+        lambda item, values: m[1] in item and len(item[m[1]]["SS"]) < _number(values[m[2]])
     ),
 }
 
 
 def _name(text: str) -> str:
-    # `#s` is the one alias that our conditions use.
+    # The conditions have no other alias than `#s`.
     return "status" if text == "#s" else text
 
 
 def _value(attribute: Mapping[str, str]) -> Any:
-    """A number, or a text that sorts as it stands."""
+    """Return a number or a text. DynamoDB compares texts by their characters, as Python does."""
     return attribute["S"] if "S" in attribute else _number(attribute)
 
 
@@ -49,21 +53,24 @@ def _number(attribute: Mapping[str, str]) -> float:
 
 
 @cache
-def condition(expression: str) -> Test:
-    """Return a condition as a function of an item and the expression's values."""
-    for word, several in ((" OR ", any), (" AND ", all)):
+def condition(expression: str) -> Condition:
+    """Return a condition as a function of an item and the expression's values.
+
+    Raises NotImplementedError for a term that Waterhook did not use so far: add it to _TERMS.
+    """
+    for word, combine in ((" OR ", any), (" AND ", all)):
         if word in expression:
             parts = [condition(part) for part in expression.split(word)]
-            return lambda item, given: several(part(item, given) for part in parts)
-    for pattern, test in _TERMS.items():
+            return lambda item, values: combine(part(item, values) for part in parts)
+    for pattern, build in _TERMS.items():
         if found := re.fullmatch(pattern, expression):
-            return test(found)
+            return build(found)
     raise NotImplementedError(expression)
 
 
 @cache
 def _clauses(expression: str) -> list[tuple[str, list[list[str]]]]:
-    """Return an update's clauses: `SET`, `REMOVE`, `ADD`, `DELETE`, and what each is about."""
+    """Return the clauses of an update expression: `SET`, `REMOVE`, `ADD` or `DELETE`, each with its parts."""
     words = re.split(r" ?(SET|REMOVE|ADD|DELETE) ", expression)[1:]
     return [
         (verb, [re.split(r" = | ", part) for part in rest.split(", ")])
@@ -75,7 +82,7 @@ def refusal(code: str, operation: str, status: int = 400, retries: int = 0) -> C
     """Return an error as boto3 raises it."""
     return ClientError(
         {
-            "Error": {"Code": code, "Message": "as planned"},
+            "Error": {"Code": code, "Message": "injected"},
             "ResponseMetadata": {
                 "HTTPStatusCode": status,
                 "RetryAttempts": retries,
@@ -89,24 +96,25 @@ def refusal(code: str, operation: str, status: int = 400, retries: int = 0) -> C
 
 
 class Table:
-    """A client of one table, keyed by `execution_id`. `changed` sees every item before and after."""
+    """A client of one table with the key `execution_id`."""
 
     def __init__(
-        self, changed: Callable[[Item | None, Item | None], None] = lambda _before, _after: None
+        self, on_write: Callable[[Item | None, Item | None], None] = lambda _before, _after: None
     ) -> None:
+        """`on_write` is called with the item before and after each write."""
         self.items: dict[str, Item] = {}
-        self._changed = changed
+        self._on_write = on_write
 
     def get_item(self, **arguments: Any) -> dict[str, Any]:
         item = self.items.get(arguments["Key"]["execution_id"]["S"])
         return {} if item is None else {"Item": dict(item)}
 
     def query(self, **arguments: Any) -> dict[str, Any]:
-        """The index of what is still to be notified; the only one that is queried here."""
+        """Return one shard of the index of unfinished executions. Other indexes are not simulated."""
         assert arguments["IndexName"] == UNFINISHED_INDEX
-        given = arguments["ExpressionAttributeValues"]
-        there = [item for item in self.items.values() if item.get("unfinished") == given[":shard"]]
-        return {"Items": [item for item in there if item["created_at"]["S"] < given[":before"]["S"]]}
+        values = arguments["ExpressionAttributeValues"]
+        shard = [item for item in self.items.values() if item.get("unfinished") == values[":shard"]]
+        return {"Items": [item for item in shard if item["created_at"]["S"] < values[":before"]["S"]]}
 
     def put_item(self, **arguments: Any) -> dict[str, Any]:
         key = arguments["Item"]["execution_id"]["S"]
@@ -129,56 +137,54 @@ class Table:
 
     def transact_write_items(self, **arguments: Any) -> dict[str, Any]:
         updates = [entry["Update"] for entry in arguments["TransactItems"]]
-        assert len(updates) == len(arguments["TransactItems"]), "only updates are known here"
+        assert len(updates) == len(arguments["TransactItems"]), "only updates are simulated"
         keys = [update["Key"]["execution_id"]["S"] for update in updates]
-        held = [self._holds(key, update) for key, update in zip(keys, updates, strict=True)]
-        if not all(held):
-            refused: Any = refusal("TransactionCanceledException", "TransactWriteItems")
-            reasons = [{"Code": "None" if one else "ConditionalCheckFailed"} for one in held]
-            refused.response["CancellationReasons"] = reasons
-            raise refused
+        are_met = [self._is_met(key, update) for key, update in zip(keys, updates, strict=True)]
+        if not all(are_met):
+            error: Any = refusal("TransactionCanceledException", "TransactWriteItems")
+            reasons = [{"Code": "None" if is_met else "ConditionalCheckFailed"} for is_met in are_met]
+            error.response["CancellationReasons"] = reasons
+            raise error
         for key, update in zip(keys, updates, strict=True):
             self._write(key, self._updated(key, update))
         return {}
 
-    def holders(self) -> Iterator[str]:
-        """Yield the executions that hold a slot of a capacity item."""
+    def slot_holders(self) -> Iterator[str]:
+        """Yield the id of each execution that holds a concurrency slot."""
         for item in self.items.values():
             yield from item.get("running", {"SS": []})["SS"]
 
-    def _holds(self, key: str, arguments: Given) -> bool:
+    def _is_met(self, key: str, arguments: Values) -> bool:
         expression = arguments.get("ConditionExpression")
-        given = arguments.get("ExpressionAttributeValues", {})
-        return expression is None or condition(expression)(self.items.get(key, {}), given)
+        values = arguments.get("ExpressionAttributeValues", {})
+        return expression is None or condition(expression)(self.items.get(key, {}), values)
 
-    def _check(self, operation: str, key: str, arguments: Given) -> None:
+    def _check(self, operation: str, key: str, arguments: Values) -> None:
         assert arguments.get("ExpressionAttributeNames", {}).get("#s", "status") == "status"
-        if not self._holds(key, arguments):
+        if not self._is_met(key, arguments):
             raise refusal("ConditionalCheckFailedException", operation)
 
-    def _updated(self, key: str, arguments: Given) -> Item:
+    def _updated(self, key: str, arguments: Values) -> Item:
         item = dict(self.items.get(key) or arguments["Key"])
-        names, given = (
-            arguments.get("ExpressionAttributeNames", {}),
-            arguments.get("ExpressionAttributeValues", {}),
-        )
+        names = arguments.get("ExpressionAttributeNames", {})
+        values = arguments.get("ExpressionAttributeValues", {})
         for verb, parts in _clauses(arguments["UpdateExpression"]):
             for part in parts:
                 name = names.get(part[0], part[0])
                 if verb == "SET":
-                    item[name] = given[part[1]]
+                    item[name] = values[part[1]]
                 elif verb == "REMOVE":
                     item.pop(name, None)
                 else:
-                    there, these = set(item.get(name, {"SS": []})["SS"]), set(given[part[1]]["SS"])
-                    left = there | these if verb == "ADD" else there - these
-                    # A set is never empty: its attribute goes with its last element.
+                    old, operand = set(item.get(name, {"SS": []})["SS"]), set(values[part[1]]["SS"])
+                    new = old | operand if verb == "ADD" else old - operand
+                    # DynamoDB has no empty sets: the attribute is removed with its last element.
                     item.pop(name, None)
-                    item |= {name: {"SS": sorted(left)}} if left else {}
+                    item |= {name: {"SS": sorted(new)}} if new else {}
         return item
 
     def _write(self, key: str, after: Item | None) -> None:
-        self._changed(self.items.get(key), after)
+        self._on_write(self.items.get(key), after)
         if after is None:
             self.items.pop(key, None)
         else:

@@ -1,4 +1,4 @@
-"""One history: requests, what happens to them, and who goes on when. All of it is read from a choices."""
+"""One history: a few requests, events that happen to them, and the order in which the functions' calls run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,229 +6,274 @@ from functools import partial
 from typing import Any
 
 from tests.invariants.choice_sequence import ChoiceSequence
-from tests.invariants.invariants import FinalState, broken
-from tests.invariants.machine import EXPECTED, Engine, Execution
+from tests.invariants.invariants import Invariant, Violation, find_violations
 from tests.invariants.scheduler import Scheduler, Task
-from tests.invariants.world import PATIENT_S, Parts, World
+from tests.invariants.simulation import LONG_TIMEOUT_S, Components, Simulation
+from tests.invariants.state_machine import EXPECTED_ERRORS, StateMachineExecution, StepFunctions
 from tests.support.builders import CALLER, MACHINE
 from waterhook.domain.trigger_input import derive_execution_id
 from waterhook.steps.reconcile import EndedExecution
 from waterhook.steps.sweep import SweepResult
 
-# Far more calls than any history makes that ends.
-MAX_POINTS = 4_000
-# Within how many calls something happens: the start is where most races are.
-_SPREADS = (6, 12, 40)
+# A history that ends makes far fewer calls.
+MAX_CALLS = 4_000
+# Events happen within this many calls. Most races are at the start, so most events come early.
+_EVENT_SPANS = (6, 12, 40)
+# Between a failed reconcile or sweep and the next attempt.
+_CALLS_BEFORE_RETRY = 3
+# The schedule of the sweep. Only histories with an outage take this long.
+_SWEEP_EVERY_S = 900.0
 
 
 @dataclass
-class Wanted:
-    """What one caller or event source requests, perhaps more than once."""
+class Requester:
+    """A caller of the API or an event source, which sends one request, perhaps several times."""
 
     trigger: str
     name: str
+    """The idempotency key, or the event's id."""
     request: dict[str, Any]
-    ids: list[str] = field(default_factory=list)
-    """The ids that it was given, newest last."""
+    execution_ids: list[str] = field(default_factory=list)
+    """The ids that it received, newest last."""
 
-    def fields(self, marker: str) -> dict[str, Any]:
+    def request_with(self, marker: str) -> dict[str, Any]:
         return self.request | {"input_data": {"marker": marker}}
 
 
 class History:
-    """Runs it to its end, and returns which invariants it broke."""
+    """Runs one history to its end. Everything that happens in it is read from the choices."""
 
-    def __init__(self, choices: ChoiceSequence, parts: Parts, scheduler: Scheduler) -> None:
+    def __init__(self, choices: ChoiceSequence, components: Components, scheduler: Scheduler) -> None:
         self._choices, self._scheduler = choices, scheduler
-        self._world = World(choices, parts, scheduler)
-        self._engine = Engine(self._world)
-        self._service = self._world.service(self._engine)
+        self._simulation = Simulation(choices, components, scheduler)
+        self._step_functions = StepFunctions(self._simulation)
+        self._service = self._simulation.build_service(self._step_functions)
         self._tasks: list[tuple[Task, Callable[[Task], None]]] = []
-        self._plans: list[tuple[int, int, Callable[[], None]]] = []
-        self._reported: set[str] = set()
+        """Calls of functions that have not ended, and what to do when they end."""
+        self._last_step: tuple[Task, Callable[[Task], None]] | None = None
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        """What happens after how many calls, in order."""
         self._count = 0
-        self._swept_at_last = self._sweeping = False
-        self._accepting: list[Task] = []
-        """Calls of the API that may be starting an execution."""
-        self._world.runs = lambda arn: (
-            arn in self._engine.executions and self._engine.executions[arn].status == "RUNNING"
-        )
-        self._world.attention = lambda: (
-            len(self._tasks) > 1
-            or any(
-                one.waits and one.wake_at <= self._world.clock.now for one in self._engine.executions.values()
-            )
-        )
+        self._reconciled: set[str] = set()
+        self._is_sweeping = self._had_last_sweep = False
+        self._next_sweep_at = self._simulation.outage.ends_at + _SWEEP_EVERY_S
+        self._accept_tasks: list[Task] = []
+        """Calls of the API that may be starting a state machine execution."""
+        executions = self._step_functions.executions
+        self._simulation.is_running = lambda arn: arn in executions and executions[arn].status == "RUNNING"
+        self._simulation.others_can_run = lambda: len(self._tasks) > 1 or bool(self._ready())
 
-    def run(self) -> list[str]:
-        """Return what was broken, in words; nothing when all promises held."""
+    def run(self) -> list[Violation]:
+        """Return the violations: none if every invariant is true."""
         for index in range(self._choices.pick(1, 1, 2)):
-            wanted = self._wanted(index)
-            # An impatient caller repeats the request immediately.
+            requester = self._requester(index)
+            # Some clients send the same request twice at the same time.
             for _ in range(self._choices.pick(1, 1, 1, 2)):
-                self._plan(self._choices.choose(4), partial(self._ask, wanted, wanted.name))
+                self._plan(self._choices.choose(4), partial(self._send, requester, requester.name))
             for _ in range(self._choices.pick(0, 1, 2, 3, 4)):
-                self._plan(self._choices.choose(self._choices.pick(*_SPREADS)), self._happening(wanted))
-        while self._go_on():
-            if self._world.points > MAX_POINTS:
-                return ["it does not end"]
-        return broken(FinalState(self._world, list(self._engine.executions.values())))
+                calls = self._choices.choose(self._choices.pick(*_EVENT_SPANS))
+                self._plan(calls, self._event(requester))
+        self._scheduler.run(self._next_task)
+        if self._simulation.calls > MAX_CALLS:
+            return [Violation(Invariant.HISTORY_ENDS, f"there were {MAX_CALLS} calls")]
+        return find_violations(self._simulation, list(self._step_functions.executions.values()))
 
-    def _wanted(self, index: int) -> Wanted:
+    def _requester(self, index: int) -> Requester:
         trigger = self._choices.pick(
             "api", "api", "states", "states", "events", "events", "api without a key", "invalid"
         )
+        timeout_s = self._choices.pick(120, 120, 120, 25, 4)
         request: dict[str, Any] = {
-            "chatbot_id": "support-chat",
-            "timeout_seconds": self._choices.pick(120, 120, 120, 25, 4)
-            if not self._world.outage.what
-            else PATIENT_S,
+            "chatbot_id": 5 if trigger == "invalid" else "support-chat",
+            "timeout_seconds": LONG_TIMEOUT_S if self._simulation.outage.target else timeout_s,
             "progress_events": self._choices.one_in(4),
             "deliver_to": self._choices.pick(["sns", "dynamodb"], ["sns", "dynamodb"], ["sns"]),
         }
         name = f"{trigger} {index}"
         if trigger in {"api", "states"}:
             request["idempotency_key"] = name
-        return Wanted(trigger, name, request | ({"chatbot_id": 5} if trigger == "invalid" else {}))
+        return Requester(trigger, name, request)
 
-    def _happening(self, wanted: Wanted) -> Callable[[], None]:
+    def _event(self, requester: Requester) -> Callable[[], None]:
+        """Choose an event that happens during the history."""
         return self._choices.pick(
-            lambda: self._ask(wanted, wanted.name),
-            lambda: self._cancel(wanted),
-            lambda: self._one(lambda one: one.stop("ABORTED")),
-            lambda: self._one(lambda one: one.lose()),
-            lambda: self._cancel(wanted),
-            lambda: self._ask(wanted, f"{wanted.name}, but different"),
-            lambda: self._one(lambda one: one.stop(self._choices.pick("FAILED", "TIMED_OUT"))),
+            lambda: self._send(requester, requester.name),
+            lambda: self._cancel(requester),
+            lambda: self._with_running(lambda execution: execution.stop("ABORTED")),
+            lambda: self._with_running(lambda execution: execution.lose_answer()),
+            lambda: self._cancel(requester),
+            lambda: self._send(requester, f"{requester.name}, but different"),
+            lambda: self._with_running(
+                lambda execution: execution.stop(self._choices.pick("FAILED", "TIMED_OUT"))
+            ),
             self._sweep,
         )
 
-    def _plan(self, after: int, what: Callable[[], None]) -> None:
-        """Let something happen a number of calls from now: between any two of whatever goes on then."""
+    def _plan(self, calls: int, event: Callable[[], None]) -> None:
+        """Plan an event for after this many further calls, so that it can happen between any two of them."""
         self._count += 1
-        self._plans.append((self._world.points + after, self._count, what))
-        self._plans.sort(key=lambda plan: plan[:2])
-        self._world.due_at = self._plans[0][0]
+        self._events.append((self._simulation.calls + calls, self._count, event))
+        self._events.sort(key=lambda planned: planned[:2])
+        self._simulation.next_event_at = self._events[0][0]
 
-    def _go_on(self) -> bool:
-        """Let one of them take a turn; return whether there was one."""
-        world = self._world
-        self._report()
-        if self._plans and self._plans[0][0] <= world.points:
+    def _next_task(self) -> Task | None:
+        """Return the task that runs to its next pause, after the events before it, or None at the end."""
+        if self._last_step is not None:
+            self._settle(*self._last_step)
+            self._last_step = None
+        while self._simulation.calls <= MAX_CALLS:
+            self._plan_reconciles()
+            if self._events and self._events[0][0] <= self._simulation.calls:
+                self._happen()
+                continue
+            self._last_step = self._choose_step()
+            if self._last_step is not None:
+                return self._last_step[0]
+            if not self._let_time_pass():
+                return None
+        return None
+
+    def _choose_step(self) -> tuple[Task, Callable[[Task], None]] | None:
+        """Return one of the tasks that can continue, or the next task of an execution whose wait is over."""
+        # A sweep ignores records that are younger than five minutes. By then each call of the API has ended.
+        tasks = [entry for entry in self._tasks if not (self._is_sweeping and entry[0] in self._accept_tasks)]
+        ready = self._ready()
+        count = len(tasks) + len(ready)
+        if not count:
+            return None
+        index = self._choices.choose(count) if count > 1 else 0
+        if index < len(tasks):
+            return tasks[index]
+        execution = ready[index - len(tasks)]
+        self._add_task(execution.invoke(), execution.settle)
+        return self._tasks[-1]
+
+    def _let_time_pass(self) -> bool:
+        """Advance to the end of a wait, or to the next event. Return False where nothing is left to do."""
+        simulation = self._simulation
+        if waiting := self._waiting():
+            simulation.clock.now = min(execution.wakes_at for execution in waiting)
+            simulation.calls += 1
+            if simulation.outage.target and simulation.clock.now >= self._next_sweep_at:
+                self._next_sweep_at = simulation.clock.now + _SWEEP_EVERY_S
+                self._sweep()
+        elif self._events:
             self._happen()
-            return True
-        executions = self._engine.executions.values()
-        waiting = [one for one in executions if one.waits]
-        ready = [one for one in waiting if one.wake_at <= world.clock.now]
-        # A sweep leaves alone what was accepted less than five minutes ago, by when every call of the API is over.
-        tasks = [entry for entry in self._tasks if not (self._sweeping and entry[0] in self._accepting)]
-        if turns := len(tasks) + len(ready):
-            turn = self._choices.choose(turns) if turns > 1 else 0
-            if turn >= len(tasks):
-                one = ready[turn - len(tasks)]
-                self._enter(one.invoke(), one.settle)
-                tasks.append(self._tasks[-1])
-                turn = len(tasks) - 1
-            self._step(*tasks[turn])
-        elif waiting:
-            world.clock.now = min(one.wake_at for one in waiting)
-            world.points += 1
-        elif self._plans:
-            self._happen()
-        elif not self._swept_at_last:
-            self._swept_at_last = True
+        elif not self._had_last_sweep:
+            self._had_last_sweep = True
             self._sweep()
         else:
             return False
         return True
 
-    def _happen(self) -> None:
-        _, _, what = self._plans.pop(0)
-        self._world.due_at = self._plans[0][0] if self._plans else float("inf")
-        what()
-
-    def _enter(self, task: Task, then: Callable[[Task], None]) -> None:
-        self._tasks.append((task, then))
-
-    def _step(self, task: Task, then: Callable[[Task], None]) -> None:
-        self._scheduler.step(task)
+    def _settle(self, task: Task, when_done: Callable[[Task], None]) -> None:
+        """Use the result of a task that has ended."""
         if task.done:
-            self._tasks.remove((task, then))
-            if task.error is not None and not isinstance(task.error, EXPECTED):
+            self._tasks.remove((task, when_done))
+            if task.error is not None and not isinstance(task.error, EXPECTED_ERRORS):
                 raise task.error
-            then(task)
+            when_done(task)
 
-    def _report(self) -> None:
-        """Reconcile the executions that ended badly, as the rule on status events does, unless the event is lost."""
-        for one in self._engine.executions.values():
-            if one.status not in {"RUNNING", "SUCCEEDED"} and one.arn not in self._reported:
-                self._reported.add(one.arn)
+    def _waiting(self) -> list[StateMachineExecution]:
+        return [execution for execution in self._step_functions.executions.values() if execution.is_waiting]
+
+    def _ready(self) -> list[StateMachineExecution]:
+        """Return the executions whose wait is over."""
+        return [
+            execution for execution in self._waiting() if execution.wakes_at <= self._simulation.clock.now
+        ]
+
+    def _happen(self) -> None:
+        _, _, event = self._events.pop(0)
+        self._simulation.next_event_at = self._events[0][0] if self._events else float("inf")
+        event()
+
+    def _add_task(self, task: Task, when_done: Callable[[Task], None]) -> None:
+        self._tasks.append((task, when_done))
+
+    def _plan_reconciles(self) -> None:
+        """Plan the reconcile of each execution that failed: once, twice, or never, as EventBridge delivers it."""
+        for execution in self._step_functions.executions.values():
+            if execution.status not in {"RUNNING", "SUCCEEDED"} and execution.arn not in self._reconciled:
+                self._reconciled.add(execution.arn)
                 for _ in range(self._choices.pick(1, 1, 2, 0)):
-                    self._plan(self._choices.choose(12), partial(self._reconcile, one))
+                    self._plan(self._choices.choose(12), partial(self._reconcile, execution))
 
-    def _reconcile(self, one: Execution) -> None:
-        ended = EndedExecution(one.arn, one.status, one.given, one.started_at, one.output.get("error_name"))
-        task = Task(f"reconcile {one.arn}", lambda: self._world.reconcile_step.close(ended))
-        self._enter(task, lambda task: self._again(lambda: self._reconcile(one)) if task.error else None)
+    def _reconcile(self, execution: StateMachineExecution) -> None:
+        ended = EndedExecution(
+            execution.arn,
+            execution.status,
+            execution.execution_input,
+            execution.started_at,
+            execution.output.get("error_name"),
+        )
 
-    def _again(self, what: Callable[[], None]) -> None:
-        self._world.outlive_the_outage()
-        self._plan(3, what)
+        def when_done(task: Task) -> None:
+            if task.error is not None:
+                self._repeat(lambda: self._reconcile(execution))
+
+        name = f"reconcile {execution.arn}"
+        self._add_task(Task(name, lambda: self._simulation.reconcile_step.close(ended)), when_done)
+
+    def _repeat(self, event: Callable[[], None]) -> None:
+        self._simulation.skip_outage()
+        self._plan(_CALLS_BEFORE_RETRY, event)
 
     def _sweep(self) -> None:
-        """Sweep, one at a time, and again until it ends without a failure."""
-        if self._sweeping:
+        """Start a sweep, unless one runs. It is repeated until nothing in it fails."""
+        if self._is_sweeping:
             return
-        if self._accepting:
-            self._plan(3, self._sweep)
+        if self._accept_tasks:
+            self._plan(_CALLS_BEFORE_RETRY, self._sweep)
             return
-        self._sweeping = True
-        running = (one.arn for one in self._engine.executions.values() if one.status == "RUNNING")
-        self._world.not_the_sweeps = frozenset(running)
-        self._enter(Task("sweep", lambda: self._world.sweep(self._engine)), self._swept)
+        self._is_sweeping = True
+        running = (execution.arn for execution in self._step_functions.running())
+        self._simulation.running_when_sweep_began = frozenset(running)
+        self._add_task(Task("sweep", lambda: self._simulation.sweep(self._step_functions)), self._end_sweep)
 
-    def _swept(self, task: Task) -> None:
-        self._sweeping = False
-        swept = task.result
-        if not isinstance(swept, SweepResult) or swept.failed or swept.left:
-            self._again(self._sweep)
+    def _end_sweep(self, task: Task) -> None:
+        self._is_sweeping = False
+        result = task.result
+        if not isinstance(result, SweepResult) or result.failed or result.left:
+            self._repeat(self._sweep)
 
-    def _one(self, what: Callable[[Execution], None]) -> None:
-        executions = [one for one in self._engine.executions.values() if one.status == "RUNNING"]
-        if executions:
-            what(executions[self._choices.choose(len(executions)) if len(executions) > 1 else 0])
+    def _with_running(self, action: Callable[[StateMachineExecution], None]) -> None:
+        """Apply an action to one of the running executions, if there is one."""
+        if running := self._step_functions.running():
+            action(running[self._choices.choose(len(running)) if len(running) > 1 else 0])
 
-    def _ask(self, wanted: Wanted, marker: str) -> None:
-        """Make a request, for the first time or again."""
+    def _send(self, requester: Requester, marker: str) -> None:
+        """Send a request, for the first time or again."""
         self._count += 1
         name = f"run-{self._count}"
-        if wanted.trigger == "api without a key":
+        if requester.trigger == "api without a key":
             marker = name
-        if wanted.trigger.startswith("api"):
-            task = Task("api", lambda: self._accept(wanted, marker))
-            self._accepting.append(task)
-            self._enter(task, self._accepting.remove)
+        if requester.trigger.startswith("api"):
+            task = Task("api", lambda: self._accept(requester, marker))
+            self._accept_tasks.append(task)
+            self._add_task(task, self._accept_tasks.remove)
             return
-        raw: Any = wanted.fields(marker)
+        is_event = requester.trigger == "events"
+        request: Any = requester.request_with(marker)
+        execution_input = {"event_id": requester.name, "request": request} if is_event else request
         arn = MACHINE.replace(":stateMachine:", ":execution:") + f":{name}"
-        given = {"event_id": wanted.name, "request": raw} if wanted.trigger == "events" else raw
-        self._engine.executions[arn] = Execution(self._world, arn, given)
-        source, key = (
-            ("events", wanted.name) if wanted.trigger == "events" else ("states", raw.get("idempotency_key"))
-        )
-        wanted.ids += [derive_execution_id(source, key)] if key else []
+        self._step_functions.executions[arn] = StateMachineExecution(self._simulation, arn, execution_input)
+        key = requester.name if is_event else request.get("idempotency_key")
+        if key:
+            requester.execution_ids.append(derive_execution_id("events" if is_event else "states", key))
 
-    def _accept(self, wanted: Wanted, marker: str) -> None:
-        record = self._service.accept(wanted.fields(marker), CALLER)
-        self._world.seen.accepted[record.execution_id] = marker
-        wanted.ids.append(record.execution_id)
+    def _accept(self, requester: Requester, marker: str) -> None:
+        record = self._service.accept(requester.request_with(marker), CALLER)
+        self._simulation.observed.accepted.setdefault(record.execution_id, set()).add(marker)
+        requester.execution_ids.append(record.execution_id)
 
-    def _cancel(self, wanted: Wanted) -> None:
-        if wanted.ids:
-            self._enter(Task("api", lambda: self._ask_to_cancel(wanted.ids[-1])), lambda _: None)
+    def _cancel(self, requester: Requester) -> None:
+        if requester.execution_ids:
+            execution_id = requester.execution_ids[-1]
+            self._add_task(Task("api", lambda: self._cancel_execution(execution_id)), lambda _: None)
 
-    def _ask_to_cancel(self, execution_id: str) -> None:
-        record = self._world.records.get(execution_id, self._world.clock.now)
+    def _cancel_execution(self, execution_id: str) -> None:
+        record = self._simulation.records.get(execution_id, self._simulation.clock.now)
         if record is not None:
-            answer = self._world.execution_canceller.cancel(record)
-            self._world.seen.answers.append((execution_id, answer))
+            answer = self._simulation.execution_canceller.cancel(record)
+            self._simulation.observed.cancel_answers.append((execution_id, answer))

@@ -1,212 +1,339 @@
-"""What must hold at the end of every history, however it went."""
+"""The invariants: what must be true of every history, whatever failed and in whatever order the calls ran.
+
+`find_violations` checks most of them at the end of a history. `Simulation` checks the others at each write.
+"""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
-from tests.invariants.machine import Execution
-from tests.invariants.world import World
+from waterhook.domain.poll_history import LOST_AFTER_COUNT
 from waterhook.domain.status import Status
 from waterhook.notifications.notification_events import PROGRESS_TYPE
 from waterhook.notifications.state_machine_output import DUPLICATE, IDEMPOTENCY_CONFLICT
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_epoch_s
 
-# No job here is old enough for a longer wait.
-MOST_DELAY_S = 13.0
-# In 30 s of a follow, at the interval of a young job.
-MOST_LATE_POLLS = 17
-# Events that go on postpone a poll by up to 30 s.
-MOST_POSTPONED_S = 32.0
+if TYPE_CHECKING:
+    from tests.invariants.simulation import Published, Simulation
+    from tests.invariants.state_machine import StateMachineExecution
+    from tests.invariants.waterflai import Job
+
+# The jobs of the model are young: no polling interval of theirs is longer.
+MAX_DELAY_S = 13.0
+# Events that keep arriving postpone a poll by up to 30 s.
+MAX_DELAY_WITH_EVENTS_S = 32.0
+# A follow reads the record every 30 s. A young job is polled this often in that time.
+MAX_POLLS_AFTER_OUTCOME = 17
+
+
+class Invariant(StrEnum):
+    """What must be true of every history."""
+
+    HISTORY_ENDS = "Every execution ends: none loops forever."
+    EXECUTION_HAS_RECORD = (
+        "A state machine execution that returns an output owns a record or names another's."
+    )
+    RECORD_IS_KEPT = "A record is never deleted once a caller of the API has its id."
+    RECORD_KEEPS_OWNER = "The owner of a record never changes."
+    RECORD_HAS_OUTCOME = "Every record gets an outcome."
+    OUTCOME_IS_FINAL = "An outcome never changes: the first one that is written counts."
+    OUTCOME_IS_OF_JOB = "COMPLETED and FAILED are the job's own outcomes, LOST follows three answers 404."
+    OUTPUT_IS_OF_JOB = "The output of a record is the output of its job."
+    OUTCOME_SURVIVES_OUTAGE = (
+        "An execution has its job's outcome although an AWS service was down for an hour."
+    )
+    OUTCOME_IS_TIMELY = (
+        "Without faults, an outcome is written within 13 s of the job's end (32 s between events)."
+    )
+    STATE_MACHINE_AGREES = (
+        "A state machine execution ends as its record does: successfully only if COMPLETED."
+    )
+    KEY_HAS_ONE_REQUEST = "Two different requests with one idempotency key never share an execution."
+    KEY_HAS_ONE_JOB = "One idempotency key starts one job at most, unless AT_LEAST_ONCE is configured."
+    JOB_IS_KNOWN = "An execution that is REJECTED or CANCELLED without a job id has no job at Waterflai."
+    JOB_IS_CANCELLED_AFTER_FAULT = "If a poll fails permanently, a cancel request is sent for the job."
+    FAULT_MESSAGE_IS_TRUE = "The message of ERROR states that the job was cancelled only if it was."
+    CANCEL_ANSWER_IS_TRUE = 'The answer to a cancel is "cancelled" only if the record and the job are.'
+    LOOP_ENDS_WITH_RECORD = (
+        "After its record is final, a loop polls at most once, or follows for at most 30 s."
+    )
+    NOTIFICATION_IS_PUBLISHED = "Every outcome is published, unless the request's `deliver_to` lacks sns."
+    NOTIFICATION_IS_RECORDED = "Every record is marked as notified and has left the index of unfinished ones."
+    NOTIFICATION_IS_CONSTANT = (
+        "All notifications of one outcome are identical, and so are two with the same event id."
+    )
+    NOTIFICATION_MATCHES_RECORD = (
+        "A notification has the status and the time of its record, and an id made of them."
+    )
+    NOTIFICATION_HAS_EXECUTION = (
+        "A notification has a record, whose execution was started or whose id a caller has."
+    )
+    NOTIFICATION_IS_OF_OWNER = (
+        "Only a record's owner, its reconcile, the API and the sweep publish its notification."
+    )
+    SWEEP_SPARES_RUNNING = "A sweep changes no record whose state machine execution is running."
+    SLOT_IS_KEPT = "An execution keeps its concurrency slot until it has an outcome."
+    SLOT_IS_RELEASED = "An execution that has ended holds no concurrency slot."
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that a history violates, and how."""
+
+    invariant: Invariant
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} But {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
 class FinalState:
-    """A world in which nothing is left to happen."""
+    """The simulation after the last event of a history."""
 
-    world: World
-    executions: list[Execution]
+    simulation: "Simulation"
+    executions: "list[StateMachineExecution]"
+    records: dict[str, ExecutionRecord]
 
     @property
-    def records(self) -> dict[str, ExecutionRecord]:
-        items = self.world.table.items
-        return {key: ExecutionRecord.from_item(item) for key, item in items.items() if "status" in item}
+    def by_owner(self) -> dict[str, ExecutionRecord]:
+        return {record.owner_execution_arn: record for record in self.records.values()}
+
+    def job_of(self, record: ExecutionRecord) -> "Job | None":
+        return self.simulation.waterflai.jobs.get(record.waterflai_execution_id or "")
 
 
-def broken(final: FinalState) -> list[str]:
-    """Return every promise that was broken, in words."""
-    records = final.records
-    return [
-        *final.world.seen.broken,
-        *_accepted(final, records),
-        *_outcomes(final, records),
-        *_notifications(final, records),
-        *_jobs(final, records),
-        *_answers(final, records),
-        *_delays(final, records),
-        *_outages(final, records),
-        *_given_up(final, records),
-        *_final_records(final, records),
-        *_slots(final),
-    ]
+def find_violations(simulation: "Simulation", executions: "list[StateMachineExecution]") -> list[Violation]:
+    """Return the violations of a history that has ended."""
+    items = simulation.table.items
+    records = {key: ExecutionRecord.from_item(item) for key, item in items.items() if "status" in item}
+    final = FinalState(simulation, executions, records)
+    checks = (
+        _check_records,
+        _check_outcomes,
+        _check_state_machine,
+        _check_requests,
+        _check_notifications,
+        _check_repeated_notifications,
+        _check_jobs,
+        _check_cancel_answers,
+        _check_delays,
+        _check_outages,
+        _check_faults,
+        _check_late_polls,
+        _check_slots,
+    )
+    violations = list(simulation.observed.violations)
+    for check in checks:
+        violations += [Violation(invariant, detail) for invariant, detail in check(final)]
+    return violations
 
 
-def _accepted(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """Every accepted request has one outcome."""
-    owners = {record.owner_execution_arn for record in records.values()}
-    for execution_id in final.world.seen.accepted:
-        if execution_id not in records:
-            yield f"{execution_id}: a caller had a 202, and there is no record"
-    for one in final.executions:
-        refused = one.output.get("error_name") in {DUPLICATE, IDEMPOTENCY_CONFLICT}
-        if one.arn not in owners and not refused and one.output.get("execution_id") not in records:
-            stopped = one.status in {"ABORTED", "TIMED_OUT"} or not one.output
-            if not stopped:
-                yield f"{one.arn}: ended as {one.output} and owns no record"
-    for record in records.values():
-        if not record.status.is_final:
-            yield f"{record.execution_id}: nothing happens any more, and it is {record.status}"
-        if record.notified_at is None or record.unfinished is not None:
-            yield f"{record.execution_id}: nothing happens any more, and a sweep would find it again"
+type Found = Iterator[tuple[Invariant, str]]
 
 
-def _outcomes(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """COMPLETED only if the upstream completed; REJECTED only without a job; the machine ends as its record does."""
-    jobs = final.world.upstream.jobs
-    by_owner = {record.owner_execution_arn: record for record in records.values()}
-    for record in records.values():
-        job = jobs.get(record.waterflai_execution_id or "")
-        if record.status is Status.COMPLETED and (job is None or job.outcome != "COMPLETED"):
-            yield f"{record.execution_id}: COMPLETED, but the job is {job}"
-        if job is not None and record.final_output_json not in {None, job.output}:
-            yield f"{record.execution_id}: has the output {record.final_output_json}, its job {job.output}"
-    for one in final.executions:
-        owned = by_owner.get(one.arn)
-        if owned is None or not one.output:
+def _check_records(final: FinalState) -> Found:
+    for execution_id in final.simulation.observed.accepted:
+        if execution_id not in final.records:
+            yield Invariant.RECORD_IS_KEPT, f"{execution_id} was accepted and has no record"
+    for execution in final.executions:
+        refused = execution.output.get("error_name") in {DUPLICATE, IDEMPOTENCY_CONFLICT}
+        names_record = execution.output.get("execution_id") in final.records
+        if execution.arn in final.by_owner or refused or names_record:
             continue
-        if one.output.get("status") != owned.status:
-            yield f"{one.arn}: ended as {one.output}, its record as {owned.status}"
-        if (one.status == "SUCCEEDED") != (owned.status is Status.COMPLETED):
-            yield f"{one.arn}: {one.status}, its record {owned.status}"
+        if execution.output and execution.status not in {"ABORTED", "TIMED_OUT"}:
+            yield Invariant.EXECUTION_HAS_RECORD, f"{execution.arn} ended with {execution.output}"
+    for record in final.records.values():
+        if not record.status.is_final:
+            yield Invariant.RECORD_HAS_OUTCOME, f"{record.execution_id} is {record.status} at the end"
+        if record.notified_at is None or record.unfinished is not None:
+            yield Invariant.NOTIFICATION_IS_RECORDED, f"a sweep would read {record.execution_id} again"
 
 
-def _notifications(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """Published at least once, each time the same, by the execution whose record it is or in its stead."""
-    versions: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-    started = {one.arn for one in final.executions}
-    for published in final.world.seen.published:
+def _check_outcomes(final: FinalState) -> Found:
+    waterflai = final.simulation.waterflai
+    for record in final.records.values():
+        job = final.job_of(record)
+        is_of_job = record.status in {Status.COMPLETED, Status.FAILED}
+        if is_of_job and (job is None or job.outcome != record.status):
+            yield (
+                Invariant.OUTCOME_IS_OF_JOB,
+                f"{record.execution_id} is {record.status} and its job is {job}",
+            )
+        not_found = waterflai.not_found[record.waterflai_execution_id or ""]
+        if record.status is Status.LOST and not_found < LOST_AFTER_COUNT:
+            yield Invariant.OUTCOME_IS_OF_JOB, f"{record.execution_id} is LOST after {not_found} answers 404"
+        if job is not None and record.final_output_json not in {None, job.output}:
+            detail = f"{record.execution_id} has {record.final_output_json}, and its job {job.output}"
+            yield Invariant.OUTPUT_IS_OF_JOB, detail
+
+
+def _check_state_machine(final: FinalState) -> Found:
+    for execution in final.executions:
+        record = final.by_owner.get(execution.arn)
+        if record is None or not execution.output:
+            continue
+        if execution.output.get("status") != record.status:
+            detail = f"{execution.arn} returned {execution.output}, and its record is {record.status}"
+            yield Invariant.STATE_MACHINE_AGREES, detail
+        if (execution.status == "SUCCEEDED") != (record.status is Status.COMPLETED):
+            detail = f"{execution.arn} is {execution.status}, and its record is {record.status}"
+            yield Invariant.STATE_MACHINE_AGREES, detail
+
+
+def _check_requests(final: FinalState) -> Found:
+    for execution_id, markers in final.simulation.observed.accepted.items():
+        if len(markers) > 1:
+            yield Invariant.KEY_HAS_ONE_REQUEST, f"{execution_id} was returned for {sorted(markers)}"
+    markers_of = {execution.arn: _marker(execution.execution_input) for execution in final.executions}
+    for execution in final.executions:
+        record = final.records.get(execution.output.get("execution_id", ""))
+        if record is None or record.owner_execution_arn not in markers_of:
+            continue
+        marker, first = markers_of[execution.arn], markers_of[record.owner_execution_arn]
+        if marker != first and execution.output.get("error_name") != IDEMPOTENCY_CONFLICT:
+            detail = f"{execution.arn} returned the execution of {first} for {marker}"
+            yield Invariant.KEY_HAS_ONE_REQUEST, detail
+
+
+def _check_notifications(final: FinalState) -> Found:
+    started = {execution.arn for execution in final.executions}
+    for published in final.simulation.observed.published:
         event = json.loads(published.message)
         execution_id = event["subject"]
-        record = records.get(execution_id)
+        record = final.records.get(execution_id)
         if record is None:
-            yield f"{execution_id}: published without a record"
+            yield Invariant.NOTIFICATION_HAS_EXECUTION, f"{event['id']} was published without a record"
             continue
         owner = record.owner_execution_arn
-        if owner not in started and execution_id not in final.world.seen.accepted:
-            yield f"{execution_id}: published, but never started, and no caller has its id"
-        if published.actor not in {"api", "sweep", owner, f"reconcile {owner}"}:
-            yield f"{execution_id}: published by {published.actor}, owned by {owner}"
+        if owner not in started and execution_id not in final.simulation.observed.accepted:
+            yield Invariant.NOTIFICATION_HAS_EXECUTION, f"the execution of {event['id']} was never started"
+        if published.task not in {"api", "sweep", owner, f"reconcile {owner}"}:
+            detail = f"{published.task} published {event['id']}, which {owner} owns"
+            yield Invariant.NOTIFICATION_IS_OF_OWNER, detail
         if event["type"] == PROGRESS_TYPE:
             continue
-        versions[execution_id].add((published.message, published.attributes))
         accepted_ms = round((to_epoch_s(record.created_at) or 0.0) * 1000)
         expected = (f"{execution_id}/{accepted_ms}/{record.status}", record.finished_at)
         if (event["id"], event["time"]) != expected or event["data"]["status"] != record.status:
-            yield f"{execution_id}: published {event['id']} of {event['time']}, the record has {expected}"
-    for record in records.values():
-        times = len(versions[record.execution_id])
-        if times > 1:
-            yield f"{record.execution_id}: published in {times} versions: {versions[record.execution_id]}"
-        if record.status.is_final and "sns" in record.deliver_to and not times:
-            yield f"{record.execution_id}: {record.status} was never published"
+            detail = f"{event['id']} of {event['time']} was published, and the record has {expected}"
+            yield Invariant.NOTIFICATION_MATCHES_RECORD, detail
 
 
-def _jobs(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """One key, one remote job; and none at all for what was rejected, or cancelled before it was started."""
+def _check_repeated_notifications(final: FinalState) -> Found:
+    versions: defaultdict[str, set[Published]] = defaultdict(set)
+    for published in final.simulation.observed.published:
+        event = json.loads(published.message)
+        # An execution has one outcome, and so one notification of it. Of progress it has many.
+        key = event["id"] if event["type"] == PROGRESS_TYPE else event["subject"]
+        versions[key].add(replace(published, task=""))
+    for key, messages in versions.items():
+        if len(messages) > 1:
+            yield Invariant.NOTIFICATION_IS_CONSTANT, f"{key} was published as {messages}"
+    for record in final.records.values():
+        if record.status.is_final and "sns" in record.deliver_to and not versions[record.execution_id]:
+            detail = f"{record.execution_id} is {record.status} and was not published"
+            yield Invariant.NOTIFICATION_IS_PUBLISHED, detail
+
+
+def _check_jobs(final: FinalState) -> Found:
     jobs: defaultdict[str, list[str]] = defaultdict(list)
-    for job_id, job in final.world.upstream.jobs.items():
-        # What differs has the same key all the same.
-        jobs[job.marker.partition(",")[0]].append(job_id)
-    for marker, several in jobs.items():
-        if len(several) > 1 and not final.world.settings.at_least_once:
-            yield f"{marker}: {len(several)} remote jobs"
-    for record in records.values():
-        marker = final.world.seen.accepted.get(record.execution_id, "").partition(",")[0]
-        for one in final.executions:
-            if one.arn == record.owner_execution_arn:
-                given = one.given if isinstance(one.given, dict) else {}
-                marker = given.get("request", given)["input_data"]["marker"].partition(",")[0]
-        jobless = record.status in {Status.REJECTED, Status.CANCELLED} and not record.waterflai_execution_id
-        if jobless and jobs[marker]:
-            yield f"{record.execution_id}: {record.status} without a job, and there is {jobs[marker]}"
+    for job_id, job in final.simulation.waterflai.jobs.items():
+        jobs[_key_of(job.marker)].append(job_id)
+    for key, job_ids in jobs.items():
+        if len(job_ids) > 1 and not final.simulation.settings.at_least_once:
+            yield Invariant.KEY_HAS_ONE_JOB, f"{key} started {job_ids}"
+    inputs = {execution.arn: execution.execution_input for execution in final.executions}
+    for record in final.records.values():
+        accepted = final.simulation.observed.accepted.get(record.execution_id, {""})
+        owner = record.owner_execution_arn
+        key = _key_of(_marker(inputs[owner]) if owner in inputs else min(accepted))
+        is_jobless = (
+            record.status in {Status.REJECTED, Status.CANCELLED} and not record.waterflai_execution_id
+        )
+        if is_jobless and jobs[key]:
+            detail = f"{record.execution_id} is {record.status} without an id, and it started {jobs[key]}"
+            yield Invariant.JOB_IS_KNOWN, detail
 
 
-def _answers(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """A caller that got "cancelled" has a job that was cancelled."""
-    for execution_id, answer in final.world.seen.answers:
-        record = records.get(execution_id)
-        if answer.cancelled and (record is None or record.status is not Status.CANCELLED):
-            yield f"{execution_id}: a cancel was confirmed, and it is {record and record.status}"
-        job = final.world.upstream.jobs.get((record and record.waterflai_execution_id) or "")
-        if answer.cancelled and job is not None and job.outcome != "CANCELLED" and not job.is_stubborn:
-            yield f"{execution_id}: a cancel was confirmed, and its job is {job}"
+def _marker(execution_input: Any) -> str:
+    """Return the text in a state machine execution's input that differs between two requests."""
+    marker: str = execution_input.get("request", execution_input)["input_data"]["marker"]
+    return marker
 
 
-def _delays(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """Whatever the stream does, an outcome is known soon, where no call fails.
+def _key_of(marker: str) -> str:
+    """Return the part of a marker that all requests with the same idempotency key share."""
+    return marker.partition(",")[0]
 
-    Where several executions run at a time, one that sleeps moves the clock of all: their delays are not measured.
-    """
-    if len(final.executions) > 1:
-        return
-    owners = {one.arn for one in final.executions if one.status == "SUCCEEDED"}
-    for record in records.values():
-        job = final.world.upstream.jobs.get(record.waterflai_execution_id or "")
-        if not final.world.is_calm or job is None or record.owner_execution_arn not in owners:
+
+def _check_cancel_answers(final: FinalState) -> Found:
+    for execution_id, answer in final.simulation.observed.cancel_answers:
+        if not answer.cancelled:
             continue
-        delay_s = (to_epoch_s(record.finished_at) or 0.0) - job.ends_at - job.lag_s
-        if delay_s > (MOST_POSTPONED_S if job.stream == "chatters" else MOST_DELAY_S):
-            yield f"{record.execution_id}: known {delay_s:.1f} s after its end, the stream: {job.stream}"
+        record = final.records.get(execution_id)
+        if record is None or record.status is not Status.CANCELLED:
+            detail = f"the record of {execution_id} is {record and record.status}"
+            yield Invariant.CANCEL_ANSWER_IS_TRUE, detail
+        job = None if record is None else final.job_of(record)
+        if job is not None and job.outcome != "CANCELLED" and not job.ignores_cancel:
+            yield Invariant.CANCEL_ANSWER_IS_TRUE, f"the job of {execution_id} is {job}"
 
 
-def _outages(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """A job whose dependency comes back within six hours keeps its real outcome."""
-    if not final.world.outage.is_of_a_dependency or not final.world.is_steady:
+def _check_delays(final: FinalState) -> Found:
+    # All executions share one clock: with several of them, the sleep of one would count as a delay of another.
+    if len(final.executions) > 1 or not final.simulation.has_no_faults:
         return
-    left = {one.arn for one in final.executions if one.is_stopped or one.has_lost_its_start}
-    for record in records.values():
-        job = final.world.upstream.jobs.get(record.waterflai_execution_id or "")
-        if job is not None and record.owner_execution_arn not in left and record.status != job.outcome:
-            yield f"{record.execution_id}: {record.status} {record.error}, its job {job.outcome}"
+    for execution in final.executions:
+        record = final.by_owner.get(execution.arn)
+        job = None if record is None else final.job_of(record)
+        if record is None or job is None or execution.status != "SUCCEEDED":
+            continue
+        delay_s = (to_epoch_s(record.finished_at) or 0.0) - job.ends_at - job.status_lag_s
+        if delay_s > (MAX_DELAY_WITH_EVENTS_S if job.stream == "sends events" else MAX_DELAY_S):
+            detail = f"it took {delay_s:.1f} s for {record.execution_id}, whose stream {job.stream}"
+            yield Invariant.OUTCOME_IS_TIMELY, detail
 
 
-def _given_up(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """The job of what ends in ERROR is cancelled, and the message states whether that worked."""
-    by_owner = {record.owner_execution_arn: record for record in records.values()}
-    for one in final.executions:
-        record = by_owner.get(one.arn)
+def _check_outages(final: FinalState) -> Found:
+    if not final.simulation.outage.is_of_a_dependency or not final.simulation.has_no_call_faults:
+        return
+    for execution in final.executions:
+        record = final.by_owner.get(execution.arn)
+        job = None if record is None else final.job_of(record)
+        if record is None or job is None or execution.was_stopped or execution.start_failed:
+            continue
+        if record.status != job.outcome:
+            detail = f"{record.execution_id} is {record.status} {record.error}, and its job is {job}"
+            yield Invariant.OUTCOME_SURVIVES_OUTAGE, detail
+
+
+def _check_faults(final: FinalState) -> Found:
+    for execution in final.executions:
+        record = final.by_owner.get(execution.arn)
         if record is None or record.status is not Status.ERROR or record.waterflai_execution_id is None:
             continue
-        job_id = record.waterflai_execution_id
-        if one.has_lost_its_poll and not final.world.upstream.cancels[job_id]:
-            yield f"{record.execution_id}: {record.error}, and no cancel was tried"
-        job, message = final.world.upstream.jobs[job_id], str(record.error)
-        if "was cancelled" in message and job.outcome != "CANCELLED" and not job.is_stubborn:
-            yield f"{record.execution_id}: {message}, and its job is {job}"
+        job_id, message = record.waterflai_execution_id, str(record.error)
+        if execution.poll_failed and not final.simulation.waterflai.cancels[job_id]:
+            yield Invariant.JOB_IS_CANCELLED_AFTER_FAULT, f"{job_id} got none: {message}"
+        job = final.simulation.waterflai.jobs[job_id]
+        if "was cancelled" in message and job.outcome != "CANCELLED" and not job.ignores_cancel:
+            yield Invariant.FAULT_MESSAGE_IS_TRUE, f"it is {message!r}, and the job is {job}"
 
 
-def _final_records(final: FinalState, records: dict[str, ExecutionRecord]) -> Iterator[str]:
-    """A record that is final ends its loop within one poll, and a follow within 30 s and a poll."""
-    if not final.world.is_calm:
+def _check_late_polls(final: FinalState) -> Found:
+    if not final.simulation.has_no_faults:
         return
-    most = MOST_LATE_POLLS if final.world.settings.follow else 1
-    for job_id, count in final.world.upstream.late_polls.items():
+    most = MAX_POLLS_AFTER_OUTCOME if final.simulation.settings.follow else 1
+    for job_id, count in final.simulation.waterflai.late_polls.items():
         if count > most:
-            yield f"{job_id}: {count} polls after its record was final"
+            yield Invariant.LOOP_ENDS_WITH_RECORD, f"{job_id} was polled {count} times after that"
 
 
-def _slots(final: FinalState) -> Iterator[str]:
-    """No slot is held by what is over."""
-    for execution_id in final.world.table.holders():
-        yield f"{execution_id}: holds a slot, and nothing runs any more"
+def _check_slots(final: FinalState) -> Found:
+    for execution_id in final.simulation.table.slot_holders():
+        yield Invariant.SLOT_IS_RELEASED, f"{execution_id} holds one"
