@@ -114,18 +114,18 @@ class TakesASlotTooLate(ConcurrencyLimiter):
 
 
 class GivesAwayWhatIsInUse(StartStep):
-    def _overtaken(self, job: LoopState) -> LoopState:
+    def _current_state(self, job: LoopState) -> LoopState:
         assert self._limiter is not None
         self._limiter.release(job.execution_id, self._limiter.slots_of("support-chat"))
-        return super()._overtaken(job)
+        return super()._current_state(job)
 
 
 class PostsAgain(StartStep):
-    def _perhaps_accepted(
+    def _after_lost_answer(
         self, job: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
     ) -> LoopState:
-        decision = self._start_again(record, retry_after_s)
-        return self._again(job, record, why, WaitReason.RETRYING, decision)
+        decision = self._next_attempt(record, retry_after_s)
+        return self._retry(job, record, why, WaitReason.RETRYING, decision)
 
 
 class CallsADoneJobCancelled(JobCanceller):
@@ -138,24 +138,24 @@ class SweepsTheLiving(StateMachineExecutions):
     def running(self, remaining_s: Callable[[], float]) -> Iterator[str]:
         yield from ()
 
-    def ended_as(self, owner: str) -> str | None:
-        return super().ended_as(owner) or "FAILED"
+    def final_status(self, owner: str) -> str | None:
+        return super().final_status(owner) or "FAILED"
 
 
 class SweepsOnlyWhatHasNoVerdict(Sweeper):
-    def _look(self, entry: UnfinishedEntry) -> str:
+    def _handle(self, entry: UnfinishedEntry) -> str:
         record = self._table.get(entry.execution_id, self._clock())
-        return "alive" if record is None or record.status.is_final else super()._look(entry)
+        return "alive" if record is None or record.status.is_final else super()._handle(entry)
 
 
 class SweepsWhatWasStartedOnly(StateMachineExecutions):
-    def ended_as(self, owner: str) -> str | None:
-        status = super().ended_as(owner)
+    def final_status(self, owner: str) -> str | None:
+        status = super().final_status(owner)
         return None if status == MISSING else status
 
 
 class DiscardsWhatMayHaveAJob(Sweeper):
-    def _look(self, entry: UnfinishedEntry) -> str:
+    def _handle(self, entry: UnfinishedEntry) -> str:
         record = self._table.get(entry.execution_id, self._clock())
         if (
             record is not None
@@ -165,16 +165,16 @@ class DiscardsWhatMayHaveAJob(Sweeper):
             key = {"execution_id": {"S": record.execution_id}}
             self._table._client.delete_item(TableName="executions", Key=key)  # noqa: SLF001 - it is a mistake
             return "discarded"
-        return super()._look(entry)
+        return super()._handle(entry)
 
 
 class ForgetsTheSlotOfWhatIsNotified(Sweeper):
-    def _look(self, entry: UnfinishedEntry) -> str:
+    def _handle(self, entry: UnfinishedEntry) -> str:
         record = self._table.get(entry.execution_id, self._clock())
         if record is not None and record.notified_at is not None:
             self._table.leave_index(record)
             return "alive"
-        return super()._look(entry)
+        return super()._handle(entry)
 
 
 class BelievesTheStream(StatusPoller):

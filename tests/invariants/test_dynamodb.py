@@ -24,7 +24,7 @@ _CALLS: list[Callable[[ExecutionsTable, ConcurrencyLimiter, ExecutionRecord, flo
     lambda records, _, one, now: records.accept(one, now),
     lambda records, _, one, now: records.accept(one, now),
     lambda records, _, one, now: records.get(one.execution_id, now),
-    lambda records, _, one, now: records.repeat(one, now),
+    lambda records, _, one, now: records.mark_repeated(one, now),
     lambda records, _, one, now: records.discard(one, now),
     lambda records, _, one, now: records.withdraw(one),
     lambda records, _, one, now: records.begin_start(one),

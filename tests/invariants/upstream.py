@@ -29,7 +29,7 @@ _BEFORE: tuple[UpstreamError, ...] = (
 )
 _AFTER = PerhapsAcceptedError("no_answer", "read timeout")
 _GARBAGE = PerhapsAcceptedError("garbage", "no JSON object", status=200)
-_FOREIGN = PerhapsAcceptedError("unusable_answer", "the document of another execution", status=200)
+_FOREIGN = PerhapsAcceptedError("unusable_answer", "the document belongs to another execution", status=200)
 _CLOSED = StreamEnd()
 _IDLE = StreamEnd(PerhapsAcceptedError("no_answer", "silent", status=200), idle=True)
 _BROKEN = StreamEnd(_AFTER)
