@@ -17,14 +17,14 @@ from tests.support.build import build_reconcile_step, build_sweeper
 from tests.support.builders import MACHINE, SOURCE, running_record
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.state_machine_executions import StateMachineExecutions
-from waterhook.steps.sweep import TURN_S
+from waterhook.steps.sweep import SWEEP_INTERVAL_S
 from waterhook.storage.execution_record import UNFINISHED_SHARDS
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.unfinished_index import UnfinishedIndex
 
 DEAD = 100_000
 TIMEOUT_S = 840.0
-SWEEPS_PER_HOUR = int(3600 // TURN_S)
+SWEEPS_PER_HOUR = int(3600 // SWEEP_INTERVAL_S)
 # Seconds of a call in one region; those of Waterflai are across the internet.
 LATENCIES_S = {
     "get_item": 0.006,
@@ -101,7 +101,7 @@ def recover(dead: int) -> Recovery:
     sweeper = build_sweeper(records, unfinished, executions, step, notifier, clock)
     began, ended, sweeps, first_hour = clock.now, 0, 0, 0
     while ended < dead:
-        turn = began + sweeps * TURN_S
+        turn = began + sweeps * SWEEP_INTERVAL_S
         clock.now = max(clock.now, turn)
         swept = sweeper.sweep(partial(_left_s, clock, turn + TIMEOUT_S))
         ended, sweeps = ended + swept.ended, sweeps + 1

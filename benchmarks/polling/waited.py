@@ -3,10 +3,10 @@
 from dataclasses import dataclass, fields
 from statistics import fmean
 
-from waterhook.domain.cost import QUESTION_S
+from waterhook.domain.cost import STATUS_REQUEST_S
 
 # The way to the upstream and back; opening a stream; an event's way here.
-REQUEST_S = QUESTION_S
+REQUEST_S = STATUS_REQUEST_S
 OPEN_S = 0.2
 EVENT_S = 0.05
 # Step Functions from one state to the next, and Lambda from there to a warm function and back.

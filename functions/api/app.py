@@ -1,4 +1,4 @@
-"""API: answers the requests of the REST API. Paths and shapes are those of Waterflai's API where it has them."""
+"""API: answers the requests of the REST API. It has the paths and shapes of Waterflai's API where possible."""
 
 import os
 from typing import Any
@@ -16,12 +16,12 @@ dependencies = Dependencies(telemetry)
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one HTTP request."""
-    answer = dependencies.routes.answer(event)
-    # The template of the path, not the path: what a caller writes into that is not logged.
+    response = dependencies.routes.answer(event)
+    # The path of the template, because the path of the request may contain anything and is not logged.
     route = f"{event.get('httpMethod')} {event.get('resource')}"
-    telemetry.add_fields(route=route, http_status=answer["statusCode"])
-    return answer
+    telemetry.add_fields(route=route, http_status=response["statusCode"])
+    return response
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.routes, dependencies.service  # built while the container starts
+    _ = dependencies.routes, dependencies.service  # built while the container initializes

@@ -1,4 +1,4 @@
-"""Cancel: ends a job that is overdue or given up; where it is too late for that, returns its real outcome."""
+"""Cancel: cancels a job that is overdue or given up. A job that has already ended keeps its real outcome."""
 
 import os
 from typing import Any
@@ -15,7 +15,7 @@ dependencies = Dependencies(telemetry)
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Cancel the job of an execution; return the state of the loop."""
+    """Cancel the job of an execution. Returns the loop state."""
     telemetry.add_fields(event["state"])
     state = dependencies.cancel_step.cancel(LoopState.from_dict(event["state"]), event["execution"]["arn"])
     plain = state.to_dict()
@@ -24,4 +24,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.cancel_step  # built while the container starts
+    _ = dependencies.cancel_step  # built while the container initializes

@@ -1,4 +1,4 @@
-"""Follow: reads the event stream and polls the status beside it, until there is an outcome or the time is up."""
+"""Follow: reads the event stream and polls the status, until there is an outcome or the invocation's time is over."""
 
 import os
 from typing import Any
@@ -16,7 +16,7 @@ dependencies = Dependencies(telemetry)
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Follow the execution; return the state of the loop."""
+    """Follow the execution. Returns the loop state."""
     telemetry.add_fields(event["state"])
     remaining_s = context.get_remaining_time_in_millis() / 1000
     follow_s = longest_follow_s(dependencies.settings, remaining_s)
@@ -25,4 +25,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.follow_step  # built while the container starts
+    _ = dependencies.follow_step  # built while the container initializes

@@ -1,4 +1,4 @@
-"""Notify: writes the outcome of an execution (the first one wins) and publishes it from the record."""
+"""Notify: writes the outcome of an execution, unless there is one, and publishes it from the record."""
 
 import os
 from typing import Any
@@ -14,9 +14,9 @@ dependencies = Dependencies(telemetry)
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Conclude the execution; return what the state machine ends with.
+    """Write and publish the outcome. Returns the output of the state machine.
 
-    `{"redeliver": {"execution_id": "..."}}`, from an operator, publishes the event of a finished execution again.
+    `{"redeliver": {"execution_id": "..."}}`, sent by an operator, publishes the event of a finished execution again.
     """
     telemetry.add_fields(event.get("state"))
     if "redeliver" in event:
@@ -30,4 +30,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.notify_step  # built while the container starts
+    _ = dependencies.notify_step  # built while the container initializes

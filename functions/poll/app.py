@@ -1,4 +1,4 @@
-"""Poll: sends one status request and decides what to do next."""
+"""Poll: sends one status request and decides the next step."""
 
 import os
 from typing import Any
@@ -16,7 +16,7 @@ dependencies = Dependencies(telemetry)
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Poll the status of an execution; return the state of the loop."""
+    """Poll the status of an execution. Returns the loop state."""
     telemetry.add_fields(event["state"])
     state = LoopState.from_dict(event["state"])
     if state.follow_refused:
@@ -25,4 +25,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.poll_step  # built while the container starts
+    _ = dependencies.poll_step  # built while the container initializes

@@ -1,4 +1,4 @@
-"""Reconcile: closes executions that the state machine could not close itself, and sweeps for more of them."""
+"""Reconcile: closes executions whose state machine execution ended without an outcome, and sweeps for missed ones."""
 
 import os
 from typing import Any
@@ -16,7 +16,7 @@ dependencies = Dependencies(telemetry)
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Close the execution that a status event names by ARN and status; `{"sweep": {}}` looks for all that need it."""
+    """Close the execution that a status event names by ARN and status. `{"sweep": {}}` closes all that need it."""
     telemetry.add_fields(execution_arn=event.get("arn"))
 
     def remaining_s() -> float:
@@ -32,4 +32,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.sweeper  # built while the container starts, with the reconcile step and its clients
+    _ = dependencies.sweeper  # built while the container initializes, with the reconcile step and its clients

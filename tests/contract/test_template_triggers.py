@@ -14,7 +14,7 @@ from waterhook.domain.trigger_input import TriggerInput
 from waterhook.notifications.state_machine_output import DUPLICATE
 from waterhook.steps import reconcile
 from waterhook.steps.state_machine_executions import MISSING, RESERVE_S
-from waterhook.steps.sweep import TURN_S
+from waterhook.steps.sweep import SWEEP_INTERVAL_S
 
 OWNER = "arn:aws:states:us-east-1:123456789012:execution:machine:name"
 SECRET = "what the customer typed"
@@ -157,7 +157,7 @@ def test_a_sweep_is_made_every_quarter_of_an_hour_with_the_event_that_the_sample
 
 def test_a_sweep_is_over_before_the_next_one_begins_and_has_time_to_close_one_record() -> None:
     properties = deployed()["ReconcileFunction"]["Properties"]
-    assert 2 * RESERVE_S < properties["Timeout"] < TURN_S
+    assert 2 * RESERVE_S < properties["Timeout"] < SWEEP_INTERVAL_S
 
 
 # ---- A request by event ----------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def test_a_parent_gets_a_reference_to_an_output_too_large_for_a_state(
     stack: StackClient, parent: Callable[..., dict[str, Any]]
 ) -> None:
     got = parent({"chatbot_id": "big-output", "input_data": {"simulate": {"seconds": 0, "queue_seconds": 0}}})
-    assert got["states"][-1] == "Hand on the reference"
+    assert got["states"][-1] == "Pass the reference on"
     assert got["final_output"] is None
     bucket, _, key = got["output_ref"].removeprefix("s3://").partition("/")
     stored = aws(stack, "s3").get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -225,12 +225,12 @@ def test_a_parent_gets_a_reference_to_an_output_too_large_for_a_state(
 def test_a_parent_gets_the_reason_for_a_missing_output(parent: Callable[..., dict[str, Any]]) -> None:
     simulate = {"seconds": 0, "queue_seconds": 0, "faults": [{"on": "status", "kind": "no_output"}]}
     got = parent({"chatbot_id": "support-chat", "input_data": {"simulate": simulate}})
-    assert (got["output_error"], got["states"][-1]) == ("missing", "Go on without it")
+    assert (got["output_error"], got["states"][-1]) == ("missing", "Continue without an output")
 
 
 def test_a_parent_gets_the_cause_of_a_failure(parent: Callable[..., dict[str, Any]]) -> None:
     got = parent({"chatbot_id": "always-fails", "input_data": {}})
-    assert got["states"][-1] == "Go on without it"
+    assert got["states"][-1] == "Continue without an output"
     # On AWS the error is States.TaskFailed and the name is in the cause; the local AWS passes the name through.
     assert "Waterhook.Failed" in json.dumps(got)
     assert "the model did not answer" in got["cause"]

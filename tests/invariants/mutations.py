@@ -301,18 +301,18 @@ class DuplicateStartsAsOwner(StartStep):
 
 
 class LateStartReleasesSlotInUse(StartStep):
-    def _overtaken(self, state: LoopState) -> LoopState:
+    def _current_state(self, state: LoopState) -> LoopState:
         assert self._limiter is not None
         self._limiter.release(state.execution_id, self._limiter.slots_of("support-chat"))
-        return super()._overtaken(state)
+        return super()._current_state(state)
 
 
 class LostAnswerIsPostedAgain(StartStep):
-    def _perhaps_accepted(
+    def _after_lost_answer(
         self, state: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
     ) -> LoopState:
-        decision = self._start_again(record, retry_after_s)
-        return self._again(state, record, why, WaitReason.RETRYING, decision)
+        decision = self._next_attempt(record, retry_after_s)
+        return self._retry(state, record, why, WaitReason.RETRYING, decision)
 
 
 class InvalidRequestGetsNoRecord(StartStep):
@@ -336,8 +336,8 @@ class RunningExecutionCountsAsFailed(StateMachineExecutions):
     def running(self, remaining_s: Callable[[], float]) -> Iterator[str]:
         yield from ()
 
-    def ended_as(self, owner: str) -> str | None:
-        return super().ended_as(owner) or "FAILED"
+    def final_status(self, owner: str) -> str | None:
+        return super().final_status(owner) or "FAILED"
 
 
 class ReconcileSkipsExecutionWithoutJob(ReconcileStep):
@@ -347,26 +347,26 @@ class ReconcileSkipsExecutionWithoutJob(ReconcileStep):
 
 
 class SweepSkipsFinalRecords(Sweeper):
-    def _look(self, entry: UnfinishedEntry) -> str:
+    def _handle(self, entry: UnfinishedEntry) -> str:
         record = self._table.get(entry.execution_id, self._clock())
-        return "alive" if record is None or record.status.is_final else super()._look(entry)
+        return "alive" if record is None or record.status.is_final else super()._handle(entry)
 
 
 class SweepSkipsMissingExecutions(StateMachineExecutions):
-    def ended_as(self, owner: str) -> str | None:
-        status = super().ended_as(owner)
+    def final_status(self, owner: str) -> str | None:
+        status = super().final_status(owner)
         return None if status == MISSING else status
 
 
 class SweepDiscardsEveryAcceptedRecord(Sweeper):
-    def _look(self, entry: UnfinishedEntry) -> str:
+    def _handle(self, entry: UnfinishedEntry) -> str:
         record = self._table.get(entry.execution_id, self._clock())
         is_accepted = record is not None and record.status is Status.ACCEPTED
         if record is not None and is_accepted and entry.owner == record.owner_execution_arn:
             key = {"execution_id": {"S": record.execution_id}}
             self._table._client.delete_item(TableName="executions", Key=key)  # noqa: SLF001 - it is the bug
             return "discarded"
-        return super()._look(entry)
+        return super()._handle(entry)
 
 
 class SweepPublishesWithdrawnRequest(Sweeper):
@@ -376,12 +376,12 @@ class SweepPublishesWithdrawnRequest(Sweeper):
 
 
 class SweepDropsNotifiedRecordWithItsSlot(Sweeper):
-    def _look(self, entry: UnfinishedEntry) -> str:
+    def _handle(self, entry: UnfinishedEntry) -> str:
         record = self._table.get(entry.execution_id, self._clock())
         if record is not None and record.notified_at is not None:
             self._table.leave_index(record)
             return "alive"
-        return super()._look(entry)
+        return super()._handle(entry)
 
 
 class FirstDependencyFaultEndsJob(StatusPoller):

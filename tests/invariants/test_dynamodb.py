@@ -28,7 +28,7 @@ _CALLS: list[Callable[[ExecutionsTable, ConcurrencyLimiter, ExecutionRecord, flo
     lambda table, _, record, now: table.accept(record, now),
     lambda table, _, record, now: table.accept(record, now),
     lambda table, _, record, now: table.get(record.execution_id, now),
-    lambda table, _, record, now: table.repeat(record, now),
+    lambda table, _, record, now: table.mark_repeated(record, now),
     lambda table, _, record, now: table.discard(record, now),
     lambda table, _, record, now: table.withdraw(record),
     lambda table, _, record, now: table.begin_start(record),

@@ -96,7 +96,7 @@ def test_https_anywhere_and_http_on_this_machine_are_fit_for_a_key(url: str) -> 
     ],
 )
 def test_a_url_to_which_the_key_must_not_go_is_refused(url: str) -> None:
-    assert problem(WATERFLAI_BASE_URL=url).startswith("WATERFLAI_BASE_URL: does not match")
+    assert problem(WATERFLAI_BASE_URL=url).startswith("WATERFLAI_BASE_URL: expected https:")
 
 
 NO_NUMBERS = [
@@ -137,7 +137,7 @@ def test_a_number_has_limits_and_both_are_within(name: str, least: int, most: in
 
 def test_the_shortest_wait_may_equal_the_longest_but_not_exceed_it() -> None:
     Settings.from_env(environment(WATERHOOK_SHORTEST_WAIT_S="60"))
-    assert "longer than" in problem(WATERHOOK_SHORTEST_WAIT_S="61")
+    assert "expected at most WATERHOOK_LONGEST_WAIT_S (60), got 61" in problem(WATERHOOK_SHORTEST_WAIT_S="61")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_the_policy_gets_its_limits_from_here() -> None:
 @pytest.mark.parametrize("name", ["WATERHOOK_MAX_RUNNING", "WATERHOOK_MAX_RUNNING_PER_CHATBOT"])
 @pytest.mark.parametrize("value", ["-1", "1001", "1.5", "many"])
 def test_a_cap_that_no_item_can_hold_is_named(name: str, value: str) -> None:
-    assert problem(**{name: value}).startswith(f"{name}: expected 0 to 1000")
+    assert problem(**{name: value}).startswith(f"{name}: expected a whole number from 0 to 1000")
 
 
 def test_a_list_of_chatbots_is_read_without_the_spaces_and_the_gaps_in_it() -> None:
@@ -198,4 +198,6 @@ def test_a_job_is_followed_only_where_concurrency_is_reserved_and_the_job_allows
 
 @pytest.mark.parametrize("value", ["0", "29", "841", "-5"])
 def test_a_follow_that_is_too_short_or_longer_than_a_function_may_run_is_named(value: str) -> None:
-    assert problem(WATERHOOK_FOLLOW_S=value).startswith("WATERHOOK_FOLLOW_S: expected 30 to 840")
+    assert problem(WATERHOOK_FOLLOW_S=value).startswith(
+        "WATERHOOK_FOLLOW_S: expected a whole number from 30 to 840"
+    )

@@ -63,7 +63,7 @@ def test_a_request_for_which_there_is_never_room_is_rejected_at_its_deadline(ful
     [notification] = full.notifications()
     assert notification.event["data"]["error"] == {
         "code": "no_capacity",
-        "message": "waited 600 s for a free slot (MaxRunning 1); it was never started",
+        "message": "waited 600 s for a free slot (MaxRunning 1); the job was not started",
     }
     assert full.upstream.requests == []
 
@@ -80,8 +80,8 @@ def test_the_start_deadline_counts_from_when_there_was_room(full: World) -> None
     assert run.error == "Waterhook.Rejected"
     # Checks are up to a minute apart; 900 s from the one that found room.
     assert 2700 < full.clock.elapsed_s <= 1800 + 60 + 60 + 900
-    assert "it could not be started for 15 min" in run.result["message"]
-    assert run.result["message"].endswith("last: HTTP 429: slow down")
+    assert "the job could not be started in 15 min" in run.result["message"]
+    assert run.result["message"].endswith("last failure: HTTP 429: slow down")
 
 
 @pytest.mark.parametrize("caps", [("2", "0"), ("0", "2"), ("0", "0"), ("1", "1")])

@@ -55,7 +55,7 @@ def test_an_upstream_that_cannot_cancel_is_tried_for_ten_minutes(world: World, c
     assert run.error == "Waterhook.TimedOut"
     assert world.clock.elapsed_s == 30 + 600
     assert 10 <= world.upstream.count("cancel") <= 15
-    assert "the job at Waterflai may go on" in run.result["message"]
+    assert "the job at Waterflai may still be running" in run.result["message"]
     assert len(world.notifications()) == 1
 
 

@@ -51,9 +51,7 @@ def test_a_task_that_never_works_is_tried_as_often_as_defined_and_then_notified(
     assert (data["status"], data["error"]["code"]) == ("ERROR", "fault")
     assert f"({fault})" in data["error"]["message"]
     assert run.result["execution_id"] == execution_id
-    assert (run.cause or "").startswith(
-        f'{{"message":"execution {execution_id} ended ERROR: Waterhook itself'
-    )
+    assert (run.cause or "").startswith(f'{{"message":"execution {execution_id} ended ERROR: Waterhook')
     assert world.record(execution_id).status == "ERROR"
 
 
@@ -78,7 +76,7 @@ def test_a_cancel_after_a_fault_is_repeated_for_ten_minutes_though_no_poll_works
     assert 10 <= world.upstream.count("cancel") <= 15
     assert 600 <= world.clock.elapsed_s <= 1000
     assert "(RuntimeError)" in run.result["message"]
-    assert "; the job at Waterflai may go on: HTTP 503" in run.result["message"]
+    assert "; the job at Waterflai may still be running: HTTP 503" in run.result["message"]
 
 
 def test_a_job_that_has_completed_when_its_poll_never_works_keeps_its_outcome(world: World) -> None:
@@ -95,7 +93,7 @@ def test_the_job_of_a_cancel_that_never_works_may_go_on_as_the_error_states(worl
     world.functions.fail("cancel", "MemoryError")
     run = world.run(request())
     assert run.path[-5:-1] == ["Cancel", "Report the fault", "Notify", "Completed?"]
-    assert run.result["message"].endswith("; the job at Waterflai may go on")
+    assert run.result["message"].endswith("; the job at Waterflai may still be running")
 
 
 def test_a_job_whose_secret_is_malformed_for_an_hour_keeps_its_outcome(world: World) -> None:
@@ -124,7 +122,10 @@ def test_a_job_whose_secret_is_malformed_for_longer_than_six_hours_ends_in_an_er
     assert run.error == "Waterhook.Error"
     message = run.result["message"]
     assert "the API key could not be read for 6 h (KeyUnavailableError: " in message
-    assert "; the job at Waterflai may go on: the API key could not be read (KeyUnavailableError: " in message
+    assert (
+        "; the job at Waterflai may still be running: the API key could not be read (KeyUnavailableError: "
+        in message
+    )
     assert "wrong field" not in message
     assert 6 * HOUR_S <= world.clock.elapsed_s <= 6 * HOUR_S + 700
 
@@ -290,7 +291,9 @@ def test_a_record_erased_while_its_job_runs_fails_the_execution_and_is_not_notif
     world.upstream.respond_with("status", erase)
     run = world.run(given)
     assert run.error == "Waterhook.Error"
-    assert run.result["message"] == f"the record of {accepted[0]} is gone; it was erased or has expired"
+    assert (
+        run.result["message"] == f"the record of {accepted[0]} does not exist; it was erased or has expired"
+    )
     assert not world.notifications()
 
 

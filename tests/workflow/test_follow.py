@@ -70,7 +70,7 @@ def test_a_job_that_one_follow_sees_through_takes_eight_transitions_at_most(foll
     usage = run.result["usage"]
     assert (usage["polls"], usage["follow_seconds"]) == (1, pytest.approx(12, abs=1))
     # Start execution and the three from Notify on are in the prices of a start and of an end.
-    waited_usd = cost.waiting_usd(len(run.path) - 4, follows=1, held_s=usage["follow_seconds"], polls=0)
+    waited_usd = cost.waiting_usd(len(run.path) - 4, follows=1, follow_s=usage["follow_seconds"], polls=0)
     everything_usd = cost.start_usd() + waited_usd + cost.end_usd()
     assert usage["estimated_cost_usd"] == pytest.approx(everything_usd, abs=1e-6)
     assert len(following.notifications()) == 1
@@ -325,7 +325,7 @@ def test_a_cancel_during_the_start_is_carried_out_though_the_upstream_fails_at_f
     assert run.error == "Waterhook.Cancelled"
     assert world.upstream.count("cancel") == 3
     assert world.clock.elapsed_s <= 15
-    assert "may go on" not in run.result["message"]
+    assert "may still be running" not in run.result["message"]
 
 
 def test_a_cancel_of_a_job_that_completes_meanwhile_returns_the_completion_and_it_is_published(

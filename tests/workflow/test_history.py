@@ -52,7 +52,7 @@ def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world:
     world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
     around = cost.start_usd() + cost.end_usd()
-    asking_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, held_s=0, polls=polls)
+    asking_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, follow_s=0, polls=polls)
     assert run.result["usage"]["estimated_cost_usd"] == pytest.approx(around + asking_usd, abs=1e-6)
 
 

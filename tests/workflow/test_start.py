@@ -62,8 +62,8 @@ def test_a_start_that_never_succeeds_is_rejected_at_the_start_deadline(world: Wo
     assert world.clock.elapsed_s == 900
     assert error_of(world) == {
         "code": "start_deadline",
-        "message": f"it could not be started for 15 min ({world.upstream.count('start')} attempts), last:"
-        " HTTP 429: no",
+        "message": f"the job could not be started in 15 min ({world.upstream.count('start')} attempts);"
+        " last failure: HTTP 429: no",
     }
     assert "Poll" not in run.path
 
@@ -97,8 +97,8 @@ def test_the_error_of_a_refused_connection_is_that_of_the_connection(world: Worl
         world.upstream.open()
     assert run.error == "Waterhook.Rejected"
     message = error_of(world)["message"]
-    assert message.startswith("it could not be started for " + ("59 s" if timeout_s == 60 else "15 min"))
-    assert "last: no connection: " in message
+    assert message.startswith("the job could not be started in " + ("59 s" if timeout_s == 60 else "15 min"))
+    assert "last failure: no connection: " in message
 
 
 def test_a_start_that_waited_shows_why_until_it_is_tried_again(world: World) -> None:
@@ -209,7 +209,7 @@ def test_a_secret_that_stays_malformed_ends_the_request_after_six_hours_with_the
     assert world.clock.elapsed_s == SIX_HOURS_S
     error = error_of(world)
     assert error["code"] == "fault"
-    assert error["message"].startswith("Waterhook could not start it for 6 h: ")
+    assert error["message"].startswith("Waterhook could not start the job for 6 h: ")
     assert "expected the API key" in error["message"]
     assert not world.upstream.requests
 
@@ -222,7 +222,7 @@ def test_a_start_whose_answer_came_when_the_table_failed_is_not_posted_again(
     run = world.run(request())
     assert run.error == "Waterhook.Rejected"
     message = error_of(world)["message"]
-    assert message.startswith("HTTP 429: slow down; it can't be started again, since ")
+    assert message.startswith("HTTP 429: slow down; the start can't be repeated: ")
     assert world.upstream.count("start") == 1
 
 

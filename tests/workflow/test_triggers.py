@@ -100,7 +100,7 @@ def test_a_duplicate_of_a_running_execution_fails_and_names_its_owner(world: Wor
     [second] = seen
     assert (second.status, second.error) == ("FAILED", "Waterhook.Duplicate")
     assert first.arn in second.result["message"]
-    assert (second.cause or "").startswith('{"message":"the same request is already being run as ')
+    assert (second.cause or "").startswith('{"message":"the same request is already running as ')
     assert second.result["owner_execution_arn"] == first.arn
     assert second.path == ["Start execution", "What next?", "Completed?", "Fail with the outcome"]
     assert first.status == "SUCCEEDED"

@@ -1,18 +1,19 @@
 """Timeouts and attempts of the AWS clients.
 
-boto3 waits 60 s for a connection, 60 s for a response, and tries again: longer than any function here may run, so no
-fallback would ever be reached. The limits below fit the functions' timeouts: docs/internals.md has the table.
+By default boto3 waits 60 s for a connection and 60 s for a response, and then retries. That is longer than the timeout
+of every function here, so no fallback would run. These limits fit the functions' timeouts; docs/internals.md has the
+table.
 """
 
 from typing import Any
 
 from botocore.config import Config
 
-# The services answer in milliseconds, a page of executions or of an index in less than a second.
+# AWS answers in milliseconds, a page of executions or of an index in less than a second.
 DEFAULTS = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-# An upload of 50 MB: no pause between two writes may be longer than the first, none before the answer than the second.
-# S3 refuses links of the older signature, boto3's default for them, to objects under a KMS key. Links name the host of
-# the bucket's region: by default they name a global one, which redirects.
+# For uploads of up to 50 MB. `connect_timeout` also limits the pause between two writes, `read_timeout` the wait for a
+# response. S3 refuses presigned links of signature version 2, which is boto3's default, for objects under a KMS key.
+# Links name the regional host of the bucket, because the global host redirects.
 UPLOADS = DEFAULTS.merge(
     Config(
         connect_timeout=3,
@@ -21,16 +22,16 @@ UPLOADS = DEFAULTS.merge(
         s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
     )
 )
-# For a caller that tries again itself, because it must know of every attempt.
+# For a caller that retries itself and must count every attempt.
 ONE_ATTEMPT = DEFAULTS.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
-# Longest pause of botocore before a second attempt.
+# Longest pause of botocore between two attempts.
 _PAUSE_S = 1.0
 
 
 def longest_call_s(config: Config = DEFAULTS) -> float:
-    """Return the longest time in seconds that a call by a client with this configuration may take.
+    """Return the longest time in seconds that one call of a client with this configuration takes.
 
-    It holds for one address of the service and without the time that an upload needs; DNS has timeouts of its own.
+    It assumes that the service's host has one address. DNS and the time to upload a body are not included.
     """
     options: Any = config
     attempts: int = options.retries["total_max_attempts"]

@@ -1,7 +1,7 @@
-"""Builds the objects of a function from its environment, each once per container and only when it is needed.
+"""Builds the objects of a function from its environment: each once per container, when it is first used.
 
-Each property imports the modules of its own step: a function loads nothing of another one. No other module makes a
-boto3 client or a step.
+Each property imports the modules of its own step, so a function loads no module of another function. Only this module
+creates boto3 clients and steps.
 """
 
 import os
@@ -45,26 +45,26 @@ if TYPE_CHECKING:
 
 
 class Dependencies:
-    """The objects of one function. Raises SettingsError where its environment is wrong."""
+    """The objects of one function. Properties raise SettingsError if the environment is wrong."""
 
     def __init__(self, telemetry: Telemetry) -> None:
-        """Build nothing yet. `telemetry` logs and measures what the objects do."""
+        """Build nothing yet. `telemetry` receives the calls, metrics and log fields of the objects."""
         self._telemetry = telemetry
 
-    # ---- The functions' own -------------------------------------------------------------------------------------
+    # ---- Entry points of the functions --------------------------------------------------------------------------
 
     @cached_property
     def routes(self) -> "Routes":
-        """The routes of the API. Settings that are wrong are a 503 and not a failed start of the function."""
+        """The routes of the API. If the settings are wrong, the API answers 503 and its container still starts."""
         from waterhook.api.routes import Routes
 
-        # Set where the local AWS runs: it serves an API under a path that its events don't have.
+        # Set on the local AWS: it serves an API under a path prefix that is missing in its events.
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
         return Routes(lambda: self.service, self._telemetry, path_prefix)
 
     @cached_property
     def start_step(self) -> "StartStep":
-        """The start step. The key is read early, in the same time as the function's start."""
+        """The start step. It reads the API key while the container initializes."""
         from waterhook.steps.start import StartStep
 
         self._api_key.preload()
@@ -82,7 +82,7 @@ class Dependencies:
 
     @cached_property
     def follow_step(self) -> "FollowStep":
-        """The follow step, which reads small status documents only."""
+        """The follow step. It reads small status documents only, because its function has little memory."""
         from waterhook.steps.final_record_check import FinalRecordCheck
         from waterhook.steps.follow import MAX_STATUS_BYTES, FollowStep
         from waterhook.steps.status_poller import StatusPoller
@@ -103,7 +103,7 @@ class Dependencies:
 
     @cached_property
     def poll_step(self) -> "PollStep":
-        """The poll step. Table and topic are opened by the first poll that needs them."""
+        """The poll step. It creates the DynamoDB and SNS clients with the first poll that needs them."""
         from waterhook.steps.final_record_check import FinalRecordCheck
         from waterhook.steps.poll import STATUS_BUDGET_S, PollStep, UpstreamIdRecovery
         from waterhook.steps.status_poller import StatusPoller
@@ -132,7 +132,7 @@ class Dependencies:
 
     @cached_property
     def notifier(self) -> "Notifier":
-        """What writes and publishes outcomes."""
+        """The notifier, which writes and publishes outcomes."""
         from waterhook.notifications.notifier import Notifier
 
         return Notifier(
@@ -154,8 +154,8 @@ class Dependencies:
         from waterhook.steps.status_poller import StatusPoller
 
         client = self._upstream(CALL_BUDGET_S)
-        # No later request can find a flawed document whole.
-        poller = StatusPoller(client, self._bucket, self.settings, time.time, patient=False)
+        # Reconcile polls once, so it accepts a flawed document immediately.
+        poller = StatusPoller(client, self._bucket, self.settings, time.time, polls_again=False)
         return ReconcileStep(
             self._table,
             JobCanceller(client, poller),
@@ -168,7 +168,7 @@ class Dependencies:
 
     @cached_property
     def state_machine_executions(self) -> "StateMachineExecutions":
-        """The state machine executions, for status events and the sweep."""
+        """The state machine executions, for status change events and for the sweep."""
         from waterhook.steps.state_machine_executions import StateMachineExecutions
 
         return StateMachineExecutions(
@@ -194,7 +194,7 @@ class Dependencies:
 
     @cached_property
     def service(self) -> "ExecutionService":
-        """The service behind the API's routes."""
+        """The service that implements the API's routes."""
         from waterhook.api.service import ExecutionService
 
         return ExecutionService(
@@ -203,17 +203,17 @@ class Dependencies:
             self._bucket,
             self.settings,
             time.time,
-            # Most callers start an execution and send no other request: they don't pay for the upstream's client.
+            # Most invocations start an execution and call nothing else, so they don't import the upstream client.
             lambda: self._live_status,
             lambda: self._execution_canceller,
         )
 
     @cached_property
     def settings(self) -> Settings:
-        """The deployment's configuration. Raises SettingsError where the environment is wrong."""
+        """The deployment's configuration. Raises SettingsError if the environment is wrong."""
         return Settings.from_env(os.environ)
 
-    # ---- What they share ----------------------------------------------------------------------------------------
+    # ---- Shared objects -----------------------------------------------------------------------------------------
 
     @cached_property
     def _live_status(self) -> "LiveStatus":
@@ -229,7 +229,7 @@ class Dependencies:
         return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
 
     def _job_canceller(self, client: "WaterflaiClient") -> "JobCanceller":
-        """Return a canceller for a caller whose time is short: it reads small status documents only."""
+        """Return a canceller for a function with little time: it reads small status documents only."""
         from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
         from waterhook.steps.job_canceller import JobCanceller
         from waterhook.steps.status_poller import StatusPoller
@@ -259,7 +259,7 @@ class Dependencies:
         )
 
     def _progress_publisher(self) -> "ProgressPublisher":
-        """Return a publisher for one execution. Few callers want progress, and each AWS client needs memory."""
+        """Return a publisher for one execution. Built on use: few callers want progress, a client needs memory."""
         from waterhook.notifications.progress_publisher import ProgressPublisher
 
         return ProgressPublisher(

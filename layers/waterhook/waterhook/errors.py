@@ -1,82 +1,82 @@
-"""Every fault Waterhook raises, in one tree. Outcomes of an execution are data and are not here.
+"""Every error that Waterhook raises, in one tree. Outcomes of an execution are values, see `waterhook.domain.status`.
 
     WaterhookError
-    ├── SettingsError            the deployment is misconfigured: its environment
-    ├── InvalidRequestError           the caller's request is wrong; the message names the field and what was expected
-    │   └── RequestTooLargeError      ... or larger than what carries it
-    ├── ApiError                 our API refuses: the HTTP status and what to do about it
-    ├── RecordConflictError           a conditional write lost its race, or the record is another execution's
+    ├── SettingsError                 the environment variables of the function are missing or wrong
+    ├── InvalidRequestError           the caller's request is wrong; the message names the field and the expected type
+    │   └── RequestTooLargeError      the request is larger than the service that carries it allows
+    ├── ApiError                      our API refuses a call: the HTTP status and what the caller can do
+    ├── RecordConflictError           a condition of a write failed, or the record belongs to another execution
     ├── DependencyUnavailableError    an AWS service that Waterhook uses failed; a later call may succeed
-    │   ├── RecordUnavailableError    the table failed; whether a write was carried out is not known
-    │   ├── ResultsUnavailableError   the bucket did not take an output
-    │   └── KeyUnavailableError       the secret can't be read, or holds no usable API key
-    ├── StreamOverflowError           a line or an event of a stream is larger than what is held in memory
-    └── UpstreamError            a call to Waterflai failed
-        ├── NotAcceptedError          not carried out: never sent, or refused
-        │   ├── UpstreamUnavailableError  for now: no connection, DNS, TLS, 429, 503, a CDN without its origin
-        │   └── UpstreamRefusedError      permanently: 3xx, 4xx
-        └── PerhapsAcceptedError      sent, and it is not known whether it was carried out: timeout, reset, 5xx, garbage
-            └── FlawedDocumentError   a status document that shows the outcome and is not whole (domain.status_document)
+    │   ├── RecordUnavailableError    DynamoDB failed; the write may have been carried out
+    │   ├── ResultsUnavailableError   S3 did not store an output
+    │   └── KeyUnavailableError       the secret can't be read, or contains no usable API key
+    ├── StreamOverflowError           a line or an event of a stream is larger than the decoder's limit
+    └── UpstreamError                 a call to Waterflai failed
+        ├── NotAcceptedError          Waterflai did not carry out the call: it was never sent, or it was refused
+        │   ├── UpstreamUnavailableError  temporary: no connection, DNS, TLS, 429, 503, a CDN without its origin
+        │   └── UpstreamRefusedError      permanent: 3xx, 4xx
+        └── PerhapsAcceptedError      the call was sent and may have been carried out: timeout, reset, 5xx, garbage
+            └── FlawedDocumentError   a status document shows the outcome but is incomplete (domain.status_document)
 
-The line that matters is drawn between `NotAcceptedError` and `PerhapsAcceptedError`: a start of the first kind may
-be repeated, a start of the second kind may already be a running job.
+`NotAcceptedError` and `PerhapsAcceptedError` decide about a start. After the first, a repeated start is safe. After
+the second, the job may already be running, so a repeated start may run it twice.
 """
 
 from http import HTTPStatus
 
 
 class WaterhookError(Exception):
-    """Root of the tree, never raised itself."""
+    """Root of all errors. Only its subclasses are raised."""
 
 
 class SettingsError(WaterhookError):
-    """The deployment can't work as configured; the message lists every problem found."""
+    """The function can't work with its environment variables. The message lists every problem."""
 
 
 class InvalidRequestError(WaterhookError):
-    """The request breaks the contract; the message names the field: `input_data: expected object, got list`."""
+    """The request breaks the contract. The message names each field: `input_data: expected object, got list`."""
 
 
 class RequestTooLargeError(InvalidRequestError):
-    """The request is larger than Step Functions carries together with what is wrapped around it."""
+    """The request is larger than Step Functions can carry together with the fields that Waterhook adds."""
 
 
 class ApiError(WaterhookError):
-    """An answer of our API that is no success: its HTTP status, and what the caller can do about it."""
+    """The API answers a call with an error: its HTTP status, and what the caller can do."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
-        """Keep both."""
+        """`detail` is the `detail` field of the response body."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
 
 
 class RecordConflictError(WaterhookError):
-    """A conditional write found the record in another state, or owned by another execution."""
+    """A condition of a write failed: the record has another status, or belongs to another execution."""
 
 
 class DependencyUnavailableError(WaterhookError):
-    """An AWS service that Waterhook uses failed: throttled, denied, out of reach, slow. A later call may succeed."""
+    """An AWS service failed: it throttles, denies, times out or can't be reached. A later call may succeed."""
 
 
 class RecordUnavailableError(DependencyUnavailableError):
-    """The table failed for another reason than a condition."""
+    """DynamoDB failed for another reason than the condition of a write. The write may have been carried out."""
 
 
 class ResultsUnavailableError(DependencyUnavailableError):
-    """The bucket did not take an output."""
+    """S3 did not store an output."""
 
 
 class KeyUnavailableError(DependencyUnavailableError):
-    """The secret can't be read, or holds no text that can be an API key, for example during a rotation."""
+    """The secret can't be read, or contains no text that can be an API key, for example during a rotation."""
 
 
 class StreamOverflowError(WaterhookError):
-    """An event stream sent a line or an event beyond the decoder's limits; to its reader, an unusable answer."""
+    """An event stream sent a line or an event above the decoder's limits. Its reader treats the stream as unusable."""
 
 
 class UpstreamError(WaterhookError):
-    """A call to Waterflai failed. Never carries a header, a key or more than a clipped line of the body."""
+    """A call to Waterflai failed. The message contains no header and no key, and at most one short line of the body."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class UpstreamError(WaterhookError):
         status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        """`code` is stable and for machines; `status` and `retry_after_s` are those of the response, if any."""
+        """`code` is stable and for programs. `status` and `retry_after_s` are those of the response, if any."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -95,22 +95,22 @@ class UpstreamError(WaterhookError):
 
 
 class NotAcceptedError(UpstreamError):
-    """The upstream surely did not carry out the call."""
+    """Waterflai did not carry out the call."""
 
 
 class UpstreamUnavailableError(NotAcceptedError):
-    """Not carried out and worth repeating: refused connection, DNS, TLS, 429, 503, 521, 523, 525, 526 or 530."""
+    """Not carried out, may succeed later: refused connection, DNS, TLS, 429, 503, 521, 523, 525, 526 or 530."""
 
 
 class UpstreamRefusedError(NotAcceptedError):
-    """Not carried out and not worth repeating as it is: a redirect or a 4xx other than 408 and 429."""
+    """Not carried out, and would be refused again: a redirect, or a 4xx other than 408 and 429."""
 
 
 class PerhapsAcceptedError(UpstreamError):
-    """The call may have been carried out: it was sent, and no usable answer came back."""
+    """The call may have been carried out: it was sent, and no usable response was received."""
 
 
-# What AWS calls a refusal that passes.
+# Error codes of AWS for a call that may succeed later.
 THROTTLING_CODES = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
 
 

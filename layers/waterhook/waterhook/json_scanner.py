@@ -1,8 +1,8 @@
-"""JSON values in bytes: where they end and whether they are valid, without a Python object for any of them.
+"""Finds where a JSON value ends in bytes, and whether it is valid, without creating Python objects for it.
 
-Read by `json` as a whole, a text takes ten times its size, and its nesting is limited by recursion. Here regular
-expressions read runs of scalars and of containers with up to two levels, `json` reads small nested ones, and a stack
-of one byte for each level holds the rest.
+`json.loads` needs about ten times the size of the text, and recursion limits its nesting. This module instead uses
+regular expressions for scalars and for containers with up to two levels, `json` for small nested containers, and a
+stack of one byte per level for the rest.
 """
 
 import json
@@ -22,18 +22,18 @@ _NAME = rb"%b%b:%b" % (_STRING, _SPACE, _SPACE)
 STRING = re.compile(_STRING)
 SPACE = re.compile(_SPACE)
 _ONE_SCALAR = re.compile(_SCALAR)
-# What runs on to the next character that matters, for a value whose grammar is not checked.
+# For values whose grammar is not checked: the characters up to the next one that matters.
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _ROUGH_ITEM = rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"%b)*+'
 _ROUGH_FLAT = _ROUGH_ITEM % (rb"|[\[{]%b[\]}]" % (_ROUGH_ITEM % b""))
 _IN_CONTAINER = re.compile(_ROUGH_ITEM % (rb"|[\[{]%b[\]}]" % _ROUGH_FLAT), re.DOTALL)
 _IN_SCALAR = re.compile(rb"[^\s,:\[\]{}\"]*+")
-# Nesting beyond this takes too long to check, and so do more containers than this of those that neither the regular
-# expressions nor `json` read. No parser of a subscriber reads such a depth.
+# Limits for values that take too long to check: levels of nesting, and containers that neither the regular expressions
+# nor `json` can read. No JSON parser of a subscriber reads this many levels.
 MAX_DEPTH = 20_000
 MAX_STEPS = 3_000_000
-# Of a nested value so much is given to `json`, in which it may end. Where it does not, `json` is tried again after the
-# second length.
+# `json` reads a nested value if it ends within the first length. If it does not, `json` is tried again after the second
+# length.
 _NESTED_BYTES = 4096
 _RETRY_BYTES = 256
 _BRACE, _QUOTE = b'{"'
@@ -42,13 +42,13 @@ _UTF8_PIECE_BYTES = 1024 * 1024
 
 
 def value_end(text: Bytes, at: int) -> int | None:
-    """Return where the valid JSON value that begins at `at` ends, or None. UTF-8 is not checked; see `is_utf8`."""
+    """Return the index after the valid JSON value at `at`, or None. Does not check UTF-8, see `is_utf8`."""
     whole = (_ONE_SCALAR if not text.startswith((b"[", b"{"), at) else _empty()).match(text, at)
     if whole is not None:
         return whole.end()
     stack = bytearray()
     steps, json_from = 0, at + 1
-    # A container begins at `at`: the first one, or one inside of those on the stack.
+    # A container begins at `at`: the outermost one, or one inside the containers on the stack.
     while text.startswith((b"[", b"{"), at) and len(stack) < MAX_DEPTH and steps < MAX_STEPS:
         end = _end_of_nested(text, at) if at >= json_from else None
         if end is None:
@@ -56,23 +56,23 @@ def value_end(text: Bytes, at: int) -> int | None:
             if at >= json_from:
                 json_from = at + _RETRY_BYTES
             stack.append(text[at] == _BRACE)
-            found = _items(is_object=bool(stack[-1])).match(text, at + 1)
+            match = _items(is_object=bool(stack[-1])).match(text, at + 1)
         else:
-            found = _following(text, end, is_object=bool(stack[-1]))
-        while found is not None and found.lastindex == 1:
+            match = _following(text, end, is_object=bool(stack[-1]))
+        while match is not None and match.lastindex == 1:
             stack.pop()
             if not stack:
-                return found.end()
-            found = _following(text, found.end(), is_object=bool(stack[-1]))
-        if found is None:
+                return match.end()
+            match = _following(text, match.end(), is_object=bool(stack[-1]))
+        if match is None:
             return None
-        at = found.end() - 1
+        at = match.end() - 1
     return None
 
 
 def _end_of_nested(text: Bytes, at: int) -> int | None:
-    """Return where a small container ends, or None for one that is large, nested very deeply or not valid."""
-    # In Latin-1 each byte is one character.
+    """Return where a small container ends, or None if it is large, very deeply nested or invalid."""
+    # Latin-1 decodes each byte to one character, so character indexes are byte indexes.
     part = text[at : at + _NESTED_BYTES].decode("latin-1")
     try:
         length: int = _DECODER.raw_decode(part)[1]
@@ -81,17 +81,17 @@ def _end_of_nested(text: Bytes, at: int) -> int | None:
     return at + length
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     message = f"{name} is not JSON"
     raise ValueError(message)
 
 
-# Numbers are not converted: that takes time, and fails for long ones.
-_DECODER = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_no_constant)
+# Numbers are not converted: that takes time, and fails for numbers of thousands of digits.
+_DECODER = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse_constant)
 
 
 def _following(text: Bytes, at: int, *, is_object: bool) -> re.Match[bytes] | None:
-    """Return the match of what follows a container inside of another one: that one's end, or its further items."""
+    """Match what follows a nested container: the end of its parent (group 1), or the parent's next items."""
     after = _after(is_object=is_object).match(text, at)
     if after is None or after.lastindex == 1:
         return after
@@ -105,13 +105,13 @@ def _empty() -> re.Pattern[bytes]:
 
 @cache
 def _after(*, is_object: bool) -> re.Pattern[bytes]:
-    """Return what follows a container inside of another one: a comma, or that one's end (group 1)."""
+    """Return the pattern after a nested container: a comma, or the end of its parent (group 1)."""
     return re.compile(rb"%b(?:,|(%b))" % (_SPACE, _closing(is_object=is_object)))
 
 
 @cache
 def _items(*, is_object: bool) -> re.Pattern[bytes]:
-    """Return what reads a container from an item on: to its end (group 1), or into one nested deeper (group 2)."""
+    """Return the pattern for the rest of a container: to its end (group 1) or a deeper container (group 2)."""
     name = _NAME if is_object else b""
     item = name + _flat(_flat(_SCALAR))
     rest = rb"(?:%b%b(%b)|%b([\[{]))" % (item, _SPACE, _closing(is_object=is_object), name)
@@ -119,8 +119,8 @@ def _items(*, is_object: bool) -> re.Pattern[bytes]:
 
 
 def _flat(item: bytes) -> bytes:
-    """Return the pattern of `item` or of a container of such items."""
-    # After an item comes a comma and another one, or the end.
+    """Return the pattern of `item`, or of a container of such items."""
+    # Each item is followed by a comma and another item, or by the end.
     containers = (
         rb"%b%b(?:%b%b%b(?:,%b(?!%b)|(?=%b)))*+%b"
         % (opening, _SPACE, name, item, _SPACE, _SPACE, closing, closing, closing)
@@ -134,13 +134,13 @@ def _closing(*, is_object: bool) -> bytes:
 
 
 def depth_of(text: Bytes) -> int:
-    """Return how deeply a valid JSON value is nested. Meant for small ones: it takes a step for each container."""
+    """Return the nesting depth of a valid JSON value. For small values only: it takes one step per container."""
     marks = _NO_MARKS.sub(b"", STRING.sub(b"", text))
     return max(accumulate(1 if mark in b"[{" else -1 for mark in marks), default=0)
 
 
 def is_utf8(text: Bytes, start: int, end: int) -> bool:
-    """Return whether a part of `text` is UTF-8. Decoded as a whole it might take four times the memory."""
+    """Return whether a part of `text` is UTF-8. Decodes in pieces: the whole could take four times the memory."""
     decoder = getincrementaldecoder("utf-8")()
     try:
         with memoryview(text) as view:
@@ -153,7 +153,7 @@ def is_utf8(text: Bytes, start: int, end: int) -> bool:
 
 
 class ValueSkipper:
-    """Finds the end of one JSON value, valid or not, by its quotes and brackets alone. It is fed piece by piece."""
+    """Finds the end of one JSON value, valid or not, from its quotes and brackets alone. Reads it in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -164,7 +164,7 @@ class ValueSkipper:
         self._is_scalar = False
 
     def feed(self, piece: Bytes, at: int = 0) -> int | None:
-        """Return where in `piece` the value ends, or None where it goes on. The first piece begins with the value."""
+        """Return the index in `piece` after the value, or None if it continues. The first piece starts the value."""
         if at == len(piece):
             return None
         if self._is_escaped:
@@ -175,7 +175,7 @@ class ValueSkipper:
                 self._step(piece[at])
                 at += 1
         while at < len(piece):
-            at = _run(self._pattern, piece, at)
+            at = _match_end(self._pattern, piece, at)
             if at == len(piece):
                 break
             if self._is_scalar:
@@ -203,6 +203,6 @@ class ValueSkipper:
             self._depth += 1 if mark in b"[{" else -1
 
 
-def _run(pattern: re.Pattern[bytes], piece: Bytes, at: int) -> int:
-    found = pattern.match(piece, at)
-    return at if found is None else found.end()
+def _match_end(pattern: re.Pattern[bytes], piece: Bytes, at: int) -> int:
+    match = pattern.match(piece, at)
+    return at if match is None else match.end()

@@ -1,22 +1,22 @@
-"""JSON as text: writing it, its sizes, and the names of its types."""
+"""JSON as text: serialization, sizes in bytes, nesting limits and type names."""
 
 import json
 
-# The parsers on the way stop at about 1,000 levels, those of what is wrapped around the request included.
+# The JSON parsers of the services in between stop at about 1,000 levels, including the levels around the request.
 MAX_NESTING = 200
 TOO_DEEP = f"nested too deeply, more than {MAX_NESTING} levels; send deeper values as JSON text in a string"
 
 
 def to_json_bytes(value: object) -> bytes:
-    """Return JSON in UTF-8 without spaces: the form in which sizes are counted.
+    """Return compact JSON in UTF-8. Request sizes are counted in this form.
 
-    Raises ValueError for NaN, and UnicodeEncodeError, a ValueError too, for half of a surrogate pair.
+    Raises ValueError for NaN and infinity, and UnicodeEncodeError (also a ValueError) for half of a surrogate pair.
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def is_nested_too_deeply(value: object) -> bool:
-    """Return whether arrays and objects lie in each other more than MAX_NESTING deep. Does not recurse itself."""
+    """Return whether arrays and objects are nested more than MAX_NESTING deep. Uses a loop, not recursion."""
     level = [value]
     for _ in range(MAX_NESTING + 1):
         containers = [entry for entry in level if isinstance(entry, list | dict)]
@@ -29,7 +29,7 @@ def is_nested_too_deeply(value: object) -> bool:
 
 
 def to_json(value: object, *, sort_keys: bool = False) -> str:
-    """Return JSON as ASCII without spaces, the same text for the same value. Raises ValueError for NaN."""
+    """Return compact JSON in ASCII. Raises ValueError for NaN and infinity."""
     return json.dumps(value, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
 
 
@@ -40,5 +40,5 @@ def json_type(value: object) -> str:
 
 
 def join_members(members: dict[str, str]) -> str:
-    """Return a JSON object from names and values that are JSON text already."""
+    """Return a JSON object from names and values; the values are JSON text already."""
     return "{" + ",".join(f"{to_json(name)}:{value}" for name, value in members.items()) + "}"

@@ -9,35 +9,36 @@ from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
 from waterhook.errors import SettingsError
 
-# https anywhere; plain http on the loopback interface only, where no other machine can read it.
+# https anywhere. Plain http on the loopback interface only, where no other machine can read it.
 _BASE_URL = re.compile(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
 )
+_BASE_URL_EXPECTED = "https://HOST[:PORT] without a path, or http://localhost[:PORT]"
 MAX_FOLLOW_CONCURRENCY = 10_000
-# In a few seconds an invocation can't find out whether a stream works.
+# A shorter invocation ends before it is clear whether the stream delivers events.
 MIN_FOLLOW_S = 30
-# Refused starts write history too, on top of what polling may write.
+# Refused starts also write history events, in addition to those that polling may write.
 MAX_START_DEADLINE_S = 24 * 3600
 _DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERY_TARGETS}
-# All names are in one item, which is written whole: a thousand of them cost 32 write units a time.
+# All lease names are in one item, and each change writes the whole item: 1,000 names cost 32 write units.
 MAX_CONCURRENCY_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimits:
-    """How many jobs may run at once; 0 is no cap."""
+    """Maximum number of jobs that run at the same time, in the stack and per chatbot. 0 means no limit."""
 
     stack: int = 0
     chatbot: int = 0
 
     def __bool__(self) -> bool:
-        """Whether there is any cap."""
+        """Whether a limit is set."""
         return bool(self.stack or self.chatbot)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the template decides. Seconds and days as named; ARNs and names as AWS gives them."""
+    """The configuration that the template sets. `_s` is seconds, `_days` is days; ARNs and names are those of AWS."""
 
     base_url: str
     api_key_secret_arn: str
@@ -61,22 +62,23 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Return the settings, or raise SettingsError listing everything that is missing or wrong."""
+        """Return the settings. Raises SettingsError with every variable that is missing or wrong."""
         problems: list[str] = []
 
-        def text(name: str, pattern: re.Pattern[str] | None = None) -> str:
+        def text(name: str, pattern: re.Pattern[str] | None = None, expected: str = "") -> str:
             value = env.get(name, "")
             if not value:
-                problems.append(f"{name}: missing")
+                problems.append(f"{name}: missing, set this environment variable")
             elif pattern and not pattern.fullmatch(value):
-                problems.append(f"{name}: does not match {pattern.pattern}")
+                # The value is not part of the message: a URL may contain a password.
+                problems.append(f"{name}: expected {expected}")
             return value
 
         def number(name: str, least: int, most: int) -> int:
             value = env.get(name, "")
             if value.isascii() and value.isdigit() and least <= int(value) <= most:
                 return int(value)
-            problems.append(f"{name}: expected {least} to {most}, got {value[:40]!r}")
+            problems.append(f"{name}: expected a whole number from {least} to {most}, got {value[:40]!r}")
             return least
 
         def choice(name: str, *allowed: str) -> str:
@@ -87,7 +89,7 @@ class Settings:
             return allowed[0]
 
         settings = cls(
-            base_url=text("WATERFLAI_BASE_URL", _BASE_URL),
+            base_url=text("WATERFLAI_BASE_URL", _BASE_URL, _BASE_URL_EXPECTED),
             api_key_secret_arn=text("WATERFLAI_API_KEY_SECRET_ARN"),
             table=text("WATERHOOK_TABLE"),
             topic_arn=text("WATERHOOK_TOPIC_ARN"),
@@ -108,33 +110,36 @@ class Settings:
                 stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CONCURRENCY_LIMIT),
                 chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CONCURRENCY_LIMIT),
             ),
-            allowed_chatbots=frozenset(_listed(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
-            # Only the functions that the machine doesn't call have it: there is no circle in a template.
+            allowed_chatbots=frozenset(_split_list(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
+            # Empty in the functions that the state machine calls: the template would have a circular dependency.
             state_machine_arn=env.get("WATERHOOK_STATE_MACHINE_ARN", ""),
         )
-        waits_are_read = not any("_WAIT_S: " in problem for problem in problems)
-        if waits_are_read and settings.shortest_wait_s > settings.longest_wait_s:
-            problems.append("WATERHOOK_SHORTEST_WAIT_S: must not be longer than WATERHOOK_LONGEST_WAIT_S")
+        waits_are_valid = not any("_WAIT_S: " in problem for problem in problems)
+        if waits_are_valid and settings.shortest_wait_s > settings.longest_wait_s:
+            problems.append(
+                f"WATERHOOK_SHORTEST_WAIT_S: expected at most WATERHOOK_LONGEST_WAIT_S "
+                f"({settings.longest_wait_s}), got {settings.shortest_wait_s}"
+            )
         if problems:
             raise SettingsError("; ".join(problems))
         return settings
 
     @property
     def follow(self) -> bool:
-        """Whether event streams are used. Where they are not, executions are polled."""
+        """Whether event streams are followed. If not, every execution is polled."""
         return self.follow_concurrency > 0
 
     @property
     def defaults(self) -> RequestDefaults:
-        """What a request gets where it is silent."""
+        """Values for the fields that a request leaves out."""
         return RequestDefaults(self.default_timeout_s, self.deliver_to, self.allowed_chatbots)
 
     def limits(self, deadline: float, *, may_follow: bool = True) -> Limits:
-        """Return what the policy must stay within for a deadline in epoch seconds."""
+        """Return the bounds of the polling policy. `deadline` is in epoch seconds."""
         follow = self.follow and may_follow
         return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=follow)
 
 
-def _listed(text: str) -> list[str]:
-    """Return the entries of a comma-separated list without the spaces around them."""
+def _split_list(text: str) -> list[str]:
+    """Return the entries of a comma-separated list without surrounding spaces and without empty ones."""
     return [entry.strip() for entry in text.split(",") if entry.strip()]

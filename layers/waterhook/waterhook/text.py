@@ -1,12 +1,12 @@
-"""Text of others in messages and logs: shortened, and without control characters."""
+"""Text from outside, such as upstream messages, for messages and logs: shortened, without control characters."""
 
 import re
 
-# Longest identifier that is accepted. Every id seen upstream is a UUID.
+# Longest accepted identifier. Every id that Waterflai returned so far is a UUID.
 MAX_ID_CHARS = 200
 # Longest message that is stored and published, far below the limits of SNS and DynamoDB.
 MAX_MESSAGE_CHARS = 2_000
-# Longest word of the upstream that a message of ours quotes.
+# Longest upstream status that one of our messages quotes.
 MAX_WORD_CHARS = 60
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 

@@ -3,26 +3,26 @@
 import re
 from datetime import UTC, datetime
 
-# The years 1 to 9999: what lies outside can be read, with a zone, but not be written again.
+# The years 1 to 9999. Python can parse a time outside of them if it has a zone, but can't format it.
 _FIRST_MOMENT, _END_OF_TIME = -62_135_596_800.0, 253_402_300_800.0
-# A leap second, as RFC 3339 writes it. POSIX time has none: it is the first second of the next minute.
+# A leap second in RFC 3339. POSIX time has none, so it becomes the first second of the next minute.
 _LEAP_SECOND = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:)60(.*)")
-# Epoch numbers are read within these years, 2000 to 2100. As milliseconds the same range lies above all of it.
+# Numbers are read as epoch seconds in the years 2000 to 2100, else as milliseconds. The two ranges don't overlap.
 _EPOCH_S = (946_684_800, 4_102_444_800)
 
 
 def to_rfc3339(epoch_s: float | None) -> str | None:
-    """Return RFC 3339 in UTC with milliseconds, or None."""
+    """Return the time as RFC 3339 in UTC with milliseconds, or None for None."""
     if epoch_s is None:
         return None
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_epoch_s(time: object) -> float | None:
-    """Return seconds since 1970 of a time, or None where it is none.
+    """Return a time as seconds since 1970, or None if the value is not a time.
 
-    Read are RFC 3339, in small letters and with a leap second too (without a zone it is UTC), and epoch numbers
-    in seconds or milliseconds, of the years 2000 to 2100.
+    Accepts RFC 3339 (also in lower case, with a leap second, or without a zone, which means UTC) and epoch numbers in
+    seconds or milliseconds of the years 2000 to 2100.
     """
     if isinstance(time, int | float) and not isinstance(time, bool):
         first, last = _EPOCH_S

@@ -258,7 +258,7 @@ def test_an_execution_erased_during_the_cancel_is_not_found(table: Table, topic:
     assert (table.all(), scenario.published()) == ([], [])
 
 
-UNKNOWN = "Waterflai may or may not have cancelled it; read the status again in a moment: "
+UNKNOWN = "Waterflai may have cancelled the job; read the status in a moment: "
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -271,7 +271,9 @@ def test_an_upstream_that_does_not_answer_a_cancel_leaves_everything_as_it_was(
         scenario.canceller.cancel(there)
     assert caught.value.status == 502
     if isinstance(fault, UpstreamUnavailableError):
-        assert caught.value.detail == f"Waterflai did not cancel it, nothing has changed: {fault.message}"
+        assert (
+            caught.value.detail == f"Waterflai did not cancel the job, nothing has changed: {fault.message}"
+        )
     else:
         assert caught.value.detail == UNKNOWN + fault.message
     assert (table.get(ID), scenario.published()) == (there, [])
@@ -304,7 +306,7 @@ def test_a_cancel_that_is_not_confirmed_leaves_everything_as_it_was(
         scenario.canceller.cancel(there)
     assert caught.value.status == 502
     assert caught.value.detail == (
-        "Waterflai has not confirmed that it is cancelled; read the status again in a moment"
+        "Waterflai has not confirmed the cancellation; read the status in a moment"
     )
     assert (table.get(ID), scenario.published()) == (there, [])
 

@@ -19,7 +19,7 @@ def test_a_gigabyte_held_for_a_second_costs_what_lambda_charges_for_it() -> None
 
 
 def test_a_turn_of_asking_costs_as_much_as_three_quarters_of_a_minute_of_listening() -> None:
-    turn_usd = cost.waiting_usd(3, follows=0, held_s=0, polls=1)
+    turn_usd = cost.waiting_usd(3, follows=0, follow_s=0, polls=1)
     second_usd = cost.lambda_usd(0, 1, cost.FOLLOW_MB)
     assert turn_usd / second_usd == pytest.approx(45, abs=1.5)
 

@@ -418,7 +418,7 @@ def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves
     status, response = served(build_execution_service(table, machine, states=states), post())
     assert status == 400
     assert re.fullmatch(
-        r"request: Step Functions refuses it, as an input of \d{3} bytes: .+", response["detail"]
+        r"request: Step Functions refuses it as an execution input of \d{3} bytes: .+", response["detail"]
     )
     assert table.all() == []
 

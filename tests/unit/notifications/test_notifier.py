@@ -280,7 +280,7 @@ def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
         Status.ERROR,
         "done",
     )
-    assert "gone" in json.loads(output["cause"])["message"]
+    assert "does not exist" in json.loads(output["cause"])["message"]
     assert (table.all(), topic.messages()) == ([], [])
 
 
@@ -438,12 +438,12 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
     ("there", "why"),
     [
         (None, "erased or has expired"),
-        (running_record(), "it is RUNNING"),
-        (record(), "it is ACCEPTED"),
-        (running_record(**final_attributes(Status.FAILED), deliver_to=("dynamodb",)), "without sns"),
+        (running_record(), "status is RUNNING"),
+        (record(), "status is ACCEPTED"),
+        (running_record(**final_attributes(Status.FAILED), deliver_to=("dynamodb",)), "no sns in deliver_to"),
         (
             running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
-            "output was dropped",
+            "output was deleted",
         ),
         (running_record(**final_attributes(expires_at=int(NOW))), "has expired"),
     ],

@@ -56,7 +56,7 @@ def test_every_other_execution_fails_with_a_name_and_a_cause(status: Status) -> 
 
 def test_an_outcome_without_a_reason_has_a_cause_all_the_same() -> None:
     output = state_machine_output.outcome_output(final_record(Status.CANCELLED, error=None))
-    assert json.loads(output["cause"])["message"].endswith("no reason was given")
+    assert json.loads(output["cause"])["message"].endswith("no error message")
 
 
 @pytest.mark.parametrize("letter", LETTERS)

@@ -36,7 +36,7 @@ COMPLETED = StatusDocument(status="COMPLETED", final_output_json='{"n":1.0}')
 RUNNING = StatusDocument(status="RUNNING")
 OVERDUE = NOW - 1
 CRASHED = job(fault="RuntimeError", next=NextStep.CANCEL)
-CRASH = f"Waterhook itself failed (RuntimeError); see the history of {OWNER}"
+CRASH = f"Waterhook failed (RuntimeError); see the history of the state machine execution {OWNER}"
 
 
 class CancelScenario:
@@ -73,12 +73,12 @@ def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
 
 
 def test_the_outcome_of_an_overdue_job_names_why_its_status_was_not_known() -> None:
-    why = "HTTP 200, but its encoding br is not one we can read"
+    why = "HTTP 200, but the content encoding br is not supported"
     known = replace(job().history, errors=12, failure=why)
     got = CancelScenario([DONE], []).cancel(job(deadline=OVERDUE, history=known))
     assert got.error == {
         "code": "deadline",
-        "message": f"cancelled at its deadline; status requests that failed at last: 12, {why}",
+        "message": f"cancelled at its deadline; the last 12 status requests failed: {why}",
     }
     by_caller = CancelScenario([DONE], []).cancel(job(deadline=OVERDUE, history=known, cancel_requested=True))
     assert by_caller.error == {"code": "cancelled", "message": "cancelled by its caller"}
@@ -135,7 +135,7 @@ def test_a_cancel_that_fails_is_repeated_for_ten_minutes_at_growing_intervals(fa
     assert scenario.clock.now - NOW == retry_policy.CANCEL_LIMIT_S == 600
     assert 10 <= len(scenario.upstream.cancelled) <= 15
     assert got.error is not None
-    assert "may go on" in got.error["message"]
+    assert "may still be running" in got.error["message"]
 
 
 def test_neither_answering_nor_cancelling_does_not_keep_an_execution_alive() -> None:
@@ -153,7 +153,7 @@ def test_an_upstream_that_refuses_to_cancel_what_runs_is_tried_three_times(
     assert got.outcome is (Status.ERROR if given == "a step failed" else Status.TIMED_OUT)
     assert (len(scenario.upstream.cancelled), scenario.clock.now - NOW) == (3, 10)
     assert got.error is not None
-    assert "may go on: it could not be cancelled" in got.error["message"]
+    assert "may still be running: Waterflai did not cancel it" in got.error["message"]
 
 
 def test_failures_between_refusals_do_not_count_as_refusals() -> None:
@@ -219,7 +219,7 @@ def test_a_cancel_that_its_caller_was_promised_is_tried_for_ten_minutes_and_not_
     assert got.outcome is Status.CANCELLED
     assert scenario.clock.now - NOW == 600
     assert got.error is not None
-    assert "may go on" in got.error["message"]
+    assert "may still be running" in got.error["message"]
 
 
 def test_a_job_that_its_caller_cancelled_is_cancelled_and_not_timed_out() -> None:
@@ -249,7 +249,7 @@ def test_a_job_whose_step_failed_is_tried_to_be_cancelled_for_ten_minutes(fault:
     assert got.outcome is Status.ERROR
     assert scenario.clock.now - NOW == 600
     assert got.error is not None
-    assert got.error["message"].startswith(f"{CRASH}; the job at Waterflai may go on: ")
+    assert got.error["message"].startswith(f"{CRASH}; the job at Waterflai may still be running: ")
     assert str(fault) in got.error["message"]
 
 
@@ -292,8 +292,7 @@ def test_a_job_that_is_overdue_with_an_unknown_status_is_timed_out_and_names_it(
     got = CancelScenario([DONE], []).cancel(overdue)
     assert got.error is not None
     assert (
-        got.error["message"]
-        == "cancelled at its deadline; Waterflai's last status, 'ARCHIVING', is not known"
+        got.error["message"] == "cancelled at its deadline; Waterflai's last status was unknown: 'ARCHIVING'"
     )
 
 

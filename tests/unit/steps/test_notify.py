@@ -103,7 +103,7 @@ OUTCOMES: dict[str, tuple[ExecutionRecord, LoopState]] = {
     "lost": (
         started(),
         job(history=POLLED).ended(
-            Status.LOST, code="not_found", message="Waterflai no longer knows this execution"
+            Status.LOST, code="not_found", message="Waterflai no longer has this job (HTTP 404)"
         ),
     ),
     "rejected": (
@@ -125,7 +125,7 @@ OUTCOMES: dict[str, tuple[ExecutionRecord, LoopState]] = {
         job(history=POLLED).ended(
             Status.ERROR,
             code="fault",
-            message=f"Waterhook itself failed (Lambda.Unknown); see the history of {OWNER}",
+            message=f"Waterhook failed (Lambda.Unknown); see the history of the state machine execution {OWNER}",
         ),
     ),
 }

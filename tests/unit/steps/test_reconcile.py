@@ -187,7 +187,7 @@ def test_an_upstream_that_does_not_respond_gets_three_requests_and_the_record_is
     assert scenario.published() == ["CANCELLED"]
     error = table.get(ID).error
     assert error is not None
-    assert "may go on" in error["message"]
+    assert "may still be running" in error["message"]
 
 
 def test_an_upstream_that_responds_in_the_end_gets_no_further_request(table: Table, topic: Topic) -> None:
@@ -197,7 +197,7 @@ def test_an_upstream_that_responds_in_the_end_gets_no_further_request(table: Tab
     assert len(scenario.upstream.cancelled) == 2
     error = table.get(ID).error
     assert error is not None
-    assert "may go on" not in error["message"]
+    assert "may still be running" not in error["message"]
 
 
 def test_reconciled_twice_it_is_published_once(table: Table, topic: Topic) -> None:
@@ -472,7 +472,7 @@ def test_a_secret_that_stays_unreadable_keeps_a_record_open_until_six_hours_afte
     step.end(there, "ABORTED")
     error = table.only().error
     assert error is not None
-    assert "may go on: the API key could not be read" in error["message"]
+    assert "may still be running: the API key could not be read" in error["message"]
 
 
 # Throttled descriptions

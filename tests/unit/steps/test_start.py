@@ -213,7 +213,7 @@ def test_the_deadline_of_the_job_ends_the_starts_too(table: Table) -> None:
     # A job started at the deadline itself would be cancelled immediately.
     assert 9 <= scenario.clock.now - NOW < 10
     assert (state["outcome"], state["next"]) == ("REJECTED", "notify")
-    assert "last: no connection: refused" in state["error"]["message"]
+    assert "last failure: no connection: refused" in state["error"]["message"]
 
 
 def test_a_503_is_uncertain_where_the_deployment_is_configured_so(table: Table) -> None:
@@ -724,7 +724,7 @@ def test_a_request_that_waits_for_room_past_its_deadline_is_rejected_with_the_ca
     assert (state["outcome"], state["next"], scenario.posts) == ("REJECTED", "notify", 0)
     assert state["error"] == {
         "code": "no_capacity",
-        "message": "waited 3,600 s for a free slot (MaxRunning 1); it was never started",
+        "message": "waited 3,600 s for a free slot (MaxRunning 1); the job was not started",
     }
     assert scenario.clock.now - NOW == 3600
 
@@ -915,7 +915,8 @@ def test_at_the_deadline_the_error_names_the_condition_the_time_and_the_attempts
         scenario.clock.advance(state["wait_seconds"])
         state = scenario.start(given)
     tried = "10 min" if timeout_s == 600 else "15 min"
-    message = f"it could not be started for {tried} ({scenario.posts} attempts), last: {fault.message}"
+    attempts = f"{tried} ({scenario.posts} attempts)"
+    message = f"the job could not be started in {attempts}; last failure: {fault.message}"
     assert state["error"] == {"code": "start_deadline", "message": message}
     assert scenario.posts > 2
 
@@ -927,7 +928,10 @@ def test_a_request_that_is_overdue_when_it_looks_again_still_names_the_condition
     scenario.clock.advance(100)
     state = scenario.start(given)
     assert (state["outcome"], state["error"]["code"], scenario.posts) == ("REJECTED", "start_deadline", 1)
-    assert state["error"]["message"] == "it could not be started for 100 s (1 attempt), last: HTTP 429"
+    assert (
+        state["error"]["message"]
+        == "the job could not be started in 100 s (1 attempt); last failure: HTTP 429"
+    )
 
 
 def test_a_request_that_was_overdue_before_its_first_attempt_has_that_as_its_error(table: Table) -> None:
@@ -935,8 +939,8 @@ def test_a_request_that_was_overdue_before_its_first_attempt_has_that_as_its_err
     scenario.clock.advance(3600)
     assert scenario.start(given)["error"] == {
         "code": "start_deadline",
-        "message": "its deadline passed 60 min after it was accepted, before an attempt to start it; the history of"
-        " its state machine execution shows why",
+        "message": "the deadline passed 60 min after the request was accepted, before the first attempt to start the"
+        " job; see the history of the state machine execution",
     }
 
 
@@ -1118,7 +1122,7 @@ def test_a_table_that_fails_after_a_refused_post_ends_with_what_waterflai_answer
     scenario.sleep = pauses.append
     state = scenario.step().start(KEYED, owner=OWNER, started_at=STARTED_AT)
     assert (state["outcome"], state["next"], state["error"]["code"]) == ("REJECTED", "notify", "fault")
-    assert state["error"]["message"].startswith("HTTP 429; it can't be started again, since ")
+    assert state["error"]["message"].startswith("HTTP 429; the start can't be repeated: ")
     assert len(pauses) == 3
     # A later call posts nothing.
     failing.faults.clear()

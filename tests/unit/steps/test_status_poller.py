@@ -245,7 +245,7 @@ def test_a_row_of_404_over_a_minute_is_a_lost_job() -> None:
         got = polling.poll(got)
         polling.clock.advance(got.wait_seconds)
     assert (got.outcome, got.next) == (Status.LOST, NextStep.NOTIFY)
-    assert got.error == {"code": "not_found", "message": "Waterflai no longer knows this execution"}
+    assert got.error == {"code": "not_found", "message": "Waterflai no longer has this job (HTTP 404)"}
     assert 60 <= polling.clock.now - NOW < 200
 
 
@@ -335,7 +335,7 @@ def test_a_flawed_document_is_accepted_before_its_job_is_removed() -> None:
 
 def test_a_flawed_document_is_accepted_where_no_other_request_follows() -> None:
     upstream = FakeUpstream(statuses=[flawed()])
-    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock(), patient=False)
+    poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock(), polls_again=False)
     assert poller.poll(job()).result["output_error"] == "unreadable"
 
 

@@ -304,7 +304,7 @@ def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
     for _ in range(6):
         scenario.step_functions.described.clear()
         counts.append(scenario.sweep(lambda: 300.0 if len(scenario.step_functions.described) < 3 else 0.0))
-        scenario.clock.advance(sweep.TURN_S)
+        scenario.clock.advance(sweep.SWEEP_INTERVAL_S)
     # It goes round: the sixth is the first of a second round, in which only what can't be ended is left.
     assert [(one.ended, one.failed) for one in counts] == [(0, 3), (0, 3), (3, 0), (3, 0), (3, 0), (1, 2)]
     assert len(scenario.published()) == 10
@@ -457,7 +457,7 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
     describe = scenario.step_functions.describe_execution
 
     def meanwhile(**arguments: Any) -> dict[str, Any]:
-        table.records.repeat(table.only(), scenario.clock.now)
+        table.records.mark_repeated(table.only(), scenario.clock.now)
         return describe(**arguments)
 
     scenario.step_functions.describe_execution = meanwhile  # type: ignore[method-assign]

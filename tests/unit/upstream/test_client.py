@@ -633,7 +633,7 @@ BROKEN: dict[str, Step] = {
 def test_an_outcome_whose_output_cannot_be_read_is_known_all_the_same(step: Step) -> None:
     error = flawed(step)
     assert (error.code, error.status, error.retry_after_s) == ("unusable_answer", 200, 7)
-    assert error.message == "HTTP 200 and COMPLETED, but the output is no valid JSON, or it breaks off"
+    assert error.message == "HTTP 200 with status COMPLETED, but the output is invalid JSON or breaks off"
     document = error.document
     assert (document.outcome, document.completed_at, document.output_error) == (
         Status.COMPLETED,

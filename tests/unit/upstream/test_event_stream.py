@@ -508,7 +508,7 @@ def test_a_refused_connection_is_unavailable() -> None:
 
     assert caught.value.code == "unreachable"
     (call,) = calls
-    assert (call.asked, call.error, call.kind) == (
+    assert (call.request_kind, call.error, call.error_metric) == (
         RequestKind.STREAM,
         caught.value,
         Metric.UPSTREAM_UNREACHABLE,
@@ -730,7 +730,7 @@ def test_a_stream_that_ended_is_reported_once_and_by_who_takes_its_end(
     serve: Serve, script: list[bytes | Step], code: str | None, kind: Metric | None
 ) -> None:
     (call,) = calls_of(serve(script), idle_timeout_s=0.5)
-    assert (call.asked, call.error.code if call.error else None, call.kind) == (
+    assert (call.request_kind, call.error.code if call.error else None, call.error_metric) == (
         RequestKind.STREAM,
         code,
         kind,
@@ -746,7 +746,7 @@ def test_a_stream_that_is_closed_before_its_end_is_reported_once_and_without_a_f
     serve: Serve, script: list[bytes | Step], take: float | None
 ) -> None:
     (call,) = calls_of(serve(script), take=take)
-    assert (call.asked, call.error) == (RequestKind.STREAM, None)
+    assert (call.request_kind, call.error) == (RequestKind.STREAM, None)
 
 
 def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> None:
@@ -760,7 +760,7 @@ def test_a_fault_that_was_not_taken_is_reported_by_the_close(serve: Serve) -> No
 
     stream.close()
 
-    assert [call.kind for call in calls] == [Metric.UPSTREAM_UNAVAILABLE]
+    assert [call.error_metric for call in calls] == [Metric.UPSTREAM_UNAVAILABLE]
 
 
 # ---- Its thread -----------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""The REST API: routes of API Gateway, the service behind them, and the live status of a running job."""
+"""The REST API: routes for API Gateway's events, the service that implements them, and the live status of a job."""

@@ -1,4 +1,4 @@
-"""Cancels an execution for its caller, without waiting for the state machine."""
+"""Cancels an execution for its caller, in the API function instead of the state machine."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,15 +14,16 @@ from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.upstream.client import CancelResult
 
-# A caller waits for the answer, and API Gateway ends the request after 29 s. A cancel that is too late sends two
-# requests: each may take this long.
+# The caller waits, and API Gateway times out after 29 s. A cancel of a job that has ended sends two requests, each of
+# which may take CALL_BUDGET_S.
 READ_TIMEOUT_S = 6.0
 CALL_BUDGET_S = 10.0
-_READ_AGAIN = "read the status again in a moment"
+_READ_STATUS = "read the status in a moment"
+_GONE = "the execution does not exist any more; its record was erased or has expired"
 
 
 class ExecutionCanceller:
-    """Cancels the job of an execution, or its start where there is no job yet, and publishes the outcome."""
+    """Cancels the job of an execution, or its start if there is no job yet, and publishes the outcome."""
 
     def __init__(
         self,
@@ -37,54 +38,55 @@ class ExecutionCanceller:
         self._clock = clock
 
     def cancel(self, record: ExecutionRecord) -> CancelResult:
-        """Cancel an execution and return the answer, in the upstream's shape. The outcome is published before.
+        """Cancel an execution, publish the outcome, and return the result in the shape of Waterflai's API.
 
-        Raises ApiError 502 when Waterflai did not cancel it, or when it is not known whether it did.
+        Raises ApiError 502 if Waterflai did not cancel the job, or if it is unknown whether it did.
         """
         previous = record.status
         if not record.status.is_final and record.waterflai_execution_id is None:
             try:
                 record = self._table.cancel_start(record, self._clock())
             except RecordConflictError as error:
-                raise ApiError(HTTPStatus.NOT_FOUND, "the execution is gone") from error
+                raise ApiError(HTTPStatus.NOT_FOUND, _GONE) from error
         if record.status.is_final:
-            return _answer(record.status, previous)
+            return _result(record.status, previous)
         if record.waterflai_execution_id is None:
-            return self._before_the_job(record)
+            return self._cancel_start(record)
         state = self._loop_state(record)
         try:
             stopped = self._canceller.stop(
                 state, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
             )
         except NotAcceptedError as error:
-            detail = f"Waterflai did not cancel it, nothing has changed: {error.message}"
+            detail = f"Waterflai did not cancel the job, nothing has changed: {error.message}"
             raise ApiError(HTTPStatus.BAD_GATEWAY, detail) from error
         except UpstreamError as error:
-            detail = f"Waterflai may or may not have cancelled it; {_READ_AGAIN}: {error.message}"
+            detail = f"Waterflai may have cancelled the job; {_READ_STATUS}: {error.message}"
             raise ApiError(HTTPStatus.BAD_GATEWAY, detail) from error
         if not stopped.outcome.is_final:
-            # Refused while it runs, taken but not carried out yet, or the status request failed.
-            detail = f"Waterflai has not confirmed that it is cancelled; {_READ_AGAIN}"
+            # Waterflai refused the cancel while the job runs, or accepted it and the job still runs, or the status
+            # request failed.
+            detail = f"Waterflai has not confirmed the cancellation; {_READ_STATUS}"
             raise ApiError(HTTPStatus.BAD_GATEWAY, detail)
-        return self._ended(stopped, record, previous)
+        return self._publish(stopped, record, previous)
 
-    def _before_the_job(self, record: ExecutionRecord) -> CancelResult:
+    def _cancel_start(self, record: ExecutionRecord) -> CancelResult:
         if record.status is Status.STARTING:
-            # Only the start step gets the id. It checks for this request before it goes on.
+            # Only the start step gets the id of the job. It checks for this cancel request afterwards.
             message = "requested: the job is being started and will be cancelled as soon as it has an id"
             return CancelResult(cancelled=False, message=message, previous_status=record.status)
-        message = "cancelled before it was started"
+        message = "cancelled before the job was started"
         state = end_without_job(
             self._loop_state(record), record, Status.CANCELLED, code="cancelled", message=message
         )
-        return self._ended(state, record, record.status)
+        return self._publish(state, record, record.status)
 
-    def _ended(self, state: LoopState, record: ExecutionRecord, previous: Status) -> CancelResult:
-        """Publish the outcome, or the one that was first, and return the result of the cancel."""
-        ending = self._notifier.notify(state, record.owner_execution_arn)
-        if "status" not in ending:
-            raise ApiError(HTTPStatus.NOT_FOUND, "the execution is gone")
-        return _answer(Status(ending["status"]), previous)
+    def _publish(self, state: LoopState, record: ExecutionRecord, previous: Status) -> CancelResult:
+        """Publish the outcome, unless there is one already, and return the result of the cancel."""
+        output = self._notifier.notify(state, record.owner_execution_arn)
+        if "status" not in output:
+            raise ApiError(HTTPStatus.NOT_FOUND, _GONE)
+        return _result(Status(output["status"]), previous)
 
     def _loop_state(self, record: ExecutionRecord) -> LoopState:
         return LoopState(
@@ -92,14 +94,14 @@ class ExecutionCanceller:
         )
 
 
-def _answer(now: Status, previous: Status) -> CancelResult:
-    if now is Status.CANCELLED and not previous.is_final:
+def _result(current: Status, previous: Status) -> CancelResult:
+    if current is Status.CANCELLED and not previous.is_final:
         return CancelResult(cancelled=True, message="cancelled", previous_status=previous)
-    if now is Status.UNCERTAIN and not previous.is_final:
+    if current is Status.UNCERTAIN and not previous.is_final:
         message = (
-            "it is not started again, but Waterflai may be running this job: the answer to a start was lost"
+            "not started again, but the answer to a start was lost and Waterflai may be running this job"
         )
         return CancelResult(cancelled=False, message=message, previous_status=previous)
     return CancelResult(
-        cancelled=False, message=f"too late: the execution is {now}", previous_status=previous
+        cancelled=False, message=f"too late: the execution is {current}", previous_status=previous
     )

@@ -1,7 +1,7 @@
-"""The REST API: an event of API Gateway in, its answer out.
+"""Routes of the REST API: from an event of API Gateway to its response.
 
-API Gateway has matched the path already. Routes go by `resource`, the path of the template, because `path` begins
-with the base path of a custom domain:
+Routes are chosen by `resource`, which is the path in the template. `path` is not usable, because it begins with the
+base path of a custom domain:
 
 | called by | `path` | `requestContext.path` |
 |---|---|---|
@@ -50,43 +50,43 @@ _TRY_AGAIN = (
 
 
 class Routes:
-    """Answers the requests of the four routes."""
+    """Handles the requests of the four routes."""
 
     def __init__(
         self, service: Callable[[], ExecutionService], telemetry: Telemetry, path_prefix: str = ""
     ) -> None:
-        """Build nothing yet: a wrong configuration is a 503 too.
+        """`service` is called with the first request, so that wrong settings are answered with 503.
 
-        `path_prefix` is a path before the API's id, where the API is reached by path instead of a name of its own.
+        `path_prefix` is the path before the API's id on the local AWS, where the host name does not identify the API.
         """
         self._service = service
         self._telemetry = telemetry
         self._path_prefix = path_prefix
 
     def answer(self, event: Event) -> HttpResponse:
-        """Return the answer to a request, in the form of a Lambda proxy integration."""
+        """Return the response to a request, in the format of a Lambda proxy integration."""
         route = ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))))
         if route is None:
-            detail = f"no such path; see POST {EXECUTIONS}/{{chatbot_id}}/async"
+            detail = f"no such path; start an execution with POST {EXECUTIONS}/{{chatbot_id}}/async"
             return _detail(HTTPStatus.NOT_FOUND, detail)
         try:
             return route(self, event)
-        except ApiError as problem:
-            return _detail(problem.status, problem.detail)
+        except ApiError as error:
+            return _detail(error.status, error.detail)
         except RequestTooLargeError as error:
             return _detail(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
         except InvalidRequestError as error:
             return _detail(HTTPStatus.BAD_REQUEST, str(error))
         except (DependencyUnavailableError, SettingsError, BotoCoreError, ClientError) as error:
-            self._telemetry.logger.error("table, topic, bucket or secret is unavailable", reason=str(error))  # noqa: TRY400 - a reason is enough
+            self._telemetry.logger.error("AWS service unavailable", reason=str(error))  # noqa: TRY400 - the reason is enough
             return _detail(HTTPStatus.SERVICE_UNAVAILABLE, _TRY_AGAIN)
 
     def accept(self, event: Event) -> HttpResponse:
-        """Accept a request: 202 with where to read its status and how to cancel it."""
-        submission = RequestBody.read(
+        """Accept a request. Returns 202 with the URLs to read its status and to cancel it."""
+        body = RequestBody.read(
             _body(event), chatbot_id=_chatbot_id(event), idempotency_key=header(event, "Idempotency-Key")
         )
-        record = self._service().accept(submission.fields, caller_of(event), submission.input)
+        record = self._service().accept(body.fields, caller_of(event), body.input)
         self._telemetry.add_record(record)
         url = f"{base_url(event, self._path_prefix)}{EXECUTIONS}/{record.execution_id}"
         accepted = {
@@ -98,7 +98,7 @@ class Routes:
         return _json(HTTPStatus.ACCEPTED, to_json(accepted), {"Location": url})
 
     def read(self, event: Event) -> HttpResponse:
-        """Return 200 with the status document of an execution."""
+        """Return the status document of an execution, with 200."""
         service = self._service()
         record = service.find(_execution_id(event), caller_of(event))
         self._telemetry.add_record(record)
@@ -107,7 +107,7 @@ class Routes:
         return _json(HTTPStatus.OK, service.document(record), headers)
 
     def browse(self, event: Event) -> HttpResponse:
-        """Return 200 with a page of the caller's own executions, newest first."""
+        """Return a page of the caller's own executions, newest first, with 200."""
         query = event.get("queryStringParameters") or {}
         limit = query.get("limit") or "20"
         if not (limit.isascii() and limit.isdigit()):
@@ -120,17 +120,17 @@ class Routes:
         return _json(HTTPStatus.OK, to_json(page))
 
     def cancel(self, event: Event) -> HttpResponse:
-        """Cancel an execution: 200 with the result, 202 when it is not known yet."""
+        """Cancel an execution. Returns 200 with the result, or 202 if the job is just being started."""
         execution_id = _execution_id(event)
-        answer = self._service().cancel(execution_id, caller_of(event))
-        outcome = Status.CANCELLED if answer.cancelled else answer.previous_status
+        result = self._service().cancel(execution_id, caller_of(event))
+        outcome = Status.CANCELLED if result.cancelled else result.previous_status
         self._telemetry.add_fields(execution_id=execution_id, outcome=outcome)
-        result = {"execution_id": execution_id, **asdict(answer)}
-        pending = not answer.cancelled and answer.previous_status == Status.STARTING
-        return _json(HTTPStatus.ACCEPTED if pending else HTTPStatus.OK, to_json(result))
+        document = {"execution_id": execution_id, **asdict(result)}
+        is_pending = not result.cancelled and result.previous_status == Status.STARTING
+        return _json(HTTPStatus.ACCEPTED if is_pending else HTTPStatus.OK, to_json(document))
 
 
-# By method and `resource`. The template has the same ones, and API Gateway answers 403 to any other.
+# By method and `resource`, as in the template. API Gateway answers 403 to any other path.
 ROUTES: Mapping[tuple[str, str], Callable[[Routes, Event], HttpResponse]] = {
     ("POST", f"{EXECUTIONS}/{{id}}/async"): Routes.accept,
     ("GET", f"{EXECUTIONS}/{{id}}"): Routes.read,
@@ -140,10 +140,10 @@ ROUTES: Mapping[tuple[str, str], Callable[[Routes, Event], HttpResponse]] = {
 
 
 def caller_of(event: Event) -> str:
-    """Return the caller: the IAM principal, else the API key by its id or, where that is missing, its fingerprint."""
+    """Return the caller: the IAM principal, else the id of the API key, else a hash of the API key."""
     identity = (event.get("requestContext") or {}).get("identity") or {}
     if identity.get("userArn"):
-        # A role is the caller, whatever its session is called: the next session must find what this one started.
+        # All sessions of a role are one caller, so that a later session finds the executions of an earlier one.
         return _SESSION.sub(r"\1", str(identity["userArn"]))
     if identity.get("apiKeyId"):
         return f"key/{identity['apiKeyId']}"
@@ -152,17 +152,17 @@ def caller_of(event: Event) -> str:
 
 
 def base_url(event: Event, path_prefix: str = "") -> str:
-    """Return the URL by which the caller reached the API, without the path of the resource.
+    """Return the URL with which the caller reached the API, without the path of the resource.
 
-    It ends with the stage, with the base path of a custom domain, or with neither.
+    It ends with the stage, with the base path of a custom domain, or with the host.
     """
     context = event.get("requestContext") or {}
-    before, found, _ = str(context.get("path") or event.get("path")).partition(EXECUTIONS)
-    path = before.rstrip("/") if found else ""
+    before, separator, _ = str(context.get("path") or event.get("path")).partition(EXECUTIONS)
+    path = before.rstrip("/") if separator else ""
     if context.get("domainName"):
         return f"https://{context['domainName']}{path}"
-    # AWS always sends domainName, so this is a stand-in for it. Host and X-Forwarded-Proto may be trusted, as on
-    # AWS, where API Gateway serves no other Host than its own names: they only come back to the caller who sent them.
+    # AWS always sends domainName; this is for the local AWS. Host and X-Forwarded-Proto can be trusted, because the URL
+    # is returned only to the caller who sent them. On AWS, API Gateway serves only its own host names.
     host = header(event, "Host") or ""
     scheme = header(event, "X-Forwarded-Proto")
     if not _HOST.fullmatch(host):
@@ -192,12 +192,12 @@ def _execution_id(event: Event) -> str:
 
 
 def _id(event: Event) -> str:
-    """Return the path parameter. API Gateway hands it over as sent: encoded, or as raw characters."""
+    """Return the path parameter. API Gateway passes it as sent: percent-encoded, or as raw characters."""
     return unquote(str((event.get("pathParameters") or {}).get("id", "")), errors="strict")
 
 
 def _body(event: Event) -> str:
-    """Return the body as text, whatever its Content-Type. Raises InvalidRequestError."""
+    """Return the body as text; its Content-Type is ignored. Raises InvalidRequestError."""
     body = event.get("body") or ""
     if not event.get("isBase64Encoded"):
         return str(body)

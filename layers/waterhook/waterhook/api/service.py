@@ -1,4 +1,4 @@
-"""Taking requests in and showing where they stand; everything in between is the state machine's."""
+"""Accepts requests, starts their state machine executions, and returns the status of executions."""
 
 import base64
 import json
@@ -43,18 +43,20 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 100
 _ID = re.compile(r"[0-9a-f]{32}")
-# What Step Functions answers to an input that it will not take the next time either.
+# Errors of Step Functions for an input that it would also refuse the next time.
 _REFUSED_INPUT = {"InvalidExecutionInput", "ValidationException"}
-# Within this time after its first attempt an API call tries again to start an execution. Each attempt takes at most
-# 3 s, and a caller is answered after 28 s at the latest.
+# An API call retries StartExecution within this time after the first attempt. Each attempt takes at most 3 s, and the
+# caller is answered after at most 28 s.
 START_WITHIN_S = 3.0
 START_ATTEMPTS = 4
 START_PAUSE_S = 0.2
-_NOT_STARTED = "the execution was not started, or may not have been; try again with the same Idempotency-Key"
+_CHANGING = "another call is changing the record; try again"
+_BAD_CURSOR = "next: expected the value of next from the previous page"
+_NOT_STARTED = "the execution may not have been started; try again with the same Idempotency-Key"
 
 
 class ExecutionService:
-    """Takes requests in and shows where they stand; everything in between is the state machine's."""
+    """Accepts requests, and reads, lists and cancels executions. The state machine does the rest."""
 
     def __init__(
         self,
@@ -67,9 +69,9 @@ class ExecutionService:
         canceller: Callable[[], ExecutionCanceller],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Use a client `states` that makes one attempt a call: each refusal must be known to be the only answer.
+        """`states` makes one attempt per call, so that the service sees the error of every attempt.
 
-        The upstream is opened by the first caller who needs it.
+        `live_status` and `canceller` are called only by requests that need the upstream.
         """
         self._sleep = sleep
         self._live_status = live_status
@@ -81,14 +83,14 @@ class ExecutionService:
         self._clock = clock
 
     def accept(self, raw: object, caller: str, texts: Mapping[str, str] | None = None) -> ExecutionRecord:
-        """Return the record of a request that is on its way, its own or that of the same request before it.
+        """Return the record of a new request, or of the same request that was accepted before.
 
         `texts` are members of the state machine's input as JSON text: the request as it was sent, at most
-        MAX_REQUEST_BYTES. Without them `raw` is written as JSON.
+        MAX_REQUEST_BYTES. Without them `raw` is serialized.
 
-        The record is written before the execution is started, so a GET right after finds it; an accepted
-        request whose execution is missing is started when it is sent again with the same key.
-        Raises InvalidRequestError, or ApiError for a conflict or a fault on our side.
+        The record is written before the execution is started, so a GET right after the POST finds it. If the start of
+        an execution failed, it is started when the request is sent again with the same key. Raises
+        InvalidRequestError, or ApiError for a conflict or a failing AWS service.
         """
         limit_bytes = MAX_WRITTEN_BYTES if texts else MAX_REQUEST_BYTES
         request = Request.from_dict(raw, self._settings.defaults, limit_bytes=limit_bytes)
@@ -106,33 +108,33 @@ class ExecutionService:
         try:
             self._table.accept(record, now)
         except RecordConflictError as error:
-            record = self._same(record, now, error)
+            record = self._find_same_request(record, now, error)
         if record.waterflai_execution_id is None and not record.status.is_final:
             self._start(record, texts or {"request": to_json_bytes(raw).decode()})
         return record
 
     def find(self, execution_id: str, caller: str) -> ExecutionRecord:
-        """Return the caller's record. Raises ApiError 404 for any other, as if it did not exist."""
+        """Return the caller's record. Raises ApiError 404, also for the record of another caller."""
         record = self._table.get(execution_id, self._clock())
         if record is None or record.caller != caller:
             detail = (
-                f"execution_id: the caller has no execution {clip(execution_id, 100)}; it may have expired"
+                f"execution_id: this caller has no execution {clip(execution_id, 100)}; it may have expired"
             )
             raise ApiError(HTTPStatus.NOT_FOUND, detail)
         return record
 
     def document(self, record: ExecutionRecord) -> str:
-        """Return the status document as JSON text: the upstream's fields, then our own."""
+        """Return the status document as JSON text: the fields of Waterflai's document, then our own."""
         timing = record.timing or {}
         live = (
             self._live_status().read(record) if record.waterflai_execution_id else None
         ) or StatusDocument()
-        finished = record.status is Status.COMPLETED
+        is_completed = record.status is Status.COMPLETED
         values = {
             "execution_id": record.execution_id,
             "status": record.status,
             "progress": 100.0
-            if finished
+            if is_completed
             else (live.progress if live.progress is not None else record.progress),
             "current_node": live.current_node,
             "completed_nodes": live.completed_nodes,
@@ -157,70 +159,71 @@ class ExecutionService:
         return join_members(members)
 
     def cancel(self, execution_id: str, caller: str) -> CancelResult:
-        """Return what a cancel of the caller's execution came to. Raises ApiError 404 or 502."""
+        """Return the result of a cancel of the caller's execution. Raises ApiError 404 or 502."""
         record = self.find(execution_id, caller)
         return self._canceller().cancel(record)
 
     def page(self, caller: str, *, status: str | None, limit: int, after: str | None) -> dict[str, Any]:
-        """Return the caller's own executions, newest first, and where the next page begins.
+        """Return a page of the caller's own executions, newest first, and the cursor of the next page.
 
-        Raises InvalidRequestError for a status, limit or `next` that makes no sense.
+        Raises InvalidRequestError for an invalid status, limit or cursor.
         """
         if status is not None and status not in Status.__members__:
-            raise InvalidRequestError(f"status: expected one of {', '.join(Status)}")
+            expected = f"expected one of {', '.join(Status)}"
+            raise InvalidRequestError(f"status: {expected}, got {clip(status, 40)}")
         if not 1 <= limit <= MAX_PAGE:
-            raise InvalidRequestError(f"limit: expected 1 to {MAX_PAGE}")
+            raise InvalidRequestError(f"limit: expected a whole number from 1 to {MAX_PAGE}, got {limit}")
         start = _read_cursor(after, caller) if after else None
         entries, last = self._table.page(caller, status=status, limit=limit, start=start)
         return {"executions": entries, "next": _write_cursor(last) if last else None}
 
     def retry_after_s(self, record: ExecutionRecord) -> int | None:
-        """Return in how many seconds another look is worthwhile, or None when nothing will change."""
+        """Return the seconds after which a caller should poll again, or None if the status is final."""
         if record.status.is_final:
             return None
         now = self._clock()
         history = PollHistory(started_at=to_epoch_s(record.created_at) or now)
-        # Callers only ask; the machine may be listening, which would mean no wait at all.
+        # The wait of a polled execution. A followed one has no wait, and callers of the API always poll.
         limits = self._settings.limits(record.deadline, may_follow=False)
         return max(polling_policy.next_step(history, now, limits).wait_seconds, 1)
 
-    def _same(self, record: ExecutionRecord, now: float, conflict: RecordConflictError) -> ExecutionRecord:
+    def _find_same_request(
+        self, record: ExecutionRecord, now: float, conflict: RecordConflictError
+    ) -> ExecutionRecord:
+        """Return the record that has this id. Raises ApiError 409 if it belongs to another request."""
         first = self._table.get(record.execution_id, now)
         if first is None:
-            raise ApiError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "try again: the record is being changed"
-            ) from conflict
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, _CHANGING) from conflict
         if first.request_sha256 != record.request_sha256:
             detail = "idempotency_key: already used for another request; use a new key for a new request"
             raise ApiError(HTTPStatus.CONFLICT, detail)
-        # A request that is started is not withdrawn any more. An accepted one may be, by the call that accepted it.
-        return self._kept(first, now) if first.status is Status.ACCEPTED else first
+        # The call that accepted the request may withdraw an ACCEPTED record, so prevent that.
+        return self._mark_repeated(first, now) if first.status is Status.ACCEPTED else first
 
-    def _kept(self, first: ExecutionRecord, now: float) -> ExecutionRecord:
+    def _mark_repeated(self, first: ExecutionRecord, now: float) -> ExecutionRecord:
         try:
-            return self._table.repeat(first, now)
+            return self._table.mark_repeated(first, now)
         except RecordConflictError as conflict:
             current = self._table.get(first.execution_id, now)
             if current is None or current.owner_execution_arn != first.owner_execution_arn:
-                detail = "try again: the record is being changed"
-                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, detail) from conflict
+                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, _CHANGING) from conflict
             return current
 
     def _start(self, record: ExecutionRecord, texts: Mapping[str, str]) -> None:
-        """Start the execution that the record names as its owner. Idempotent by name, so it is tried again.
+        """Start the state machine execution that owns the record. Its name makes retries idempotent.
 
-        Raises ApiError 400 when Step Functions refuses the input, and 503 when no attempt succeeded. Where each was
+        Raises ApiError 400 if Step Functions refuses the input, and 503 if no attempt succeeded. If every attempt was
         refused, the record is withdrawn.
         """
         name = record.owner_execution_arn.rpartition(":")[2]
-        given = join_members({"execution_id": to_json(record.execution_id), **texts})
+        execution_input = join_members({"execution_id": to_json(record.execution_id), **texts})
         ends_at = self._clock() + START_WITHIN_S
         may_be_started = False
         fault: ClientError | BotoCoreError | None = None
         for attempt in range(START_ATTEMPTS):
             try:
                 self._states.start_execution(
-                    stateMachineArn=self._settings.state_machine_arn, name=name, input=given
+                    stateMachineArn=self._settings.state_machine_arn, name=name, input=execution_input
                 )
             except (ClientError, BotoCoreError) as error:
                 fault = error
@@ -228,24 +231,26 @@ class ExecutionService:
                 return
             if aws_error_code(fault) == "ExecutionAlreadyExists":
                 return
-            refused = _is_refusal(fault)
-            may_be_started = may_be_started or not refused
+            was_refused = _is_refusal(fault)
+            may_be_started = may_be_started or not was_refused
             pause_s = START_PAUSE_S * 2**attempt
-            # Any other refusal, such as a denial, would meet the next attempt too.
-            passes = not refused or aws_error_code(fault) in THROTTLING_CODES
-            if not passes or self._clock() + pause_s >= ends_at:
+            # Throttling passes. Any other refusal, such as a denial, would be repeated.
+            may_succeed = not was_refused or aws_error_code(fault) in THROTTLING_CODES
+            if not may_succeed or self._clock() + pause_s >= ends_at:
                 break
             self._sleep(pause_s)
         if not may_be_started:
             self._withdraw(record)
         if isinstance(fault, ClientError) and aws_error_code(fault) in _REFUSED_INPUT:
             why = clip(fault.response["Error"].get("Message") or aws_error_code(fault), 300)
-            detail = f"request: Step Functions refuses it, as an input of {len(given.encode())} bytes: {why}"
+            size_bytes = len(execution_input.encode())
+            detail = f"request: Step Functions refuses it as an execution input of {size_bytes} bytes: {why}"
             raise ApiError(HTTPStatus.BAD_REQUEST, detail) from fault
         raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_STARTED) from fault
 
     def _withdraw(self, record: ExecutionRecord) -> None:
-        # If that fails too, a record without an execution stays: the same key starts it, else a sweep discards it.
+        # If this fails too, a record without an execution remains. A POST with the same key starts it, or a sweep
+        # discards it.
         with suppress(RecordConflictError, RecordUnavailableError):
             self._table.withdraw(record)
 
@@ -255,14 +260,14 @@ class ExecutionService:
 
 
 def _not_stored(record: ExecutionRecord) -> str | None:
-    """Return why a completed record has no output although its job had one, or None."""
+    """Return `not_stored` for a completed record whose output was removed after the notification, else None."""
     has_output = record.final_output_json is not None or record.output_ref is not None
     dropped = record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to
     return OutputError.NOT_STORED if dropped else None
 
 
 def _is_refusal(error: ClientError | BotoCoreError) -> bool:
-    """Return whether an attempt surely started nothing: after a 5xx or no answer that is not known."""
+    """Return whether AWS refused the call, so that nothing was started. A 5xx or no response leaves that open."""
     answer = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
     return HTTPStatus.BAD_REQUEST <= answer.get("HTTPStatusCode", 0) < HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -272,13 +277,13 @@ def _write_cursor(key: Mapping[str, str]) -> str:
 
 
 def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
-    """Return the index key of a cursor. The caller of the request is part of it, so it opens no other caller's list."""
+    """Return the index key of a cursor. It contains the caller of the request, so no other caller's list is read."""
     try:
         execution_id, created_at = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequestError("next: expected the value that the last page gave") from error
-    # DynamoDB refuses a key that is empty or endless, which would look like a table in trouble.
-    texts = isinstance(execution_id, str) and isinstance(created_at, str)
-    if not texts or not _ID.fullmatch(execution_id) or to_epoch_s(created_at) is None:
-        raise InvalidRequestError("next: expected the value that the last page gave")
+        raise InvalidRequestError(_BAD_CURSOR) from error
+    # DynamoDB refuses a key that is empty or too long, and that would be reported as a failing table.
+    are_texts = isinstance(execution_id, str) and isinstance(created_at, str)
+    if not are_texts or not _ID.fullmatch(execution_id) or to_epoch_s(created_at) is None:
+        raise InvalidRequestError(_BAD_CURSOR)
     return {"execution_id": execution_id, "created_at": created_at, "caller": caller}

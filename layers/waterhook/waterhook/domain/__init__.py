@@ -1,1 +1,1 @@
-"""Decisions and data of an execution: pure functions and values, without I/O, boto3 or urllib3."""
+"""Decisions and values of an execution. Everything here is pure: no I/O, no boto3, no urllib3."""

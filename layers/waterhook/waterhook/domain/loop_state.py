@@ -27,34 +27,34 @@ class NextStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """State of the loop: small, versioned, and all that one step passes to the next."""
+    """State of the loop. Small and versioned; steps get nothing else from the step before."""
 
     execution_id: str
     deadline: float
     history: PollHistory
     waterflai_execution_id: str | None = None
     unsaved: bool = False
-    """The upstream id is known here but not in the record yet; a later step saves it."""
+    """The id of the job is not in the record yet. A later step saves it."""
     progress_events: bool = False
     cancel_requested: bool = False
     chatbot_id: str | None = None
-    """For the logs, so that no step has to read the record for it."""
+    """For log lines, so that no step reads the record for it."""
     follow_refused: bool = False
-    """Set by the state machine when the follow function had no concurrency left; the next poll counts it."""
+    """Set by the state machine when Lambda throttled the follow function. The next poll counts it."""
     fault: str | None = None
-    """Set by the state machine when a step failed permanently: the name of the error."""
+    """Set by the state machine when a step failed permanently: the name of its error."""
     outcome: Status = Status.RUNNING
     next: NextStep = NextStep.POLL
     wait_seconds: int = 0
     error: Mapping[str, Any] | None = None
-    """`code` and `message` of the outcome. While there is no outcome: why the loop gives the job up and cancels it."""
+    """`code` and `message` of the outcome. Before there is an outcome: the reason for which the job is cancelled."""
     result: Mapping[str, Any] = field(default_factory=dict)
     stream: StreamHistory = StreamHistory()  # noqa: RUF009 - it is frozen
     v: int = STATE_VERSION
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Read the state a step was handed; fields of a newer version are passed over."""
+        """Read the state that a step received. Fields of a newer version are ignored."""
         known = {name: state[name] for name in cls.__dataclass_fields__ if name in state}
         return cls(
             **known
@@ -67,13 +67,13 @@ class LoopState:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON: always `v`, `outcome`, `next` and `wait_seconds`, others if not the default."""
+        """Return plain JSON: always `v`, `outcome`, `next` and `wait_seconds`, other fields if not the default."""
         always = {"v": self.v, "outcome": self.outcome, "next": self.next, "wait_seconds": self.wait_seconds}
-        state = _telling(self) | {"history": _telling(self.history)} | always
-        return state | {"stream": _telling(self.stream)} if "stream" in state else state
+        state = _changed_fields(self) | {"history": _changed_fields(self.history)} | always
+        return state | {"stream": _changed_fields(self.stream)} if "stream" in state else state
 
     def ended(self, outcome: Status, *, code: str | None = None, message: str = "", **result: Any) -> Self:
-        """Return the job with its outcome, on its way to notify."""
+        """Return the state with an outcome; the next step is NOTIFY."""
         error = {"code": code, "message": clip(message)} if code else None
         return replace(
             self,
@@ -90,8 +90,8 @@ def _read[T: (PollHistory, StreamHistory)](kind: type[T], state: Mapping[str, An
     return kind(**{name: value for name, value in state.items() if name in kind.__dataclass_fields__})
 
 
-def _telling(record: PollHistory | StreamHistory | LoopState) -> dict[str, Any]:
-    """Return the fields that differ from their default, so that the state stays small."""
+def _changed_fields(record: PollHistory | StreamHistory | LoopState) -> dict[str, Any]:
+    """Return the fields that differ from their default, to keep the state small."""
     values = ((name, getattr(record, name), default) for name, default in _DEFAULTS[type(record)])
     return {name: value for name, value, default in values if value not in (default, {})}
 

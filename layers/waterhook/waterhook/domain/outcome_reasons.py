@@ -1,4 +1,4 @@
-"""Why the loop cancels a job or gives it up, as outcome, code and message."""
+"""Outcome, code and message of a job that the loop cancels or gives up."""
 
 from dataclasses import dataclass
 
@@ -22,29 +22,29 @@ _CONDITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class CancelReason:
-    """Why a job is cancelled: its outcome, error code and message."""
+    """Outcome, error code and message of a job that is to be cancelled."""
 
     outcome: Status
     code: str
     message: str
     notes: str = ""
-    """What else is known, to follow the message."""
+    """Observations about the job, appended to the message."""
 
     @property
     def cancelled(self) -> str:
-        """Return the message where the cancel worked."""
+        """The message if the cancel succeeded."""
         if self.outcome is Status.ERROR:
             return f"{self.message}; the job at Waterflai was cancelled"
         return f"{self.message}{self.notes}"
 
     def not_cancelled(self, why: str) -> str:
-        """Return the message where it did not work."""
+        """Return the message if the cancel failed; `why` is the reason."""
         joined = "; " if self.outcome is Status.ERROR else ", but "
-        return f"{self.message}{joined}the job at Waterflai may go on: {why}{self.notes}"
+        return f"{self.message}{joined}the job at Waterflai may still be running: {why}{self.notes}"
 
 
 def cancel_reason(state: LoopState, now: float) -> CancelReason:
-    """Return why a job is cancelled: by its caller, because of a fault of Waterhook, or at its deadline."""
+    """Return why the job is cancelled: by its caller, because Waterhook failed, or at its deadline."""
     if state.cancel_requested:
         return CancelReason(Status.CANCELLED, "cancelled", "cancelled by its caller")
     if state.error is not None:
@@ -54,31 +54,32 @@ def cancel_reason(state: LoopState, now: float) -> CancelReason:
 
 
 def step_failed_message(fault: str, owner: str) -> str:
-    """Return the message for a step that failed with an error: its name, and the execution whose history has it."""
-    return f"Waterhook itself failed ({fault}); see the history of {owner}"
+    """Return the message for a step that failed with the error `fault` in the state machine execution `owner`."""
+    return f"Waterhook failed ({fault}); see the history of the state machine execution {owner}"
 
 
 def dependency_fault_message(error: DependencyUnavailableError) -> str:
-    """Return what an AWS service's fault means, with the error: `the API key could not be read (...)`."""
+    """Return the message for a failed AWS service: `the API key could not be read (KeyUnavailableError: …)`."""
     name = type(error).__name__
     return f"{_condition(name)} ({name}: {error})"
 
 
 def lasting_fault_message(history: PollHistory, now: float) -> str:
-    """Return the same for a fault that lasts, with its duration: `the API key could not be read for 6 h (...)`."""
+    """Return the message for a lasting fault: `the API key could not be read for 6 h (KeyUnavailableError: …)`."""
     name = history.fault or ""
     lasted_s = now - (history.fault_since or now)
     return f"{_condition(name)} for {format_duration(lasted_s)} ({name}: {history.fault_reason})"
 
 
 def _notes(history: PollHistory, now: float) -> list[str]:
-    """Return what a message of TIMED_OUT adds: why the outcome of the job may not have become known."""
+    """Return the observations that a TIMED_OUT message adds: why the job's own outcome may be unknown."""
     notes = []
     if history.unknown_status is not None:
         word = clip(history.unknown_status, MAX_WORD_CHARS)
-        notes.append(f"Waterflai's last status, {word!r}, is not known")
+        notes.append(f"Waterflai's last status was unknown: {word!r}")
     if history.failure is not None:
-        notes.append(f"status requests that failed at last: {history.errors}, {history.failure}")
+        requests = "status request" if history.errors == 1 else f"{history.errors} status requests"
+        notes.append(f"the last {requests} failed: {history.failure}")
     if history.faults:
         notes.append(lasting_fault_message(history, now))
     return notes

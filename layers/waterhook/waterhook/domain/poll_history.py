@@ -1,6 +1,6 @@
-"""What the polls of one execution have observed, and what follows from it: pure functions.
+"""The observations of one execution's polls, and what follows from them: pure functions.
 
-Each `after_…` function returns the history after one observation.
+Each `after_…` function returns the history after one more observation.
 """
 
 from dataclasses import dataclass, replace
@@ -10,104 +10,105 @@ from waterhook.domain.status_document import StatusDocument
 from waterhook.errors import DependencyUnavailableError, ResultsUnavailableError, UpstreamError
 from waterhook.text import clip
 
-# Longest reasons of a failed status request, and of a fault of an AWS service, that the loop state carries.
+# Longest texts that the loop state carries: the reason of a failed request, and the reason of an AWS fault.
 MAX_FAILURE_CHARS = 200
 MAX_REASON_CHARS = 300
 
-# A longer Retry-After is shortened to this.
+# Longer values of Retry-After are shortened to this.
 RETRY_AFTER_LIMIT_S = 900
-# 404 means "gone" only after this many in a row over this long: right after a start it may be replication delay.
+# A 404 means LOST only after this many in a row over this long. Right after a start it may be replication delay.
 LOST_AFTER_COUNT = 3
 LOST_AFTER_S = 60.0
-# A document that shows the outcome and can't be read as a whole is accepted after so many unusable answers in a row
-# over this long: a transfer that broke off once may succeed. It is accepted earlier if the job is removed within:
+# A document that shows the outcome but is incomplete is accepted after this many unusable answers in a row over this
+# long, because the next request may return the whole document. It is accepted earlier if Waterflai removes the job
+# within FLAWED_CLEANUP_S.
 FLAWED_AFTER_COUNT = 3
 FLAWED_AFTER_S = 10.0
 FLAWED_CLEANUP_S = 60.0
-# An answer is unusable if it is a success without content that can be used, or if it breaks off.
+# Codes of unusable answers: a success response with unusable content, or a response that breaks off.
 _UNUSABLE = {"unusable_answer", "no_answer"}
 
-# An unknown status with `completed_at` ends a job after this many polls in a row over this long.
+# An unknown status with `completed_at` ends the job after this many polls in a row over this long.
 ENDED_AFTER_COUNT = 3
 ENDED_AFTER_S = 10.0
 
-# An AWS service that Waterhook uses has failed for this long: the job is given up.
+# The job is given up when an AWS service has failed for this long.
 FAULT_LIMIT_S = 6 * 3600.0
 _NO_FAULT: dict[str, Any] = {"faults": 0, "fault_since": None, "fault": None, "fault_reason": None}
 
 
 @dataclass(frozen=True, slots=True)
 class PollHistory:
-    """What the loop has observed of one execution: the input of the policy. Times are epoch seconds."""
+    """Observations of one execution, the input of the polling policy. Times are epoch seconds."""
 
     started_at: float
     status_requests: int = 0
-    """Status requests so far, by whichever step."""
+    """Status requests so far, of all steps."""
     polls: int = 0
-    """Cycles of Wait, Poll and Choice."""
+    """Poll cycles: Wait, Poll and Choice."""
     follows: int = 0
     """Invocations of the follow function."""
     refusals: int = 0
-    """Follows that found no concurrency."""
+    """Follows that Lambda throttled."""
     earlier_events: int = 0
     """History events of the state machine execution before the job was started, estimated."""
     polled_at: float | None = None
-    """When the last status request was answered, or failed."""
+    """When the last status request was answered or failed."""
     errors: int = 0
     """Failed status requests in a row."""
     retry_after_s: float | None = None
-    """`Retry-After` of the last answer."""
+    """`Retry-After` of the last answer, in seconds."""
     failure: str | None = None
     """Why the last status request failed; None if it succeeded."""
     unusable: int = 0
-    """Answers in a row that were a success and could not be used."""
+    """Unusable answers in a row: a success response with unusable content, or one that broke off."""
     unusable_since: float | None = None
     not_found: int = 0
     not_found_since: float | None = None
     progress: float | None = None
     progress_at: float | None = None
     progress_readings: int = 0
-    """Readings in which the progress rose, in a row."""
+    """Readings in a row in which the progress rose."""
     first_progress: float | None = None
     first_progress_at: float | None = None
     retry_count: int | None = None
-    """The upstream's count of its own retries; after one more the progress may begin anew."""
+    """The upstream's count of its own retries. After a retry the progress may restart."""
     cleanup_after: float | None = None
     unknown_status: str | None = None
-    """The last status of the upstream, where it is none that is known."""
+    """The last status of the upstream if it is not a known one."""
     ended_polls: int = 0
-    """Polls in a row that returned this unknown status together with `completed_at`."""
+    """Polls in a row that returned this unknown status with `completed_at`."""
     ended_since: float | None = None
-    """When the first of them was answered."""
+    """When the first of these polls was answered."""
     record_checked_at: float | None = None
-    """When a follow last read whether the record is final."""
+    """When a follow last read the record to see whether it is final."""
     large_document: bool = False
-    """The status document was too large for the follow function: only the poll function can read it."""
+    """The status document is too large for the follow function; the poll function reads it."""
     cancels: int = 0
-    """Attempts to cancel the job that did not end it."""
+    """Attempts to cancel that did not end the job."""
     cancel_refusals: int = 0
-    """Of these: refused, or taken and not carried out."""
+    """Attempts of these that Waterflai refused, or accepted without ending the job."""
     cancel_since: float | None = None
-    """When the first of them failed."""
+    """When the first attempt to cancel failed."""
     faults: int = 0
-    """Steps in a row in which an AWS service that Waterhook uses failed; the upstream's errors are not among them."""
+    """Steps in a row in which an AWS service failed. Errors of the upstream don't count."""
     fault_since: float | None = None
-    """When the first of them failed."""
+    """When the first step of these failed."""
     fault: str | None = None
-    """Class of the last one: KeyUnavailableError or another DependencyUnavailableError."""
+    """Class name of the last AWS fault, for example KeyUnavailableError."""
     fault_reason: str | None = None
     follow_refused_at: float | None = None
     follow_seconds: float = 0.0
 
 
 def after_response(history: PollHistory, document: StatusDocument, now: float) -> PollHistory:
-    """Return the history after a status document: one request more, no errors, and its progress."""
+    """Return the history after a status document: one more request, errors reset, progress updated."""
     moved: dict[str, Any] = {}
     progress = _progress_of(document)
     if progress is not None and progress != history.progress:
         moved = {"progress": progress, "progress_at": now, "progress_readings": history.progress_readings + 1}
         if history.progress is None or progress < history.progress:
-            # After an upstream retry the progress begins anew, and so does the rate it is measured by.
+            # The progress restarts after a retry at the upstream, so its rate is measured from here.
             moved |= {"first_progress": progress, "first_progress_at": now, "progress_readings": 1}
     word = document.unknown_status
     if word is None or document.completed_at is None:
@@ -137,7 +138,7 @@ def after_response(history: PollHistory, document: StatusDocument, now: float) -
 
 
 def after_failed_request(history: PollHistory, error: UpstreamError, now: float) -> PollHistory:
-    """Return the history after a failed status request. Only an unbroken row of 404 counts toward LOST."""
+    """Return the history after a failed status request. Any other failure resets the count of 404."""
     missing = error.status == 404  # noqa: PLR2004 - Not Found
     unusable = error.code in _UNUSABLE and error.status is not None
     return replace(
@@ -157,7 +158,7 @@ def after_failed_request(history: PollHistory, error: UpstreamError, now: float)
 def after_dependency_fault(
     history: PollHistory, error: DependencyUnavailableError, now: float
 ) -> PollHistory:
-    """Return the history after a step in which an AWS service failed. That is no failed status request."""
+    """Return the history after a step in which an AWS service failed. It does not count as a failed status request."""
     return replace(
         history,
         polled_at=now,
@@ -174,19 +175,19 @@ def is_given_up(history: PollHistory, now: float) -> bool:
 
 
 def is_lost(history: PollHistory, now: float) -> bool:
-    """Whether the upstream has answered 404 often and long enough to give the job up."""
+    """Whether the upstream has answered 404 often enough and for long enough."""
     since = history.not_found_since
     return since is not None and history.not_found >= LOST_AFTER_COUNT and now - since >= LOST_AFTER_S
 
 
 def has_ended(history: PollHistory, now: float) -> bool:
-    """Whether an unknown status has come with `completed_at` often and long enough to be a final one."""
+    """Whether an unknown status with `completed_at` was returned often enough to count as final."""
     since = history.ended_since
     return since is not None and history.ended_polls >= ENDED_AFTER_COUNT and now - since >= ENDED_AFTER_S
 
 
 def accepts_flawed(history: PollHistory, cleanup_after: float | None, now: float) -> bool:
-    """Whether a document that shows the outcome, but is flawed, is to be accepted as it is."""
+    """Whether to accept a document that shows the outcome but is incomplete."""
     since = history.unusable_since
     if cleanup_after is not None and cleanup_after - now <= FLAWED_CLEANUP_S:
         return True
@@ -194,12 +195,12 @@ def accepts_flawed(history: PollHistory, cleanup_after: float | None, now: float
 
 
 def after_follow_refusal(history: PollHistory, now: float) -> PollHistory:
-    """Return the history after a follow that found no concurrency: polling goes on for a while."""
+    """Return the history after a follow that Lambda throttled. The next follow is tried after a pause."""
     return replace(history, refusals=history.refusals + 1, follow_refused_at=now)
 
 
 def _progress_of(document: StatusDocument) -> float | None:
-    """Return percent with three decimals, from `progress` or else from the nodes, or None."""
+    """Return the progress in percent with three decimals: the `progress` field, else computed from the nodes."""
     if document.progress is not None:
         return round(min(max(document.progress, 0.0), 100.0), 3)
     if document.completed_nodes is not None and document.total_nodes:
@@ -208,7 +209,7 @@ def _progress_of(document: StatusDocument) -> float | None:
 
 
 def _key_read(history: PollHistory) -> PollHistory:
-    """Return the history after a request that was sent: the key was read. The bucket may still fail."""
+    """Return the history without AWS faults, because a request was sent: the key could be read. S3 may still fail."""
     if history.fault == ResultsUnavailableError.__name__:
         return history
     return replace(history, **_NO_FAULT)

@@ -1,19 +1,18 @@
 """Polling policy: pure functions that decide when to poll next. They use no clock, no randomness and no I/O.
 
-Following a stream is billed by the second, polling by the state transition. One cycle of Wait, Poll and Choice costs
-as much as 45 s of a 128 MB function (waterhook.domain.cost), so following is cheaper than polling more often than every
-45 s, and faster. A job is therefore followed wherever there is concurrency for it.
+Following a stream is billed per second, polling per state transition. One cycle of Wait, Poll and Choice costs as much
+as 45 s of a 128 MB function (waterhook.domain.cost). Following is therefore cheaper than polling more often than every
+45 s, and notifies earlier. A job is followed whenever concurrency is available.
 
-An open stream is no proof that events arrive: proxies buffer, servers send heartbeats only, the final event gets lost.
-Polls are the guarantee and the stream is an accelerator. While a stream is followed, the status is polled in the same
-invocation (`poll_due_at`). Those requests are no state transitions and do not count against the execution's history.
+An open stream does not prove that events arrive: proxies buffer, servers send only heartbeats, the final event gets
+lost. Polls are therefore the guarantee, and the stream only makes notifications faster. While the follow function reads
+a stream, it also polls the status (`poll_due_at`). These requests are no state transitions and add no history events.
 
-Without a stream the Wait state spaces the polls (`next_step`): the wait grows slowly with the age of the job. Steady
-progress that predicts a finish far off stretches it. Errors, faults of AWS services that Waterhook uses, `Retry-After`
-and the limit of Step Functions on the number of history events lengthen it. benchmarks/polling measures both cadences;
-the constants were chosen there.
+Without a stream the Wait state spaces the polls (`next_step`). The wait grows slowly with the age of the job. Steady
+progress that predicts a late finish makes it longer. Errors, AWS faults, `Retry-After` and the limit of Step Functions
+on history events make it longer too. benchmarks/polling measures both cadences; the constants were chosen there.
 
-Jitter comes in as `jitter`, a number from 0 to 1 (exclusive) that differs between executions and between polls.
+`jitter` is a number from 0 to 1 (exclusive) that differs between executions and between polls.
 """
 
 import math
@@ -23,62 +22,63 @@ from waterhook.domain.loop_state import NextStep
 from waterhook.domain.poll_history import FAULT_LIMIT_S, RETRY_AFTER_LIMIT_S, PollHistory
 from waterhook.domain.stream_history import StreamHistory
 
-# Step Functions ends an execution at 25,000 history events. This much is planned with. With start, cancel and notify
-# the worst simulated case has 18,802; the rest suffices for 2,000 retries of tasks, of three events each.
+# Step Functions ends an execution at 25,000 history events. The policy plans with this many. The worst simulated case
+# has 18,802 with start, cancel and notify. The rest is enough for 2,000 task retries of three events each.
 EVENT_BUDGET = 18_500
-# Entering and leaving a Wait and a Choice writes two events each, a task five.
+# A Wait or Choice state writes two events, a Task five.
 EVENTS_PER_POLL = 9
 EVENTS_PER_FOLLOW = 7
-# A task that failed for lack of concurrency, its one retry included, and a Choice.
+# A follow Task that Lambda throttled, with its one retry, and a Choice.
 EVENTS_PER_REFUSAL = 10
-# Starting, and waiting to start again, writes as many events as a poll.
+# A start and the wait before it write as many events as a poll.
 EVENTS_PER_START = 9
-# Above this the events that are left are for polls: their waits can grow, the length of a follow can't.
+# Above this the remaining events are for polls: waits can be made longer, follows can't.
 FOLLOW_EVENT_BUDGET = 16_000
-# Attempts to start, and checks for a free slot, before the upstream accepts the job.
+# Maximum attempts to start, and maximum checks for a free slot, before Waterflai accepts the job.
 MAX_STARTS = 200
 MAX_QUEUE_CHECKS = 1_000
-# The state machine accepts waits up to this; see "What next?" in its definition.
+# Longest wait that the state machine accepts, see "What next?" in its definition.
 WAIT_LIMIT_S = 3_600
 
-# A status request this long before `cleanup_after` still finds its job.
+# A status request this long before `cleanup_after` still gets the result.
 CLEANUP_MARGIN_S = 5.0
-# While an unknown status comes with `completed_at`, polls come at least this often.
+# Longest interval while an unknown status comes with `completed_at`.
 ENDED_POLL_S = 5.0
-# An AWS service that Waterhook uses failed: the next step comes after this, doubled with every failure in a row.
+# Wait after an AWS service failed, doubled with every failure in a row.
 FAULT_WAIT_S, FAULT_WAIT_LIMIT_S = 30.0, 900.0
 
-# Without a stream: first poll at this age, then after 2 · age^0.3 seconds, from ten minutes of age on in proportion.
+# Without a stream: the first poll is at this age, the next ones after 2 · age^0.3 seconds. Above OLD_AGE_S the wait is
+# proportional to the age.
 FIRST_POLL_S = 4.0
 WAIT_FACTOR, WAIT_EXPONENT = 2.0, 0.3
 OLD_AGE_S = 600.0
-# Progress is steady after three readings, the last of which is not older than this.
+# Progress is steady after this many readings if the last one is not older than STEADY_S + STEADY_PER_AGE · age.
 STEADY_READINGS = 3
 STEADY_S, STEADY_PER_AGE = 1.5, 0.03
-# With steady progress: this part of the predicted rest, but no more than so many times the usual wait, and no more
-# than so many times LongestWaitSeconds.
+# With steady progress the wait is this part of the predicted remaining time. Upper bounds: STRETCH_PER_WAIT times the
+# usual wait and STRETCH_PER_LONGEST times LongestWaitSeconds.
 WAIT_PER_REST = 0.3
 STRETCH_PER_WAIT, STRETCH_PER_LONGEST = 4.0, 2.0
-# The end of a predicted rest is waited for without another poll in between: this long at most.
+# A predicted remaining time up to this long is waited for without another poll.
 LAST_STRETCH_S, LAST_STRETCH_PER_AGE = 12.0, 0.06
-# After a failed request up to this is added, or up to this part of the wait: a failure is common to many executions.
+# Jitter added after a failed request, in seconds or as a part of the wait: a failure hits many executions at a time.
 ERROR_JITTER_S, ERROR_JITTER = 8.0, 0.5
 
-# While a stream is followed: 2 % of the age within these bounds; an old job may wait longer.
+# While a stream is followed the interval is 2 % of the age within these bounds; above OLD_AGE_S it may be longer.
 CADENCE_PER_AGE = 0.02
 CADENCE_MIN_S, CADENCE_MAX_S, CADENCE_OLD_MAX_S = 2.0, 4.5, 18.0
 CADENCE_JITTER = 0.1
-# Events postpone the next poll, but not beyond this after the last one: the final event may be lost.
+# Events postpone the next poll up to this long after the last poll, because the final event may be lost.
 MAX_POSTPONED_S = 30.0
-# The status may lag behind the final event. Seconds after the event at which the status is polled.
+# Seconds after the final event at which the status is polled: it may lag behind the event.
 POLLS_AFTER_FINAL_EVENT_S = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 11.0)
-# So many failed status requests in a row end a follow: the Wait state is cheaper for an upstream that is down.
+# This many failed status requests in a row end a follow, because the Wait state costs less while Waterflai is down.
 MAX_FOLLOW_ERRORS = 3
 
-# After a follow was refused for lack of concurrency the next is tried after the age of the job, within these bounds.
+# Pause after a throttled follow: the age of the job, within these bounds.
 FOLLOW_PAUSE_S = 240.0
 FOLLOW_PAUSE_LIMIT_S = 900.0
-# After a refusal, a job that is predicted to run longer than this is not followed: shorter jobs use the concurrency.
+# After a throttled follow, a job predicted to run longer than this is not followed: shorter jobs get the concurrency.
 FAR_S = 600.0
 
 
@@ -94,9 +94,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do next, and after how many whole seconds.
+    """The next step, and the wait before it in whole seconds.
 
-    For FOLLOW the seconds are the wait that the state machine takes instead when it finds no concurrency.
+    For FOLLOW, `wait_seconds` is the wait that the state machine takes instead if Lambda throttles the follow function.
     """
 
     next: NextStep
@@ -104,11 +104,11 @@ class Decision:
 
 
 def next_step(history: PollHistory, now: float, limits: Limits, jitter: float = 0.0) -> Decision:
-    """Return CANCEL once the deadline has passed, FOLLOW where following is on and may be tried, else WAIT.
+    """Return CANCEL after the deadline, FOLLOW if following is on and may be tried, else WAIT.
 
-    A wait is a whole number of seconds in 1..WAIT_LIMIT_S. Precedence: deadline and `cleanup_after`, then
-    `Retry-After`, then the polling interval. Only the budget of history events is stronger than `cleanup_after`:
-    an upstream that keeps moving it must not lead an execution into the limit.
+    A wait is a whole number of seconds from 1 to WAIT_LIMIT_S. Precedence: the deadline and `cleanup_after`, then
+    `Retry-After`, then the polling interval. Only the budget of history events overrides `cleanup_after`, because an
+    upstream that moves it again and again must not make an execution reach the limit.
     """
     rest_s = limits.deadline - now
     if rest_s <= 0:
@@ -125,7 +125,7 @@ def next_step(history: PollHistory, now: float, limits: Limits, jitter: float = 
     if history.errors or history.faults:
         wait_s += jitter * max(ERROR_JITTER_S, ERROR_JITTER * wait_s)
     if history.faults:
-        # The last attempt comes when the limit is reached.
+        # The last attempt is made when the fault has lasted for FAULT_LIMIT_S.
         left_s = max(_left_before_giving_up(history, now), limits.shortest_wait_s)
         wait_s = max(min(wait_s, left_s), retry_at(history) - now)
     wait_s = min(wait_s, _left_before_cleanup(history, now, limits.shortest_wait_s))
@@ -136,9 +136,9 @@ def next_step(history: PollHistory, now: float, limits: Limits, jitter: float = 
 
 
 def poll_due_at(history: PollHistory, stream: StreamHistory, deadline: float, jitter: float = 0.5) -> float:
-    """Return when the status is to be polled next while a stream is followed, in epoch seconds.
+    """Return the time of the next poll while a stream is followed, in epoch seconds.
 
-    Counted from the last poll or known event. Precedence as in `next_step`.
+    The interval counts from the last poll or known event. Precedence as in `next_step`.
     """
     polled_at = history.started_at if history.polled_at is None else history.polled_at
     seen_at = polled_at if stream.event_at is None else max(polled_at, stream.event_at)
@@ -159,7 +159,7 @@ def poll_due_at(history: PollHistory, stream: StreamHistory, deadline: float, ji
 
 
 def may_follow(history: PollHistory, now: float) -> bool:
-    """Whether the upstream answers, the history has events left, and concurrency may be available."""
+    """Whether the upstream answers, enough history events are left, and Lambda did not throttle a follow recently."""
     if (
         history.errors
         or history.faults
@@ -176,14 +176,14 @@ def may_follow(history: PollHistory, now: float) -> bool:
 
 
 def retry_at(history: PollHistory) -> float:
-    """Return when `Retry-After` permits the next status request, in epoch seconds, or minus infinity."""
+    """Return the earliest time for the next status request by `Retry-After`, in epoch seconds, or minus infinity."""
     if history.retry_after_s is None or history.polled_at is None:
         return -math.inf
     return history.polled_at + min(history.retry_after_s, RETRY_AFTER_LIMIT_S)
 
 
 def _interval(history: PollHistory, now: float, limits: Limits) -> float:
-    """Return the polling interval without a stream, in seconds, before errors and deadlines count."""
+    """Return the polling interval without a stream, in seconds, before errors and deadlines are applied."""
     age_s = max(now - history.started_at, 0.0)
     longest_s = max(limits.longest_wait_s, limits.shortest_wait_s)
     if age_s < FIRST_POLL_S and not history.status_requests:
@@ -195,7 +195,7 @@ def _interval(history: PollHistory, now: float, limits: Limits) -> float:
         return wait_s
     rest_s = finish - now
     if rest_s <= 0:
-        # The job is expected to be over: poll often at first, then as if the progress had just stopped.
+        # The job should have ended: poll often at first, then less often, as when progress stops.
         since_s = now - (history.progress_at or now)
         return min(max(WAIT_PER_REST * since_s, limits.shortest_wait_s), wait_s)
     last_stretch_s = min(rest_s, LAST_STRETCH_PER_AGE * age_s, wait_s, LAST_STRETCH_S)
@@ -204,7 +204,7 @@ def _interval(history: PollHistory, now: float, limits: Limits) -> float:
 
 
 def _left_before_giving_up(history: PollHistory, now: float) -> float:
-    """Return the time in seconds in which a fault may still pass, or infinity where it is over."""
+    """Return the seconds until a lasting fault ends the job, or infinity if that time has passed."""
     left_s = FAULT_LIMIT_S - (now - (now if history.fault_since is None else history.fault_since))
     return left_s if left_s > 0 else math.inf
 
@@ -228,32 +228,32 @@ def _poll_after(final_event_at: float, polled_at: float) -> float:
 
 
 def _left_before_cleanup(history: PollHistory, now: float, shortest_s: float) -> float:
-    """Return the longest wait that still finds the result, in seconds."""
+    """Return the longest wait after which the result still exists, in seconds."""
     if history.cleanup_after is None or history.cleanup_after <= now:
         return math.inf
     left_s = history.cleanup_after - now
-    # Within the margin a short wait bounds the rate of requests, but must not outlast what is left.
+    # Within the margin a minimum wait bounds the rate of requests, but it never exceeds half of the remaining time.
     return max(left_s - CLEANUP_MARGIN_S, min(shortest_s, left_s / 2))
 
 
 def _predicted_finish(history: PollHistory) -> float | None:
-    """Return when the job reaches 100 % at the rate seen so far, in epoch seconds, or None where there is no rate."""
+    """Return when the job reaches 100 % at the current rate, in epoch seconds, or None if no rate is known."""
     if history.progress is None or history.progress_at is None:
         return None
     base, base_at = history.first_progress, history.first_progress_at
     if base is None or base_at is None or history.progress <= base:
-        # One reading: the only other point known is 0 % at the start.
+        # With one reading, the rate is measured from 0 % at the start of the job.
         base, base_at = 0.0, history.started_at
     if history.progress <= base or history.progress_at <= base_at:
         return None
-    # In this order nothing is divided by zero, however small the progress: at worst it never finishes.
+    # Multiply before dividing: the divisor can't be zero, and very small progress gives a very late finish.
     return history.progress_at + (100.0 - history.progress) * (history.progress_at - base_at) / (
         history.progress - base
     )
 
 
 def events_before_start(attempts: int, waited_s: float, timeout_s: float) -> int:
-    """Return how many history events an execution may have by now: starts and checks for a slot, as many as possible.
+    """Return the maximum number of history events before the start: attempts to start, and checks for a free slot.
 
     `waited_s` counts from acceptance, `timeout_s` is the time from acceptance to the deadline.
     """
@@ -262,7 +262,7 @@ def events_before_start(attempts: int, waited_s: float, timeout_s: float) -> int
 
 
 def events_used(history: PollHistory) -> int:
-    """Return how many history events the loop has written, without task retries."""
+    """Return how many history events the loop has written. Task retries are not included."""
     return (
         history.earlier_events
         + EVENTS_PER_POLL * history.polls
@@ -272,17 +272,17 @@ def events_used(history: PollHistory) -> int:
 
 
 def wait_within_budget_s(history: PollHistory, rest_s: float) -> float:
-    """Return the shortest wait that the history events left allow, in seconds."""
+    """Return the shortest wait that the remaining history events allow, in seconds."""
     polls = max((EVENT_BUDGET - history.earlier_events) // EVENTS_PER_POLL, 1)
     spent = math.ceil((events_used(history) - history.earlier_events) / EVENTS_PER_POLL)
     return spread(rest_s, spent, polls)
 
 
 def spread(rest_s: float, spent: int, budget: int) -> float:
-    """Return the shortest wait of which no more than `budget` fit before the deadline, in seconds.
+    """Return the shortest wait with which at most `budget` waits fit before the deadline, in seconds.
 
-    It is nothing at first and approaches rest / (budget - spent), so a young job with a far deadline is polled as
-    often as any other.
+    It is 0 at first and approaches rest_s / (budget - spent). A young job with a distant deadline is therefore polled
+    as often as any other job.
     """
     spent = min(spent, budget - 1)
     return rest_s / (budget - spent) * (spent / budget)

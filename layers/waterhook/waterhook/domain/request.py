@@ -1,4 +1,4 @@
-"""The request of an execution, checked in the same way for every trigger."""
+"""The request of an execution. The same checks apply to every trigger."""
 
 import hashlib
 import re
@@ -10,12 +10,12 @@ from waterhook.errors import InvalidRequestError, RequestTooLargeError
 from waterhook.json_text import TOO_DEEP, is_nested_too_deeply, json_type, to_json, to_json_bytes
 from waterhook.text import MAX_ID_CHARS, clip
 
-# Step Functions carries 256 KiB per payload; the rest is room for what is wrapped around the request.
+# Step Functions carries 256 KiB per payload. The difference is for the fields that Waterhook adds.
 MAX_REQUEST_BYTES = 240 * 1024
-# Of one that was sent as JSON text, at the API. Step Functions may write its numbers anew: 1e5 as 100000.0.
+# Limit for the request as JSON text at the API. Step Functions may write its numbers longer: 1e5 becomes 100000.0.
 MAX_WRITTEN_BYTES = 252 * 1024
 MAX_METADATA_BYTES = 4 * 1024
-# The state machine's own TimeoutSeconds is two days longer, so the loop's deadline is always the first to pass.
+# The state machine's TimeoutSeconds is two days longer, so the deadline of the loop always passes first.
 MAX_TIMEOUT_S = 30 * 24 * 3600
 DELIVERY_TARGETS = ("sns", "dynamodb")
 _FIELDS = {
@@ -30,23 +30,23 @@ _FIELDS = {
 # Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
 _FOREIGN_PREFIX = "AWS_"
 _COUNTED = "counted as JSON in UTF-8 without spaces"
-_LONGEST_SHOWN = 10**15
+_MAX_SHOWN = 10**15
 _UNFIT_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDefaults:
-    """What the deployment decides where a request is silent: seconds, and `sns` and/or `dynamodb`."""
+    """Values of the deployment for fields that a request leaves out."""
 
     timeout_s: int
     deliver_to: tuple[str, ...]
     allowed_chatbots: frozenset[str] = frozenset()
-    """The only chatbots that may be asked for; empty for any."""
+    """The only chatbots that a request may name. Empty: any chatbot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A valid request. `timeout_seconds` counts from the moment it was accepted."""
+    """A valid request. `timeout_seconds` counts from acceptance."""
 
     chatbot_id: str
     input_data: Mapping[str, Any]
@@ -60,9 +60,9 @@ class Request:
     def from_dict(
         cls, raw: object, defaults: RequestDefaults, *, limit_bytes: int | None = MAX_REQUEST_BYTES
     ) -> Self:
-        """Return the request, or raise InvalidRequestError naming every field that is wrong, or RequestTooLargeError.
+        """Return the request. Sizes are not checked if `limit_bytes` is None, because the API already did.
 
-        With a limit of None no size is checked: the API has done it before.
+        Raises InvalidRequestError naming every wrong field, or RequestTooLargeError.
         """
         if not isinstance(raw, Mapping):
             message = f"request: expected object, got {json_type(raw)}"
@@ -77,7 +77,7 @@ class Request:
         problems += [problem for check in _CHECKS if (problem := check(raw))]
         allowed = defaults.allowed_chatbots
         if not problems and allowed and raw["chatbot_id"] not in allowed:
-            problems = ["chatbot_id: not among those that this deployment allows"]
+            problems = [f"chatbot_id: {raw['chatbot_id']!r} is not in AllowedChatbotIds of this deployment"]
         if problems:
             raise InvalidRequestError("; ".join(clip(problem, 300) for problem in problems[:10]))
         size_bytes = _size_bytes(raw)
@@ -89,23 +89,23 @@ class Request:
         return cls(
             chatbot_id=raw["chatbot_id"],
             input_data=raw["input_data"],
-            timeout_seconds=int(_given(raw, "timeout_seconds", defaults.timeout_s)),
-            deliver_to=tuple(dict.fromkeys(_given(raw, "deliver_to", defaults.deliver_to))),
+            timeout_seconds=int(_get_or_default(raw, "timeout_seconds", defaults.timeout_s)),
+            deliver_to=tuple(dict.fromkeys(_get_or_default(raw, "deliver_to", defaults.deliver_to))),
             idempotency_key=raw.get("idempotency_key"),
-            metadata=_given(raw, "metadata", {}),
+            metadata=_get_or_default(raw, "metadata", {}),
             progress_events=raw.get("progress_events") or False,
         )
 
     @property
     def sha256(self) -> str:
-        """Hash that shows whether a request under a known key is the same request or another one."""
+        """Hash of chatbot and input. It distinguishes a repeated request from another request with the same key."""
         return hashlib.sha256(
             to_json({"chatbot_id": self.chatbot_id, "input_data": self.input_data}, sort_keys=True).encode()
         ).hexdigest()
 
 
-def _given(raw: Mapping[str, Any], name: str, default: Any) -> Any:
-    """Return a field, or its default where it is missing or null."""
+def _get_or_default(raw: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return a field, or the default if the field is missing or null."""
     return default if raw.get(name) is None else raw[name]
 
 
@@ -119,18 +119,18 @@ def _size_bytes(raw: Mapping[str, Any]) -> int:
     try:
         return len(to_json_bytes(raw))
     except UnicodeEncodeError:
-        message = "request: contains half of a surrogate pair, which no text can carry; send whole characters"
+        message = "request: contains half of a surrogate pair, which is not valid text; send whole characters"
         raise InvalidRequestError(message) from None
     except ValueError:
-        # Python's parser makes an infinity of 1e400, which nothing further on could write again.
+        # Python parses 1e400 as infinity, which can't be written as JSON.
         message = (
-            "request: contains a number that JSON can't carry: NaN, or one beyond a double; send it as text"
+            "request: contains a number that JSON can't carry (NaN, or beyond a double); send it as a string"
         )
         raise InvalidRequestError(message) from None
 
 
 def _require_small_metadata(raw: Mapping[str, Any]) -> None:
-    size_bytes = len(to_json_bytes(_given(raw, "metadata", {})))
+    size_bytes = len(to_json_bytes(_get_or_default(raw, "metadata", {})))
     if size_bytes > MAX_METADATA_BYTES:
         message = f"metadata: {size_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed, {_COUNTED}"
         raise InvalidRequestError(message)
@@ -140,9 +140,11 @@ def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("chatbot_id")
     if not isinstance(value, str):
         return _unexpected(raw, "chatbot_id", "string")
-    # A dot segment would be resolved away on its way to the upstream, percent-encoded or not.
+    # HTTP clients and servers resolve the path segments "." and "..", percent-encoded or not.
     if not 1 <= len(value) <= MAX_ID_CHARS or value in {".", ".."} or " " in value or not value.isprintable():
-        return f"chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces, not . or .."
+        return (
+            f'chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces, not "." or ".."'
+        )
     return None
 
 
@@ -170,11 +172,11 @@ def _timeout_seconds(raw: Mapping[str, Any]) -> str | None:
     expected = f"whole number of seconds from 1 to {MAX_TIMEOUT_S}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _unexpected(raw, "timeout_seconds", expected)
-    # An engine on the way may have turned 60 into 60.0.
+    # A service on the way may have changed 60 to 60.0.
     if 1 <= value <= MAX_TIMEOUT_S and value == value // 1:
         return None
-    # Python writes no integer of thousands of digits.
-    got = "another one" if abs(value) > _LONGEST_SHOWN else value
+    # Python refuses to format an integer of thousands of digits.
+    got = "a number out of range" if abs(value) > _MAX_SHOWN else value
     return f"timeout_seconds: expected {expected}, got {got}"
 
 
@@ -190,7 +192,7 @@ def _deliver_to(raw: Mapping[str, Any]) -> str | None:
     if not isinstance(value, list):
         return _unexpected(raw, "deliver_to", "list")
     if not value or any(entry not in DELIVERY_TARGETS for entry in value):
-        return f"deliver_to: expected one or both of {', '.join(DELIVERY_TARGETS)}"
+        return f"deliver_to: expected a list of one or both of {', '.join(DELIVERY_TARGETS)}"
     return None
 
 

@@ -1,6 +1,6 @@
-"""Retry policy: pure functions that decide when to try again to start a job, to take a slot or to cancel a job.
+"""Retry policy: pure functions that decide when to retry a start, an attempt to get a slot, or a cancel.
 
-Jitter comes in as `jitter`, a number from 0 to 1 (exclusive) that differs between executions and between attempts.
+`jitter` is a number from 0 to 1 (exclusive) that differs between executions and between attempts.
 """
 
 import math
@@ -18,27 +18,27 @@ from waterhook.domain.polling_policy import (
     spread,
 )
 
-# After a conflict over a slot the next check comes this soon, doubled with every further one.
+# Wait after another request changed the slots at the same time. Doubled with every further conflict.
 CONFLICT_S = 1.0
-# After a fault of Waterhook before the start: this part of the time since acceptance, within these bounds. In the time
-# for which that goes on these are about 110 waits, which the rest of the history limit covers.
+# Wait after a fault of Waterhook before the start: this part of the time since acceptance, within these bounds. Up to
+# START_FAULT_LIMIT_S this makes about 110 waits, which fit into the reserve of the history limit.
 START_FAULT_PER_AGE, START_FAULT_MIN_S, START_FAULT_MAX_S = 0.1, 5.0, 300.0
 START_FAULT_LIMIT_S = 6 * 3_600.0
 
-# The last attempt to start comes this long before the deadline of the request, if not earlier.
+# The last attempt to start is at least this long before the deadline of the request.
 LAST_START_S = 1.0
 
-# A cancel that failed is repeated for so long. The waits double; see `cancel_retry_wait_s`. One that is refused so
-# often while the job has no outcome won't be carried out.
+# A failed cancel is retried for CANCEL_LIMIT_S; the waits double, see `cancel_retry_wait_s`. After MAX_CANCEL_REFUSALS
+# refusals of a job that still runs, no further attempt is made.
 CANCEL_LIMIT_S, MAX_CANCEL_REFUSALS = 600.0, 3
 CANCEL_WAIT_S, CANCEL_WAIT_LIMIT_S = 5.0, 60.0
 
 
 def cancel_retry_wait_s(failing_s: float, refusals: int, retry_after_s: float | None) -> int | None:
-    """Return the seconds to the next attempt to cancel, or None where no further one is worthwhile.
+    """Return the seconds until the next attempt to cancel, or None for no further attempt.
 
-    `failing_s` counts from the first attempt, `refusals` are those that were answered and did not end the job. The
-    caller waits for the outcome: a `Retry-After` above CANCEL_WAIT_LIMIT_S is shortened.
+    `failing_s` counts from the first attempt. `refusals` counts answers that did not end the job. The caller waits for
+    the outcome, so a `Retry-After` above CANCEL_WAIT_LIMIT_S is shortened.
     """
     left_s = CANCEL_LIMIT_S - failing_s
     if left_s <= 0 or refusals >= MAX_CANCEL_REFUSALS:
@@ -50,10 +50,10 @@ def cancel_retry_wait_s(failing_s: float, refusals: int, retry_after_s: float | 
 def next_start_attempt(
     attempts: int, retry_after_s: float | None, now: float, limits: Limits, jitter: float = 0.0
 ) -> Decision:
-    """Return START after a wait that doubles with the attempts and is never shorter than `Retry-After`.
+    """Return START after a wait that doubles with every attempt and is never shorter than `Retry-After`.
 
-    `limits.deadline` is the start deadline. A wait ends there at the latest, also against `Retry-After`, so that the
-    last attempt comes then. Once it has passed the decision is NOTIFY, since no job was started.
+    `limits.deadline` is the start deadline. A wait is shortened to end there, even if `Retry-After` is longer, so the
+    last attempt is made at the deadline. After the deadline the decision is NOTIFY, because no job was started.
     """
     if now >= limits.deadline:
         return Decision(NextStep.NOTIFY)
@@ -67,11 +67,11 @@ def next_start_attempt(
 def next_slot_attempt(
     timeout_s: float, now: float, limits: Limits, jitter: float = 0.0, conflicts: int = 0
 ) -> Decision:
-    """Return START after a wait for the next check for a free slot.
+    """Return START after a wait, for the next check for a free slot.
 
-    The wait depends on `timeout_s`, the time from acceptance to the deadline, of which it is at least one part in
-    MAX_QUEUE_CHECKS, and not on how long the request has waited: an old request checks as often as a new one.
-    `conflicts` counts checks that could not be carried out; after those the wait is shorter.
+    The wait depends on `timeout_s`, the time from acceptance to the deadline: at least timeout_s / MAX_QUEUE_CHECKS. It
+    does not depend on the age, so an old request checks as often as a new one. `conflicts` counts checks that could not
+    be carried out. After a conflict the wait is shorter.
     """
     wait_s = max(timeout_s / MAX_QUEUE_CHECKS, limits.shortest_wait_s)
     if conflicts:
@@ -80,9 +80,9 @@ def next_slot_attempt(
 
 
 def next_attempt_after_fault(age_s: float, now: float, deadline: float, jitter: float = 0.0) -> Decision:
-    """Return START after a wait that grows with the age of the request, NOTIFY once it is too old or overdue.
+    """Return START after a wait that grows with the age of the request, or NOTIFY if it is too old or overdue.
 
-    For a fault of Waterhook before anything was sent: the table or the secret can't be read.
+    For a fault of Waterhook before the POST: the table or the secret can't be read.
     """
     if now >= deadline or age_s >= START_FAULT_LIMIT_S:
         return Decision(NextStep.NOTIFY)

@@ -1,10 +1,10 @@
-"""Statuses: those of an execution, and the words that Waterflai uses for those of a job."""
+"""Statuses of an execution, and the words that Waterflai uses for the status of a job."""
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Status of an execution: three that are not final, and eight outcomes."""
+    """Status of an execution. ACCEPTED, STARTING and RUNNING are not final; the other eight are outcomes."""
 
     ACCEPTED = "ACCEPTED"
     STARTING = "STARTING"
@@ -25,11 +25,11 @@ class Status(StrEnum):
 
     @property
     def error_name(self) -> str:
-        """The name under which the state machine fails: `Waterhook.TimedOut`."""
+        """The error name with which the state machine execution fails, for example `Waterhook.TimedOut`."""
         return "Waterhook." + "".join(word.capitalize() for word in self.split("_"))
 
 
-# Final statuses of the upstream in upper case, common spellings included.
+# Final statuses of Waterflai in upper case, with common spellings.
 UPSTREAM_FINAL = {
     "COMPLETED": Status.COMPLETED,
     "SUCCESS": Status.COMPLETED,
@@ -41,5 +41,5 @@ UPSTREAM_FINAL = {
     "CANCELLED": Status.CANCELLED,
     "CANCELED": Status.CANCELLED,
 }
-# Statuses of a job that is not over. Any other word may be either: see poll_history.has_ended.
+# Statuses of a running job. Any other word may be final or not, see poll_history.has_ended.
 UPSTREAM_RUNNING = frozenset({"PENDING", "QUEUED", "STARTED", "RUNNING", "PROCESSING", "IN_PROGRESS"})

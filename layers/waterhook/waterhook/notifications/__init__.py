@@ -1,1 +1,1 @@
-"""What leaves: CloudEvents, outcomes and progress, and the output of a state machine execution."""
+"""Everything that subscribers receive: outcome and progress events, and the output of a state machine execution."""

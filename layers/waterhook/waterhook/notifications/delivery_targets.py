@@ -1,7 +1,7 @@
-"""Targets that the outcome of an execution is delivered to, by their names in a request's `deliver_to`.
+"""Delivery targets for outcomes, by their names in a request's `deliver_to`.
 
-DynamoDB is no target of this kind: its delivery is the record itself. To add one: give it a name in
-`waterhook.domain.request.DELIVERY_TARGETS` and a class here, and let the notifier use it.
+`dynamodb` has no class here, because its delivery is the record itself. To add a target: add its name to
+`waterhook.domain.request.DELIVERY_TARGETS`, add a class here, and add an instance to the targets of the notifier.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SnsTarget:
-    """The notification topic."""
+    """The SNS notification topic."""
 
     name = "sns"
 
@@ -26,7 +26,7 @@ class SnsTarget:
         self._source = source
 
     def deliver(self, record: "ExecutionRecord") -> None:
-        """Publish the event of a final record. Raises boto3's errors where SNS does not take it."""
+        """Publish the outcome event of a final record. Raises boto3's errors if SNS fails."""
         self._client.publish(
             TopicArn=self._topic_arn,
             Message=notification_events.outcome_event(record, self._source),

@@ -1,4 +1,4 @@
-"""CloudEvents of an execution, built from its record alone: two calls return the same bytes."""
+"""CloudEvents of an execution. They are built from the record alone, so two calls return the same bytes."""
 
 import re
 from collections.abc import Mapping
@@ -10,25 +10,25 @@ from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_epoch_s, to_rfc3339
 
 PROGRESS_TYPE = "waterhook.execution.progress"
-# SNS and SQS take the characters of XML 1.0; SQS refuses a message with any other or replaces them.
+# Characters outside XML 1.0. SQS refuses or replaces them.
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def outcome_event(record: ExecutionRecord, source: str) -> str:
-    """Return the CloudEvents 1.0 notification of a final record as JSON text.
+    """Return the CloudEvents 1.0 event of a final record as JSON text.
 
-    `final_output` goes in as the text it came as, so no number in it changes. Characters that SNS and SQS do not
-    carry are written as JSON escapes: a parser reads the same value. Two calls give the same bytes.
+    `final_output` is inserted as the text that was received, so its numbers don't change. Characters that SNS and SQS
+    do not carry are written as JSON escapes, which parsers read as the same value.
     """
     data = {
         "execution_id": to_json(record.execution_id),
         "waterflai_execution_id": to_json(record.waterflai_execution_id),
         "chatbot_id": to_json(record.chatbot_id),
         "status": to_json(record.status),
-        "final_output": _carried(record.final_output_json or "null"),
-        # A map comes out of DynamoDB in any order.
+        "final_output": _escape_for_sns(record.final_output_json or "null"),
+        # Sorted, because DynamoDB returns a map in any order.
         "error": to_json(record.error, sort_keys=True),
-        "metadata": _carried(record.metadata_json),
+        "metadata": _escape_for_sns(record.metadata_json),
         "timing": to_json(timing_of(record)),
         "usage": to_json(record.usage or {}, sort_keys=True),
     }
@@ -44,31 +44,31 @@ def outcome_event(record: ExecutionRecord, source: str) -> str:
         "datacontenttype": to_json("application/json"),
     }
     if record.output_ref:
-        # The claim check extension of CloudEvents: where the part of the data is that did not fit.
+        # The claim check extension of CloudEvents: the location of the output that is not in the event.
         attributes["dataref"] = to_json(record.output_ref)
     return join_members(attributes | {"data": join_members(data)})
 
 
 def event_id(record: ExecutionRecord) -> str:
-    """Return the CloudEvents id of a final record's event: the same each time this event is published.
+    """Return the CloudEvents id of a final record's event. It is the same each time this event is published.
 
-    An idempotency key that is used again, after its record expired or was erased, has the same execution id. The
-    time of acceptance, in ms, keeps the events of the two apart.
+    An idempotency key that is used again after its record expired or was erased gives the same execution id. The time
+    of acceptance in the event id keeps the events of the two executions apart.
     """
-    return f"{_occurrence(record)}/{record.status}"
+    return f"{_record_id(record)}/{record.status}"
 
 
 def event_type(status: Status) -> str:
-    """Return the CloudEvents type of a status: `waterhook.execution.timed_out`."""
+    """Return the CloudEvents type of a status, for example `waterhook.execution.timed_out`."""
     return f"waterhook.execution.{status.lower()}"
 
 
 def progress_event(record: ExecutionRecord, source: str, change: Mapping[str, Any], now: float) -> str:
-    """Return the CloudEvents notification of progress; `sequence` orders these, since SNS does not."""
+    """Return the CloudEvents event of a change of progress. `sequence` gives the order, which SNS does not keep."""
     return to_json(
         {
             "specversion": "1.0",
-            "id": f"{_occurrence(record)}/progress/{record.progress_sequence}",
+            "id": f"{_record_id(record)}/progress/{record.progress_sequence}",
             "source": source,
             "type": PROGRESS_TYPE,
             "subject": record.execution_id,
@@ -88,12 +88,12 @@ def progress_event(record: ExecutionRecord, source: str, change: Mapping[str, An
 
 
 def outcome_attributes(record: ExecutionRecord) -> dict[str, Any]:
-    """Return the SNS attributes that filter policies see; one without a value is left out, as SNS demands."""
+    """Return the SNS message attributes for filter policies. SNS refuses empty values, so they are left out."""
     return _attributes(event_type(record.status), record)
 
 
 def progress_attributes(record: ExecutionRecord) -> dict[str, Any]:
-    """Return the SNS attributes of a progress event."""
+    """Return the SNS message attributes of a progress event."""
     return _attributes(PROGRESS_TYPE, record)
 
 
@@ -102,18 +102,18 @@ def _attributes(kind: str, record: ExecutionRecord) -> dict[str, Any]:
     return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
 
 
-def _carried(text: str) -> str:
-    """Return JSON text with an escape for each character that SNS or SQS refuses; they occur in strings only."""
-    return _NOT_IN_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+def _escape_for_sns(text: str) -> str:
+    """Return JSON text with an escape for each character that SQS refuses. They occur in strings only."""
+    return _NOT_IN_XML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _occurrence(record: ExecutionRecord) -> str:
-    """Return what no other record ever has, not even a later one of the same id."""
+def _record_id(record: ExecutionRecord) -> str:
+    """Return an id that no other record has, not even a later record of the same execution id."""
     return f"{record.execution_id}/{round((to_epoch_s(record.created_at) or 0.0) * 1000)}"
 
 
 def timing_of(record: ExecutionRecord) -> dict[str, Any]:
-    """Return the four moments a subscriber asks for; `completed_at` is by the upstream's clock."""
+    """Return the `timing` of an event. `completed_at` is from the upstream's clock, the other times from ours."""
     return {
         "accepted_at": record.created_at,
         "started_at": record.started_at,

@@ -1,4 +1,4 @@
-"""The end of an execution: the first outcome is written to its record and delivered from there."""
+"""Ends an execution: writes the outcome to its record, unless there is one, and publishes it from the record."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _ignore_delivery(_record: ExecutionRecord) -> None:
-    """Do nothing."""
+    """Default for `on_delivery`."""
 
 
 class Notifier:
@@ -39,13 +39,13 @@ class Notifier:
         limiter: ConcurrencyLimiter | None = None,
         on_delivery: Callable[[ExecutionRecord], None] = _ignore_delivery,
     ) -> None:
-        """`retention_s` is how long a record stays after its notification, in seconds.
+        """`retention_s` is how long a record is stored after its notification, in seconds.
 
-        `on_delivery` is called with each record that was marked as notified here. Without a `limiter` no slot is
+        `on_delivery` is called with each record that this notifier marks as notified. Without a `limiter` no slot is
         released.
         """
         self._table = table
-        # What is delivered to DynamoDB stays in the record: see ExecutionsTable.mark_notified.
+        # Delivery to DynamoDB means that the record keeps the output, see ExecutionsTable.mark_notified.
         self._targets = (SnsTarget(sns, topic_arn, source),)
         self._retention_s = retention_s
         self._clock = clock
@@ -53,16 +53,16 @@ class Notifier:
         self._on_delivery = on_delivery
 
     def notify(self, state: LoopState, owner: str) -> dict[str, Any]:
-        """Conclude the job and return what the state machine ends with.
+        """Write and publish the outcome, and return the output of the state machine.
 
-        Only the record's owner concludes it. Raises RecordConflictError when the record was changed
-        in between and has no outcome.
+        If `owner` does not own the record, nothing is written or published. Raises RecordConflictError if another call
+        changed the record and it still has no outcome.
         """
         record = self._table.get(state.execution_id, self._clock())
         if record is None:
-            # The list of its slots was erased with it.
+            # The record listed its slots. Without it, every possible slot is released.
             self._release_slots(state.execution_id, ConcurrencyLimiter.slots_of(state.chatbot_id))
-            message = f"the record of {state.execution_id} is gone; it was erased or has expired"
+            message = f"the record of {state.execution_id} does not exist; it was erased or has expired"
             return state_machine_output.failure_output(
                 Status.ERROR.error_name, message, {"execution_id": state.execution_id}
             )
@@ -71,25 +71,25 @@ class Notifier:
         return self.conclude(record, self.final_attributes(state))
 
     def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Write an outcome unless there is one, deliver the record's and return the state machine's output."""
+        """Write an outcome unless there is one, deliver the record's outcome, and return the state machine's output."""
         if not record.status.is_final:
             try:
                 record = self._table.conclude(record, final_attributes)
             except RecordConflictError:
-                # Another outcome was written first. That one counts.
+                # Another outcome was written first, and it counts.
                 record = self._reread(record)
         output = state_machine_output.outcome_output(record)
         self.release(self._deliver(record))
         return output
 
     def release(self, record: ExecutionRecord) -> None:
-        """Give back the slots of a record that is notified, and take it out of the index that the sweep reads.
+        """Release the slots of a notified record, and remove it from the index of unfinished records.
 
-        Raises RecordUnavailableError when the table fails; the record is then still in the index.
+        Raises RecordUnavailableError if the table fails; the record then stays in the index for the sweep.
         """
         self._release_slots(record.execution_id, record.slots or ())
         if record.notified_at is not None and record.unfinished is not None:
-            # On a conflict it was erased meanwhile.
+            # A conflict means that the record was erased in the meantime.
             with suppress(RecordConflictError):
                 self._table.leave_index(record)
 
@@ -98,25 +98,25 @@ class Notifier:
             self._limiter.release(execution_id, slots)
 
     def redeliver(self, execution_id: object) -> dict[str, Any]:
-        """Publish the event of a finished execution again, the same to the byte, and return what came of it.
+        """Publish the event of a finished execution again, with the same bytes, and return the result.
 
-        The result has `execution_id`, `redelivered`, `outcome` (None where nothing is known) and either `event_id`
-        or the `reason` why nothing was published. A record that was not marked as notified is marked.
-        Raises RecordUnavailableError or boto3's errors when table or topic fail.
+        The result has `execution_id`, `redelivered`, `outcome` (None if there is no record), and either `event_id` or
+        the `reason` why nothing was published. A record that was not marked as notified is marked now. Raises
+        RecordUnavailableError or boto3's errors if DynamoDB or SNS fails.
         """
         record = self._table.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
         if record is None:
-            reason = "there is no such execution: its record was erased or has expired, or the id is wrong"
+            reason = "no such execution: the id is wrong, or its record was erased or has expired"
             return {"execution_id": execution_id, "redelivered": False, "outcome": None, "reason": reason}
         result = {"execution_id": record.execution_id, "outcome": record.status}
-        if (why := _undeliverable(record)) is not None:
+        if (why := _redelivery_obstacle(record)) is not None:
             return result | {"redelivered": False, "reason": why}
         self._publish(record)
         self.release(self._mark_notified(record))
         return result | {"redelivered": True, "event_id": notification_events.event_id(record)}
 
     def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
-        """Publish, then mark the record. A crash in between publishes the same event again: at least once."""
+        """Publish, then mark the record. After a crash in between, the same event is published again."""
         if record.notified_at is None:
             self._publish(record)
         return self._mark_notified(record)
@@ -135,8 +135,8 @@ class Notifier:
                 record, now, now + self._retention_s, has_slots=bool(record.slots)
             )
         except RecordConflictError:
-            # Another publisher published the same event, or the answer to this very write was lost. Either way the
-            # slots may still be taken.
+            # Another call published the same event, or the response to this write was lost. In both cases the record
+            # may still have slots.
             return self._table.get(record.execution_id, now) or record
         self._on_delivery(marked)
         return marked
@@ -144,12 +144,12 @@ class Notifier:
     def _reread(self, record: ExecutionRecord) -> ExecutionRecord:
         current = self._table.get(record.execution_id, self._clock())
         if current is None or not current.status.is_final:
-            message = f"{record.execution_id}: the record has no outcome, and it was changed in between"
+            message = f"{record.execution_id}: another call changed the record, and it has no outcome"
             raise RecordConflictError(message)
         return current
 
     def final_attributes(self, state: LoopState) -> dict[str, Any]:
-        """Return the record's attributes of an outcome. A state without an outcome is a fault of Waterhook."""
+        """Return the attributes that an outcome sets in the record. A state without an outcome becomes ERROR."""
         now = self._clock()
         outcome, error = state.outcome, state.error
         if not outcome.is_final:
@@ -160,7 +160,7 @@ class Notifier:
         return result | {
             "status": outcome,
             "finished_at": to_rfc3339(now),
-            # The retention begins with the notification: what is not notified yet must not expire.
+            # Retention begins with the notification. A record that is not notified yet must not expire.
             "expires_at": int(now + max(self._retention_s, UNFINISHED_GRACE_S)),
             "error": error,
             "waterflai_execution_id": state.waterflai_execution_id,
@@ -173,14 +173,17 @@ class Notifier:
         }
 
 
-def _undeliverable(record: ExecutionRecord) -> str | None:
-    """Return why a record's event can't be published again, or None where it can."""
+def _redelivery_obstacle(record: ExecutionRecord) -> str | None:
+    """Return why a record's event can't be published again, or None if it can."""
     if not record.status.is_final:
-        return f"it is {record.status}: there is no outcome yet, and it is notified by itself"
+        return (
+            f"status is {record.status}: there is no outcome yet; its notification is published automatically"
+        )
     if "sns" not in record.deliver_to:
-        return "its request asked for no notification: deliver_to is without sns"
-    # What a completed job gave is in one of three attributes; without `dynamodb` the first goes with the notification.
-    given = record.final_output_json or record.output_ref or record.output_error
-    if record.status is Status.COMPLETED and not given and "dynamodb" not in record.deliver_to:
-        return "its output was dropped once notified, as its request asked: deliver_to is without dynamodb"
+        return "the request has no sns in deliver_to, so there is no notification"
+    # The output of a completed job is in one of these attributes. Without `dynamodb` an inline output is removed after
+    # the notification.
+    has_output = record.final_output_json or record.output_ref or record.output_error
+    if record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to:
+        return "the request has no dynamodb in deliver_to, so its output was deleted after the notification"
     return None

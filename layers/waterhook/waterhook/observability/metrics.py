@@ -1,8 +1,8 @@
-"""Metrics: the name and unit of each, and which of them a call to the upstream counts in.
+"""Metrics: their names and units, and the metric that counts a failed call to the upstream.
 
-A metric has one dimension, the stack: an outcome or a kind of error is a metric of its own, so that an alarm needs
-no search. Executions and chatbots are no dimensions, since each value would be a metric that is billed by the month.
-docs/contract.md lists the metrics; a test compares.
+Each metric has one dimension, the stack. Each outcome and each kind of error is a metric of its own, so that an alarm
+needs no metric math. Executions and chatbots are no dimensions, because CloudWatch bills every value as a metric per
+month. docs/contract.md lists the metrics, and a test compares.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _UNAUTHORIZED = 401
 
 
 class Metric(StrEnum):
-    """The metrics by their names in CloudWatch."""
+    """The metrics, by their names in CloudWatch."""
 
     STARTED = "Started"
     STARTS_QUEUED = "StartsQueued"
@@ -53,7 +53,7 @@ class Metric(StrEnum):
 
     @property
     def unit(self) -> str:
-        """Unit in CloudWatch; it has none for dollars."""
+        """Unit in CloudWatch. CloudWatch has no unit for dollars."""
         return _UNITS.get(self, "Count")
 
     @classmethod
@@ -71,7 +71,7 @@ _UNITS = {
     Metric.ESTIMATED_COST: "None",
 }
 
-# By the code of the error. These are failures of the upstream and count in UPSTREAM_ERRORS too.
+# By error code. These metrics are failures of the upstream, which UPSTREAM_ERRORS also counts.
 _FAILURES = {
     "unreachable": Metric.UPSTREAM_UNREACHABLE,
     "no_answer": Metric.UPSTREAM_NO_ANSWER,
@@ -82,7 +82,7 @@ _FAILURES = {
 
 
 class RequestKind(StrEnum):
-    """Kinds of requests to the upstream."""
+    """Kinds of requests to the upstream, by what they do."""
 
     START = "start"
     STATUS = "status"
@@ -92,28 +92,28 @@ class RequestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
-    """A call to the upstream that has ended: its kind, its duration, and its error if it failed."""
+    """A finished call to the upstream: its kind, its duration, and its error if it failed."""
 
-    asked: RequestKind
+    request_kind: RequestKind
     latency_ms: float
     error: UpstreamError | None = None
 
     @property
-    def kind(self) -> Metric | None:
+    def error_metric(self) -> Metric | None:
         """The metric that counts the failure or refusal of this call, or None."""
-        error = self.error
-        if error is None or (self.asked is RequestKind.STREAM and error.code == "no_answer" and error.status):
-            return None  # a stream that was open and broke off: polls go on and the stream is reopened
+        error, is_stream = self.error, self.request_kind is RequestKind.STREAM
+        if error is None or (is_stream and error.code == "no_answer" and error.status):
+            return None  # an open stream broke off: polls continue, and the stream is reopened
         if error.status == _UNAUTHORIZED:
-            # A stream does not read the secret again. The poll that follows does, and counts if that does not help.
-            return None if self.asked is RequestKind.STREAM else Metric.UPSTREAM_UNAUTHORIZED
+            # A stream does not read the secret again. The next poll does, and is counted if it fails too.
+            return None if is_stream else Metric.UPSTREAM_UNAUTHORIZED
         return _FAILURES.get(error.code, Metric.UPSTREAM_REFUSALS)
 
     @property
     def failed(self) -> bool:
-        """Whether the upstream failed. A refusal is no failure of the upstream: key or request were wrong."""
-        return self.kind in _FAILURES.values()
+        """Whether the upstream failed. Refusals don't count, because the key or the request was wrong."""
+        return self.error_metric in _FAILURES.values()
 
 
 def ignore_call(_call: UpstreamCall) -> None:
-    """Watch no calls."""
+    """Do nothing: the default for callers without telemetry."""

@@ -1,7 +1,7 @@
-"""One structured log line and one set of EMF metrics for each invocation, also for one that raises.
+"""One structured log line and one set of EMF metrics per invocation, also if it raises.
 
-The line has the fields of LINE and never another, so a payload has no way in: what a function hands over is picked
-from, not written out. A traceback is Lambda's to write.
+The line has only the fields in LOG_FIELDS, so no payload is logged: other values that a function passes are dropped.
+Lambda itself logs the traceback of an exception.
 """
 
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from waterhook.steps.sweep import SweepResult
     from waterhook.storage.execution_record import ExecutionRecord
 
-# All that a line may hold, besides what Powertools adds of the invocation itself.
+# All fields of the log line, in addition to those that Powertools adds.
 LOG_FIELDS = (
     "execution_id",
     "waterflai_execution_id",
@@ -63,20 +63,20 @@ type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
 def _metrics() -> EphemeralMetrics:
-    """Return the metrics of one invocation. Powertools prints them early at a hundred values of one metric."""
+    """Return the metrics of one invocation. Powertools writes them early after 100 values of one metric."""
     stack = os.environ.get("WATERHOOK_SOURCE", "").rpartition("/")[2]
     return EphemeralMetrics(namespace=NAMESPACE, default_dimensions={DIMENSION: stack or "unknown"})
 
 
 @dataclass(slots=True)
 class _Invocation:
-    """What has come together so far."""
+    """The metrics and log fields of the current invocation."""
 
     metrics: EphemeralMetrics
     fields: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> dict[str, Any]:
-        """Return of what was fields only what the line has a field for."""
+        """Return the fields that may be logged."""
         return {name: _plain(self.fields[name]) for name in LOG_FIELDS if name in self.fields}
 
 
@@ -86,51 +86,51 @@ class Telemetry:
     def __init__(
         self, verb: str, *, correlation_id_path: str, clock: Callable[[], float] = time.time
     ) -> None:
-        """Speak as `verb`; the JMESPath finds in an event what binds its lines to those of others."""
+        """`verb` is the message of the log line. The JMESPath finds the correlation id in an event."""
         self.logger = Logger(service="waterhook", location=None)
         self._verb = verb
         self._path = correlation_id_path
         self._clock = clock
-        # Making one costs more than using it.
+        # Metrics objects are reused, because creating one costs more than using it.
         self._idle: list[EphemeralMetrics] = []
         self._current: ContextVar[_Invocation | None] = ContextVar(f"telemetry of {verb}", default=None)
 
     def observe(self, handler: Handler) -> Handler:
-        """Return the handler with its log line and its metrics, which are written also when it raises."""
+        """Return the handler wrapped so that its log line and metrics are written, also if it raises."""
 
-        # Explicitly no event: else a variable of Powertools in the environment would have every payload logged.
+        # log_event=False: otherwise an environment variable of Powertools could turn on the logging of every payload.
         @self.logger.inject_lambda_context(clear_state=True, correlation_id_path=self._path, log_event=False)
         @wraps(handler)
         def invoke(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             invocation = _Invocation(self._idle.pop() if self._idle else _metrics())
             token = self._current.set(invocation)
             try:
-                answer = handler(event, context)
+                result = handler(event, context)
             except BaseException as error:
                 self.add_fields(fault=type(error).__name__)
-                self.logger.error(self._verb, **invocation.line())  # noqa: TRY400  # see above
+                self.logger.error(self._verb, **invocation.line())  # noqa: TRY400 - Lambda logs the traceback
                 raise
             else:
                 self.logger.info(self._verb, **invocation.line())
-                return answer
+                return result
             finally:
                 self._current.reset(token)
                 if invocation.metrics.metric_set:
                     invocation.metrics.flush_metrics()
-                # Where Powertools' metrics are switched off they stay as they are, and would grow.
+                # If Powertools' metrics are disabled, flush does not empty them; a reused object would then grow.
                 if not invocation.metrics.metric_set:
                     self._idle.append(invocation.metrics)
 
         return invoke
 
     def add_fields(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
-        """Put into the line what it has a field for; whatever else there is, and None, is passed over."""
+        """Add fields to the log line. None and names that are not in LOG_FIELDS are ignored."""
         if (invocation := self._current.get()) is not None:
-            given = {**(values or {}), **more}
-            invocation.fields |= {name: value for name, value in given.items() if value is not None}
+            values = {**(values or {}), **more}
+            invocation.fields |= {name: value for name, value in values.items() if value is not None}
 
     def add_record(self, record: "ExecutionRecord") -> None:
-        """Say which execution it is about, and where that stands."""
+        """Add the ids and the status of a record to the log line."""
         self.add_fields(
             execution_id=record.execution_id,
             waterflai_execution_id=record.waterflai_execution_id,
@@ -144,27 +144,27 @@ class Telemetry:
             invocation.metrics.add_metric(metric, metric.unit, value)
 
     def record_call(self, call: UpstreamCall) -> None:
-        """Take note of a call to the upstream."""
+        """Add metrics and log fields for a finished call to the upstream."""
         if (invocation := self._current.get()) is None:
             return
         if call.error is not None:
             self.add_fields(upstream_error=call.error.code, upstream_status=call.error.status)
-        if call.kind is not None:
-            self.add_metric(call.kind)
-        # Zeros too: so the average is the rate of errors, and an alarm on it needs no arithmetic.
+        if call.error_metric is not None:
+            self.add_metric(call.error_metric)
+        # Zeros are added too: the average is then the rate of errors, and an alarm needs no metric math.
         self.add_metric(Metric.UPSTREAM_ERRORS, int(call.failed))
-        if call.asked is RequestKind.STREAM:
-            return  # a stream stays open for as long as it is followed
+        if call.request_kind is RequestKind.STREAM:
+            return  # the duration of a stream is not a latency
         fields = invocation.fields
         self.add_fields(
             latency_ms=fields.get("latency_ms", 0.0) + call.latency_ms,
             upstream_calls=fields.get("upstream_calls", 0) + 1,
         )
         self.add_metric(Metric.UPSTREAM_LATENCY, call.latency_ms)
-        if call.asked is RequestKind.START:
-            self._started(call)
+        if call.request_kind is RequestKind.START:
+            self._record_start(call)
 
-    def _started(self, call: UpstreamCall) -> None:
+    def _record_start(self, call: UpstreamCall) -> None:
         if call.error is None:
             self.add_metric(Metric.STARTED)
         elif isinstance(call.error, PerhapsAcceptedError):
@@ -173,9 +173,9 @@ class Telemetry:
             self.add_metric(Metric.STARTS_DELAYED)
 
     def record_staleness(self, state: LoopState) -> None:
-        """Measure how long a running job has shown no progress, and whether an AWS service failed.
+        """Measure how long a running job has shown no progress, and count a failing AWS service.
 
-        A job that never showed progress may not be able to.
+        A job that never showed progress is not measured, because it may not report any.
         """
         history = state.history
         if history.faults:
@@ -185,20 +185,20 @@ class Telemetry:
             self.add_metric(Metric.SECONDS_WITHOUT_PROGRESS, max(self._clock() - history.progress_at, 0.0))
 
     def record_state(self, state: LoopState) -> dict[str, Any]:
-        """Log the state that a step returns and measure its staleness; return it as plain JSON."""
+        """Log the state that a step returns and measure its staleness. Returns the state as plain JSON."""
         self.record_staleness(state)
         plain = state.to_dict()
         self.add_fields(plain)
         return plain
 
     def record_redelivery(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Log what publishing again came to, and return it."""
-        # The id is what the operator wrote, so only one that a record has is logged.
+        """Log the result of a redelivery and return it."""
+        # The operator may have typed anything as id, so it is logged only if a record has it.
         self.add_fields(result, execution_id=result["execution_id"] if result["outcome"] else None)
         return result
 
     def record_sweep(self, swept: "SweepResult") -> dict[str, Any]:
-        """Log and measure what a sweep did; return it as plain JSON."""
+        """Log and measure the result of a sweep. Returns it as plain JSON."""
         self.add_fields(
             swept=swept.ended,
             swept_alive=swept.alive,
@@ -206,7 +206,7 @@ class Telemetry:
             swept_left=swept.left,
             swept_discarded=swept.discarded,
         )
-        # CloudWatch charges for a metric that has data: mostly there is none.
+        # CloudWatch bills a metric only when it has data, and usually these are zero.
         counts = ((Metric.RECONCILED, swept.ended), (Metric.NOT_SWEPT, swept.failed + swept.left))
         for metric, count in counts:
             if count:
@@ -214,16 +214,16 @@ class Telemetry:
         return asdict(swept)
 
     def record_sweep_failure(self, execution_id: str, error: Exception) -> None:
-        """Log that a sweep could not close an execution."""
+        """Log that a sweep failed for one execution."""
         self.logger.warning("not swept", execution_id=execution_id, fault=aws_error_code(error))
 
     def record_delivery(self, record: "ExecutionRecord") -> None:
-        """Measure an execution whose outcome was delivered just now, by this invocation and no other."""
+        """Measure an execution whose outcome this invocation has delivered."""
         self.add_record(record)
         self.add_metric(Metric.of_outcome(record.status))
         completed_at = to_epoch_s((record.timing or {}).get("completed_at"))
         if completed_at is not None:
-            # By the upstream's clock, and ours may be behind it.
+            # `completed_at` is from the upstream's clock, which may be ahead of ours.
             self.add_metric(Metric.NOTIFY_LAG, max(self._clock() - completed_at, 0.0))
         accepted_at, finished_at = to_epoch_s(record.created_at), to_epoch_s(record.finished_at)
         if record.status is Status.COMPLETED and accepted_at is not None and finished_at is not None:
@@ -235,7 +235,7 @@ class Telemetry:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number, if need be rounded, or anything else as a short text: an id may be a caller's."""
+    """Return an integer, a rounded float, or a shortened text: ids may come from a caller."""
     if isinstance(value, float):
         return round(value, 1)
     return value if isinstance(value, int) else clip(str(value), MAX_ID_CHARS)

@@ -1,1 +1,1 @@
-"""The steps of the state machine, one module each, and what they share."""
+"""The steps of the state machine, one module each, and the modules that they share."""

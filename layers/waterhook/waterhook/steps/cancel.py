@@ -1,4 +1,4 @@
-"""The cancel step: ends a job that is overdue or given up; where it is too late for that, returns its real outcome."""
+"""The cancel step: cancels a job that is overdue or given up. A job that has already ended keeps its real outcome."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,13 +23,13 @@ class CancelStep:
         self._clock = clock
 
     def cancel(self, state: LoopState, owner: str) -> LoopState:
-        """Return the state with its outcome, or on its way to another attempt through Wait and Poll.
+        """Return the state with its outcome, or with a wait and a poll before the next attempt.
 
-        Attempts that fail are repeated for CANCEL_LIMIT_S, those that are refused MAX_CANCEL_REFUSALS times. A job that
-        has ended otherwise keeps its real outcome.
+        Failed attempts are repeated for CANCEL_LIMIT_S, refused ones MAX_CANCEL_REFUSALS times. A job that has ended
+        keeps its real outcome.
         """
         if state.fault is not None:
-            # A step after the one that failed first may fail too: the first reason counts.
+            # If a later step fails too, the first error counts.
             error = state.error or {"code": "fault", "message": step_failed_message(state.fault, owner)}
             state = replace(state, fault=None, error=error)
         reason = cancel_reason(state, self._clock())
@@ -38,23 +38,23 @@ class CancelStep:
         try:
             stopped = self._canceller.stop(state, reason.outcome, code=reason.code, message=reason.cancelled)
         except UpstreamError as error:
-            return self._again(state, reason, error.message, error.retry_after_s)
+            return self._retry(state, reason, error.message, error.retry_after_s)
         except DependencyUnavailableError as error:
-            return self._again(state, reason, dependency_fault_message(error))
+            return self._retry(state, reason, dependency_fault_message(error))
         if stopped.outcome.is_final:
             return stopped
-        past = stopped.history
-        refused = replace(stopped, history=replace(past, cancel_refusals=past.cancel_refusals + 1))
-        return self._again(refused, reason, "it could not be cancelled")
+        history = stopped.history
+        refused = replace(stopped, history=replace(history, cancel_refusals=history.cancel_refusals + 1))
+        return self._retry(refused, reason, "Waterflai did not cancel it")
 
-    def _again(
+    def _retry(
         self, state: LoopState, reason: CancelReason, why: str, retry_after_s: float | None = None
     ) -> LoopState:
-        """Return the state on its way to another attempt, or ended where that is not worthwhile."""
-        now, past = self._clock(), state.history
-        since = now if past.cancel_since is None else past.cancel_since
-        wait_s = retry_policy.cancel_retry_wait_s(now - since, past.cancel_refusals, retry_after_s)
+        """Return the state with a wait before the next attempt, or ended if there is no further attempt."""
+        now, history = self._clock(), state.history
+        since = now if history.cancel_since is None else history.cancel_since
+        wait_s = retry_policy.cancel_retry_wait_s(now - since, history.cancel_refusals, retry_after_s)
         if wait_s is None:
             return state.ended(reason.outcome, code=reason.code, message=reason.not_cancelled(why))
-        history = replace(past, cancels=past.cancels + 1, cancel_since=since)
+        history = replace(history, cancels=history.cancels + 1, cancel_since=since)
         return replace(state, history=history, next=NextStep.WAIT, wait_seconds=wait_s)

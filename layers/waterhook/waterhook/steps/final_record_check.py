@@ -1,4 +1,4 @@
-"""Ends the loop of an execution whose record is final already: by a caller's DELETE, or by reconcile."""
+"""Ends the loop of an execution whose record is already final, because of a caller's DELETE or reconcile."""
 
 from collections.abc import Callable
 
@@ -6,25 +6,25 @@ from waterhook.domain.loop_state import LoopState
 from waterhook.errors import RecordUnavailableError
 from waterhook.storage.executions_table import ExecutionsTable
 
-# Beside a stream the record is read once in this time: a follow polls often.
+# A follow polls often, so it reads the record at most once in this time.
 CHECK_EVERY_S = 30.0
-# A step that has taken longer has no time for a table that does not answer.
+# The record is not read if the step has already taken longer: the table might not answer in the remaining time.
 CHECK_UNTIL_S = 15.0
-# After a failure the table is left alone for this long.
+# After a failure the record is not read for this long.
 PAUSE_S = 60.0
 
 
 class FinalRecordCheck:
-    """Reads the status of a record, best effort: a table that fails disturbs no poll."""
+    """Reads the status of a record. Best effort: a failing table does not affect the poll."""
 
     def __init__(self, table: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
-        """`table` is called only when a record is read: a client needs memory."""
+        """`table` is called only when a record is read, because the client needs memory."""
         self._table = table
         self._clock = clock
         self._paused_until = float("-inf")
 
     def end_if_final(self, state: LoopState, began_at: float) -> LoopState:
-        """Return the state ended with the status of its record, or as it is where that is not final or not known.
+        """Return the state ended with the status of its record if that is final, else the state unchanged.
 
         `began_at` is when the step began, in epoch seconds.
         """

@@ -1,6 +1,6 @@
-"""Following: one execution's event stream, and the status requests that do not depend on it.
+"""The follow step: reads the event stream of one execution and polls its status in the same invocation.
 
-A `FollowSession` is one execution with its stream and its state; a `FollowStep` is the invocation that hosts it.
+A `FollowSession` is one execution with its stream and its state. `FollowStep` runs a session for one invocation.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.follow_session import FollowSession, StreamOpener
 from waterhook.steps.status_poller import StatusPoller
 
-# Reserved for the last status request, its answer and the write of an output.
+# Time reserved for the last status request and for storing an output.
 RESERVE_S = 30.0
-# 128 MB of memory suffice for a small status document; the poll function reads larger ones.
+# 128 MB of memory are enough for a small status document. The poll function reads larger ones.
 MAX_STATUS_BYTES = 256 * 1024
 
 
 def longest_follow_s(settings: Settings, remaining_s: float) -> float:
-    """Return how long an invocation with so much time left may follow, in seconds."""
-    # Where following was switched off meanwhile, the status is polled once.
+    """Return the seconds that an invocation may follow if it has `remaining_s` left."""
+    # Following may have been switched off since the last step. Then the status is polled once.
     return min(settings.follow_s, remaining_s - RESERVE_S) if settings.follow else 0.0
 
 
 class FollowStep:
-    """Hosts one session for the duration of an invocation."""
+    """Runs one follow session for the duration of an invocation."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class FollowStep:
     ) -> None:
         """`publisher` is called only for an execution whose caller wants progress events.
 
-        With `check` a record that is final ends the follow.
+        With `check`, a follow ends when the record is final.
         """
         self._streams = streams
         self._poller = poller
@@ -52,9 +52,9 @@ class FollowStep:
         self._sleep = sleep
 
     def follow(self, state: LoopState, follow_s: float) -> LoopState:
-        """Return the state with an outcome or with what to do next, after at most `follow_s` of following.
+        """Return the state with an outcome or the next step, after following for at most `follow_s`.
 
-        The status is polled at least once, also where there is no time left, unless the key can't be read.
+        The status is polled at least once, even if `follow_s` is 0, unless the key can't be read.
         """
         began = self._monotonic()
         ends_at = began + max(follow_s, 0.0)

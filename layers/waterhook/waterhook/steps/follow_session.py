@@ -1,4 +1,4 @@
-"""One execution that is followed: its event stream, and the status requests that do not depend on it."""
+"""One followed execution: its event stream, and the polls that make sure that no outcome is missed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from waterhook.steps.final_record_check import CHECK_EVERY_S, FinalRecordCheck
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
-# A connection without a single byte for so long may be dead: the stream is reopened.
+# A stream that receives no byte for this long may be dead, so it is reopened.
 IDLE_TIMEOUT_S = 60.0
 
 
@@ -24,24 +24,24 @@ class Stream(Protocol):
         """Whether the upstream has answered with an event stream."""
 
     def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
-        """Return the next event or the end, or None after the timeout."""
+        """Return the next event or the end of the stream, or None after the timeout."""
 
     def close(self) -> None:
-        """Close the connection and end its thread."""
+        """Close the connection and stop its thread."""
 
 
 class StreamOpener(Protocol):
     """Opens event streams."""
 
     def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> Stream:
-        """Return the stream of an execution, or raise UpstreamError. `ends_at` is on the monotonic clock."""
+        """Return the stream of an execution. `ends_at` is on the monotonic clock. Raises UpstreamError."""
 
 
 class FollowSession:
-    """One execution that is followed: its stream, its polls and the state of its loop.
+    """The stream, the polls and the loop state of one followed execution.
 
-    `advance` does what is due and returns; `wait` blocks until an event arrives or the time is up. `job` is the state
-    of the loop, `history` that of its streams.
+    `advance` does what is due and returns. `wait` blocks until an event arrives or the time is over. `state` is the
+    loop state, `history` the history of the streams.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class FollowSession:
         self.state = state
         self.history = state.stream
         self.finished = False
-        """The job has an outcome, or its loop goes on elsewhere."""
+        """The job has an outcome, or the follow ends for another reason."""
         self.has_polled = False
         self._streams = streams
         self._poller = poller
@@ -70,12 +70,12 @@ class FollowSession:
         self._opened_at = 0.0
         self._poll_now = False
         self._known_due_at: float | None = None
-        """When the next poll is due, until a poll, an event or the end of a stream changes that."""
+        """When the next poll is due. None after a poll, an event or the end of a stream: it must be computed again."""
 
     def advance(self) -> float:
-        """Poll the status or open the stream where that is due; return when this is to be called next.
+        """Poll the status and open the stream if they are due. Return when to call this again, in epoch seconds.
 
-        The time is in epoch seconds. An event may make it earlier: call this after every `wait`.
+        An event may make the next call due earlier: call this after every `wait`.
         """
         if self._due_at() <= self._clock():
             self.poll()
@@ -84,19 +84,19 @@ class FollowSession:
         return self._wakes_at()
 
     def wait(self, seconds: float, sleep: Callable[[float], None]) -> None:
-        """Wait for an event of the stream, or for as long as given where there is no stream."""
+        """Wait for an event of the stream. Without a stream, sleep for `seconds`."""
         if self._stream is None:
             sleep(seconds)
             return
         event = self._stream.next(seconds)
         if isinstance(event, StreamEnd):
-            # A stream that was idle is reopened; any other end may be that of the job.
+            # An idle stream is only reopened. After any other end the job may have ended, so the status is polled.
             self._ended(event.error, poll=self._stream.opened and not event.idle)
         elif event is not None:
             self._received(event)
 
     def poll(self) -> None:
-        """Poll the status once, and publish its progress if it has changed."""
+        """Poll the status once. Publish the progress if it has changed."""
         before, began_at = self.state, self._clock()
         after = self.state = self._checked(self._poller.observe(before), began_at)
         self.has_polled, self._poll_now, self._known_due_at = True, False, None
@@ -111,7 +111,7 @@ class FollowSession:
         )
 
     def _checked(self, state: LoopState, began_at: float) -> LoopState:
-        """Return the state ended where its record is final, if it is time to read that."""
+        """Return the state as ended if the record is final. Reads the record only every CHECK_EVERY_S."""
         history = state.history
         last_at = history.started_at if history.record_checked_at is None else history.record_checked_at
         if self._check is None or state.next is not NextStep.FOLLOW or began_at - last_at < CHECK_EVERY_S:
@@ -120,7 +120,7 @@ class FollowSession:
         return self._check.end_if_final(checked, began_at)
 
     def close(self) -> None:
-        """Close the stream; no thread is left."""
+        """Close the stream and stop its thread."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -133,7 +133,7 @@ class FollowSession:
     def _due_at(self) -> float:
         if self._known_due_at is None:
             due_at = self._poller.due_at(self.state, self.history)
-            # As soon as possible is not sooner than the upstream permits.
+            # An immediate poll must still respect Retry-After.
             self._known_due_at = (
                 min(due_at, polling_policy.retry_at(self.state.history)) if self._poll_now else due_at
             )
@@ -150,7 +150,7 @@ class FollowSession:
         except UpstreamError as error:
             self._ended(error, poll=False)
         except DependencyUnavailableError as error:
-            # Without the key neither streams nor polls work: the Wait state is cheaper.
+            # Without the key neither streams nor polls work, and the Wait state costs less.
             self.state = self._poller.dependency_failed(self.state, error)
             self.finished = True
 
@@ -159,7 +159,7 @@ class FollowSession:
         now = self._clock()
         if event.is_final:
             self.history = stream_history.after_final_event(self.history, now)
-            # The status decides; the stream is not needed any more.
+            # The status document has the outcome; the stream is not needed any more.
             self._poll_now = True
             self.close()
             return
@@ -168,7 +168,7 @@ class FollowSession:
             self._publisher.publish(self.state, progress_change(event))
 
     def _ended(self, error: UpstreamError | None, *, poll: bool) -> None:
-        """Reopen the stream later, and poll the status now where the job may have ended."""
+        """Plan to reopen the stream, and poll now if the job may have ended."""
         self._known_due_at = None
         delivered = self.history.delivered
         self.close()
@@ -181,7 +181,7 @@ class FollowSession:
 
 
 def progress_change(event: StreamEvent) -> dict[str, Any]:
-    """Return what a progress event publishes of an event of the stream."""
+    """Return the fields of a progress event for an event of the stream."""
     change: dict[str, Any] = {}
     if event.type.startswith("node_"):
         change["event"] = event.type

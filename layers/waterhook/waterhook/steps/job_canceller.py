@@ -1,4 +1,4 @@
-"""Cancels a remote job: for the overdue loop, a caller's DELETE and reconcile."""
+"""Cancels a job: at its deadline, for a caller's DELETE, and for reconcile."""
 
 from typing import Protocol
 
@@ -8,36 +8,36 @@ from waterhook.errors import PerhapsAcceptedError, ResultsUnavailableError, Upst
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.upstream.client import CancelResult
 
-# For each call of a `stop`, a DELETE and perhaps a status request. Both fit into the 30 s of the cancel function.
+# Time for each call of `stop`: a DELETE and perhaps a status request. Both fit into the cancel function's 30 s.
 CALL_BUDGET_S = 12.0
 
 
 class Upstream(Protocol):
-    """The part of the client that cancels."""
+    """The client method that cancels."""
 
     def cancel(self, execution_id: str) -> CancelResult:
-        """Cancel an execution, or raise UpstreamError."""
+        """Cancel a job. Raises UpstreamError."""
 
 
 class JobCanceller:
-    """Cancels a job. Where it is too late for that it returns the real outcome."""
+    """Cancels a job. Returns the real outcome if the job has already ended."""
 
     def __init__(self, upstream: Upstream, poller: StatusPoller) -> None:
-        """Use `poller` where the answer to the cancel does not settle the outcome."""
+        """`poller` reads the status if the answer to the cancel does not show the outcome."""
         self._upstream = upstream
         self._poller = poller
 
     def stop(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
-        """Return the state ended with `outcome`, or with its real one, or still running where neither is known.
+        """Return the state ended with `outcome` or the job's real outcome, or still running if neither is certain.
 
-        Raises UpstreamError when the cancel was not carried out, or when neither its answer nor the status shows
-        whether it was. Raises ResultsUnavailableError when the job has completed and its output could not be
-        stored: that is no job that was cancelled, and Waterflai still has the output.
+        Raises UpstreamError if the cancel was not carried out, or if neither its answer nor the status shows whether it
+        was. Raises ResultsUnavailableError if the job has completed and its output could not be stored: the outcome is
+        then not `outcome`, and Waterflai still has the output.
         """
         try:
             answer = self._upstream.cancel(state.waterflai_execution_id or "")
         except UpstreamRefusedError:
-            # Waterflai's usual answer when the job has ended already, though not documented; a 404 may mean that too.
+            # Waterflai answers like this if the job has already ended, although that is not documented. So may a 404.
             return self._poll(state)
         except PerhapsAcceptedError:
             polled = self._poll(state)
@@ -49,7 +49,7 @@ class JobCanceller:
                 return state.ended(outcome, code=code, message=message)
             polled, cancelled = self._poll(state), answer.cancelled
         if cancelled is None and polled.outcome is Status.CANCELLED:
-            # The cancel may have been carried out, and the job is cancelled: it counts as ours.
+            # The cancel was perhaps carried out and the job is cancelled, so it counts as cancelled by Waterhook.
             return state.ended(outcome, code=code, message=message, **polled.result)
         return polled
 

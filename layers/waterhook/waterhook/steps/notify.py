@@ -1,4 +1,4 @@
-"""The notify step: writes the outcome (the first one wins) and publishes it from the record."""
+"""The notify step: writes the outcome, unless there is one, and publishes it from the record."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,34 +16,34 @@ from waterhook.storage.executions_table import ExecutionsTable
 
 
 class FaultReporter:
-    """Turns what a Catch caught into a job, so that a fault of ours is notified like any other outcome."""
+    """Turns an error that the state machine caught into an outcome, which is then published like any other."""
 
     def __init__(self, table: ExecutionsTable, defaults: RequestDefaults, clock: Callable[[], float]) -> None:
-        """Keep what it works with."""
+        """`defaults` are used to read the input of an execution whose start failed."""
         self._table = table
         self._defaults = defaults
         self._clock = clock
 
     def conflict(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> dict[str, Any] | None:
-        """Return how an execution ends whose start failed and whose key is another request's, else None.
+        """Return the output of an execution whose start failed and whose key belongs to another request, else None.
 
-        Without this it would end as that one did: perhaps green, with an output that is not its own.
+        Without this check the execution would end with the other request's outcome.
         """
         if "history" in state:
             return None
         trigger, record = self._claim(state, owner, started_at)
-        asked = trigger.request.sha256 if trigger.request else None
-        others = record.owner_execution_arn != owner and record.request_sha256 != asked
-        return state_machine_output.conflict_output(record) if others else None
+        request_sha256 = trigger.request.sha256 if trigger.request else None
+        is_conflict = record.owner_execution_arn != owner and record.request_sha256 != request_sha256
+        return state_machine_output.conflict_output(record) if is_conflict else None
 
     def loop_state(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> LoopState:
-        """Return the job of a state. Where start itself failed there is none yet, and maybe not even a record."""
+        """Return the loop state with its outcome. If the start failed, there may be no loop state and no record yet."""
         fault, is_uncertain = state.get("fault"), False
         if "history" in state:
             try:
                 loop_state = LoopState.from_dict(state)
             except (AttributeError, KeyError, TypeError, ValueError):
-                # Of a version that this one can't read. Where that is the fault, it must not silence its own report.
+                # A newer version wrote this state. If the step failed because of it, the fault must still be reported.
                 if fault is None:
                     raise
                 upstream_id = state.get("waterflai_execution_id")
@@ -64,32 +64,34 @@ class FaultReporter:
             message = f"{message}; Waterflai may be running this job"
             return loop_state.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
         if loop_state.waterflai_execution_id is not None:
-            message = f"{message}; the job at Waterflai may go on"
+            message = f"{message}; the job at Waterflai may still be running"
         return loop_state.ended(Status.ERROR, code="fault", message=message)
 
     def _claim(
         self, state: Mapping[str, Any], owner: str, started_at: str
     ) -> tuple[TriggerInput, ExecutionRecord]:
-        given, defaults = state.get("input"), self._defaults
-        trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        execution_input, defaults = state.get("input"), self._defaults
+        trigger = TriggerInput.read(
+            execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
+        )
         return trigger, self._table.claim(
             trigger, owner=owner, now=self._clock(), deliver_to=defaults.deliver_to
         )
 
 
 class NotifyStep:
-    """Ends an execution: publishes its outcome, or reports that its key belongs to another request."""
+    """Publishes the outcome of an execution, or reports that its key belongs to another request."""
 
     def __init__(self, reporter: FaultReporter, notifier: Notifier) -> None:
         self._reporter = reporter
         self._notifier = notifier
 
     def redeliver(self, request: object) -> dict[str, Any]:
-        """Publish the event of a finished execution again: see Notifier.redeliver. `request` is an operator's."""
+        """Publish the event of a finished execution again, see Notifier.redeliver. `request` comes from an operator."""
         return self._notifier.redeliver(request.get("execution_id") if isinstance(request, Mapping) else None)
 
     def notify(self, state: Mapping[str, Any], *, owner: str, started_at: str) -> dict[str, Any]:
-        """Return what the state machine ends with. `state` is that of its loop, or the input and fault of a start."""
+        """Return the state machine's output. `state` is the loop state, or the input and fault of a failed start."""
         conflict = self._reporter.conflict(state, owner=owner, started_at=started_at)
         if conflict is not None:
             return conflict

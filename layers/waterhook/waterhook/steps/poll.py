@@ -11,21 +11,21 @@ from waterhook.steps.status_poller import StatusPoller
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 
-# For one status document. The rest of the function's 120 s is for checking and storing an output of 50 MiB.
+# Time for one status document. The other half of the function's 120 s is for checking and storing an output of 50 MiB.
 STATUS_BUDGET_S = 60.0
 
 
 class UpstreamIdRecovery:
-    """Saves the upstream id that start could not save; polling itself writes no record."""
+    """Saves the id of the job if the start step could not. Polls write no other attribute of the record."""
 
     def __init__(self, table: Callable[[], ExecutionsTable], clock: Callable[[], float]) -> None:
         self._table = table
         self._clock = clock
 
     def save(self, state: LoopState, owner: str) -> LoopState:
-        """Return the state with its upstream id saved, or as it was for another attempt at the next poll.
+        """Return the state with its id saved, or unchanged if it could not be saved; the next poll tries again.
 
-        A record that is final ends the job.
+        If the record is final, the returned state is ended.
         """
         now = self._clock()
         table = self._table()
@@ -38,18 +38,18 @@ class UpstreamIdRecovery:
             return state
         if record.status.is_final:
             return state.ended(record.status)
-        # A caller who cancelled meanwhile got the answer that it happens as soon as there is an id.
+        # The API may have accepted a cancel since then, to be carried out as soon as the id is known.
         return replace(state, unsaved=False, cancel_requested=record.cancel_requested is not None)
 
     @staticmethod
     def _saved(
         table: ExecutionsTable, record: ExecutionRecord, upstream_id: str, now: float
     ) -> ExecutionRecord:
-        """Return the record with the id, or final. Raises RecordConflictError where it is neither."""
+        """Return the record with the id, or final. Raises RecordConflictError if it is neither."""
         try:
             return table.save_start(record, upstream_id, now)
         except RecordConflictError:
-            # It may be our own write, whose answer was lost and which boto3 repeated.
+            # This call may have written it: the response was lost, and boto3 repeated the write.
             current = table.get(record.execution_id, now)
             if current is None or (current.waterflai_execution_id is None and not current.status.is_final):
                 raise
@@ -58,7 +58,7 @@ class UpstreamIdRecovery:
 
 @dataclass(frozen=True, slots=True)
 class PollStep:
-    """The parts of a poll; the topic is used only by those that need it."""
+    """Sends one status request. `publisher` is called only for executions that want progress events."""
 
     poller: StatusPoller
     recovery: UpstreamIdRecovery
@@ -67,9 +67,9 @@ class PollStep:
     clock: Callable[[], float]
 
     def poll(self, state: LoopState, owner: str) -> LoopState:
-        """Return the state after one status request, its upstream id saved and its progress published where due.
+        """Return the state after one status request. Saves the id of the job and publishes progress if needed.
 
-        The table comes last: a table that does not answer must not take the time of the status request.
+        The table is used last, so a slow table does not take time from the status request.
         """
         began_at = self.clock()
         polled = self.poller.poll(

@@ -1,4 +1,4 @@
-"""The reconcile step: closes executions that the state machine could not close itself."""
+"""The reconcile step: closes executions whose state machine execution ended without reporting an outcome."""
 
 import json
 import re
@@ -22,41 +22,42 @@ from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
-# In-process attempts to stop a remote job before its record is closed all the same. With those that the last attempt
-# and the calls of AWS before and after it may take, their time fits sweep.RESERVE_S.
+# Attempts to cancel the job before its record is closed. Their time, the last attempt and the AWS calls before and
+# after it fit into state_machine_executions.RESERVE_S.
 CANCEL_ATTEMPTS = 3
 CANCEL_PAUSE_S = 2.0
 LAST_ATTEMPT_AFTER_S = 40.0
-# For each of the two requests of an attempt.
+# Time for each of the two requests of one attempt.
 CALL_BUDGET_S = 8.0
-# The API names an execution after its record.
+# The API names a state machine execution after its record.
 _API_NAME = re.compile(r":(?P<execution_id>[0-9a-f]{32})-\d+")
 
-# Only notify names an error so, and only once it has delivered, or found the record to be another's or erased.
-_OWN_ERRORS = "Waterhook."
+# Only notify ends an execution with such an error name: after it has delivered the outcome, or because the record
+# belongs to another execution or was erased.
+_NOTIFY_ERRORS = "Waterhook."
 
-# Outcome, error code and message of an execution that ended without an outcome, by its status in Step Functions.
+# Outcome, error code and message for each status of a state machine execution that ended without an outcome.
 OUTCOMES = {
     "ABORTED": (Status.CANCELLED, "aborted", "the state machine execution was stopped"),
     "TIMED_OUT": (Status.TIMED_OUT, "deadline", "the state machine execution timed out"),
-    "FAILED": (Status.ERROR, "fault", "the state machine execution failed where it could not recover"),
-    MISSING: (Status.ERROR, "never_started", "its state machine execution was never started"),
+    "FAILED": (Status.ERROR, "fault", "the state machine execution failed without reporting an outcome"),
+    MISSING: (Status.ERROR, "never_started", "the state machine execution was never started"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class EndedExecution:
-    """A state machine execution that has ended: its ARN, how, what it was given, when it began, its error's name."""
+    """A state machine execution that has ended. `error` is the name of the error that it failed with."""
 
     arn: str
     status: str
-    given: object
+    execution_input: object
     started_at: str
     error: str | None = None
 
 
 class ReconcileStep:
-    """Acts for the execution that owns the record and for no other; what is final and notified is left alone."""
+    """Closes the record of the execution that owns it. A record that is final and notified is not changed."""
 
     def __init__(
         self,
@@ -78,27 +79,27 @@ class ReconcileStep:
         self._sleep = sleep
 
     def close(self, ended: EndedExecution) -> ExecutionRecord | None:
-        """Return the record that was closed or delivered, or None where there was nothing to do.
+        """Return the record that was closed or delivered, or None if there was nothing to do.
 
-        Raises RecordConflictError when the record is gone; reconcile is called again then.
+        Raises RecordConflictError if the record is gone. Lambda then calls the function again.
         """
-        if (ended.error or "").startswith(_OWN_ERRORS):
+        if (ended.error or "").startswith(_NOTIFY_ERRORS):
             return None
         now, defaults = self._clock(), self._settings.defaults
         trigger = TriggerInput.read(
-            ended.given, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
+            ended.execution_input, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
         )
         record = self._table.claim(trigger, owner=ended.arn, now=now, deliver_to=defaults.deliver_to)
-        return None if record.owner_execution_arn != ended.arn else self.close_found(record, ended.status)
+        return None if record.owner_execution_arn != ended.arn else self.close_record(record, ended.status)
 
     def find(self, arn: str) -> ExecutionRecord | None:
-        """Return the record of an execution that the API started, or None: it is another's, or not found this way."""
+        """Return the record of an execution that the API started, found by its name, or None."""
         name = _API_NAME.search(arn)
         record = self._table.get(name["execution_id"], self._clock()) if name else None
         return record if record is not None and record.owner_execution_arn == arn else None
 
-    def close_found(self, record: ExecutionRecord, status: str) -> ExecutionRecord | None:
-        """Return the record if it was closed or delivered, or None where there was nothing to do."""
+    def close_record(self, record: ExecutionRecord, status: str) -> ExecutionRecord | None:
+        """Return the record if it was closed or delivered, or None if there was nothing to do."""
         if record.notified_at is None:
             return self.end(record, status)
         if record.unfinished is not None:
@@ -106,36 +107,37 @@ class ReconcileStep:
         return None
 
     def end(self, record: ExecutionRecord, status: str) -> ExecutionRecord:
-        """Bring a record to its end whose execution ended with `status`, and return it as it was closed.
+        """Write and publish the outcome of a record whose state machine execution ended with `status`.
 
-        Takes at most sweep.RESERVE_S. Raises DependencyUnavailableError or boto3's errors where AWS fails; what is not
-        notified then is closed by a later call.
+        Takes at most RESERVE_S. Raises DependencyUnavailableError or boto3's errors if AWS fails; a later call then
+        closes the record.
         """
         now = self._clock()
         if not record.status.is_final and record.waterflai_execution_id is None:
-            # Who stops a machine stops no function: a start may be under way, and its job is one to cancel.
+            # Stopping a state machine execution does not stop its running function, which may still start the job.
             record = self._table.cancel_start(record, now)
         state = LoopState(
             record.execution_id, record.deadline, PollHistory(now), record.waterflai_execution_id
         )
-        ending = state if record.status.is_final else self._verdict(state, record, status)
-        self._notifier.notify(ending, record.owner_execution_arn)
+        if not record.status.is_final:
+            state = self._close_job(state, record, status)
+        self._notifier.notify(state, record.owner_execution_arn)
         return record
 
-    def _verdict(self, state: LoopState, record: ExecutionRecord, status: str) -> LoopState:
+    def _close_job(self, state: LoopState, record: ExecutionRecord, status: str) -> LoopState:
         outcome, code, message = OUTCOMES.get(status, OUTCOMES["FAILED"])
         if record.waterflai_execution_id is not None:
-            return self._stopped(state, outcome, code, message)
+            return self._cancel_job(state, outcome, code, message)
         if record.status is Status.STARTING:
             message = f"{message} during the start; Waterflai may be running this job"
             return state.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
         return end_without_job(state, record, outcome, code=code, message=message)
 
-    def _stopped(self, state: LoopState, outcome: Status, code: str, message: str) -> LoopState:
-        """Return the job cancelled, or with its real outcome where it is too late, or closed without an answer.
+    def _cancel_job(self, state: LoopState, outcome: Status, code: str, message: str) -> LoopState:
+        """Return the state as cancelled, or with the job's real outcome. After failed attempts it is closed anyway.
 
-        Raises DependencyUnavailableError when the key can't be read, or the output of a completed job can't be stored:
-        closed now, the outcome would be lost. That ends FAULT_LIMIT_S after the deadline.
+        Raises DependencyUnavailableError if the key can't be read or the output of a completed job can't be stored,
+        because closing it would lose its outcome. From FAULT_LIMIT_S after the deadline on it is closed anyway.
         """
         began = state.history.started_at
         for attempt in range(CANCEL_ATTEMPTS):
@@ -144,22 +146,24 @@ class ReconcileStep:
                     break
                 self._sleep(CANCEL_PAUSE_S)
             try:
-                stopped = self._canceller.stop(state, outcome, code=code, message=message)
+                cancelled = self._canceller.stop(state, outcome, code=code, message=message)
             except UpstreamError as error:
                 self._telemetry.logger.warning(
-                    "not cancelled", execution_id=state.execution_id, code=error.code
+                    "job not cancelled", execution_id=state.execution_id, code=error.code
                 )
                 continue
             except DependencyUnavailableError as error:
                 if self._clock() < state.deadline + poll_history.FAULT_LIMIT_S:
                     raise
-                message = f"{message}; the job at Waterflai may go on: {dependency_fault_message(error)}"
+                reason = dependency_fault_message(error)
+                message = f"{message}; the job at Waterflai may still be running: {reason}"
                 return state.ended(outcome, code=code, message=message)
-            if stopped.outcome.is_final:
-                return stopped
-            if stopped.history.faults:
-                raise DependencyUnavailableError(stopped.history.fault_reason)
-        return state.ended(outcome, code=code, message=f"{message}; the job at Waterflai may go on")
+            if cancelled.outcome.is_final:
+                return cancelled
+            if cancelled.history.faults:
+                raise DependencyUnavailableError(cancelled.history.fault_reason)
+        message = f"{message}; the job at Waterflai may still be running"
+        return state.ended(outcome, code=code, message=message)
 
 
 def close_ended(
@@ -169,21 +173,22 @@ def close_ended(
     status: str,
     remaining_s: Callable[[], float],
 ) -> ExecutionRecord | None:
-    """Close the execution that a status event names. Return its record, or None where there was nothing to do.
+    """Close the execution that a status event names. Return its record, or None if there was nothing to do.
 
     Raises what `StateMachineExecutions.describe` raises.
     """
-    known = step.find(arn)
-    if known is not None:
-        return step.close_found(known, status)
+    record = step.find(arn)
+    if record is not None:
+        return step.close_record(record, status)
     return step.close(describe(executions, arn, status, remaining_s=remaining_s))
 
 
 def describe(
     executions: StateMachineExecutions, arn: str, status: str, *, remaining_s: Callable[[], float]
 ) -> EndedExecution:
-    """Return the ended execution. The event has no input, on purpose: rules pass no customer data."""
-    run = executions.describe(arn, remaining_s)
-    # boto3 gives it in the zone of the machine, and the id of a request without a key is derived from it in UTC.
-    started_at = to_rfc3339(run["startDate"].timestamp()) or ""
-    return EndedExecution(arn, status, json.loads(run.get("input") or "null"), started_at, run.get("error"))
+    """Return the ended execution. Its input is read here, because the rules keep customer data out of the event."""
+    description = executions.describe(arn, remaining_s)
+    # boto3 returns local time. The id of a request without a key is derived from the time in UTC.
+    started_at = to_rfc3339(description["startDate"].timestamp()) or ""
+    execution_input = json.loads(description.get("input") or "null")
+    return EndedExecution(arn, status, execution_input, started_at, description.get("error"))

@@ -1,4 +1,9 @@
-"""The start step: claims the record of an execution, sends one POST, saves the id of the job."""
+"""The start step: claims the record of an execution, sends one POST and saves the id of the job.
+
+At-most-once start: each change between ACCEPTED, STARTING and RUNNING is a conditional write, and the POST is sent only
+by the call that changed ACCEPTED to STARTING. If the table or the secret fails before the POST, nothing was sent, so
+the step runs again later.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -35,28 +40,27 @@ from waterhook.text import format_duration
 from waterhook.timestamps import to_epoch_s, to_rfc3339
 
 _SERVICE_UNAVAILABLE = 503
-# A start whose answer came is undone: so often, with these pauses, and for no longer than this. The function ends after
-# 30 s, of which the POST may have taken most.
+# An attempt whose failure is certain sets the record back to ACCEPTED. Pauses between attempts to write that, and their
+# total time: the function times out after 30 s, and the POST may have used most of them.
 _UNDO_PAUSES_S = (0.5, 1.0, 1.5)
 _UNDO_S = 4.0
-_CANCELLED_BEFORE = {"code": "cancelled", "message": "cancelled before it was started"}
+_CANCELLED_BEFORE = {"code": "cancelled", "message": "cancelled before the job was started"}
 
 
 class Upstream(Protocol):
-    """What a start needs of the client."""
+    """The client methods that a start uses."""
 
     def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
-        """Start an execution and return its id."""
+        """Start a job and return its id."""
 
     def cancel(self, execution_id: str) -> object:
-        """Cancel it."""
+        """Cancel the job."""
 
 
 class StartStep:
-    """One key, one remote job: every edge between ACCEPTED, STARTING and RUNNING is a conditional write.
+    """Starts the job of an execution: at most once, or at least once if `StartSemantics` is AT_LEAST_ONCE.
 
-    A fault of Waterhook before the POST, of the table or the secret, is waited out: nothing was sent, so the record
-    is read again later. `read_key` raises KeyUnavailableError where the upstream could not be called.
+    `read_key` raises KeyUnavailableError if the upstream can't be called.
     """
 
     def __init__(
@@ -82,26 +86,25 @@ class StartStep:
         self._read_key = read_key
         self._sleep = sleep
 
-    def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
-        """Return the state of the loop, or how this execution ends where the request is another's.
+    def start(self, execution_input: object, *, owner: str, started_at: str) -> dict[str, Any]:
+        """Return the loop state, or the output of an execution whose key belongs to another execution.
 
-        Idempotent: safe to call again after any crash, since the record shows how far the last call came.
+        Idempotent: safe to call again after a crash, because the record shows how far the last call came.
         """
         now = self._clock()
         defaults = self._defaults
-        trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        trigger = TriggerInput.read(
+            execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
+        )
         try:
             record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
         except RecordUnavailableError as error:
-            return self._unclaimed(given, trigger, owner, started_at, error)
+            return self._defer_unclaimed(execution_input, trigger, owner, started_at, error)
         request = trigger.request
         if record.owner_execution_arn != owner:
-            same = record.request_sha256 == (request.sha256 if request else None)
-            return (
-                state_machine_output.duplicate_output(record)
-                if same
-                else state_machine_output.conflict_output(record)
-            )
+            if record.request_sha256 == (request.sha256 if request else None):
+                return state_machine_output.duplicate_output(record)
+            return state_machine_output.conflict_output(record)
         accepted_at = to_epoch_s(record.created_at) or now
         events = polling_policy.events_before_start(
             record.start_attempts, now - accepted_at, record.deadline - accepted_at
@@ -118,14 +121,19 @@ class StartStep:
             problem = trigger.problem or ""
             return state.ended(Status.REJECTED, code="invalid_request", message=problem).to_dict()
         try:
-            return self._go_on(state, record, request).to_dict()
+            return self._continue_from(state, record, request).to_dict()
         except DependencyUnavailableError as error:
-            return self._put_off(state, record, error).to_dict()
+            return self._defer(state, record, error).to_dict()
 
-    def _unclaimed(
-        self, given: object, trigger: TriggerInput, owner: str, started_at: str, error: RecordUnavailableError
+    def _defer_unclaimed(
+        self,
+        execution_input: object,
+        trigger: TriggerInput,
+        owner: str,
+        started_at: str,
+        error: RecordUnavailableError,
     ) -> dict[str, Any]:
-        """Return the state of an execution whose record can neither be read nor written: it has no job yet."""
+        """Return the state of an execution whose record can't be read or written. It has no job yet."""
         now = self._clock()
         accepted_at = to_epoch_s(started_at) or now
         timeout_s = trigger.request.timeout_seconds if trigger.request else retry_policy.START_FAULT_LIMIT_S
@@ -136,30 +144,36 @@ class StartStep:
         self._report_fault(error)
         state = {"v": STATE_VERSION, "outcome": Status.RUNNING, "wait_seconds": decision.wait_seconds}
         if decision.next is NextStep.NOTIFY:
-            # As the state machine reports a fault: notify finds the record by the input, or writes it.
+            # As if the state machine had caught an error: notify finds or writes the record from the input.
             fault = f"{error}, for {format_duration(age_s)}"
-            return state | {"next": decision.next, "outcome": Status.ERROR, "fault": fault, "input": given}
+            return state | {
+                "next": decision.next,
+                "outcome": Status.ERROR,
+                "fault": fault,
+                "input": execution_input,
+            }
         return state | {"next": decision.next}
 
-    def _put_off(
+    def _defer(
         self, state: LoopState, record: ExecutionRecord, error: DependencyUnavailableError
     ) -> LoopState:
-        """Return the state on its way to another look at its record, or ended where that has gone on for too long."""
+        """Return the state with a wait before the step runs again, or ended if the fault has lasted too long."""
         self._report_fault(error)
         now = self._clock()
         decision = self._after_fault(record)
         if decision.next is NextStep.NOTIFY:
-            message = f"Waterhook could not start it for {format_duration(now - self._accepted_at(record))}: {error}"
-            # Without the table it is not known what another call of this execution has done meanwhile.
+            duration = format_duration(now - self._accepted_at(record))
+            message = f"Waterhook could not start the job for {duration}: {error}"
+            # Without the table it is unknown what another call of this execution has done since.
             if isinstance(error, RecordUnavailableError):
                 return end_without_job(state, record, Status.ERROR, code="fault", message=message)
             rejected = end_without_job(state, record, Status.REJECTED, code="fault", message=message)
-            return self._unless_begun(state, record, rejected)
+            return self._unless_started(state, record, rejected)
         if not isinstance(error, RecordUnavailableError):
             why = waiting_attribute(
                 WaitReason.RETRYING, str(error), now, decision.wait_seconds, record.waiting
             )
-            # Only what GET shows: the next look goes by the record, whatever has become of it.
+            # Only GET uses this reason. A failed write does not matter: the next call reads the record again.
             with suppress(RecordConflictError, RecordUnavailableError):
                 self._table.wait(record, why)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
@@ -174,24 +188,24 @@ class StartStep:
     def _accepted_at(self, record: ExecutionRecord) -> float:
         return to_epoch_s(record.created_at) or self._clock()
 
-    def _go_on(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
+    def _continue_from(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.status is Status.ACCEPTED:
-            return self._accepted(state, record, request)
+            return self._start_accepted(state, record, request)
         if record.status is Status.STARTING:
-            # The last call ended, or lost the table, between its first write and its last one.
-            return self._perhaps_accepted(
+            # The last call crashed, or the table failed, between its first and its last write.
+            return self._after_lost_answer(
                 state, record, "the start was interrupted before its result was saved"
             )
         if record.status is Status.RUNNING:
-            return self._running(state)
+            return self._after_start(state)
         return state.ended(record.status)
 
-    def _accepted(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
+    def _start_accepted(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.cancel_requested:
             return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         now = self._clock()
         if now >= record.deadline:
-            return self._unless_begun(state, record, self._overdue(state, record, now))
+            return self._unless_started(state, record, self._overdue(state, record, now))
         self._read_key()
         if self._limiter is not None:
             mark = partial(self._table.take_slots, record)
@@ -200,21 +214,21 @@ class StartStep:
                     record.execution_id, request.chatbot_id, record.slots or (), mark
                 )
             except RecordConflictError:
-                return self._overtaken(state)
+                return self._current_state(state)
             if not slot:
                 return self._queued(state, record, slot)
         return self._post(state, record, request)
 
-    def _unless_begun(self, state: LoopState, record: ExecutionRecord, rejected: LoopState) -> LoopState:
-        """Return `rejected`, once no other call of this execution can start its job.
+    def _unless_started(self, state: LoopState, record: ExecutionRecord, rejected: LoopState) -> LoopState:
+        """Return `rejected` after making sure that no other call of this execution can start the job.
 
-        A call that Step Functions gave up and repeated may still run. Only one of the two passes from ACCEPTED to
-        STARTING.
+        A call that timed out in Step Functions and was retried may still run. Only one of the two calls can change
+        ACCEPTED to STARTING.
         """
         try:
             self._begin(record)
         except RecordConflictError:
-            return self._overtaken(state)
+            return self._current_state(state)
         return rejected
 
     def _begin(self, record: ExecutionRecord) -> ExecutionRecord:
@@ -222,26 +236,28 @@ class StartStep:
         return self._table.begin_start(replace(record, first_attempt_at=first_at))
 
     def _overdue(self, state: LoopState, record: ExecutionRecord, now: float) -> LoopState:
-        """Return the state as rejected at its deadline, with the reason for which it waited until then."""
+        """Return the state as REJECTED at the deadline, with the reason why the start waited until then."""
         waiting = record.waiting or {}
         if waiting.get("reason") == WaitReason.QUEUED:
             waited_s = now - (to_epoch_s(waiting["since"]) or now)
-            message = f"waited {waited_s:,.0f} s for a free slot ({waiting['detail']}); it was never started"
+            message = (
+                f"waited {waited_s:,.0f} s for a free slot ({waiting['detail']}); the job was not started"
+            )
             return end_without_job(state, record, Status.REJECTED, code="no_capacity", message=message)
         if waiting:
-            return self._never_started(state, record, waiting["detail"])
+            return self._reject_at_deadline(state, record, waiting["detail"])
         age = format_duration(now - self._accepted_at(record))
         message = (
-            f"its deadline passed {age} after it was accepted, before an attempt to start it;"
-            " the history of its state machine execution shows why"
+            f"the deadline passed {age} after the request was accepted, before the first attempt to start the job;"
+            " see the history of the state machine execution"
         )
         return end_without_job(state, record, Status.REJECTED, code="start_deadline", message=message)
 
-    def _queued(self, state: LoopState, record: ExecutionRecord, taking: Acquisition) -> LoopState:
-        """Return the state on its way to another look for a free slot; its record stays ACCEPTED meanwhile."""
+    def _queued(self, state: LoopState, record: ExecutionRecord, acquisition: Acquisition) -> LoopState:
+        """Return the state with a wait before the next check for a free slot. The record stays ACCEPTED."""
         before = record.waiting or {}
-        conflicts = int(before.get("conflicts", 0)) + taking.is_contended
-        if taking.full:
+        conflicts = int(before.get("conflicts", 0)) + acquisition.is_contended
+        if acquisition.full:
             self._telemetry.add_metric(Metric.STARTS_QUEUED)
         now = self._clock()
         decision = retry_policy.next_slot_attempt(
@@ -249,91 +265,93 @@ class StartStep:
             now,
             replace(self._limits, deadline=state.deadline),
             jitter_of(record.execution_id, int(now)),
-            conflicts if taking.is_contended else 0,
+            conflicts if acquisition.is_contended else 0,
         )
-        detail = taking.full or before.get("detail") or "other requests took slots at the same time"
+        detail = acquisition.full or before.get("detail") or "other requests took slots at the same time"
         why = waiting_attribute(
             WaitReason.QUEUED, detail, now, decision.wait_seconds, record.waiting, conflicts
         )
         try:
             self._table.wait(record, why)
         except RecordConflictError:
-            return self._overtaken(state)
+            return self._current_state(state)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _post(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
-        waited = record.waiting
+        previous_waiting = record.waiting
         try:
             record = self._begin(record)
         except RecordConflictError:
-            # The slot is not released: an outcome that came first has released it, a start that came first uses it.
-            return self._overtaken(state)
-        # For the reason for which it waits next: `since` counts from when that began.
-        record = replace(record, waiting=waited)
+            # Don't release the slot: the call that wrote an outcome has released it, and a started job uses it.
+            return self._current_state(state)
+        # `begin_start` removes `waiting`. Keep it, so that `since` counts from when the wait began.
+        record = replace(record, waiting=previous_waiting)
         try:
             upstream_id = self._upstream.start(request.chatbot_id, request.input_data)
         except KeyUnavailableError as error:
             # Nothing was sent: the key is read before the connection is opened.
-            return self._again(state, record, str(error), WaitReason.RETRYING, self._after_fault(record))
+            return self._retry(state, record, str(error), WaitReason.RETRYING, self._after_fault(record))
         except UpstreamError as error:
-            return self._not_started(state, record, error)
+            return self._after_failed_post(state, record, error)
         state = replace(state, waterflai_execution_id=upstream_id)
         try:
-            record = self._saved(record, upstream_id)
+            record = self._save_upstream_id(record, upstream_id)
         except RecordConflictError:
-            # An outcome was written during the POST: no execution waits for this job.
-            self._cancel_quietly(upstream_id)
-            return self._overtaken(state)
+            # Another call wrote an outcome during the POST, so no execution waits for this job.
+            self._cancel_unwanted_job(upstream_id)
+            return self._current_state(state)
         except RecordUnavailableError:
             self._telemetry.logger.warning(
-                "the upstream id is not saved yet", execution_id=state.execution_id
+                "upstream id not saved, the next poll saves it", execution_id=state.execution_id
             )
             state = replace(state, unsaved=True)
         if record.cancel_requested:
             return replace(state, next=NextStep.CANCEL, cancel_requested=True)
-        return self._running(state)
+        return self._after_start(state)
 
-    def _saved(self, record: ExecutionRecord, upstream_id: str) -> ExecutionRecord:
-        """Return the record with the upstream's id. Raises RecordConflictError when an outcome came first."""
+    def _save_upstream_id(self, record: ExecutionRecord, upstream_id: str) -> ExecutionRecord:
+        """Return the record with the id of the job. Raises RecordConflictError if an outcome was written first."""
         try:
             return self._table.save_start(record, upstream_id, self._clock())
         except RecordConflictError:
             current = self._table.get(record.execution_id, self._clock())
             if current and current.status is Status.RUNNING and current.waterflai_execution_id == upstream_id:
-                # It was our own write: its answer was lost, and boto3's repetition of it came too late.
+                # This call wrote it: the response was lost, and the condition failed for boto3's retry.
                 return current
             raise
 
-    def _not_started(self, state: LoopState, record: ExecutionRecord, error: UpstreamError) -> LoopState:
+    def _after_failed_post(
+        self, state: LoopState, record: ExecutionRecord, error: UpstreamError
+    ) -> LoopState:
         ambiguous_503 = error.status == _SERVICE_UNAVAILABLE and self._settings.uncertain_on_503
         if not isinstance(error, NotAcceptedError) or ambiguous_503:
-            return self._perhaps_accepted(state, record, error.message, error.retry_after_s)
+            return self._after_lost_answer(state, record, error.message, error.retry_after_s)
         if not isinstance(error, UpstreamUnavailableError):
             message = f"Waterflai refused the start: {error.message}"
             return end_without_job(state, record, Status.REJECTED, code=error.code, message=message)
-        decision = self._start_again(record, error.retry_after_s)
-        return self._again(state, record, error.message, WaitReason.of(error), decision)
+        decision = self._next_attempt(record, error.retry_after_s)
+        return self._retry(state, record, error.message, WaitReason.of(error), decision)
 
-    def _perhaps_accepted(
+    def _after_lost_answer(
         self, state: LoopState, record: ExecutionRecord, why: str, retry_after_s: float | None = None
     ) -> LoopState:
         if self._settings.at_least_once:
-            decision = self._start_again(record, retry_after_s)
-            return self._again(state, record, why, WaitReason.RETRYING, decision, perhaps_started=True)
+            decision = self._next_attempt(record, retry_after_s)
+            return self._retry(state, record, why, WaitReason.RETRYING, decision, perhaps_started=True)
         message = f"{why}; Waterflai may be running this job, and it was not started a second time"
         return state.ended(Status.UNCERTAIN, code="start_uncertain", message=message)
 
-    def _start_again(self, record: ExecutionRecord, retry_after_s: float | None) -> polling_policy.Decision:
+    def _next_attempt(self, record: ExecutionRecord, retry_after_s: float | None) -> polling_policy.Decision:
         now = self._clock()
         first_at = to_epoch_s(record.first_attempt_at) or now
-        # A job that is started at the deadline of the request would be cancelled immediately.
+        # A job that is started at the deadline would be cancelled immediately.
         last_at = min(first_at + self._settings.start_deadline_s, record.deadline - retry_policy.LAST_START_S)
         jitter = jitter_of(record.execution_id, record.start_attempts)
         return retry_policy.next_start_attempt(
             record.start_attempts, retry_after_s, now, replace(self._limits, deadline=last_at), jitter
         )
 
-    def _again(
+    def _retry(
         self,
         state: LoopState,
         record: ExecutionRecord,
@@ -343,27 +361,27 @@ class StartStep:
         *,
         perhaps_started: bool = False,
     ) -> LoopState:
-        """Return the state on its way to another start, or ended when that is not to be tried any more."""
+        """Return the state with a wait before the next start, or ended if there is no further attempt."""
         waiting = waiting_attribute(reason, why, self._clock(), decision.wait_seconds, record.waiting)
         try:
             record = self._undo(record, waiting, perhaps_started=perhaps_started)
         except RecordConflictError:
-            return self._overtaken(state)
+            return self._current_state(state)
         except RecordUnavailableError as error:
-            # It stays STARTING, so that no later call may post again. This one still knows what has happened.
+            # The record stays STARTING, so no later call sends a POST. This call can still report what happened.
             record = replace(record, perhaps_started=record.perhaps_started or perhaps_started)
-            message = f"{why}; it can't be started again, since {error}"
+            message = f"{why}; the start can't be repeated: {error}"
             return end_without_job(state, record, Status.REJECTED, code="fault", message=message)
         if record.cancel_requested:
             return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
         if decision.next is NextStep.NOTIFY:
-            return self._never_started(state, record, why)
+            return self._reject_at_deadline(state, record, why)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _undo(
         self, record: ExecutionRecord, waiting: Mapping[str, Any], *, perhaps_started: bool
     ) -> ExecutionRecord:
-        """Return the record as ACCEPTED. Tried for a few seconds, since a record that stays STARTING ends there."""
+        """Set the record back to ACCEPTED. Retries for _UNDO_S: a record that stays STARTING can't start again."""
         ends_at = self._clock() + _UNDO_S
         for pause_s in _UNDO_PAUSES_S:
             try:
@@ -374,40 +392,42 @@ class StartStep:
                 self._sleep(pause_s)
         return self._table.undo_start(record, waiting, perhaps_started=perhaps_started)
 
-    def _never_started(self, state: LoopState, record: ExecutionRecord, why: str) -> LoopState:
-        """Return the state as rejected at its start deadline: TIMED_OUT would say that one ran."""
+    def _reject_at_deadline(self, state: LoopState, record: ExecutionRecord, why: str) -> LoopState:
+        """Return the state as REJECTED at the start deadline. TIMED_OUT would mean that a job has run."""
         now, attempts = self._clock(), record.start_attempts
         tried_s = now - (to_epoch_s(record.first_attempt_at) or self._accepted_at(record))
         count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
-        message = f"it could not be started for {format_duration(tried_s)} ({count}), last: {why}"
+        message = f"the job could not be started in {format_duration(tried_s)} ({count}); last failure: {why}"
         return end_without_job(state, record, Status.REJECTED, code="start_deadline", message=message)
 
-    def _running(self, state: LoopState) -> LoopState:
+    def _after_start(self, state: LoopState) -> LoopState:
         follow = self._limits.follow and not state.unsaved
         limits = replace(self._limits, deadline=state.deadline, follow=follow)
         decision = polling_policy.next_step(state.history, self._clock(), limits)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
-    def _overtaken(self, state: LoopState) -> LoopState:
-        """Return the state as the record has it: final, or cancelled before it was started."""
+    def _current_state(self, state: LoopState) -> LoopState:
+        """Read the record that another call has changed; return it as final, or as cancelled before the start."""
         record = self._table.get(state.execution_id, self._clock())
         if record is not None and record.status.is_final:
             return state.ended(record.status)
         if record is not None and record.cancel_requested:
             return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
-        message = f"{state.execution_id}: the record is neither final nor cancelled"
+        message = (
+            f"{state.execution_id}: another call changed the record, and it is neither final nor cancelled"
+        )
         raise RecordConflictError(message)
 
-    def _cancel_quietly(self, upstream_id: str) -> None:
+    def _cancel_unwanted_job(self, upstream_id: str) -> None:
         try:
             self._upstream.cancel(upstream_id)
         except UpstreamError as error:
             self._telemetry.logger.warning(
-                "a job that no execution waits for was not cancelled",
+                "job without an execution not cancelled",
                 code=error.code,
                 http_status=error.status,
             )
 
     def _report_fault(self, error: DependencyUnavailableError) -> None:
-        self._telemetry.logger.warning("the start is put off", fault=type(error).__name__, reason=str(error))
+        self._telemetry.logger.warning("start deferred", fault=type(error).__name__, reason=str(error))
         self._telemetry.add_metric(Metric.DEPENDENCY_FAULTS)

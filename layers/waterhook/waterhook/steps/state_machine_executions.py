@@ -1,4 +1,4 @@
-"""State machine executions, as Step Functions describes and lists them."""
+"""Reads state machine executions with DescribeExecution and ListExecutions, below the quotas of Step Functions."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,26 +12,27 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
     from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef
 
-# An API call that accepts a request, or a reconcile that has just been invoked, gets this long to finish: an API call
-# takes 28 s, and Step Functions may know of an execution later than its starter does.
+# An API call that accepts a request, or a reconcile that was just invoked, gets this long to finish. An API call takes
+# up to 28 s, and Step Functions may show an execution some time after it was started.
 GRACE_S = 300.0
-# Reserved for the record that is being closed: each step may take its longest time (waterhook.steps.reconcile).
+# Time reserved to close the current record. It is the sum of the longest times of each step, see
+# waterhook.steps.reconcile.
 RESERVE_S = 160.0
 # After a throttle the same record is tried again after 5, 10 and 20 s.
 THROTTLE_PAUSE_S = 5.0
-# The status, beside those of Step Functions, of an execution that it does not know.
+# Status of an execution that Step Functions does not have. Not a status of Step Functions.
 MISSING = "MISSING"
-# Step Functions refills the buckets of DescribeExecution by 10 to 15 a second, for the whole account.
+# Step Functions refills the token bucket of DescribeExecution by 10 to 15 per second and account.
 DESCRIBES_PER_S = 8.0
-# A throttled call for a status event is repeated after about this long at most. 1,000 executions that end at the same
-# time share a bucket of 250 or 300, and 10 or 15 a second: the last one is described after a minute or two.
+# Maximum pause before a throttled DescribeExecution for a status event is repeated. If 1,000 executions end at the same
+# time, they share a bucket of 250 or 300 calls; the last one is described after one or two minutes.
 MAX_DESCRIBE_PAUSE_S = 20.0
-# A bucket of ListExecutions holds 100 calls or more. Running executions beyond these pages are described one by one.
+# The bucket of ListExecutions is 100 calls or more. Running executions after these pages are described one by one.
 MAX_RUNNING_PAGES = 100
 
 
 class StateMachineExecutions:
-    """The executions of the state machine. Calls of Step Functions are paced below its quotas."""
+    """The executions of the state machine. Calls are paced to stay below the quotas of Step Functions."""
 
     def __init__(
         self,
@@ -47,10 +48,10 @@ class StateMachineExecutions:
         self._described_at = float("-inf")
 
     def describe(self, arn: str, remaining_s: Callable[[], float]) -> "DescribeExecutionOutputTypeDef":
-        """Return an execution for a call that is not paced; a throttle is repeated while there is time for a closing.
+        """Return an execution, without pacing. A throttled call is repeated while there is time to close the record.
 
-        Raises boto3's ClientError after that: Lambda calls the function again, and no sweep finds an execution that
-        has no record yet.
+        After that it raises boto3's ClientError, so that Lambda calls the function again: the sweep can't find an
+        execution that has no record yet.
         """
         attempt = 0
         while True:
@@ -63,26 +64,26 @@ class StateMachineExecutions:
             self._sleep(pause_s)
             attempt += 1
 
-    def ended_as(self, owner: str) -> str | None:
-        """Return the status an execution ended with, MISSING, or None while it runs or has only just ended."""
+    def final_status(self, owner: str) -> str | None:
+        """Return the status of an ended execution, MISSING, or None if it runs or ended less than GRACE_S ago."""
         pause_s = self._described_at + 1 / DESCRIBES_PER_S - self._clock()
         if pause_s > 0:
             self._sleep(pause_s)
         self._described_at = self._clock()
         try:
-            run = self._states.describe_execution(executionArn=owner)
+            description = self._states.describe_execution(executionArn=owner)
         except ClientError as error:
             if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
                 return MISSING
             raise
-        ended = run.get("stopDate")
-        # RUNNING, or PENDING_REDRIVE: an operator has it in hand. And reconcile may be on its way to a fresh end.
-        if ended is None or ended.timestamp() > self._clock() - GRACE_S:
+        stopped_at = description.get("stopDate")
+        # Not stopped: RUNNING, or PENDING_REDRIVE, which an operator handles. Stopped recently: reconcile may close it.
+        if stopped_at is None or stopped_at.timestamp() > self._clock() - GRACE_S:
             return None
-        return run["status"]
+        return description["status"]
 
     def running(self, remaining_s: Callable[[], float]) -> Iterator[str]:
-        """Yield the ARNs of running executions, of MAX_RUNNING_PAGES pages at most."""
+        """Yield the ARNs of running executions, from at most MAX_RUNNING_PAGES pages."""
         query: dict[str, Any] = {
             "stateMachineArn": self._machine_arn,
             "statusFilter": "RUNNING",
@@ -98,12 +99,12 @@ class StateMachineExecutions:
                 self._sleep(THROTTLE_PAUSE_S)
                 continue
             pages += 1
-            yield from (one["executionArn"] for one in page["executions"])
+            yield from (execution["executionArn"] for execution in page["executions"])
             if not (token := page.get("nextToken")):
                 return
             query["nextToken"] = token
 
 
 def is_throttled(error: Exception) -> bool:
-    """Return whether AWS refused a call because there were too many."""
+    """Return whether AWS throttled the call."""
     return isinstance(error, ClientError) and aws_error_code(error) in THROTTLING_CODES

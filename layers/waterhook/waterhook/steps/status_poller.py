@@ -1,4 +1,4 @@
-"""One status request and what follows from its answer: the step that poll, cancel and follow share."""
+"""One status request and its consequences. The poll, cancel and follow steps share this module."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,16 +25,16 @@ from waterhook.timestamps import to_rfc3339
 
 
 class StatusSource(Protocol):
-    """Returns status documents."""
+    """The client method that returns status documents."""
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
-        """Return the document, reading no more than `limit_bytes`, or raise UpstreamError."""
+        """Return the document, reading at most `limit_bytes`. Raises UpstreamError."""
 
 
 class StatusPoller:
-    """Sends one status request. It raises neither because of the upstream nor because of secret or bucket.
+    """Sends one status request. Does not raise if the upstream, the secret or the bucket fails.
 
-    A failed request is not a failed job, and a fault of an AWS service may pass.
+    A failed request is not a failed job, and a failed AWS service may recover.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class StatusPoller:
         clock: Callable[[], float],
         *,
         limit_bytes: int = MAX_STATUS_BYTES,
-        patient: bool = True,
+        polls_again: bool = True,
     ) -> None:
         """A document larger than `limit_bytes` is left to the poll function, which has more memory and time.
 
-        A flawed document is accepted once it was read several times; where that can't be, set `patient` to False.
+        An incomplete document is accepted only after several polls. Set `polls_again` to False for a single poll.
         """
-        self._patient = patient
+        self._polls_again = polls_again
         self._limit_bytes = limit_bytes
         self._source = source
         self._results = results
@@ -59,7 +59,7 @@ class StatusPoller:
         self._clock = clock
 
     def poll(self, state: LoopState) -> LoopState:
-        """Return the state with an outcome, or with what to do next."""
+        """Return the state with an outcome or with the next step."""
         if state.follow_refused:
             refused = poll_history.after_follow_refusal(state.history, self._clock())
             state = replace(state, follow_refused=False, history=refused)
@@ -67,10 +67,9 @@ class StatusPoller:
         return state if state.next in {NextStep.NOTIFY, NextStep.POLL} else self.decide(state)
 
     def observe(self, state: LoopState) -> LoopState:
-        """Return the state after one status request.
+        """Return the state after one status request, without a decision about the next step.
 
-        `next` is NOTIFY with an outcome, POLL where the document is too large for this function, and else FOLLOW:
-        what to do next is not decided yet.
+        `next` is NOTIFY with an outcome, POLL if the document is too large for this function, else FOLLOW.
         """
         try:
             document = self._source.status(state.waterflai_execution_id or "", limit_bytes=self._limit_bytes)
@@ -87,11 +86,11 @@ class StatusPoller:
             return self._ended(state, document, document.outcome)
         if document.unknown_status is not None and poll_history.has_ended(history, self._clock()):
             return self._ended_as(state, document, document.unknown_status)
-        # It is running, or was cut at the limit before its status: a later document may have an outcome.
+        # The job is running, or the document was cut at the limit before its status. A later one may have an outcome.
         return state
 
     def decide(self, state: LoopState) -> LoopState:
-        """Return the state with the policy's decision what to do next.
+        """Return the state with the next step from the polling policy.
 
         A job that its caller cancelled or that was given up goes to Cancel until it has ended.
         """
@@ -104,7 +103,7 @@ class StatusPoller:
     def dependency_failed(self, state: LoopState, error: DependencyUnavailableError) -> LoopState:
         """Return the state after a step in which an AWS service failed.
 
-        It is given up, with its `error` set, when that has been so for FAULT_LIMIT_S.
+        After FAULT_LIMIT_S of faults `error` is set: the job is given up.
         """
         now = self._clock()
         history = poll_history.after_dependency_fault(state.history, error, now)
@@ -114,46 +113,46 @@ class StatusPoller:
         return replace(state, error={"code": "fault", "message": lasting_fault_message(history, now)})
 
     def due_at(self, state: LoopState, stream: StreamHistory) -> float:
-        """Return when a follow polls the status next, in epoch seconds."""
+        """Return when a follow polls next, in epoch seconds."""
         jitter = jitter_of(state.execution_id, state.history.status_requests)
         return polling_policy.poll_due_at(state.history, stream, state.deadline, jitter)
 
     def _limits(self, state: LoopState) -> Limits:
-        # Only a poll saves an id that start could not save, and until then the API can't cancel the job.
+        # Only a poll saves a missing id of the job, and until then the API can't cancel the job.
         return self._settings.limits(state.deadline, may_follow=not state.unsaved)
 
     def _not_answered(self, state: LoopState, error: UpstreamError) -> LoopState:
-        """Return the state after a failed status request: LOST after 404 for long enough."""
+        """Return the state after a failed status request. It is LOST after enough answers with 404."""
         now = self._clock()
         state = replace(
             state, next=NextStep.FOLLOW, history=poll_history.after_failed_request(state.history, error, now)
         )
         if isinstance(error, FlawedDocumentError) and (document := error.document).outcome is not None:
             cleanup_after = document.cleanup_after
-            if not self._patient or poll_history.accepts_flawed(state.history, cleanup_after, now):
+            if not self._polls_again or poll_history.accepts_flawed(state.history, cleanup_after, now):
                 return self._ended(state, document, document.outcome)
         if not poll_history.is_lost(state.history, now):
             return state
-        message = "Waterflai no longer knows this execution"
+        message = "Waterflai no longer has this job (HTTP 404)"
         return state.ended(Status.LOST, code="not_found", message=message)
 
     def _ended_as(self, state: LoopState, document: StatusDocument, word: str) -> LoopState:
-        """Return the state as FAILED: it has ended with a status that is not known."""
-        message = f"Waterflai ended the job with a status that is not known, {clip(word, MAX_WORD_CHARS)!r}"
+        """Return the state as FAILED: the job has ended with an unknown status."""
+        message = f"Waterflai ended the job with the unknown status {clip(word, MAX_WORD_CHARS)!r}"
         if document.error_message:
             message = f"{message}: {document.error_message}"
         completed_at = to_rfc3339(document.completed_at)
         return state.ended(Status.FAILED, code="upstream_status", message=message, completed_at=completed_at)
 
     def _ended(self, state: LoopState, document: StatusDocument, outcome: Status) -> LoopState:
-        # Where the end of the document was not read, the time at which its outcome was first observed here.
+        # If the end of the document was not read, this is the time at which Waterhook first saw the outcome.
         is_cut = document.completed_at is None and document.output_error is not None
         completed_at = to_rfc3339(self._clock() if is_cut else document.completed_at)
         if outcome is Status.FAILED:
-            message = document.error_message or "Waterflai gave no reason"
+            message = document.error_message or "Waterflai returned no error message"
             return state.ended(outcome, code="failed", message=message, completed_at=completed_at)
         if outcome is Status.CANCELLED and state.history.cancels and not state.cancel_requested:
-            # An earlier cancel of ours was carried out, and only its answer was lost.
+            # Waterhook cancelled the job earlier, and only the answer was lost.
             reason = cancel_reason(state, self._clock())
             return state.ended(
                 reason.outcome, code=reason.code, message=reason.cancelled, completed_at=completed_at
@@ -169,13 +168,13 @@ class StatusPoller:
             why = document.output_error or default
             return state.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
         try:
-            kept = self._results.store(state.execution_id, document.final_output_json)
+            location = self._results.store(state.execution_id, document.final_output_json)
         except ResultsUnavailableError as error:
-            # The job is done and Waterflai still has its output: it is fetched again later.
+            # Waterflai still has the output: the next poll fetches it again.
             failed = self.dependency_failed(state, error)
             if failed.error is None and not state.cancel_requested and self._clock() < state.deadline:
                 return failed
-            # The job succeeded, and a second attempt would run it twice: its outcome stays COMPLETED.
+            # The job has succeeded and must not be run again, so its outcome stays COMPLETED.
             why = OutputError.STORAGE_FAILED
             return failed.ended(Status.COMPLETED, output_error=why, completed_at=completed_at)
-        return state.ended(Status.COMPLETED, completed_at=completed_at, **kept)
+        return state.ended(Status.COMPLETED, completed_at=completed_at, **location)

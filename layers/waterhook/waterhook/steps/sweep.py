@@ -1,9 +1,9 @@
-"""The sweep: finds records whose notification is still to come although no execution works on them, and ends them.
+"""The sweep: finds records without a notification whose state machine execution is not running, and ends them.
 
-Status events and retries see to nearly all of it; the sweep is for the event that never came, the start that was
-never made, and the topic that was down for longer than a machine tries. After an outage there may be more of them than
-one sweep has time for: it holds a page of the index at a time, paces its calls of Step Functions, and begins where the
-last one stopped.
+Status events and retries close nearly every record. The sweep is for lost events, for executions that were never
+started, and for a topic that failed for longer than the state machine retries. After an outage one sweep may not have
+time for all records. It therefore reads the index page by page, paces its calls of Step Functions, and begins where the
+last sweep stopped.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.unfinished_index import UnfinishedEntry, UnfinishedIndex
 from waterhook.timestamps import to_rfc3339
 
-# Another sweep begins after this.
-TURN_S = 900.0
+# Time between the starts of two sweeps.
+SWEEP_INTERVAL_S = 900.0
 MAX_THROTTLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What one sweep did: records ended, left to a live execution, failed, not reached in time, and discarded."""
+    """Numbers of records: ended, owned by a live execution, failed, not reached in time, and discarded."""
 
     ended: int = 0
     alive: int = 0
@@ -40,7 +40,7 @@ class SweepResult:
 
 
 class Sweeper:
-    """Touches nothing that a live execution owns; one record that fails never stops the others."""
+    """Ends records that no live execution owns. A record that fails does not stop the others."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class Sweeper:
         sleep: Callable[[float], None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
-        """Bring records to their end with `end`, give back the slots of those that are notified with `release`.
+        """`end` ends a record, `release` releases the slots of a notified one.
 
-        `on_failure` is called with each execution id that failed.
+        `on_failure` is called with each execution id that failed and its error.
         """
         self._table = table
         self._unfinished = unfinished
@@ -68,9 +68,9 @@ class Sweeper:
         self._on_failure = on_failure
 
     def sweep(self, remaining_s: Callable[[], float]) -> SweepResult:
-        """End what is to be ended, while `remaining_s` leaves time for it, and return what was done.
+        """End records while `remaining_s` leaves enough time, and return the numbers.
 
-        Raises boto3's ClientError where the index or the list of running executions can't be read.
+        Raises boto3's ClientError if the index or the list of running executions can't be read.
         """
         before = to_rfc3339(self._clock() - GRACE_S) or ""
         running = set(self._executions.running(remaining_s))
@@ -78,25 +78,25 @@ class Sweeper:
         swept, handled = SweepResult(), position
         entries = self._unfinished.before(before, after=position)
         for entry in entries:
-            # Running ones are the most by far, and known by a page of a thousand; the others are described singly.
+            # Most records belong to running executions, which are listed 1,000 per call. The others need a call each.
             if entry.owner in running:
                 swept, handled = replace(swept, alive=swept.alive + 1), entry.key
                 continue
-            outcome = self._patiently(entry, remaining_s) if remaining_s() >= RESERVE_S else None
+            outcome = self._handle_with_retries(entry, remaining_s) if remaining_s() >= RESERVE_S else None
             if outcome is None:
                 left = 1 + self._count(entries, running, remaining_s)
-                self._unfinished.stop_at(handled)
+                self._unfinished.save_position(handled)
                 return replace(swept, left=left)
             swept = replace(swept, **{outcome: getattr(swept, outcome) + 1})
             handled = entry.key
         if position is not None:
-            self._unfinished.stop_at(None)
+            self._unfinished.save_position(None)
         return swept
 
     def _count(
         self, entries: Iterator[UnfinishedEntry], running: set[str], remaining_s: Callable[[], float]
     ) -> int:
-        """Return how many records are not reached, as far as they can be counted in half of the reserve."""
+        """Return how many records were not reached. Stops counting after half of the reserve."""
         count = 0
         for entry in entries:
             if remaining_s() < RESERVE_S / 2:
@@ -104,13 +104,13 @@ class Sweeper:
             count += entry.owner not in running
         return count
 
-    def _patiently(self, entry: UnfinishedEntry, remaining_s: Callable[[], float]) -> str | None:
-        """Return the name of the count that a record belongs to, or None where there is no time left for it."""
+    def _handle_with_retries(self, entry: UnfinishedEntry, remaining_s: Callable[[], float]) -> str | None:
+        """Return the field of SweepResult that counts this record, or None if there is no time left for it."""
         throttles = 0
         while True:
             try:
-                return self._look(entry)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next record is another
+                return self._handle(entry)
+            except Exception as error:  # noqa: BLE001 - an error of one record must not stop the sweep
                 if not is_throttled(error) or throttles == MAX_THROTTLES:
                     self._on_failure(entry.execution_id, error)
                     return "failed"
@@ -120,16 +120,16 @@ class Sweeper:
             self._sleep(pause_s)
             throttles += 1
 
-    def _look(self, entry: UnfinishedEntry) -> str:
-        """Do what a record needs, and return the name of the count that it belongs to."""
+    def _handle(self, entry: UnfinishedEntry) -> str:
+        """End, discard or release a record if needed. Return the field of SweepResult that counts it."""
         record = self._table.get(entry.execution_id, self._clock())
         if record is None or record.owner_execution_arn != entry.owner:
             return "alive"
         if record.notified_at is not None:
-            # Its slots could not be given back, or a version that knew no index notified it.
+            # Its slots could not be released, or a version without the index published it.
             self._release(record)
             return "alive"
-        status = self._executions.ended_as(entry.owner)
+        status = self._executions.final_status(entry.owner)
         if status is None:
             return "alive"
         if status == MISSING and record.source == "api" and not record.has_begun:
@@ -138,10 +138,10 @@ class Sweeper:
         return "ended"
 
     def _discard(self, record: ExecutionRecord) -> str:
-        """Delete a record whose POST was answered 503: no caller was given its id, and no job exists."""
+        """Delete a record whose POST was answered 503: no caller got its id, and no job exists."""
         try:
             self._table.discard(record, self._clock() - GRACE_S)
         except RecordConflictError:
-            # The same request has come again, or its execution has begun.
+            # The same request was sent again, or its execution has started.
             return "alive"
         return "discarded"

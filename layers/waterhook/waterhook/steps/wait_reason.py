@@ -1,4 +1,4 @@
-"""Requests that wait for their start: why, since when, until when, and their outcome where no job is known."""
+"""A request that waits for its start: the reason, the times that GET shows, and the outcome if no job is known."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,24 +12,24 @@ from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.text import clip
 from waterhook.timestamps import to_rfc3339
 
-# A reason is part of every write of a waiting request; an error message of the outcome may be longer.
+# Each write of a waiting request contains the reason. The error message of an outcome may be longer.
 _MAX_DETAIL_CHARS = 500
-_SHOWN = ("reason", "since", "next_attempt_at")
+_PUBLIC_FIELDS = ("reason", "since", "next_attempt_at")
 
 
 class WaitReason(StrEnum):
-    """Why a request waits, as GET shows it."""
+    """Reason of a wait, as GET returns it."""
 
     QUEUED = "queued"
     """All slots under `MaxRunning` or `MaxRunningPerChatbot` are taken."""
     UPSTREAM_BUSY = "upstream_busy"
-    """Waterflai, or a CDN before it, answered that it can't take the start now."""
+    """Waterflai, or its CDN, answered that it can't accept the start now."""
     RETRYING = "retrying"
-    """No connection to Waterflai, an answer that was lost, or a fault of Waterhook."""
+    """No connection to Waterflai, a lost answer, or a fault of Waterhook."""
 
     @classmethod
     def of(cls, error: UpstreamError) -> "WaitReason":
-        """Return the reason for a start that surely was not accepted and is tried again."""
+        """Return the reason for a start that was not accepted and is retried."""
         busy = error.status is not None and error.status != HTTPStatus.UNAUTHORIZED
         return cls.UPSTREAM_BUSY if busy else cls.RETRYING
 
@@ -42,7 +42,7 @@ def waiting_attribute(
     before: Mapping[str, Any] | None = None,
     conflicts: int = 0,
 ) -> dict[str, Any]:
-    """Return the record's `waiting`. `since` is kept from `before` where that has the same reason."""
+    """Return the record's `waiting` attribute. `since` is copied from `before` if the reason is the same."""
     since = before["since"] if before and before["reason"] == reason else to_rfc3339(now)
     return {
         "reason": str(reason),
@@ -54,18 +54,18 @@ def waiting_attribute(
 
 
 def public_waiting(record: ExecutionRecord) -> dict[str, Any] | None:
-    """Return what GET shows of a request that waits, or None where it does not."""
+    """Return the `waiting` field of GET, or None if the request does not wait."""
     if record.status is not Status.ACCEPTED or record.waiting is None:
         return None
-    return {name: record.waiting[name] for name in _SHOWN}
+    return {name: record.waiting[name] for name in _PUBLIC_FIELDS}
 
 
 def end_without_job(
     state: LoopState, record: ExecutionRecord, outcome: Status, *, code: str, message: str
 ) -> LoopState:
-    """Return the state ended with `outcome`, or with UNCERTAIN where an attempt to start it may have been accepted.
+    """Return the state ended with `outcome`, or with UNCERTAIN if Waterflai may have accepted an earlier attempt.
 
-    For a record whose job is not known, before the next attempt or after one that surely was not accepted.
+    For a record without a job id, before the next attempt or after an attempt that was not accepted.
     """
     if not record.perhaps_started:
         return state.ended(outcome, code=code, message=message)

@@ -1,1 +1,1 @@
-"""DynamoDB and S3: the executions table, its index and limits, and the bucket of large outputs."""
+"""DynamoDB and S3: the executions table, its index of unfinished records, its slots, and the results bucket."""

@@ -1,4 +1,8 @@
-"""A cap on running jobs: slots that are named after their executions, so taking or giving one back twice is once."""
+"""Limits the number of running jobs with slots in DynamoDB.
+
+An item lists the executions that hold a slot, by their ids. Acquiring or releasing a slot twice therefore has the same
+effect as once. A counter would become wrong with the first crash.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,12 +17,12 @@ from waterhook.settings import ConcurrencyLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-# The executions that hold a slot are listed by id: a counter would drift with the first crash.
+# An execution that already holds a slot gets it again.
 free_slot = "attribute_not_exists(running) OR contains(running, :id) OR size(running) < :cap"
 held_slot = "contains(running, :id)"
-# No execution has such an id: theirs are 32 hexadecimal digits.
+# Key of the item for the whole stack. Execution ids are 32 hexadecimal digits, so no execution has this id.
 _STACK = "capacity"
-# A conflict is over within milliseconds. These pauses, in seconds, and up to as much again, are waited in between.
+# Pauses in seconds after a conflict with another transaction, which takes milliseconds. Jitter up to doubles them.
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4)
 _CONFLICTS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 _FAILED = "ConditionalCheckFailed"
@@ -27,22 +31,23 @@ _CONFLICT = "TransactionConflictException"
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """The result of taking a slot; true where it was taken."""
+    """The result of acquiring a slot. True if it was acquired."""
 
     full: str = ""
-    """The caps that are reached, by parameter and value: `MaxRunning 2`."""
+    """The limits that are reached, with their values: `MaxRunning 2`."""
     is_contended: bool = False
-    """Whether other transactions or throttling were in the way each time: it may be free or full."""
+    """Other transactions or throttling prevented each attempt, so it is unknown whether a slot is free."""
 
     def __bool__(self) -> bool:
-        """Whether the slot was taken."""
+        """Whether the slot was acquired."""
         return not self.full and not self.is_contended
 
 
 class ConcurrencyLimiter:
-    """The slots, kept in the executions table: one item for the stack, one for each chatbot.
+    """The slots, in the executions table: one item for the stack, and one for each chatbot.
 
-    The record of an execution lists the items it holds a slot in, so that a slot is released under other caps too.
+    The record of an execution lists the items in which it has a slot. Slots are therefore released correctly even if
+    the limits have changed.
     """
 
     def __init__(
@@ -65,10 +70,10 @@ class ConcurrencyLimiter:
         held: Iterable[str] = (),
         mark: Callable[[list[str]], Any] | None = None,
     ) -> Acquisition:
-        """Take a slot under every cap, in one transaction; an execution that holds one gets it again.
+        """Acquire a slot under every limit, in one transaction. An execution that has a slot gets it again.
 
-        `held` are the slots that the record lists. `mark` returns the write that lists the new ones in it.
-        Raises RecordConflictError when the condition of that write fails, RecordUnavailableError when the table fails.
+        `held` are the slots that the record lists. `mark` returns the write that lists the new ones in the record.
+        Raises RecordConflictError if the condition of that write fails, RecordUnavailableError if DynamoDB fails.
         """
         caps = self._items(chatbot_id)
         if caps.keys() <= set(held):
@@ -83,8 +88,8 @@ class ConcurrencyLimiter:
             if reasons is None:
                 return Acquisition()
             if mark and reasons[-1:] == [_FAILED]:
-                raise RecordConflictError(f"{execution_id}: the record was changed in between")
-            # The record's reason comes after those of the slots.
+                raise RecordConflictError(f"{execution_id}: the record was changed by another call")
+            # The cancellation reasons have the order of the writes: the slots, then the record.
             full = [
                 f"{name} {cap}"
                 for (name, cap), reason in zip(caps.values(), reasons, strict=False)
@@ -95,9 +100,9 @@ class ConcurrencyLimiter:
         return Acquisition(is_contended=True)
 
     def release(self, execution_id: str, slots: Iterable[str]) -> None:
-        """Give these slots back, whatever the caps are now. A slot that is not held is no error.
+        """Release these slots, independent of the current limits. A slot that is not held is no error.
 
-        Raises RecordUnavailableError when the table fails.
+        Raises RecordUnavailableError if DynamoDB fails.
         """
         for key in slots:
             update = self._update(key, execution_id, "DELETE", held_slot)
@@ -117,11 +122,11 @@ class ConcurrencyLimiter:
 
     @staticmethod
     def slots_of(chatbot_id: str | None) -> list[str]:
-        """Return every slot that an execution may hold, for one whose record is gone."""
+        """Return every slot that an execution may have, for an execution whose record does not exist any more."""
         return [_STACK, *([f"{_STACK}/{chatbot_id}"] if chatbot_id else [])]
 
     def _transact(self, execution_id: str, updates: list[dict[str, Any]]) -> list[str] | None:
-        """Return None for success, else why each item was refused: `None`, a failed condition, or a conflict."""
+        """Return None for success, else the cancellation reason of each write: None, a condition or a conflict."""
         try:
             self._client.transact_write_items(
                 TransactItems=[{"Update": update} for update in updates]  # type: ignore[typeddict-item]
@@ -138,14 +143,14 @@ class ConcurrencyLimiter:
         return None
 
     def _attempts(self, execution_id: str) -> Iterator[None]:
-        """Yield for each attempt, with pauses between them: other transactions have ended by then."""
+        """Yield once per attempt, with pauses in between, so that other transactions can end."""
         yield
         for pause_s in _PAUSES_S:
             self._sleep(pause_s * (1 + jitter_of(execution_id, round(pause_s * 1000))))
             yield
 
     def _items(self, chatbot_id: str) -> dict[str, tuple[str, int]]:
-        """Return parameter and cap of each item."""
+        """Return parameter name and limit of each item."""
         items = {}
         if self._caps.stack:
             items[_STACK] = ("MaxRunning", self._caps.stack)

@@ -1,4 +1,4 @@
-"""An execution as it is remembered: the record and its form as a DynamoDB item."""
+"""The record of an execution, and its form as a DynamoDB item."""
 
 import json
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from waterhook.domain.status import Status
 from waterhook.json_text import to_json
 from waterhook.timestamps import to_rfc3339
 
-# A record that is not final yet must outlive its job, whatever happens to it.
+# TTL of a record without a notification, counted from its deadline or outcome. It must outlive its job.
 UNFINISHED_GRACE_S = 30 * 24 * 3600
 
-# What is not notified yet is in an index, spread by the first digit of its id: a partition of DynamoDB takes a
-# thousand writes a second, sixteen of them more executions than Step Functions starts.
+# Records without a notification are in an index, sharded by the first digit of the execution id. A DynamoDB partition
+# takes 1,000 writes per second, so 16 shards take more executions than Step Functions starts.
 UNFINISHED_SHARDS = "0123456789abcdef"
 
 _serializer = TypeSerializer()
@@ -26,9 +26,9 @@ _deserializer = TypeDeserializer()
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
-    """An execution as it is remembered. Times ending in `_at` are RFC 3339, but `expires_at` (TTL) is epoch seconds.
+    """The record of an execution. `…_at` is RFC 3339, except `expires_at` (TTL) in epoch seconds.
 
-    What the customer may nest to any depth is kept as JSON text: DynamoDB stops at 32 levels.
+    Values that the customer may nest are stored as JSON text, because DynamoDB allows only 32 levels.
     """
 
     execution_id: str
@@ -47,15 +47,15 @@ class ExecutionRecord:
     start_attempts: int = 0
     start_token: str | None = None
     first_attempt_at: str | None = None
-    """When the first attempt to start it began: `StartDeadlineSeconds` counts from here."""
+    """When the first attempt to start the job began. `StartDeadlineSeconds` counts from here."""
     perhaps_started: bool = False
-    """An attempt may have been accepted by Waterflai although its answer was lost."""
+    """Waterflai may have accepted an attempt whose answer was lost."""
     waiting: Mapping[str, Any] | None = None
-    """Why it waits for its start; see waterhook.steps.wait_reason."""
+    """Why the request waits for its start, see waterhook.steps.wait_reason."""
     slots: tuple[str, ...] | None = None
-    """The items of the table in which it was given a slot."""
+    """Keys of the items of the table that list this execution as the holder of a slot."""
     repeated: str | None = None
-    """When the same request came once more while it was ACCEPTED."""
+    """When the same request was sent again while this record was ACCEPTED."""
     progress: float | None = None
     progress_sequence: int = 0
     cancel_requested: str | None = None
@@ -64,7 +64,7 @@ class ExecutionRecord:
     finished_at: str | None = None
     notified_at: str | None = None
     unfinished: str | None = None
-    """Its shard in the index of what is still to be notified; gone with the write of `notified_at`."""
+    """Shard in the index of unfinished records. Removed when the record is notified and its slots are released."""
     error: Mapping[str, Any] | None = None
     final_output_json: str | None = None
     output_ref: str | None = None
@@ -84,7 +84,7 @@ class ExecutionRecord:
         deliver_to: tuple[str, ...],
         caller: str | None = None,
     ) -> Self:
-        """Return the record of a request that was just taken in; an invalid one has no request."""
+        """Return the record of a request that was just accepted. `request` is None if it is invalid."""
         deadline = int(now) + (request.timeout_seconds if request else 0)
         return cls(
             execution_id=execution_id,
@@ -105,7 +105,7 @@ class ExecutionRecord:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
-        """Read an item; attributes of another version are passed over."""
+        """Read an item. Attributes of another version are ignored."""
         known = {name: from_attribute(item[name]) for name in cls.__dataclass_fields__ if name in item}
         known |= {"status": Status(known["status"]), "deliver_to": tuple(known["deliver_to"])}
         if "slots" in known:
@@ -113,42 +113,42 @@ class ExecutionRecord:
         return cls(**known)
 
     def to_item(self) -> dict[str, Any]:
-        """Return the item without its empty attributes."""
+        """Return the item without empty attributes."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {name: to_attribute(value) for name, value in values.items() if value is not None}
 
     @property
     def has_begun(self) -> bool:
-        """Whether its state machine execution, or a caller's cancel, has left a trace in it."""
+        """Whether the state machine execution or a caller's cancel has changed the record since acceptance."""
         if self.status is not Status.ACCEPTED or self.start_attempts:
             return True
         return any(trace is not None for trace in (self.slots, self.waiting, self.cancel_requested))
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's own words, to be echoed."""
+        """The caller's metadata, which notifications return unchanged."""
         metadata: dict[str, Any] = json.loads(self.metadata_json)
         return metadata
 
 
 def to_attribute(value: Any) -> dict[str, Any]:
-    """Return a value as a DynamoDB attribute."""
+    """Return a value as a DynamoDB attribute value."""
     return dict(_serializer.serialize(_fit(value)))
 
 
 def from_attribute(attribute: Any) -> Any:
-    """Return the value of a DynamoDB attribute, numbers as int or float."""
+    """Return the value of a DynamoDB attribute value, with numbers as int or float."""
     return _plain(_deserializer.deserialize(attribute))
 
 
 def _fit(value: Any) -> Any:
-    """Return a value the serializer takes: it knows no tuple, no float and no StrEnum."""
+    """Return a value in the types that boto3's serializer accepts: no tuple, float or StrEnum."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, float):
-        # DynamoDB takes 38 digits and exponents from -130: a number from outside may be smaller.
+        # DynamoDB accepts 38 digits and exponents from -130. An upstream number may be smaller.
         return Decimal(str(round(value, 6)))
     if isinstance(value, Mapping):
         return {name: _fit(entry) for name, entry in value.items()}
@@ -156,7 +156,7 @@ def _fit(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return what the deserializer gave, with numbers instead of Decimals."""
+    """Return a deserialized value with int or float instead of Decimal."""
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, Decimal):

@@ -1,4 +1,4 @@
-"""The executions table: one item per execution, changed only by conditional writes that each win one race."""
+"""The executions table: one item per execution. Each write is conditional, and its conditions name the race it wins."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,29 +17,27 @@ from waterhook.timestamps import to_rfc3339
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Callers have an index of their own; what has no caller is not in it.
+# Index of the executions of each caller. A record without a caller is not in it.
 CALLER_INDEX = "by_caller"
 LISTED_FIELDS = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
 
-# The races, named. `#s` is the reserved word `status`, `:me` the state machine execution that writes.
+# The conditions. `#s` is `status`, a reserved word; `:me` is the state machine execution that owns the record.
 never_seen = "attribute_not_exists(execution_id)"  # two requests with one key: the first one wins
-expired = "expires_at < :now"  # TTL deletes hours late; a key is free again on time
+expired = "expires_at < :now"  # TTL may delete hours late, but the key can be used again on time
 still_accepted = "#s = :accepted AND attribute_not_exists(cancel_requested)"  # a cancel before the POST wins
 never_repeated = "attribute_not_exists(repeated)"  # a record that another call has returned is not withdrawn
-still_starting = "#s = :starting"  # an outcome that came during the POST wins over its answer
-same_attempt = "start_attempts = :1"  # a late repetition must not undo the start after it
+still_starting = "#s = :starting"  # an outcome that is written during the POST wins over the POST's answer
+same_attempt = "start_attempts = :1"  # a late repetition of a write must not undo the next start
 still_alive = "#s IN (:accepted, :starting, :running)"
-not_known_upstream = (
-    "attribute_not_exists(waterflai_execution_id)"  # with an id the job is cancelled upstream instead
-)
+not_known_upstream = "attribute_not_exists(waterflai_execution_id)"  # with an id, the job itself is cancelled
 not_concluded = "attribute_not_exists(finished_at)"  # two outcomes: the first one wins
 not_notified = "attribute_not_exists(notified_at)"  # two publishers: the first one marks the record
-already_notified = "attribute_exists(notified_at)"  # nothing is still to come
-next_in_line = "progress_sequence < :0"  # a number, once given, is never given again
-mine = "owner_execution_arn = :me"  # a duplicate execution never changes the first one's record
-# Its execution has left no trace.
+already_notified = "attribute_exists(notified_at)"  # only a notified record leaves the index
+next_in_line = "progress_sequence < :0"  # each sequence number is used once
+mine = "owner_execution_arn = :me"  # a duplicate execution never changes the record of the first one
+# The state machine execution has not changed the record yet.
 never_begun = "start_attempts = :none AND attribute_not_exists(slots) AND attribute_not_exists(waiting)"
-not_lately = "repeated < :before"  # no caller can still be starting it
+not_lately = "repeated < :before"  # no caller can still be starting the execution
 
 
 _STATUS_VALUES = {":accepted": Status.ACCEPTED, ":starting": Status.STARTING, ":running": Status.RUNNING}
@@ -50,31 +48,31 @@ def _token() -> str:
 
 
 class ExecutionsTable:
-    """The table. Every write names the race it wins and raises RecordConflictError when it loses."""
+    """The executions table. Each write raises RecordConflictError if its condition fails."""
 
     def __init__(self, table: str, client: "DynamoDBClient", token: Callable[[], str] = _token) -> None:
-        """Open nothing yet; `token` makes a text that no other call has."""
+        """`token` returns a new unique text with each call."""
         self._token = token
         self._table = table
         self._client = client
 
     def get(self, execution_id: str, now: float) -> ExecutionRecord | None:
-        """Return the record as last written, or None where there is none or it has expired."""
+        """Return the record (consistent read), or None if it does not exist or has expired."""
         if not (execution_id.isascii() and 1 <= len(execution_id) <= MAX_ID_CHARS):
-            return None  # none of ours, and DynamoDB would refuse an empty or endless key
+            return None  # not an execution id; DynamoDB refuses empty and too long keys
         with translate_errors(execution_id):
             answer = self._client.get_item(
                 TableName=self._table, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
             )
         item = answer.get("Item", {})
-        # The slots of the capacity are in this table too, and are no execution.
+        # The items of the concurrency slots and of the sweep are in this table too. They have no status.
         record = ExecutionRecord.from_item(item) if "status" in item else None
         return None if record is None or record.expires_at < int(now) else record
 
     def status(self, execution_id: str) -> Status | None:
-        """Return only the status, perhaps not the last one written, or None where there is no record.
+        """Return only the status (eventually consistent), or None if there is no record.
 
-        Raises RecordUnavailableError when the table fails.
+        Raises RecordUnavailableError if DynamoDB fails.
         """
         with translate_errors(execution_id):
             answer = self._client.get_item(
@@ -87,7 +85,7 @@ class ExecutionsTable:
         return Status(item["status"]["S"]) if "status" in item else None
 
     def accept(self, record: ExecutionRecord, now: float) -> None:
-        """Write a new record; the id is free if it was never used or has expired."""
+        """Write a new record. Raises RecordConflictError if the id is in use and has not expired."""
         with translate_errors(record.execution_id):
             self._client.put_item(
                 TableName=self._table,
@@ -99,10 +97,10 @@ class ExecutionsTable:
     def claim(
         self, trigger: TriggerInput, *, owner: str, now: float, deliver_to: tuple[str, ...]
     ) -> ExecutionRecord:
-        """Return the record of a trigger's input: `owner`'s own, or that of the execution that claimed it first.
+        """Return the record of a trigger's input: the one of `owner`, or of the execution that claimed it first.
 
-        `deliver_to` counts where the request is invalid. Raises RecordConflictError when the record vanished between
-        two reads; the step is called again then.
+        `deliver_to` is used if the request is invalid. Raises RecordConflictError if the record was deleted between two
+        reads; Step Functions then retries the step.
         """
         if trigger.accepted_id is not None:
             accepted = self.get(trigger.accepted_id, now)
@@ -128,9 +126,9 @@ class ExecutionsTable:
     def page(
         self, caller: str, *, status: str | None, limit: int, start: Mapping[str, str] | None
     ) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
-        """Return a caller's executions, newest first, as the lean index has them, and the key to go on from.
+        """Return a page of a caller's executions, newest first, and the key after which the next page begins.
 
-        A status is filtered for after reading, so a page of it may be short, or empty, and still have a next one.
+        DynamoDB filters by status after reading, so a page may be short or empty although a next page exists.
         """
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -155,12 +153,12 @@ class ExecutionsTable:
         last = answer.get("LastEvaluatedKey")
         return entries, {name: value["S"] for name, value in last.items()} if last else None
 
-    def repeat(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
-        """Keep a record from being withdrawn: another caller is about to start its execution, too."""
+    def mark_repeated(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
+        """Prevent that the record is withdrawn, because another call is about to start its execution too."""
         return self._change(record, {"repeated": to_rfc3339(now)}, f"{still_accepted} AND {mine}")
 
     def withdraw(self, record: ExecutionRecord) -> None:
-        """Delete a record whose execution could surely not be started, and that no other call has returned."""
+        """Delete a record whose execution was not started, unless another call has returned the record."""
         with translate_errors(record.execution_id):
             self._client.delete_item(
                 TableName=self._table,
@@ -176,14 +174,14 @@ class ExecutionsTable:
     def discard(self, record: ExecutionRecord, before: float) -> None:
         """Delete a record whose execution does not exist, unless a caller was about to start it after `before`.
 
-        `before` is in epoch seconds. Raises RecordConflictError where a caller was, or where its execution has begun.
+        `before` is in epoch seconds. Raises RecordConflictError if a caller was, or if the execution has started.
         """
         untouched = f"{still_accepted} AND {never_begun} AND {mine}"
         with translate_errors(record.execution_id):
             self._client.delete_item(
                 TableName=self._table,
                 Key={"execution_id": {"S": record.execution_id}},
-                # AND comes before OR.
+                # AND binds more tightly than OR.
                 ConditionExpression=f"{untouched} AND {never_repeated} OR {untouched} AND {not_lately}",
                 ExpressionAttributeNames={"#s": "status"},
                 ExpressionAttributeValues={
@@ -195,9 +193,10 @@ class ExecutionsTable:
             )
 
     def take_slots(self, record: ExecutionRecord, slots: list[str]) -> dict[str, Any]:
-        """Return the write that slots are taken with, in one transaction: it fails unless the start is still ahead.
+        """Return the write that lists the acquired slots in the record. It fails unless the job is not started yet.
 
-        So no slot is taken once an outcome is written, and a record lists every slot that its execution holds.
+        It is part of the transaction that takes the slots. Therefore no slot is taken after an outcome, and the record
+        lists every slot that its execution holds.
         """
         write: dict[str, Any] = update_arguments(
             self._table, record, {"slots": tuple(slots)}, f"{still_accepted} AND {mine}"
@@ -205,15 +204,15 @@ class ExecutionsTable:
         return write
 
     def wait(self, record: ExecutionRecord, waiting: Mapping[str, Any]) -> ExecutionRecord:
-        """Write why an accepted request waits."""
+        """Write why an accepted request waits for its start."""
         return self._change(record, {"waiting": waiting}, f"{still_accepted} AND {mine}")
 
     def begin_start(self, record: ExecutionRecord) -> ExecutionRecord:
-        """ACCEPTED → STARTING: from here on a start may have been sent. Writes the `first_attempt_at` given here.
+        """ACCEPTED → STARTING: after this write a POST may have been sent. Writes `first_attempt_at` of `record`.
 
-        The attempt has a token: where the write's first answer was lost, boto3's repetition of it meets our own write
-        and is refused, and without the token that would look like another call that may have started the job. The
-        same shows whether a write was carried out whose answer was an error.
+        Each attempt has a token. If the response to this write is lost, boto3 repeats it and the condition fails; the
+        token then shows that the record was changed by this call and not by another one. It also shows whether a write
+        was carried out that returned an error.
         """
         token = self._token()
         changes = {
@@ -225,7 +224,7 @@ class ExecutionsTable:
         try:
             return self._change(record, changes, f"{still_accepted} AND {mine}", ["waiting"])
         except (RecordConflictError, RecordUnavailableError):
-            # The clock is of no matter: a record just written has not expired.
+            # The time does not matter, because a record that was just written has not expired.
             current = self.get(record.execution_id, 0)
             if current is None or current.start_token != token or current.status is not Status.STARTING:
                 raise
@@ -238,10 +237,10 @@ class ExecutionsTable:
         *,
         perhaps_started: bool = False,
     ) -> ExecutionRecord:
-        """STARTING → ACCEPTED, to start again. Of this attempt only, not of a later one.
+        """STARTING → ACCEPTED, so that the start can be repeated. Undoes only this attempt, not a later one.
 
-        `perhaps_started` marks the record: this attempt may have been accepted, though its answer was lost.
-        Repeated after a lost answer it returns the record, too; the attempt's token shows whose write it was.
+        `perhaps_started` records that Waterflai may have accepted this attempt although its answer was lost. If the
+        response to this write is lost and boto3 repeats it, the token shows that this call wrote the record.
         """
         changes = {
             "status": Status.ACCEPTED,
@@ -260,7 +259,7 @@ class ExecutionsTable:
             return current
 
     def save_start(self, record: ExecutionRecord, waterflai_execution_id: str, now: float) -> ExecutionRecord:
-        """STARTING → RUNNING, with the upstream's id."""
+        """STARTING → RUNNING, with the id of the job."""
         return self._change(
             record,
             {
@@ -272,7 +271,7 @@ class ExecutionsTable:
         )
 
     def request_cancel(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
-        """Ask that it not be started, or be stopped as soon as the upstream's id is known."""
+        """Request that the job is not started, or is cancelled as soon as its id is known."""
         return self._change(
             record,
             {"cancel_requested": to_rfc3339(now)},
@@ -280,9 +279,9 @@ class ExecutionsTable:
         )
 
     def cancel_start(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
-        """Return the record with a mark that no start passes, or as it is where an id or an outcome came first.
+        """Return the record with a cancel request, or unchanged if it has an id or an outcome already.
 
-        Raises RecordConflictError when the record is gone.
+        Raises RecordConflictError if the record does not exist.
         """
         try:
             return self.request_cancel(record, now)
@@ -293,13 +292,13 @@ class ExecutionsTable:
             return current
 
     def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> ExecutionRecord:
-        """ACCEPTED, STARTING or RUNNING → final. The first outcome wins, and the record has what is published."""
-        # A record of a version without the index enters it here.
+        """ACCEPTED, STARTING or RUNNING → final. The first outcome wins; the notification is built from the record."""
+        # Records of a version without the index are added to it here.
         changes = {**final_attributes, "unfinished": record.execution_id[0]}
         return self._change(record, changes, f"{still_alive} AND {not_concluded} AND {mine}")
 
     def save_progress(self, record: ExecutionRecord, progress: float | None) -> ExecutionRecord:
-        """Count one more progress event, while the execution is alive, and return the record with its number."""
+        """Return the record with the next sequence number of a progress event. Fails if the record is final."""
         sequence = record.progress_sequence + 1
         changes = {"progress_sequence": sequence, "progress": progress}
         return self._change(
@@ -309,10 +308,10 @@ class ExecutionsTable:
     def mark_notified(
         self, record: ExecutionRecord, now: float, expires_at: float | None = None, *, has_slots: bool = False
     ) -> ExecutionRecord:
-        """Remember that the outcome was delivered, and from now on when the record expires, in epoch seconds.
+        """Mark the record as notified and set when it expires, in epoch seconds.
 
-        An output that was not to be kept is dropped now. A record that may have slots stays in the index of what is
-        unfinished until `leave_index`: if they can't be given back now, a sweep does it.
+        An inline output is removed unless `dynamodb` is in `deliver_to`. A record that may have slots stays in the
+        index of unfinished records until `leave_index`, so that the sweep can release them.
         """
         drop = [] if has_slots else ["unfinished"]
         drop += [] if "dynamodb" in record.deliver_to else ["final_output_json"]
@@ -323,7 +322,7 @@ class ExecutionsTable:
         return self._change(record, changes, f"{not_notified} AND {mine}", drop)
 
     def leave_index(self, record: ExecutionRecord) -> ExecutionRecord:
-        """Take what was notified out of the index of what is still to be."""
+        """Remove a notified record from the index of unfinished records."""
         return self._change(record, {}, f"{already_notified} AND {mine}", ["unfinished"])
 
     def _change(
@@ -333,7 +332,7 @@ class ExecutionsTable:
         condition: str,
         drop: list[str] | None = None,
     ) -> ExecutionRecord:
-        """Change a record under a condition in which `:me` is the owner it names; return it as it is then."""
+        """Update a record under a condition and return it as it is after the write."""
         with translate_errors(record.execution_id):
             changed = self._client.update_item(
                 **update_arguments(self._table, record, changes, condition, drop), ReturnValues="ALL_NEW"
@@ -348,23 +347,23 @@ def update_arguments(
     condition: str,
     drop: list[str] | None = None,
 ) -> Any:
-    """Return the arguments of an UpdateItem that sets `changes`, less what is None, and removes `drop`.
+    """Return the arguments of an UpdateItem that sets `changes` (except None values) and removes `drop`.
 
-    A condition may speak of `#s`, the status, of each living status by its name (`:accepted`), of `:me`, the owner
-    that the record names, and of a change by its place (`:0`).
+    A condition may use `#s` (the status), `:accepted`, `:starting` and `:running`, `:me` (the owner of the record), and
+    a change by its position (`:0`).
     """
-    given = {name: value for name, value in changes.items() if value is not None}
-    names = {f"#{index}": name for index, name in enumerate(given)} | {"#s": "status"}
-    values = {f":{index}": to_attribute(value) for index, value in enumerate(given.values())}
+    set_values = {name: value for name, value in changes.items() if value is not None}
+    names = {f"#{index}": name for index, name in enumerate(set_values)} | {"#s": "status"}
+    values = {f":{index}": to_attribute(value) for index, value in enumerate(set_values.values())}
     values |= {name: to_attribute(value) for name, value in _STATUS_VALUES.items()}
     values[":me"] = to_attribute(record.owner_execution_arn)
     clauses = {
-        "SET": [f"#{index} = :{index}" for index in range(len(given))],
+        "SET": [f"#{index} = :{index}" for index in range(len(set_values))],
         "REMOVE": drop or [],
     }
     expression = " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts)
     used = f"{expression} {condition}"
-    # DynamoDB refuses a request that defines what it doesn't use, and one with an empty map.
+    # DynamoDB refuses names and values that the expressions don't use, and empty maps.
     defined = {
         "ExpressionAttributeNames": {name: value for name, value in names.items() if name in used},
         "ExpressionAttributeValues": {name: value for name, value in values.items() if name in used},
@@ -380,13 +379,15 @@ def update_arguments(
 
 @contextmanager
 def translate_errors(execution_id: str) -> Iterator[None]:
-    """Turn a lost race into RecordConflictError and any other failure into RecordUnavailableError."""
+    """Translate a failed condition into RecordConflictError and any other failure into RecordUnavailableError."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         code = aws_error_code(error)
         if code == "ConditionalCheckFailedException":
-            message = f"{execution_id}: the record was changed in between, or is another execution's"
+            message = (
+                f"{execution_id}: the record was changed by another call, or belongs to another execution"
+            )
             raise RecordConflictError(message) from error
         message = f"{execution_id}: the table failed: {code}"
         raise RecordUnavailableError(message) from error

@@ -1,4 +1,4 @@
-"""The claim check: outputs too large to travel inline wait in S3."""
+"""The results bucket in S3. It stores outputs that are too large to be inline in a notification (claim check)."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,18 +17,18 @@ PRESIGNED_SECONDS = 3600
 
 
 class ResultsBucket:
-    """The results bucket. It is opened only when an output needs it, which few do."""
+    """Stores and links large outputs."""
 
     def __init__(self, bucket: str, client: Callable[[], "S3Client"]) -> None:
-        """`client` is called for each use: few outputs need one."""
+        """`client` is called only when an output needs S3, because few executions do."""
         self._bucket = bucket
         self._client = client
 
     def store(self, execution_id: str, output_json: str | Bytes) -> dict[str, str]:
-        """Return `final_output_json` for a small output, `output_ref` (an S3 URI) for one that was stored.
+        """Return `final_output_json` for a small output, or `output_ref` (an S3 URI) for a stored one.
 
-        An output in bytes is always stored. A second call with the same id replaces the object.
-        Raises ResultsUnavailableError when the bucket does not take it.
+        An output in bytes is always stored. A second call with the same id replaces the object. Raises
+        ResultsUnavailableError if S3 fails.
         """
         body = output_json
         if isinstance(output_json, str):
@@ -40,7 +40,7 @@ class ResultsBucket:
             self._client().put_object(
                 Bucket=self._bucket,
                 Key=key,
-                Body=body,  # type: ignore[arg-type]  # botocore takes a bytearray, and only its stubs do not
+                Body=body,  # type: ignore[arg-type]  # botocore accepts a bytearray, its stubs don't
                 ContentType="application/json",
             )
         except (ClientError, BotoCoreError) as error:
@@ -49,8 +49,10 @@ class ResultsBucket:
         return {"output_ref": f"s3://{self._bucket}/{key}"}
 
     def presign(self, output_ref: str) -> str:
-        """Return an https link to a stored output that works for LINK_SECONDS, or until the signer's session ends."""
-        place = urlsplit(output_ref)
+        """Return an https link to a stored output. Valid for PRESIGNED_SECONDS or until the role session ends."""
+        location = urlsplit(output_ref)
         return self._client().generate_presigned_url(
-            "get_object", Params={"Bucket": place.netloc, "Key": place.path[1:]}, ExpiresIn=PRESIGNED_SECONDS
+            "get_object",
+            Params={"Bucket": location.netloc, "Key": location.path[1:]},
+            ExpiresIn=PRESIGNED_SECONDS,
         )

@@ -1,4 +1,4 @@
-"""The index of records whose notification is still to come."""
+"""The index of unfinished records: those without a notification, or with slots that are not released yet."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from waterhook.storage.execution_record import UNFINISHED_SHARDS
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Sparse: a record is in it from its acceptance until it is notified, so it is as long as there is work.
+# A sparse index: a record is in it from acceptance until its notification, so its size is that of the current work.
 UNFINISHED_INDEX = "unfinished"
-# The item of the table that holds where the last sweep stopped. No execution has such an id.
+# Key of the item that stores the position of the last sweep. No execution has this id.
 POSITION_ID = "sweep"
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedEntry:
-    """A record in the index, and the key of its place there."""
+    """An unfinished record, and its key in the index."""
 
     execution_id: str
     owner: str
@@ -26,37 +26,37 @@ class UnfinishedEntry:
 
 
 class UnfinishedIndex:
-    """The index of records whose notification is still to come, as a ring of shards."""
+    """The index of unfinished records. Its shards are read in a ring, so that a sweep can begin anywhere."""
 
     def __init__(self, table: str, client: "DynamoDBClient") -> None:
-        """Keep the table's name and a client."""
+        """`client` is used for the index and for the position of the sweep."""
         self._table = table
         self._client = client
 
     def before(self, created_at: str, *, after: Mapping[str, str] | None = None) -> Iterator[UnfinishedEntry]:
-        """Yield every record that was accepted earlier, each shard's oldest first, beginning behind a key.
+        """Yield every record that was accepted before `created_at`, beginning after the key `after`.
 
-        A page is read when it is reached. What comes before the key is yielded last.
+        Each shard's oldest record comes first. Records before `after` are yielded last. Pages are read when needed.
         """
         if after is None:
             for shard in UNFINISHED_SHARDS:
                 yield from self._shard(shard, created_at)
             return
-        turn = UNFINISHED_SHARDS.index(after["unfinished"])
-        yield from self._shard(UNFINISHED_SHARDS[turn], created_at, after)
-        for shard in UNFINISHED_SHARDS[turn + 1 :] + UNFINISHED_SHARDS[:turn]:
+        first = UNFINISHED_SHARDS.index(after["unfinished"])
+        yield from self._shard(UNFINISHED_SHARDS[first], created_at, after)
+        for shard in UNFINISHED_SHARDS[first + 1 :] + UNFINISHED_SHARDS[:first]:
             yield from self._shard(shard, created_at)
-        yield from self._shard(UNFINISHED_SHARDS[turn], min(created_at, after["created_at"]))
+        yield from self._shard(UNFINISHED_SHARDS[first], min(created_at, after["created_at"]))
 
     def position(self) -> Mapping[str, str] | None:
-        """Return the key behind which the next sweep begins, or None where the last one reached everything."""
+        """Return the key after which the next sweep begins, or None if the last sweep read the whole index."""
         key = {"execution_id": {"S": POSITION_ID}}
         item = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item", {})
         after = item.get("after", {}).get("M")
         return {name: value["S"] for name, value in after.items()} if after else None
 
-    def stop_at(self, after: Mapping[str, str] | None) -> None:
-        """Keep the key behind which the next sweep begins."""
+    def save_position(self, after: Mapping[str, str] | None) -> None:
+        """Store the key after which the next sweep begins."""
         item: dict[str, Any] = {"execution_id": {"S": POSITION_ID}}
         if after is not None:
             item["after"] = {"M": {name: {"S": value} for name, value in after.items()}}

@@ -1,1 +1,1 @@
-"""Waterflai's HTTP API: the client, its connections, event streams and the API key."""
+"""Waterflai's HTTP API: the client, its connections, its event streams and the API key."""

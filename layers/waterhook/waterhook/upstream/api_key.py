@@ -1,4 +1,4 @@
-"""The upstream's API key, from Secrets Manager into memory and nowhere else."""
+"""Waterflai's API key. It is read from Secrets Manager into memory and stored nowhere else."""
 
 import json
 from contextlib import suppress
@@ -15,10 +15,10 @@ _JSON_FIELD = "api_key"
 
 
 class ApiKey:
-    """The key of one secret: read once per container, read again after the upstream answers 401."""
+    """The key in one secret. Read once per container, and again after Waterflai answers 401."""
 
     def __init__(self, secret_arn: str, client: "SecretsManagerClient") -> None:
-        """Read nothing yet."""
+        """Read nothing yet. `secret_arn` names the secret."""
         self._secret_arn = secret_arn
         self._client = client
         self._value: str | None = None
@@ -26,24 +26,24 @@ class ApiKey:
     def get(self) -> str:
         """Return the key.
 
-        Raises KeyUnavailableError when the secret can't be read or holds no key that fits in a header.
+        Raises KeyUnavailableError if the secret can't be read or contains no key that is valid in an HTTP header.
         """
         if self._value is None:
             self._value = self._read()
         return self._value
 
     def preload(self) -> None:
-        """Read the key early if possible. A secret that can't be read is for the call that needs the key."""
+        """Read the key early if possible. Errors are ignored: the call that needs the key raises them."""
         with suppress(KeyUnavailableError):
             self.get()
 
     def refresh(self) -> bool:
-        """Read the secret again and return whether it has changed: a rotated key is worth another attempt."""
+        """Read the secret again. Return whether the key has changed, so that another attempt may succeed."""
         before = self._value
         try:
             self._value = self._read()
         except KeyUnavailableError:
-            # The upstream's 401 is the answer then; it must not become a fault of ours.
+            # The caller then reports the 401 of Waterflai, not a failing AWS service.
             return False
         return self._value != before
 
@@ -53,7 +53,7 @@ class ApiKey:
         except (ClientError, BotoCoreError) as error:
             message = f"{self._secret_arn}: Secrets Manager failed: {aws_error_code(error)}"
             raise KeyUnavailableError(message) from error
-        # The console's default is a JSON object of key/value pairs.
+        # A secret created in the console is by default a JSON object of key/value pairs.
         if text.startswith("{"):
             try:
                 text = str(json.loads(text).get(_JSON_FIELD) or "").strip()
@@ -67,5 +67,5 @@ class ApiKey:
         return text
 
     def __repr__(self) -> str:
-        """Return a text without the key: a repr ends up in logs."""
+        """Return a text without the key, because a repr may be logged."""
         return f"ApiKey({self._secret_arn!r})"

@@ -1,4 +1,4 @@
-"""Waterflai's HTTP API: start, read, cancel and follow executions."""
+"""Client of Waterflai's HTTP API: starts, reads, cancels and follows executions."""
 
 import json
 import time
@@ -46,18 +46,18 @@ __all__ = [
 ]
 
 CONNECT_TIMEOUT_S = 3.0
-# Between two bytes of an answer.
+# Maximum time between two bytes of a response.
 READ_TIMEOUT_S = 12.0
-# For a whole call, a second attempt with a rotated key included; the functions end after 30 s.
+# Maximum time of a call, with a second attempt after a key rotation. The functions time out after 30 s.
 CALL_BUDGET_S = 25.0
-# Of one stream: an event of 10 KB each second of the longest time that one is followed.
+# Maximum size of a stream: an event of 10 KB per second for the longest follow.
 MAX_STREAM_BYTES = 8 * 1024 * 1024
 _EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class CancelResult:
-    """The answer to a cancel. A field is None where the answer lacks it; `previous_status` is not interpreted."""
+    """The answer to a cancel. Fields that the answer lacks are None. `previous_status` is not interpreted."""
 
     cancelled: bool | None
     message: str | None
@@ -65,7 +65,7 @@ class CancelResult:
 
 
 class WaterflaiClient:
-    """Starts, reads, cancels and follows executions. Safe to keep for the life of a container."""
+    """Starts, reads, cancels and follows executions. One instance can be used for the life of a container."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class WaterflaiClient:
         budget_s: float | None = None,
         on_call: Callable[[UpstreamCall], None] = ignore_call,
     ) -> None:
-        """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other.
+        """Open no connection yet. The key is sent only to the host of `base_url`; redirects are not followed.
 
-        `on_call` is called with every call that was answered or failed, never from the thread that reads a stream.
+        `on_call` is called with every finished call, never from the thread that reads a stream.
         """
         self._on_call = on_call
         self._budget_s = budget_s
@@ -90,57 +90,61 @@ class WaterflaiClient:
         )
 
     def start(self, chatbot_id: str, input_data: Mapping[str, Any]) -> str:
-        """Start an execution and return the upstream's id for it.
+        """Start a job and return its id.
 
-        Raises NotAcceptedError when no job was created, PerhapsAcceptedError when one may have been.
+        Raises NotAcceptedError if no job was created, PerhapsAcceptedError if one may have been created.
         """
         body = to_json_bytes({"input_data": input_data})
-        with self._watched(RequestKind.START):
+        with self._report(RequestKind.START):
             return self._call("POST", f"{_path(chatbot_id)}/async", _started_id, body)
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
-        """Return the status document. Of one above `limit_bytes` the part that was read is used.
+        """Return the status document, reading at most `limit_bytes`.
 
-        With the largest limit, MAX_STATUS_BYTES, only the value that exceeds it is left out: it is skipped, and
-        what follows is read.
-        Raises FlawedDocumentError when the document shows an outcome and yet can't be read as a whole, and another
-        UpstreamError for any other answer; then the status is not known.
+        A larger document is cut off at the limit. With MAX_STATUS_BYTES, only the value in which the limit is reached
+        is left out, and the fields after it are read. Raises FlawedDocumentError if the document shows an outcome but
+        is incomplete, and another UpstreamError for any other failure.
         """
 
-        def document(answer: Response) -> StatusDocument:
-            cut = OutputError.TOO_LARGE if answer.capped else None
-            if answer.broken is not None:
-                cut = cut or (OutputError.TOO_SLOW if is_timeout(answer.broken) else OutputError.UNREADABLE)
+        def read_document(response: Response) -> StatusDocument:
+            cut = OutputError.TOO_LARGE if response.capped else None
+            if response.broken is not None:
+                is_slow = is_timeout(response.broken)
+                cut = cut or (OutputError.TOO_SLOW if is_slow else OutputError.UNREADABLE)
             try:
-                found = StatusDocument.from_body(answer.body, cut=cut, execution_id=execution_id)
+                document = StatusDocument.from_body(response.body, cut=cut, execution_id=execution_id)
             except ValueError as error:
-                if answer.broken is not None:
-                    raise no_answer(answer.broken, answer.status) from error
-                raise unusable_response(answer.status, str(error)) from error
-            if answer.broken is not None and found.outcome is None:
-                raise no_answer(answer.broken, answer.status)
-            found = replace(found, retry_after_s=retry_after_s(answer))
-            if is_large and found.too_large and found.status is None:
-                raise unusable_response(answer.status, f"more than {limit_bytes} bytes without a status")
-            if found.is_flawed:
-                raise FlawedDocumentError(answer.status, found)
-            return found
+                if response.broken is not None:
+                    raise no_answer(response.broken, response.status) from error
+                raise unusable_response(response.status, str(error)) from error
+            if response.broken is not None and document.outcome is None:
+                raise no_answer(response.broken, response.status)
+            document = replace(document, retry_after_s=retry_after_s(response))
+            if is_large and document.too_large and document.status is None:
+                raise unusable_response(
+                    response.status, f"the document has more than {limit_bytes} bytes and no status"
+                )
+            if document.is_flawed:
+                raise FlawedDocumentError(response.status, document)
+            return document
 
         is_large = limit_bytes >= MAX_STATUS_BYTES
         shorten = shorten_document if is_large else None
-        with self._watched(RequestKind.STATUS):
-            return self._call("GET", _path(execution_id), document, limit_bytes=limit_bytes, shorten=shorten)
+        with self._report(RequestKind.STATUS):
+            return self._call(
+                "GET", _path(execution_id), read_document, limit_bytes=limit_bytes, shorten=shorten
+            )
 
     def cancel(self, execution_id: str) -> CancelResult:
-        """Cancel an execution and return the answer. Raises UpstreamError for anything but a success."""
+        """Cancel a job and return the answer. Raises UpstreamError unless the response is a success."""
 
-        def cancelled(answer: Response) -> CancelResult:
-            # 204, or a success without a body: accepted, without a result.
-            found = _object(answer) if answer.body.strip() or answer.capped else {}
-            if is_foreign(found.get("execution_id"), execution_id):
-                raise unusable_response(answer.status, FOREIGN)
+        def read_result(response: Response) -> CancelResult:
+            # A 204, or a success without a body, means accepted without a result.
+            values = _read_object(response) if response.body.strip() or response.capped else {}
+            if is_foreign(values.get("execution_id"), execution_id):
+                raise unusable_response(response.status, FOREIGN)
             flag, message, previous = (
-                found.get(name) for name in ("cancelled", "message", "previous_status")
+                values.get(name) for name in ("cancelled", "message", "previous_status")
             )
             return CancelResult(
                 cancelled=flag if isinstance(flag, bool) else None,
@@ -148,14 +152,14 @@ class WaterflaiClient:
                 previous_status=clip(previous) if isinstance(previous, str) else None,
             )
 
-        with self._watched(RequestKind.CANCEL):
-            return self._call("DELETE", _path(execution_id), cancelled)
+        with self._report(RequestKind.CANCEL):
+            return self._call("DELETE", _path(execution_id), read_result)
 
     def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> EventStream:
-        """Open a connection for the execution's events and return the stream; a thread reads it.
+        """Open a connection for the execution's event stream. A thread reads the stream; close it after use.
 
-        It ends at `ends_at` on the monotonic clock, or when no byte arrives for `idle_timeout_s`. Close it.
-        Raises UpstreamUnavailableError when no connection comes about; every other fault is the stream's end.
+        The stream ends at `ends_at` on the monotonic clock, or when no byte arrives for `idle_timeout_s`. Raises
+        UpstreamUnavailableError if no connection is established. Any other error becomes the end of the stream.
         """
         began_at = time.monotonic()
         path = f"{_path(execution_id)}/stream"
@@ -175,14 +179,14 @@ class WaterflaiClient:
         return EventStream(body, execution_id, began_at, self._on_call)
 
     @contextmanager
-    def _watched(self, asked: RequestKind) -> Iterator[None]:
+    def _report(self, request_kind: RequestKind) -> Iterator[None]:
         began = time.monotonic()
         try:
             yield
         except UpstreamError as error:
-            self._on_call(UpstreamCall(asked, (time.monotonic() - began) * 1000, error))
+            self._on_call(UpstreamCall(request_kind, (time.monotonic() - began) * 1000, error))
             raise
-        self._on_call(UpstreamCall(asked, (time.monotonic() - began) * 1000))
+        self._on_call(UpstreamCall(request_kind, (time.monotonic() - began) * 1000))
 
     def _call[T](
         self,
@@ -199,20 +203,20 @@ class WaterflaiClient:
         )
 
 
-def _started_id(answer: Response) -> str:
-    execution_id = _object(answer).get("execution_id")
+def _started_id(response: Response) -> str:
+    execution_id = _read_object(response).get("execution_id")
     if not isinstance(execution_id, str) or not _is_segment(execution_id):
-        raise unusable_response(answer.status, "no usable execution_id")
+        raise unusable_response(response.status, "the body has no valid execution_id")
     return execution_id
 
 
-def _object(answer: Response) -> dict[str, Any]:
+def _read_object(response: Response) -> dict[str, Any]:
     try:
-        value = json.loads(answer.body)
+        value = json.loads(response.body)
     except (ValueError, RecursionError) as error:
-        raise unusable_response(answer.status, "not JSON") from error
+        raise unusable_response(response.status, "the body is not JSON") from error
     if not isinstance(value, dict):
-        raise unusable_response(answer.status, "not a JSON object")
+        raise unusable_response(response.status, "the body is not a JSON object")
     return value
 
 
@@ -221,8 +225,8 @@ def _is_segment(text: str) -> bool:
 
 
 def _path(id_: str) -> str:
-    """Return the path of an execution or a chatbot, its id as one segment: a slash in it stays inside it."""
+    """Return the path of an execution or a chatbot. The id is one path segment: slashes in it are encoded."""
     if not _is_segment(id_):
-        message = f"id: expected 1 to {MAX_ID_CHARS} printable characters"
+        message = f'id: expected 1 to {MAX_ID_CHARS} printable characters, and not "." or ".."'
         raise InvalidRequestError(message)
     return f"/v1/executions/{quote(id_, safe='')}"

@@ -1,4 +1,4 @@
-"""Connections to the upstream's host on which every socket operation ends by a deadline."""
+"""Connections to the upstream's host. Each socket operation ends at the deadline of its call."""
 
 import http.client
 import io
@@ -14,66 +14,66 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-# urllib3 logs headers that it can't parse, and an upstream may echo the key in one.
+# urllib3 logs headers that it can't parse, and such a header may contain the API key.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
-# Status line and headers of an answer, its interim answers included. A usual answer has 1 to 2 KB of them.
+# Limit for the status line and headers of a response, with its interim responses. Usual responses have 1 to 2 KB.
 MAX_HEAD_BYTES = 128 * 1024
 MAX_INTERIM_ANSWERS = 20
-# Bytes sent between two checks of the deadline; also the size of the largest TLS record.
+# Bytes that are sent between two checks of the deadline. Also the size of the largest TLS record.
 _PIECE_BYTES = 16 * 1024
 
 
 class NotConnectedError(Exception):
-    """Raised when no connection comes about, so that nothing was sent."""
+    """No connection was established, so nothing was sent."""
 
 
 class DeadlineSocket:
-    """A connected socket, plain or TLS, on which a call ends at a deadline and receives a limited number of bytes.
+    """A connected socket, plain or TLS, with a deadline and a limit of received bytes for each call.
 
-    A socket's own timeout starts anew with every byte. Here each operation waits for the timeout or for the rest of
-    the call's time, whichever is shorter, and raises TimeoutError.
+    The timeout of a plain socket restarts with every byte. Here each operation waits for the timeout or for the
+    remaining time of the call, whichever is shorter, and raises TimeoutError.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        """Take over a connected socket."""
+        """Use a connected socket."""
         self._sock = sock
         self._timeout_s = sock.gettimeout()
         self._ends_at = math.inf
         self._bytes_left = MAX_HEAD_BYTES
         self.received_bytes = 0
-        """Bytes of the current call's answer."""
+        """Bytes received in the current call."""
         self.has_leftover = False
-        """Whether bytes arrived that belong to no answer."""
+        """Bytes arrived that belong to no response."""
 
     def begin_call(self, ends_at: float) -> None:
-        """Set the deadline, on the monotonic clock, of the next request and its answer."""
+        """Begin a request. `ends_at` is the deadline of the request and its response, on the monotonic clock."""
         self._ends_at = ends_at
         self._bytes_left = MAX_HEAD_BYTES
         self.received_bytes = 0
 
     def allow(self, body_bytes: int) -> None:
-        """Limit what may follow the head of the answer: its body, and chunk sizes and trailers around it."""
-        # A body in chunks of one byte arrives as six times its size.
+        """Limit the bytes after the headers: the body with its chunk sizes and trailers."""
+        # A body in chunks of one byte has six times its size.
         self._bytes_left = MAX_HEAD_BYTES + 8 * body_bytes
 
     @property
     def is_drained(self) -> bool:
-        """Whether no byte is left over, decrypted ones included: those never make the socket readable."""
+        """Whether no byte is left, including decrypted bytes, which do not make the socket readable."""
         pending = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
         return not self.has_leftover and not pending
 
     def sendall(self, data: Buffer) -> None:
-        """Send `data` in pieces, each within the time that is left."""
+        """Send `data` in pieces, each within the remaining time."""
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _PIECE_BYTES):
             self._limit_wait()
             self._sock.sendall(view[start : start + _PIECE_BYTES])
 
     def receive_into(self, raw: io.RawIOBase, buffer: Buffer) -> int | None:
-        """Read once from `raw`, the unbuffered file of this socket, within the time that is left."""
+        """Read once from `raw`, the unbuffered file of this socket, within the remaining time."""
         if self._bytes_left <= 0:
-            message = "the answer is larger than its limit"
+            message = "the response is larger than its limit"
             raise http.client.HTTPException(message)
         self._limit_wait()
         count: int | None = raw.readinto(buffer)
@@ -84,24 +84,24 @@ class DeadlineSocket:
     def _limit_wait(self) -> None:
         left_s = self._ends_at - time.monotonic()
         if left_s <= 0:
-            message = "the time of the call is over"
+            message = "the call reached its deadline"
             raise TimeoutError(message)
         timeout_s = left_s if self._timeout_s is None else min(self._timeout_s, left_s)
         self._sock.settimeout(None if timeout_s == math.inf else timeout_s)
 
-    # What http.client and urllib3 use of a socket.
+    # The methods of a socket that http.client and urllib3 use.
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a file to read the answer from."""
-        return _AnswerFile(_AnswerBytes(self, self.hold()))
+        """Return a file to read the response from."""
+        return _ResponseFile(_ResponseBytes(self, self.open_file()))
 
-    def hold(self) -> io.RawIOBase:
-        """Return an unbuffered file. The descriptor stays open until it is closed, even after `close`."""
-        held: io.RawIOBase = self._sock.makefile("rb", buffering=0)
-        return held
+    def open_file(self) -> io.RawIOBase:
+        """Return an unbuffered file. Until it is closed the descriptor stays open, even after `close`."""
+        file: io.RawIOBase = self._sock.makefile("rb", buffering=0)
+        return file
 
     def settimeout(self, timeout_s: float | None) -> None:
-        """Set the longest wait for one byte."""
+        """Set the maximum wait for one byte, in seconds."""
         self._timeout_s = timeout_s
 
     def fileno(self) -> int:
@@ -109,8 +109,8 @@ class DeadlineSocket:
         return self._sock.fileno()
 
     def shutdown(self, how: int) -> None:
-        """End the connection, so that a thread that waits for it wakes. Of TLS, the socket underneath."""
-        # SSLSocket's own method drops the TLS state first, and the waiting thread would read on in the clear.
+        """End the connection, so that a thread that waits for it wakes up."""
+        # SSLSocket.shutdown drops the TLS state first, and the waiting thread would then read encrypted bytes as text.
         socket.socket.shutdown(self._sock, how)
 
     def close(self) -> None:
@@ -118,8 +118,8 @@ class DeadlineSocket:
         self._sock.close()
 
 
-class _AnswerBytes(io.RawIOBase):
-    """The bytes of one answer as they arrive."""
+class _ResponseBytes(io.RawIOBase):
+    """The bytes of one response as they arrive."""
 
     def __init__(self, sock: DeadlineSocket, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -133,7 +133,7 @@ class _AnswerBytes(io.RawIOBase):
         return 0 if self._has_ended else self.socket.receive_into(self._raw, buffer)
 
     def end(self) -> None:
-        """Receive nothing more."""
+        """Return the end of the file from now on."""
         self._has_ended = True
 
     def close(self) -> None:
@@ -141,13 +141,13 @@ class _AnswerBytes(io.RawIOBase):
         super().close()
 
 
-class _AnswerFile(io.BufferedReader):
-    """Reads ahead, as http.client expects it. It records whether it read beyond the end of the answer."""
+class _ResponseFile(io.BufferedReader):
+    """Buffered reader, as http.client expects it. It records whether bytes follow the end of the response."""
 
-    raw: _AnswerBytes
+    raw: _ResponseBytes
 
     def close(self) -> None:
-        # http.client closes it after the last byte of the body.
+        # http.client closes this file after the last byte of the body.
         if not self.closed:
             self.raw.end()
             if self.peek(1):
@@ -155,37 +155,37 @@ class _AnswerFile(io.BufferedReader):
         super().close()
 
 
-class _FinalAnswer(http.client.HTTPResponse):
-    """Skips every interim answer; http.client itself skips only 100."""
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips every interim response. http.client itself skips only 100."""
 
     def begin(self) -> None:
         super().begin()
         for _ in range(MAX_INTERIM_ANSWERS):
             if not 100 <= self.status < 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004
                 return
-            self.headers = None  # type: ignore[assignment]  # what `begin` takes for "not read yet"
+            self.headers = None  # type: ignore[assignment]  # `begin` then reads the next response
             super().begin()
-        message = f"more than {MAX_INTERIM_ANSWERS} interim answers"
+        message = f"more than {MAX_INTERIM_ANSWERS} interim responses"
         raise http.client.HTTPException(message)
 
 
-class _WithDeadline:
-    """Adds the deadline to either of urllib3's connections. Its `connect` raises NotConnectedError and nothing else."""
+class _DeadlineMixin:
+    """Adds the deadline to both of urllib3's connection classes. `connect` raises only NotConnectedError."""
 
-    response_class: Any = _FinalAnswer
+    response_class: Any = _FinalResponse
     host: str
     port: int
     socket_options: Any
     sock: Any
     timeout: Any
     ends_at = math.inf
-    """On the monotonic clock, for `connect`."""
+    """Deadline for `connect`, on the monotonic clock."""
     opened: DeadlineSocket
-    """The socket. `sock` is None as soon as an answer ends the connection (`Connection: close`)."""
+    """The socket. `sock` is None as soon as a response ends the connection (`Connection: close`)."""
 
     def connect(self) -> None:
         try:
-            super().connect()  # type: ignore[misc]  # defined by the class behind the mixin
+            super().connect()  # type: ignore[misc]  # defined by urllib3's class
             self._left_s()
         except Exception as error:
             self.close()
@@ -193,11 +193,11 @@ class _WithDeadline:
         self.sock = self.opened = DeadlineSocket(self.sock)
 
     def close(self) -> None:
-        super().close()  # type: ignore[misc]  # defined by the class behind the mixin
+        super().close()  # type: ignore[misc]  # defined by urllib3's class
 
     def _new_conn(self) -> socket.socket:
-        # urllib3's SOCKS connection replaces the same method. The original gives each address of the host the
-        # whole timeout, so that a host with eight addresses may take eight times as long.
+        # urllib3's SOCKS connection overrides this method too. The original gives each address of the host the whole
+        # timeout, so a host with eight addresses could take eight times as long.
         failure: Exception = OSError("the host has no address")
         for *_, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
             try:
@@ -207,23 +207,23 @@ class _WithDeadline:
             except OSError as error:
                 failure = error
             else:
-                sock.settimeout(self._left_s())  # of the TLS handshake
+                sock.settimeout(self._left_s())  # for the TLS handshake
                 return sock
         raise failure
 
     def _left_s(self) -> float:
         left_s = self.ends_at - time.monotonic()
         if left_s <= 0:
-            message = "no time was left to connect"
+            message = "the deadline passed before a connection was established"
             raise TimeoutError(message)
         return min(float(self.timeout), left_s)
 
 
-class _PlainConnection(_WithDeadline, HTTPConnection):
+class _PlainConnection(_DeadlineMixin, HTTPConnection):
     pass
 
 
-class _TLSConnection(_WithDeadline, HTTPSConnection):
+class _TLSConnection(_DeadlineMixin, HTTPSConnection):
     pass
 
 
@@ -232,12 +232,12 @@ type Connection = _PlainConnection | _TLSConnection
 
 @cache
 def shared_ssl_context() -> ssl.SSLContext:
-    """Return the one context of this process: reading the CA file anew costs more than a handshake."""
+    """Return the SSL context of this process. Reading the CA file takes longer than a TLS handshake."""
     return ssl.create_default_context()
 
 
 def connection_to(base_url: str, timeout_s: float) -> Connection:
-    """Return a connection to the host of `base_url`, not opened yet. `timeout_s` is the time to connect."""
+    """Return an unopened connection to the host of `base_url`. `timeout_s` limits the time to connect."""
     url = urllib3.util.parse_url(base_url)
     host = (url.host or "").strip("[]")
     if url.scheme == "https":

@@ -1,4 +1,4 @@
-"""The events of one execution, read by a thread of their own and handed over through a bounded queue."""
+"""The event stream of one execution. A thread reads it and passes the events through a bounded queue."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from waterhook.upstream.sse import SseDecoder, SseEvent
 from waterhook.upstream.transport import ByteStream
 
 MAX_TYPE_CHARS = 40
-# Events that wait to be taken. The server is not read from while the queue is full.
+# Events in the queue. While it is full, nothing is read from the server.
 MAX_WAITING_EVENTS = 64
 _FINAL_TYPES = {"execution_completed", "execution_failed", "execution_cancelled", "execution_canceled"}
 
@@ -37,23 +37,23 @@ class StreamEvent:
 
     @property
     def is_final(self) -> bool:
-        """Whether the event declares the end of the execution. Only the status document decides."""
+        """Whether the event declares the end of the job. Only the status document decides the outcome."""
         return self.type in _FINAL_TYPES
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """The stream is over. `error` is None when the server or the deadline ended a stream without a fault."""
+    """The end of a stream. `error` is None if the server or the deadline ended it normally."""
 
     error: UpstreamError | None = None
     idle: bool = False
-    """Not a byte arrived for the idle timeout: the connection may be dead, or the job has nothing to report."""
+    """No byte arrived within the idle timeout: the connection may be dead, or there are no events."""
 
 
 class EventStream:
-    """Events of one execution, in order. Made by `WaterflaiClient.open_stream`; close it before the function returns.
+    """Events of one execution, in order. From `WaterflaiClient.open_stream`; close it before the function returns.
 
-    The reading thread sends the request, reads and decodes. It uses neither the key nor telemetry.
+    A thread sends the request, reads and decodes. It uses neither the API key nor telemetry.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class EventStream:
         body: ByteStream | None,
         execution_id: str,
         began_at: float,
-        watch: Callable[[UpstreamCall], None],
+        on_call: Callable[[UpstreamCall], None],
     ) -> None:
-        """Start to read `body`. Without one the stream is over. `watch` gets the call when the stream is over."""
+        """Start to read `body`, or end immediately if it is None. `on_call` is called when the stream has ended."""
         self._body = body
         self._execution_id = execution_id
         self._began_at = began_at
-        self._watch: Callable[[UpstreamCall], None] | None = watch
+        self._on_call: Callable[[UpstreamCall], None] | None = on_call
         self._events: queue.Queue[StreamEvent] = queue.Queue(MAX_WAITING_EVENTS)
         self._end: StreamEnd | None = None
         if body is None:
@@ -78,11 +78,11 @@ class EventStream:
 
     @property
     def opened(self) -> bool:
-        """Whether a 2xx answer with an event stream was received."""
+        """Whether a 2xx response with an event stream was received."""
         return self._body is not None and self._body.status is not None
 
     def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
-        """Return the next event, or None when there is none within `timeout_s`. After the end always return it."""
+        """Return the next event, or None after `timeout_s`. After the last event it returns the end, each time."""
         try:
             return self._events.get(timeout=min(max(timeout_s, 0.0), threading.TIMEOUT_MAX))
         except queue.Empty:
@@ -93,8 +93,8 @@ class EventStream:
             return end
 
     def close(self) -> None:
-        """Shut the connection down and wait until the reading thread has ended. May be called again."""
-        # Errors that the thread meets from here on are caused by this call, not by the upstream.
+        """Shut the connection down and wait until the reading thread has ended. May be called repeatedly."""
+        # This call causes all later errors of the thread, so they are not reported as errors of the upstream.
         end = self._end or StreamEnd()
         self._events.shutdown(immediate=True)
         if self._body is not None:
@@ -105,9 +105,9 @@ class EventStream:
         self._report(end)
 
     def _report(self, end: StreamEnd) -> None:
-        if self._watch is not None:
-            watch, self._watch = self._watch, None
-            watch(UpstreamCall(RequestKind.STREAM, (time.monotonic() - self._began_at) * 1000, end.error))
+        if self._on_call is not None:
+            on_call, self._on_call = self._on_call, None
+            on_call(UpstreamCall(RequestKind.STREAM, (time.monotonic() - self._began_at) * 1000, end.error))
 
     def _run(self, body: ByteStream) -> None:
         end = StreamEnd(PerhapsAcceptedError("no_answer", "the stream could not be read", status=body.status))
@@ -121,31 +121,31 @@ class EventStream:
         except UpstreamError as error:
             end = StreamEnd(error, idle=body.is_idle)
         finally:
-            # In this order: `next` reads the end as soon as the queue is shut down and empty.
+            # In this order, because `next` reads `_end` as soon as the queue is shut down and empty.
             self._end = self._end or end
             self._events.shutdown()
             body.shut_down()
 
     def _read(self, body: ByteStream) -> None:
-        """Put events into the queue. Raises queue.Full when the queue stays full until the deadline."""
+        """Put events into the queue. Raises queue.Full if it stays full until the deadline."""
         decoder = SseDecoder()
         with closing(body.pieces()) as pieces:
             for piece in pieces:
                 for event in decoder.feed(piece):
-                    known = stream_event(_scrubbed(event, body.scrubber), self._execution_id)
-                    if known is not None:
-                        self._events.put(known, timeout=max(body.ends_at - time.monotonic(), 0.0))
+                    stream_event = to_stream_event(_redact(event, body.redactor), self._execution_id)
+                    if stream_event is not None:
+                        self._events.put(stream_event, timeout=max(body.ends_at - time.monotonic(), 0.0))
 
 
-def _scrubbed(event: SseEvent, scrubber: KeyRedactor) -> SseEvent:
-    """Return an event without the API key, which is removed before anything of it is used."""
-    return replace(event, type=scrubber.redact_text(event.type), data=scrubber.redact_text(event.data))
+def _redact(event: SseEvent, redactor: KeyRedactor) -> SseEvent:
+    """Return the event without the API key."""
+    return replace(event, type=redactor.redact_text(event.type), data=redactor.redact_text(event.data))
 
 
-def stream_event(event: SseEvent, execution_id: str) -> StreamEvent | None:
-    """Return what is used of a server-sent event, or None for one of an unknown type or of another execution.
+def to_stream_event(event: SseEvent, execution_id: str) -> StreamEvent | None:
+    """Return the used part of a server-sent event, or None for an unknown type or another execution.
 
-    The type is the `type` of its JSON data; where that is missing, the event's own name.
+    The type is the `type` in its JSON data, else the event's own name.
     """
     try:
         value = json.loads(event.data)
@@ -174,5 +174,5 @@ def _percent(value: object) -> float | None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    # Bounded first: an integer of any length is JSON, and no float holds it. The sum turns -0.0 into 0.0.
+    # Bounded before float(), which can't convert every integer. Adding 0.0 turns -0.0 into 0.0.
     return round(float(min(max(value, 0), 100)), 3) + 0.0

@@ -1,4 +1,4 @@
-"""The headers that every request to Waterflai carries."""
+"""The headers of every request to Waterflai."""
 
 
 def request_headers(key: str, accept: str) -> dict[str, str]:
@@ -6,7 +6,7 @@ def request_headers(key: str, accept: str) -> dict[str, str]:
     return {
         "X-API-Key": key,
         "Accept": accept,
-        # Responses are decoded all the same: some gateways compress although identity was requested.
+        # Compressed responses are decoded anyway, because some gateways compress in spite of `identity`.
         "Accept-Encoding": "identity",
         "User-Agent": "waterhook",
     }

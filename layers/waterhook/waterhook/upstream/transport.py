@@ -1,4 +1,8 @@
-"""HTTP toward one host: one attempt per call, and errors that distinguish whether it may have been carried out."""
+"""HTTP calls to one host: one attempt per call, and errors that show whether the call may have been carried out.
+
+A reused connection may already be closed by the server. A POST or DELETE on it would fail without showing whether it
+was received, so both always use a new connection. Only a GET is sent a second time.
+"""
 
 import socket
 import time
@@ -29,26 +33,26 @@ from waterhook.upstream.responses import (
     unusable_response,
 )
 
-# Servers and the network in between drop idle connections after a minute or more, some of them silently.
+# Servers and networks drop idle connections after a minute or more, some of them without closing them.
 MAX_IDLE_S = 55.0
 _PIECE_BYTES = 16 * 1024
 
 
 class KeySource(Protocol):
-    """Source of the API key."""
+    """Provides the API key."""
 
     def get(self) -> str:
         """Return the key."""
 
     def refresh(self) -> bool:
-        """Read the key again, after a 401, and return whether it has changed."""
+        """Read the key again after a 401. Return whether it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One attempt. `ends_at` is on the monotonic clock; `limit_bytes` limits the body of the answer.
+    """One attempt. `ends_at` is on the monotonic clock, `limit_bytes` limits the body of the response.
 
-    With `shorten` a longer body is shortened, and an answer that breaks off is returned as far as it came.
+    With `shorten`, a larger body is shortened, and a response that breaks off is returned with the bytes before.
     """
 
     method: str
@@ -61,7 +65,7 @@ class _Request:
 
     @property
     def may_repeat(self) -> bool:
-        """Whether it changes nothing upstream. Only such a request uses a kept connection."""
+        """Whether the request changes nothing upstream. Only such a request uses a kept connection."""
         return self.method == "GET"
 
     @property
@@ -75,23 +79,23 @@ class _Request:
 
 
 class _ClosedWhileIdleError(Exception):
-    """A kept connection broke before a byte of the answer arrived."""
+    """A kept connection broke before a byte of the response arrived."""
 
 
 class Transport:
-    """Calls to one host, and streams from it. Safe to keep for the life of a container.
+    """Calls to one host, and streams from it. One instance can be used for the life of a container.
 
-    A connection is kept for the next call only when nothing of an answer can be left on it: the answer was final,
-    was read to its end, and could be used.
+    A connection is kept for the next call only if no byte of a response can be left on it: the response was final, was
+    read to its end, and could be used.
     """
 
     def __init__(
         self, base_url: str, key: KeySource, *, connect_timeout_s: float, read_timeout_s: float
     ) -> None:
-        """Open nothing yet. The key is sent to the host of `base_url` and, redirects being refused, to no other."""
+        """Open no connection yet. The key is sent only to the host of `base_url`; redirects are not followed."""
         self._base_url = base_url
         self._key = key
-        self._scrubber = KeyRedactor()
+        self._redactor = KeyRedactor()
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._kept: list[tuple[Connection, float]] = []
@@ -108,57 +112,57 @@ class Transport:
         limit_bytes: int = MAX_RESPONSE_BYTES,
         shorten: BodyShortener | None = None,
     ) -> T:
-        """Return the result of `read` for a successful answer. A second attempt is made only with a rotated key.
+        """Return the result of `read` for a successful response. Only a rotated key causes a second attempt.
 
-        Reads `limit_bytes` of the answer and ends within `budget_s`. With `shorten`, `read` may get an answer that
-        broke off; see `read_response`. Raises UpstreamError for any other answer; `read` raises it for a success that
-        can't be used. The connection is then closed.
+        Reads at most `limit_bytes` of the response and ends within `budget_s`. With `shorten`, `read` may get a
+        response that broke off, see `read_response`. Raises UpstreamError for a response that is no success; `read`
+        raises it for an unusable success. The connection is then closed.
         """
         ends_at = time.monotonic() + budget_s
         is_second = False
         while True:
             key = self._key.get()
-            self._scrubber.add_key(key)
+            self._redactor.add_key(key)
             request = _Request(method, path, body, key, ends_at, limit_bytes, shorten)
-            with self._exchange(request) as answer:
-                if answer.is_success:
+            with self._exchange(request) as response:
+                if response.is_success:
                     try:
-                        if answer.fault is not None:
-                            raise unusable_response(answer.status, answer.fault)
-                        return read(answer)
+                        if response.fault is not None:
+                            raise unusable_response(response.status, response.fault)
+                        return read(response)
                     except UpstreamError as error:
-                        error.retry_after_s = retry_after_s(answer)
+                        error.retry_after_s = retry_after_s(response)
                         raise
-            if answer.status != HTTPStatus.UNAUTHORIZED or is_second or not self._key.refresh():
-                raise error_from_response(answer)
+            if response.status != HTTPStatus.UNAUTHORIZED or is_second or not self._key.refresh():
+                raise error_from_response(response)
             if time.monotonic() >= ends_at:
-                message = "HTTP 401, and no time was left to use the key that was read again"
-                raise UpstreamUnavailableError("unavailable", message, status=answer.status)
+                message = "HTTP 401; the key in the secret has changed, but there was no time to use it"
+                raise UpstreamUnavailableError("unavailable", message, status=response.status)
             is_second = True
 
     def open_stream(
         self, path: str, media_type: str, *, ends_at: float, idle_timeout_s: float, limit_bytes: int
     ) -> "ByteStream":
-        """Return a stream whose connection is open and whose request is not sent yet.
+        """Return a stream with an open connection. Its request is not sent yet.
 
-        Raises UpstreamUnavailableError when no connection comes about.
+        Raises UpstreamUnavailableError if no connection is established.
         """
         key = self._key.get()
-        self._scrubber.add_key(key)
+        self._redactor.add_key(key)
         connection = self._connect(ends_at)
         connection.timeout = idle_timeout_s
         headers = request_headers(key, media_type) | {"Cache-Control": "no-cache"}
-        return ByteStream(connection, path, headers, self._scrubber, media_type, ends_at, limit_bytes)
+        return ByteStream(connection, path, headers, self._redactor, media_type, ends_at, limit_bytes)
 
     @contextmanager
     def _exchange(self, request: _Request) -> Iterator[Response]:
-        """Yield the answer. Keep the connection if it can be reused and the block raises nothing."""
-        connection, answer = self._attempt(request)
+        """Yield the response. Keep the connection if it can be reused and the block raises nothing."""
+        connection, response = self._attempt(request)
         is_kept = False
         try:
-            yield answer
+            yield response
             is_kept = (
-                request.may_repeat and answer.is_whole and connection.opened.is_drained and not self._kept
+                request.may_repeat and response.is_whole and connection.opened.is_drained and not self._kept
             )
         finally:
             if is_kept:
@@ -167,30 +171,29 @@ class Transport:
                 connection.close()
 
     def _attempt(self, request: _Request) -> tuple[Connection, Response]:
-        """Return the answer and its connection: the kept one, or a new one.
+        """Return the response and its connection: the kept one, or a new one.
 
-        A GET is sent once more on a new connection when the kept one turns out to be closed. POST and DELETE always
-        have a new one: on a kept one they could fail without showing whether they were received, and the answer to a
-        second DELETE would not show whether the first one cancelled the job.
+        A GET is repeated on a new connection if the kept one turns out to be closed. POST and DELETE are not: the
+        response to a second DELETE would not show whether the first one cancelled the job.
         """
         if request.may_repeat and (kept := self._take_kept()) is not None:
             try:
-                answer = self._send(kept, request, is_kept=True)
+                response = self._send(kept, request, is_kept=True)
             except _ClosedWhileIdleError as error:
-                lost: UpstreamError = no_answer(error.__cause__)
+                first_error: UpstreamError = no_answer(error.__cause__)
             else:
-                if answer.status != HTTPStatus.REQUEST_TIMEOUT:
-                    return kept, answer
-                # What some servers send on a connection that was idle for too long, instead of closing it.
+                if response.status != HTTPStatus.REQUEST_TIMEOUT:
+                    return kept, response
+                # Some servers send 408 on a connection that was idle for too long, instead of closing it.
                 kept.close()
-                lost = error_from_response(answer)
+                first_error = error_from_response(response)
             if time.monotonic() >= request.ends_at:
-                raise lost
+                raise first_error
         connection = self._connect(request.ends_at)
         return connection, self._send(connection, request)
 
     def _send(self, connection: Connection, request: _Request, *, is_kept: bool = False) -> Response:
-        """Send one request and read its answer. Close the connection if it breaks."""
+        """Send one request and read its response. Close the connection if it breaks."""
         status = None
         connection.timeout = self._read_timeout_s
         connection.opened.begin_call(request.ends_at)
@@ -202,7 +205,7 @@ class Transport:
                 if not is_success(status):
                     limit_bytes, shorten = MAX_RESPONSE_BYTES, None
                 connection.opened.allow(limit_bytes)
-                return read_response(response, limit_bytes, self._scrubber, shorten)
+                return read_response(response, limit_bytes, self._redactor, shorten)
         except CONNECTION_ERRORS as error:
             received_bytes = connection.opened.received_bytes
             connection.close()
@@ -216,7 +219,7 @@ class Transport:
     def _take_kept(self) -> Connection | None:
         with suppress(IndexError):
             connection, since = self._kept.pop()
-            # `is_connected` is false where the server has closed it or has sent bytes that belong to no answer.
+            # `is_connected` is false if the server has closed the connection or has sent unexpected bytes.
             if time.monotonic() - since < MAX_IDLE_S and connection.is_connected:
                 return connection
             connection.close()
@@ -228,47 +231,47 @@ class Transport:
         try:
             connection.connect()
         except NotConnectedError as error:
-            why = clip(self._scrubber.redact_text(str(error)), 300)
+            why = clip(self._redactor.redact_text(str(error)), 300)
             raise UpstreamUnavailableError("unreachable", f"no connection: {why}") from error
         return connection
 
 
 class ByteStream:
-    """The body of one GET as it arrives. One thread reads it; another one may shut it down."""
+    """The body of one GET as it arrives. One thread reads it, and another thread may shut it down."""
 
     def __init__(
         self,
         connection: Connection,
         path: str,
         headers: dict[str, str],
-        scrubber: KeyRedactor,
+        redactor: KeyRedactor,
         media_type: str,
         ends_at: float,
         limit_bytes: int,
     ) -> None:
-        """Take over an open connection. `ends_at` is on the monotonic clock."""
+        """Use an open connection. `ends_at` is on the monotonic clock."""
         self._connection = connection
         self._socket = connection.opened
-        # http.client closes the socket where the answer ends. The descriptor must outlive `shut_down`, which would
-        # otherwise meet another socket that was given the same number.
-        self._held = connection.opened.hold()
+        # http.client closes the socket at the end of the response. This file keeps the descriptor open, because
+        # `shut_down` could otherwise shut down another socket that got the same descriptor.
+        self._open_file = connection.opened.open_file()
         self._path = path
         self._headers = headers
-        self.scrubber = scrubber
-        """For what the pieces are decoded to: a key may be cut in two by them."""
+        self.redactor = redactor
+        """To be applied to decoded events, because a piece may end within the key."""
         self._media_type = media_type
         self.ends_at = ends_at
         self._limit_bytes = limit_bytes
         self.status: int | None = None
-        """The status of the answer once it is known to be a stream."""
+        """The status of the response, once the response is known to be a stream."""
         self.is_idle = False
-        """Whether it ended because not a byte arrived for too long."""
+        """The stream ended because no byte arrived within the idle timeout."""
 
     def pieces(self) -> Generator[bytes]:
         """Send the request and yield the decoded body, until the server or the deadline ends it.
 
-        Raises UpstreamError for an answer that is no success or has another media type, that breaks off, that is
-        silent for too long, or that goes on after the limit.
+        Raises UpstreamError for a response that is no success, has another media type, breaks off, is idle for too
+        long, or exceeds the limit.
         """
         self._socket.begin_call(self.ends_at)
         status = None
@@ -283,10 +286,10 @@ class ByteStream:
                 while piece := response.read1(_PIECE_BYTES, decode_content=True):
                     size_bytes += len(piece)
                     if size_bytes > self._limit_bytes:
-                        raise unusable_response(status, f"more than {self._limit_bytes} bytes")
+                        raise unusable_response(status, f"the stream has more than {self._limit_bytes} bytes")
                     yield piece
         except urllib3.exceptions.DecodeError as error:
-            raise unusable_response(status or 0, "its encoding is broken") from error
+            raise unusable_response(status or 0, "the content encoding is broken") from error
         except CONNECTION_ERRORS as error:
             if time.monotonic() < self.ends_at:
                 self.is_idle = is_timeout(error)
@@ -294,45 +297,45 @@ class ByteStream:
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
         if not is_success(response.status):
-            raise error_from_response(read_response(response, MAX_RESPONSE_BYTES, self.scrubber))
-        if (fault := encoding_fault(response, self.scrubber)) is not None:
+            raise error_from_response(read_response(response, MAX_RESPONSE_BYTES, self.redactor))
+        if (fault := encoding_fault(response, self.redactor)) is not None:
             raise unusable_response(response.status, fault)
         if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != self._media_type:
-            raise unusable_response(response.status, f"not {self._media_type}")
+            raise unusable_response(response.status, f"the Content-Type is not {self._media_type}")
 
     def shut_down(self) -> None:
-        """End the connection for both sides. A thread that waits in `pieces` wakes."""
+        """Shut the connection down in both directions. A thread that waits in `pieces` wakes up."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection. No thread may be in `pieces` any more."""
+        """Close the connection. No thread may be in `pieces`."""
         self._connection.close()
-        self._held.close()
+        self._open_file.close()
 
 
 def _transmit(
     connection: Connection, method: str, path: str, body: bytes | None, headers: dict[str, str]
 ) -> None:
-    """Send a request, all of it unless the server has answered before."""
+    """Send a request. Return early if the server has answered or closed before all of it was sent."""
     try:
         connection.request(method, path, body, headers, preload_content=False)
     except (BrokenPipeError, ConnectionResetError):
-        # The server may have answered before it closed; urllib3's pool reads the answer too.
+        # The server may have answered before it closed the connection, so the caller reads the response.
         pass
     except TimeoutError:
-        # The server stopped reading. It may have sent a refusal, for example of a body that is too large.
+        # The server stopped reading. It may have sent a refusal, for example because the body is too large.
         if connection.is_connected:
             raise
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Return whether nothing arrived for too long, or the time of the call is over."""
+    """Return whether no byte arrived within the timeout, or the time of the call was over."""
     return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
 
 
 def no_answer(error: BaseException | None, status: int | None = None) -> PerhapsAcceptedError:
-    """Return the error for an answer that did not come, or broke off after its head."""
+    """Return the error for a missing response, or for one that broke off after its headers."""
     what = "no answer" if status is None else "the answer broke off"
     return PerhapsAcceptedError("no_answer", f"{what}: {type(error).__name__}", status=status)
 
