@@ -57,6 +57,10 @@ def test_the_readme_has_the_parameters_that_come_first_in_the_template() -> None
     assert listed == [(name, [default] if default else []) for name, default in [*defaults.items()][:4]]
 
 
+def test_each_output_of_the_stack_is_listed() -> None:
+    assert [row[0] for row in rows("Stack output")] == [*source()["Outputs"]]
+
+
 def test_each_link_in_the_docs_has_a_target() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for link in links(document.read_text(encoding="utf-8")):

@@ -132,17 +132,10 @@ def test_a_key_is_made_that_is_rotated_and_that_waterhook_s_services_may_use(
         aws(stack, "cloudformation").delete_stack(StackName="waterhook-key")
 
 
-def test_the_subscription_of_the_readme_is_made(stack: StackClient, shell: Shell) -> None:
-    made = json.loads(shell(block("README.md", "Deploy to AWS", 1)))
+def test_the_command_of_the_guide_subscribes_an_email_address(stack: StackClient, shell: Shell) -> None:
+    made = json.loads(shell(block("docs/deploy.md", "4. Subscribe", 1)))
     assert made["SubscriptionArn"]
-    assert json.loads(shell(block("docs/deploy.md", "4. Subscribe", 1)))["SubscriptionArn"]
     assert ("email", "you@example.com") in subscribers(stack)
-
-
-def test_the_command_at_the_terminal_shows_an_output(shell: Shell) -> None:
-    answer = {"answer": "Waterflai runs chatflows and workflows."}
-    assert json.loads(shell(block("README.md", "Deploy to AWS", 2))) == answer
-    assert json.loads(shell(block("docs/deploy.md", "5. Send a request", 1))) == answer
 
 
 def test_the_commands_of_the_quick_start_start_executions_and_read_a_notification(shell: Shell) -> None:
