@@ -91,4 +91,4 @@ def _run(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> dict[
 
 
 def _questions(document: dict[str, dict[str, int]]) -> int:
-    return sum(count for operation, count in document["asked"].items() if operation != "start")
+    return sum(count for operation, count in document["received"].items() if operation != "start")

@@ -166,7 +166,7 @@ class _ExecutionView:
         """Return how often the simulated Waterflai sent which response; nothing for a real one."""
         if not self._scenario.simulated:
             return Counter()
-        counts = self._client.waterflai("requests")["counts"]
+        counts = self._client.waterflai("requests")["responses"]
         return Counter({f"{text} {code}": n for text, codes in counts.items() for code, n in codes.items()})
 
     def _print_request_counts(self, before: Counter[str]) -> None:

@@ -94,7 +94,7 @@ def test_an_execution_is_submitted_read_listed_redelivered_and_erased(home: Path
     execution_id = run_json(home, *submit)["execution_id"]
     assert run_json(home, *submit)["execution_id"] == execution_id
     document = run_json(home, "status", execution_id, "--follow")
-    assert (document["final_output"], document["metadata"]) == ({"answer": "At once."}, {"ticket": "T-1"})
+    assert (document["final_output"], document["metadata"]) == ({"answer": "Done."}, {"ticket": "T-1"})
     listed = run_json(home, "list", "--status", "completed", "--limit", "50")
     assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
     stack.wait_for_notification(execution_id)
