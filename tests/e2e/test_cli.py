@@ -85,7 +85,7 @@ def test_ctrl_c_ends_following_and_not_the_execution(home: Path, stack: StackCli
     found = re.search(r"waterhook cancel ([0-9a-f]{32})", rest)
     assert found is not None
     assert stack.get(found[1]).json()["status"] == "RUNNING"
-    assert run(home, "cancel", found[1]).stdout == "CANCELLED, it was RUNNING\n"
+    assert run(home, "cancel", found[1]).stdout == "CANCELLED. The status before was RUNNING.\n"
     assert run(home, "status", found[1], "--follow").exit_code == 1
 
 
