@@ -136,7 +136,7 @@ class _ExecutionView:
         if response.status_code != 202:  # noqa: PLR2004  # HTTP status 202 Accepted
             raise ToolError(f"The API returned status {response.status_code}, expected 202: {response.text}")
         execution_id = str(response.json()["execution_id"])
-        self._print_event("Request", f"202 Accepted, execution {execution_id}")
+        self._print_event("Request", f"202 Accepted, id {execution_id}")
         return execution_id
 
     def _follow(self, execution_id: str) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class _ExecutionView:
         self._cancelled = True
         response = self._client.delete(execution_id)
         message = response.json().get("message") or response.text
-        self._print_event("Request", f"DELETE /v1/executions/ID: {response.status_code} {message}")
+        self._print_event("Request", f"DELETE: {response.status_code} {message}")
 
     def _print_end(self, arn: str) -> None:
         """Print the status of the state machine execution, which is FAILED unless the job completed."""
@@ -268,7 +268,7 @@ def _delay(event: dict[str, Any]) -> str:
     """Return the seconds from the job's end to the notification as text; an empty text without `completed_at`."""
     try:
         completed_at = datetime.fromisoformat(event["data"]["timing"]["completed_at"])
-        return f", {(datetime.now(UTC) - completed_at).total_seconds():.1f} s after the job's end"
+        return f", {(datetime.now(UTC) - completed_at).total_seconds():.1f} s after job end"
     except (KeyError, TypeError, ValueError):
         return ""
 
