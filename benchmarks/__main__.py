@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all of them, into one report. Fails when a target of the simulation is missed."""
+"""`python -m benchmarks`: run all benchmarks and write one report. Fails if a target of the simulation is missed."""
 
 import sys
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from local.local_aws.errors import ToolError
 
 
 def main() -> int:
-    """Return 1 when a target of the simulation is missed, else 0: what is timed varies with the machine."""
-    simulated = _told("Waiting, simulated", polling)
-    found = [*simulated, *_told("Cold start", cold_start), *_told("End to end", e2e)]
-    print(f"\n{document.REPORT}\n{target.verdict(found)}")
+    """Return 1 if a target of the simulation is missed, else 0. Targets of timed benchmarks depend on the machine."""
+    simulated = _run("Waiting, simulated", polling)
+    results = [*simulated, *_run("Cold start", cold_start), *_run("End to end", e2e)]
+    print(f"\nReport: {document.REPORT}\n{target.summary(results)}")
     return 0 if all(each.held for each in simulated) else 1
 
 
-def _told(title: str, benchmark: Callable[[], list[Target]]) -> list[Target]:
+def _run(title: str, benchmark: Callable[[], list[Target]]) -> list[Target]:
     print(f"\n{title}")
-    found = benchmark()
-    print("\n".join(target.lines(found)))
-    return found
+    results = benchmark()
+    print("\n".join(target.lines(results)))
+    return results
 
 
 if __name__ == "__main__":

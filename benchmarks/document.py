@@ -1,4 +1,4 @@
-"""The one report: a section for each benchmark, of which each run replaces its own."""
+"""The report of all benchmarks. Each benchmark replaces its own section."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,9 @@ _SECTION = re.compile(r"<!-- (\w+) -->\n(.*?)(?=<!-- \w+ -->\n|\Z)", re.DOTALL)
 
 
 def put(name: str, text: str, report: Path = REPORT) -> None:
-    """Write a section, leaving the others as they are."""
+    """Write the section `name`. The other sections stay unchanged."""
     sections = dict(_SECTION.findall(report.read_text(encoding="utf-8"))) if report.exists() else {}
     sections[name] = text.strip("\n") + "\n\n"
     report.parent.mkdir(parents=True, exist_ok=True)
-    written = "".join(f"<!-- {each} -->\n{sections[each]}" for each in SECTIONS if each in sections)
-    report.write_text(written.rstrip("\n") + "\n", encoding="utf-8")
+    content = "".join(f"<!-- {each} -->\n{sections[each]}" for each in SECTIONS if each in sections)
+    report.write_text(content.rstrip("\n") + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The environment that the template gives the functions: what a benchmark runs with is what is shipped."""
+"""The environment variables of the functions, read from the template, so that a benchmark uses the shipped values."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -8,8 +8,8 @@ from samcli.yamlhelper import yaml_parse
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ACCOUNT = "us-east-1:123456789012"
-# What has no default in the template.
-_GIVEN = {
+# Values without a default in the template.
+_FIXED = {
     "WATERFLAI_API_KEY_SECRET_ARN": f"arn:aws:secretsmanager:{_ACCOUNT}:secret:waterflai-AbCdEf",
     "WATERHOOK_TABLE": "executions",
     "WATERHOOK_TOPIC_ARN": f"arn:aws:sns:{_ACCOUNT}:notifications",
@@ -21,7 +21,7 @@ _GIVEN = {
 
 @cache
 def environment() -> Mapping[str, str]:
-    """Return what the template sets in every function, at its parameters' defaults."""
+    """Return the variables that the template sets in every function, with the default parameters."""
     template = yaml_parse((_ROOT / "template.yaml").read_text(encoding="utf-8"))
     variables = template["Globals"]["Function"]["Environment"]["Variables"]
     defaults = {
@@ -31,10 +31,10 @@ def environment() -> Mapping[str, str]:
         name: defaults.get(value.get("Ref")) if isinstance(value, dict) else value
         for name, value in variables.items()
     }
-    return {name: str(value) for name, value in values.items() if value is not None} | _GIVEN
+    return {name: str(value) for name, value in values.items() if value is not None} | _FIXED
 
 
 def environment_at(endpoint: str) -> dict[str, str]:
-    """Return it with everything at one loopback address, and with following on."""
+    """Return the variables with one endpoint for AWS and Waterflai, and with FollowConcurrency 50."""
     own = {"WATERFLAI_BASE_URL": endpoint, "AWS_ENDPOINT_URL": endpoint, "WATERHOOK_FOLLOW_CONCURRENCY": "50"}
     return {**environment(), **own}

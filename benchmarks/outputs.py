@@ -1,7 +1,7 @@
-"""Speed of an output of 50 MiB on its way from the upstream to the bucket.
+"""Measures the transfer rate of an output of 50 MiB from Waterflai to the results bucket.
 
-`PYTHONPATH=layers/waterhook python -m benchmarks.outputs` prints it. Upstream and bucket are servers of this process,
-on the loopback interface: the time includes their work.
+Run `PYTHONPATH=layers/waterhook python -m benchmarks.outputs`. Waterflai and the bucket are servers in this process, on
+the loopback interface, so the times include their work.
 """
 
 import threading
@@ -30,29 +30,29 @@ OUTPUTS = {
 
 class _Key:
     def get(self) -> str:
-        """Return a key of a usual form."""
+        """Return a key with the usual format."""
         return "wfk_live_0123456789abcdef"
 
     def refresh(self) -> bool:
-        """Return that it has not changed."""
+        """Return False: the key has not changed."""
         return False
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """The upstream, which returns a document, and the bucket, which takes an object."""
+    """GET is a status request to Waterflai, PUT stores an object in the bucket."""
 
     protocol_version = "HTTP/1.1"
     document = b""
 
     def do_GET(self) -> None:
-        """Send the document."""
+        """Send the status document."""
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.document)))
         self.end_headers()
         self.wfile.write(self.document)
 
     def do_PUT(self) -> None:
-        """Read the object and forget it."""
+        """Read and discard the object."""
         left_bytes = int(self.headers["Content-Length"])
         if "100-continue" in self.headers.get("Expect", ""):
             self.send_response_only(100)
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Print MB/s for each kind of output: read and checked, stored, and both."""
+    """Print MB/s for each kind of output: reading with validation, storing, and both together."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -86,13 +86,16 @@ def main() -> None:
     for name, output in OUTPUTS.items():
         _Handler.document = b'{"status":"COMPLETED","final_output":' + output + b"}"
         began = time.monotonic()
-        found = client.status("e").final_output_json
+        received = client.status("e").final_output_json
         read_s = time.monotonic() - began
-        if found is None or bytes(found if not isinstance(found, str) else found.encode()) != output:
-            message = f"{name}: the output is not the one that was sent"
+        if (
+            received is None
+            or bytes(received if not isinstance(received, str) else received.encode()) != output
+        ):
+            message = f"{name}: the client returned another output than the server sent"
             raise SystemExit(message)
         began = time.monotonic()
-        results.store("e", found)
+        results.store("e", received)
         store_s = time.monotonic() - began
         size_mb = len(output) / 1e6
         print(

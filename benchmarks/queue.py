@@ -1,7 +1,7 @@
-"""`python -m benchmarks.queue`: how well queued requests use free slots, simulated, now and in version 0.1.
+"""`python -m benchmarks.queue`: simulates how well queued requests use free slots, now and in version 0.1.
 
-All requests arrive within half a second. Each checks for a free slot when it arrives and then whenever the policy says;
-a check takes effect at its moment, so no two of them meet. A slot is free again as soon as its job is over.
+All requests arrive within half a second. Each checks for a free slot when it arrives, and then at the times that the
+policy sets. A check is instantaneous, so checks do not compete. A slot is free when its job has ended.
 """
 
 import heapq
@@ -18,17 +18,17 @@ from waterhook.domain.polling_policy import Limits
 SHORTEST_S, LONGEST_S = 2.0, 30.0
 HOUR_S, DAY_S = 3_600.0, 24 * 3_600.0
 SEEDS = range(10)
-# Step Functions, Lambda and DynamoDB take about as long to look again after a wait.
+# Time that Step Functions, Lambda and DynamoDB need for a check after a wait.
 _LATENCY_S = 0.15
 _ARRIVALS_S = 0.5
 
 type Wait = Callable[[str, float, float, float], float]
-"""Seconds to wait, by execution id, time allowed, arrival and now."""
+"""Returns the seconds to wait from execution id, timeout, arrival and current time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Requests that arrive together."""
+    """Requests that arrive together. `cap` is the number of slots."""
 
     requests: int
     cap: int
@@ -37,8 +37,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Drained:
-    """When each request was started, in seconds after the first arrival, and how many checks that took."""
+class QueueResult:
+    """Result of a case: the start of each request in seconds after the first arrival, and the number of checks."""
 
     started_s: tuple[float, ...]
     checks: int
@@ -46,18 +46,18 @@ class Drained:
 
     @property
     def last_s(self) -> float:
-        """When the last one was started."""
+        """Start of the last request in seconds."""
         return max(self.started_s, default=math.inf)
 
     @property
     def utilisation(self) -> float:
-        """Part of the slots' time that was used, from the first arrival to the end of the last job."""
+        """Fraction of the slot time that was used, from the first arrival to the end of the last job."""
         used_s = len(self.started_s) * self.case.job_s
         return used_s / self.case.cap / (self.last_s + self.case.job_s)
 
 
 def by_policy(execution_id: str, timeout_s: float, arrived: float, now: float) -> float:
-    """Return the wait that the start step decides on."""
+    """Return the wait of the current start step."""
     limits = Limits(SHORTEST_S, LONGEST_S, arrived + timeout_s)
     return retry_policy.next_slot_attempt(
         timeout_s, now, limits, jitter_of(execution_id, int(now))
@@ -72,9 +72,9 @@ def by_age(_execution_id: str, timeout_s: float, arrived: float, now: float) -> 
     return min(max(math.ceil(wait_s), 1), polling_policy.WAIT_LIMIT_S)
 
 
-def drain(case: Case, wait: Wait, seed: int) -> Drained:
-    """Return how the requests of a case were started. One that is overdue is given up."""
-    chance = Random(seed)  # noqa: S311 - chance, not secrecy
+def drain(case: Case, wait: Wait, seed: int) -> QueueResult:
+    """Simulate a case. A request that passes its timeout is never started."""
+    chance = Random(seed)  # noqa: S311 - not used for security
     arrived = [chance.uniform(0, _ARRIVALS_S) for _ in range(case.requests)]
     checks = [(moment, number) for number, moment in enumerate(arrived)]
     heapq.heapify(checks)
@@ -93,12 +93,12 @@ def drain(case: Case, wait: Wait, seed: int) -> Drained:
         else:
             wait_s = wait(f"{seed}-{number}", case.timeout_s, arrived[number], now)
             heapq.heappush(checks, (now + wait_s + _LATENCY_S, number))
-    return Drained(tuple(started), count, case)
+    return QueueResult(tuple(started), count, case)
 
 
 def main() -> None:
-    """Print one line for each time allowed and policy: means over the seeds."""
-    print(f"40 requests of 3 s, MaxRunning 2, means over {len(SEEDS)} seeds; without a gap they take 60 s")
+    """Print the means over the seeds, a line for each timeout and policy."""
+    print(f"40 requests of 3 s, MaxRunning 2, means over {len(SEEDS)} seeds. The minimum is 60 s")
     for name, timeout_s in (("1 h", HOUR_S), ("1 day", DAY_S), ("30 days", 30 * DAY_S)):
         for version, wait in (("0.1", by_age), ("now", by_policy)):
             runs = [drain(Case(40, 2, 3.0, timeout_s), wait, seed) for seed in SEEDS]

@@ -1,7 +1,8 @@
-"""How many abandoned executions the sweep recovers in an hour: `python -m benchmarks.sweep`, which takes two minutes.
+"""`python -m benchmarks.sweep`: measures how many abandoned executions the sweep recovers in an hour.
 
-The real sweep and the real closing, over a table in memory, on a clock that each call moves by its usual latency.
-Step Functions has the smallest quota of DescribeExecution that AWS documents: a bucket of 250, refilled by 10 a second.
+Takes two minutes. It runs the real sweep with a table in memory and a simulated clock, which each call advances by its
+usual latency. DescribeExecution has the lowest quota that AWS documents: a token bucket of 250, refilled with 10 a
+second.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from waterhook.storage.unfinished_index import UnfinishedIndex
 DEAD = 100_000
 TIMEOUT_S = 840.0
 SWEEPS_PER_HOUR = int(3600 // SWEEP_INTERVAL_S)
-# Seconds of a call in one region; those of Waterflai are across the internet.
+# Latency of each call in seconds: AWS in the same region, Waterflai (cancel) across the internet.
 LATENCIES_S = {
     "get_item": 0.006,
     "put_item": 0.010,
@@ -39,16 +40,16 @@ LATENCIES_S = {
 
 
 class ThrottledStepFunctions(FakeStepFunctions):
-    """Step Functions after an outage: no execution runs, and each has failed. It begins with a full bucket."""
+    """Step Functions after an outage: all executions have failed. The token bucket is full at first."""
 
     def __init__(self, clock: Clock) -> None:
-        """Refill the bucket by the clock."""
+        """`clock` refills the token bucket."""
         super().__init__()
         self._clock, self._filled, self._filled_at = clock, 250.0, clock.now
         self.throttled = 0
 
     def describe_execution(self, **arguments: Any) -> dict[str, Any]:
-        """Return an execution that failed. Raises ThrottlingException where the bucket is empty."""
+        """Return a failed execution. Raises ThrottlingException if the token bucket is empty."""
         self._filled = min(self._filled + 10 * (self._clock.now - self._filled_at), 250.0)
         self._filled_at = self._clock.now
         if self._filled < 1:
@@ -68,7 +69,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What it took to end all abandoned executions; `first_hour` is how many of them were ended in that hour."""
+    """Result of recovering all abandoned executions. `first_hour`: number of executions recovered in the first hour."""
 
     first_hour: int
     hours: float
@@ -77,16 +78,16 @@ class Recovery:
 
 
 def recover(dead: int) -> Recovery:
-    """Sweep every quarter of an hour until none of so many abandoned executions is left."""
+    """Sweep every 15 minutes until all of `dead` abandoned executions are recovered."""
     clock = Clock(NOW + 3600)
     table, step_functions = Table(), ThrottledStepFunctions(clock)
     for number in range(dead):
         shard = UNFINISHED_SHARDS[number % len(UNFINISHED_SHARDS)]
-        one = running_record(
+        record = running_record(
             execution_id=f"{shard}{number:031x}", unfinished=shard, owner_execution_arn=f"{MACHINE}:{number}"
         )
-        table.items[one.execution_id] = one.to_item()
-        step_functions.ended[one.owner_execution_arn] = ("FAILED", NOW)
+        table.items[record.execution_id] = record.to_item()
+        step_functions.ended[record.owner_execution_arn] = ("FAILED", NOW)
     client: Any = TimedClient(table, clock, LATENCIES_S)
     topic: Any = TimedClient(Topic(), clock, LATENCIES_S)
     upstream: Any = TimedClient(FakeUpstream(), clock, LATENCIES_S)
@@ -115,12 +116,12 @@ def _left_s(clock: Clock, ends_at: float) -> float:
 
 
 def main() -> None:
-    """Print how long the recovery takes."""
-    done = recover(DEAD)
+    """Print the duration of the recovery."""
+    result = recover(DEAD)
     print(
-        f"{DEAD:,} abandoned executions: {done.first_hour:,} recovered in the first hour, all in {done.hours:.1f} h"
+        f"{DEAD:,} abandoned executions: {result.first_hour:,} recovered in the first hour, all in {result.hours:.1f} h"
     )
-    print(f"{done.sweeps} sweeps; {done.throttled} calls of Step Functions were throttled")
+    print(f"{result.sweeps} sweeps, {result.throttled} throttled calls of Step Functions")
 
 
 if __name__ == "__main__":

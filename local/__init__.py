@@ -1,1 +1,1 @@
-"""Development on a laptop: a simulated Waterflai, the application in a local AWS, the demo. Not deployed."""
+"""Tools for local development: a simulated Waterflai, a local AWS with the application, and the demo. Not deployed."""

@@ -6,15 +6,15 @@ from local.local_aws import interrupts
 
 
 def main() -> int:
-    """Return the exit code: 0, 1 after an error, 130 when interrupted."""
+    """Run the command. Return the exit code: 0, 1 after an error, 130 after an interrupt."""
     interrupts.install()
     try:
-        # Imported after the handlers are installed: a signal during the import must not end in a traceback.
+        # Imported after the handlers are installed, so that a signal during the import prints no traceback.
         from local.cli import run  # noqa: PLC0415
 
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. Everything that was started has been ended.\n")
+        sys.stderr.write("\nInterrupted. All started processes are stopped.\n")
         return interrupts.EXIT_CODE
 
 

@@ -16,7 +16,7 @@ from local.terminal import Terminal
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command line and return the exit code. A ToolError is printed."""
+    """Run one command and return its exit code. Prints the message of a ToolError."""
     interrupts.check()
     arguments = _parser().parse_args(words)
     shell_environ = dict(os.environ)
@@ -38,26 +38,30 @@ def run(words: Sequence[str]) -> int:
     except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except BrokenPipeError:  # print nothing more, not even at exit
+    except BrokenPipeError:  # the reader closed the pipe: print nothing more, also not at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local", description="Waterhook on this machine.")
+    parser = argparse.ArgumentParser(prog="python -m local", description="Run Waterhook on this computer.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, does in {
-        "up": "start the local AWS and deploy the application into it",
-        "demo": "show one execution from the request to the notification",
+    for name, description in {
+        "up": "start the local AWS and deploy the application",
+        "demo": "run one execution and show each step, from the request to the notification",
     }.items():
-        command = commands.add_parser(name, help=does, description=does)
-        command.add_argument("--auth", action="store_true", help="the local AWS enforces roles and policies")
+        command = commands.add_parser(name, help=description, description=description)
+        command.add_argument(
+            "--auth", action="store_true", help="let the local AWS enforce roles and policies"
+        )
         if name == "demo":
-            command.add_argument("--scenario", choices=SCENARIOS, default="success", help="what is shown")
-    commands.add_parser("down", help="end what `up` started")
-    commands.add_parser("status", help="print what is running and where")
-    commands.add_parser("env", help="print what makes a shell use the local stack")
+            command.add_argument(
+                "--scenario", choices=SCENARIOS, default="success", help="outcome of the execution"
+            )
+    commands.add_parser("down", help="stop everything that `up` started")
+    commands.add_parser("status", help="print whether the local stack is running, and its addresses")
+    commands.add_parser("env", help="print the commands that make a shell use the local stack")
     commands.add_parser("lint", help="check the template and the state machine")
     return parser
 
@@ -67,21 +71,21 @@ def _up(*, auth: bool) -> None:
     stack = LocalDeployment(auth=auth, upstream=WaterflaiEndpoint.from_env(os.environ), terminal=terminal)
     outputs = stack.up()
     if not stack.started_here:
-        terminal.print_line("Already up. (After a change: make down up)")
+        terminal.print_line("The local stack is already running. To deploy a change: make down up")
     _print_outputs(terminal, outputs)
 
 
 def _down() -> None:
     end_abandoned_deployments()
     ended = LocalDeployment().down()
-    Terminal().print_line("Down: nothing is left running." if ended else "Nothing was running.")
+    Terminal().print_line("The local stack is stopped." if ended else "The local stack was not running.")
 
 
 def _status() -> int:
     terminal = Terminal()
     outputs = LocalDeployment().running()
     if outputs is None:
-        terminal.print_line("Down. `make up` starts it.")
+        terminal.print_line("The local stack is not running. Start it: make up")
         return 1
     _print_outputs(terminal, outputs)
     return 0
@@ -90,29 +94,31 @@ def _status() -> int:
 def _env(shell_environ: Mapping[str, str]) -> None:
     outputs = LocalDeployment().running()
     if outputs is None:
-        raise ToolError("No local stack is up: `make up` starts one.")
+        raise ToolError("The local stack is not running. Start it: make up")
     lines = shell_lines(
         outputs, aws_resources.cloudformation_outputs(outputs.endpoint_url), STATE_DIR, shell_environ
     )
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stderr.write(
-        f"aws, sam and waterhook of this shell use the local stack at {outputs.endpoint_url}.\n"
-        "For an account on AWS open another shell.\n"
+        f"In this shell, aws, sam and waterhook now use the local stack at {outputs.endpoint_url}.\n"
+        "To use AWS, open another shell.\n"
     )
 
 
 def _demo(name: str, *, auth: bool) -> None:
-    from local.demo.run import run as run_demo  # noqa: PLC0415  # an HTTP client that the other commands don't need
+    from local.demo.run import run as run_demo  # noqa: PLC0415  # imports an HTTP client that the other commands don't need
 
     scenario, upstream = SCENARIOS[name], WaterflaiEndpoint.from_env(os.environ)
     if upstream is not None and scenario.simulated:
-        raise ToolError(f"The scenario `{name}` needs the simulated Waterflai: unset WATERFLAI_BASE_URL.")
+        raise ToolError(
+            f"The scenario {name} needs the simulated Waterflai: unset WATERFLAI_BASE_URL WATERFLAI_API_KEY"
+        )
     terminal = Terminal()
     run_demo(LocalDeployment(auth=auth, upstream=upstream, terminal=terminal), terminal, scenario)
 
 
 def _lint() -> int:
-    from local.local_aws.definition import lint  # noqa: PLC0415  # the template's parser, for this command alone
+    from local.local_aws.definition import lint  # noqa: PLC0415  # imports a parser that only this command needs
 
     return lint()
 
@@ -125,9 +131,9 @@ def _print_outputs(terminal: Terminal, outputs: StackOutputs) -> None:
         f"AWS        {outputs.endpoint_url} (region {outputs.region}, credentials test, test)"
     )
     terminal.print_line(f"Waterflai  {outputs.waterflai_base_url}")
-    terminal.print_line(f"All of it is in {os.path.relpath(STATE_DIR / 'outputs.json')}. Try:")
+    terminal.print_line(f"These values are in {os.path.relpath(STATE_DIR / 'outputs.json')}. Send a request:")
     terminal.print_line()
     terminal.print_line(f"  curl -H 'x-api-key: {outputs.api_key}' -d '{{\"input_data\": {{}}}}' \\")
     terminal.print_line(f"    {outputs.api_url}/v1/executions/support-chat/async")
     terminal.print_line()
-    terminal.print_line('For aws, sam and waterhook in this shell: eval "$(make -s env)"')
+    terminal.print_line('To use aws, sam and waterhook in this shell: eval "$(make -s env)"')

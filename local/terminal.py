@@ -1,4 +1,4 @@
-"""Output of the local commands: 80 columns, plain text where it is not a terminal."""
+"""Output of the local commands: 80 columns, and plain text if standard output is not a terminal."""
 
 import json
 import sys
@@ -15,21 +15,21 @@ WIDTH = 80
 
 
 class Terminal:
-    """Prints lines, JSON and progress. The spinner appears on a terminal only."""
+    """Prints lines, JSON and the duration of steps. Shows a spinner only on a terminal."""
 
     def __init__(self, *, silent: bool = False) -> None:
-        # A character that the terminal can't encode is printed as a question mark.
+        # Characters that the terminal can't encode are printed as question marks.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")
         self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
 
     def print_line(self, text: str = "", style: str = "") -> None:
-        """Print one line as it is, without markup."""
+        """Print one line. Markup in the text is not interpreted."""
         self._console.print(Text(text, style=style))
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Print the title with the duration of the block once it has ended, and nothing if it raises."""
+        """Print the title and the duration of the block at its end. Print nothing if the block raises."""
         began = time.monotonic()
         with self.spinner(title):
             yield
@@ -45,13 +45,13 @@ class Terminal:
             yield
 
     def print_json(self, document: Any) -> None:
-        """Print indented JSON, each line cut to the width."""
+        """Print indented JSON. Lines are cut to 80 columns."""
         for line in json.dumps(document, indent=2, ensure_ascii=False, default=_plain).splitlines():
             self.print_line("  " + (line if len(line) <= WIDTH - 2 else line[: WIDTH - 3] + "…"))
 
 
 def _plain(value: Any) -> Any:
-    """Return a Decimal as a number, anything else that JSON has no type for as text."""
+    """Return a Decimal as a number, and any other value without a JSON type as text."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return str(value)

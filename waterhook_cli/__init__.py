@@ -1,1 +1,1 @@
-"""`waterhook`: a deployed Waterhook from the terminal."""
+"""The command `waterhook`: uses and checks a deployed Waterhook from the terminal."""

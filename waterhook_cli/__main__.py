@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        # Imported here, so that Ctrl-C while it loads prints no traceback either.
+        # Imported here, so that Ctrl-C during the import prints no traceback.
         from waterhook_cli.main import cli  # noqa: PLC0415
 
         cli(prog_name="waterhook")

@@ -1,4 +1,4 @@
-"""Client of the stack's API. Requests carry the caller's AWS signature or the API key, as the stack requires."""
+"""Client of the stack's API. It signs requests with the AWS credentials, or sends the API key (AuthMode API_KEY)."""
 
 import json
 import os
@@ -31,15 +31,15 @@ _PAGE_SIZE = 100
 
 
 class HttpResponse(Protocol):
-    """The part of botocore's response that the CLI reads."""
+    """The attributes of botocore's response that the CLI reads."""
 
     @property
     def status_code(self) -> int:
-        """HTTP status."""
+        """HTTP status code."""
 
     @property
     def text(self) -> str:
-        """Body."""
+        """Response body."""
 
 
 type SendRequest = Callable[[AWSRequest], HttpResponse]
@@ -48,32 +48,34 @@ type SignRequest = Callable[[AWSRequest], None]
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A JSON object that the API returned: its text, and its fields."""
+    """A JSON object that the API returned, as text and as parsed fields."""
 
     text: str
     fields: Mapping[str, Any]
 
     @classmethod
     def parse(cls, text: str) -> "ApiResponse":
-        """Return the response. Raises CommandError where the text is no JSON object."""
+        """Return the parsed response. Raises CommandError if the text is not a JSON object."""
         try:
             fields = parse_json(text)
         except (ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):
             raise CommandError(
-                ExitCode.UNAVAILABLE, "the API returned no JSON object: is this a Waterhook stack?"
+                ExitCode.UNAVAILABLE,
+                "the API returned something other than a JSON object, so this is probably not a Waterhook stack",
+                "Select the Waterhook stack with --stack NAME.",
             )
         return cls(text, fields)
 
     @property
     def status(self) -> str:
-        """Status of the execution."""
+        """Status of the execution, as the API returned it."""
         return str(self.fields.get("status"))
 
 
 class ApiClient:
-    """The API of one stack. Each call raises CommandError where it fails."""
+    """Client of the API of one stack. Each method raises CommandError if its request fails."""
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class ApiClient:
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Set the base URL of the stage, and how to sign and send a request. Nothing is sent yet."""
+        """`base_url` is the URL of the API Gateway stage. `sign` adds credentials to a request, `send` sends it."""
         self._base_url = base_url.rstrip("/")
         self._sign = sign
         self._send = send
@@ -91,13 +93,13 @@ class ApiClient:
 
     @classmethod
     def for_stack(cls, stack: Stack) -> "ApiClient":
-        """Return a client of the stack's API. With AuthMode API_KEY this reads the key from API Gateway."""
+        """Return a client for a stack. With AuthMode API_KEY this reads the key from API Gateway."""
         return cls(stack.api_url, _signer(stack), http_sender(stack.api_url))
 
     def submit(self, chatbot_id: str, request: Mapping[str, Any], key: str | None) -> ApiResponse:
         """Start an execution; return `execution_id`, `status` and the URLs.
 
-        Without an idempotency key a random one is sent, so that a retry starts no second execution.
+        If `key` is None, a random idempotency key is sent, so that a retry does not start a second execution.
         """
         key = key or uuid.uuid4().hex
         try:
@@ -107,8 +109,8 @@ class ApiClient:
         except CommandError as error:
             if error.exit_code == ExitCode.UNAVAILABLE and not error.hint:
                 error.hint = (
-                    f"The execution may have been started. Repeat the command with --key {key}: "
-                    "it finds that execution or starts it."
+                    f"The execution may have started. Repeat the command with --key {key}: "
+                    "it returns this execution, or starts it if it does not exist."
                 )
             raise
 
@@ -121,12 +123,12 @@ class ApiClient:
         return self._call("DELETE", f"/{quote(execution_id, safe='')}")
 
     def executions(self, status: str | None = None) -> Iterator[Mapping[str, Any]]:
-        """Yield the caller's executions, newest first. A page is requested when it is reached."""
+        """Yield the caller's executions, newest first. Each page is requested when the iteration reaches it."""
         next_page = None
         while True:
             query = {"limit": _PAGE_SIZE, "status": status, "next": next_page}
-            given = {name: value for name, value in query.items() if value is not None}
-            page = self._call("GET", f"?{urlencode(given)}").fields
+            parameters = {name: value for name, value in query.items() if value is not None}
+            page = self._call("GET", f"?{urlencode(parameters)}").fields
             yield from page.get("executions", [])
             next_page = page.get("next")
             if not next_page:
@@ -139,12 +141,12 @@ class ApiClient:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Return the response to a request, which is sent up to three times while the API is unavailable."""
+        """Send a request and return the response. Sends it up to three times if the API is unavailable."""
         data = None if body is None else _to_json_bytes(body)
         url = f"{self._base_url}/v1/executions{path}"
         response: HttpResponse | None = None
         for delay_s in (*_RETRY_DELAYS_S, None):
-            # Signed for each attempt: a signature holds its time.
+            # Each attempt is signed again, because a signature contains its time.
             request = AWSRequest(method, url, headers={"Content-Type": "application/json"}, data=data)
             for name, value in (headers or {}).items():
                 request.headers[name] = value
@@ -168,13 +170,13 @@ class ApiClient:
 
 
 def http_sender(url: str, timeout_s: int = _TIMEOUT_S) -> SendRequest:
-    """Return a function that sends a request to the host of `url`: one attempt, redirects are not followed.
+    """Return a function that sends a request to the host of `url` once. It does not follow redirects.
 
-    The proxy of the user's environment is used, except for loopback.
+    It uses the proxy of the environment, except for the loopback interface.
     """
     is_loopback = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
     http = URLLib3Session(
-        verify=os.environ.get("AWS_CA_BUNDLE") or True,  # type: ignore[arg-type]  # as botocore itself does
+        verify=os.environ.get("AWS_CA_BUNDLE") or True,  # type: ignore[arg-type]  # botocore passes a path too
         timeout=timeout_s,
         proxies={} if is_loopback else get_environ_proxies(url),
     )
@@ -183,8 +185,8 @@ def http_sender(url: str, timeout_s: int = _TIMEOUT_S) -> SendRequest:
 
 def _signer(stack: Stack) -> SignRequest:
     if key_id := stack.outputs.get("ApiKeyId"):
-        answer = stack.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)
-        return _api_key_signer(str(answer["value"]))
+        response = stack.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)
+        return _api_key_signer(str(response["value"]))
     credentials = stack.account.session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
@@ -199,7 +201,7 @@ def _api_key_signer(key: str) -> SignRequest:
 
 
 def _to_error(response: HttpResponse) -> CommandError:
-    """Return the error for a response with a status of 400 or more."""
+    """Return the error for a response with a status code of 400 or higher."""
     try:
         body = json.loads(response.text)
         detail = str(body.get("detail") or body.get("message"))
@@ -208,27 +210,31 @@ def _to_error(response: HttpResponse) -> CommandError:
     if response.status_code in _WRONG_REQUEST:
         return CommandError(ExitCode.USAGE, detail)
     if response.status_code == HTTPStatus.NOT_FOUND:
-        return CommandError(ExitCode.NOT_FOUND, detail, "The API shows only executions that you started.")
+        return CommandError(
+            ExitCode.NOT_FOUND,
+            detail,
+            "The API returns only executions that you started. To list them: waterhook list",
+        )
     if response.status_code in _ACCESS_DENIED:
         return AccessDeniedError(
             ExitCode.UNAVAILABLE,
             f"the API denied access: {detail}",
-            "Calling it needs execute-api:Invoke on the stack's output ApiInvokeArn.",
+            "You need the permission execute-api:Invoke on the ARN in the stack's output ApiInvokeArn.",
         )
-    return CommandError(ExitCode.UNAVAILABLE, f"the API answered {response.status_code}: {detail}")
+    return CommandError(ExitCode.UNAVAILABLE, f"the API returned status {response.status_code}: {detail}")
 
 
 def _to_json_bytes(body: Mapping[str, Any]) -> bytes:
-    """Return JSON in UTF-8 without spaces: the API limits the size of a request."""
+    """Return compact JSON in UTF-8, because the API limits the size of a request."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8. Escaped, it reaches the API, whose error names the field.
+        # A lone surrogate can't be encoded in UTF-8. Escaped, it reaches the API, and the API's error names the field.
         return json.dumps(body, separators=(",", ":")).encode()
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text; a number beyond Python's int or float as its text. Raises ValueError."""
+    """Return the value of a JSON text. A number that Python can't represent is returned as text. Raises ValueError."""
     return json.loads(text, parse_int=_parse_int, parse_float=_parse_float)
 
 

@@ -1,8 +1,8 @@
-"""What ends a command early: the exit codes, the error with its message, and the meaning of botocore's errors.
+"""The errors that end a command, the exit codes, and the messages for errors of botocore.
 
-CommandError                 ends the command: what is wrong, what to do, and the exit code
+CommandError                 message, hint and exit code
 ├── AccessDeniedError        the API of the stack denied access
-└── StackNotFoundError       the account has no stack of that name (waterhook_cli.stack)
+└── StackNotFoundError       the account has no stack with the selected name (waterhook_cli.stack)
 """
 
 from enum import IntEnum
@@ -21,7 +21,7 @@ _MAX_CHARS = 4_000
 
 
 class ExitCode(IntEnum):
-    """Exit code of a command; `meaning` is its text in the README and in `--help`."""
+    """Exit code of a command. `meaning` is its text in the documents and in `--help`."""
 
     meaning: str
 
@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
 
 
 class CommandError(click.ClickException):
-    """Raised for what the user can act on: `message` says what is wrong, `hint` what to do. Ends the command."""
+    """Ends the command. `message` states what is wrong, `hint` what the user can do."""
 
     def __init__(self, exit_code: ExitCode, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class CommandError(click.ClickException):
         self.hint = hint
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it on standard error, or to `file`: two lines at most, so that a command in them can be copied."""
+        """Print message and hint, one line each, on standard error or to `file`."""
         console = Console(stderr=file is None, file=file, highlight=False, soft_wrap=True)
         console.print(Text.assemble((_PREFIX, "bold red"), printable(self.message)))
         if self.hint:
@@ -59,19 +59,19 @@ class CommandError(click.ClickException):
 
 
 class AccessDeniedError(CommandError):
-    """Raised when the API of the stack answers 401 or 403."""
+    """Raised when the API of the stack returns 401 or 403."""
 
 
 _CREDENTIALS_HINT = (
-    "Set up credentials as for the AWS CLI (`aws configure`, `aws sso login`) or name a --profile that has "
-    "some. For the stack of `make up`, add --local."
+    "Set up credentials with `aws configure` or `aws sso login`, or select a profile that has credentials with "
+    "--profile NAME. For the stack of `make up`, add --local."
 )
-# The first entry that fits. The names in braces are attributes of the botocore error.
+# The first matching entry applies: error types, message, hint. Names in braces are attributes of the botocore error.
 _BOTOCORE_ERRORS: list[tuple[tuple[type[Exception], ...], str, str]] = [
     (
         (aws.NoRegionError,),
         "no AWS region is set",
-        "Add --region, set AWS_REGION, or give the profile one. For the stack of `make up`, add --local.",
+        "Add --region NAME, or set the environment variable AWS_REGION. For the stack of `make up`, add --local.",
     ),
     (
         (aws.NoCredentialsError, aws.PartialCredentialsError),
@@ -81,15 +81,15 @@ _BOTOCORE_ERRORS: list[tuple[tuple[type[Exception], ...], str, str]] = [
     (
         (aws.ProfileNotFound,),
         "no AWS profile {profile!r} is configured",
-        "`aws configure list-profiles` lists the ones that are.",
+        "List the configured profiles: aws configure list-profiles",
     ),
     (
         (aws.ConnectionError, aws.HTTPClientError),
         "{endpoint_url} can't be reached ({error_name})",
-        "Check the network, the region and AWS_ENDPOINT_URL.",
+        "Check the network connection, the region and the environment variable AWS_ENDPOINT_URL.",
     ),
-    ((aws.InvalidRegionError,), "{text}", "Check --region, AWS_REGION and the profile's region."),
-    ((aws.BotoCoreError,), "AWS can't be called: {text}", _CREDENTIALS_HINT),
+    ((aws.InvalidRegionError,), "{text}", "Check --region, AWS_REGION and the region of the profile."),
+    ((aws.BotoCoreError,), "the call to AWS failed: {text}", _CREDENTIALS_HINT),
 ]
 _ACCESS_DENIED_CODES = {
     "AccessDenied",
@@ -112,12 +112,12 @@ _INVALID_CREDENTIALS_CODES = {
 
 
 def is_access_denied(error: Exception) -> bool:
-    """Return whether AWS accepted the credentials and denied the permission."""
+    """Return whether AWS accepted the credentials but denied the operation."""
     return isinstance(error, aws.ClientError) and aws_error_code(error) in _ACCESS_DENIED_CODES
 
 
 def to_command_error(error: Exception) -> CommandError | None:
-    """Return the CommandError for an error of botocore, the package or the operating system; None for any other."""
+    """Return the CommandError for an error of botocore, waterhook or the operating system; None for other errors."""
     if isinstance(error, CommandError):
         return error
     if isinstance(error, DependencyUnavailableError):
@@ -145,7 +145,9 @@ def _from_client_error(error: aws.ClientError) -> CommandError:
     code, message = aws_error_code(error), error.response["Error"].get("Message", "")
     if is_access_denied(error):
         return CommandError(
-            ExitCode.UNAVAILABLE, f"not allowed: {error.operation_name}", f"Answer of AWS: {message}"
+            ExitCode.UNAVAILABLE,
+            f"not allowed: {error.operation_name}",
+            f"Get this permission, or use another profile. The message of AWS: {message}",
         )
     if code in _INVALID_CREDENTIALS_CODES:
         return CommandError(
@@ -155,10 +157,10 @@ def _from_client_error(error: aws.ClientError) -> CommandError:
 
 
 def printable(text: str) -> str:
-    """Return text on one line without control characters, at most 4,000 of it: much of it comes from elsewhere."""
+    """Return the text on one line without control characters, at most 4,000 characters."""
     return clip(text, _MAX_CHARS)
 
 
 def one_line(error: Exception) -> str:
-    """Return an exception's text without line breaks, or its class name where it has no text."""
+    """Return the text of an exception without line breaks, or its class name if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""`--follow`: polls the status of an execution until it is final, then prints the outcome and the output."""
+"""The option `--follow`: polls the status of an execution until it is final, then prints outcome and output."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from waterhook_cli.progress import ProgressDisplay, progress_display
 # The API itself polls Waterflai at most every two seconds.
 _MIN_INTERVAL_S, _MAX_INTERVAL_S = 1.0, 5.0
 _INTERVAL_PER_AGE = 0.02
-# How long the API may be unreachable before following ends: the execution does not depend on it.
+# The command ends when the API has been unavailable for longer. The execution continues.
 _MAX_UNAVAILABLE_S = 120.0
 
 
 def follow(context: CommandContext, api: ApiClient, execution_id: str) -> ExitCode:
     """Show progress until the execution is final, then print its outcome and output.
 
-    Ctrl-C ends following, not the execution, and prints how to continue.
+    Ctrl-C ends the command. The execution continues, and the commands to follow or cancel it are printed.
     """
     output = context.output
     try:
@@ -54,10 +54,9 @@ def poll_until_final(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ApiResponse:
-    """Return the final status document, after showing those before it.
+    """Show each status document, and return the final one.
 
-    An API that is unavailable is polled again for two minutes. Raises CommandError after them, and for any other
-    error at the first.
+    Retries for two minutes if the API is unavailable, then raises CommandError. Raises any other error immediately.
     """
     started_at = answered_at = clock()
     is_warned = False
@@ -72,7 +71,7 @@ def poll_until_final(
                 if not retryable or clock() - answered_at > _MAX_UNAVAILABLE_S:
                     raise
                 if not is_warned:
-                    output.warning(f"{error.message}; trying again")
+                    output.warning(f"{error.message}; trying again for up to two minutes")
                 is_warned = True
             else:
                 answered_at, is_warned = clock(), False
@@ -83,10 +82,10 @@ def poll_until_final(
 
 
 def poll_interval_s(age_s: float) -> float:
-    """Return the interval in seconds after following for `age_s`."""
+    """Return the polling interval in seconds, `age_s` after the first poll."""
     return min(max(_MIN_INTERVAL_S, age_s * _INTERVAL_PER_AGE), _MAX_INTERVAL_S)
 
 
 def _is_final(status: str) -> bool:
-    """Return whether the execution has ended. A status of a newer version counts as one that is not final."""
+    """Return whether the execution has ended. An unknown status of a newer version is not final."""
     return status in Status.__members__ and Status(status).is_final

@@ -1,4 +1,4 @@
-"""The command line: the list of commands, and how an error becomes a message and an exit code."""
+"""The command group `waterhook`: lists the commands and turns errors into messages and exit codes."""
 
 import os
 from importlib import import_module
@@ -15,24 +15,25 @@ from waterhook_cli.output import Output
 COMMANDS = ("submit", "status", "list", "cancel", "redeliver", "erase", "doctor")
 
 _STACK_HELP = (
-    "Without --stack, --profile or --region: the stack that `make up` started in this checkout, if there is one; "
-    "else the stack `waterhook` on AWS. Its name is printed on standard error, unless --quiet."
+    "Without --stack, --profile or --region, a command uses the local stack that `make up` started in this checkout. "
+    "If there is no local stack, it uses the stack `waterhook` on AWS. The name of the stack is printed on standard "
+    "error, unless --quiet is set."
 )
-# The line with nothing but \b keeps click from joining the lines of the list.
+# click does not rewrap a paragraph that begins with a line that contains only \b.
 _EXIT_CODES_HELP = "\b\nExit codes:\n" + "\n".join(
     f"  {code.value:>3}  {code.meaning.replace('`', '')}" for code in ExitCode
 )
 
 
 class CommandGroup(click.Group):
-    """The commands. The process exits with the code that a command returns or that its CommandError has."""
+    """The command group. The process exits with the code that the command returns, or with that of its error."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the names in the order of COMMANDS."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command and exit. Raises CommandError for every error; click prints it."""
+        """Run the command and exit. Turns every other exception into a CommandError, which click prints."""
         try:
             exit_code: ExitCode = super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
@@ -48,7 +49,7 @@ class CommandGroup(click.Group):
             raise CommandError(
                 ExitCode.BUG,
                 f"this is a bug in the command itself: {type(error).__name__}: {one_line(error)}",
-                "WATERHOOK_DEBUG=1 shows where it happened.",
+                "Set WATERHOOK_DEBUG=1 and repeat the command to get a traceback. Report it with the traceback.",
             ) from error
         ctx.exit(exit_code)
 
@@ -61,7 +62,7 @@ class CommandGroup(click.Group):
 @click.version_option(__version__, prog_name="waterhook")
 @common_options
 def cli() -> None:
-    """Start, watch and manage Waterflai executions on a deployed Waterhook."""
+    """Start, follow and manage executions of a deployed Waterhook stack."""
 
 
 for name in COMMANDS:

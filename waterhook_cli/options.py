@@ -1,4 +1,4 @@
-"""The options that every command has, and the context that they give it."""
+"""The options that all commands have, and the context that a command gets from them."""
 
 import shlex
 import sys
@@ -16,7 +16,7 @@ from waterhook_cli.stack import Stack, StackSelection, find_stack
 
 @dataclass
 class CommandContext:
-    """Values of the common options, and what a command builds from them: the output, the stack and its API."""
+    """Values of the common options. A command gets its output, its stack and its API client from here."""
 
     stack: str | None = None
     local: bool = False
@@ -27,18 +27,18 @@ class CommandContext:
 
     @property
     def output(self) -> Output:
-        """The output that `--json` and `--quiet` select."""
+        """Output according to `--json` and `--quiet`."""
         return Output(as_json=self.as_json, quiet=self.quiet)
 
     def find_stack(self) -> Stack:
-        """Return the stack that the options select, and print its name on standard error. Raises CommandError."""
+        """Return the selected stack, and print its name on standard error. Raises CommandError."""
         with self.spinner("Looking for the stack"):
             stack = find_stack(StackSelection(self.stack, self.local, self.profile, self.region))
         self.output.info(str(stack), "dim")
         return stack
 
     def api_client(self) -> ApiClient:
-        """Return a client of the API of that stack."""
+        """Return an API client of the selected stack."""
         return ApiClient.for_stack(self.find_stack())
 
     def spinner(self, title: str) -> AbstractContextManager[None]:
@@ -47,19 +47,19 @@ class CommandContext:
 
     @property
     def stack_options(self) -> str:
-        """The options, each behind a space, with which another `waterhook` command finds the same stack."""
+        """Options of a `waterhook` command that uses the same stack, with a leading space."""
         named = {"stack": self.stack, "profile": self.profile, "region": self.region}
         options = "".join(f" --{name} {shlex.quote(value)}" for name, value in named.items() if value)
         return options + (" --local" if self.local else "")
 
     @property
     def aws_cli_options(self) -> str:
-        """The options with which an `aws` command reaches the same account and region."""
+        """Options of an `aws` or `sam` command that uses the same account and region."""
         named = {"profile": self.profile, "region": self.region}
         return " ".join(f"--{name} {shlex.quote(value)}" for name, value in named.items() if value)
 
     def confirm(self, question: str, *, yes: bool) -> bool:
-        """Return whether to go ahead: `yes`, or the answer at the terminal."""
+        """Return whether the user confirms: `yes`, or the answer at the terminal."""
         if yes or click.confirm(question, err=True):
             return True
         self.output.warning("Nothing was done.", "")
@@ -70,34 +70,36 @@ pass_context = click.make_pass_decorator(CommandContext, ensure=True)
 
 
 def common_options[F: Callable[..., Any]](function: F) -> F:
-    """Add the common options. They are accepted before and after the command's name; the latter take precedence."""
+    """Add the common options. An option after the command's name takes precedence over one before it."""
     for names, attributes in reversed(_COMMON_OPTIONS):
         function = click.option(*names, **attributes, expose_value=False, callback=_store)(function)
     return function
 
 
 _COMMON_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
-    (("--stack",), {"metavar": "NAME", "help": "The stack on AWS.  [WATERHOOK_STACK; waterhook]"}),
-    (("--local",), {"is_flag": True, "help": "The stack that `make up` started."}),
+    (("--stack",), {"metavar": "NAME", "help": "Name of the stack on AWS.  [WATERHOOK_STACK; waterhook]"}),
+    (("--local",), {"is_flag": True, "help": "Use the local stack that `make up` started."}),
     (("--profile",), {"metavar": "NAME", "help": "AWS profile.  [AWS_PROFILE]"}),
     (("--region",), {"metavar": "NAME", "help": "AWS region.  [AWS_REGION; the profile's]"}),
-    (("--json", "as_json"), {"is_flag": True, "help": "Print JSON on standard output, and nothing else."}),
-    (("--quiet", "-q"), {"is_flag": True, "help": "Print errors and warnings only on standard error."}),
+    (("--json", "as_json"), {"is_flag": True, "help": "Print only JSON on standard output."}),
+    (("--quiet", "-q"), {"is_flag": True, "help": "Print only errors and warnings on standard error."}),
 ]
 
 
 def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Store the value of a common option that is given, whether it stands before or after the command's name."""
+    """Store the value of a common option, before or after the command's name."""
     if value:
         setattr(context.ensure_object(CommandContext), str(parameter.name), value)
 
 
 yes_option = click.option(
-    "--yes", "-y", is_flag=True, help="Don't ask for confirmation. Required without a terminal."
+    "--yes", "-y", is_flag=True, help="Skip the confirmation. Required if standard input is not a terminal."
 )
 
 
 def require_confirmation_possible(*, yes: bool) -> None:
-    """Raise a usage error where `CommandContext.confirm` could not ask."""
+    """Raise a usage error if `CommandContext.confirm` can't prompt."""
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("Standard input is not a terminal, so this can't be confirmed: add --yes.")
+        raise click.UsageError(
+            "Standard input is not a terminal, so the command can't prompt for confirmation: add --yes."
+        )

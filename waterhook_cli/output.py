@@ -1,4 +1,4 @@
-"""Printing: results go to standard output, messages for people to standard error."""
+"""Prints results on standard output and messages on standard error."""
 
 import json
 import re
@@ -25,9 +25,9 @@ _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """With `as_json`, standard output gets JSON only. With `quiet`, standard error gets warnings and errors only.
+    """With `as_json`, standard output gets only JSON. With `quiet`, standard error gets only warnings and errors.
 
-    No line is wrapped, so a command in it stays in one piece, on a terminal and in a pipe.
+    Lines are not wrapped, so a command in a line can be copied.
     """
 
     as_json: bool = False
@@ -58,30 +58,30 @@ class Output:
                 self.line(Text("  ".join(cells).rstrip(), style=style))
 
     def json(self, value: Any, text: str | None = None) -> None:
-        """Print JSON: indented on a terminal; elsewhere on one line, or unchanged where the caller has its `text`."""
+        """Print JSON: indented on a terminal, else on one line. `text` is printed unchanged in place of it."""
         if console().is_terminal:
             self.indented_json(value)
         else:
             click.echo(json.dumps(value) if text is None else text)
 
     def indented_json(self, value: Any) -> None:
-        """Print indented JSON, coloured on a terminal. What a terminal would interpret is escaped."""
+        """Print indented JSON, coloured on a terminal. Control characters are escaped."""
         indented = json.dumps(value, indent=2, ensure_ascii=False)
-        text = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", indented)
+        text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", indented)
         if console().is_terminal:
             console().print(JSONHighlighter()(text))
         else:
             click.echo(text)
 
     def fields(self, values: Mapping[str, object]) -> None:
-        """Print a line for each label that has a value."""
+        """Print a line for each label, unless its value is empty."""
         for label, value in values.items():
             if value not in (None, "", {}):
                 text = printable(str(value))
                 self.line(Text.assemble((label.ljust(_LABEL_WIDTH), "dim"), (text, status_style(text))))
 
     def marked_line(self, mark: str, style: str, text: str, hint: str = "") -> None:
-        """Print a line behind a coloured mark, and below it what to do."""
+        """Print a coloured mark and a text, and the hint on the next line."""
         width = _LABEL_WIDTH - 3
         self.line(Text.assemble((mark.ljust(width), style), printable(text)))
         if hint:
@@ -89,9 +89,9 @@ class Output:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console on the current standard output or standard error that wraps no line."""
+    """Return a console on standard output or standard error that does not wrap lines."""
     stream = sys.stderr if stderr else sys.stdout
-    # A character that the terminal's encoding lacks is printed as a question mark.
+    # Characters that the terminal can't encode are printed as question marks.
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
     return Console(file=stream, highlight=False, soft_wrap=True)
@@ -109,14 +109,14 @@ def spinner(title: str) -> Iterator[None]:
 
 
 def status_style(status: str) -> str:
-    """Return the colour of a status, an empty text for any other text."""
+    """Return the style of a status; an empty text if `status` is not a status."""
     if not (status.isupper() and status.replace("_", "").isalpha()):
         return ""
     return _STATUS_STYLES.get(status, "red")
 
 
 def format_time(value: object) -> str:
-    """Return a time of the API as RFC 3339 in UTC, to the second; any other value as text, None as an empty text."""
+    """Return a time of the API in UTC without fractions of a second; any other value as text, None as empty text."""
     seconds = to_epoch_s(value) if isinstance(value, str) else None
     if seconds is None:
         return str(value or "")

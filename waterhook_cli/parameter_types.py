@@ -1,4 +1,4 @@
-"""Types of arguments and options. A value that does not fit is a usage error."""
+"""Types of arguments and options. An invalid value is a usage error."""
 
 import json
 import re
@@ -26,13 +26,13 @@ class JsonObjectType(click.ParamType):
         try:
             parsed = json.loads(_read_text(value))
         except OSError as error:
-            self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
+            self.fail(f"can't read the file {value[1:]}: {error.strerror}", param, ctx)
         except UnicodeDecodeError:
-            self.fail("not text in UTF-8", param, ctx)
+            self.fail("the text is not UTF-8", param, ctx)
         except json.JSONDecodeError as error:
-            self.fail(f"not JSON (line {error.lineno}, column {error.colno})", param, ctx)
+            self.fail(f"invalid JSON at line {error.lineno}, column {error.colno}", param, ctx)
         except RecursionError:
-            self.fail("nested too deeply", param, ctx)
+            self.fail("the JSON is nested too deeply", param, ctx)
         if not isinstance(parsed, dict):
             self.fail(f"expected a JSON object, got {_JSON_TYPES.get(type(parsed), 'a number')}", param, ctx)
         return parsed
@@ -52,12 +52,16 @@ class ExecutionIdType(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the id."""
         if not re.fullmatch(r"[0-9a-f]{32}", value):
-            self.fail("expected 32 hexadecimal digits", param, ctx)
+            self.fail(
+                f"{value!r} is not an execution id: expected 32 hexadecimal digits, as `submit` prints them",
+                param,
+                ctx,
+            )
         return str(value)
 
 
 class TimeType(click.ParamType):
-    """A time: RFC 3339 (without a zone: UTC), or an age (`90m`, `24h`, `7d`)."""
+    """A time: RFC 3339 (UTC if it has no zone), or an age such as `90m`, `24h` or `7d`."""
 
     name = "TIME"
 
@@ -71,4 +75,8 @@ class TimeType(click.ParamType):
             time = datetime.fromisoformat(value)
             return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
-            self.fail("expected a time: 2026-01-31T09:00Z, 90m, 24h", param, ctx)
+            self.fail(
+                f"{value!r} is not a time: expected a time such as 2026-01-31T09:00Z or an age such as 90m, 24h, 7d",
+                param,
+                ctx,
+            )

@@ -1,4 +1,4 @@
-"""Shows the progress of an execution on standard error: a bar on a terminal, a line for each change elsewhere."""
+"""Shows the progress of an execution on standard error: a bar on a terminal, otherwise a line for each change."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +13,12 @@ from waterhook_cli.api_client import ApiResponse
 from waterhook_cli.errors import printable
 from waterhook_cli.output import console, status_style
 
-# What 80 columns leave beside bar, percentage and time.
+# Rest of 80 columns beside bar, percentage and time.
 _NODES_WIDTH = 28
 
 
 class ProgressDisplay(Protocol):
-    """Shows status documents; a context manager, because a bar is removed at the end."""
+    """Shows status documents. A context manager: leaving it removes the progress bar."""
 
     def __enter__(self) -> Self:
         """Start the display."""
@@ -31,7 +31,7 @@ class ProgressDisplay(Protocol):
 
 
 def progress_display(*, quiet: bool = False) -> ProgressDisplay:
-    """Return the display that suits standard error; one that shows nothing with `quiet`."""
+    """Return the display for standard error: a bar, lines, or nothing if `quiet`."""
     if quiet:
         return NoProgress()
     screen = console(stderr=True)
@@ -52,7 +52,7 @@ class NoProgress:
 
 
 class ProgressBar:
-    """A bar of completed nodes that is updated in place."""
+    """A progress bar of completed nodes."""
 
     def __init__(self, screen: Console) -> None:
         columns = [
@@ -88,7 +88,7 @@ class ProgressBar:
 
     @property
     def renderable(self) -> RenderableType:
-        """What the terminal shows now."""
+        """Current content of the bar."""
         return self._progress.get_renderable()
 
 
@@ -121,14 +121,14 @@ class ProgressLines:
 
 
 def progress_text(fields: Mapping[str, Any], separator: str = ", ") -> str:
-    """Return `33 %, 1/3 nodes, at node-2`, less what the status document lacks."""
+    """Return for example `33 %, 1/3 nodes, at node-2`, without the parts that the status document lacks."""
     percent = percent_of(fields)
     parts = ["" if percent is None else f"{percent:.0f} %", nodes_text(fields)]
     return separator.join(filter(None, parts))
 
 
 def percent_of(fields: Mapping[str, Any]) -> float | None:
-    """Return the progress in percent: of the nodes where their number is known, else the `progress` of Waterflai."""
+    """Return the progress in percent: completed nodes, or `progress` if the number of nodes is unknown."""
     if fields.get("status") == Status.COMPLETED:
         return 100.0
     completed, total = fields.get("completed_nodes"), fields.get("total_nodes")
@@ -139,7 +139,7 @@ def percent_of(fields: Mapping[str, Any]) -> float | None:
 
 
 def nodes_text(fields: Mapping[str, Any]) -> str:
-    """Return `1/3 nodes, at node-2`, less what the status document lacks."""
+    """Return for example `1/3 nodes, at node-2`, without the parts that the status document lacks."""
     return printable(", ".join(_nodes(fields)))
 
 

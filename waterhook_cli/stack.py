@@ -1,4 +1,4 @@
-"""Finds the stack: on AWS by its name, or the local one that `make up` started. Makes every boto3 client."""
+"""Finds the stack on AWS, or the local stack that `make up` started, and creates its boto3 clients."""
 
 import json
 import os
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
 DEFAULT_NAME = "waterhook"
-# Short timeouts: a user waits for the answer.
+# Short timeouts, because a user waits for the response.
 _CLIENT_CONFIG = Config(
     connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}
 )
 _NO_PROXIES = Config(proxies={})
-# A local stack ignores the user's own AWS settings: a profile that may not exist, files and credentials.
+# For a local stack, botocore must not read the user's AWS profile and files.
 _NO_USER_SETTINGS: Any = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -33,7 +33,7 @@ _NO_USER_SETTINGS: Any = {
 
 @dataclass(frozen=True, slots=True)
 class StackSelection:
-    """The stack that the user selected. Without any value: the local stack if there is one, else one on AWS."""
+    """The options that select a stack. Without options: the local stack if it exists, else the stack on AWS."""
 
     name: str | None = None
     local: bool = False
@@ -42,31 +42,32 @@ class StackSelection:
 
     @property
     def is_on_aws(self) -> bool:
-        """Whether a value is set that only applies to AWS."""
+        """Whether an option is set that applies only to AWS."""
         return bool(self.name or self.profile or self.region)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A boto3 session, with the endpoint of the local AWS where it is one."""
+    """A boto3 session. `endpoint_url` is set for the local AWS only."""
 
     session: boto3.Session
     endpoint_url: str | None = None
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client with timeouts. Raises CommandError where AWS_ENDPOINT_URL is no URL."""
-        make_client: Any = self.session.client  # typed for literal names only
+        """Return a boto3 client with timeouts. Raises CommandError if AWS_ENDPOINT_URL is not a URL."""
+        make_client: Any = self.session.client  # its type allows literal names only
         config = _CLIENT_CONFIG if self.endpoint_url is None else _CLIENT_CONFIG.merge(_NO_PROXIES)
         try:
             return make_client(service, endpoint_url=self.endpoint_url, config=config)
-        except BotoCoreError:  # some are ValueErrors, too
+        except BotoCoreError:  # some are also ValueErrors
             raise
         except ValueError as error:
-            raise CommandError(ExitCode.UNAVAILABLE, f"{error}: check AWS_ENDPOINT_URL") from error
+            hint = "AWS_ENDPOINT_URL must be a URL. To use AWS: unset AWS_ENDPOINT_URL"
+            raise CommandError(ExitCode.UNAVAILABLE, str(error), hint) from error
 
 
 class StackNotFoundError(CommandError):
-    """Raised where the account has no stack of that name."""
+    """Raised when the account and region have no stack with the selected name."""
 
     def __init__(self, account: Account, message: str, hint: str) -> None:
         super().__init__(ExitCode.NOT_FOUND, message, hint)
@@ -92,13 +93,13 @@ class Stack:
     outputs: Mapping[str, str]
     parameters: Mapping[str, str]
     local_outputs: Mapping[str, str] = field(default_factory=dict)
-    """Content of the file that `make up` wrote; empty on AWS."""
+    """Content of .local/outputs.json, which `make up` writes. Empty on AWS."""
 
     @classmethod
     def from_description(
         cls, account: Account, description: "StackTypeDef", local_outputs: Mapping[str, str] | None = None
     ) -> Self:
-        """Return the stack that CloudFormation's DescribeStacks describes."""
+        """Return a stack from an entry of DescribeStacks."""
         return cls(
             name=description["StackName"],
             account=account,
@@ -111,7 +112,7 @@ class Stack:
         )
 
     def __str__(self) -> str:
-        """Return its name, with the region or the local endpoint."""
+        """Return the name with the region or the local endpoint."""
         if self.is_local:
             return f"the local stack {self.name} ({self.account.endpoint_url})"
         return f"the stack {self.name} ({self.region})"
@@ -128,51 +129,55 @@ class Stack:
 
     @property
     def api_url(self) -> str:
-        """Base URL of the API. On a local AWS the URL of the stack's output does not resolve."""
+        """Base URL of the API. The host name in the output ApiUrl of a local stack does not resolve."""
         return self.local_outputs.get("api_url") or self.output("ApiUrl")
 
     def output(self, name: str) -> str:
-        """Return the value of an output. Raises CommandError where the stack has no output of that name."""
+        """Return the value of an output. Raises CommandError if the stack does not have it."""
         if name not in self.outputs:
             raise CommandError(
                 ExitCode.NOT_FOUND,
-                f"{self} is {self.status} and has no output {name}",
-                "Is it a Waterhook stack, and has its deployment succeeded? --stack NAME selects another.",
+                f"{self} has no output {name}; its status is {self.status}",
+                "If it is not a Waterhook stack, select another one with --stack NAME. "
+                f"If its deployment failed, see: aws cloudformation describe-stack-events --stack-name {self.name}",
             )
         return self.outputs[name]
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client for its account and region."""
+        """Return a boto3 client for the account and region of the stack."""
         return self.account.client(service)
 
     def resources(self) -> list[StackResource]:
-        """Return its resources."""
+        """Return the resources of the stack."""
         return list(_resources(self.client("cloudformation"), self.name))
 
 
 def find_stack(
     selection: StackSelection, environ: Mapping[str, str] = os.environ, folder: Path | None = None
 ) -> Stack:
-    """Return the selected stack; the local one is looked for in `folder`, by default the current one, and above.
+    """Return the selected stack. The local stack is searched in `folder` (default: current folder) and its parents.
 
-    Raises CommandError, and what botocore raises, where there is none.
+    Raises CommandError or a botocore error if the stack is not found.
     """
     file = None if selection.is_on_aws else local_outputs_file(environ, folder or Path.cwd())
     if selection.local and selection.is_on_aws:
-        raise CommandError(ExitCode.USAGE, "--local and --stack, --profile or --region exclude each other")
+        raise CommandError(
+            ExitCode.USAGE,
+            "--local can't be combined with --stack, --profile or --region: they select a stack on AWS",
+        )
     if file is not None:
         return _find_local(file)
     if selection.local:
         raise CommandError(
             ExitCode.NOT_FOUND,
-            "no local stack is running: there is no .local/outputs.json",
-            "`make up` starts one.",
+            "no local stack is running: this folder and its parents have no .local/outputs.json",
+            "Start one in a checkout of Waterhook: make up",
         )
     return _find_on_aws(selection, environ)
 
 
 def local_outputs_file(environ: Mapping[str, str], folder: Path) -> Path | None:
-    """Return the file that `make up` wrote: in the folder WATERHOOK_LOCAL, else in .local here or above."""
+    """Return the path of outputs.json: in the folder WATERHOOK_LOCAL, else in .local of `folder` or a parent."""
     if local_folder := environ.get("WATERHOOK_LOCAL"):
         return Path(local_folder) / "outputs.json"
     files = (parent / ".local" / "outputs.json" for parent in [folder, *folder.parents])
@@ -186,25 +191,27 @@ def _find_local(file: Path) -> Stack:
         region = outputs["region"]
     except (OSError, ValueError, AttributeError, KeyError) as error:
         raise CommandError(
-            ExitCode.UNAVAILABLE, f"{file} can't be read", "`make down up` writes it again."
+            ExitCode.UNAVAILABLE, f"{file} can't be read", "Start the local stack again: make down up"
         ) from error
-    # The local AWS takes these credentials for the account's root user.
+    # With these credentials the local AWS allows everything.
     botocore_session = BotocoreSession(_NO_USER_SETTINGS)
     session = boto3.Session("test", "test", region_name=region, botocore_session=botocore_session)
     account = Account(session, endpoint_url)
     try:
-        stacks = [Stack.from_description(account, found, outputs) for found in _describe_stacks(account)]
+        stacks = [Stack.from_description(account, entry, outputs) for entry in _describe_stacks(account)]
     except (BotoCoreError, ClientError) as error:
         raise CommandError(
             ExitCode.UNAVAILABLE,
             f"the local stack at {endpoint_url} does not answer",
-            "`make up` starts it again; --stack NAME selects one on AWS.",
+            "Start it again: make up. To use a stack on AWS, add --stack NAME.",
         ) from error
     for stack in stacks:
         if stack.outputs.get("StateMachineArn") == machine_arn:
             return stack
     raise CommandError(
-        ExitCode.NOT_FOUND, f"{endpoint_url} no longer has the stack", "`make down up` deploys one."
+        ExitCode.NOT_FOUND,
+        f"the local AWS at {endpoint_url} no longer has the stack",
+        "Deploy it again: make down up",
     )
 
 
@@ -216,15 +223,15 @@ def _find_on_aws(selection: StackSelection, environ: Mapping[str, str]) -> Stack
         raise NoRegionError
     name = selection.name or environ.get("WATERHOOK_STACK") or DEFAULT_NAME
     try:
-        return next(Stack.from_description(account, found) for found in _describe_stacks(account, name))
+        return next(Stack.from_description(account, entry) for entry in _describe_stacks(account, name))
     except ClientError as error:
         if "does not exist" not in error.response["Error"].get("Message", ""):
             raise
         raise StackNotFoundError(
             account,
             f"there is no stack {name!r} in {account.session.region_name}",
-            "Select another with --stack NAME (or WATERHOOK_STACK), --region and --profile, or with --local the one "
-            "that `make up` started.",
+            "Select another stack with --stack NAME (or WATERHOOK_STACK), --region and --profile. For the stack of "
+            "`make up`, use --local.",
         ) from error
 
 

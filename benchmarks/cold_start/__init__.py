@@ -1,1 +1,1 @@
-"""From a process's start to its first answer: each function as it is built, against a bare and a naive one."""
+"""Measures cold starts: each built function compared with a bare handler and with a naive implementation."""

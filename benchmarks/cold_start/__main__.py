@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cold_start [ROUNDS]`: write its section of the report, say which targets hold."""
+"""`python -m benchmarks.cold_start [ROUNDS]`: measures cold starts, writes a section of the report, prints targets."""
 
 import os
 import sys
@@ -18,13 +18,15 @@ _POLLS, _FOLLOWS = 300, 20
 
 
 def run(rounds: int = ROUNDS) -> list[Target]:
-    """Return the targets after writing the section; none where there is no Linux, which the runtime client is for."""
+    """Measure, write the section and return the targets. Without Linux, measure nothing and return no targets."""
     if sys.platform != "linux":
-        print("cold start: not measured, Lambda's runtime client is for Linux")
+        print("Cold start: not measured, because the runtime client of Lambda needs Linux.")
         return []
     isolate(os.environ)
     built = folders.prepared(_HOME)
-    measured = measure(built, rounds=rounds, throttled_rounds=min(rounds, THROTTLED_ROUNDS), tell=_tell)
+    measured = measure(
+        built, rounds=rounds, throttled_rounds=min(rounds, THROTTLED_ROUNDS), report=_report_progress
+    )
     poll, follow = (event_for(name, time.time()) for name in ("poll", "follow"))
     env = environment_at("")
     findings = Findings(
@@ -34,19 +36,19 @@ def run(rounds: int = ROUNDS) -> list[Target]:
         follows=warm.reuse(built.ours["follow"], follow, env, invocations=_FOLLOWS, home=_HOME),
         layer_bytes=folders.size_bytes(built.layer),
     )
-    found = list(targets(findings))
-    document.put("cold_start", render(findings, found))
-    return found
+    results = list(targets(findings))
+    document.put("cold_start", render(findings, results))
+    return results
 
 
-def _tell(doing: str) -> None:
+def _report_progress(activity: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{doing}")
+        sys.stderr.write(f"\r\033[K{activity}")
 
 
 if __name__ == "__main__":
     try:
-        found = run(int(sys.argv[1]) if sys.argv[1:] else ROUNDS)
+        results = run(int(sys.argv[1]) if sys.argv[1:] else ROUNDS)
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
-    print("\n".join([*target.lines(found), "", str(document.REPORT), target.verdict(found)]))
+    print("\n".join([*target.lines(results), "", f"Report: {document.REPORT}", target.summary(results)]))

@@ -1,4 +1,4 @@
-"""The folders that Lambda would give each function: /var/task, /opt/python, and what its runtime brings along."""
+"""Builds the folders that Lambda gives a function: /var/task, /opt/python, and the packages of the runtime."""
 
 import shutil
 from compileall import compile_dir
@@ -19,24 +19,24 @@ _BARE = "def handler(event, context):\n    return {}\n"
 _NAIVE = Path(__file__).parent / "naive"
 _RUNTIME = ("boto3", "awslambdaric")
 _NAIVE_LAYER = ("aws-lambda-powertools", "aws-xray-sdk", "pydantic", "requests")
-_BUILD_S = 300.0
+_BUILD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """A bare handler; each function as `sam build` makes it; each function as a naive build would."""
+    """The builds: a bare handler, each function built by `sam build`, and each naive function."""
 
     bare: Build
     ours: dict[str, Build]
     naive: dict[str, Build]
-    """As `sam build` leaves a layer of BuildMethod python3.13: without bytecode."""
+    """Without bytecode, like a layer that `sam build` builds with BuildMethod python3.13."""
     compiled: dict[str, Build]
-    """The same with bytecode: what is left is what they import."""
+    """The naive functions with bytecode, to measure only the cost of their imports."""
     layer: Path
 
 
 def prepared(home: Path) -> Folders:
-    """Build everything anew under `home`. Raises ToolError when `sam build` fails."""
+    """Build everything in `home`, after deleting it. Raises ToolError if `sam build` fails."""
     shutil.rmtree(home, ignore_errors=True)
     runtime, ours, naive = home / "runtime", home / "ours", home / "naive"
     _lay_out(runtime, _RUNTIME)
@@ -72,22 +72,22 @@ def size_bytes(folder: Path) -> int:
 def _build(folder: Path) -> None:
     with locked(sam.SAM_WORKDIR / "lock"):
         build = sam.start_build(folder.parent / "sam-build.log")
-        if build.wait(_BUILD_S):
-            raise ToolError(f"sam build failed\n{build.log_tail()}")
+        if build.wait(_BUILD_TIMEOUT_S):
+            raise ToolError(f"sam build failed:\n{build.log_tail()}")
         shutil.copytree(sam.BUILD, folder)
 
 
 def _lay_out(folder: Path, names: tuple[str, ...]) -> None:
-    """Copy these distributions and what they require, without bytecode."""
-    found: set[str] = set()
-    ahead = list(names)
-    while ahead:
-        name = ahead.pop()
-        if name in found:
+    """Copy distributions and their requirements into a folder, without bytecode."""
+    copied: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name in copied:
             continue
-        found.add(name)
+        copied.add(name)
         required = map(Requirement, distribution(name).requires or [])
-        ahead += [rule.name for rule in required if rule.marker is None or rule.marker.evaluate()]
+        pending += [rule.name for rule in required if rule.marker is None or rule.marker.evaluate()]
         for file in distribution(name).files or []:
             if ".." not in file.parts and "__pycache__" not in file.parts:
                 target = folder / file

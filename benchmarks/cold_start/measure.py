@@ -1,4 +1,4 @@
-"""The rounds: every build of every function once in each, so that a busy moment falls on all alike."""
+"""Measures cold starts in rounds. Each round runs every build once, so that a busy machine affects all builds."""
 
 import json
 import time
@@ -25,41 +25,41 @@ _DEADLINE_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Medians of one build's runs."""
+class Medians:
+    """Medians over the runs of one build."""
 
     cold_s: float
     cpu_s: float
     peak_kib: float
     throttled_s: float
-    """Its first invocation with 7 % of a CPU; what came before had all of one."""
+    """Duration of the first invocation with 7 % of a CPU. The start before it had a whole CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A bare handler, and each function by its name."""
+    """The results: of a bare handler, and of each function by name."""
 
     rounds: int
-    bare: Figures
-    ours: Mapping[str, Figures]
-    naive: Mapping[str, Figures]
-    compiled: Mapping[str, Figures]
-    """The naive ones with bytecode, which `sam build` would not give them."""
+    bare: Medians
+    ours: Mapping[str, Medians]
+    naive: Mapping[str, Medians]
+    compiled: Mapping[str, Medians]
+    """The naive functions with bytecode, which `sam build` does not write."""
 
 
 def event_for(name: str, now: float) -> Any:
-    """Return the sample event of a function, with a deadline that is still ahead."""
+    """Return the sample event of a function, with a deadline in the future."""
     file = "api-start.json" if name == "api" else f"{name}.json"
     event = json.loads((_ROOT / "events" / file).read_text(encoding="utf-8"))
     if "state" in event:
         event["state"] |= {"deadline": now + _DEADLINE_S, "progress_events": False}
-        # Young enough that a follow opens its stream before its first poll is due.
+        # A start in the future, so that the function opens the stream before its first poll is due.
         event["state"]["history"] = {"started_at": now + _DEADLINE_S}
     return event
 
 
 def record_for(event: Any, now: float) -> dict[str, Any]:
-    """Return the record, as an item, of the running execution that an event is about."""
+    """Return the DynamoDB item of the running execution in an event."""
     record = ExecutionRecord(
         execution_id=event["state"]["execution_id"],
         status=Status.RUNNING,
@@ -75,22 +75,24 @@ def record_for(event: Any, now: float) -> dict[str, Any]:
     return record.to_item()
 
 
-def measure(folders: Folders, *, rounds: int, throttled_rounds: int, tell: Callable[[str], None]) -> Measured:
-    """Return the medians. The first round fills the machine's caches and is thrown away."""
+def measure(
+    folders: Folders, *, rounds: int, throttled_rounds: int, report: Callable[[str], None]
+) -> Measured:
+    """Return the medians. The first round fills the caches of the machine and is not counted."""
     subjects = dict(_subjects(folders))
     cold: dict[str, list[Run]] = {key: [] for key in subjects}
     throttled: dict[str, list[Run]] = {key: [] for key in subjects}
     for number in range(rounds + 1):
-        tell(f"cold start, round {number} of {rounds}")
+        report(f"cold start, round {number} of {rounds}")
         for key, (name, build) in subjects.items():
             cold[key].append(_once(name, build))
     for number in range(throttled_rounds):
-        tell(f"first invocation with little CPU, round {number + 1} of {throttled_rounds}")
+        report(f"first invocation with little CPU, round {number + 1} of {throttled_rounds}")
         for key, (name, build) in subjects.items():
             throttled[key].append(_once(name, build, throttled=True))
-    figures = {
-        key: Figures(
-            median(each.first_answer_s for each in cold[key][1:]),
+    medians = {
+        key: Medians(
+            median(each.first_response_s for each in cold[key][1:]),
             median(each.cpu_s for each in cold[key][1:]),
             median(each.peak_kib for each in cold[key][1:]),
             median(each.invocation_s for each in throttled[key] or cold[key]),
@@ -99,10 +101,10 @@ def measure(folders: Folders, *, rounds: int, throttled_rounds: int, tell: Calla
     }
     return Measured(
         rounds,
-        figures[BARE],
-        {name: figures[f"ours {name}"] for name in FUNCTIONS},
-        {name: figures[f"naive {name}"] for name in FUNCTIONS},
-        {name: figures[f"compiled {name}"] for name in FUNCTIONS},
+        medians[BARE],
+        {name: medians[f"ours {name}"] for name in FUNCTIONS},
+        {name: medians[f"naive {name}"] for name in FUNCTIONS},
+        {name: medians[f"compiled {name}"] for name in FUNCTIONS},
     )
 
 
@@ -118,5 +120,5 @@ def _once(name: str, build: Build, *, throttled: bool = False) -> Run:
     now = time.time()
     event = event_for(name, now)
     backend = Backend(*([record_for(event, now)] if "state" in event else []))
-    with serving(backend.answer) as server:
+    with serving(backend.respond) as server:
         return run(build, event, environment_at(f"http://{server.host}"), throttled=throttled)

@@ -1,4 +1,4 @@
-"""One process of one function, from its start to its first answer."""
+"""Runs one process of a function, from its start to its first response."""
 
 import os
 import signal
@@ -13,29 +13,29 @@ from typing import Any
 
 from benchmarks.cold_start.runtime_api import FunctionError, offering
 
-# The CPU that a function of 128 MB gets while it answers; while it loads it has all of one.
+# Fraction of a CPU that a function of 128 MB has during an invocation. During its start it has a whole CPU.
 QUOTA = 0.07
 _PERIOD_S = 0.02
-_LOOK_S = 0.0005
-# Not the virtual environment's: nothing of it must be within reach.
+_CHECK_INTERVAL_S = 0.0005
+# The base interpreter, because the packages of the virtual environment must not be importable.
 PYTHON = Path(sys.executable).resolve()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one process took."""
+    """Measurements of one process."""
 
-    first_answer_s: float
+    first_response_s: float
     cpu_s: float
-    """Of its processor time: a busy machine adds less to it."""
+    """Processor time, which depends less on the load of the machine."""
     invocation_s: float
     peak_kib: int
-    answer: Any
+    response: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A function as Lambda has it: its folder at /var/task, and what else is on the path, first things first."""
+    """A function as in Lambda: the folder /var/task, and the other folders of the Python path in their order."""
 
     task: Path
     path: tuple[Path, ...] = ()
@@ -43,7 +43,7 @@ class Build:
 
 
 def run(build: Build, event: object, env: Mapping[str, str], *, throttled: bool = False) -> Run:
-    """Start the function's process, let it answer one event, end it. Raises FunctionError when it doesn't."""
+    """Start the process, send it one event, and end it after its response. Raises FunctionError if it fails."""
     started = threading.Event()
     throttle = _Throttle()
 
@@ -64,7 +64,7 @@ def run(build: Build, event: object, env: Mapping[str, str], *, throttled: bool 
         throttle.pid = process.pid
         started.set()
         try:
-            answered, document = api.wait()
+            responded_at, document = api.wait()
             cpu_s, peak_kib = _cpu_s(process.pid), _peak_kib(process.pid)
         except FunctionError as error:
             process.kill()
@@ -75,16 +75,16 @@ def run(build: Build, event: object, env: Mapping[str, str], *, throttled: bool 
             throttle.stop()
             process.kill()
             process.communicate()
-    return Run(answered - began, cpu_s, answered - api.invoked_at, peak_kib, document)
+    return Run(responded_at - began, cpu_s, responded_at - api.invoked_at, peak_kib, document)
 
 
 def environment_of(build: Build) -> dict[str, str]:
-    """Return what Lambda itself would set."""
+    """Return the environment variables that Lambda sets."""
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
         "TZ": ":UTC",
-        # /var/task and /opt can't be written to; what is there uncompiled stays so.
+        # /var/task and /opt are read-only in Lambda, so Python can't write bytecode there.
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.pathsep.join(map(str, (build.task, *build.path))),
         "LAMBDA_TASK_ROOT": str(build.task),
@@ -100,18 +100,18 @@ def environment_of(build: Build) -> dict[str, str]:
 
 
 def _peak_kib(pid: int) -> int:
-    """Return the most that was resident of a process; the kernel's own figure, which getrusage mixes with ours."""
+    """Return the peak resident memory of a process in KiB. getrusage would include this process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the processor time of another process: clock_getcpuclockid(3), which Python doesn't have."""
+    """Return the processor time of another process in seconds, as clock_getcpuclockid(3), which Python lacks."""
     return time.clock_gettime(~pid << 3 | 2)
 
 
 class _Throttle:
-    """Stops and continues a process so that it gets its quota of CPU; neither a cgroup nor root is needed."""
+    """Limits the CPU of a process with SIGSTOP and SIGCONT. Needs neither a cgroup nor root."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -128,12 +128,12 @@ class _Throttle:
 
     def _run(self) -> None:
         began, used_before, stopped = time.monotonic(), _cpu_s(self.pid), False
-        while not self._over.wait(_LOOK_S):
-            # As the kernel does, it gets its share of a period at the period's start.
+        while not self._over.wait(_CHECK_INTERVAL_S):
+            # Like with the scheduler of the kernel, the process has its quota at the beginning of each period.
             periods = (time.monotonic() - began) // _PERIOD_S + 1
-            spent = _cpu_s(self.pid) - used_before >= QUOTA * _PERIOD_S * periods
-            if spent != stopped:
-                os.kill(self.pid, signal.SIGSTOP if spent else signal.SIGCONT)
-                stopped = spent
+            is_used_up = _cpu_s(self.pid) - used_before >= QUOTA * _PERIOD_S * periods
+            if is_used_up != stopped:
+                os.kill(self.pid, signal.SIGSTOP if is_used_up else signal.SIGCONT)
+                stopped = is_used_up
         if stopped:
             os.kill(self.pid, signal.SIGCONT)

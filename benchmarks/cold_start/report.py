@@ -1,4 +1,4 @@
-"""The section on cold starts, and the targets it is held to."""
+"""Renders the section of the report, and computes the targets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from benchmarks.cold_start.measure import Measured
 from benchmarks.cold_start.warm import PROCESSES, Warm
 from benchmarks.target import Target, at_most, table
 
-# How many times a bare handler's start each may take.
+# Maximum cold start of each function, as a multiple of the bare handler's.
 OF_BARE = {"poll": 10.0, "follow": 10.0, "start": 11.0, "notify": 10.5, "api": 10.0}
 OF_NAIVE = 0.7
-# Botocore reads its own endpoints: docs/decisions/0023.
+# Maximum memory as a multiple. Botocore reads all its endpoints: docs/decisions/0023.
 MEMORY = 4.0
 OVERHEAD = 1.6
 LAYER_MB = 8.0
@@ -20,7 +20,7 @@ _MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that was measured."""
+    """All measurements."""
 
     measured: Measured
     overhead: Warm
@@ -30,20 +30,20 @@ class Findings:
 
     @property
     def memory(self) -> tuple[float, str]:
-        """The most that a function needs of what a bare handler does, and which one."""
+        """Maximum memory of a function as a multiple of the bare handler's, and its name."""
         bare = self.measured.bare.peak_kib
-        return max((figures.peak_kib / bare, name) for name, figures in self.measured.ours.items())
+        return max((medians.peak_kib / bare, name) for name, medians in self.measured.ours.items())
 
 
 def targets(findings: Findings) -> Iterator[Target]:
-    """Yield what is held and what isn't."""
+    """Yield the targets with their results."""
     measured, bare = findings.measured, findings.measured.bare.cold_s
     for name in FUNCTIONS:
         ours, naive = measured.ours[name].cold_s, measured.naive[name].cold_s
         yield at_most(f"cold start, {name}, against bare:", ours / bare, OF_BARE[name])
         yield at_most(f"cold start, {name}, against naive:", ours / naive, OF_NAIVE)
     most, name = findings.memory
-    yield at_most(f"resident memory, {name} having the most, against bare:", most, MEMORY)
+    yield at_most(f"resident memory of {name} (the maximum), against bare:", most, MEMORY)
     yield at_most("a warm poll, against a bare GET:", findings.overhead.overhead, OVERHEAD)
     polls, follows = findings.polls, findings.follows
     yield Target(
@@ -52,7 +52,7 @@ def targets(findings: Findings) -> Iterator[Target]:
         f"{polls.connections} for {polls.invocations}",
     )
     yield Target(
-        "one connection for all questions of followers, and one for each stream",
+        "one connection for all status requests of follow, and one for each stream",
         follows.connections == follows.invocations + 1,
         f"{follows.connections} for {follows.invocations} follows",
     )
@@ -61,7 +61,7 @@ def targets(findings: Findings) -> Iterator[Target]:
     yield at_most("the layer, unzipped:", findings.layer_bytes / _MB, LAYER_MB, " MB")
 
 
-def render(findings: Findings, found: list[Target]) -> str:
+def render(findings: Findings, results: list[Target]) -> str:
     """Return the section in markdown."""
     measured, overhead = findings.measured, findings.overhead
     bare = measured.bare
@@ -79,33 +79,34 @@ def render(findings: Findings, found: list[Target]) -> str:
         "first invocation, 7 % CPU",
         "naive",
     )
-    aside = f"A bare handler took {bare.cold_s * 1000:.0f} ms and {bare.peak_kib / 1024:.1f} MiB."
+    bare_text = f"A bare handler took {bare.cold_s * 1000:.0f} ms and {bare.peak_kib / 1024:.1f} MiB."
     warm = (
-        f"Warm, a poll took {overhead.overhead:.2f} times a bare GET of the same document with urllib3 "
-        f"({overhead.ours_ms - overhead.bare_ms:.2f} ms more), in one process (the middle one of {PROCESSES}), on kept "
-        "connections to the simulated Waterflai on the same machine; any real one is farther away."
+        f"A poll of a warm function took {overhead.overhead:.2f} times a bare GET of the same document with urllib3 "
+        f"({overhead.ours_ms - overhead.bare_ms:.2f} ms more). This is the median process of {PROCESSES}, with reused "
+        "connections to the simulated Waterflai on the same machine."
     )
     columns = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join(
-        [_introduction(measured.rounds), *columns, *rows, "", aside, "", warm, "", *table(found), ""]
+        [_introduction(measured.rounds), *columns, *rows, "", bare_text, "", warm, "", *table(results), ""]
     )
 
 
 def _introduction(rounds: int) -> str:
     return f"""# Cold start
 
-`python -m benchmarks.cold_start`: from the start of a process to its first answer, with Lambda's own runtime client
-behind a local Runtime API. Medians of {rounds} rounds, each of which runs every build once. Ratios are of one run.
+`python -m benchmarks.cold_start`: measures the time from the start of a process to its first response, with the
+runtime client of Lambda and a local Runtime API. The numbers are medians of {rounds} rounds. Each round runs every
+build once.
 
-- Each function is what `sam build` makes, its folder and the layer on the path as in Lambda, with boto3 from "the
-  runtime". The first read of the key, and every other call of the first answer, is in it; AWS and Waterflai are
-  loopback servers that answer at once, without TLS.
+- Each function is built by `sam build`. Its folder, the layer and boto3 are on the Python path as in Lambda. The time
+  includes the first read of the key and all other calls. AWS and Waterflai are loopback servers without delay and
+  without TLS.
 - **bare** returns `{{}}`. **naive** does the same work with boto3's resources, requests, pydantic models, Powertools'
   Logger, Tracer, Metrics, Parameters, Parser and validating resolver, all clients at import, from one shared module.
-  It is measured as `sam build` leaves it, without bytecode, and **compiled**: what is left is what it imports.
-- **memory** is the most that was resident.
-- **7 % CPU** is what 128 MB get outside of their start: the process loads with all of a CPU, then is stopped and
-  continued so that it gets 7 % of each 20 ms (SIGSTOP, SIGCONT and its CPU clock; no cgroup).
+  It is measured without bytecode, as `sam build` builds it, and **compiled**, which leaves the cost of its imports.
+- **memory** is the peak resident memory.
+- **7 % CPU** is the CPU of a function with 128 MB after its start. The process loads with a whole CPU. Then SIGSTOP and
+  SIGCONT limit it to 7 % of each 20 ms.
 """
 
 
@@ -116,7 +117,7 @@ def _row(name: str, measured: Measured) -> str:
         measured.naive[name],
         measured.compiled[name],
     )
-    figures = (
+    ratios = (
         ours.cold_s / bare.cold_s,
         ours.cold_s / naive.cold_s,
         ours.cold_s / compiled.cold_s,
@@ -126,5 +127,5 @@ def _row(name: str, measured: Measured) -> str:
         ours.peak_kib / bare.peak_kib,
         naive.peak_kib / bare.peak_kib,
     )
-    cells = " | ".join(f"{each:.2f}" for each in figures)
+    cells = " | ".join(f"{each:.2f}" for each in ratios)
     return f"| {name} | {cells} | {ours.throttled_s:.2f} s | {naive.throttled_s:.2f} s |"

@@ -1,4 +1,4 @@
-"""A warm function: what its handler adds to a bare GET, and how many connections it opens."""
+"""Measures a warm function: its time compared with a bare GET, and its number of connections."""
 
 import json
 import ssl
@@ -25,26 +25,26 @@ _CHILD = Path(__file__).with_name("warm_child.py")
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """Medians of one process, and what its upstream and its TLS saw of it."""
+    """Medians of one process, its connections to Waterflai and its TLS contexts."""
 
     invocations: int
     bare_ms: float
     ours_ms: float
     connections: int
-    """At the upstream, the bare client's one aside."""
+    """Number of connections to Waterflai, without the connection of the bare client."""
     contexts: int
-    """TLS contexts of the process: each reads the CA file."""
+    """Number of TLS contexts of the process. Each reads the CA file."""
 
     @property
     def overhead(self) -> float:
-        """How many times a bare GET an invocation takes."""
+        """Duration of an invocation divided by the duration of a bare GET."""
         return self.ours_ms / self.bare_ms
 
 
 def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
-    """Return what polls take of which each asks the simulated Waterflai, in a process of its own as in e2e.
+    """Measure polls of the simulated Waterflai, which runs in a separate process.
 
-    One process is faster than the next, from its start to its end: the middle one of PROCESSES is told.
+    The speed differs from process to process, so the result is the median process of PROCESSES.
     """
     ready = home / "waterflai.json"
     simulator = servers.start_simulator(ready, home / "waterflai.log")
@@ -58,11 +58,11 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
             while client.get(f"{url}/{started['execution_id']}").json()["status"] != "COMPLETED":
                 pause(0.05)
         event["state"]["waterflai_execution_id"] = started["execution_id"]
-        with serving(Backend(api_key=upstream.api_key).answer) as aws:
+        with serving(Backend(api_key=upstream.api_key).respond) as aws:
             own = {"WATERFLAI_BASE_URL": upstream.base_url, "BENCHMARK_API_KEY": upstream.api_key}
-            where = env | own | {"AWS_ENDPOINT_URL": f"http://{aws.host}"}
+            variables = env | own | {"AWS_ENDPOINT_URL": f"http://{aws.host}"}
             runs = [
-                _told(_run(poll, event, where, invocations), invocations, connections=0)
+                _to_warm(_run(poll, event, variables, invocations), invocations, connections=0)
                 for _ in range(PROCESSES)
             ]
     finally:
@@ -71,21 +71,21 @@ def overhead(poll: Build, event: Any, env: dict[str, str], *, invocations: int, 
 
 
 def reuse(build: Build, event: Any, env: dict[str, str], *, invocations: int, home: Path) -> Warm:
-    """Return what a process does that asks over TLS: the connections are counted by the one it asks."""
+    """Measure invocations with TLS. The server counts the connections."""
     authority, pem = trustme.CA(), home / "authority.pem"
     authority.cert_pem.write_to_path(pem)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     backend = Backend()
-    with serving(backend.answer) as aws, serving(backend.answer, tls) as upstream:
+    with serving(backend.respond) as aws, serving(backend.respond, tls) as upstream:
         own = {
             "AWS_ENDPOINT_URL": f"http://{aws.host}",
             "WATERFLAI_BASE_URL": f"https://{upstream.host}",
             "SSL_CERT_FILE": str(pem),
             "BENCHMARK_API_KEY": API_KEY,
         }
-        seen = _run(build, event, env | own, invocations)
-        return _told(seen, invocations, upstream.connections - 1)
+        result = _run(build, event, env | own, invocations)
+        return _to_warm(result, invocations, upstream.connections - 1)
 
 
 def _run(build: Build, event: Any, env: dict[str, str], invocations: int) -> dict[str, Any]:
@@ -99,10 +99,10 @@ def _run(build: Build, event: Any, env: dict[str, str], invocations: int) -> dic
     )
     if child.returncode:
         raise FunctionError(child.stderr.decode())
-    seen: dict[str, Any] = json.loads(child.stderr)
-    return seen
+    result: dict[str, Any] = json.loads(child.stderr)
+    return result
 
 
-def _told(seen: dict[str, Any], invocations: int, connections: int) -> Warm:
-    bare_ms, ours_ms = median(seen["bare"]) * 1000, median(seen["ours"]) * 1000
-    return Warm(invocations, bare_ms, ours_ms, connections, seen["contexts"])
+def _to_warm(result: dict[str, Any], invocations: int, connections: int) -> Warm:
+    bare_ms, ours_ms = median(result["bare"]) * 1000, median(result["ours"]) * 1000
+    return Warm(invocations, bare_ms, ours_ms, connections, result["contexts"])

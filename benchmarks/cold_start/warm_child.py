@@ -1,6 +1,6 @@
-"""What runs in the measured process: invocations of a warm function, and bare GETs of the same document beside them.
+"""The measured process: invokes a warm function, and sends bare GET requests for the same document.
 
-`warm_child.py ROUNDS`, with the function on the path as in Lambda; prints one JSON object.
+Run it as `warm_child.py ROUNDS`, with the function on the Python path as in Lambda. It prints one JSON object.
 """
 
 import json
@@ -10,14 +10,14 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-import app  # type: ignore[import-not-found]  # the function's
+import app  # type: ignore[import-not-found]  # the module of the function
 import urllib3
 
 from waterhook.upstream import connections
 
 
 class Context:
-    """A context, as far as Powertools reads it."""
+    """The attributes of a Lambda context that Powertools reads."""
 
     function_name = "benchmark"
     memory_limit_in_mb = 512
@@ -25,12 +25,12 @@ class Context:
     aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return enough."""
+        """Return enough time for all invocations."""
         return 880_000
 
 
 def main(rounds: int, event: Any) -> dict[str, Any]:
-    """Return the times of each, in seconds, and how often the CA file was read."""
+    """Return the times in seconds, and the number of reads of the CA file."""
     url = urlsplit(os.environ["WATERFLAI_BASE_URL"])
     kind = urllib3.HTTPSConnectionPool if url.scheme == "https" else urllib3.HTTPConnectionPool
     pool = kind(url.hostname or "", url.port)
@@ -39,7 +39,7 @@ def main(rounds: int, event: Any) -> dict[str, Any]:
     bare, ours = [], []
     for _ in range(rounds):
         began = time.perf_counter()
-        pool.urlopen("GET", path, headers=headers).data  # noqa: B018  # reads it
+        pool.urlopen("GET", path, headers=headers).data  # noqa: B018  # reads the body
         between = time.perf_counter()
         app.handler(event, Context())
         bare.append(between - began)
@@ -47,5 +47,5 @@ def main(rounds: int, event: Any) -> dict[str, Any]:
     return {"bare": bare, "ours": ours, "contexts": connections.shared_ssl_context.cache_info().misses}
 
 
-# Standard output is the function's: it logs there.
+# On standard error, because the function logs on standard output.
 sys.stderr.write(json.dumps(main(int(sys.argv[1]), json.load(sys.stdin))))

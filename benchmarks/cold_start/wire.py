@@ -1,4 +1,4 @@
-"""Loopback servers that answer at once: an answer is one write, so that no packet waits for another's receipt."""
+"""Loopback HTTP servers without delay. A response is one write, so no packet waits for an acknowledgement."""
 
 import json
 import threading
@@ -10,8 +10,8 @@ from ssl import SSLContext
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request."""
+class Request:
+    """An HTTP request."""
 
     method: str
     path: str
@@ -20,46 +20,46 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What it is answered with."""
+class Response:
+    """An HTTP response."""
 
     body: bytes
     headers: Mapping[str, str]
     status: int = 200
 
 
-def json_answer(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return a document as an answer."""
-    return Answer(
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response with a JSON body."""
+    return Response(
         json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})}, status
     )
 
 
 class Server(ThreadingHTTPServer):
-    """Answers with what a function says, and counts who connects."""
+    """An HTTP server that responds with a function and counts its connections."""
 
     daemon_threads = True
-    block_on_close = False  # a child that is ended may leave its question open
+    block_on_close = False  # an ended process may leave a request open
 
-    def __init__(self, answer: Callable[[Asked], Answer], tls: SSLContext | None = None) -> None:
-        """Listen on a free loopback port, behind TLS if there is a context."""
+    def __init__(self, respond: Callable[[Request], Response], tls: SSLContext | None = None) -> None:
+        """Listen on a free loopback port, with TLS if `tls` is set."""
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer = answer
+        self.respond = respond
         self.connections = 0
         self._tls = tls
 
     @property
     def host(self) -> str:
-        """Where it listens: address and port."""
+        """Address and port of the server."""
         return f"127.0.0.1:{self.server_port}"
 
     def get_request(self) -> tuple[object, object]:  # type: ignore[override]  # a TLS socket is a socket
-        """Count a connection."""
+        """Accept and count a connection."""
         self.connections += 1
         connection, address = super().get_request()
         if self._tls is None:
             return connection, address
-        # The handshake is left to the connection's own thread.
+        # The thread of the connection does the handshake.
         return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
 
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def handle_one_request(self) -> None:
-        # Those we end don't say goodbye.
+        # An ended process does not close its connection.
         try:
             super().handle_one_request()
         except OSError:
@@ -78,24 +78,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         assert isinstance(self.server, Server)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        answer = self.server.answer(Asked(self.command, self.path, dict(self.headers), body))
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        response = self.server.respond(Request(self.command, self.path, dict(self.headers), body))
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        self.wfile.write(response.body)
 
     do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  # http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Answer], tls: SSLContext | None = None) -> Iterator[Server]:
-    """Serve inside the block."""
-    with Server(answer, tls) as server:
+def serving(respond: Callable[[Request], Response], tls: SSLContext | None = None) -> Iterator[Server]:
+    """Serve while the block runs."""
+    with Server(respond, tls) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:
             yield server

@@ -1,1 +1,1 @@
-"""The deployed stack against a deployed fixed-wait poller: same jobs, same simulator, one run."""
+"""Compares the deployed stack with a deployed job poller, with the same jobs and the same simulator."""

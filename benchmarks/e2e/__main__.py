@@ -1,4 +1,4 @@
-"""`python -m benchmarks.e2e`: deploy both, write its section of the report, say which targets hold."""
+"""`python -m benchmarks.e2e`: deploys stack and poller, runs jobs, writes a section of the report, prints targets."""
 
 import argparse
 import os
@@ -18,33 +18,33 @@ from local.local_aws.stack_client import StackClient
 from local.terminal import Terminal
 
 JOBS, EXECUTIONS = 16, 500
-# A place of its own: `make up`'s stack is left alone. The waits are the template's, not the demo's.
+# A separate deployment, so the stack of `make up` is not affected. The intervals are the template's defaults.
 _HOME = STATE_DIR / "bench-stack"
 _PARAMETERS = {"ShortestWaitSeconds": "2", "LongestWaitSeconds": "30"}
 
 
 def run(jobs: int = JOBS, executions: int = EXECUTIONS) -> list[Target]:
-    """Return the targets after writing the section. Raises ToolError when a stack doesn't come up."""
+    """Run the benchmark, write its section and return the targets. Raises ToolError if a deployment fails."""
     environment.isolate(os.environ)
     terminal = Terminal()
     with (
         LocalDeployment(_HOME, parameters=_PARAMETERS, terminal=terminal) as outputs,
         StackClient(outputs) as stack,
     ):
-        with terminal.step("Deploy the peer"):
+        with terminal.step("Deploy the job poller to compare with"):
             poller = StatusPoller(stack, _HOME)
-        with terminal.step(f"Run {jobs} jobs through both"):
+        with terminal.step(f"Run {jobs} jobs with both"):
             warm_up(stack, poller)
             pairs = compare(stack, poller, chats(jobs))
-        with terminal.step(f"Run {executions} executions at once"):
-            storm = burst(stack, shorts(executions))
-    found = list(targets(pairs, storm))
-    document.put("e2e", render(pairs, storm, found))
-    return found
+        with terminal.step(f"Run {executions} executions at the same time"):
+            burst_result = burst(stack, shorts(executions))
+    results = list(targets(pairs, burst_result))
+    document.put("e2e", render(pairs, burst_result, results))
+    return results
 
 
 def main(words: list[str]) -> int:
-    """The exit code: 0 unless a stack did not come up."""
+    """Return the exit code: 1 if a deployment failed, else 0."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.e2e", description=(__doc__ or "").split("\n")[0]
     )
@@ -52,11 +52,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--executions", type=int, default=EXECUTIONS)
     arguments = parser.parse_args(words)
     try:
-        found = run(arguments.jobs, arguments.executions)
+        results = run(arguments.jobs, arguments.executions)
     except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    print("\n".join([*target.lines(found), "", str(document.REPORT), target.verdict(found)]))
+    print("\n".join([*target.lines(results), "", f"Report: {document.REPORT}", target.summary(results)]))
     return 0
 
 

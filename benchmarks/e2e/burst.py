@@ -1,4 +1,4 @@
-"""Hundreds of executions at once, and an account of each."""
+"""Runs hundreds of executions at the same time, and checks the result of each."""
 
 import time
 from collections import Counter
@@ -7,37 +7,37 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from benchmarks.e2e.jobs import Job
-from benchmarks.e2e.notifications import Heard, received
+from benchmarks.e2e.notifications import ReceivedNotification, received
 from local.local_aws.interrupts import pause
 from local.local_aws.stack_client import StackClient
 
 _SENDERS = 12
-_LIMIT_S = 300.0
+_TIMEOUT_S = 300.0
 _POLL_S = 0.5
-_ON_ITS_WAY_S = 2.0
+_DUPLICATE_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What came of so many executions started together."""
+    """Result of executions that were started together."""
 
     executions: int
     started_s: float
     wall_s: float
-    """From the first start to the last notification."""
-    heard: tuple[Heard, ...]
+    """Seconds from the first start to the last notification."""
+    notifications: tuple[ReceivedNotification, ...]
     starts: Counter[str]
-    """Starts that the upstream saw, by marker."""
+    """Number of start requests at Waterflai by marker."""
 
     @property
     def accounted_for(self) -> int:
-        """Executions that were told of once, as completed, and started one job."""
-        told = Counter(each.marker for each in self.heard if each.status == "COMPLETED")
-        return sum(count == 1 and self.starts[marker] == 1 for marker, count in told.items())
+        """Number of executions with one COMPLETED notification and one job."""
+        completed = Counter(each.marker for each in self.notifications if each.status == "COMPLETED")
+        return sum(count == 1 and self.starts[marker] == 1 for marker, count in completed.items())
 
 
 def burst(stack: StackClient, jobs: Sequence[Job]) -> Burst:
-    """Start them all and wait for all their notifications, or for as long as that may take."""
+    """Start all jobs, and wait for all notifications or until the timeout."""
     stack.waterflai("reset", {})
 
     def start(job: Job) -> str:
@@ -52,12 +52,12 @@ def burst(stack: StackClient, jobs: Sequence[Job]) -> Burst:
     with ThreadPoolExecutor(_SENDERS) as pool:
         list(pool.map(start, jobs))
     started_s = time.time() - began
-    heard: list[Heard] = []
-    while len({each.marker for each in heard}) < len(jobs) and time.time() - began < _LIMIT_S:
+    notifications: list[ReceivedNotification] = []
+    while len({each.marker for each in notifications}) < len(jobs) and time.time() - began < _TIMEOUT_S:
         pause(_POLL_S)
-        heard += received(stack)
-    pause(_ON_ITS_WAY_S)  # a second notification of one execution would be on its way
-    heard += received(stack)
+        notifications += received(stack)
+    pause(_DUPLICATE_WAIT_S)  # a duplicate notification would arrive now
+    notifications += received(stack)
     starts = Counter(each["input_data"]["marker"] for each in stack.waterflai("requests")["starts"])
-    last = max((each.arrived_at for each in heard), default=began)
-    return Burst(len(jobs), started_s, last - began, tuple(heard), starts)
+    last = max((each.arrived_at for each in notifications), default=began)
+    return Burst(len(jobs), started_s, last - began, tuple(notifications), starts)

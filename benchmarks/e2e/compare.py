@@ -1,4 +1,4 @@
-"""Each job twice at the same moment: once through the deployed stack, once through the poller beside it."""
+"""Runs each job twice at the same time: with the deployed stack and with the job poller."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,71 +11,79 @@ from local.local_aws.interrupts import pause
 from local.local_aws.stack_client import StackClient
 from waterhook.timestamps import to_epoch_s
 
-# Fewer than may be followed at a time in the local AWS: neither of the two has to wait for a free function.
+# Fewer than the concurrent executions of the local AWS, so that neither side waits for a free function.
 WAVE = 8
 _END_S = 90.0
-_ON_ITS_WAY_S = 2.0
+_DELIVERY_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How one execution went."""
+class Measurement:
+    """Measurements of one execution."""
 
     lag_s: float
-    """From the completion, by the simulator's clock, until it is known: ours in the subscriber's queue, the peer's at
-    the end of its execution, which publishes nothing."""
+    """Seconds from the completion of the job, by the simulator's clock. For Waterhook until its notification is in the
+    queue. For the poller, which publishes nothing, until its state machine execution ends."""
     transitions: int
-    """States entered, from the history."""
-    questions: int
-    """Requests to the upstream after the start, a stream being one."""
+    """Number of entered states in the history."""
+    requests: int
+    """Number of requests to Waterflai after the start. A stream counts as one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One job, both ways."""
+    """The measurements of one job with both sides."""
 
     job: Job
-    ours: Course
-    peer: Course
+    ours: Measurement
+    peer: Measurement
 
 
 def warm_up(stack: StackClient, poller: StatusPoller) -> None:
-    """Run a wave of short jobs, so that no function of either starts cold later on."""
+    """Run short jobs, so that no measured job has a cold start."""
     jobs = [Job(f"warm-{number}", 1.0) for number in range(WAVE)]
     _run(stack, poller, jobs)
     list(received(stack))
 
 
 def compare(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> list[Pair]:
-    """Return how each job went. Raises ToolError when one of them did not complete."""
+    """Run all jobs and return the measurements. Raises ToolError if a job did not complete."""
     arns: dict[str, tuple[str, str]] = {}
     for first in range(0, len(jobs), WAVE):
         arns |= _run(stack, poller, jobs[first : first + WAVE])
-    pause(_ON_ITS_WAY_S)
+    pause(_DELIVERY_WAIT_S)
     upstream = {each["execution_id"]: each for each in stack.waterflai("executions")["executions"]}
-    heard = {each.marker: each for each in received(stack)}
+    notifications = {each.marker: each for each in received(stack)}
     pairs = []
     for job in jobs:
         ours_arn, peer_arn = arns[job.marker]
-        told = heard.get(job.marker)
-        run = stack.stepfunctions.describe_execution(executionArn=peer_arn)
-        if told is None or told.status != "COMPLETED" or run["status"] != "SUCCEEDED":
-            raise ToolError(f"{job.marker} did not complete: {told}, {run['status']}")
-        document = upstream[poller.job_of(run)]
+        notification = notifications.get(job.marker)
+        execution = stack.stepfunctions.describe_execution(executionArn=peer_arn)
+        if notification is None or notification.status != "COMPLETED" or execution["status"] != "SUCCEEDED":
+            raise ToolError(
+                f"job {job.marker} did not complete: notification {notification}, poller {execution['status']}"
+            )
+        document = upstream[poller.job_of(execution)]
         completed_at = to_epoch_s(document["completed_at"]) or 0.0
-        known_at = stack.history(peer_arn)[-1]["timestamp"].timestamp()
+        ended_at = stack.history(peer_arn)[-1]["timestamp"].timestamp()
         pairs.append(
             Pair(
                 job,
-                Course(told.lag_s, len(stack.states(ours_arn)), _questions(upstream[told.upstream_id])),
-                Course(known_at - completed_at, len(stack.states(peer_arn)), _questions(document)),
+                Measurement(
+                    notification.lag_s,
+                    len(stack.states(ours_arn)),
+                    _requests_after_start(upstream[notification.upstream_id]),
+                ),
+                Measurement(
+                    ended_at - completed_at, len(stack.states(peer_arn)), _requests_after_start(document)
+                ),
             )
         )
     return pairs
 
 
 def _run(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> dict[str, tuple[str, str]]:
-    """Start every job both ways and return once all have ended: marker → ours, peer's."""
+    """Run the jobs with both sides to their end. Return the ARNs of both state machine executions by marker."""
     arns = {}
     for job in jobs:
         request = {
@@ -90,5 +98,5 @@ def _run(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> dict[
     return arns
 
 
-def _questions(document: dict[str, dict[str, int]]) -> int:
-    return sum(count for operation, count in document["asked"].items() if operation != "start")
+def _requests_after_start(document: dict[str, dict[str, int]]) -> int:
+    return sum(count for operation, count in document["received"].items() if operation != "start")

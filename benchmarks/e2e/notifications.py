@@ -1,4 +1,4 @@
-"""What the subscribed queue has received, and when."""
+"""Receives the notifications from the subscribed queue."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from waterhook.timestamps import to_epoch_s
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One notification."""
+class ReceivedNotification:
+    """A notification with its arrival time in the queue."""
 
     marker: str
     execution_id: str
@@ -21,12 +21,12 @@ class Heard:
 
     @property
     def lag_s(self) -> float:
-        """From the job's completion, by the simulator's clock, to the notification's arrival in the queue."""
+        """Seconds from the completion of the job, by the simulator's clock, to the arrival in the queue."""
         return self.arrived_at - (self.completed_at or self.arrived_at)
 
 
-def received(stack: StackClient) -> Iterator[Heard]:
-    """Yield every notification that waits, and take it."""
+def received(stack: StackClient) -> Iterator[ReceivedNotification]:
+    """Yield all notifications in the queue, and delete them from it."""
     queue = stack.outputs.results_queue_url
     while messages := stack.sqs.receive_message(
         QueueUrl=queue,
@@ -36,13 +36,13 @@ def received(stack: StackClient) -> Iterator[Heard]:
     ).get("Messages"):
         for message in messages:
             stack.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            yield _heard(
+            yield _parse(
                 notification(message["Body"])["data"], int(message["Attributes"]["SentTimestamp"]) / 1000
             )
 
 
-def _heard(data: dict[str, Any], arrived_at: float) -> Heard:
-    return Heard(
+def _parse(data: dict[str, Any], arrived_at: float) -> ReceivedNotification:
+    return ReceivedNotification(
         data["metadata"].get("marker", ""),
         data["execution_id"],
         data["status"],

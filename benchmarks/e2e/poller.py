@@ -1,4 +1,4 @@
-"""The peer: a fixed-wait poller, deployed beside the stack in the same local AWS."""
+"""The job poller to compare with: it polls at a fixed interval, deployed in the same local AWS as the stack."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ from local.local_aws.stack_client import StackClient
 WAIT_SECONDS = 5
 _STACK_NAME = "fixed-wait-poller"
 _SOURCE = Path(__file__).with_name("peer")
-_DEPLOY_S = 120.0
+_DEPLOY_TIMEOUT_S = 120.0
 
 
 class StatusPoller:
-    """A deployed state machine that asks every WAIT_SECONDS."""
+    """A deployed state machine that polls every WAIT_SECONDS."""
 
     def __init__(self, stack: StackClient, home: Path) -> None:
-        """Deploy it; a copy in `home` is what is packaged. Raises ToolError when that fails."""
+        """Deploy the poller from a copy in `home`. Raises ToolError if the deployment fails."""
         self._stack = stack
         folder = home / "peer"
         shutil.rmtree(folder, ignore_errors=True)
@@ -40,8 +40,8 @@ class StatusPoller:
                 stack_name=_STACK_NAME,
             )
             try:
-                if deploy.wait(_DEPLOY_S):
-                    raise ToolError(f"the peer was not deployed\n{deploy.log_tail()}")
+                if deploy.wait(_DEPLOY_TIMEOUT_S):
+                    raise ToolError(f"The deployment of the job poller failed:\n{deploy.log_tail()}")
             finally:
                 end_processes([deploy.identity])
         stacks = aws_resources.session().client("cloudformation", endpoint_url=endpoint_url)
@@ -50,13 +50,17 @@ class StatusPoller:
         self._arn = output["OutputValue"]
 
     def start(self, job: Job) -> str:
-        """Start a job; the execution's ARN."""
-        given = {"wait_seconds": WAIT_SECONDS, "chatbot_id": "support-chat", "input_data": job.input_data}
+        """Start a job and return the ARN of the state machine execution."""
+        execution_input = {
+            "wait_seconds": WAIT_SECONDS,
+            "chatbot_id": "support-chat",
+            "input_data": job.input_data,
+        }
         started = self._stack.stepfunctions.start_execution(
-            stateMachineArn=self._arn, input=json.dumps(given)
+            stateMachineArn=self._arn, input=json.dumps(execution_input)
         )
         return started["executionArn"]
 
-    def job_of(self, run: Mapping[str, Any]) -> str:
-        """The upstream's id of an execution that has ended."""
-        return str(json.loads(run["output"])["job"])
+    def job_of(self, execution: Mapping[str, Any]) -> str:
+        """Return the id of the job of a state machine execution that has ended."""
+        return str(json.loads(execution["output"])["job"])

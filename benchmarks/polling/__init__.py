@@ -1,1 +1,1 @@
-"""The delay and the cost of waiting: the shipped policy against every polling loop, simulated. `make bench`."""
+"""Simulates the delay and the cost of waiting: the shipped polling policy compared with other polling loops."""

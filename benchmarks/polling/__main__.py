@@ -1,4 +1,4 @@
-"""`python -m benchmarks.polling`: write its section of the report and the plot; fail when a target is missed."""
+"""`python -m benchmarks.polling`: writes a section of the report and the plot. Fails if a target is missed."""
 
 import os
 import sys
@@ -13,20 +13,20 @@ from benchmarks.target import Target
 
 
 def run() -> list[Target]:
-    """Return the targets, after writing section and plot. The tables and the plot show the first seed."""
-    # The longest ones first, so that all processors end at about the same time.
+    """Run the simulation, write section and plot, and return the targets. Tables and plot show the first seed."""
+    # The longest runs first, so that all processors finish at about the same time.
     runs = [(kind, FULL[kind], seed) for kind in (Kind.BATCH, Kind.FLOW, Kind.CHAT) for seed in SEEDS]
     with ProcessPoolExecutor(os.process_cpu_count()) as processes:
         compared = list(processes.map(compare, *zip(*runs, strict=True)))
     by_kind = [[each for each in compared if each.kind is kind] for kind in FULL]
-    found = [target for comparisons in by_kind for target in targets(comparisons)]
+    results = [target for comparisons in by_kind for target in targets(comparisons)]
     first = [comparisons[0] for comparisons in by_kind]
-    document.put("polling", render(first, found))
+    document.put("polling", render(first, results))
     document.REPORT.with_name("frontier.svg").write_text(draw(first), encoding="utf-8")
-    return found
+    return results
 
 
 if __name__ == "__main__":
-    found = run()
-    print("\n".join([*target.lines(found), "", str(document.REPORT), target.verdict(found)]))
-    sys.exit(0 if all(each.held for each in found) else 1)
+    results = run()
+    print("\n".join([*target.lines(results), "", f"Report: {document.REPORT}", target.summary(results)]))
+    sys.exit(0 if all(each.held for each in results) else 1)

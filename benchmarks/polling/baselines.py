@@ -1,4 +1,4 @@
-"""What people have today: loops of Wait, Poll and Choice with fixed or growing waits, and Retry used as a loop."""
+"""Common polling loops: Wait, Poll and Choice with fixed or growing intervals, and Retry used as a loop."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -11,23 +11,23 @@ from waterhook.domain import cost
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A row of waits in seconds, and how many transitions each of them costs with the question after it."""
+    """A polling loop: its waits in seconds, and the number of transitions of each wait with its poll."""
 
     name: str
     waits: Callable[[random.Random], Iterator[float]]
     transitions: int = 3
 
     def wait(self, tasks: tuple[Task, ...]) -> list[Waited]:
-        """Return what it takes to wait for each of these jobs."""
-        dice = random.Random(f"waterhook {self.name}")  # noqa: S311 - deterministic on purpose
-        return [self._wait(task, dice) for task in tasks]
+        """Simulate the loop for each job."""
+        generator = random.Random(f"waterhook {self.name}")  # noqa: S311 - not used for security
+        return [self._wait(task, generator) for task in tasks]
 
-    def _wait(self, task: Task, dice: random.Random) -> Waited:
+    def _wait(self, task: Task, generator: random.Random) -> Waited:
         now, turns = 0.0, 0
-        for wait_s in self.waits(dice):
+        for wait_s in self.waits(generator):
             turns += 1
             now += wait_s + self.transitions * TRANSITION_S + INVOKE_S + BASELINE_POLL_S
-            # The answer is as old as its way back.
+            # The status in the response is half of the request time old.
             if now - BASELINE_POLL_S / 2 >= task.finish_s:
                 break
         each_usd = self.transitions * cost.TRANSITION_USD + cost.lambda_usd(
@@ -47,24 +47,24 @@ def _fixed(wait_s: float) -> Callable[[random.Random], Iterator[float]]:
     return waits
 
 
-def _doubling(dice: random.Random) -> Iterator[float]:
-    del dice
+def _doubling(generator: random.Random) -> Iterator[float]:
+    del generator
     wait_s = 1.0
     while True:
         yield wait_s
         wait_s = min(wait_s * 2, 60.0)
 
 
-def _jittered(dice: random.Random) -> Iterator[float]:
-    """The default of AWS's SDK for durable functions: 5 s, times 1.5, to 300 s, full jitter, at least a second."""
-    most_s = 5.0
+def _jittered(generator: random.Random) -> Iterator[float]:
+    """Yield the default of AWS's SDK for durable functions: 5 s, times 1.5, up to 300 s, full jitter, at least 1 s."""
+    max_s = 5.0
     while True:
-        yield max(round(dice.uniform(0, most_s)), 1)
-        most_s = min(most_s * 1.5, 300.0)
+        yield max(round(generator.uniform(0, max_s)), 1)
+        max_s = min(max_s * 1.5, 300.0)
 
 
 def _retried(_: random.Random) -> Iterator[float]:
-    """A task that fails while the job runs: entered at once, then tried again at a fixed interval."""
+    """Yield the waits of a task that fails while the job runs: first immediately, then at a fixed interval."""
     yield 0.0
     while True:
         yield 5.0

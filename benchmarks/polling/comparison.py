@@ -1,4 +1,4 @@
-"""Ours and the baselines on the same jobs, and the targets they are held to."""
+"""Runs the shipped policy and the baselines with the same jobs, and computes the targets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ FOLLOW_SHORT = "follow, streams end after 60 s"
 FOLLOW_FEW = "follow, 10 units for 100 jobs"
 OFF = "FollowConcurrency 0"
 
-# What a good stream cost with version 0.1, in dollars for 1,000 jobs: kind, then seed 1 to 3, at the full job counts.
+# Cost of a good stream with version 0.1, in dollars for 1,000 jobs, by kind, for the seeds 1 to 3, with all jobs.
 COST_OF_0_1 = {
     Kind.CHAT: (0.120152, 0.123830, 0.124647),
     Kind.FLOW: (0.434872, 0.429892, 0.407503),
     Kind.BATCH: (7.764532, 7.456726, 7.209045),
 }
-# Intervals in seconds whose costs enclose that of polling without a stream.
+# Intervals in seconds. The cost of FollowConcurrency 0 is between the costs of two of them.
 INTERVALS_S = {
     Kind.CHAT: (3, 4, 5, 6, 8, 10, 15),
     Kind.FLOW: (8, 10, 12, 14, 16, 18, 20, 25),
@@ -35,11 +35,11 @@ INTERVALS_S = {
 
 _POLLED = (Behaviour.HEARTBEATS, Behaviour.NONE, Behaviour.HELD_BACK, Behaviour.LOST_OPEN)
 _PROMPT = (Behaviour.BUFFERED, Behaviour.LOST_CLOSED, Behaviour.LATE)
-# Of delays in seconds: the most that the mean and the 95th percentile may be.
-_MOST_POLLED_S = {Kind.CHAT: (2.0, 3.0), Kind.FLOW: (2.3, 5.5), Kind.BATCH: (None, 20.0)}
-_LEAST_S_PER_REQUEST = {Kind.CHAT: 2.0, Kind.FLOW: 3.0, Kind.BATCH: 10.0}
-_MOST_OF_GOOD = {Kind.CHAT: 1.05, Kind.FLOW: 1.03, Kind.BATCH: 1.02}
-_MOST_USD_OFF = {Kind.CHAT: 0.45, Kind.FLOW: 1.45, Kind.BATCH: 12.50}
+# Maximum delay in seconds: mean and 95th percentile.
+_MAX_POLLED_S = {Kind.CHAT: (2.0, 3.0), Kind.FLOW: (2.3, 5.5), Kind.BATCH: (None, 20.0)}
+_MIN_S_PER_REQUEST = {Kind.CHAT: 2.0, Kind.FLOW: 3.0, Kind.BATCH: 10.0}
+_MAX_COST_RATIO = {Kind.CHAT: 1.05, Kind.FLOW: 1.03, Kind.BATCH: 1.02}
+_MAX_USD_OFF = {Kind.CHAT: 0.45, Kind.FLOW: 1.45, Kind.BATCH: 12.50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +52,31 @@ class Comparison:
     baselines: tuple[Summary, ...]
     ours: tuple[Summary, ...]
     by_progress: tuple[Summary, ...]
-    """FollowConcurrency 0 once more, for the jobs of each kind of progress separately."""
+    """FollowConcurrency 0, separately for each kind of progress."""
     faulty: tuple[Summary, ...]
-    """Following, with a stream or a status that is not as it should be; named by the behaviour."""
+    """Following with a faulty stream or a late status, by behaviour."""
     fixed: Summary
-    """A fixed interval that costs as much as FollowConcurrency 0."""
+    """A fixed interval with the cost of FollowConcurrency 0."""
 
     def of(self, name: str) -> Summary:
-        """Return the numbers of a strategy or a behaviour."""
+        """Return the summary of a strategy or a behaviour."""
         return next(each for each in (*self.baselines, *self.ours, *self.faulty) if each.name == name)
 
 
 def compare(kind: Kind, count: int, seed: int = 1) -> Comparison:
-    """Return how the strategies do on so many jobs of a kind."""
+    """Run all strategies with `count` jobs of a kind."""
     jobs = tasks(kind, count, seed=seed)
     plain, short = Workload(kind, jobs), Workload(kind, jobs, SHORT_STREAM_S)
     few = Workload(kind, jobs, units=FEW_UNITS)
     off = ours.wait(plain, follow=False)
-    found = {
+    waited_by_strategy = {
         FOLLOW: ours.wait(plain),
         FOLLOW_SHORT: ours.wait(short),
         FOLLOW_FEW: ours.wait(few),
         OFF: off,
     }
 
-    def seen(progress: Progress) -> list[Waited]:
+    def with_progress(progress: Progress) -> list[Waited]:
         return [each for each, job in zip(off, jobs, strict=True) if job.progress is progress]
 
     return Comparison(
@@ -84,8 +84,8 @@ def compare(kind: Kind, count: int, seed: int = 1) -> Comparison:
         count,
         seed,
         tuple(Summary.of(each.name, each.wait(jobs)) for each in BASELINES),
-        tuple(Summary.of(name, waited) for name, waited in found.items()),
-        tuple(Summary.of(f"{OFF}, progress: {progress}", seen(progress)) for progress in Progress),
+        tuple(Summary.of(name, waited) for name, waited in waited_by_strategy.items()),
+        tuple(Summary.of(f"{OFF}, progress: {progress}", with_progress(progress)) for progress in Progress),
         tuple(
             Summary.of(each, ours.wait(Workload(kind, jobs, behaviour=each)))
             for each in Behaviour
@@ -96,18 +96,18 @@ def compare(kind: Kind, count: int, seed: int = 1) -> Comparison:
 
 
 def _fixed_at(kind: Kind, jobs: tuple[Task, ...], usd_per_1000: float) -> Summary:
-    """Return the fixed interval of this cost, interpolated between its neighbours."""
-    found = [Summary.of("", fixed_interval(each).wait(jobs)) for each in INTERVALS_S[kind]]
-    for dearer, cheaper in pairwise(found):
-        if cheaper.usd_per_1000 <= usd_per_1000 <= dearer.usd_per_1000:
-            part = (dearer.usd_per_1000 - usd_per_1000) / (dearer.usd_per_1000 - cheaper.usd_per_1000)
-            return dearer.between(cheaper, part, "fixed interval of equal cost")
-    message = f"{kind}: no interval costs ${usd_per_1000:.3f}"
+    """Return the fixed interval with this cost, interpolated between two intervals."""
+    summaries = [Summary.of("", fixed_interval(each).wait(jobs)) for each in INTERVALS_S[kind]]
+    for expensive, cheap in pairwise(summaries):
+        if cheap.usd_per_1000 <= usd_per_1000 <= expensive.usd_per_1000:
+            part = (expensive.usd_per_1000 - usd_per_1000) / (expensive.usd_per_1000 - cheap.usd_per_1000)
+            return expensive.between(cheap, part, "fixed interval of equal cost")
+    message = f"{kind}: no interval in INTERVALS_S has a cost of ${usd_per_1000:.3f}"
     raise ValueError(message)
 
 
 def targets(comparisons: Sequence[Comparison]) -> Iterator[Target]:
-    """Yield what is promised for the jobs of one kind; the number of each target is the worst of all seeds."""
+    """Yield the targets for the jobs of one kind. The result of each target is the worst of all seeds."""
     kind = comparisons[0].kind
     yield from _good_stream(kind, comparisons)
     yield from _faulty_streams(kind, comparisons)
@@ -124,77 +124,79 @@ def _unbeaten(label: str, name: str, comparisons: Sequence[Comparison]) -> Targe
         if comparison.of(name).is_beaten_by(each)
     }
     row = comparisons[0].of(name)
-    found = f"{row.mean_s:.2f} s at ${row.usd_per_1000:.3f}" + "".join(f", {each}" for each in sorted(better))
-    return Target(f"{label}: no baseline is faster on average and cheaper", not better, found)
+    result = f"{row.mean_s:.2f} s at ${row.usd_per_1000:.3f}" + "".join(
+        f", {each}" for each in sorted(better)
+    )
+    return Target(f"{label}: no baseline is faster on average and cheaper", not better, result)
 
 
 def _good_stream(kind: Kind, comparisons: Sequence[Comparison]) -> Iterator[Target]:
     for name in (FOLLOW, FOLLOW_SHORT):
         rows = [each.of(name) for each in comparisons]
-        yield _most(f"{kind}, {name}: p50", rows, lambda row: row.p50_s, 0.3)
-        yield _most(f"{kind}, {name}: p95", rows, lambda row: row.p95_s, 1.0)
+        yield _at_most(f"{kind}, {name}: p50", rows, lambda row: row.p50_s, 0.3)
+        yield _at_most(f"{kind}, {name}: p95", rows, lambda row: row.p95_s, 1.0)
     rows = [each.of(FOLLOW) for each in comparisons]
-    yield _least_apart(f"{kind}, {FOLLOW}", kind, rows)
+    yield _min_interval(f"{kind}, {FOLLOW}", kind, rows)
     if _is_full(kind, comparisons):
         costs = [each.of(FOLLOW).usd_per_1000 / COST_OF_0_1[kind][each.seed - 1] for each in comparisons]
-        yield _most_times(f"{kind}, {FOLLOW}: cost against version 0.1", costs, 1.01)
+        yield _at_most_times(f"{kind}, {FOLLOW}: cost against version 0.1", costs, 1.01)
 
 
 def _faulty_streams(kind: Kind, comparisons: Sequence[Comparison]) -> Iterator[Target]:
     for row in comparisons[0].faulty:
         name, rows = f"{kind}, {row.name}", [each.of(row.name) for each in comparisons]
         if row.name in _POLLED:
-            most_mean_s, most_p95_s = _MOST_POLLED_S[kind]
-            if most_mean_s is not None:
-                yield _most(f"{name}: mean", rows, lambda row: row.mean_s, most_mean_s)
-            yield _most(f"{name}: p95", rows, lambda row: row.p95_s, most_p95_s or 0)
+            max_mean_s, max_p95_s = _MAX_POLLED_S[kind]
+            if max_mean_s is not None:
+                yield _at_most(f"{name}: mean", rows, lambda row: row.mean_s, max_mean_s)
+            yield _at_most(f"{name}: p95", rows, lambda row: row.p95_s, max_p95_s or 0)
         elif row.name in _PROMPT:
-            yield _most(f"{name}: p95", rows, lambda row: row.p95_s, 1.0)
+            yield _at_most(f"{name}: p95", rows, lambda row: row.p95_s, 1.0)
         elif row.name == Behaviour.LAGGING:
-            yield _most(f"{name}: mean", rows, lambda row: row.mean_s, 2.8)
-            yield _most(f"{name}: p95", rows, lambda row: row.p95_s, 3.0)
+            yield _at_most(f"{name}: mean", rows, lambda row: row.mean_s, 2.8)
+            yield _at_most(f"{name}: p95", rows, lambda row: row.p95_s, 3.0)
         else:
-            yield _most(f"{name}: p95", rows, lambda row: row.p95_s, 31.0)
-        yield _least_apart(name, kind, rows)
+            yield _at_most(f"{name}: p95", rows, lambda row: row.p95_s, 31.0)
+        yield _min_interval(name, kind, rows)
         if row.name != Behaviour.EVENTS_GO_ON:
             costs = [each.of(row.name).usd_per_1000 / each.of(FOLLOW).usd_per_1000 for each in comparisons]
-            yield _most_times(f"{name}: cost against a good stream", costs, _MOST_OF_GOOD[kind])
+            yield _at_most_times(f"{name}: cost against a good stream", costs, _MAX_COST_RATIO[kind])
 
 
 def _without_stream(kind: Kind, comparisons: Sequence[Comparison]) -> Iterator[Target]:
     off = [each.of(OFF) for each in comparisons]
     against = f"{kind}, {OFF}, against the fixed interval of equal cost"
     pairs = [(each.of(OFF), each.fixed) for each in comparisons]
-    yield _most_times(f"{against}: p95", [row.p95_s / fixed.p95_s for row, fixed in pairs], 1.2)
-    yield _most_times(f"{against}: mean", [row.mean_s / fixed.mean_s for row, fixed in pairs], 0.95)
+    yield _at_most_times(f"{against}: p95", [row.p95_s / fixed.p95_s for row, fixed in pairs], 1.2)
+    yield _at_most_times(f"{against}: mean", [row.mean_s / fixed.mean_s for row, fixed in pairs], 0.95)
     if _is_full(kind, comparisons):
-        most_usd, usd = _MOST_USD_OFF[kind], max(row.usd_per_1000 for row in off)
-        yield Target(f"{kind}, {OFF}: costs ${most_usd:.2f} at most", usd <= most_usd, f"${usd:.3f}")
-    yield _least_apart(f"{kind}, {OFF}", kind, off)
+        max_usd, usd = _MAX_USD_OFF[kind], max(row.usd_per_1000 for row in off)
+        yield Target(f"{kind}, {OFF}: costs ${max_usd:.2f} at most", usd <= max_usd, f"${usd:.3f}")
+    yield _min_interval(f"{kind}, {OFF}", kind, off)
     pairs = [(each.of(FOLLOW_FEW), each.of(OFF)) for each in comparisons]
     against = f"{kind}, {FOLLOW_FEW}, against {OFF}"
-    yield _most_times(f"{against}: mean", [few.mean_s / all_off.mean_s for few, all_off in pairs], 1.0)
-    yield _most_times(f"{against}: p95", [few.p95_s / all_off.p95_s for few, all_off in pairs], 1.0)
+    yield _at_most_times(f"{against}: mean", [few.mean_s / all_off.mean_s for few, all_off in pairs], 1.0)
+    yield _at_most_times(f"{against}: p95", [few.p95_s / all_off.p95_s for few, all_off in pairs], 1.0)
     costs = [few.usd_per_1000 / all_off.usd_per_1000 for few, all_off in pairs]
-    yield _most_times(f"{against}: cost", costs, 1.15)
+    yield _at_most_times(f"{against}: cost", costs, 1.15)
 
 
 def _is_full(kind: Kind, comparisons: Sequence[Comparison]) -> bool:
-    """Whether the jobs are as many as those that absolute costs were measured with."""
+    """Return whether the number of jobs is the one for which absolute costs are known."""
     return all(each.jobs == FULL[kind] for each in comparisons)
 
 
-def _most(name: str, rows: Sequence[Summary], of: Callable[[Summary], float], limit_s: float) -> Target:
+def _at_most(name: str, rows: Sequence[Summary], of: Callable[[Summary], float], limit_s: float) -> Target:
     worst_s = max(map(of, rows))
     return Target(f"{name} within {limit_s:g} s", worst_s <= limit_s, f"{worst_s:.2f} s")
 
 
-def _most_times(name: str, found: Sequence[float], limit: float) -> Target:
-    return Target(f"{name} at most {limit:g} times", max(found) <= limit, f"{max(found):.3f} times")
+def _at_most_times(name: str, ratios: Sequence[float], limit: float) -> Target:
+    return Target(f"{name} at most {limit:g} times", max(ratios) <= limit, f"{max(ratios):.3f} times")
 
 
-def _least_apart(name: str, kind: Kind, rows: Sequence[Summary]) -> Target:
-    least_s, found_s = _LEAST_S_PER_REQUEST[kind], min(row.s_per_status_request for row in rows)
+def _min_interval(name: str, kind: Kind, rows: Sequence[Summary]) -> Target:
+    min_s, measured_s = _MIN_S_PER_REQUEST[kind], min(row.s_per_status_request for row in rows)
     return Target(
-        f"{name}: at least {least_s:g} s per status request", found_s >= least_s, f"{found_s:.2f} s"
+        f"{name}: at least {min_s:g} s per status request", measured_s >= min_s, f"{measured_s:.2f} s"
     )

@@ -1,6 +1,6 @@
-"""The shipped loop in virtual time: the very FollowStep, StatusPoller and policy that are deployed.
+"""Runs the shipped loop in simulated time, with the deployed classes FollowStep and StatusPoller and their policy.
 
-What they decide is carried out as the state machine does it, and each state that is entered is counted.
+A small state machine follows their decisions and counts each entered state.
 """
 
 import heapq
@@ -23,10 +23,10 @@ DEADLINE_S = 86_400.0
 
 
 class Loop:
-    """One execution on its way through the state machine."""
+    """One execution in the state machine."""
 
     def __init__(self, task: Task, workload: Workload, settings: Settings) -> None:
-        """Stand where "What next?" is entered first, right after the start."""
+        """Begin at the state "What next?" after the start of the job."""
         self._task = task
         self._settings = settings
         self._clock = Clock(task.arrives_s)
@@ -42,18 +42,18 @@ class Loop:
         )
         job = LoopState(f"job at {task.arrives_s}", task.arrives_s + DEADLINE_S, PollHistory(task.arrives_s))
         self._job = self._poller.decide(job)
-        # "What next?" after the start: the loop has it, so it is the loop's to pay.
+        # The first transition is "What next?" after the start. It is part of the loop and its cost.
         self._transitions, self._polls, self._follows, self.held_s = 1, 0, 0, 0.0
 
     @property
     def now(self) -> float:
-        """This execution's time."""
+        """Current simulated time of this execution."""
         return self._clock.now
 
     def run(self, *, can_follow: bool) -> bool:
-        """Follow if concurrency is left, else poll and wait; return whether another follow is due.
+        """Follow if `can_follow`, then poll and wait until the next follow. Return whether another follow is due.
 
-        It returns where it would use concurrency, since only then other executions matter to it.
+        It returns before each follow, because the concurrency depends on the other executions.
         """
         if self._job.next is NextStep.FOLLOW:
             self._follow(can_follow=can_follow)
@@ -66,7 +66,7 @@ class Loop:
     def _follow(self, *, can_follow: bool) -> None:
         self._enter(1, INVOKE_S)
         if not can_follow:
-            # As the Catch of the state machine does it.
+            # The Catch of the state machine does the same.
             self._job = replace(self._job, follow_refused=True, next=NextStep.WAIT)
             self._enter(1, 0)
             return
@@ -87,7 +87,7 @@ class Loop:
         self._clock.sleep(states * TRANSITION_S + seconds)
 
     def waited(self) -> Waited:
-        """Return what it took."""
+        """Return the measurements of this execution."""
         return Waited(
             lag_s=self.now - self._task.arrives_s - self._task.finish_s,
             turns=self._polls + self._follows,
@@ -101,21 +101,21 @@ class Loop:
 
 
 def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
-    """Return what the shipped loop takes to wait for each job of the workload."""
+    """Run the shipped loop for each job of the workload."""
     settings = Settings.from_env({**environment(), "WATERHOOK_FOLLOW_CONCURRENCY": "50" if follow else "0"})
     loops = [Loop(task, workload, settings) for task in workload.tasks]
-    ahead = [(loop.now, number) for number, loop in enumerate(loops)]
-    heapq.heapify(ahead)
+    queue = [(loop.now, number) for number, loop in enumerate(loops)]
+    heapq.heapify(queue)
     held_until: list[float] = []
-    while ahead:
-        now, number = heapq.heappop(ahead)
+    while queue:
+        now, number = heapq.heappop(queue)
         loop = loops[number]
         while held_until and held_until[0] <= now:
             heapq.heappop(held_until)
         can_follow = len(held_until) < workload.units
-        held_s, goes_on = loop.held_s, loop.run(can_follow=can_follow)
+        held_s, is_follow_due = loop.held_s, loop.run(can_follow=can_follow)
         if loop.held_s > held_s:
             heapq.heappush(held_until, now + loop.held_s - held_s)
-        if goes_on:
-            heapq.heappush(ahead, (loop.now, number))
+        if is_follow_due:
+            heapq.heappush(queue, (loop.now, number))
     return [loop.waited() for loop in loops]

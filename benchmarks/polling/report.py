@@ -1,4 +1,4 @@
-"""The report in markdown."""
+"""Renders the section of the report in Markdown."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,45 +13,48 @@ from benchmarks.polling.waited import (
     TRANSITION_S,
     Summary,
 )
-from benchmarks.target import Target, table, verdict
+from benchmarks.target import Target, summary, table
 from waterhook.domain import cost
 
 _INTRODUCTION = f"""# Waiting, simulated
 
-The shipped `FollowStep`, `StatusPoller` and polling policy in virtual time, with the template's defaults, against what
-people use today, on the same jobs. Everything is seeded: two runs of `python -m benchmarks.polling` write the same.
+Compares the shipped `FollowStep`, `StatusPoller` and polling policy with common polling loops, with the same jobs, in
+simulated time. Parameters have the defaults of the template. All random numbers are seeded, so two runs of
+`python -m benchmarks.polling` write the same report.
 
 - **chat**: log-normal, median 12 s. **flow**: log-normal, median 90 s. **batch**: log-uniform, 10 min to 4 h.
-  40 % of the jobs queue first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. 100 are in flight on average.
-- **delay** is from completion to the step of the state machine that detects it. The plot shows its mean.
-- **cost** is the cost of waiting: the transitions of the loop (the choice after the start included), its
-  invocations and the seconds it holds. Prices: `waterhook.domain.cost`. Start, notification, table and logs are the
-  same for all and listed apart.
+  40 % of the jobs are queued first. 3/8 show smooth progress, 3/8 stepwise, 1/4 none. On average 100 jobs run at the
+  same time.
+- **delay** is the time from the completion of the job until the state machine detects it. The plot shows the mean.
+- **cost** is the cost of waiting: the transitions of the loop (with the choice after the start), its invocations and
+  the seconds of following. Prices: `waterhook.domain.cost`. Start, notification, table and logs cost the same for all
+  strategies and are listed separately.
 - Assumed: a status request takes {REQUEST_S} s, opening a stream {OPEN_S} s, an event {EVENT_S} s to arrive, a
-  transition {TRANSITION_S} s, invoking a warm function {INVOKE_S} s. A good stream sends no keep-alive. Ours follows
-  with {cost.FOLLOW_MB} MB and polls with {cost.FUNCTION_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for
+  transition {TRANSITION_S} s, invoking a warm function {INVOKE_S} s. A good stream sends no keep-alive. Waterhook
+  follows with {cost.FOLLOW_MB} MB and polls with {cost.FUNCTION_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for
   {BASELINE_POLL_S} s. No cold starts, no errors.
-- "Retry as a loop" pays one transition for a poll instead of three. It cannot honour `Retry-After`, and every poll
-  that finds the job running is a failure in the execution's history.
-- **s per poll** is the sum of the jobs' ages over the number of status requests.
-- The second table of each kind follows streams that do not work as they should, and a status that lags behind.
+- "Retry as a loop" needs one transition for a poll instead of three. It can't follow `Retry-After`, and each poll of a
+  running job is a failure in the history of the state machine execution.
+- **turns** is the number of invocations (polls and follows), **held s** the seconds of following, **s per poll** the
+  sum of the ages of the jobs divided by the number of status requests.
+- The second table of each kind is for following faulty streams, and for a status that is 2 s late.
 - The tables and the plot show seed 1. Each target holds for the worst of the seeds 1 to 3.
 - In the plot, *follow all jobs* is `follow`, *follow 10 of 100 jobs* is `follow, 10 units for 100 jobs`, and
   *follow none* is `FollowConcurrency 0`. The grey line connects the baselines that no other one beats.
 """
 
 
-def render(comparisons: Sequence[Comparison], found: Sequence[Target]) -> str:
-    """Return the report, ending with how many targets hold."""
+def render(comparisons: Sequence[Comparison], results: Sequence[Target]) -> str:
+    """Return the section. Its last line has the number of targets that hold."""
     parts = [_INTRODUCTION, "![Mean delay against the cost of waiting](frontier.svg)", ""]
     for comparison in comparisons:
         parts += [f"## {comparison.kind}, {comparison.jobs:,} jobs", ""]
         parts += _table(comparison)
         parts += ["", *_faulty(comparison)]
         parts += ["", *_better_baselines(comparison), ""]
-    parts += ["## What is the same for all, per 1,000 jobs", "", *_apart(), ""]
-    parts += ["## Targets", "", *table(found)]
-    return "\n".join([*parts, "", verdict(found), ""])
+    parts += ["## Costs that are the same for all strategies, per 1,000 jobs", "", *_common_costs(), ""]
+    parts += ["## Targets", "", *table(results)]
+    return "\n".join([*parts, "", summary(results), ""])
 
 
 def _table(comparison: Comparison) -> Iterable[str]:
@@ -67,9 +70,9 @@ def _faulty(comparison: Comparison) -> Iterable[str]:
     yield from map(_row, comparison.faulty)
 
 
-def _head(what: str) -> Iterable[str]:
+def _head(first_column: str) -> Iterable[str]:
     yield (
-        f"| {what} | delay mean | p50 | p95 | p99 s | turns | transitions | held s | requests | s per poll "
+        f"| {first_column} | delay mean | p50 | p95 | p99 s | turns | transitions | held s | requests | s per poll "
         "| $ per 1,000 |"
     )
     yield "|" + "---|" * 11
@@ -85,7 +88,7 @@ def _row(row: Summary, mark: str = "") -> str:
 
 
 def _better_baselines(comparison: Comparison) -> Iterable[str]:
-    """Yield which baselines are cheaper and faster, by the mean or by the 95th percentile of the delay."""
+    """Yield the baselines that are cheaper and have a lower mean or 95th percentile of the delay."""
     for row in comparison.ours:
         for measure in ("mean", "p95"):
             better = [
@@ -98,12 +101,12 @@ def _better_baselines(comparison: Comparison) -> Iterable[str]:
                 yield f"Cheaper than {row.name} and faster by the {measure}: {', '.join(better)}.  "
 
 
-def _apart() -> Iterable[str]:
+def _common_costs() -> Iterable[str]:
     yield (
         f"- start: one transition, one invocation, {cost.START_WRITES} writes: ${cost.start_usd() * 1000:.3f}"
     )
     yield (
-        f"- end: notify and the two states after it, one invocation, {cost.END_WRITES} writes, one message: "
+        f"- end: the state Notify and the two states after it, one invocation, {cost.END_WRITES} writes, one message: "
         f"${cost.end_usd() * 1000:.3f}"
     )
     yield f"- a request through the API: ${cost.API_REQUEST_USD * 1000:.4f}; logs and storage by their size"

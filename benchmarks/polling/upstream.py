@@ -1,4 +1,4 @@
-"""The upstream of one job in virtual time: the calls that the shipped functions make move a clock and nothing else."""
+"""Simulates Waterflai for one job. Each call only advances a clock."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ _REFUSED_S = 1.0
 _LAG_S = 2.0
 
 
-# Heartbeats keep these streams from falling silent.
-_BEATING = {Behaviour.HEARTBEATS, Behaviour.LOST_OPEN}
+# Heartbeats prevent the idle timeout of these streams.
+_WITH_HEARTBEATS = {Behaviour.HEARTBEATS, Behaviour.LOST_OPEN}
 
 
 @dataclass(slots=True)
 class _Stream:
-    """An open stream: the moments of its events, the latest first."""
+    """An open stream. `pending`: its events and their times, the latest first."""
 
     clock: Clock
     pending: list[tuple[float, StreamEvent | StreamEnd]]
@@ -36,7 +36,7 @@ class _Stream:
     opened: bool = True
 
     def next(self, timeout_s: float) -> StreamEvent | StreamEnd | None:
-        """Return the next event within the timeout, and let time pass until then."""
+        """Return the next event within the timeout, and advance the clock to its time."""
         until = self.clock.now + timeout_s
         at, event = self._next()
         if at > until:
@@ -56,16 +56,16 @@ class _Stream:
         return (silent_at, SILENT) if silent_at < at else (at, event)
 
     def close(self) -> None:
-        """Close nothing."""
+        """Do nothing."""
 
 
 class Upstream:
-    """One job, answered as Waterflai would: status documents, and a stream that sends no keep-alive."""
+    """Status documents and event stream of one job. The stream sends no keep-alive."""
 
     def __init__(
         self, task: Task, clock: Clock, stream_limit_s: float, behaviour: Behaviour = Behaviour.GOOD
     ) -> None:
-        """`stream_limit_s` is the time after which the upstream closes a stream."""
+        """`stream_limit_s`: seconds after which Waterflai closes a stream."""
         self._task = task
         self._clock = clock
         self._stream_limit_s = stream_limit_s
@@ -77,11 +77,11 @@ class Upstream:
 
     @property
     def requests(self) -> int:
-        """Status requests and streams."""
+        """Number of status requests and streams."""
         return self.status_requests + self.streams
 
     def status(self, execution_id: str, *, limit_bytes: int = MAX_STATUS_BYTES) -> StatusDocument:
-        """Return the status as it is half-way through the request."""
+        """Return the status in the middle of the request."""
         del execution_id, limit_bytes
         self.status_requests += 1
         self._clock.sleep(REQUEST_S / 2)
@@ -90,7 +90,7 @@ class Upstream:
         return document
 
     def open_stream(self, execution_id: str, *, ends_at: float, idle_timeout_s: float) -> _Stream:
-        """Return the stream; the follower does not hold it beyond `ends_at`."""
+        """Return the stream. `ends_at` is ignored, because FollowStep closes the stream by then."""
         del execution_id, ends_at
         self.streams += 1
         self._clock.sleep(OPEN_S)
@@ -98,7 +98,7 @@ class Upstream:
         late = behaviour is Behaviour.LATE and now - task.arrives_s < _REFUSED_S
         if now >= self._finish or late or behaviour is Behaviour.NONE:
             raise UpstreamRefusedError("refused", "HTTP 404", status=404)
-        idle_s = _NEVER if behaviour in _BEATING else idle_timeout_s
+        idle_s = _NEVER if behaviour in _WITH_HEARTBEATS else idle_timeout_s
         pending = [(min(at, now + self._stream_limit_s), event) for at, event in self._moments(now)]
         if self._stream_limit_s < _NEVER:
             closes_at = now + self._stream_limit_s

@@ -1,44 +1,44 @@
-"""What waiting for one job took, and what it took for many."""
+"""Measurements of waiting: for one job, and summarized for many jobs."""
 
 from dataclasses import dataclass, fields
 from statistics import fmean
 
 from waterhook.domain.cost import STATUS_REQUEST_S
 
-# The way to the upstream and back; opening a stream; an event's way here.
+# Seconds of a status request, of opening a stream, and from Waterflai to the follow function for an event.
 REQUEST_S = STATUS_REQUEST_S
 OPEN_S = 0.2
 EVENT_S = 0.05
-# Step Functions from one state to the next, and Lambda from there to a warm function and back.
+# Seconds of a transition in Step Functions, and of invoking a warm function.
 TRANSITION_S = 0.02
 INVOKE_S = 0.03
 
-# A baseline's poll is the cheapest there is: 128 MB, and slower only as far as one pays for it.
+# A poll of a baseline uses the cheapest function: 128 MB. Its longer duration is part of the cost.
 BASELINE_POLL_MB = 128
 BASELINE_POLL_S = 0.24
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """From a job's start until its end was known: seconds of delay and of functions held, and counts."""
+    """Measurements of waiting for one job, from its start until its end is detected."""
 
     lag_s: float
     turns: int
-    """Invocations: polls and follows."""
+    """Number of invocations: polls and follows."""
     transitions: int
     held_s: float
-    """Of following."""
+    """Seconds of following."""
     requests: int
-    """To the upstream: status requests and streams."""
+    """Number of requests to Waterflai: status requests and streams."""
     cost_usd: float
     status_requests: int
     age_s: float
-    """From the job's start to its completion."""
+    """Seconds from the start of the job to its completion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means over jobs, quantiles of the delay, and dollars for a thousand jobs."""
+    """Means over jobs, percentiles of the delay, and cost in dollars for 1,000 jobs."""
 
     name: str
     mean_s: float
@@ -51,11 +51,11 @@ class Summary:
     requests: float
     usd_per_1000: float
     s_per_status_request: float
-    """The sum of the jobs' ages over the number of status requests."""
+    """Sum of the ages of the jobs divided by the number of status requests."""
 
     @classmethod
     def of(cls, name: str, waited: list[Waited]) -> "Summary":
-        """Return it for at least one job."""
+        """Return the summary of at least one job."""
         lags, count = sorted(each.lag_s for each in waited), len(waited)
         p50_s, p95_s, p99_s = (lags[min(int(count * part), count - 1)] for part in (0.5, 0.95, 0.99))
         return cls(
@@ -74,7 +74,7 @@ class Summary:
         )
 
     def between(self, other: "Summary", part: float, name: str) -> "Summary":
-        """Return the numbers at this part of the way to the other ones."""
+        """Return the linear interpolation between self (`part` 0) and `other` (`part` 1)."""
         numbers = {
             each.name: getattr(self, each.name) * (1 - part) + getattr(other, each.name) * part
             for each in fields(Summary)
@@ -83,5 +83,5 @@ class Summary:
         return Summary(name, **numbers)
 
     def is_beaten_by(self, other: "Summary") -> bool:
-        """Whether the other one is faster on average and costs less."""
+        """Return whether `other` is faster on average and cheaper."""
         return other.mean_s < self.mean_s and other.usd_per_1000 < self.usd_per_1000

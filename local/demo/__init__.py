@@ -1,1 +1,1 @@
-"""`make demo`: one execution on the local stack, shown from the request to the notification."""
+"""`make demo`: shows one execution on the local stack, from the request to the notification."""

@@ -1,4 +1,4 @@
-"""Shows one execution from the request to the notification while it runs."""
+"""Runs a scenario on the local stack and prints each step: request, states, status, record and notification."""
 
 import time
 from collections import Counter
@@ -18,15 +18,27 @@ from local.local_aws.stack_client import StackClient, execution_id_of, notificat
 from local.local_aws.stack_outputs import StackOutputs
 from local.terminal import Terminal
 
-_LIMIT_S = 60.0
-_POLL_S = 0.2
-_DELIVERY_S = 5.0
+_TIMEOUT_S = 60.0
+_POLL_INTERVAL_S = 0.2
+# How long a notification may take to reach the queue after the state machine execution has ended.
+_MAX_DELIVERY_S = 5.0
+_INTRODUCTION = """\
+Waterhook starts a job at Waterflai, waits for its end and publishes the result.
+This demo runs on this computer, with a local AWS and a simulated Waterflai.
+"""
+_LEGEND = """\
+Request        a request to Waterhook's API, and the response
+State machine  the state that the AWS Step Functions state machine enters
+Status         the status that GET /v1/executions/ID returns
+Notification   the message with the result, received from a queue
+"""
+_START_STEP = ("make up", "start a stack that keeps running")
 _NEXT_STEPS = [
-    ('eval "$(make -s env)"', "aws, sam and waterhook for it"),
-    ("waterhook submit support-chat --follow", "a request of your own"),
-    ("make demo SCENARIO=failure", "or timeout, cancel, flaky"),
-    ("docs/recipes.md", "queue, function, mail, Slack, HTTPS"),
-    ('README.md, "Deploy it to AWS"', "the same on AWS"),
+    ('eval "$(make -s env)"', "use it with aws, sam and waterhook"),
+    ("waterhook submit support-chat --follow", "send a request of your own"),
+    ("make demo SCENARIO=failure", "other outcomes: timeout, cancel, flaky"),
+    ("docs/recipes.md", "subscribe a queue, mail address, Slack"),
+    ("docs/deploy.md", "deploy Waterhook to your AWS account"),
 ]
 
 
@@ -35,7 +47,10 @@ def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
 
     Raises ToolError if no notification arrives.
     """
-    terminal.print_line(scenario.title, "bold")
+    for line in _INTRODUCTION.splitlines():
+        terminal.print_line(line)
+    terminal.print_line()
+    terminal.print_line(f"Scenario: {scenario.title}", "bold")
     terminal.print_line()
     keeps_running = False
     try:
@@ -43,12 +58,14 @@ def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
         keeps_running = not stack.started_here
         event = show_execution(outputs, terminal, scenario)
     except (httpx.HTTPError, BotoCoreError, ClientError) as error:
-        raise ToolError(f"The local stack does not answer any more: {error}") from error
+        raise ToolError(
+            f"The local stack stopped responding: {error}. Start it again: make down demo"
+        ) from error
     finally:
         if stack.started_here:
-            with terminal.step("Stop everything"):
+            with terminal.step("Stop the local AWS and the simulated Waterflai"):
                 stack.down()
-    # Last, so that it stays on the screen.
+    # Printed last, so that the notification is still on the screen.
     print_result(terminal, event, keeps_running=keeps_running)
 
 
@@ -62,19 +79,19 @@ def show_execution(outputs: StackOutputs, terminal: Terminal, scenario: Scenario
 
 
 def print_result(terminal: Terminal, event: dict[str, Any], *, keeps_running: bool) -> None:
-    """Print the notification and the next steps. `keeps_running`: the stack was not stopped."""
+    """Print the notification and the next steps. `keeps_running`: the stack has been running before the demo."""
     terminal.print_line()
-    terminal.print_line("The notification, from the results queue", "bold")
+    terminal.print_line("The notification, published to an SNS topic and received from an SQS queue", "bold")
     terminal.print_json(event)
     terminal.print_line()
     terminal.print_line("What to do next", "bold")
-    start = [] if keeps_running else [("make up", "a stack that keeps running, then:")]
-    for command, does in [*start, *_NEXT_STEPS]:
-        terminal.print_line(f"  {command:40}{does}")
+    steps = _NEXT_STEPS if keeps_running else [_START_STEP, *_NEXT_STEPS]
+    for command, purpose in steps:
+        terminal.print_line(f"  {command:40}{purpose}")
 
 
 class _ExecutionView:
-    """Prints the course of one execution, each line with the seconds since its request."""
+    """Prints what happens to one execution. Each line begins with the seconds since the request."""
 
     def __init__(self, client: StackClient, terminal: Terminal, scenario: Scenario) -> None:
         self._client = client
@@ -90,8 +107,14 @@ class _ExecutionView:
     def show(self) -> dict[str, Any]:
         """Print request, progress and record, and return the notification. Raises ToolError without one."""
         self._terminal.print_line()
-        self._terminal.print_line(f"POST /v1/executions/{self._scenario.chatbot}/async", "bold")
+        self._terminal.print_line(
+            f"The request to Waterhook's API: POST /v1/executions/{self._scenario.chatbot}/async", "bold"
+        )
         self._terminal.print_json(self._scenario.request)
+        self._terminal.print_line()
+        self._terminal.print_line("What happens, with the seconds since the request", "bold")
+        for line in _LEGEND.splitlines():
+            self._terminal.print_line(f"  {line}", "dim")
         self._terminal.print_line()
         counts_before = self._request_counts()
         execution_id = self._submit()
@@ -101,7 +124,7 @@ class _ExecutionView:
         finally:
             self._release_messages()
         self._terminal.print_line()
-        self._terminal.print_line("The record, from the executions table", "bold")
+        self._terminal.print_line("The record of the execution, an item in a DynamoDB table", "bold")
         self._terminal.print_json(self._client.item(execution_id))
         self._terminal.print_line()
         self._print_request_counts(counts_before)
@@ -109,16 +132,16 @@ class _ExecutionView:
 
     def _submit(self) -> str:
         self._started_at = time.monotonic()
-        answer = self._client.post(self._scenario.chatbot, self._scenario.request)
-        if answer.status_code != 202:  # noqa: PLR2004  # HTTP's own number
-            raise ToolError(f"The API answered {answer.status_code}: {answer.text}")
-        execution_id = str(answer.json()["execution_id"])
-        self._print_event("POST", f"202 Accepted: execution {execution_id}")
+        response = self._client.post(self._scenario.chatbot, self._scenario.request)
+        if response.status_code != 202:  # noqa: PLR2004  # HTTP status 202 Accepted
+            raise ToolError(f"The API returned status {response.status_code}, expected 202: {response.text}")
+        execution_id = str(response.json()["execution_id"])
+        self._print_event("Request", f"202 Accepted, id {execution_id}")
         return execution_id
 
     def _follow(self, execution_id: str) -> dict[str, Any]:
         arn = None
-        while time.monotonic() - self._started_at < _LIMIT_S:
+        while time.monotonic() - self._started_at < _TIMEOUT_S:
             arn = arn or self._client.execution_arn(execution_id)
             if arn:
                 self._print_new_states(arn)
@@ -134,72 +157,86 @@ class _ExecutionView:
                 return event
             if arn:
                 self._fail_if_ended(arn)
-            pause(_POLL_S)
-        raise ToolError(f"No notification of {execution_id} after {_LIMIT_S:.0f} s. See .local/log/.")
+            pause(_POLL_INTERVAL_S)
+        raise ToolError(
+            f"No notification of execution {execution_id} was received within {_TIMEOUT_S:.0f} s. "
+            "The logs are in .local/log/."
+        )
 
     def _fail_if_ended(self, arn: str) -> None:
-        """Raise ToolError some seconds after the execution has ended without a notification."""
-        run = self._client.stepfunctions.describe_execution(executionArn=arn)
-        if run["status"] == "RUNNING":
+        """Raise ToolError if the state machine execution ended _MAX_DELIVERY_S ago and no notification was received."""
+        execution = self._client.stepfunctions.describe_execution(executionArn=arn)
+        if execution["status"] == "RUNNING":
             self._last_running_at = time.monotonic()
-        elif time.monotonic() - self._last_running_at > _DELIVERY_S:
-            why = f"{run.get('error', '')} {run.get('cause', '')}".strip()
-            raise ToolError(f"The state machine ended {run['status']} without a notification. {why}")
+        elif time.monotonic() - self._last_running_at > _MAX_DELIVERY_S:
+            cause = f"{execution.get('error', '')} {execution.get('cause', '')}".strip()
+            raise ToolError(
+                f"The state machine execution ended with status {execution['status']}, but no notification was "
+                f"received. {cause}"
+            )
 
     def _cancel_if_due(self, execution_id: str) -> None:
         due_s = self._scenario.cancel_after_s
         if due_s is None or self._cancelled or time.monotonic() - self._started_at < due_s:
             return
         self._cancelled = True
-        answer = self._client.delete(execution_id)
-        self._print_event("DELETE", f"{answer.status_code} {answer.json().get('message') or answer.text}")
+        response = self._client.delete(execution_id)
+        message = response.json().get("message") or response.text
+        self._print_event("Request", f"DELETE: {response.status_code} {message}")
 
     def _print_end(self, arn: str) -> None:
-        """Print how the state machine execution ended: it fails unless the job completed."""
+        """Print the status of the state machine execution, which is FAILED unless the job completed."""
         ended = self._client.wait_for_end(arn)
         self._print_new_states(arn)
-        self._print_event(
-            "Execution", " ".join([ended["status"], *([ended["error"]] if "error" in ended else [])])
-        )
+        error = f" {ended['error']}" if "error" in ended else ""
+        self._print_event("State machine", f"ended: {ended['status']}{error}")
 
     def _request_counts(self) -> Counter[str]:
-        """Return how often the simulated Waterflai sent which response; nothing for a real one."""
+        """Return the number of responses of the simulated Waterflai by operation and status code."""
         if not self._scenario.simulated:
             return Counter()
-        counts = self._client.waterflai("requests")["counts"]
-        return Counter({f"{text} {code}": n for text, codes in counts.items() for code, n in codes.items()})
+        responses = self._client.waterflai("requests")["responses"]
+        return Counter(
+            {
+                f"{operation} {code}": count
+                for operation, by_code in responses.items()
+                for code, count in by_code.items()
+            }
+        )
 
     def _print_request_counts(self, before: Counter[str]) -> None:
         counts = self._request_counts() - before
         if counts:
-            self._terminal.print_line("Requests to Waterflai, by response", "bold")
-            for answer, count in sorted(counts.items()):
-                self._terminal.print_line(f"  {answer:24} {count}")
+            self._terminal.print_line(
+                "Requests to the simulated Waterflai, by operation and HTTP status", "bold"
+            )
+            for response, count in sorted(counts.items()):
+                self._terminal.print_line(f"  {response:24} {count}")
             self._terminal.print_line()
 
     def _print_new_states(self, arn: str) -> None:
         states = self._client.states(arn)
         for name in states[self._states_printed :]:
-            self._print_event("State", name)
+            self._print_event("State machine", name)
         self._states_printed = len(states)
 
     def _print_status(self, execution_id: str) -> None:
-        """Print the status that the API returns, where it has changed. An error is printed too."""
-        answer = self._client.get(execution_id)
-        if answer.is_success:
-            document = answer.json()
-            status = " ".join([str(document.get("status")), *_progress_details(document)])
+        """Print the status that the API returns, or its error, if it has changed."""
+        response = self._client.get(execution_id)
+        if response.is_success:
+            document = response.json()
+            status = ", ".join([str(document.get("status")), *_progress_details(document)])
         else:
-            status = f"{answer.status_code} {answer.text}"
+            status = f"{response.status_code} {response.text}"
         if status != self._last_status:
-            self._print_event("GET", status)
+            self._print_event("Status", status)
             self._last_status = status
 
     def _receive(self, execution_id: str) -> dict[str, Any] | None:
-        """Return this execution's notification and delete it from the queue; None if it is not there.
+        """Return this execution's notification and delete it from the queue; None if the queue does not have it yet.
 
-        Other messages stay invisible until the end: released earlier, they would be received again, and be
-        dead-lettered after five times.
+        Messages of other executions stay invisible until the end. If they were released earlier, they would be
+        received again, and move to the dead-letter queue after five times.
         """
         sqs, queue = self._client.sqs, self._client.outputs.results_queue_url
         while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
@@ -218,20 +255,20 @@ class _ExecutionView:
     def _release_messages(self) -> None:
         sqs, queue = self._client.sqs, self._client.outputs.results_queue_url
         for receipt in self._foreign_receipts:
-            # It may have been deleted meanwhile.
+            # Another consumer may have deleted the message.
             with suppress(ClientError):
                 sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=receipt, VisibilityTimeout=0)
         self._foreign_receipts.clear()
 
     def _print_event(self, source: str, text: str) -> None:
-        self._terminal.print_line(f"{time.monotonic() - self._started_at:6.1f} s  {source:12}  {text}")
+        self._terminal.print_line(f"{time.monotonic() - self._started_at:6.1f} s  {source:13}  {text}")
 
 
 def _delay(event: dict[str, Any]) -> str:
-    """Return how long after the job's end the notification arrived; empty if it holds no `completed_at`."""
+    """Return the seconds from the job's end to the notification as text; an empty text without `completed_at`."""
     try:
-        ended = datetime.fromisoformat(event["data"]["timing"]["completed_at"])
-        return f", {(datetime.now(UTC) - ended).total_seconds():.1f} s after the job's end"
+        completed_at = datetime.fromisoformat(event["data"]["timing"]["completed_at"])
+        return f", {(datetime.now(UTC) - completed_at).total_seconds():.1f} s after job end"
     except (KeyError, TypeError, ValueError):
         return ""
 
@@ -241,4 +278,4 @@ def _progress_details(document: dict[str, Any]) -> Iterator[str]:
     if isinstance(progress, int | float):
         yield f"{progress:.0f} %"
     if document.get("current_node"):
-        yield f"at {document['current_node']}"
+        yield f"current node {document['current_node']}"

@@ -7,21 +7,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One request and what is done with its execution."""
+    """The request that the demo sends, and when it cancels the execution."""
 
     title: str
     chatbot: str
     request: Mapping[str, Any]
     cancel_after_s: float | None = None
-    """When the demo cancels the execution, in seconds from the request."""
+    """Seconds from the request to the cancellation. None: the demo does not cancel."""
     simulated: bool = True
-    """Whether it needs the simulated Waterflai."""
+    """Whether the scenario needs the simulated Waterflai."""
 
 
-_QUESTION = {"message": "Where is my order?", "language": "en"}
-_TICKET = {"ticket": "T-1001"}
+_INPUT_DATA = {"message": "Where is my order?", "language": "en"}
+_METADATA = {"ticket": "T-1001"}
 
-# One fault of each kind: one run shows them all and still completes.
+# Five faults in one execution, which still completes.
 _FAULTS = [
     {"on": "start", "kind": "status_code", "code": 503, "retry_after": 1, "times": 1},
     {"on": "stream", "kind": "reset", "times": 1},
@@ -32,30 +32,30 @@ _FAULTS = [
 
 SCENARIOS = {
     "success": Scenario(
-        "A chat that answers",
+        "success. The chatbot answers, the job completes.",
         "support-chat",
-        {"input_data": _QUESTION, "metadata": _TICKET},
+        {"input_data": _INPUT_DATA, "metadata": _METADATA},
         simulated=False,
     ),
     "failure": Scenario(
-        "A chat that fails at Waterflai: the notification holds the reason",
+        "failure. The job fails; the notification has the error.",
         "always-fails",
-        {"input_data": _QUESTION, "metadata": _TICKET},
+        {"input_data": _INPUT_DATA, "metadata": _METADATA},
     ),
     "timeout": Scenario(
-        "A job that never ends: at its deadline it is cancelled",
+        "timeout. The job does not end; Waterhook cancels it at its deadline.",
         "endless",
-        {"input_data": _QUESTION, "metadata": _TICKET, "timeout_seconds": 10},
+        {"input_data": _INPUT_DATA, "metadata": _METADATA, "timeout_seconds": 10},
     ),
     "cancel": Scenario(
-        "A caller cancels: effective immediately, whatever the loop waits for",
+        "cancel. The caller cancels the execution after 4 seconds.",
         "endless",
-        {"input_data": _QUESTION, "metadata": _TICKET},
+        {"input_data": _INPUT_DATA, "metadata": _METADATA},
         cancel_after_s=4.0,
     ),
     "flaky": Scenario(
-        "A bad minute at Waterflai: 503, a broken stream, HTML, half an answer, 429",
+        "flaky. Waterflai fails five times; the job still completes.",
         "support-chat",
-        {"input_data": _QUESTION | {"simulate": {"seconds": 5, "faults": _FAULTS}}, "metadata": _TICKET},
+        {"input_data": _INPUT_DATA | {"simulate": {"seconds": 5, "faults": _FAULTS}}, "metadata": _METADATA},
     ),
 }

@@ -1,1 +1,1 @@
-"""The application, deployed by the real SAM CLI into MiniStack."""
+"""Deploys the application with the SAM CLI into MiniStack, a local AWS."""

@@ -1,4 +1,4 @@
-"""Resources in the local AWS: what `sam deploy` needs before it, and what is read from the deployed stack."""
+"""Creates the AWS resources that `sam deploy` needs, and reads the outputs of the deployed stack."""
 
 import boto3
 
@@ -6,9 +6,9 @@ from . import environment
 from .sam import ARTIFACTS_BUCKET, STACK_NAME
 from .stack_outputs import StackOutputs
 
-# FollowConcurrency of the local stack: a part of the 32 concurrent executions that environment.py allows.
+# FollowConcurrency of the local stack, part of the 32 concurrent executions in environment.py.
 FOLLOW_CONCURRENCY = 12
-SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the secret's name, not the secret
+SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the name of the secret
 
 
 def session() -> boto3.Session:
@@ -21,7 +21,7 @@ def session() -> boto3.Session:
 
 
 def create_prerequisites(endpoint_url: str, waterflai_api_key: str) -> str:
-    """Create the bucket that `sam deploy` uploads to and the secret with Waterflai's key. Return the secret's ARN."""
+    """Create the bucket for `sam deploy` and the secret with the API key of Waterflai. Return the ARN of the secret."""
     aws = session()
     aws.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
     secrets = aws.client("secretsmanager", endpoint_url=endpoint_url)
@@ -44,7 +44,7 @@ def reserve_follow_concurrency(endpoint_url: str, concurrency: int) -> None:
 
 
 def read_stack_outputs(endpoint_url: str, waterflai_base_url: str) -> StackOutputs:
-    """Return the addresses and names of the deployed stack, as this machine reaches them."""
+    """Return the addresses and names of the deployed stack, valid on this computer."""
     aws = session()
     outputs = cloudformation_outputs(endpoint_url)
     key_id = outputs.get("ApiKeyId")
@@ -66,13 +66,13 @@ def read_stack_outputs(endpoint_url: str, waterflai_base_url: str) -> StackOutpu
 
 
 def cloudformation_outputs(endpoint_url: str) -> dict[str, str]:
-    """Return the outputs of the deployed stack, by their names in the template."""
+    """Return the outputs of the deployed stack by their names in the template."""
     stacks = session().client("cloudformation", endpoint_url=endpoint_url)
     (stack,) = stacks.describe_stacks(StackName=STACK_NAME)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
 def local_api_url(endpoint_url: str, api_url: str) -> str:
-    """Return the API's URL by path: only AWS resolves the host of `https://{api}.execute-api…/{stage}`."""
+    """Return the URL of the API by path, because the host `{api}.execute-api…` resolves only on AWS."""
     host, stage = api_url.removeprefix("https://").split("/", 1)
     return f"{endpoint_url}{environment.API_PATH_PREFIX}/{host.split('.', 1)[0]}/{stage}"

@@ -1,4 +1,4 @@
-"""The template with the state machine's definition written into it: for the local AWS, and for cfn-lint."""
+"""Writes the template with the definition of the state machine inline, for the local AWS and for cfn-lint."""
 
 import json
 import subprocess
@@ -19,20 +19,20 @@ _LOOPBACK = "127.0.0.0/8"
 
 
 def write_inlined(template: Path, target: Path) -> None:
-    """Write the template as JSON to `target`, each state machine with its definition instead of a file's name.
+    """Write the template as JSON to `target`, with the definition of each state machine inline.
 
-    AWS reads a definition in YAML from the bucket that `sam deploy` uploads it to. MiniStack reads only JSON
-    there, and cfn-lint reads no file but the template. Raises ToolError for a definition that is no YAML.
+    AWS reads the definition as YAML from the bucket of `sam deploy`. MiniStack reads only JSON there, and cfn-lint
+    reads only the template. Raises ToolError if a definition is not valid YAML.
     """
     _write(_inlined(template), target)
 
 
 def write_for_local_aws(template: Path, target: Path) -> None:
-    """Write what `write_inlined` writes, changed where MiniStack differs from AWS.
+    """Write the template as `write_inlined` does, with changes for MiniStack.
 
-    Requests from loopback are exempt from every denial of a resource policy: with --auth, MiniStack enforces these
-    policies, requests reach it by plain http, and it compares aws:PrincipalArn with the ARN of a role's session, AWS
-    with the ARN of the role. Alarms with metric math are left out: MiniStack refuses a template that has one.
+    Denials in resource policies do not apply to requests from loopback. With --auth, MiniStack enforces these policies,
+    but requests use plain HTTP, and it compares aws:PrincipalArn with the ARN of the session instead of the role.
+    Alarms with metric math are left out, because MiniStack rejects them.
     """
     document = _inlined(template)
     document["Resources"] = {
@@ -45,12 +45,12 @@ def write_for_local_aws(template: Path, target: Path) -> None:
 
 
 def lint() -> int:
-    """Return cfn-lint's exit code for the template as it is, or else for the one with its definition in it."""
+    """Run cfn-lint on the template, without and with inline definitions. Return the first exit code other than 0."""
     code = _cfn_lint(_TEMPLATE)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "template-with-definition.json"
         write_inlined(_TEMPLATE, whole)
-        # cfn-lint reports an ARN with a placeholder in its partition as misspelt.
+        # cfn-lint rejects an ARN with a placeholder as its partition.
         whole.write_text(whole.read_text(encoding="utf-8").replace("${Partition}", "aws"), encoding="utf-8")
         return code or _cfn_lint(whole)
 
@@ -84,11 +84,11 @@ def _definition(file: Path) -> object:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ToolError(f"{file}: {error}") from error
+        raise ToolError(f"{file} is not valid YAML: {error}") from error
 
 
 def _cfn_lint(template: Path) -> int:
-    # It is no runnable module, and its script can't be: a shebang takes no path with spaces.
+    # cfn-lint can't be run as a module. Its script fails if the path has spaces, because of its shebang.
     entry = "import sys; from cfnlint.runner import main; sys.exit(main())"
     command = [
         sys.executable,

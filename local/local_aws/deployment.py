@@ -1,4 +1,4 @@
-"""The application deployed in a local AWS: starting, finding and ending it."""
+"""Starts, finds and stops the application in a local AWS."""
 
 import shutil
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from .stack_outputs import StackOutputs
 STATE_DIR = environment.ROOT / ".local"
 TEST_STATE_DIRS = STATE_DIR / "tests"
 
-# Shorter waits than the defaults, which weigh the price of a poll: a demo is watched.
+# Shorter intervals than the defaults, so that results appear quickly. The cost of a poll does not matter here.
 _PARAMETERS = {
     "AuthMode": "API_KEY",
     "CreateResultsQueue": "true",
@@ -31,10 +31,10 @@ _DEPLOY_S = 180.0
 
 
 class LocalDeployment:
-    """The application in a MiniStack of its own, with a simulated Waterflai.
+    """The application in its own MiniStack, with a simulated Waterflai.
 
-    `up` leaves it running until `down`, in this process or a later one. As a context manager it runs
-    inside the block only. Raises ToolError with a message for the user.
+    After `up` it runs until `down`, which another process may call. As a context manager it runs while the block runs.
+    Raises ToolError with a message for the user.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class LocalDeployment:
     ) -> None:
         """Store logs, addresses and process ids in `state_dir`.
 
-        `upstream` replaces the simulator, `parameters` override those of the demo. With `auth` the local AWS
-        enforces roles and policies. What is deployed is built from `checkout`.
+        `upstream` replaces the simulator, `parameters` override the default parameters. With `auth` the local AWS
+        enforces roles and policies. The application is built from `checkout`.
         """
         self._state_dir = state_dir
         self._auth = auth
@@ -65,22 +65,22 @@ class LocalDeployment:
         """Whether this object started the deployment."""
 
     def __enter__(self) -> StackOutputs:
-        """Start it, until this process ends: if it is killed, `end_abandoned_deployments` ends the rest."""
+        """Start the deployment for the block. If this process is killed, `end_abandoned_deployments` stops it later."""
         return self.up(owner=ProcessIdentity.current())
 
     def __exit__(self, *_: object) -> None:
-        """End it."""
+        """Stop the deployment."""
         self.down()
 
     def running(self) -> StackOutputs | None:
-        """Return the outputs if all processes run and the local AWS answers, else None."""
+        """Return the outputs if all processes run and the local AWS responds, else None."""
         outputs = StackOutputs.load(self._outputs_file)
         if outputs is None or not ProcessGroup.load(self._processes.path).is_alive():
             return None
         return outputs if servers.is_ready(outputs.endpoint_url) else None
 
     def up(self, owner: ProcessIdentity | None = None) -> StackOutputs:
-        """Return the outputs of the running deployment, or of a new one once it answers."""
+        """Return the outputs of the running deployment, or start one and return its outputs."""
         with locked(self._state_dir / "lock"):
             outputs = self.running()
             if outputs is not None:
@@ -88,7 +88,7 @@ class LocalDeployment:
             else:
                 try:
                     self._processes.reload(owner)
-                    self._end()  # what a crash left
+                    self._end()  # stops processes that remained after a crash
                     self.started_here = True
                     # Deployments of this checkout share the output of `sam build`, so only one deploys at a time.
                     with locked(sam.SAM_WORKDIR / "lock"):
@@ -102,13 +102,13 @@ class LocalDeployment:
     def _require_same_options(self, outputs: StackOutputs) -> None:
         if self._upstream is not None and outputs.waterflai_base_url != self._upstream.base_url:
             raise ToolError(
-                f"It runs with another Waterflai, {outputs.waterflai_base_url}: `make down` first."
+                f"The local stack runs with another Waterflai, {outputs.waterflai_base_url}. Stop it first: make down"
             )
         if self._auth and not servers.enforces_iam(outputs.endpoint_url):
-            raise ToolError("It runs without --auth: `make down` first.")
+            raise ToolError("The local stack runs without --auth. Stop it first: make down")
 
     def down(self) -> bool:
-        """End all processes and delete temporary files. Return whether anything was running."""
+        """Stop all processes and delete temporary files. Return whether a process was running."""
         with locked(self._state_dir / "lock"):
             self._processes.reload()
             return self._end()
@@ -125,7 +125,7 @@ class LocalDeployment:
         launch, logs = self._processes.launch, self._state_dir / "log"
         port = servers.free_port()
         endpoint_url = f"http://127.0.0.1:{port}"
-        # The build needs no AWS: it runs while the servers start.
+        # The build runs while the servers start, because it needs no AWS.
         build = launch(lambda: sam.start_build(logs / "sam-build.log", self._checkout))
         with self._terminal.step("Start the local AWS (MiniStack)"):
             log = logs / "ministack.log"
@@ -161,12 +161,12 @@ class LocalDeployment:
 
 
 def state_dir_of_tests(pid: int) -> Path:
-    """Return the folder for the deployment of the test run in that process."""
+    """Return the folder of the deployment of a test run, by its process id."""
     return TEST_STATE_DIRS / str(pid)
 
 
 def end_abandoned_deployments() -> None:
-    """End the deployments of test runs that were killed, and delete the logs of all earlier runs."""
+    """Stop the deployments of killed test runs, and delete the logs of all earlier runs."""
     for state_dir in TEST_STATE_DIRS.glob("[0-9]*"):
         processes = ProcessGroup.load(state_dir / "state.json")
         owner = processes.owner or ProcessIdentity.of("pytest", int(state_dir.name.partition("-")[0]))

@@ -1,5 +1,5 @@
-"""The error that local commands report to their user."""
+"""The error that ends a local command."""
 
 
 class ToolError(Exception):
-    """A local command, the smoke test or a benchmark failed. The user gets the message only."""
+    """Raised when a local command, the smoke test or a benchmark fails. Only the message is printed."""

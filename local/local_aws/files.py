@@ -1,4 +1,4 @@
-"""Files that several processes read, write or lock at the same time."""
+"""Reads, writes and locks files that several processes use at the same time."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from . import interrupts
 
 
 def write_json_file(path: Path, document: dict[str, Any]) -> None:
-    """Replace a JSON file in one step: a reader never gets half of it. Only the user may read it."""
+    """Replace a JSON file atomically, so that a reader never gets a part of it. Only the user can read the file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -23,7 +23,7 @@ def write_json_file(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_json_file(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one where there is none that can be read."""
+    """Return the object in a JSON file, or an empty object if the file is missing or invalid."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -43,6 +43,6 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _raise_if_interrupted() -> bool:
-    """Return False: the wait goes on. Raises KeyboardInterrupt if a signal has come."""
+    """Return False to continue the wait. Raises KeyboardInterrupt after a signal."""
     interrupts.check()
     return False

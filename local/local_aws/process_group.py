@@ -1,4 +1,4 @@
-"""The processes of one deployment, recorded in a file as soon as each of them exists."""
+"""The processes of one deployment. Each is recorded in a file when it starts."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,17 +13,17 @@ from .processes import ChildProcess, ProcessIdentity, end_processes
 
 @dataclass(slots=True)
 class ProcessGroup:
-    """The processes of a deployment, in memory and in the file `path` for the next command."""
+    """The processes of a deployment, in memory and in the file `path`, which later commands read."""
 
     path: Path
     owner: ProcessIdentity | None = None
-    """The process without which the deployment is abandoned; None: it runs until `down`."""
+    """If this process ends, the deployment is abandoned. None: the deployment runs until `down`."""
     members: list[ProcessIdentity] = field(default_factory=list)
     _children: list[ChildProcess] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the group in this file; an empty one where there is no file or it can't be read."""
+        """Return the group in a file, or an empty group if the file is missing or invalid."""
         document = read_json_file(path)
         try:
             owner = document.get("owner")
@@ -33,16 +33,16 @@ class ProcessGroup:
             return cls(path)
 
     def reload(self, owner: ProcessIdentity | None = None) -> None:
-        """Read the members from the file again, which another process may have changed, and set the owner."""
+        """Read the members from the file again, because another process may have changed them, and set the owner."""
         self.members = self.load(self.path).members
         self.owner = owner
 
     def is_alive(self) -> bool:
-        """Return whether there are members and all of them run."""
+        """Return whether the group has members and all of them run."""
         return bool(self.members) and all(member.is_alive() for member in self.members)
 
     def launch(self, start: Callable[[], ChildProcess]) -> ChildProcess:
-        """Start a process and record it."""
+        """Start a process and record it in the file."""
         interrupts.check()
         child = start()
         self._children.append(child)
@@ -51,7 +51,7 @@ class ProcessGroup:
         return child
 
     def wait_for_exit(self, child: ChildProcess, timeout_s: float) -> None:
-        """Wait for a command to end. Raises ToolError, with the end of its log, if it fails or takes too long."""
+        """Wait for the end of a command. Raises ToolError with the end of its log if it fails or takes too long."""
         try:
             code = child.wait(timeout_s)
         except TimeoutError as error:
@@ -62,11 +62,11 @@ class ProcessGroup:
         self._save()
 
     def end(self) -> bool:
-        """End all processes. Return whether any was running."""
+        """Stop all processes. Return whether a process was running."""
         alive = any(member.is_alive() for member in self.members)
         end_processes(self.members)
         for child in self._children:
-            child.exit_code()  # no zombie remains as long as this process runs
+            child.exit_code()  # removes the zombie process
         self.members.clear()
         self._children.clear()
         self._save()

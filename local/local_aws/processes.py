@@ -1,4 +1,4 @@
-"""Processes of the local AWS: each leads a process group, and is identified by its id and start time."""
+"""Starts and stops processes. Each process leads a process group, and has its id and start time as identity."""
 
 import os
 import signal
@@ -20,16 +20,16 @@ _ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process, distinguished from a later one with the same id by its start time."""
+    """Identity of a process. The start time distinguishes it from a later process with the same id."""
 
     name: str
     pid: int
     started: str
-    """In seconds; empty for a process that had already ended."""
+    """Start time in seconds. Empty if the process had already ended."""
 
     @classmethod
     def of(cls, name: str, pid: int) -> Self:
-        """Return the identity of the process that has this id now."""
+        """Return the identity of the current process with this id."""
         try:
             return cls(name, pid, _start_time(psutil.Process(pid)))
         except psutil.NoSuchProcess:
@@ -41,7 +41,7 @@ class ProcessIdentity:
         return cls.of("owner", os.getpid())
 
     def is_alive(self) -> bool:
-        """Return whether this process still runs. A zombie does not."""
+        """Return whether the process still runs. A zombie does not count as running."""
         try:
             process = psutil.Process(self.pid)
             return _start_time(process) == self.started and process.status() not in _ENDED
@@ -50,24 +50,24 @@ class ProcessIdentity:
 
 
 def _start_time(process: psutil.Process) -> str:
-    """Return the start time of a process, the same whenever and in whichever process it is read."""
+    """Return the start time of a process. The value is stable over time and between readers."""
     started = process.create_time()
     if psutil.LINUX:
-        # psutil adds the boot time, which moves when the clock is set, as after a laptop's sleep.
+        # The time of psutil changes when the clock is adjusted, for example after suspend.
         started -= psutil.boot_time()
     return f"{started:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
 class ChildProcess:
-    """A process that this one has started, with its log file."""
+    """A child process with its log file."""
 
     popen: subprocess.Popen[bytes]
     identity: ProcessIdentity
     log: Path
 
     def exit_code(self) -> int | None:
-        """Return the exit code (negative: the signal that ended it), or None while it runs."""
+        """Return the exit code (negative: number of the signal that ended it), or None while it runs."""
         return self.popen.poll()
 
     def wait(self, timeout_s: float) -> int:
@@ -81,15 +81,17 @@ class ChildProcess:
         return int(self.popen.returncode)
 
     def log_tail(self, count: int = 15) -> str:
-        """Return the last lines of its log and where the rest is, for an error message."""
+        """Return the last lines of the log and the path of the log, for an error message."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join([*(line for line in lines[-count:] if line.strip()), f"The whole log: {self.log}"])
+        return "\n".join(
+            [*(line for line in lines[-count:] if line.strip()), f"The complete log is in {self.log}"]
+        )
 
 
 def start_process(
     name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path
 ) -> ChildProcess:
-    """Return a new process in a session of its own, which Ctrl-C does not reach. Its output goes to `log`."""
+    """Start a process in its own session, so that Ctrl-C does not reach it. Its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         popen = subprocess.Popen(
@@ -105,11 +107,11 @@ def start_process(
 
 
 def end_processes(processes: Iterable[ProcessIdentity], patience_s: float = 4.0) -> None:
-    """End these processes with their process groups: by SIGTERM, and after `patience_s` seconds by SIGKILL.
+    """Stop processes and their process groups: with SIGTERM, and after `patience_s` seconds with SIGKILL.
 
     A process that has ended is skipped, also where a later one has its id.
     """
-    # By group and not by psutil's tree of children: a process whose parent has ended is in no tree.
+    # By group, because the process tree of psutil lacks processes whose parent has ended.
     groups = {process.pid for process in processes if process.is_alive()}
     for signum in (signal.SIGTERM, signal.SIGKILL):
         for group in groups:
@@ -119,14 +121,14 @@ def end_processes(processes: Iterable[ProcessIdentity], patience_s: float = 4.0)
 
 
 def _left_after(timeout_s: float, groups: set[int]) -> set[int]:
-    """Return the process groups that still have a running process after `timeout_s`, or sooner if none has."""
+    """Wait up to `timeout_s` for the end of process groups. Return the groups that still have a running process."""
     with suppress(TimeoutError):
         wait_for(
             lambda: not _with_members(groups),
             timeout_s=timeout_s,
             interval_s=_POLL_S,
             message="processes still run",
-            sleep=time.sleep,  # processes are often ended because of a signal
+            sleep=time.sleep,  # no KeyboardInterrupt here: a signal is a frequent reason to stop processes
         )
         return set()
     return _with_members(groups)
@@ -136,7 +138,7 @@ def _with_members(groups: set[int]) -> set[int]:
     """Return the process groups that still have a running process."""
     found = set()
     for process in psutil.process_iter() if groups else ():
-        with suppress(OSError, psutil.Error):  # it has ended meanwhile, or belongs to another user
+        with suppress(OSError, psutil.Error):  # the process has ended, or belongs to another user
             group = os.getpgid(process.pid)
             if group in groups and process.status() not in _ENDED:
                 found.add(group)

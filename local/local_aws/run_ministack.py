@@ -1,7 +1,7 @@
-"""Runs MiniStack with a longer timeout for JSONata. A script for the Python of .venv-aws.
+"""Runs MiniStack with a longer timeout for JSONata. It runs with the Python of .venv-aws.
 
-Like AWS, MiniStack ends a JSONata expression after one second. It measures wall-clock time, so a machine that was
-suspended or overloaded for a second would fail an execution.
+Like AWS, MiniStack stops a JSONata expression after one second. It measures wall-clock time, so an execution would fail
+on a computer that was suspended or overloaded for a second.
 """
 
 import runpy
@@ -17,7 +17,7 @@ _original_init = Timebox.__init__
 def init_with_longer_timeout(
     box: Timebox, expression: Any, timeout: int | None = None, max_depth: int | None = None
 ) -> None:
-    """Let an expression take 60 times as long as its `timeout`, in milliseconds."""
+    """Multiply the `timeout` of an expression, in milliseconds, by 60."""
     _original_init(box, expression, timeout * _FACTOR if timeout else timeout, max_depth)
 
 

@@ -1,4 +1,4 @@
-"""`sam build` and `sam deploy`, as a user would type them, into the local AWS."""
+"""Runs `sam build`, and `sam deploy` into the local AWS."""
 
 import json
 import shutil
@@ -14,18 +14,18 @@ from .processes import ChildProcess, start_process
 STACK_NAME = "waterhook-local"
 ARTIFACTS_BUCKET = "waterhook-local-artifacts"
 
-# What the SAM CLI keeps between two runs: all stacks of this checkout share it, one at a time.
+# Folder of the SAM CLI, shared by all stacks of this checkout. A lock allows one run at a time.
 SAM_WORKDIR = environment.ROOT / ".local" / "sam"
 BUILD = SAM_WORKDIR / "build"
 
 
 def build_of(checkout: Path) -> Path:
-    """Return the folder with what was built of a checkout: of this one, or of another version."""
+    """Return the build folder of a checkout, which may be another version than this one."""
     return BUILD if checkout == environment.ROOT else checkout / ".aws-sam" / "build"
 
 
 def start_build(log: Path, checkout: Path = environment.ROOT) -> ChildProcess:
-    """`sam build` of a checkout's template."""
+    """Start `sam build` of the template of a checkout."""
     build = build_of(checkout)
     options = {
         "--template-file": str(checkout / "template.yaml"),
@@ -43,7 +43,7 @@ def start_deploy(
     build: Path = BUILD,
     stack_name: str = STACK_NAME,
 ) -> ChildProcess:
-    """`sam deploy` of what was built."""
+    """Start `sam deploy` of a build."""
     template = build / "template-for-ministack.json"
     write_for_local_aws(build / "template.yaml", template)
     options = {
@@ -59,15 +59,15 @@ def start_deploy(
 
 
 def override(name: str, value: str) -> str:
-    """A parameter as the SAM CLI reads it: quoted, or JSON would lose its own quotes."""
+    """Return a parameter override for the SAM CLI. The value is quoted, else JSON would lose its quotes."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'{name}="{escaped}"'
 
 
 def prepare_workdir(workdir: Path) -> tuple[Path, Path]:
-    """A samconfig of our own, since the checkout's is for the cloud, and an empty temporary folder.
+    """Create a samconfig.toml, because the file of the checkout is for AWS, and an empty temporary folder.
 
-    The SAM CLI leaves empty folders behind in that: this run's go when the next begins.
+    The SAM CLI leaves empty folders in the temporary folder. The next run deletes them.
     """
     config, temporary = workdir / "samconfig.toml", workdir / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -80,9 +80,9 @@ def _start(
     command: str, options: Mapping[str, str], flags: list[str], env: dict[str, str], log: Path
 ) -> ChildProcess:
     config, temporary = prepare_workdir(SAM_WORKDIR)
-    # A note that no update check is due: there is no option for that.
-    note = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
-    (SAM_WORKDIR / "metadata.json").write_text(json.dumps(note), encoding="utf-8")
+    # Disables the update check. The SAM CLI has no option for this.
+    metadata = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
+    (SAM_WORKDIR / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     words = [word for option in {**options, "--config-file": str(config)}.items() for word in option]
     argv = [sys.executable, "-m", "samcli", command, *words, *flags]
     own = {
@@ -91,5 +91,5 @@ def _start(
         "__SAM_CLI_APP_DIR": str(SAM_WORKDIR),
         "TMPDIR": str(temporary),
     }
-    # What it downloads for a build goes to its working folder.
+    # The SAM CLI downloads files for a build into its working folder.
     return start_process(f"sam {command}", argv, env=env | own, cwd=SAM_WORKDIR, log=log)

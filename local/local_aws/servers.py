@@ -41,7 +41,9 @@ class WaterflaiEndpoint:
         api_key = environ.get("WATERFLAI_API_KEY", "")
         if bool(base_url) != bool(api_key):
             missing = "WATERFLAI_API_KEY" if base_url else "WATERFLAI_BASE_URL"
-            raise ToolError(f"{missing} is not set: another Waterflai needs both its address and its key")
+            raise ToolError(
+                f"{missing} is not set. Set both WATERFLAI_BASE_URL and WATERFLAI_API_KEY, or neither."
+            )
         return cls(base_url.rstrip("/"), api_key) if base_url else None
 
 
@@ -57,28 +59,28 @@ def enforces_iam(endpoint_url: str) -> bool:
 
 
 def _get(url: str) -> bytes | None:
-    """Return the body of a GET on loopback; None for an error or no answer in time."""
+    """Return the body of a GET request on loopback; None for an error or a timeout."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=_ANSWER_S) as answer:
             return bytes(answer.read())
-    except OSError:  # refusals, timeouts and error statuses alike
+    except OSError:  # refused connections, timeouts and error statuses
         return None
 
 
 def start_ministack(port: int, temporary: Path, log: Path, *, auth: bool) -> ChildProcess:
-    """Start MiniStack on a loopback port. Its files, and those of its functions, go to `temporary`."""
+    """Start MiniStack on a loopback port. It and its functions write their files to `temporary`."""
     if not _MINISTACK_PYTHON.exists():
-        raise ToolError("the local AWS is not installed: run `make setup`")
+        raise ToolError("The local AWS is not installed. Install it: make setup")
     temporary.mkdir(parents=True, exist_ok=True)
     env = environment.for_ministack(port, temporary, auth=auth)
-    # -P and another folder than the checkout: otherwise handlers could import the checkout's modules.
+    # With -P and another working folder, handlers can't import the modules of the checkout.
     command = [str(_MINISTACK_PYTHON), "-P", str(_MINISTACK)]
     return start_process("ministack", command, env=env, cwd=temporary, log=log)
 
 
 def start_simulator(ready_file: Path, log: Path) -> ChildProcess:
-    """Start the simulated Waterflai on a free loopback port. It writes `ready_file` once it answers."""
+    """Start the simulated Waterflai on a free loopback port. It writes `ready_file` when it accepts requests."""
     ready_file.unlink(missing_ok=True)
     module = [sys.executable, "-m", "local.simulator"]
     options = ["--port", "0", "--api-key", SIMULATOR_API_KEY, "--ready-file", str(ready_file)]
@@ -88,12 +90,12 @@ def start_simulator(ready_file: Path, log: Path) -> ChildProcess:
 
 
 def read_simulator_endpoint(ready_file: Path) -> WaterflaiEndpoint:
-    """Return the endpoint of the simulator that wrote this file."""
+    """Return the endpoint of the simulator from its ready file."""
     return WaterflaiEndpoint(str(read_json_file(ready_file)["base_url"]), SIMULATOR_API_KEY)
 
 
 def wait_until_ready(ready: Callable[[], bool], child: ChildProcess) -> None:
-    """Return once `ready` is true. Raises ToolError, with the end of the log, if the process ends or is too slow."""
+    """Wait until `ready` returns true. Raises ToolError with the end of the log if the process ends or is too slow."""
 
     def is_decided() -> bool:
         return ready() or child.exit_code() is not None
@@ -105,7 +107,7 @@ def wait_until_ready(ready: Callable[[], bool], child: ChildProcess) -> None:
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""`make env`: the assignments that make a shell use the local stack."""
+"""Prints the shell commands of `make env`, which make a shell use the local stack."""
 
 import os
 import re
@@ -21,16 +21,15 @@ def shell_lines(
 ) -> Iterator[str]:
     """Yield lines for a POSIX shell to evaluate, each value quoted.
 
-    `outputs_by_name` are the stack's outputs by their names in the template, `state_dir` is the folder with its
-    `outputs.json`, `environ` the shell's environment. Variables that direct an AWS client to another account or
-    endpoint are unset.
+    `outputs_by_name` are the outputs of the stack, `state_dir` is the folder with `outputs.json`, `environ` is the
+    environment of the shell. Variables that could make an AWS client use another account or endpoint are unset.
     """
     exported = {name: environ[name] for name in ("NO_PROXY", "no_proxy") if name in environ}
     environment.isolate(exported)
-    # No usage reports of the SAM CLI.
+    # SAM_CLI_TELEMETRY disables usage reports.
     exported |= {"AWS_ENDPOINT_URL": outputs.endpoint_url, "SAM_CLI_TELEMETRY": "0"}
     exported |= {variable_name(name): value for name, value in outputs_by_name.items()}
-    # The host of ApiUrl resolves on AWS only.
+    # The host name in ApiUrl resolves only on AWS.
     exported |= {"API_URL": outputs.api_url, "API_KEY": outputs.api_key, "WATERHOOK_LOCAL": str(state_dir)}
     path = environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != str(tools):
@@ -41,5 +40,5 @@ def shell_lines(
 
 
 def variable_name(output: str) -> str:
-    """Return the name of an output as a variable: `TopicArn` is `TOPIC_ARN`."""
+    """Return the variable name of an output, for example `TOPIC_ARN` for `TopicArn`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", output).upper()

@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _BUSY_POLL_S = 0.3
-_ANSWER_S = 35.0  # API Gateway's own timeout is 29 s
-_PATIENCE_S = 120.0  # for jobs of seconds, on a busy machine
+_HTTP_TIMEOUT_S = 35.0  # API Gateway's own timeout is 29 s
+_WAIT_TIMEOUT_S = 120.0  # for jobs of seconds, on a busy machine
 
 
 class StackClient:
     """Client of one deployed stack. Thread-safe. Methods that wait raise TimeoutError."""
 
     def __init__(self, outputs: StackOutputs) -> None:
-        """Connect to nothing yet."""
+        """Create the HTTP client. It connects with the first request."""
         self.outputs = outputs
-        # Everything is on loopback: no proxy of the user's applies.
-        self.http = httpx.Client(timeout=_ANSWER_S, trust_env=False)
+        # Without proxies, because all addresses are on the loopback interface.
+        self.http = httpx.Client(timeout=_HTTP_TIMEOUT_S, trust_env=False)
 
     def __enter__(self) -> Self:
-        """The client itself."""
+        """Return the client."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self.http.close()
 
     @cached_property
@@ -65,22 +65,22 @@ class StackClient:
     # ---- The API ----
 
     def post(self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None) -> httpx.Response:
-        """Send a start and return the response. `body` is sent as JSON, or unchanged if it is text."""
+        """Send a start request and return the response. `body` is sent as JSON, or unchanged if it is text."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         headers["Content-Type"] = "application/json"
         return self._request("POST", f"/{chatbot_id}/async", headers, content=content)
 
     def get(self, execution_id: str) -> httpx.Response:
-        """Return the response with an execution's status document."""
+        """Send a status request and return the response."""
         return self._request("GET", f"/{execution_id}")
 
     def delete(self, execution_id: str) -> httpx.Response:
-        """Cancel an execution and return the response."""
+        """Send a cancel request and return the response."""
         return self._request("DELETE", f"/{execution_id}")
 
     def list_executions(self, **query: str | int | None) -> httpx.Response:
-        """Return the response with one page of executions. Query: `status`, `limit`, `next`."""
+        """Send a list request and return the response. Query: `status`, `limit`, `next`."""
         params = {name: value for name, value in query.items() if value is not None}
         return self._request("GET", "", params=params)
 
@@ -95,20 +95,20 @@ class StackClient:
     def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **arguments: Any
     ) -> httpx.Response:
-        """Return the response. A 429 is retried: the local AWS limits how many functions run concurrently."""
+        """Send a request and return the response. Retries 429, because the local AWS limits concurrent functions."""
         url = f"{self.outputs.api_url}/v1/executions{path}"
         with_key = {"x-api-key": self.outputs.api_key, **(headers or {})}
         return retry_while(
             lambda answer: answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
             lambda: self.http.request(method, url, headers=with_key, **arguments),
-            timeout_s=_PATIENCE_S,
+            timeout_s=_WAIT_TIMEOUT_S,
             interval_s=_BUSY_POLL_S,
         )
 
     # ---- The state machine ----
 
     def start_execution(self, request: Mapping[str, Any], *, name: str | None = None) -> str:
-        """Start the state machine, as EventBridge or a parent does, and return the execution's ARN."""
+        """Start the state machine, as EventBridge or a parent does. Return the ARN of the state machine execution."""
         machine = self.outputs.state_machine_arn
         named = {"name": name} if name else {}
         started = self.stepfunctions.start_execution(
@@ -117,7 +117,7 @@ class StackClient:
         return started["executionArn"]
 
     def execution_arn(self, execution_id: str) -> str | None:
-        """Return the ARN of the execution that the API started for this id; None while there is none.
+        """Return the ARN of the state machine execution that the API started for this id; None if there is none yet.
 
         Its name begins with the id.
         """
@@ -128,9 +128,9 @@ class StackClient:
         return next((run["executionArn"] for run in runs if run["name"].startswith(execution_id)), None)
 
     def wait_for_end(
-        self, execution_arn: str, timeout_s: float = _PATIENCE_S
+        self, execution_arn: str, timeout_s: float = _WAIT_TIMEOUT_S
     ) -> "DescribeExecutionOutputTypeDef":
-        """Wait until an execution has ended and return its description."""
+        """Wait until a state machine execution has ended, and return its description."""
 
         def ended() -> "DescribeExecutionOutputTypeDef | None":
             run = self.stepfunctions.describe_execution(executionArn=execution_arn)
@@ -141,12 +141,12 @@ class StackClient:
         )
 
     def history(self, execution_arn: str) -> "list[HistoryEventTypeDef]":
-        """Return all events of an execution, oldest first."""
+        """Return all events of a state machine execution, oldest first."""
         pages = self.stepfunctions.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
         return [event for page in pages for event in page["events"]]
 
     def states(self, execution_arn: str) -> list[str]:
-        """Return the names of the states that an execution has entered, in order."""
+        """Return the names of the entered states of a state machine execution, in order."""
         details = (event.get("stateEnteredEventDetails") for event in self.history(execution_arn))
         return [entered["name"] for entered in details if entered]
 
@@ -174,8 +174,8 @@ class StackClient:
         queues = [queue for regions in accounts for region in regions.values() for queue in region.values()]
         return [message for queue in queues for message in queue]
 
-    def wait_for_status(self, execution_id: str, status: str, timeout_s: float = _PATIENCE_S) -> None:
-        """Wait until the API returns that status."""
+    def wait_for_status(self, execution_id: str, status: str, timeout_s: float = _WAIT_TIMEOUT_S) -> None:
+        """Wait until the API returns `status` for an execution."""
         wait_for(
             lambda: self.get(execution_id).json().get("status") == status,
             timeout_s=timeout_s,
@@ -183,7 +183,7 @@ class StackClient:
             message=f"{execution_id} is not {status}",
         )
 
-    def wait_for_notification(self, execution_id: str, timeout_s: float = _PATIENCE_S) -> dict[str, Any]:
+    def wait_for_notification(self, execution_id: str, timeout_s: float = _WAIT_TIMEOUT_S) -> dict[str, Any]:
         """Wait for the first notification of an execution and return it."""
         found = wait_for(
             lambda: self.peek(execution_id),
@@ -194,7 +194,7 @@ class StackClient:
         return found[0]
 
     def item(self, execution_id: str) -> dict[str, Any] | None:
-        """Return the record of an execution, numbers as Decimal; None where there is none."""
+        """Return the record of an execution, with numbers as Decimal; None if there is no record."""
         answer = self.dynamodb.get_item(
             TableName=self.outputs.table_name, Key={"execution_id": {"S": execution_id}}, ConsistentRead=True
         )
@@ -204,14 +204,14 @@ class StackClient:
     # ---- The simulated Waterflai ----
 
     def waterflai(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the simulator's control API response: `requests`, `executions`; with a body: `speed`, `reset`."""
+        """Call the control API of the simulator: GET `path`, or POST with a body. Return the response."""
         url = f"{self.outputs.waterflai_base_url}/_control/{path}"
         answer = self.http.get(url) if body is None else self.http.post(url, json=dict(body))
         return answer.raise_for_status().json()
 
 
 def notification(body: str) -> dict[str, Any]:
-    """Return the CloudEvent in a queue message, delivered raw or in SNS's envelope."""
+    """Return the CloudEvent in a queue message, raw or in the SNS envelope."""
     document: dict[str, Any] = json.loads(body)
     if document.get("Type") == "Notification":
         document = json.loads(document["Message"])
@@ -219,6 +219,6 @@ def notification(body: str) -> dict[str, Any]:
 
 
 def execution_id_of(event: Mapping[str, Any]) -> str | None:
-    """Return the execution id of a notification; None if it has none."""
+    """Return the execution id of a notification; None if it has no id."""
     data = event.get("data")
     return data.get("execution_id") if isinstance(data, dict) else None

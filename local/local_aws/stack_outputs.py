@@ -1,4 +1,4 @@
-"""Addresses and names of a deployed stack: `outputs.json`, for tests and the user's scripts."""
+"""The file `outputs.json`: addresses and names of a deployed stack, for tests and scripts."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,7 +23,7 @@ class StackOutputs:
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """Return the outputs in this file; None if it is missing, invalid or from another version."""
+        """Return the outputs in a file; None if it is missing, invalid or from another version."""
         document = read_json_file(path)
         try:
             return cls(**{field.name: str(document[field.name]) for field in fields(cls)})
@@ -31,5 +31,5 @@ class StackOutputs:
             return None
 
     def save(self, path: Path) -> None:
-        """Write them where `load` finds them."""
+        """Write the outputs to the file that `load` reads."""
         write_json_file(path, asdict(self))

@@ -1,4 +1,4 @@
-"""Waits and retries that Ctrl-C ends."""
+"""Waits and retries that Ctrl-C interrupts."""
 
 from collections.abc import Callable
 
@@ -25,8 +25,8 @@ def wait_for[Result](
 ) -> Result:
     """Return the first result of `check` that is true.
 
-    Raises TimeoutError, with `message` and the time, after `timeout_s` seconds, and whatever `check` raises.
-    With `sleep=time.sleep` no signal ends the wait.
+    Raises TimeoutError with `message` after `timeout_s` seconds, and any exception of `check`. With
+    `sleep=time.sleep` no signal interrupts the wait.
     """
     attempts = Retrying(
         retry=retry_if_not_result(bool),
@@ -38,7 +38,7 @@ def wait_for[Result](
         result = attempts(check)
     except RetryError:
         raise TimeoutError(f"{message} after {timeout_s:.0f} s") from None
-    assert result is not None  # noqa: S101  # only true results end the attempts
+    assert result is not None  # noqa: S101  # the attempts end only with a true result
     return result
 
 
@@ -49,7 +49,7 @@ def retry_while[Result](
     timeout_s: float,
     interval_s: float,
 ) -> Result:
-    """Return the first result of `call` that is not retryable, or the last one after `timeout_s` seconds."""
+    """Repeat `call` until its result is not retryable, or for `timeout_s` seconds. Return the last result."""
 
     def last_result(state: RetryCallState) -> Result:
         assert state.outcome is not None  # noqa: S101  # there was at least one attempt

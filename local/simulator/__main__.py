@@ -12,12 +12,14 @@ from local.simulator.server import Server, bind
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Every request is a line on stderr, never with its key."""
+    """Serve until SIGTERM or SIGINT. Logs a line for each request on standard error, without its key."""
     parser = argparse.ArgumentParser(prog="python -m local.simulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument("--api-key", required=True, help="the key that clients send as X-API-Key")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; default 0: a free port")
     parser.add_argument(
-        "--ready-file", type=Path, help="file for base_url and pid, written when the server is ready"
+        "--api-key", required=True, help="API key that clients must send in the header X-API-Key"
+    )
+    parser.add_argument(
+        "--ready-file", type=Path, help="JSON file with base_url and pid, written when the server is ready"
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     ready_file: Path | None = options.ready_file
     if ready_file is not None:
-        ready_file.unlink(missing_ok=True)  # not that of an earlier run
+        ready_file.unlink(missing_ok=True)  # the file of an earlier process
     bound, base_url = bind(options.port)
 
     def on_ready() -> None:

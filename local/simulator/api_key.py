@@ -1,17 +1,17 @@
-"""The API key that clients have to send, and its rotation."""
+"""The API key that clients must send."""
 
 import secrets
 
 
 class ApiKey:
-    """One key is valid at a time."""
+    """Exactly one key is valid. The control API can replace it."""
 
     def __init__(self, first: str) -> None:
         self._first = first.encode()
         self._valid = self._first
 
     def matches(self, value: str) -> bool:
-        """Whether `value` is the valid key."""
+        """Return whether `value` is the valid key."""
         return secrets.compare_digest(value.encode(), self._valid)
 
     def rotate(self, valid: str) -> None:

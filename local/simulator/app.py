@@ -1,4 +1,4 @@
-"""The simulated API over HTTP: four operations, one key, errors as `detail`."""
+"""The simulated API over HTTP: start, status, cancel and stream. Errors have the field `detail`."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from local.simulator.event_stream import event_bytes
 from local.simulator.executions import Execution, Executions, TooManyExecutionsError
 from local.simulator.fault_registry import FaultRegistry
 from local.simulator.fault_responses import PipelinedResponse, respond
+from local.simulator.fault_rules import ActiveFault, Operation
 from local.simulator.fault_types import (
     CleanupSoon,
     ForeignDocument,
@@ -26,7 +27,6 @@ from local.simulator.fault_types import (
     PipelinedDocument,
     StreamFault,
 )
-from local.simulator.faults import ActiveFault, Operation
 from local.simulator.http_json import JsonResponse, read_body
 from local.simulator.strict_json import InvalidJsonError, InvalidValueError, JsonObject, as_object
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Simulator:
-    """The simulator as an ASGI application that counts and logs its responses."""
+    """The simulator as an ASGI application. It counts and logs each response."""
 
     def __init__(self, api_key: str, base_url: str, clock: SimulatedClock | None = None) -> None:
         self._executions = Executions(clock or SimulatedClock())
@@ -47,7 +47,7 @@ class Simulator:
         )
 
     def close(self) -> None:
-        """Delete all executions and faults, which ends open streams and slow responses."""
+        """Delete all executions and faults. This ends open streams and slow responses."""
         self._executions.reset()
         self._faults.clear()
 
@@ -63,11 +63,11 @@ class Simulator:
             await send(message)
 
         await self._app(scope, receive, send_recorded)
-        if not is_answered:  # reset, or its client has disconnected
+        if not is_answered:  # the connection was reset, or the client disconnected
             self._record(scope, None)
 
     def _record(self, scope: Scope, status_code: int | None) -> None:
-        # The path as it was sent: still percent-encoded, so that it can't forge a line of the log.
+        # The raw path is percent-encoded, so it can't contain a line break and forge a log line.
         path = scope["raw_path"].decode("ascii", "replace")
         _log.info("%s %s %s", scope["method"], path, status_code or "unanswered")
         if not path.startswith(PREFIX):
@@ -77,7 +77,7 @@ class Simulator:
 
 
 class ExecutionsApi:
-    """The four calls of Waterflai's asynchronous execution API."""
+    """The four operations of Waterflai's asynchronous execution API."""
 
     def __init__(
         self,
@@ -91,13 +91,13 @@ class ExecutionsApi:
         self._faults = faults
         self._request_log = request_log
         self._key = key
-        # Not taken from the Host header, which a client controls.
+        # The Host header is not used: the client controls it.
         self._base_url = base_url
 
     def router(self) -> APIRouter:
-        """Return the routes. The key is checked before anything else."""
-        first = [Depends(self._count), Depends(self._check_key)]
-        routes = APIRouter(prefix="/v1/executions", dependencies=first)
+        """Return the routes. Each request is counted, then its key is checked."""
+        before_each = [Depends(self._count), Depends(self._check_key)]
+        routes = APIRouter(prefix="/v1/executions", dependencies=before_each)
         routes.add_api_route(
             "/{chatbot_id}/async", self._start, methods=["POST"], name=Operation.START, status_code=202
         )
@@ -154,7 +154,7 @@ class ExecutionsApi:
             return JsonResponse(self._executions.document(execution, lag_s))
 
         response = respond(request, active, handle, self._faults.cleared)
-        return self._swapped(active, execution, response)
+        return self._with_foreign_document(active, execution, response)
 
     async def _cancel(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
@@ -171,7 +171,7 @@ class ExecutionsApi:
             return JsonResponse(document)
 
         response = respond(request, active, handle, self._faults.cleared)
-        return self._swapped(active, execution, response)
+        return self._with_foreign_document(active, execution, response)
 
     async def _stream(self, execution_id: str, request: Request) -> Response:
         execution = self._find(execution_id)
@@ -189,8 +189,10 @@ class ExecutionsApi:
 
         return respond(request, active, handle, self._faults.cleared)
 
-    def _swapped(self, active: ActiveFault | None, execution: Execution, response: Response) -> Response:
-        """Return `response`, unless the fault is a proxy that mixes up the responses to its clients."""
+    def _with_foreign_document(
+        self, active: ActiveFault | None, execution: Execution, response: Response
+    ) -> Response:
+        """Return `response`, or for two fault types one with the document of another execution."""
         match active and active.kind:
             case ForeignDocument():
                 return JsonResponse(self._executions.foreign_document(execution))
@@ -217,7 +219,7 @@ def _not_found() -> HTTPException:
 
 
 def _application(*routers: APIRouter) -> FastAPI:
-    # An unknown path is a 404 and never a redirect.
+    # An unknown path gets 404, never a redirect.
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
@@ -258,5 +260,5 @@ def _operation(scope: Scope) -> str:
 
 
 def _fingerprint(chatbot_id: str, input_data: JsonObject) -> str:
-    """Return a hash that repeated starts share, as they have no execution id yet."""
+    """Return a hash that identifies repeated starts. A start has no execution id yet."""
     return hashlib.sha256(json.dumps([chatbot_id, input_data], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Simulated time: it can run faster than the wall clock, and never runs backwards."""
+"""Simulated time. It can run faster or slower than the wall clock, but never backwards."""
 
 import time
 from collections import deque
@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 SLOWEST, FASTEST = 0.01, 1_000.0
 
-# One entry for each change of speed. Beyond that number, the oldest timestamps become estimates.
+# Maximum number of speed changes to keep. Timestamps before the oldest kept change are estimates.
 _MAX_SPEED_CHANGES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    """A span of time at one speed, from its first moment on."""
+    """An interval at one speed. `real_s` and `simulated_s` are its start on both clocks."""
 
     real_s: float
     simulated_s: float
@@ -22,7 +22,7 @@ class _Interval:
 
 
 class SimulatedClock:
-    """Counts simulated seconds since it was made, `factor` of them in each real one."""
+    """Counts simulated seconds from its creation on: `factor` of them in each real second."""
 
     def __init__(
         self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
@@ -34,34 +34,34 @@ class SimulatedClock:
 
     @property
     def factor(self) -> float:
-        """Simulated seconds in a real one."""
+        """Simulated seconds in each real second."""
         return self._intervals[-1].factor
 
     def now_s(self) -> float:
-        """Return the simulated seconds gone by."""
+        """Return the simulated seconds since the creation of the clock."""
         current = self._intervals[-1]
         return current.simulated_s + (self._monotonic() - current.real_s) * current.factor
 
     def past_s(self, real_s: float) -> float:
-        """Return the simulated seconds that had gone by `real_s` real seconds ago; 0 before the clock was made."""
+        """Return the simulated time of `real_s` real seconds ago; 0 before the creation of the clock."""
         moment_s = self._monotonic() - real_s
         earlier = (interval for interval in reversed(self._intervals) if interval.real_s <= moment_s)
         interval = next(earlier, self._intervals[0])
         return max(interval.simulated_s + (moment_s - interval.real_s) * interval.factor, 0.0)
 
     def set_factor(self, factor: float) -> None:
-        """Go on from the present moment at another speed."""
+        """Change the speed from now on."""
         now = _Interval(real_s=self._monotonic(), simulated_s=self.now_s(), factor=factor)
         self._intervals.append(now)
 
     def real_delay_s(self, simulated_s: float) -> float:
-        """Return the real seconds that `simulated_s` take at the present speed."""
+        """Return `simulated_s` as real seconds at the current speed."""
         return simulated_s / self.factor
 
     def wall_time(self, simulated_s: float) -> datetime:
-        """Return when, on the wall clock, a simulated moment was, or will be at the present speed.
+        """Return the wall clock time of a simulated moment. For the future this assumes the current speed.
 
-        Clients compare an upstream's timestamps with their own clock, so these are real ones at any speed.
+        Timestamps in responses are real times at any speed, because clients compare them with their own clock.
         """
         earlier = (interval for interval in reversed(self._intervals) if interval.simulated_s <= simulated_s)
         interval = next(earlier, self._intervals[0])

@@ -1,4 +1,4 @@
-"""One client's connection, with what ASGI has no message for: resets, raw bytes, and an idle time of its own."""
+"""A client connection with features that ASGI lacks: TCP reset, raw bytes and an idle timeout per connection."""
 
 import asyncio
 import contextlib
@@ -12,18 +12,18 @@ from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-# Longer than the pauses of a poller, so that the server seldom closes a connection that is about to be used.
+# Longer than usual polling intervals, so that the server rarely closes a connection while a client reuses it.
 KEEP_ALIVE_S = 75
 
-# In the state of each request, for the application.
+# Key of the connection in the state of each request.
 _CONNECTION = "connection"
 
-# Linger for no time: what is closed is dropped, and the other side gets a reset.
+# SO_LINGER with a time of 0: closing the socket sends a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
-# Only Linux has an option for that.
+# Linux only: holds back partial segments.
 _CORK: int | None = getattr(socket, "TCP_CORK", None)
 
-# Status codes of a content delivery network, which `http` lacks.
+# Status codes of content delivery networks. The module `http` lacks them.
 CDN_PHRASES = {
     520: "Web Server Returned an Unknown Error",
     521: "Web Server Is Down",
@@ -35,12 +35,12 @@ CDN_PHRASES = {
     527: "Railgun Error",
     530: "Origin DNS Error",
 }
-# uvicorn takes the phrase from this table only.
+# uvicorn reads reason phrases from this table only.
 STATUS_PHRASES.update({code: phrase.encode() for code, phrase in CDN_PHRASES.items()})
 
 
 class Connection(H11Protocol):
-    """HTTP on one connection. The application reaches it through `connection_of` a request's scope."""
+    """HTTP on one connection. The application gets it with `connection_of(scope)`."""
 
     def __init__(
         self,
@@ -53,18 +53,18 @@ class Connection(H11Protocol):
         self._resets_idle = False
 
     def reset(self) -> None:
-        """Drop the connection: the client gets a TCP reset."""
+        """Close the connection with a TCP reset."""
         self._set_option(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
 
     def write(self, data: bytes) -> None:
-        """Send bytes that HTTP on this connection does not account for."""
+        """Send bytes outside of the HTTP response."""
         if not self.transport.is_closing():
             self.transport.write(data)
 
     @contextlib.contextmanager
     def in_one_segment(self) -> Iterator[None]:
-        """Send what is written in the block in the same TCP segments. Without effect on macOS."""
+        """Send all bytes that the block writes in the same TCP segments. No effect on macOS."""
         if _CORK is None:
             yield
             return
@@ -75,18 +75,18 @@ class Connection(H11Protocol):
             self._set_option(socket.IPPROTO_TCP, _CORK, 0)
 
     def close_when_idle(self, after_s: float, *, reset: bool) -> None:
-        """Close or reset the connection `after_s` seconds after the present answer, unless a request comes first."""
+        """Close or reset the connection `after_s` seconds after this response, unless a request arrives earlier."""
         self.timeout_keep_alive = after_s  # type: ignore[assignment]  # call_later takes a float as well
         self._resets_idle = reset
 
     def data_received(self, data: bytes) -> None:
-        """Take the next request, whose answer has the usual idle time again."""
+        """Receive a request, and restore the default idle timeout."""
         self.timeout_keep_alive = KEEP_ALIVE_S
         self._resets_idle = False
         super().data_received(data)
 
     def timeout_keep_alive_handler(self) -> None:
-        """End the connection: it was idle for too long."""
+        """Close or reset the connection after the idle timeout."""
         if self._resets_idle and not self.transport.is_closing():
             self.reset()
         else:
@@ -97,6 +97,6 @@ class Connection(H11Protocol):
 
 
 def connection_of(scope: Scope) -> Connection:
-    """Return the connection on which a request came."""
+    """Return the connection of a request."""
     connection: Connection = scope["state"][_CONNECTION]
     return connection

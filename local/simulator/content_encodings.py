@@ -1,4 +1,4 @@
-"""Responses with a content coding that no client of the simulator accepts: correct, undecodable, or a bomb."""
+"""Encodes response bodies with gzip or deflate, as undecodable `br`, or as a gzip bomb."""
 
 import asyncio
 import zlib
@@ -15,15 +15,15 @@ _MIB_OF_SPACE = b" " * 1024 * 1024
 _WINDOWS = {Encoding.GZIP: 31, Encoding.DEFLATE: 15}
 _FASTEST = 1
 
-# The first byte of no Brotli stream, and each byte of the body inverted: no JSON and no UTF-8 either.
+# No Brotli stream begins with this byte. The bytes of the body are inverted: invalid JSON and invalid UTF-8.
 _NO_BROTLI = b"\x11"
 _INVERTED = bytes(255 - each for each in range(256))
 
 
 def encode_response(kind: Encoded | Bomb, normal: ASGIApp) -> ASGIApp:
-    """Return an application that responds as `normal` does, in the coding of `kind`.
+    """Return an application that sends the response of `normal` with the content encoding of `kind`.
 
-    Each message of the body can be decoded when it arrives: a stream's events are not held back.
+    Each message is flushed, so a client can decode the events of a stream when they arrive.
     """
     name = kind.encoding if isinstance(kind, Encoded) else Encoding.GZIP
 
@@ -39,9 +39,9 @@ def encode_response(kind: Encoded | Bomb, normal: ASGIApp) -> ASGIApp:
                 if isinstance(kind, Bomb):
                     is_stream = headers.get("Content-Type", "").startswith("text/event-stream")
                     for piece in _padding(kind, is_stream=is_stream):
-                        body = encode(piece, True)  # noqa: FBT003 - as it is declared
+                        body = encode(piece, True)  # noqa: FBT003 - the signature of Encode
                         await send({"type": "http.response.body", "body": body, "more_body": True})
-                        await asyncio.sleep(0)  # other requests wait for one piece at the most
+                        await asyncio.sleep(0)  # lets other requests run between pieces
                 return
             goes_on = message.get("more_body", False)
             await send({**message, "body": encode(message.get("body", b""), goes_on)})
@@ -72,7 +72,7 @@ def _inverting() -> Encode:
 
 
 def _padding(kind: Bomb, *, is_stream: bool) -> Iterator[bytes]:
-    """Yield white space as JSON allows it before a document; in a stream it has to be a comment."""
+    """Yield white space, which JSON allows before a document. In a stream it is a comment."""
     if is_stream:
         yield b":"
     for _ in range(kind.mib):

@@ -1,4 +1,4 @@
-"""The simulator's control API, for tests and the demo: requests so far, speed, faults, key, reset."""
+"""The control API of the simulator: tests and the demo read the request log and set speed, faults and key."""
 
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from local.simulator.api_key import ApiKey
 from local.simulator.clock import FASTEST, SLOWEST
 from local.simulator.executions import Executions
 from local.simulator.fault_registry import FaultRegistry
-from local.simulator.faults import ActiveFault, Operation, parse_faults
+from local.simulator.fault_rules import ActiveFault, Operation, parse_faults
 from local.simulator.field_parsers import as_header, as_text
 from local.simulator.http_json import JsonResponse, read_body
 from local.simulator.strict_json import JsonObject, as_number, write_json
@@ -23,7 +23,7 @@ _MAX_INPUT_BYTES = 1024
 
 @dataclass(slots=True)
 class StartRequest:
-    """One valid start. After a fault it has no execution or no status code."""
+    """A start request with a valid key and body. A fault may leave it without an execution or a status code."""
 
     chatbot_id: str
     input_data: JsonObject | None
@@ -32,7 +32,7 @@ class StartRequest:
     status_code: int | None = None
 
     def to_dict(self) -> JsonObject:
-        """Return it as it is listed."""
+        """Return the entry of the list `starts`."""
         return {
             "execution_id": self.execution_id,
             "chatbot_id": self.chatbot_id,
@@ -43,7 +43,7 @@ class StartRequest:
 
 
 class RequestLog:
-    """Counts requests and responses, and lists the starts."""
+    """Counts requests and responses by operation, and lists the start requests."""
 
     def __init__(self) -> None:
         self._requests: Counter[str] = Counter()
@@ -51,42 +51,45 @@ class RequestLog:
         self._starts: deque[StartRequest] = deque(maxlen=_MAX_STARTS)
 
     def count_request(self, operation: str) -> None:
-        """Count one request, also one that gets no response."""
+        """Count a request when it arrives. Some never get a response."""
         self._requests[operation] += 1
 
     def count_response(self, operation: str, status_code: int | None) -> None:
-        """Count one response; None where there was none."""
+        """Count a response by its status code, as `unanswered` if `status_code` is None."""
         self._responses[operation, str(status_code or "unanswered")] += 1
 
     def add_start(self, chatbot_id: str, input_data: JsonObject, active: ActiveFault | None) -> StartRequest:
-        """List one start, with its input where that is short, and return it to be completed."""
+        """Add a start request and return it. The caller adds execution id and status code later.
+
+        Input of more than 1 KiB is left out.
+        """
         is_short = len(write_json(input_data)) <= _MAX_INPUT_BYTES
         start = StartRequest(
-            chatbot_id, input_data if is_short else None, active.fault.name if active else None
+            chatbot_id, input_data if is_short else None, active.rule.name if active else None
         )
         self._starts.append(start)
         return start
 
     def clear(self) -> None:
-        """Reset all counts."""
+        """Delete all counts and start requests."""
         self._requests.clear()
         self._responses.clear()
         self._starts.clear()
 
     def to_dict(self) -> JsonObject:
-        """Return requests (`asked`) by operation, responses (`counts`) by operation and status code, and `starts`."""
-        counts: dict[str, dict[str, int]] = {operation: {} for operation in Operation}
-        for (operation, answered), count in sorted(self._responses.items()):
-            counts.setdefault(operation, {})[answered] = count
+        """Return `received` by operation, `responses` by operation and status code, and the list `starts`."""
+        responses: dict[str, dict[str, int]] = {operation: {} for operation in Operation}
+        for (operation, code), count in sorted(self._responses.items()):
+            responses.setdefault(operation, {})[code] = count
         return {
-            "asked": {operation.value: self._requests[operation] for operation in Operation},
-            "counts": counts,
+            "received": {operation.value: self._requests[operation] for operation in Operation},
+            "responses": responses,
             "starts": [start.to_dict() for start in self._starts],
         }
 
 
 class ControlApi:
-    """The routes under `/_control`. They need no key: the simulator serves loopback only."""
+    """The routes under `/_control`. They require no key, because only loopback can reach the simulator."""
 
     def __init__(
         self, executions: Executions, faults: FaultRegistry, request_log: RequestLog, key: ApiKey
@@ -115,7 +118,7 @@ class ControlApi:
         documents = [
             {
                 "chatbot_id": execution.chatbot_id,
-                "asked": self._faults.totals(execution.execution_id),
+                "received": self._faults.totals(execution.execution_id),
                 **self._executions.progress_document(execution),
             }
             for execution in self._executions.all()
@@ -145,9 +148,9 @@ class ControlApi:
         return JsonResponse({"rotated": True})  # the key is not returned
 
     async def _reset(self) -> Response:
-        forgotten = self._executions.reset()
+        deleted = self._executions.reset()
         self._executions.set_speed(1.0)
         self._faults.clear()
         self._key.restore()
         self._request_log.clear()
-        return JsonResponse({"forgotten": forgotten})
+        return JsonResponse({"deleted": deleted})

@@ -1,4 +1,4 @@
-"""Faults in JSON documents: pure functions from a document to another."""
+"""Applies a fault to the JSON document of a response: pure functions that return the changed document."""
 
 import json
 from base64 import b64encode
@@ -32,11 +32,14 @@ TINY_PROGRESS = 1e-200
 RUNNING = frozenset({"PENDING", "RUNNING"})
 
 
-def apply_to_document(kind: DocumentFault, document: JsonObject, occurrence: int) -> JsonObject:  # noqa: PLR0911 - one a kind
-    """Return the document with the fault. `occurrence`: how often the fault has acted, from 1."""
+def apply_to_document(kind: DocumentFault, document: JsonObject, occurrence: int) -> JsonObject:  # noqa: PLR0911 - one return for each kind
+    """Return the document with the fault. `occurrence`: how often the rule has applied, from 1."""
     match kind:
         case WrongTypes():
-            return {name: _wrong(each) if kind.include(name) else each for name, each in document.items()}
+            return {
+                name: _with_wrong_type(each) if kind.include(name) else each
+                for name, each in document.items()
+            }
         case Nulls():
             return {name: None if kind.include(name) else each for name, each in document.items()}
         case Missing():
@@ -45,7 +48,8 @@ def apply_to_document(kind: DocumentFault, document: JsonObject, occurrence: int
             return _padded(document, "x" * (mib * _MIB))
         case ForeignUrls(to=to):
             return {
-                name: _moved(each, to) if name.endswith("_url") else each for name, each in document.items()
+                name: _on_other_server(each, to) if name.endswith("_url") else each
+                for name, each in document.items()
             }
         case UnknownStatus(status=status):
             return {**document, "status": status}
@@ -56,11 +60,11 @@ def apply_to_document(kind: DocumentFault, document: JsonObject, occurrence: int
         case NoOutput():
             return {name: each for name, each in document.items() if name != "final_output"}
         case CleanupSoon() | Lag() | ForeignDocument() | PipelinedDocument() | NotFoundFor():
-            return document  # app.py does it, which has the execution
+            return document  # app.py applies these, because they need the execution
 
 
 def make_invalid(how: InvalidContent, body: bytes) -> bytes:
-    """Return the document's bytes with an output that is invalid JSON, and an error message that is invalid UTF-8."""
+    """Return the bytes of the document with invalid JSON or UTF-8 in its output or error message."""
     if how is InvalidContent.NAN:
         return body.replace(b'"final_output":{', b'"final_output":{"invalid":NaN,')
     body = body.replace(b'"final_output":{', b'"final_output":{"invalid":"\xff",')
@@ -68,22 +72,26 @@ def make_invalid(how: InvalidContent, body: bytes) -> bytes:
 
 
 def echo_key(form: EchoForm, document: JsonObject, key: str) -> bytes:
-    """Return the bytes of a document with `key` in its output and in every text but status, times and id."""
-    written = {
+    """Return the bytes of the document with `key` in its output, node, error message and source."""
+    encoded = {
         EchoForm.URL: quote(key, safe=""),
         EchoForm.BASE64: b64encode(f"key={key}".encode()).decode(),
     }.get(form, key)
-    mark = "<the key>"
-    marked = document | dict.fromkeys(("current_node", "error_message", "execution_source"), mark)
+    placeholder = "<the key>"
+    changed = document | dict.fromkeys(("current_node", "error_message", "execution_source"), placeholder)
     if isinstance(document.get("final_output"), dict):
-        marked["final_output"] = {**document["final_output"], "echo": mark, mark: [mark]}
-    text = json.dumps(written)[1:-1]
+        changed["final_output"] = {
+            **document["final_output"],
+            "echo": placeholder,
+            placeholder: [placeholder],
+        }
+    text = json.dumps(encoded)[1:-1]
     if form is EchoForm.ESCAPED:
-        text = "".join(f"\\u{ord(char):04x}" for char in written)
-    return write_json(marked).replace(mark.encode(), text.encode())
+        text = "".join(f"\\u{ord(char):04x}" for char in encoded)
+    return write_json(changed).replace(placeholder.encode(), text.encode())
 
 
-def _wrong(value: Any) -> Any:
+def _with_wrong_type(value: Any) -> Any:
     match value:
         case None:
             return {}
@@ -103,7 +111,7 @@ def _padded(document: JsonObject, padding: str) -> JsonObject:
     return {**document, "padding": padding}
 
 
-def _moved(url: str, to: str) -> str:
+def _on_other_server(url: str, to: str) -> str:
     return to + urlsplit(url).path
 
 

@@ -1,4 +1,4 @@
-"""An event stream as bytes, normal or with a fault."""
+"""Builds the bytes of an event stream, normal or with a fault of fault_types.py."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ _LINE_PIECE = b"x" * 1024
 _PING = b": ping\n\n"
 _PING_EVENT = b"event: ping\ndata: {}\n\n"
 
-# The last one has a list as type, which a client can't hash.
+# The type of the last event is a list: a client that uses it as a dictionary key fails.
 _JUNK = b"".join(
     block + b"\n\n"
     for block in (
@@ -52,21 +52,21 @@ _JUNK = b"".join(
         b'data: {"type": "execution_completed',
         b"unknown: field\n: nothing else",
         b"retry: soon\nid: a\x00b",
-        b'data: {"type": "somebody_sneezed"}',
+        b'data: {"type": "unknown_type"}',
         b'data: {"type": ["execution_completed"], "progress": "much"}',
     )
 )
 
 
 def encode_event(event: JsonObject) -> bytes:
-    """Return one event as the upstream sends it."""
+    """Return the bytes of one event."""
     return b"data: " + write_json(event) + b"\n\n"
 
 
 async def event_bytes(
     kind: StreamFault | None, executions: Executions, execution: Execution
 ) -> AsyncIterator[bytes]:
-    """Yield the bytes of the event stream of `execution`."""
+    """Yield the bytes of the event stream of `execution`, with the fault `kind` if it is not None."""
     events = executions.follow(execution, replays=isinstance(kind, Replays))
     match kind:
         case Format():
@@ -76,7 +76,7 @@ async def event_bytes(
         case Heartbeats():
             pieces = _heartbeats(kind, executions, execution)
         case EventsGoOn():
-            pieces = _going_on(kind, executions, execution)
+            pieces = _repeated_progress(kind, executions, execution)
         case Buffered():
             pieces = _buffered(kind, events)
         case LongComment():
@@ -119,16 +119,16 @@ async def _formatted(kind: Format, events: AsyncIterator[JsonObject]) -> AsyncIt
 
 
 def format_event(kind: Format, event: JsonObject, number: int) -> bytes:
-    """Return the `number`th event of a stream in an unusual but valid format."""
+    """Return the bytes of an event in the unusual but valid syntax of `kind`. `number` is its position from 1."""
     lines = []
     if kind.comments:
         lines += [": ping", "", ": in the same block as an event"]
     if kind.event_fields:
         lines += [f"id: {number}", f"event: {event['type']}", "retry: 3000"]
-    # One space after the colon is not part of the data; it may be missing.
-    spread = json.dumps(event, indent=1).split("\n") if kind.multiline else [write_json(event).decode()]
+    # The space after the colon is optional: it is not part of the data.
+    data_lines = json.dumps(event, indent=1).split("\n") if kind.multiline else [write_json(event).decode()]
     lines += [
-        f"data:{'' if kind.multiline and index % 2 else ' '}{line}" for index, line in enumerate(spread)
+        f"data:{'' if kind.multiline and index % 2 else ' '}{line}" for index, line in enumerate(data_lines)
     ]
     end = _NEWLINES[kind.newline]
     return "".join(line + end for line in [*lines, ""]).encode()
@@ -137,11 +137,11 @@ def format_event(kind: Format, event: JsonObject, number: int) -> bytes:
 async def _flood(kind: Flood) -> AsyncIterator[bytes]:
     if kind.endless_line:
         yield b'data: {"type": "progress_update", "padding": "'
-    a_step = max(round(kind.per_second * _FLOOD_STEP_S), 1)
+    events_per_step = max(round(kind.per_second * _FLOOD_STEP_S), 1)
     for step in itertools.count():
         progress = {"type": _PROGRESS, "progress": float(step % 100)}
-        yield (_LINE_PIECE if kind.endless_line else encode_event(progress)) * a_step
-        await asyncio.sleep(max(_FLOOD_STEP_S, a_step / kind.per_second))
+        yield (_LINE_PIECE if kind.endless_line else encode_event(progress)) * events_per_step
+        await asyncio.sleep(max(_FLOOD_STEP_S, events_per_step / kind.per_second))
 
 
 async def _heartbeats(kind: Heartbeats, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
@@ -153,7 +153,9 @@ async def _heartbeats(kind: Heartbeats, executions: Executions, execution: Execu
             return
 
 
-async def _going_on(kind: EventsGoOn, executions: Executions, execution: Execution) -> AsyncIterator[bytes]:
+async def _repeated_progress(
+    kind: EventsGoOn, executions: Executions, execution: Execution
+) -> AsyncIterator[bytes]:
     while True:
         yield encode_event({"type": _PROGRESS, "progress": executions.snapshot(execution).progress})
         await asyncio.sleep(kind.every_seconds)
@@ -171,7 +173,7 @@ async def _with_long_comment(kind: LongComment, events: AsyncIterator[JsonObject
         yield name
         for _ in range(kind.kib):
             yield _LINE_PIECE
-            await asyncio.sleep(0)  # so that the server notices a client that leaves
+            await asyncio.sleep(0)  # lets the server detect a disconnected client
         yield b"\n"
     async for event in events:
         yield encode_event(event)

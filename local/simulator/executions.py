@@ -1,4 +1,4 @@
-"""The executions of one simulator: their scripts, run by its clock."""
+"""The executions of the simulator: their scripts, their status documents and their event streams."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ from local.simulator.strict_json import JsonObject
 
 MAX_EXECUTIONS = 10_000
 
-# An execution that no client has started, and its output: a client must not use them.
+# Id and output of an execution that no client has started. A client must not use the output.
 FOREIGN_ID = "f0e1d2c3-0000-4000-8000-000000000000"
 FOREIGN_OUTPUT: JsonObject = {"foreign": True}
 
-# Events that fall due within this time are sent together: it bounds the wake-ups of a stream at any speed.
+# Minimum pause of a stream, so that a high speed does not wake it for each event.
 _SHORTEST_SLEEP_S = 0.01
 
 
 class TooManyExecutionsError(Exception):
-    """As many executions as the simulator keeps are still unfinished."""
+    """Raised when the simulator has no room for another execution, because all of them are running."""
 
     def __init__(self) -> None:
         super().__init__("Too many executions are running")
@@ -30,7 +30,7 @@ class TooManyExecutionsError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """One run of a chatbot. Moments are simulated seconds, all but the first counted from `accepted_s`."""
+    """An execution of a chatbot. Times are simulated seconds after `accepted_s`."""
 
     execution_id: str
     chatbot_id: str
@@ -42,23 +42,23 @@ class Execution:
 
     @property
     def cleanup_s(self) -> float:
-        """When it is forgotten."""
+        """When the simulator deletes the execution."""
         return min(self.script.cleanup_seconds, self.cleaned_up_early_s)
 
     def wake_followers(self) -> None:
-        """Make every stream look again at when its next event is due."""
+        """Wake each stream, so that it computes again when its next event is due."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def sleep(self, delay_s: float) -> None:
-        """Return after `delay_s` real seconds, or as soon as something changed."""
+        """Return after `delay_s` real seconds, or when `wake_followers` is called."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._changed.wait()
 
 
 class Executions:
-    """Executions by their id, forgotten some time after they were accepted."""
+    """Executions by id. Each is deleted at its clean-up time."""
 
     def __init__(self, clock: SimulatedClock, max_executions: int = MAX_EXECUTIONS) -> None:
         self._clock = clock
@@ -66,7 +66,7 @@ class Executions:
         self._by_id: dict[str, Execution] = {}
 
     def start(self, chatbot_id: str, script: JobScript) -> Execution:
-        """Accept and return a new execution. Raises `TooManyExecutionsError`."""
+        """Add and return an execution. Raises `TooManyExecutionsError`."""
         if len(self._by_id) >= self._max_executions:
             self._make_room()
         execution = Execution(str(uuid.uuid4()), chatbot_id, script, self._clock.now_s())
@@ -74,7 +74,7 @@ class Executions:
         return execution
 
     def find(self, execution_id: str) -> Execution | None:
-        """Return the execution, or None if there never was one or its time to be cleaned up has come."""
+        """Return the execution; None if the id is unknown or its clean-up time has passed."""
         execution = self._by_id.get(execution_id)
         if execution is not None and self._is_past_cleanup(execution):
             del self._by_id[execution_id]
@@ -82,18 +82,18 @@ class Executions:
         return execution
 
     def all(self) -> list[Execution]:
-        """Return every execution still known, oldest first."""
+        """Return all executions before their clean-up time, oldest first."""
         return [execution for execution_id in list(self._by_id) if (execution := self.find(execution_id))]
 
     def snapshot(self, execution: Execution, lag_s: float = 0.0) -> JobSnapshot:
-        """Return the execution as it was `lag_s` real seconds ago."""
+        """Return the state of the job `lag_s` real seconds ago."""
         elapsed_s = self._elapsed_s(execution)
-        if lag_s:  # may be negative: then it was still to be queued
+        if lag_s:  # the result is negative for a time before the start
             elapsed_s = self._clock.past_s(lag_s) - execution.accepted_s
         return snapshot(execution.script, elapsed_s, execution.cancelled_s)
 
     def cancel(self, execution: Execution) -> tuple[bool, Status]:
-        """Cancel what is not final yet. Return whether it was cancelled, and its status before that."""
+        """Cancel an execution that is not final. Return whether it was cancelled, and its status before."""
         previous = self.snapshot(execution).status
         if previous.is_final:
             return False, previous
@@ -102,7 +102,10 @@ class Executions:
         return True, previous
 
     def finish(self, execution: Execution) -> bool:
-        """End a running job now, with its script's outcome; an endless one completes. Return whether it was running."""
+        """End a running job now, with the outcome of its script. ENDLESS becomes COMPLETED.
+
+        Returns whether the job was running.
+        """
         if self.snapshot(execution).status.is_final:
             return False
         now_s, script = self._elapsed_s(execution), execution.script
@@ -113,31 +116,28 @@ class Executions:
         return True
 
     def clean_up_soon(self, execution: Execution, seconds: float) -> None:
-        """Forget the execution `seconds` from now. A second call changes nothing."""
+        """Set the clean-up time to `seconds` (simulated) from now. A second call changes nothing."""
         if math.isinf(execution.cleaned_up_early_s):
             execution.cleaned_up_early_s = self._elapsed_s(execution) + seconds
 
     def is_younger(self, execution: Execution, seconds: float) -> bool:
-        """Whether the execution was accepted less than `seconds` real seconds ago."""
+        """Return whether the execution was accepted less than `seconds` real seconds ago."""
         return execution.accepted_s > self._clock.past_s(seconds)
 
     def foreign_document(self, execution: Execution) -> JsonObject:
-        """Return the status document of another execution of the same chatbot, which has completed."""
+        """Return the status document of another execution of the same chatbot. Its status is COMPLETED."""
         script = JobScript(queue_seconds=0.0, seconds=0.0, output=FOREIGN_OUTPUT)
         return self.document(Execution(FOREIGN_ID, execution.chatbot_id, script, execution.accepted_s))
 
     def document(self, execution: Execution, lag_s: float = 0.0) -> JsonObject:
-        """Return the status document, as it was `lag_s` real seconds ago.
-
-        Only that of a completed execution has a `final_output`.
-        """
+        """Return the status document of `lag_s` real seconds ago. It has a `final_output` if it is COMPLETED."""
         document = self.progress_document(execution, lag_s)
         if document["status"] is Status.COMPLETED:
             document["final_output"] = execution.script.final_output()
         return document
 
     def progress_document(self, execution: Execution, lag_s: float = 0.0) -> JsonObject:
-        """Return the status document without the output, which may be large."""
+        """Return the status document without `final_output`."""
         now = self.snapshot(execution, lag_s)
         script = execution.script
         return {
@@ -158,9 +158,9 @@ class Executions:
         }
 
     async def follow(self, execution: Execution, *, replays: bool = False) -> AsyncIterator[JsonObject]:
-        """Yield each event from now on as it falls due, and before them with `replays` those of the past.
+        """Yield each event when it is due. With `replays`, yield past events first.
 
-        Ends when the execution does, or is forgotten.
+        Ends when the execution ends or is deleted.
         """
         script = execution.script
         for event in timeline(script, after_s=0.0 if replays else self._elapsed_s(execution)):
@@ -170,7 +170,7 @@ class Executions:
                 if execution.cancelled_s is not None and event.at_s >= execution.cancelled_s:
                     yield completion_event(Status.CANCELLED)
                     return
-                if execution.script is not script:  # it was let finish
+                if execution.script is not script:  # `finish` was called
                     yield completion_event(Status(execution.script.outcome))
                     return
                 wait_s = event.at_s - self._elapsed_s(execution)
@@ -180,7 +180,7 @@ class Executions:
             yield event.body
 
     async def ended(self, execution: Execution, within_s: float) -> bool:
-        """Return whether the execution is over, or forgotten, `within_s` real seconds from now at the latest."""
+        """Wait up to `within_s` real seconds. Return whether the execution has ended or was deleted."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 async for _ in self.follow(execution):
@@ -189,24 +189,24 @@ class Executions:
         return False
 
     def set_speed(self, factor: float) -> None:
-        """Let time go on `factor` times as fast as the wall clock."""
+        """Set the number of simulated seconds in each real second."""
         self._clock.set_factor(factor)
         for execution in self._by_id.values():
             execution.wake_followers()
 
     def reset(self) -> int:
-        """Forget every execution, which ends its streams, and return how many there were."""
-        forgotten = list(self._by_id.values())
+        """Delete all executions and end their streams. Return the number of executions."""
+        deleted = list(self._by_id.values())
         self._by_id.clear()
-        for execution in forgotten:
+        for execution in deleted:
             execution.wake_followers()
-        return len(forgotten)
+        return len(deleted)
 
     def _make_room(self) -> None:
-        known = self.all()
-        if len(known) < self._max_executions:
+        executions = self.all()
+        if len(executions) < self._max_executions:
             return
-        oldest = next((each for each in known if self.snapshot(each).status.is_final), None)
+        oldest = next((each for each in executions if self.snapshot(each).status.is_final), None)
         if oldest is None:
             raise TooManyExecutionsError
         del self._by_id[oldest.execution_id]
@@ -218,7 +218,7 @@ class Executions:
         return self._elapsed_s(execution) >= execution.cleanup_s
 
     def _timestamp(self, execution: Execution, after_s: float | None) -> str | None:
-        """Return a moment as RFC 3339 in UTC with milliseconds: `2025-09-14T04:33:48.102Z`."""
+        """Return a time as RFC 3339 in UTC with milliseconds: `2025-09-14T04:33:48.102Z`."""
         if after_s is None:
             return None
         moment = self._clock.wall_time(execution.accepted_s + after_s)

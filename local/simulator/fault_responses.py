@@ -1,4 +1,4 @@
-"""Responses with a fault: what a client receives in place of the normal response."""
+"""Sends a response with a fault over HTTP. `respond` is the entry point: app.py calls it for every request."""
 
 import asyncio
 import email.utils
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from local.simulator.connection import CDN_PHRASES, KEEP_ALIVE_S, connection_of
 from local.simulator.content_encodings import encode_response
 from local.simulator.document_faults import RUNNING, apply_to_document, echo_key, make_invalid
+from local.simulator.fault_rules import ActiveFault, Operation
 from local.simulator.fault_types import (
     Bomb,
     Buffered,
@@ -38,23 +39,23 @@ from local.simulator.fault_types import (
     TransferFault,
     Truncated,
 )
-from local.simulator.faults import ActiveFault, Operation
 from local.simulator.http_json import JsonResponse
 from local.simulator.strict_json import JsonObject
 
 type Handler = Callable[[], Response]
 
 _NO_BODY = frozenset({204, 304})
-# The phrases of the gateway in front.
+# Reason phrases that a gateway sends.
 _PHRASES = {503: "Service Temporarily Unavailable", 504: "Gateway Time-out", **CDN_PHRASES}
 
 
 def respond(
     request: Request, active: ActiveFault | None, handle: Handler, cleared: asyncio.Event
 ) -> Response:
-    """Return the response: that of `handle`, unless a fault is active.
+    """Return the normal response, which `handle` builds, or the response with the active fault.
 
-    `handle` is called once, or never if the fault comes first. `cleared` ends responses that are still being sent.
+    `handle` processes the request. It is not called if the fault prevents processing. Setting `cleared` ends slow
+    responses.
     """
     if active is None:
         return handle()
@@ -62,7 +63,7 @@ def respond(
         return _with_response_fault(
             active.kind, active, handle(), cleared, request.headers.get("X-API-Key", "")
         )
-    # A stalled request that is not processed yet is processed after the pause.
+    # Without `processed`, a stalled request is processed after the pause.
     normal = handle() if active.kind.processed else _DeferredResponse(handle)
     match active.kind:
         case Reset():
@@ -80,7 +81,7 @@ def _with_response_fault(
 ) -> Response:
     if isinstance(kind, TransferFault):
         return SlowResponse(_transferring(kind, normal), cleared)
-    if active.fault.on is Operation.STREAM:  # event_stream.py has applied it to the events
+    if active.rule.on is Operation.STREAM:  # event_stream.py has applied the fault to the events
         return SlowResponse(_streaming(kind, normal), cleared)
     if isinstance(kind, DocumentFault):
         document = apply_to_document(kind, json.loads(bytes(normal.body)), active.occurrence)
@@ -127,7 +128,7 @@ def _transferring(kind: TransferFault, normal: Response) -> ASGIApp:
         case CutOff():
             return _cutting_off(normal)
         case Interim():
-            return _announcing(kind, normal)
+            return _with_interim_responses(kind, normal)
         case ClosesIdle():
             return _closing_idle(kind, normal)
         case Encoded() | Bomb():
@@ -148,7 +149,7 @@ def _status_code(kind: StatusCode) -> Response:
     elif kind.html:
         response = gateway_page(kind.code)
     elif kind.body is not None:
-        # Half a surrogate pair stands for bytes that aren't UTF-8.
+        # A lone surrogate in `body` becomes bytes that are not valid UTF-8.
         body = kind.body.encode("utf-8", "surrogatepass")
         response = Response(body, kind.code, media_type=JsonResponse.media_type)
     else:
@@ -158,7 +159,7 @@ def _status_code(kind: StatusCode) -> Response:
     if kind.retry_after is not None:
         response.headers["Retry-After"] = kind.retry_after
     elif kind.retry_after_date is not None:
-        # HTTP dates have whole seconds: rounded up, so never earlier than `retry_after_date`.
+        # An HTTP date has whole seconds. It is rounded up, so it is never earlier than `retry_after_date`.
         moment = datetime.now(UTC).replace(microsecond=0) + timedelta(
             seconds=math.ceil(kind.retry_after_date) + 1
         )
@@ -174,41 +175,41 @@ def _phrase(code: int) -> str:
 
 
 class ConnectionReset(Response):
-    """No response: the connection is reset."""
+    """Resets the connection in place of a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Reset, and return once the server has seen it."""
+        """Reset the connection, and return when the server has processed the disconnect."""
         connection_of(scope).reset()
         await _disconnected(receive)
 
 
 class SlowResponse(Response):
-    """A slow response. It ends when its client disconnects, and is reset when the faults are cleared."""
+    """A slow response. It ends when its client disconnects. When the faults are cleared, its connection is reset."""
 
     def __init__(self, slow: ASGIApp, cleared: asyncio.Event) -> None:
         super().__init__()
         self._slow = slow
-        self._over = cleared
+        self._cleared = cleared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond until the client disconnects or the faults are cleared."""
-        answering = asyncio.ensure_future(self._slow(scope, receive, send))
-        gone = asyncio.ensure_future(_disconnected(receive))
-        cleared = asyncio.ensure_future(self._over.wait())
+        sending = asyncio.ensure_future(self._slow(scope, receive, send))
+        disconnected = asyncio.ensure_future(_disconnected(receive))
+        cleared = asyncio.ensure_future(self._cleared.wait())
         try:
-            await asyncio.wait({answering, gone, cleared}, return_when=asyncio.FIRST_COMPLETED)
-            if cleared.done() and not answering.done():
+            await asyncio.wait({sending, disconnected, cleared}, return_when=asyncio.FIRST_COMPLETED)
+            if cleared.done() and not sending.done():
                 connection_of(scope).reset()
-                await gone
+                await disconnected
         finally:
-            for task in (answering, gone, cleared):
+            for task in (sending, disconnected, cleared):
                 task.cancel()
-        if answering.done():
-            await answering  # raises what it raised
+        if sending.done():
+            await sending  # raises the exception of the task
 
 
 class PipelinedResponse(Response):
-    """A response followed by one to another request: in the same bytes, or `pause_s` seconds later."""
+    """A response, and on the same connection a second response: in the same bytes, or `pause_s` later."""
 
     def __init__(self, first: Response, second: JsonObject, pause_s: float) -> None:
         super().__init__()
@@ -217,7 +218,7 @@ class PipelinedResponse(Response):
         self._pause_s = pause_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send both responses, if the connection stays open."""
+        """Send both responses. A closed connection gets only the first."""
         connection = connection_of(scope)
         lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._second.raw_headers)]
         second = b"\r\n".join([*lines, b"", bytes(self._second.body)])
@@ -230,7 +231,7 @@ class PipelinedResponse(Response):
 
 
 class _DeferredResponse:
-    """The response to a request that is processed only when it is called."""
+    """A response that processes the request when the server starts to send it."""
 
     def __init__(self, handle: Handler) -> None:
         self._process = handle
@@ -300,15 +301,15 @@ def _with_late_head(normal: ASGIApp) -> ASGIApp:
     return with_late_head
 
 
-def _announcing(kind: Interim, normal: ASGIApp) -> ASGIApp:
-    async def announcing(scope: Scope, receive: Receive, send: Send) -> None:
+def _with_interim_responses(kind: Interim, normal: ASGIApp) -> ASGIApp:
+    async def with_interim_responses(scope: Scope, receive: Receive, send: Send) -> None:
         for code in kind.codes:
             head = f"HTTP/1.1 {code} {_phrase(code)}\r\nLink: </>; rel=preconnect\r\n\r\n"
             connection_of(scope).write(head.encode())
             await asyncio.sleep(kind.pause_seconds)
         await normal(scope, receive, send)
 
-    return announcing
+    return with_interim_responses
 
 
 def _closing_idle(kind: ClosesIdle, normal: Response) -> ASGIApp:

@@ -1,6 +1,8 @@
-"""Fault types: everything that can go wrong with one response, as data. README.md lists them in a table.
+"""Fault types: one dataclass for each value of a rule's `kind`, with the fields of that kind.
 
-Seconds are real ones here: a client's timeouts don't run faster when the simulated time does.
+The classes hold data only. fault_rules.py parses them, fault_responses.py and event_stream.py apply them. README.md
+has them in a table. Seconds are real seconds, unless a class states otherwise, because the timeouts of clients
+follow the real clock.
 """
 
 from dataclasses import dataclass
@@ -14,28 +16,28 @@ _LONG_S = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFault:
-    """A fault before the request is processed, or right after it with `processed`."""
+    """Base of faults in place of the normal response. `processed`: the request is processed before the fault."""
 
     processed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset(RequestFault):
-    """The connection is reset in place of a response, as by a crash."""
+    """Sends a TCP reset and no response, like a server that crashes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall(RequestFault):
-    """Nothing is sent for some time, then the normal response."""
+    """Sends nothing for `seconds`, then the normal response."""
 
     seconds: float = _LONG_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCode(RequestFault):
-    """Another response: `detail` as JSON, a gateway's page with `html`, or `body` as it stands.
+    """Responds with the status `code`. The body is `detail` as JSON, an HTML page with `html`, or `body` unchanged.
 
-    `retry_after` is sent as given, `retry_after_date` as a date so many seconds from now.
+    `retry_after` is sent unchanged, `retry_after_date` as a date this number of seconds from now.
     """
 
     code: int
@@ -48,7 +50,7 @@ class StatusCode(RequestFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect(RequestFault):
-    """The same path on the server `to`."""
+    """Redirects to the same path on the server `to`."""
 
     to: str
     code: int = 302
@@ -56,7 +58,7 @@ class Redirect(RequestFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drip:
-    """The body trickles in: `chunk_bytes` at a time, with a pause after each."""
+    """Sends the body in pieces of `chunk_bytes`, with a pause after each piece."""
 
     chunk_bytes: int = 1
     pause_seconds: float = 0.05
@@ -64,22 +66,22 @@ class Drip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutOff:
-    """The head and half of the body, then the connection is reset."""
+    """Sends the headers and half of the body, then resets the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interim:
-    """Interim responses with these `codes`, each with a header, before the normal one on the same connection."""
+    """Sends interim responses with these status `codes` before the normal response on the same connection."""
 
     codes: tuple[int, ...] = (103,)
-    pause_seconds: float = 0.0  # after each
+    pause_seconds: float = 0.0  # after each interim response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosesIdle:
-    """A normal response that promises keep-alive. The server closes the connection if no request follows.
+    """Sends the normal response with `Connection: keep-alive`, but closes the idle connection after `after_seconds`.
 
-    It does so `after_seconds`: by FIN, or with `reset` by RST.
+    It closes with FIN, or with RST if `reset` is set.
     """
 
     after_seconds: float = 0.5
@@ -87,7 +89,7 @@ class ClosesIdle:
 
 
 class Encoding(StrEnum):
-    """The content codings that proxies use."""
+    """Values of the header Content-Encoding."""
 
     GZIP = "gzip"
     DEFLATE = "deflate"
@@ -96,14 +98,14 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """The body has a content coding that the client did not accept. Of `br` only the header is true."""
+    """Encodes the body, even if the client does not accept `encoding`. With `br` the body can't be decoded."""
 
     encoding: Encoding = Encoding.GZIP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bomb:
-    """A small gzip body with `mib` MiB of white space, or of a comment in a stream, before the normal body."""
+    """Sends a small gzip body that expands to `mib` MiB of white space (a comment in a stream) and the normal body."""
 
     mib: int = 200
 
@@ -113,97 +115,97 @@ class Bomb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncated:
-    """Half of the document, as if it were the whole."""
+    """Sends half of the document as a complete body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldsFault:
-    """What happens to the named `fields` of a document, or to all."""
+    """Base of faults in the named `fields` of a document. None: in all fields."""
 
     fields: frozenset[str] | None = None
 
     def include(self, name: str) -> bool:
-        """Whether it happens to this one."""
+        """Return whether the field `name` has the fault."""
         return self.fields is None or name in self.fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrongTypes(FieldsFault):
-    """Each is of another type than the contract's."""
+    """Changes the type of each field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nulls(FieldsFault):
-    """Each is null."""
+    """Sets each field to null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing(FieldsFault):
-    """Each is left out."""
+    """Leaves out each field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Huge:
-    """A document of more than `mib` MiB: padded inside `final_output`, or beside the fields where there is none."""
+    """Adds `mib` MiB of padding to `final_output`, or to the document if it has no `final_output`."""
 
     mib: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignUrls:
-    """The start's three addresses are on the server `to`."""
+    """Returns the three URLs of a start with the server `to`."""
 
     to: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownStatus:
-    """A status that the API does not document."""
+    """Returns a status that the API does not document."""
 
     status: str = "ARCHIVING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressBack:
-    """A running job has made less progress and more retries with each status request."""
+    """Returns less progress and a higher retry count at each status request, while the job runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoOutput:
-    """COMPLETED, but without `final_output`."""
+    """Leaves out `final_output`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupSoon:
-    """`cleanup_after` is `seconds` (simulated) after the first call that the fault acts on, and stays there."""
+    """Sets `cleanup_after` to `seconds` (simulated) after the first call that the rule applies to, and keeps it."""
 
     seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """The status document is that of `seconds` ago. The stream, cancels and clean-up are not late."""
+    """Returns the status document of `seconds` ago. Stream, cancel and clean-up are not delayed."""
 
     seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignDocument:
-    """The valid document of another execution, which has completed. The request itself is processed."""
+    """Processes the request, but returns the document of another execution, which is COMPLETED."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelinedDocument:
-    """The normal response, and after it on the same connection another one, with a foreign document.
+    """Sends the normal response, then on the same connection a second response with the document of `ForeignDocument`.
 
-    Both are sent in the same bytes, or the second one `pause_seconds` after the first.
+    Both are sent together, or the second response `pause_seconds` after the first.
     """
 
     pause_seconds: float = 0.0
 
 
 class InvalidContent(StrEnum):
-    """What makes an output no JSON."""
+    """Content that makes an output invalid."""
 
     NAN = "nan"
     BAD_BYTE = "bad_byte"
@@ -211,13 +213,13 @@ class InvalidContent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidOutput:
-    """The output of a completed job is no JSON, or the reason of a failed one no UTF-8. The rest is normal."""
+    """Makes the output of a completed job invalid JSON, or the error message of a failed job invalid UTF-8."""
 
     how: InvalidContent = InvalidContent.NAN
 
 
 class EchoForm(StrEnum):
-    """The forms in which a key may be echoed."""
+    """Encodings of an echoed key."""
 
     PLAIN = "plain"
     URL = "url"
@@ -227,21 +229,21 @@ class EchoForm(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EchoKey:
-    """The key that the client has sent is in every text of the document and in the output, in one `form`."""
+    """Writes the client's API key into the texts and the output of the document, encoded as `form`."""
 
     form: EchoForm = EchoForm.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowDown:
-    """A normal response about a job that has not ended has a `Retry-After`."""
+    """Adds a `Retry-After` header to the normal response until the job has ended."""
 
     retry_after: str = "2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmptyAnswer:
-    """The job is cancelled, but the response has no body."""
+    """Cancels the job, and sends a response without a body."""
 
     code: int = 204
 
@@ -251,21 +253,21 @@ class EmptyAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFoundFor:
-    """404 as long as the job is younger than `seconds`."""
+    """Returns 404 while the job is younger than `seconds`."""
 
     seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyProgress:
-    """While the job runs, its progress is 1e-200: a number that decimal arithmetic may refuse."""
+    """Returns a progress of 1e-200 while the job runs. DynamoDB does not store a number this small."""
 
 
 # ---- Streams --------------------------------------------------------------------------------------------------
 
 
 class Newline(StrEnum):
-    """The three line ends that event streams allow."""
+    """Line endings that the event stream format allows."""
 
     LF = "lf"
     CRLF = "crlf"
@@ -274,24 +276,24 @@ class Newline(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """Valid but rare formats of an event stream, each of which has broken a decoder."""
+    """Sends valid but unusual event stream syntax. Each field has broken a decoder."""
 
     newline: Newline = Newline.LF
     bom: bool = False
-    comments: bool = False  # `: ping` between events and inside of them
-    multiline: bool = False  # the JSON spread over several lines of data
-    event_fields: bool = False  # `id:`, `event:` and `retry:`
-    chunk_bytes: int | None = None  # so many bytes a write
+    comments: bool = False  # `: ping` between and inside events
+    multiline: bool = False  # JSON in several `data:` lines
+    event_fields: bool = False  # `id:`, `event:` and `retry:` lines
+    chunk_bytes: int | None = None  # bytes for each write; None: a whole event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Junk:
-    """Before each event: data that is empty, not JSON, not an object, not UTF-8, or of no known type."""
+    """Sends invalid data before each event: empty, not JSON, not an object, not UTF-8, or of an unknown type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """The stream ends too early: after some events, or after some seconds; with `reset`, by a reset connection."""
+    """Ends the stream after `after_events` events or `after_seconds`. With `reset` it ends with a TCP reset."""
 
     after_events: int = 0
     after_seconds: float | None = None
@@ -300,7 +302,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallsSilent:
-    """Nothing more for some time after the head and so many events."""
+    """Sends headers and `after_events` events, then nothing for `seconds`."""
 
     after_events: int = 0
     seconds: float = _LONG_S
@@ -308,7 +310,7 @@ class FallsSilent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flood:
-    """Events without end, whatever the job does, or with `endless_line` one that never ends."""
+    """Sends progress events without end, or with `endless_line` one line without end."""
 
     per_second: int = 2_000
     endless_line: bool = False
@@ -316,7 +318,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalseEnd:
-    """`execution_completed` first, then the true events, or with `closes` the end of the stream."""
+    """Sends `execution_completed` first, then the real events. With `closes` it ends the stream instead."""
 
     status: str = "COMPLETED"
     closes: bool = False
@@ -324,16 +326,16 @@ class FalseEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoEnd:
-    """`execution_completed` is never sent: the stream stays open, or with `closes` it closes."""
+    """Leaves out `execution_completed`. At the end of the job the stream stays open, or ends with `closes`."""
 
     closes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeats:
-    """The head, then comments only, or with `as_events` events without meaning. The job's own never come.
+    """Sends comments only, or with `as_events` events of type `ping`, and no event of the job.
 
-    The stream stays open after the job's end unless it `closes`.
+    At the end of the job the stream stays open, or ends with `closes`.
     """
 
     every_seconds: float = 3.0
@@ -343,16 +345,16 @@ class Heartbeats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsGoOn:
-    """The true progress, again and again, also after the job's end. There is no other event and no end."""
+    """Repeats `progress_update` with the real progress, also after the end of the job. The stream never ends."""
 
     every_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffered:
-    """A proxy holds everything back until the job's end, or permanently if it is not `released`.
+    """Holds back all events until the end of the job, like a buffering proxy. Without `released`: permanently.
 
-    Without `head` the response's head is held back as well.
+    If `head` is false, it holds back the response headers too.
     """
 
     head: bool = True
@@ -361,12 +363,12 @@ class Buffered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replays:
-    """Every connection gets the events of the job from its beginning, those of the past without a pause."""
+    """Sends all events of the job on each connection. Past events are sent without a pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongComment:
-    """A comment of `kib` KiB and an unknown field of that length, in the block of the first event."""
+    """Sends a comment of `kib` KiB and an unknown field of the same size before the first event."""
 
     kib: int = 1_024
 

@@ -12,7 +12,7 @@ MAX_BODY_BYTES = 1024 * 1024
 
 
 class JsonResponse(Response):
-    """A response in strict JSON."""
+    """A response with a strict JSON body."""
 
     media_type = "application/json"
 
@@ -22,12 +22,13 @@ class JsonResponse(Response):
 
 
 async def read_body(request: Request) -> JsonObject:
-    """Return the JSON object in a request's body. Raises `InvalidJsonError`, `InvalidValueError` and 413."""
-    kept = bytearray()
+    """Return the JSON object in a request body. Raises InvalidJsonError, InvalidValueError or HTTPException (413)."""
+    body = bytearray()
     async for chunk in request.stream():
-        # The rest is read too: closing the connection earlier would reset it before the client reads the 413.
-        if len(kept) <= MAX_BODY_BYTES:
-            kept += chunk
-    if len(kept) > MAX_BODY_BYTES:
+        # A body that is too large is read to its end. Closing earlier would reset the connection before the
+        # client reads the 413.
+        if len(body) <= MAX_BODY_BYTES:
+            body += chunk
+    if len(body) > MAX_BODY_BYTES:
         raise HTTPException(413, f"body: larger than {MAX_BODY_BYTES} bytes")
-    return read_object(bytes(kept))
+    return read_object(bytes(body))

@@ -1,7 +1,7 @@
-"""What a job does, as a pure function of its script and the simulated seconds since it was accepted.
+"""Simulates a job: pure functions of its script and the simulated seconds since its acceptance.
 
-A job waits in the queue, then runs its nodes one after the other, each for the same time. One that fails or
-is cancelled by the upstream stops half-way through its middle node; an endless one never leaves its last.
+A job waits in the queue, then runs its nodes in sequence. Each node takes the same time. A job with the outcome
+FAILED or CANCELLED stops in the middle of its middle node. An ENDLESS job stays in its last node.
 """
 
 import bisect
@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from local.simulator.faults import Fault
+from local.simulator.fault_rules import FaultRule
 from local.simulator.strict_json import JsonObject, write_json
 
 DAY_S = 86_400.0
 
-# Often enough for a progress bar; seldom enough that hundreds of streams stay cheap.
+# Enough events for a progress bar, and few enough for hundreds of concurrent streams.
 _PROGRESS_PER_NODE = 4
 _SHORTEST_PROGRESS_S = 0.5
 
 
 class Status(StrEnum):
-    """Every status that the API's text names."""
+    """The statuses in the documentation of the API."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -33,12 +33,12 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a job with this status has ended and can't be cancelled any more."""
+        """Whether a job with this status has ended and can't be cancelled."""
         return self not in {Status.PENDING, Status.RUNNING}
 
 
 class Outcome(StrEnum):
-    """The outcome of a job that is not cancelled."""
+    """The outcome of a job that no client cancels."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobScript:
-    """What a job will do. Times are in simulated seconds."""
+    """The script of a job. Times are simulated seconds."""
 
     nodes: int = 3
     queue_seconds: float = 0.5
@@ -58,16 +58,16 @@ class JobScript:
     output_kib: int = 0
     error_message: str | None = None
     cleanup_seconds: float = 7 * DAY_S
-    faults: tuple[Fault, ...] = ()  # of requests about the job; the job itself is not affected
+    faults: tuple[FaultRule, ...] = ()  # affect the responses about the job, not the job
 
     @property
     def finish_s(self) -> float:
-        """When the job ends, counted from its acceptance; infinite if it never does."""
+        """Seconds from acceptance to the end of the job; infinite for ENDLESS."""
         return math.inf if self.outcome is Outcome.ENDLESS else self.queue_seconds + self.seconds
 
     @property
     def finished_nodes(self) -> int:
-        """How many nodes are done at the end, or ever."""
+        """Number of nodes that the job completes."""
         match self.outcome:
             case Outcome.COMPLETED:
                 return self.nodes
@@ -78,33 +78,33 @@ class JobScript:
 
     @property
     def node_s(self) -> float:
-        """How long one node runs."""
+        """Duration of one node in seconds."""
         match self.outcome:
             case Outcome.COMPLETED:
                 return self.seconds / self.nodes
-            case Outcome.ENDLESS:  # never 0: its last node has to be slow
+            case Outcome.ENDLESS:  # never 0, because the last node never ends
                 return max(self.seconds / self.nodes, _SHORTEST_PROGRESS_S)
             case _:
                 return self.seconds / (self.finished_nodes + 0.5)
 
     def node_ends_s(self, number: int) -> float:
-        """When node `number`, counted from 1, is done. No node is done after the job, and the last one with it."""
-        if number == self.nodes:  # not a rounding error sooner
+        """Return the end of node `number`, from 1, in seconds after acceptance. The last node ends with the job."""
+        if number == self.nodes:  # without a rounding error
             return self.finish_s
         return min(self.queue_seconds + number * self.node_s, self.finish_s)
 
     def final_output(self) -> JsonObject:
-        """Return the output, padded to `output_kib` KiB of JSON where it is shorter."""
+        """Return the output, padded to at least `output_kib` KiB of JSON."""
         if not self.output_kib:
             return dict(self.output)
-        bare = {**self.output, "padding": ""}
-        missing_bytes = self.output_kib * 1024 - len(write_json(bare))
-        return {**bare, "padding": "x" * max(missing_bytes, 0)}
+        unpadded = {**self.output, "padding": ""}
+        missing_bytes = self.output_kib * 1024 - len(write_json(unpadded))
+        return {**unpadded, "padding": "x" * max(missing_bytes, 0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSnapshot:
-    """A job at one moment. `started_s` and `finished_s` count from its acceptance."""
+    """The state of a job at one time. `started_s` and `finished_s` are seconds after acceptance."""
 
     status: Status
     progress: float
@@ -116,14 +116,14 @@ class JobSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """An event of the stream and its time, counted from the job's acceptance."""
+    """An event of the stream. `at_s`: seconds after the acceptance of the job."""
 
     at_s: float
     body: JsonObject
 
 
 def snapshot(script: JobScript, elapsed_s: float, cancelled_s: float | None = None) -> JobSnapshot:
-    """Return the job as it is `elapsed_s` after its acceptance, had it been cancelled at `cancelled_s`."""
+    """Return the state of the job `elapsed_s` after acceptance. `cancelled_s`: when a client cancelled it."""
     end_s, end = script.finish_s, script.outcome.value
     if cancelled_s is not None and cancelled_s < end_s:
         end_s, end = cancelled_s, Status.CANCELLED
@@ -145,9 +145,9 @@ def snapshot(script: JobScript, elapsed_s: float, cancelled_s: float | None = No
 
 
 def timeline(script: JobScript, after_s: float = 0.0) -> Iterator[JobEvent]:
-    """Yield the stream's events from `after_s` on, in order. The last one is yielded whatever `after_s` is.
+    """Yield the events of the stream from `after_s` on, in order. The last event is always yielded.
 
-    An endless job has endless events.
+    An ENDLESS job has events without end.
     """
     for event in heapq.merge(
         _node_events(script), _progress_events(script, after_s), key=lambda event: event.at_s
@@ -169,19 +169,19 @@ def _node_id(number: int) -> str:
 def _completed_nodes(script: JobScript, at_s: float) -> int:
     if at_s >= script.finish_s:
         return script.finished_nodes
-    # The last node of a job that completes is done when the job is, and not a rounding error sooner.
-    most = min(script.finished_nodes, script.nodes - 1)
-    return bisect.bisect_right(range(1, most + 1), at_s, key=script.node_ends_s)
+    # The last node of a completed job ends with the job. Comparing its own end would add a rounding error.
+    max_completed = min(script.finished_nodes, script.nodes - 1)
+    return bisect.bisect_right(range(1, max_completed + 1), at_s, key=script.node_ends_s)
 
 
 def _progress(script: JobScript, at_s: float, completed: int) -> float:
-    """Return the percentage done, cut to two decimals. 100 is left to jobs that are."""
+    """Return the progress in percent, rounded down to two decimals. Only a completed job has 100."""
     if at_s < script.queue_seconds:
         return 0.0
     if completed == script.nodes:
         return 100.0
-    begun_s = script.queue_seconds + completed * script.node_s
-    in_node = (at_s - begun_s) / script.node_s if script.node_s else 0.5
+    node_begins_s = script.queue_seconds + completed * script.node_s
+    in_node = (at_s - node_begins_s) / script.node_s if script.node_s else 0.5
     if script.outcome is Outcome.ENDLESS and completed == script.finished_nodes:
         in_node /= 1 + in_node
     percent = 100 * (completed + min(in_node, 1.0)) / script.nodes

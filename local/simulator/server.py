@@ -1,4 +1,4 @@
-"""The simulator's HTTP server on loopback."""
+"""The HTTP server of the simulator, on the loopback interface."""
 
 import socket
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _GRACE_S = 2
 
 
 class Server(uvicorn.Server):
-    """Serves one simulator until a signal. Calls `on_ready` once it accepts requests."""
+    """Serves the simulator until a signal. Calls `on_ready` when it accepts requests."""
 
     def __init__(self, simulator: Simulator, on_ready: Callable[[], None]) -> None:
         super().__init__(
@@ -33,27 +33,27 @@ class Server(uvicorn.Server):
             )
         )
         self._simulator = simulator
-        self._when_ready = on_ready
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then call `on_ready`."""
+        """Start to accept requests, then call `on_ready`."""
         await super().startup(sockets)
-        self._when_ready()
+        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End open streams, then stop."""
+        """End open streams, then stop the server."""
         self._simulator.close()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Stop soon. The signal is not raised again afterwards, so the exit code is 0."""
+        """Begin the shutdown. The signal is not raised again, so the exit code is 0."""
         self.should_exit = True
 
 
 def bind(port: int = 0) -> tuple[socket.socket, str]:
     """Return a socket bound to `port` of the loopback interface, 0 for a free one, and its base URL."""
-    # asyncio switches Nagle's algorithm off only where the protocol is named; else each kept connection answers 40 ms
-    # late, its client being slow to confirm what came first.
+    # asyncio disables Nagle's algorithm only for sockets with an explicit protocol. With Nagle's algorithm, each
+    # response on a reused connection is 40 ms late, because the client delays its acknowledgement.
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((HOST, port))

@@ -1,32 +1,32 @@
-"""Strict JSON: whatever is read here can be written again."""
+"""Reads and writes strict JSON. Every value that it reads can be written again."""
 
 import json
 import math
 from typing import Any, NoReturn
 
-# A level of nesting is a level of recursion in the parser and in the writer.
+# Limits the recursion of the parser and the writer.
 MAX_DEPTH = 200
 
 type JsonObject = dict[str, Any]
 
 
 class InvalidJsonError(ValueError):
-    """The body is not strict JSON. The message holds the reason."""
+    """Raised when a body is not strict JSON. The message has the reason."""
 
 
 class InvalidValueError(ValueError):
-    """A value violates the contract, as in `input_data: expected object, got list`."""
+    """Raised when a value has a wrong type or range, for example `input_data: expected object, got list`."""
 
 
 def read_object(body: bytes) -> JsonObject:
-    """Return the JSON object that `body` holds. Raises `InvalidJsonError` and `InvalidValueError`."""
+    """Return the JSON object in `body`. Raises InvalidJsonError or InvalidValueError."""
     return as_object("body", _read_json(body))
 
 
 def write_json(value: Any) -> bytes:
     """Return compact JSON in UTF-8."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Half a surrogate pair can be written in JSON but not in UTF-8. Python's escape for it is also JSON's.
+    # A lone surrogate is valid in JSON but not in UTF-8. Python's escape for it is also valid JSON.
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -47,19 +47,19 @@ def as_number(where: str, value: Any, low: float, high: float) -> float:
 
 
 def json_type(value: Any) -> str:
-    """Return what JSON calls the type of `value`."""
+    """Return the JSON name of the type of `value`."""
     names = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
 
 def _read_json(body: bytes) -> Any:
     try:
-        # Decoded here, because `json.loads` would also take UTF-16 and half surrogate pairs.
+        # Decoded here, because `json.loads` also accepts UTF-16 and lone surrogates.
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except RecursionError:
         raise InvalidJsonError(f"body: nested deeper than {MAX_DEPTH} levels") from None
-    except ValueError as error:  # malformed, not UTF-8, or an integer beyond Python's limit of digits
+    except ValueError as error:  # malformed, not UTF-8, or an integer with more digits than Python parses
         raise InvalidJsonError(f"body: {error}") from None
     if _is_deeper_than(MAX_DEPTH, value):
         raise InvalidJsonError(f"body: nested deeper than {MAX_DEPTH} levels")
@@ -72,7 +72,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _finite_float(digits: str) -> float:
     number = float(digits)
-    if math.isinf(number):  # would be written as Infinity, which is not JSON
+    if math.isinf(number):  # JSON has no Infinity
         raise ValueError("a number is too large")
     return number
 

@@ -85,7 +85,7 @@ def test_ctrl_c_ends_following_and_not_the_execution(home: Path, stack: StackCli
     found = re.search(r"waterhook cancel ([0-9a-f]{32})", rest)
     assert found is not None
     assert stack.get(found[1]).json()["status"] == "RUNNING"
-    assert run(home, "cancel", found[1]).stdout == "CANCELLED, it was RUNNING\n"
+    assert run(home, "cancel", found[1]).stdout == "CANCELLED. The status before was RUNNING.\n"
     assert run(home, "status", found[1], "--follow").exit_code == 1
 
 
@@ -94,7 +94,7 @@ def test_an_execution_is_submitted_read_listed_redelivered_and_erased(home: Path
     execution_id = run_json(home, *submit)["execution_id"]
     assert run_json(home, *submit)["execution_id"] == execution_id
     document = run_json(home, "status", execution_id, "--follow")
-    assert (document["final_output"], document["metadata"]) == ({"answer": "At once."}, {"ticket": "T-1"})
+    assert (document["final_output"], document["metadata"]) == ({"answer": "Done."}, {"ticket": "T-1"})
     listed = run_json(home, "list", "--status", "completed", "--limit", "50")
     assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
     stack.wait_for_notification(execution_id)

@@ -47,7 +47,7 @@ def test_a_scenario_of_the_demo_ends_as_it_should_and_is_readable_in_a_log(
     assert "\x1b" not in shown
     assert [line for line in shown.splitlines() if len(line) > WIDTH] == []
     # What the reader came for is at the end, and still on the screen.
-    headings = ["The record", "Stop everything", "The notification", "What to do next"]
+    headings = ["The record", "Stop the local AWS", "The notification", "What to do next"]
     places = [shown.index(f"\n{heading}") for heading in headings]
     assert places == sorted(places)
     assert len(shown[places[2] :].splitlines()) < 50

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from local.local_aws.stack_client import StackClient
-from local.simulator.faults import FAULT_TYPES, Operation
+from local.simulator.fault_rules import FAULT_TYPES, Operation
 from tests.e2e.fault_table import ANOTHER_HOST, START, Row
 from tests.e2e.fault_table_of_jobs import CANCEL, STATUS, STREAM
 from tests.fakes.scripted_server import ScriptedServer, reply
@@ -100,7 +100,7 @@ def once(stack: StackClient, row: Row, door: str, another_host: str, chatbot: st
     item = stack.item(execution_id)
     assert item is not None
     upstream = stack.waterflai("executions")["executions"]
-    asked = {job["execution_id"]: job["asked"]["status"] for job in upstream}
+    asked = {job["execution_id"]: job["received"]["status"] for job in upstream}
     starts = stack.waterflai("requests")["starts"]
     return Seen(
         ended,

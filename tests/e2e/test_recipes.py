@@ -200,7 +200,7 @@ def parent(stack: StackClient) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 def test_a_parent_gets_the_output_of_a_completed_execution(parent: Callable[..., dict[str, Any]]) -> None:
     got = parent({"chatbot_id": "instant", "input_data": {}})
-    assert got["final_output"] == {"answer": "At once."}
+    assert got["final_output"] == {"answer": "Done."}
     assert got["states"][-1] == "Use the output"
 
 

@@ -38,7 +38,7 @@ def rotate(stack: StackClient, key: str) -> None:
 
 def refused(stack: StackClient, operation: str) -> int:
     """How often the upstream has said 401."""
-    return int(stack.waterflai("requests")["counts"][operation].get("401", 0))
+    return int(stack.waterflai("requests")["responses"][operation].get("401", 0))
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, mar
     # Both have shown the old key: one is polled from the Wait state, the other is followed.
     arn = until(lambda: strict.execution_arn(polled))
     until(lambda: (states := strict.states(arn)).count("Poll") and states[-1] == "Wait")
-    until(lambda: upstream(strict, followed)["asked"]["stream"])
+    until(lambda: upstream(strict, followed)["received"]["stream"])
     before = {operation: refused(strict, operation) for operation in ("start", "status")}
     rotate(strict, f"rotated-{marker}")
     # By a function that has started jobs with the old key.

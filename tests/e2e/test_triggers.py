@@ -32,7 +32,7 @@ def started(stack: StackClient, execution_id: str) -> bool:
 
 
 def upstream(stack: StackClient, execution_id: str) -> Any:
-    """The status document of its job, with what was `asked` of it, as the simulator shows it to tests."""
+    """The status document of its job, with the requests `received` for it, as the simulator shows it to tests."""
     upstream_id = until(lambda: (stack.item(execution_id) or {}).get("waterflai_execution_id"))
     executions = stack.waterflai("executions")["executions"]
     [found] = [job for job in executions if job["execution_id"] == upstream_id]

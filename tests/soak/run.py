@@ -176,7 +176,7 @@ class SoakTest:
                 events.setdefault(execution_id_of(event) or "", []).append(event)
 
     def _print(self, outcomes: Counter[str], events: Mapping[str, list[Any]], starts: Sequence[Any]) -> None:
-        requests = self._client.waterflai("requests")["asked"]
+        requests = self._client.waterflai("requests")["received"]
         ids = [event["id"] for published in events.values() for event in published]
         self._terminal.print_line("outcomes       " + _counts(outcomes))
         self._terminal.print_line(f"notifications  {len(ids)}, {len(set(ids))} distinct")

@@ -1,1 +1,1 @@
-"""The checks of `waterhook doctor`, one module each."""
+"""The checks of `waterhook doctor`, one module for each check."""

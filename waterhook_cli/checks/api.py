@@ -8,12 +8,14 @@ from waterhook_cli.errors import AccessDeniedError, CommandError
 
 
 def check_api(api: ApiClient) -> Iterator[Finding]:
-    """Check that the API answers and grants access."""
+    """Check that the API responds and allows access."""
     try:
         next(api.executions(), None)
-    except AccessDeniedError as error:  # only a warning: an operator may manage a stack and not call its API
+    except AccessDeniedError as error:  # only a warning: an operator may manage a stack without using its API
         yield Finding.warning(error.message, error.hint)
     except CommandError as error:
-        yield Finding.problem(error.message, error.hint or "Read the log of ApiFunction.")
+        yield Finding.problem(
+            error.message, error.hint or "Find the cause in the log of the function ApiFunction."
+        )
     else:
-        yield Finding.ok("the API answers and grants you access")
+        yield Finding.ok("the API responds and allows you access")

@@ -1,4 +1,4 @@
-"""Checks the reserved concurrency of the follow function, and Lambda's quota in the account and region."""
+"""Checks the reserved concurrency of the follow function, and the Lambda quota of the account and region."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from waterhook.errors import aws_error_code
-from waterhook_cli.checks.finding import Finding
+from waterhook_cli.checks.finding import Finding, deploy_hint
 from waterhook_cli.stack import StackResource
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 RECOMMENDED_FOLLOW_CONCURRENCY = 50
-# Lambda rejects a reservation that leaves fewer unreserved.
+# Lambda rejects a reservation that leaves less unreserved concurrency.
 MIN_UNRESERVED = 100
 # "Concurrent executions" of Lambda in Service Quotas, and its default. A new account may have 10.
 _QUOTA_CODE, _DEFAULT_QUOTA = "L-B99A9384", 1000
@@ -28,14 +28,14 @@ def check_concurrency(
 ) -> Iterator[Finding]:
     """Compare the reserved concurrency of the follow function with FollowConcurrency and the account's quota.
 
-    Where FollowConcurrency is 0, yields a recommendation. The stack works without: executions are polled.
+    If FollowConcurrency is 0, yields a recommendation. The stack works with 0 too: it polls all executions.
     """
     limits = lambda_client.get_account_settings()["AccountLimit"]
     quota, unreserved = limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"]
     yield Finding.ok(
         f"Lambda's quota of concurrent executions is {quota} in this account and region, {unreserved} unreserved"
     )
-    # A local AWS has no account quota, and `make up` reserves what the template's parameter says.
+    # A local AWS has no quota, and `make up` reserves the value of the parameter.
     if is_local:
         return
     wanted = parameters.get("FollowConcurrency", "0")
@@ -47,9 +47,9 @@ def check_concurrency(
     possible = reservable(unreserved)
     if int(wanted) > possible and all(reserved is None for reserved in reserved_by_function.values()):
         yield Finding.problem(
-            f"FollowConcurrency is {wanted}, but nothing is reserved and {possible} can be: Lambda keeps "
-            f"{MIN_UNRESERVED} unreserved",
-            f"Deploy with FollowConcurrency={possible}, or request a higher quota first: "
+            f"FollowConcurrency is {wanted}, but the follow function has no reserved concurrency. At most {possible} "
+            f"can be reserved, because Lambda requires {MIN_UNRESERVED} unreserved",
+            f"Deploy with FollowConcurrency={possible}. Or request a higher quota, and deploy when AWS has granted it: "
             f"{quota_request(quota, unreserved, int(wanted))}",
         )
         return
@@ -57,8 +57,8 @@ def check_concurrency(
         if str(reserved) != wanted:
             yield Finding.warning(
                 f"FollowConcurrency is {wanted}, but the follow function reserves "
-                f"{'nothing' if reserved is None else reserved}: it was changed outside the stack",
-                "Deploy again, or set it: aws lambda put-function-concurrency "
+                f"{'nothing' if reserved is None else reserved}. The value was changed outside of the stack",
+                "Set it again: aws lambda put-function-concurrency "
                 f"--function-name {function} --reserved-concurrent-executions {wanted}",
             )
 
@@ -66,12 +66,12 @@ def check_concurrency(
 def _reserved_concurrency(
     lambda_client: "LambdaClient", names: Iterable[str]
 ) -> Iterator[tuple[str, int | None]]:
-    """Yield the name of each function that exists with its reserved concurrency, None where it has none."""
+    """Yield each existing function with its reserved concurrency, None if it has no reservation."""
     for name in names:
         try:
             response: Mapping[str, Any] = lambda_client.get_function_concurrency(FunctionName=name)
         except ClientError as error:
-            # A stack whose deployment was rolled back lists deleted functions, too.
+            # After a rollback, a stack also lists deleted functions.
             if aws_error_code(error) != "ResourceNotFoundException":
                 raise
         else:
@@ -79,14 +79,14 @@ def _reserved_concurrency(
 
 
 def reservable(unreserved: int) -> int:
-    """Return how many of the unreserved concurrent executions a function can still reserve."""
+    """Return the maximum concurrency that a function can reserve in an account with this unreserved concurrency."""
     return max(unreserved - MIN_UNRESERVED, 0)
 
 
 def quota_request(quota: int, unreserved: int, wanted: int) -> str:
-    """Return the AWS CLI command that requests the lowest quota under which `wanted` more can be reserved."""
+    """Return the AWS CLI command that requests the lowest quota that allows to reserve `wanted` more."""
     reserved = quota - unreserved
-    # At least the default: accounts that have less of it are new.
+    # At least the default of Lambda: only new accounts have less.
     needed = max(_DEFAULT_QUOTA, reserved + MIN_UNRESERVED + wanted)
     return (
         "aws service-quotas request-service-quota-increase "
@@ -95,17 +95,17 @@ def quota_request(quota: int, unreserved: int, wanted: int) -> str:
 
 
 def _recommendation(quota: int, unreserved: int) -> Finding:
-    """Return what to do about FollowConcurrency 0, as far as the account's quota allows it."""
-    state = "FollowConcurrency is 0: no event stream is followed, executions are polled"
+    """Return the recommendation for a stack with FollowConcurrency 0."""
+    state = "FollowConcurrency is 0, so Waterhook polls all executions and follows no event stream"
     if reservable(unreserved) >= RECOMMENDED_FOLLOW_CONCURRENCY:
         return Finding.note(
             f"{state}. The account's quota allows to reserve {RECOMMENDED_FOLLOW_CONCURRENCY}",
-            f"Deploy with FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY} to get results sooner.",
+            deploy_hint(f"FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY}", "to get results sooner"),
         )
     return Finding.note(
         f"{state}. The account's quota is too low to reserve {RECOMMENDED_FOLLOW_CONCURRENCY}: "
-        f"Lambda keeps {MIN_UNRESERVED} unreserved",
-        "Request a higher quota, then deploy with "
+        f"Lambda requires {MIN_UNRESERVED} unreserved",
+        "To get results sooner, request a higher quota. When AWS has granted it, deploy with "
         f"FollowConcurrency={RECOMMENDED_FOLLOW_CONCURRENCY}: "
         f"{quota_request(quota, unreserved, RECOMMENDED_FOLLOW_CONCURRENCY)}",
     )

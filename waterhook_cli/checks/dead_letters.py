@@ -1,4 +1,4 @@
-"""Checks the dead-letter queues of the stack and of the topic's subscriptions."""
+"""Checks the dead-letter queues of the stack and of the subscriptions of its topic."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,11 @@ _COLONS_IN_QUEUE_ARN = 5  # arn:<partition>:sqs:<region>:<account>:<name>
 def check_dead_letters(
     sqs: "SQSClient", sns: "SNSClient", topic_arn: str, resources: Iterable[StackResource]
 ) -> Iterator[Finding]:
-    """Count the messages in the stack's dead-letter queues and in those of the topic's subscriptions.
+    """Check that the dead-letter queues of the stack and of the subscriptions are empty.
 
-    A queue in another account or region, or one that can't be read, yields a finding that names it.
+    A queue in another account or region is not checked. It yields a finding, and so does a queue that can't be read.
     """
-    # By queue name, which is unique in an account and region: a description, and the URL where it is known.
+    # Description and URL (empty if unknown) by queue name. The name is unique in an account and region.
     queues = {
         queue_name(resource.physical_id): (resource.logical_id, resource.physical_id)
         for resource in resources
@@ -45,7 +45,8 @@ def check_dead_letters(
             yield Finding.unknown(
                 description,
                 f"it is in account {account}, {region}",
-                "Count its messages there: aws sqs get-queue-attributes --attribute-names All --queue-url QUEUE_URL",
+                "Count its messages in that account and region: "
+                "aws sqs get-queue-attributes --attribute-names All --queue-url QUEUE_URL",
             )
         elif name not in queues:
             queues[name] = (description, "")
@@ -60,15 +61,15 @@ def check_dead_letters(
             elif _is_missing(error):
                 yield Finding.problem(
                     f"{description} does not exist: a notification that can't be delivered is lost",
-                    "Create the queue again, or set another one in the subscription's RedrivePolicy.",
+                    f"Create the queue again: aws sqs create-queue --queue-name {name}",
                 )
             else:
                 raise
             continue
         if count:
             yield Finding.problem(
-                f"{count} in {description}: messages that could not be processed, kept for two weeks at most",
-                "See docs/runbook/DeadLettersAlarm.md. To read one: "
+                f"{count} in {description}. These messages could not be processed. SQS deletes them after two weeks",
+                "Find the cause with docs/runbook/DeadLettersAlarm.md. Read a message: "
                 f"aws sqs receive-message --message-attribute-names All --queue-url {url}",
             )
         empty += count == 0
@@ -77,12 +78,12 @@ def check_dead_letters(
 
 
 def queue_name(url_or_arn: str) -> str:
-    """Return a queue's name from its URL or ARN."""
+    """Return the name of a queue from its URL or ARN."""
     return url_or_arn.replace(":", "/").rpartition("/")[2]
 
 
 def _queues_of_subscriptions(sns: "SNSClient", topic_arn: str) -> dict[str, str]:
-    """Return the ARNs of the subscriptions' dead-letter queues, each with its first subscriber."""
+    """Return the ARN of each dead-letter queue of a subscription, with the first subscriber that uses it."""
     queues: dict[str, str] = {}
     for subscription in list_subscriptions(sns, topic_arn):
         if not subscription["SubscriptionArn"].startswith("arn:"):

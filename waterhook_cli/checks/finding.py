@@ -1,4 +1,4 @@
-"""Result of a check of `waterhook doctor`."""
+"""A check of `waterhook doctor` and its findings."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook_cli.errors import CommandError, ExitCode, is_access_denied, one_line, to_command_error
 
-_ACCESS_DENIED_HINT = "Ask for that permission, or run doctor as a principal that has it."
+_ACCESS_DENIED_HINT = "Get this permission, or run doctor with a profile that has it."
 
 
 class Level(StrEnum):
-    """Severity of a finding; UNKNOWN: not checked."""
+    """Severity of a finding. UNKNOWN: the check could not run."""
 
     OK = "ok"
     NOTE = "note"
@@ -24,7 +24,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found, and as `hint` what to do about it."""
+    """Result of a check. `hint` states what to do and may end with a command."""
 
     level: Level
     message: str
@@ -42,34 +42,39 @@ class Finding:
 
     @classmethod
     def warning(cls, message: str, hint: str) -> Self:
-        """Return what can cause a problem later."""
+        """Return a state that can cause a problem later."""
         return cls(Level.WARNING, message, hint)
 
     @classmethod
     def problem(cls, message: str, hint: str) -> Self:
-        """Return what has to be fixed."""
+        """Return a state that must be fixed."""
         return cls(Level.PROBLEM, message, hint)
 
     @classmethod
     def unknown(cls, subject: str, reason: str, hint: str = "") -> Self:
-        """Return that `subject` was not checked."""
+        """Return a finding for a `subject` that was not checked."""
         return cls(Level.UNKNOWN, f"{subject}: not checked, {reason}", hint)
 
     @classmethod
     def access_denied(cls, subject: str, operation: str, hint: str = _ACCESS_DENIED_HINT) -> Self:
-        """Return that `subject` was not checked because `operation` is denied."""
+        """Return a finding for a `subject` that was not checked, because `operation` is denied."""
         return cls.unknown(subject, f"you are not allowed to ({operation})", hint)
+
+
+def deploy_hint(parameter: str, purpose: str) -> str:
+    """Return the hint to deploy the stack with another value of a parameter, `NAME=VALUE`."""
+    return f"Deploy with {parameter} {purpose}: sam build && sam deploy --parameter-overrides {parameter}"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A named function that yields findings."""
+    """A check: a name, and a function that yields findings."""
 
     name: str
     run: Callable[[], Iterable[Finding]]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the findings. A check that fails or is denied yields one of level UNKNOWN as its last."""
+        """Yield the findings. If the check fails or is denied, its last finding has the level UNKNOWN."""
         try:
             yield from self.run()
         except (ClientError, BotoCoreError, CommandError) as error:

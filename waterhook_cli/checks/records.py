@@ -1,4 +1,4 @@
-"""Checks the execution records: waiting for their start, past their deadline, or with an unpublished outcome."""
+"""Checks the execution records: executions that wait to start, are overdue, or have an unpublished outcome."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,32 +16,35 @@ from waterhook_cli.output import format_time
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Younger executions are not checked, and outcomes become late after it.
+# Younger executions are not checked. An outcome that is unpublished for longer is late.
 _MIN_AGE_S = 300.0
-# After it Notify's retries and the sweep, which runs every quarter of an hour, have failed.
+# After this time the retries of the state Notify and the sweep (every 15 minutes) have failed.
 _UNPUBLISHED_S = 1800.0
 _OVERDUE_S = 3600.0
 _BATCH_SIZE = 100  # maximum of BatchGetItem
 _MAX_IDS_SHOWN = 3
 _ATTRIBUTES = ("execution_id", "status", "created_at", "finished_at", "notified_at", "deadline", "waiting")
-# By the `reason` in a record's `waiting`: what the execution waits for, and what to do.
+# What the execution waits for, and the hint, by the `reason` in the record's `waiting`.
 _WAITING_REASONS = {
     "queued": (
         "a free slot (MaxRunning is {MaxRunning}, MaxRunningPerChatbot is {MaxRunningPerChatbot})",
-        "Raise the limit, or wait for running jobs to end.",
+        (
+            "Wait until running jobs end. Or deploy with a higher limit: "
+            "sam build && sam deploy --parameter-overrides MaxRunning=NUMBER"
+        ),
     ),
     "upstream_busy": (
         "Waterflai, which accepts no more jobs now",
-        "See docs/runbook/UpstreamErrorsAlarm.md.",
+        "Waterhook retries automatically. If it lasts, see docs/runbook/UpstreamErrorsAlarm.md.",
     ),
     "retrying": (
-        "another attempt to start, after one that failed",
-        "See docs/runbook/UpstreamErrorsAlarm.md.",
+        "another attempt to start, because the last attempt failed",
+        "Waterhook retries automatically. If it lasts, see docs/runbook/UpstreamErrorsAlarm.md.",
     ),
 }
 _UNKNOWN_REASON = (
     "their start",
-    "The log of StartFunction has the reason: docs/operations.md#one-execution.",
+    "Find the reason in the log of the function StartFunction, as in docs/operations.md#one-execution.",
 )
 
 
@@ -56,8 +59,8 @@ def check_records(
 ) -> Iterator[Finding]:
     """Check for waiting executions, overdue executions and unpublished outcomes.
 
-    Scans the index of executions that are not notified, and reads the oldest `max_records` records in it.
-    `stack_options` are those with which a `waterhook` command finds the same stack.
+    Scans the index of executions without a notification, and reads the oldest `max_records` of their records.
+    `stack_options`: options of a `waterhook` command that uses the same stack.
     """
     ids = _unfinished_ids(dynamodb, table, now - _MIN_AGE_S)
     by_state: defaultdict[_State, list[Mapping[str, Any]]] = defaultdict(list)
@@ -70,20 +73,21 @@ def check_records(
         )
     if overdue := by_state[_State.OVERDUE]:
         yield Finding.problem(
-            f"{_count_with_ids(overdue)} should have ended more than an hour ago",
-            "Find the state machine execution that has this id in its name. Stopping it finalizes the record.",
+            f"{_count_with_ids(overdue)} passed the deadline more than an hour ago and did not end",
+            "Stop the state machine execution that has this id in its name. Waterhook then publishes an outcome: "
+            "aws stepfunctions stop-execution --execution-arn ARN",
         )
     if late := by_state[_State.LATE]:
         yield Finding.warning(
             f"the outcome of {_count_with_ids(late)} is not published {_MIN_AGE_S / 60:.0f} minutes after the end",
-            "Publishing is retried automatically. If the number grows: docs/runbook/NotifyAlarm.md.",
+            "Waterhook retries automatically. If the number grows, see docs/runbook/NotifyAlarm.md.",
         )
     waiting = sorted(by_state[_State.WAITING], key=_waiting_reason)
     for reason, group in groupby(waiting, _waiting_reason):
         yield _waiting_finding(reason, list(group), parameters)
     if not (unpublished or overdue or late or waiting):
         yield Finding.ok(
-            "no execution is overdue or waits to start, no outcome is unpublished; "
+            "no execution is overdue or waits to start, and no outcome is unpublished; "
             f"{len(by_state[_State.RUNNING])} have been running for more than {_MIN_AGE_S / 60:.0f} minutes"
         )
     if len(ids) > max_records:
@@ -100,8 +104,8 @@ class _State(StrEnum):
 
 
 def _state_of(record: Mapping[str, Any], now: float) -> _State:
-    """Return the state in which a record is counted."""
-    if "notified_at" in record:  # notified after the index was read
+    """Return the state of a record."""
+    if "notified_at" in record:  # published after the scan of the index
         return _State.ENDED
     if finished_at := record.get("finished_at"):
         if finished_at < (to_rfc3339(now - _UNPUBLISHED_S) or ""):
@@ -113,7 +117,7 @@ def _state_of(record: Mapping[str, Any], now: float) -> _State:
 
 
 def _unfinished_ids(dynamodb: "DynamoDBClient", table: str, before: float) -> list[str]:
-    """Return the ids of executions that were accepted before a time and are not notified, oldest first."""
+    """Return the ids of executions without a notification that were accepted before a time, oldest first."""
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
         IndexName=UNFINISHED_INDEX,
@@ -128,7 +132,9 @@ def _read_records(dynamodb: "DynamoDBClient", table: str, ids: list[str]) -> Ite
     """Yield _ATTRIBUTES of each record that exists, in no order."""
     names = {f"#{number}": name for number, name in enumerate(_ATTRIBUTES)}
     for start in range(0, len(ids), _BATCH_SIZE):
-        keys: Any = [{"execution_id": {"S": one}} for one in ids[start : start + _BATCH_SIZE]]
+        keys: Any = [
+            {"execution_id": {"S": execution_id}} for execution_id in ids[start : start + _BATCH_SIZE]
+        ]
         while keys:
             request: Any = {
                 "Keys": keys,
@@ -143,20 +149,20 @@ def _read_records(dynamodb: "DynamoDBClient", table: str, ids: list[str]) -> Ite
 
 
 def _waiting_reason(record: Mapping[str, Any]) -> str:
-    """Return the `reason` in a record's `waiting`, an empty text where there is none."""
+    """Return the `reason` in the `waiting` of a record, or an empty text."""
     waiting = record.get("waiting")
     return str(waiting.get("reason", "")) if isinstance(waiting, Mapping) else ""
 
 
 def _waiting_finding(reason: str, records: list[Mapping[str, Any]], parameters: Mapping[str, str]) -> Finding:
-    """Return how many executions wait for one reason, since when, and the time of the next attempt."""
+    """Return the finding for the executions that wait for one reason."""
     subject, hint = _WAITING_REASONS.get(reason, _UNKNOWN_REASON)
     limits = {name: parameters.get(name, "0") for name in ("MaxRunning", "MaxRunningPerChatbot")}
     waiting = [record["waiting"] for record in records if isinstance(record.get("waiting"), Mapping)]
-    oldest: Mapping[str, Any] = min(waiting, key=lambda one: str(one.get("since")), default={})
+    oldest: Mapping[str, Any] = min(waiting, key=lambda entry: str(entry.get("since")), default={})
     since = oldest.get("since") or min(str(record.get("created_at", "")) for record in records)
     detail = f" ({oldest['detail']})" if oldest.get("detail") else ""
-    attempts = [str(one["next_attempt_at"]) for one in waiting if one.get("next_attempt_at")]
+    attempts = [str(entry["next_attempt_at"]) for entry in waiting if entry.get("next_attempt_at")]
     attempt = f", next attempt at {format_time(min(attempts))}" if attempts else ""
     verb = "waits" if len(records) == 1 else "wait"
     return Finding.warning(

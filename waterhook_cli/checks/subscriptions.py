@@ -16,9 +16,9 @@ _PENDING = "PendingConfirmation"
 
 
 def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iterator[Finding]:
-    """Check that there are subscriptions, and that each is confirmed and has a dead-letter queue.
+    """Check that the topic has subscriptions, and that each is confirmed and has a dead-letter queue.
 
-    `delivery` is the stack's parameter Delivery.
+    `delivery` is the value of the parameter Delivery.
     """
     subscriptions = list_subscriptions(sns, topic_arn)
     if not subscriptions:
@@ -31,8 +31,8 @@ def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iter
             state = "has not confirmed" if arn == _PENDING else "is being deleted"
             yield Finding.warning(
                 f"the subscription of {subscriber} {state}: it receives nothing",
-                "Confirm it (the link in the mail, the SubscribeURL of the request) within two days, or subscribe "
-                "again.",
+                "Confirm it within two days, with the link in the mail or the SubscribeURL of the HTTP request. After "
+                "two days, subscribe again.",
             )
             continue
         attributes = read_attributes(sns, arn)
@@ -40,29 +40,29 @@ def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iter
             yield Finding.access_denied(
                 f"the subscription of {subscriber}, of account {subscription.get('Owner', 'unknown')}",
                 "GetSubscriptionAttributes",
-                "Ask its owner whether it has a dead-letter queue, and whether that is empty.",
+                "The owner of that account can check whether it has a dead-letter queue and whether that is empty.",
             )
         elif attributes.get("RedrivePolicy"):
             complete += 1
         else:
             yield Finding.warning(
                 f"the subscription of {subscriber} has no dead-letter queue: a notification that can't be delivered "
-                "to it is lost",
-                f"Set one: aws sns set-subscription-attributes --subscription-arn {arn} "
+                "is lost",
+                f"Set a dead-letter queue: aws sns set-subscription-attributes --subscription-arn {arn} "
                 '--attribute-name RedrivePolicy --attribute-value \'{"deadLetterTargetArn": "QUEUE_ARN"}\'',
             )
     if complete:
         yield Finding.ok(
-            f"{complete} of {len(subscriptions)} subscriptions confirmed and with a dead-letter queue"
+            f"{complete} of {len(subscriptions)} subscriptions are confirmed and have a dead-letter queue"
         )
 
 
 def _no_subscription(topic_arn: str, delivery: str) -> Finding:
-    message = "the topic of the notifications has no subscription"
+    message = "the notification topic has no subscription"
     if delivery == "DYNAMODB":
-        return Finding.note(f"{message}; results stay in the table (Delivery is DYNAMODB)")
+        return Finding.note(f"{message}. Delivery is DYNAMODB, so results stay in the table")
     return Finding.warning(
-        message,
+        f"{message}, so no subscriber receives the results",
         "Deploy with CreateResultsQueue=true, or subscribe: aws sns subscribe --protocol email "
         f"--notification-endpoint YOU@EXAMPLE.COM --topic-arn {topic_arn}",
     )
@@ -75,12 +75,12 @@ def list_subscriptions(sns: "SNSClient", topic_arn: str) -> list[Any]:
 
 
 def subscriber_of(subscription: Mapping[str, Any]) -> str:
-    """Return protocol and endpoint of a subscription."""
+    """Return the protocol and the endpoint of a subscription."""
     return f"{subscription['Protocol']} {subscription['Endpoint']}"
 
 
 def read_attributes(sns: "SNSClient", subscription_arn: str) -> dict[str, str] | None:
-    """Return the attributes of a subscription, None where only another account may read them."""
+    """Return the attributes of a subscription; None if access is denied, for example in another account."""
     try:
         return sns.get_subscription_attributes(SubscriptionArn=subscription_arn)["Attributes"]
     except ClientError as error:
@@ -90,7 +90,7 @@ def read_attributes(sns: "SNSClient", subscription_arn: str) -> dict[str, str] |
 
 
 def dead_letter_queue_arn(attributes: Mapping[str, str]) -> str | None:
-    """Return the ARN of the dead-letter queue in a subscription's attributes, None where there is none."""
+    """Return the ARN of the dead-letter queue in the attributes of a subscription; None if it has no queue."""
     try:
         return str(json.loads(attributes.get("RedrivePolicy", "{}"))["deadLetterTargetArn"])
     except (ValueError, TypeError, KeyError):

@@ -13,7 +13,7 @@ from waterhook_cli.parameter_types import ExecutionIdType
 @common_options
 @pass_context
 def command(context: CommandContext, execution_id: str) -> ExitCode:
-    """Cancel an execution. One that has ended keeps its outcome."""
+    """Cancel an execution. An execution that has ended keeps its outcome."""
     api, output = context.api_client(), context.output
     response = api.cancel(execution_id)
     fields = response.fields
@@ -23,14 +23,16 @@ def command(context: CommandContext, execution_id: str) -> ExitCode:
     if output.as_json:
         output.json(response.fields, response.text)
     elif is_cancelled:
-        output.line(f"CANCELLED, it was {previous}")
+        output.line(f"CANCELLED. The status before was {previous}.")
     elif previous == Status.ACCEPTED:
-        output.line(f"not cancelled: {fields.get('message')}")
+        output.line(f"Not cancelled: {fields.get('message')}")
     elif is_known and not has_ended:
-        output.line(f"{previous}, it will be cancelled as soon as that is possible")
+        output.line(
+            f"{previous}. Cancellation is requested. The execution is cancelled when its job has started."
+        )
     else:
-        output.line(f"{previous}, it had already ended")
-    # An ACCEPTED execution that was not cancelled has another outcome now, for example UNCERTAIN.
+        output.line(f"{previous}. The execution had already ended, so it was not cancelled.")
+    # An ACCEPTED execution that was not cancelled has another outcome, for example UNCERTAIN.
     if is_cancelled or previous == Status.CANCELLED or not (has_ended or previous == Status.ACCEPTED):
         return ExitCode.OK
     return ExitCode.UNSUCCESSFUL

@@ -1,8 +1,10 @@
 """`waterhook doctor`: runs the checks of waterhook_cli/checks and prints their findings."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 
 import click
@@ -31,27 +33,57 @@ _STYLES = {
     Level.UNKNOWN: "yellow",
 }
 _UPSTREAM_TIMEOUT_S = 10
+# A command of the AWS CLI has a service and an operation: `aws sns subscribe`.
+_AWS_COMMAND = re.compile(r"\baws (?=[a-z0-9-]+ [a-z-]+)")
+_SAM_DEPLOY = re.compile(r"\bsam deploy ")
+_SAM_NOTE = "Run sam in a checkout of Waterhook. If samconfig.toml has parameter_overrides, change the value there too."
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """Options that the `aws` and `sam` commands in hints need, and a command to run before them."""
+
+    aws: str = ""
+    sam: str = ""
+    setup: str = ""
+
+    def complete(self, hint: str) -> str:
+        """Return the hint with the options in its commands."""
+        if self.aws:
+            hint = _AWS_COMMAND.sub(lambda match: f"{match[0]}{self.aws} ", hint)
+        if self.sam:
+            hint = _SAM_DEPLOY.sub(lambda match: f"{match[0]}{self.sam} ", hint)
+        return hint
+
+
+_NO_OPTIONS = CommandOptions()
 
 
 @click.command("doctor")
 @common_options
 @pass_context
 def command(context: CommandContext) -> ExitCode:
-    """Check the stack and what it depends on."""
+    """Check the stack and the services that it uses."""
     try:
         stack = context.find_stack()
     except StackNotFoundError as error:
-        # The quota can be checked before the first deployment.
-        run_checks(checks_of_account(error.account), context.output)
+        # Before the first deployment, only the quota can be checked.
+        run_checks(
+            checks_of_account(error.account), context.output, CommandOptions(aws=context.aws_cli_options)
+        )
         raise
-    aws_cli_options = 'eval "$(make -s env)"' if stack.is_local else context.aws_cli_options
-    return run_checks(checks_of_stack(stack, context.stack_options), context.output, aws_cli_options)
+    sam_options = f"--stack-name {stack.name} {context.aws_cli_options}".strip()
+    if stack.is_local:
+        options = CommandOptions(sam=sam_options, setup='eval "$(make -s env)"')
+    else:
+        options = CommandOptions(sam=sam_options, aws=context.aws_cli_options)
+    return run_checks(checks_of_stack(stack, context.stack_options), context.output, options)
 
 
 def checks_of_stack(stack: Stack, stack_options: str = "") -> Iterator[Check]:
-    """Yield the checks of a stack in their order. Each calls AWS when it runs, not before.
+    """Yield the checks of a stack in their order. A check calls AWS only when it runs.
 
-    `stack_options` are those with which a `waterhook` command finds the same stack.
+    `stack_options`: options of a `waterhook` command that uses the same stack.
     """
     parameters, client = stack.parameters, stack.client
     base_url = parameters.get("WaterflaiBaseUrl", "")
@@ -61,7 +93,7 @@ def checks_of_stack(stack: Stack, stack_options: str = "") -> Iterator[Check]:
     def resources() -> list[StackResource]:
         return stack.resources()
 
-    # First: where the quota is too low, the deployment fails, and the other findings follow from that.
+    # The first check: if the quota is too low, the deployment fails, and other findings are only consequences.
     yield Check(
         "concurrency",
         lambda: check_concurrency(client("lambda"), resources(), parameters, is_local=stack.is_local),
@@ -94,31 +126,31 @@ def checks_of_stack(stack: Stack, stack_options: str = "") -> Iterator[Check]:
 
 
 def checks_of_account(account: Account) -> Iterator[Check]:
-    """Yield the checks of an account without a stack: whether its quota allows FollowConcurrency."""
+    """Yield the check that needs no stack: whether the quota of the account allows FollowConcurrency."""
     yield Check("concurrency", lambda: check_concurrency(account.client("lambda"), [], {}, is_local=False))
 
 
-def run_checks(checks: Iterable[Check], output: Output, aws_cli_options: str = "") -> ExitCode:
-    """Run the checks, print each finding when it is known, and return the exit code.
-
-    `aws_cli_options` are what an `aws` command needs to reach the same account. They are printed where a hint has such
-    a command.
-    """
-    findings: list[tuple[Check, Finding]] = []
+def run_checks(checks: Iterable[Check], output: Output, options: CommandOptions = _NO_OPTIONS) -> ExitCode:
+    """Run the checks, print each finding immediately, and return the exit code."""
+    findings: list[tuple[Check, Finding, str]] = []
     for check in checks:
         for finding in check.findings():
-            findings.append((check, finding))
+            hint = options.complete(finding.hint)
+            findings.append((check, finding, hint))
             if not output.as_json:
-                output.marked_line(finding.level, _STYLES[finding.level], finding.message, finding.hint)
-    count = Counter(finding.level for _, finding in findings)
+                output.marked_line(finding.level, _STYLES[finding.level], finding.message, hint)
+    count = Counter(finding.level for _, finding, _ in findings)
     if output.as_json:
         entries = [
-            {"check": check.name, "level": finding.level, "what": finding.message, "do": finding.hint}
-            for check, finding in findings
+            {"check": check.name, "level": finding.level, "what": finding.message, "do": hint}
+            for check, finding, hint in findings
         ]
         output.json({"findings": entries, "count": {level: count[level] for level in Level}})
-    if aws_cli_options and any("aws " in finding.hint for _, finding in findings):
-        output.info(f"The aws commands above need: {aws_cli_options}")
+    hints = [hint for _, _, hint in findings]
+    if options.setup and any(_AWS_COMMAND.search(hint) or _SAM_DEPLOY.search(hint) for hint in hints):
+        output.info(f"Before the commands above, run in this shell: {options.setup}")
+    if not options.setup and any(_SAM_DEPLOY.search(hint) for hint in hints):
+        output.info(_SAM_NOTE)
     output.info(_summary(count))
     return ExitCode.PROBLEMS if count[Level.PROBLEM] else ExitCode.OK
 

@@ -1,4 +1,4 @@
-"""`waterhook erase`: deletes the stored data of one execution and lists what can't be deleted."""
+"""`waterhook erase`: deletes the stored data of one execution, and lists the data that it can't delete."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-# Step Functions keeps a history for 90 days after the execution closed, SQS a message for at most 14 days, and
-# point-in-time recovery goes back 35 days. In none of them can a single execution be deleted.
+# Retention in days: a history of Step Functions after the end of the state machine execution, a message in SQS
+# (maximum), and point-in-time recovery of DynamoDB. None of these services can delete the data of a single execution.
 _HISTORY_DAYS, _MESSAGE_DAYS, _RECOVERY_DAYS = 90, 14, 35
 
 
 @dataclass(frozen=True, slots=True)
 class RemainingData:
-    """Data that can't be deleted: the place, what it holds, and the last day it may exist, where that is known."""
+    """Data that can't be deleted: its place, its content, and the last day on which it may exist, if known."""
 
     place: str
     holds: str
@@ -44,18 +44,18 @@ class RemainingData:
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What was deleted: the record, and an object key for each version; and what remains elsewhere."""
+    """The deleted data, with an object key for each object version, and the data that remains."""
 
     execution_id: str
     record: bool
     notified: bool
-    """Whether the outcome had been published. If not, it never will be."""
+    """Whether the outcome was published before. If false, it is never published."""
     objects: tuple[str, ...]
     remaining: tuple[RemainingData, ...]
 
 
 class Eraser:
-    """Deletes with the operator's credentials; no deployed role has these permissions."""
+    """Deletes the data of an execution. Uses the operator's credentials: no deployed role has these permissions."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Eraser:
         bucket: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Set the clients and the names of the executions table and the results bucket."""
+        """`table` is the name of the executions table, `bucket` that of the results bucket."""
         self._dynamodb = dynamodb
         self._s3 = s3
         self._table = table
@@ -74,28 +74,30 @@ class Eraser:
         self._clock = clock
 
     def erase(self, execution_id: str) -> ErasureReport:
-        """Delete outputs, concurrency slots and record, in this order, so that it can be repeated after a crash.
+        """Delete outputs, concurrency slots and record. This order makes the command repeatable after a crash.
 
-        The idempotency key is free afterwards. Raises CommandError when there is no such execution, when it has not
-        ended, or when S3 did not delete an object; ClientError or RecordUnavailableError when table or bucket fail.
+        Afterwards the idempotency key can be used again. Raises CommandError if the execution does not exist or has
+        not ended, or if S3 did not delete an object. Raises ClientError or RecordUnavailableError if a service fails.
         """
         key = {"execution_id": {"S": execution_id}}
         item = self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
         if item is not None and "finished_at" not in item:
             status = item["status"]["S"]
             raise CommandError(
-                ExitCode.UNSUCCESSFUL, f"{execution_id} is {status}: cancel it first, then erase it"
+                ExitCode.UNSUCCESSFUL,
+                f"{execution_id} is {status}: cancel it first, then erase it",
+                f"waterhook cancel {execution_id}",
             )
-        # By prefix: the record lacks the key of an output whose storing function crashed.
+        # By prefix: a function may have crashed after storing an output and before writing its key to the record.
         objects = tuple(self._delete_objects(f"executions/{execution_id}/"))
-        # The execution has an outcome or no record, so it acquires no slot from here on. Without a record the
-        # chatbot is unknown, and only the slot of the stack is released.
+        # The execution has an outcome or no record, so it can't acquire a slot any more. Without a record the
+        # chatbot is unknown, so only the slot of the stack is released.
         chatbot_id = item["chatbot_id"]["S"] if item and "chatbot_id" in item else None
         slots = ConcurrencyLimiter(self._table, ConcurrencyLimits(), self._dynamodb)
         slots.release(execution_id, ConcurrencyLimiter.slots_of(chatbot_id))
         if item is None and not objects:
             raise CommandError(
-                ExitCode.NOT_FOUND, f"there is no execution {execution_id}: it was erased or has expired"
+                ExitCode.NOT_FOUND, f"execution {execution_id} does not exist: it was erased or has expired"
             )
         if item is not None:
             self._delete_record(item)
@@ -108,7 +110,7 @@ class Eraser:
         )
 
     def _delete_objects(self, prefix: str) -> Iterator[str]:
-        """Delete every version and delete marker under a prefix; yield the key of each version."""
+        """Delete every object version and delete marker with a prefix; yield the key of each version."""
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
             versions, markers = page.get("Versions", []), page.get("DeleteMarkers", [])
@@ -128,7 +130,7 @@ class Eraser:
             yield from (one["Key"] for one in versions)
 
     def _delete_record(self, item: Mapping[str, Any]) -> None:
-        """Delete the record that was read, and no later one: with the same key an execution has the same id."""
+        """Delete the record, unless a later execution with the same idempotency key has replaced it."""
         try:
             self._dynamodb.delete_item(
                 TableName=self._table,
@@ -145,28 +147,29 @@ class Eraser:
                 raise
             raise CommandError(
                 ExitCode.UNSUCCESSFUL,
-                f"{item['execution_id']['S']} was started again in the meantime: check it, then repeat the command",
+                f"{item['execution_id']['S']} was started again in the meantime",
+                "Check that execution. To erase it, repeat the command.",
             ) from error
 
 
 def _remaining(now: datetime, item: Mapping[str, Any]) -> tuple[RemainingData, ...]:
-    """Return the places that Waterhook can't delete from, less those whose data has expired."""
+    """Return the data that Waterhook can't delete and that may still exist."""
     today = now.date()
     ended = datetime.fromisoformat(item["finished_at"]["S"]).date() if "finished_at" in item else today
     places = (
         RemainingData(
-            "history of the Step Functions execution",
-            "input, metadata, output or its reference; kept 90 days after the execution closed",
+            "history of the state machine execution in Step Functions",
+            "input, metadata, and the output or a reference to it; Step Functions keeps it for 90 days",
             ended + timedelta(days=_HISTORY_DAYS),
         ),
         RemainingData(
             "queues that subscribe to the topic, and their dead-letter queues",
-            "the notification, until it is received; a queue keeps a message 14 days at most",
+            "the notification, until it is received; a queue keeps a message for at most 14 days",
             today + timedelta(days=_MESSAGE_DAYS),
         ),
         RemainingData(
             "point-in-time recovery of the table",
-            "the record; only a table that is restored from it would show it",
+            "the record; it appears only in a table that is restored from it",
             today + timedelta(days=_RECOVERY_DAYS),
         ),
         RemainingData("subscribers that received the notification, and Waterflai", "their copies", None),
@@ -181,10 +184,10 @@ def _remaining(now: datetime, item: Mapping[str, Any]) -> tuple[RemainingData, .
 @common_options
 @pass_context
 def command(context: CommandContext, execution_id: str, *, yes: bool) -> ExitCode:
-    """Delete the record and the output of an execution permanently."""
+    """Permanently delete the record and the output of an execution."""
     require_confirmation_possible(yes=yes)
     stack, output = context.find_stack(), context.output
-    if not context.confirm(f"Erase {execution_id} from {stack}? It can't be undone.", yes=yes):
+    if not context.confirm(f"Erase execution {execution_id} from {stack}? This can't be undone.", yes=yes):
         return ExitCode.UNSUCCESSFUL
     eraser = Eraser(
         stack.client("dynamodb"),
@@ -208,10 +211,10 @@ def _to_dict(report: ErasureReport) -> dict[str, Any]:
 
 
 def _print(report: ErasureReport, output: Output) -> None:
-    output.marked_line("erased", "green", f"record: {'yes' if report.record else 'there was none'}")
+    output.marked_line("erased", "green", f"record: {'yes' if report.record else 'did not exist'}")
     output.marked_line("erased", "green", f"stored outputs: {len(report.objects)}")
     if report.record and not report.notified:
-        output.marked_line("note", "yellow", "its outcome had not been published, and never will be")
+        output.marked_line("note", "yellow", "the outcome was not published, and never will be")
     for place in report.remaining:
         until = f", until {place.until}" if place.until else ""
         output.marked_line("remains", "yellow", f"{place.place}{until}: {place.holds}")

@@ -17,16 +17,20 @@ from waterhook_cli.output import format_time
     "--status",
     type=click.Choice([str(status) for status in Status], case_sensitive=False),
     metavar="STATUS",
-    help="Only executions with this status: RUNNING, FAILED, ...",
+    help="List only executions with this status, for example RUNNING.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="Maximum number."
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=20,
+    show_default=True,
+    help="Maximum number of executions.",
 )
-@click.option("--all", "is_unlimited", is_flag=True, help="List all of them; --limit is ignored.")
+@click.option("--all", "is_unlimited", is_flag=True, help="List all executions. --limit is ignored.")
 @common_options
 @pass_context
 def command(context: CommandContext, status: str | None, limit: int, *, is_unlimited: bool) -> ExitCode:
-    """List the executions that you have started, newest first."""
+    """List the executions that you started, newest first."""
     api, output = context.api_client(), context.output
     executions = api.executions(status)
     listed = list(executions if is_unlimited else islice(executions, limit))
@@ -36,15 +40,16 @@ def command(context: CommandContext, status: str | None, limit: int, *, is_unlim
         return ExitCode.OK
     if not listed:
         output.info(
-            "None." if status else "None. Only executions that you started through the API are listed."
+            f"No executions{f' with status {status}' if status else ''}. "
+            "Only executions that you started through the API are listed."
         )
     output.table(("ID", "STATUS", "ACCEPTED", "CHATBOT"), map(_row, listed))
     if has_more:
-        output.info("There are more: --limit N, or --all.")
+        output.info("There are more executions. To list them, add --limit N or --all.")
     return ExitCode.OK
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    # The chatbot is last: it is the only column without a fixed length.
+    # The chatbot is the last column, because it has no fixed length.
     chatbot_id = str(entry.get("chatbot_id") or "")
     return str(entry["execution_id"]), str(entry["status"]), format_time(entry.get("created_at")), chatbot_id

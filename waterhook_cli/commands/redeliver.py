@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
 
-# What the filters need, and nothing of the request or the output. `status` is a reserved word of DynamoDB.
+# The attributes that the filters need. Request and output are not read. `status` is a reserved word of DynamoDB.
 _PROJECTION: dict[str, Any] = {
     "ProjectionExpression": "execution_id, #s, finished_at, notified_at, expires_at",
     "ExpressionAttributeNames": {"#s": "status"},
@@ -34,7 +34,7 @@ _PROJECTION: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Redelivery:
-    """Result of one redelivery: the `outcome` that was published again, or the `reason` why nothing was."""
+    """Result of one redelivery: the `outcome` that was published again, or the `reason` why it was not published."""
 
     execution_id: str
     redelivered: bool
@@ -51,8 +51,8 @@ class _Filter:
     now: float
 
     def matches(self, item: Mapping[str, Any]) -> bool:
-        """Return whether an item is the record of a finished execution that passes every filter."""
-        # The table also holds items that are no records.
+        """Return whether an item is the record of a finished execution that matches every filter."""
+        # The table also has items that are not execution records.
         if "status" not in item or "finished_at" not in item or int(item["expires_at"]["N"]) < int(self.now):
             return False
         return (
@@ -63,7 +63,7 @@ class _Filter:
 
 
 class Redeliverer:
-    """Finds finished executions in the table, and has NotifyFunction publish their notifications again."""
+    """Finds finished executions in the table, and invokes NotifyFunction to publish their notifications again."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Redeliverer:
         notify_function: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Set the clients, the name of the executions table, and the name or ARN of NotifyFunction."""
+        """`table` is the executions table, `notify_function` the name or ARN of NotifyFunction."""
         self._dynamodb = dynamodb
         self._lambda = lambda_client
         self._table = table
@@ -90,12 +90,11 @@ class Redeliverer:
         until: datetime | None = None,
         undelivered_only: bool = False,
     ) -> Iterator[str]:
-        """Yield the ids of finished executions that pass every given filter, in no order.
+        """Yield the ids of finished executions that match every filter, in no order.
 
-        `status` is an outcome (`FAILED`); `since` (inclusive) and `until` (exclusive) apply to `finished_at` and have a
-        zone; `undelivered_only` excludes those that were notified. Without `ids` the whole table is scanned, a page
-        when it is reached: the cost grows with the table. Unknown and unfinished `ids` are left out.
-        Raises ClientError.
+        `status` is an outcome (`FAILED`). `since` (inclusive) and `until` (exclusive) apply to `finished_at` and have a
+        time zone. `undelivered_only` excludes notified executions. Unknown and unfinished `ids` are left out.
+        Without `ids` the whole table is scanned, so the cost grows with the table. Raises ClientError.
         """
         wanted = _Filter(
             status,
@@ -108,10 +107,10 @@ class Redeliverer:
         return (item["execution_id"]["S"] for item in items if wanted.matches(item))
 
     def redeliver(self, execution_id: str) -> Redelivery:
-        """Publish the notification of one execution again: the same id, time and data, to every subscriber.
+        """Publish the notification of one execution again, with the same id, time and data, to every subscriber.
 
-        An error of the function is returned as a reason, so that one execution does not stop the others. Raises
-        ClientError where the function can't be called.
+        An error of the function is returned as the reason, so that the caller can continue with the next execution.
+        Raises ClientError if the function can't be invoked.
         """
         response = self._lambda.invoke(
             FunctionName=self._notify_function,
@@ -121,11 +120,9 @@ class Redeliverer:
         payload = json.loads(response["Payload"].read() or "null")
         result: dict[str, Any] = payload if isinstance(payload, dict) else {}
         if response.get("FunctionError") or "redelivered" not in result:
-            # The error message stays in the function's log: it may quote data of the execution.
-            error_type = result.get("errorType") or "no answer"
-            reason = (
-                f"NotifyFunction failed ({error_type}); its log has the cause. The command can be repeated"
-            )
+            # The error message is not printed, because it may contain data of the execution. The function logs it.
+            error_type = result.get("errorType") or "no result"
+            reason = f"NotifyFunction failed ({error_type}). Its log has the cause. Fix it, then repeat the command"
             return Redelivery(execution_id, redelivered=False, reason=reason)
         return Redelivery(
             execution_id,
@@ -153,21 +150,30 @@ class Redeliverer:
     "--status",
     type=click.Choice([str(status) for status in Status if status.is_final], case_sensitive=False),
     metavar="STATUS",
-    help="Only this outcome: COMPLETED, FAILED, ...",
+    help="Only executions with this outcome, for example FAILED.",
 )
-@click.option("--since", type=TimeType(), help="Ended at this time or later: 2026-01-31, 24h, 7d.")
-@click.option("--until", type=TimeType(), help="Ended before this time.")
-@click.option("--undelivered", "undelivered_only", is_flag=True, help="Only those that were never notified.")
-@click.option("--dry-run", is_flag=True, help="List the executions, publish nothing.")
+@click.option(
+    "--since", type=TimeType(), help="Only executions that ended at this time or later: 2026-01-31, 24h, 7d."
+)
+@click.option("--until", type=TimeType(), help="Only executions that ended before this time.")
+@click.option(
+    "--undelivered",
+    "undelivered_only",
+    is_flag=True,
+    help="Only executions whose notification was never published.",
+)
+@click.option("--dry-run", is_flag=True, help="List the executions, but publish nothing.")
 @yes_option
 @common_options
 @pass_context
 def command(
     context: CommandContext, /, ids: tuple[str, ...], *, dry_run: bool, yes: bool, **filters: Any
 ) -> ExitCode:
-    """Publish notifications again: the same id, time and data."""
+    """Publish notifications again, with the same id, time and data."""
     if not (ids or any(filters.values())):
-        raise click.UsageError("Select executions: an ID, --status, --since, --until or --undelivered.")
+        raise click.UsageError(
+            "No executions are selected. Add an ID, --status, --since, --until or --undelivered."
+        )
     if not dry_run:
         require_confirmation_possible(yes=yes)
     stack, output = context.find_stack(), context.output
@@ -178,16 +184,18 @@ def command(
         notify_function=stack.output("NotifyFunctionName"),
     )
     with context.spinner("Looking for executions"):
-        found = list(redeliverer.find(ids or None, **filters))
-    if ids and not found:
-        raise CommandError(ExitCode.NOT_FOUND, "no finished execution has that id and passes the filters")
-    count = f"{len(found)} notification{'' if len(found) == 1 else 's'}"
-    if found and not dry_run:
+        selected = list(redeliverer.find(ids or None, **filters))
+    if ids and not selected:
+        raise CommandError(
+            ExitCode.NOT_FOUND, "no finished execution has one of these ids and matches the filters"
+        )
+    count = f"{len(selected)} notification{'' if len(selected) == 1 else 's'}"
+    if selected and not dry_run:
         question = f"Publish {count} again, to every subscriber of {stack}?"
         if not context.confirm(question, yes=yes):
             return ExitCode.UNSUCCESSFUL
     results: list[dict[str, Any]] = []
-    for execution_id in found:
+    for execution_id in selected:
         result = None if dry_run else redeliverer.redeliver(execution_id)
         results.append(asdict(result) if result else {"execution_id": execution_id, "redelivered": False})
         if not output.as_json:
@@ -195,7 +203,7 @@ def command(
     if output.as_json:
         output.json({"dry_run": dry_run, "executions": results})
     if dry_run:
-        output.info(f"{len(results)} would be published again.")
+        output.info(f"Dry run: {len(results)} would be published again.")
         return ExitCode.OK
     published = sum(result["redelivered"] for result in results)
     output.info(f"{published} of {len(results)} published again.")

@@ -17,11 +17,16 @@ from waterhook_cli.progress import progress_text
 
 @click.command("status")
 @click.argument("execution_id", type=ExecutionIdType(), metavar="ID")
-@click.option("--follow", "is_followed", is_flag=True, help="Follow it until it ends, then print its output.")
+@click.option(
+    "--follow",
+    "is_followed",
+    is_flag=True,
+    help="Show progress until the execution ends, then print its output.",
+)
 @common_options
 @pass_context
 def command(context: CommandContext, execution_id: str, *, is_followed: bool) -> ExitCode:
-    """Show the status, the progress and the output of an execution."""
+    """Show the status, progress and output of an execution."""
     api, output = context.api_client(), context.output
     if is_followed:
         return follow(context, api, execution_id)
@@ -35,7 +40,7 @@ def command(context: CommandContext, execution_id: str, *, is_followed: bool) ->
 
 
 def _labelled(fields: Mapping[str, Any]) -> dict[str, object]:
-    """Return the fields of a status document that are printed, by their label."""
+    """Return the printed fields of a status document by label."""
     metadata = fields.get("metadata")
     return {
         "execution": fields.get("execution_id"),
@@ -55,7 +60,7 @@ def _labelled(fields: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _waiting_text(waiting: Mapping[str, Any] | None) -> str | None:
-    """Return why an execution waits for its start and until when; None where it does not wait."""
+    """Return why an execution waits to start, and the time of the next attempt; None if it does not wait."""
     if not waiting:
         return None
     return f"{waiting.get('reason')}, next attempt {format_time(waiting.get('next_attempt_at'))}"

@@ -12,33 +12,46 @@ from waterhook_cli.parameter_types import JsonObjectType
 
 @click.command("submit")
 @click.argument("chatbot_id")
-@click.option("--input", "input_data", type=JsonObjectType(), default="{}", help="Input of the chatbot.")
-@click.option("--key", help="Idempotency key: the same key and request are one execution.")
+@click.option(
+    "--input",
+    "input_data",
+    type=JsonObjectType(),
+    default="{}",
+    help="Input of the chatbot, a JSON object.  [default: {}]",
+)
+@click.option(
+    "--key", help="Idempotency key. A repeated request with the same key starts no second execution."
+)
 @click.option(
     "--timeout",
     "timeout_seconds",
     type=click.IntRange(1),
     metavar="SECONDS",
-    help="Deadline, counted from acceptance.",
+    help="Deadline in seconds after acceptance. Then the execution is TIMED_OUT.",
 )
-@click.option("--metadata", type=JsonObjectType(), help="Your own object, repeated in the notification.")
+@click.option("--metadata", type=JsonObjectType(), help="Your own JSON object. The notification repeats it.")
 @click.option(
     "--deliver-to",
     type=click.Choice(["sns", "dynamodb"]),
     multiple=True,
-    help="Where the result goes; give it twice for both.",
+    help="Where to deliver the result. Repeat the option for both.",
 )
-@click.option("--progress", "progress_events", is_flag=True, help="Publish progress events, too.")
-@click.option("--follow", "is_followed", is_flag=True, help="Follow it until it ends, then print its output.")
+@click.option("--progress", "progress_events", is_flag=True, help="Also publish progress notifications.")
+@click.option(
+    "--follow",
+    "is_followed",
+    is_flag=True,
+    help="Show progress until the execution ends, then print its output.",
+)
 @common_options
 @pass_context
 def command(
     context: CommandContext, /, chatbot_id: str, key: str | None, *, is_followed: bool, **request: Any
 ) -> ExitCode:
-    """Start an execution of CHATBOT_ID."""
+    """Start an execution of the chatbot CHATBOT_ID."""
     api, output = context.api_client(), context.output
-    given = {name: value for name, value in request.items() if value not in (None, (), False)}
-    accepted = api.submit(chatbot_id, given, key)
+    fields = {name: value for name, value in request.items() if value not in (None, (), False)}
+    accepted = api.submit(chatbot_id, fields, key)
     execution_id = str(accepted.fields.get("execution_id"))
     if is_followed:
         output.info(f"execution {execution_id}")

@@ -1,4 +1,4 @@
-"""The API function, built without a thought to cold starts."""
+"""The API function, written without optimizing cold starts."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 app = APIGatewayRestResolver(enable_validation=True)
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     """The body of a request."""
 
     input_data: dict[str, Any]
@@ -24,10 +24,10 @@ class Asked(BaseModel):
 
 @app.post("/v1/executions/<chatbot_id>/async")
 @tracer.capture_method
-def accept(chatbot_id: str, asked: Annotated[Asked, Body()]) -> Response[dict[str, str]]:
-    """Take a request in."""
+def accept(chatbot_id: str, body: Annotated[RequestBody, Body()]) -> Response[dict[str, str]]:
+    """Accept a request."""
     execution_id = uuid.uuid4().hex
-    request = {"chatbot_id": chatbot_id, **asked.model_dump()}
+    request = {"chatbot_id": chatbot_id, **body.model_dump()}
     record = {"execution_id": execution_id, "status": "ACCEPTED", "request": json.dumps(request)}
     table.put_item(Item=record, ConditionExpression="attribute_not_exists(execution_id)")
     stepfunctions.start_execution(
@@ -43,5 +43,5 @@ def accept(chatbot_id: str, asked: Annotated[Asked, Body()]) -> Response[dict[st
 @tracer.capture_lambda_handler
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer one HTTP request."""
+    """Handle one HTTP request."""
     return app.resolve(event, context)

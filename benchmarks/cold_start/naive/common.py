@@ -1,4 +1,4 @@
-"""What a team would share between its functions without a thought to cold starts: everything, ready at import."""
+"""Code that all naive functions share. It creates every client at import."""
 
 import os
 from typing import Any
@@ -24,7 +24,7 @@ TIMEOUT_S = 12
 
 
 class Request(BaseModel):
-    """What is asked for."""
+    """The request of an execution."""
 
     chatbot_id: str
     input_data: dict[str, Any]
@@ -35,7 +35,7 @@ class Request(BaseModel):
 
 
 class Document(BaseModel):
-    """Where an execution stands at Waterflai."""
+    """The status document of an execution at Waterflai."""
 
     execution_id: str
     status: str
@@ -57,25 +57,25 @@ class State(BaseModel):
 
 
 class Step(BaseModel):
-    """What a step of the state machine is handed."""
+    """The input of a step of the state machine."""
 
     state: State
 
 
 def headers() -> dict[str, str]:
-    """Return the headers that Waterflai wants."""
+    """Return the headers for Waterflai."""
     return {"X-API-Key": str(parameters.get_secret(os.environ["WATERFLAI_API_KEY_SECRET_ARN"]))}
 
 
 def status(execution_id: str) -> Document:
-    """Return where an execution stands."""
-    answer = session.get(f"{BASE_URL}/v1/executions/{execution_id}", headers=headers(), timeout=TIMEOUT_S)
-    answer.raise_for_status()
-    return Document.model_validate(answer.json())
+    """Return the status document of an execution."""
+    response = session.get(f"{BASE_URL}/v1/executions/{execution_id}", headers=headers(), timeout=TIMEOUT_S)
+    response.raise_for_status()
+    return Document.model_validate(response.json())
 
 
-def asked(state: State) -> dict[str, Any]:
-    """Return the state after a question."""
+def polled(state: State) -> dict[str, Any]:
+    """Return the state after a poll."""
     document = status(state.waterflai_execution_id or "")
     if document.status == "COMPLETED":
         state.outcome, state.next = document.status, "notify"

@@ -1,4 +1,4 @@
-"""Notify, built without a thought to cold starts."""
+"""The notify function, written without optimizing cold starts."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from common import Step, logger, metrics, sns, table, tracer
 @metrics.log_metrics(capture_cold_start_metric=True)
 @event_parser(model=Step)
 def handler(event: Step, context: LambdaContext) -> dict[str, Any]:
-    """Write the verdict, publish it, remember that it was."""
+    """Write the outcome, publish it, and record the publication."""
     key = {"execution_id": event.state.execution_id}
     record = table.get_item(Key=key, ConsistentRead=True)["Item"]
     change(key, "status", event.state.outcome)

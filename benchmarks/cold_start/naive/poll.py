@@ -1,10 +1,10 @@
-"""Poll, built without a thought to cold starts."""
+"""The poll function, written without optimizing cold starts."""
 
 from typing import Any
 
 from aws_lambda_powertools.utilities.parser import event_parser
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from common import Step, asked, logger, metrics, tracer
+from common import Step, logger, metrics, polled, tracer
 
 
 @logger.inject_lambda_context
@@ -12,6 +12,6 @@ from common import Step, asked, logger, metrics, tracer
 @metrics.log_metrics(capture_cold_start_metric=True)
 @event_parser(model=Step)
 def handler(event: Step, context: LambdaContext) -> dict[str, Any]:
-    """Ask once."""
+    """Poll once."""
     logger.info("poll", execution_id=event.state.execution_id)
-    return asked(event.state)
+    return polled(event.state)

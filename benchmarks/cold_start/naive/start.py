@@ -1,4 +1,4 @@
-"""Start, built without a thought to cold starts."""
+"""The start function, written without optimizing cold starts."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 
 class Start(BaseModel):
-    """What the state machine hands over."""
+    """The input from the state machine."""
 
     input: Request
 
@@ -20,20 +20,20 @@ class Start(BaseModel):
 @metrics.log_metrics(capture_cold_start_metric=True)
 @event_parser(model=Start)
 def handler(event: Start, context: LambdaContext) -> dict[str, Any]:
-    """Claim the record, POST once, save the id."""
+    """Create the record, start the job, and save its id."""
     request = event.input
     execution_id = hashlib.sha256((request.idempotency_key or "").encode()).hexdigest()[:32]
     record = request.model_dump() | {"execution_id": execution_id, "status": "ACCEPTED"}
     table.put_item(Item=record, ConditionExpression="attribute_not_exists(execution_id)")
     change(execution_id, "STARTING", "")
-    answer = session.post(
+    response = session.post(
         f"{BASE_URL}/v1/executions/{request.chatbot_id}/async",
         json={"input_data": request.input_data},
         headers=headers(),
         timeout=TIMEOUT_S,
     )
-    answer.raise_for_status()
-    waterflai_execution_id = answer.json()["execution_id"]
+    response.raise_for_status()
+    waterflai_execution_id = response.json()["execution_id"]
     change(execution_id, "RUNNING", waterflai_execution_id)
     logger.info("start", execution_id=execution_id)
     return {
@@ -46,7 +46,7 @@ def handler(event: Start, context: LambdaContext) -> dict[str, Any]:
 
 
 def change(execution_id: str, status: str, waterflai_execution_id: str) -> None:
-    """Move the record on."""
+    """Set the status and the id in the record."""
     table.update_item(
         Key={"execution_id": execution_id},
         UpdateExpression="SET #s = :s, waterflai_execution_id = :w",

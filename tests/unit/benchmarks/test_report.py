@@ -5,8 +5,8 @@ from pathlib import Path
 
 from benchmarks import document
 from benchmarks.e2e.burst import Burst
-from benchmarks.e2e.notifications import Heard
-from benchmarks.target import at_most, verdict
+from benchmarks.e2e.notifications import ReceivedNotification
+from benchmarks.target import at_most, summary
 
 
 def test_a_benchmark_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
@@ -21,20 +21,20 @@ def test_a_benchmark_replaces_its_own_section_and_no_other(tmp_path: Path) -> No
 def test_a_target_that_is_missed_is_not_counted() -> None:
     found = [at_most("memory", 3.7, 3.6), at_most("memory", 3.6, 3.6)]
     assert [target.held for target in found] == [False, True]
-    assert verdict(found) == "1 of 2 targets hold."
+    assert summary(found) == "1 of 2 targets hold."
 
 
-def test_only_what_was_told_once_and_ran_once_is_accounted_for() -> None:
-    told = [
-        Heard(marker, marker, status, marker, arrived_at=2.5, completed_at=2.0)
+def test_an_execution_with_one_notification_and_one_job_is_accounted_for() -> None:
+    notifications = [
+        ReceivedNotification(marker, marker, status, marker, arrived_at=2.5, completed_at=2.0)
         for marker, status in [
             ("well", "COMPLETED"),
-            ("told twice", "COMPLETED"),
-            ("told twice", "COMPLETED"),
+            ("notified twice", "COMPLETED"),
+            ("notified twice", "COMPLETED"),
             ("ran twice", "COMPLETED"),
             ("failed", "ERROR"),
         ]
     ]
-    starts = Counter({"well": 1, "told twice": 1, "ran twice": 2, "failed": 1, "never told": 1})
-    assert Burst(5, 0.1, 9.0, tuple(told), starts).accounted_for == 1
-    assert told[0].lag_s == 0.5
+    starts = Counter({"well": 1, "notified twice": 1, "ran twice": 2, "failed": 1, "never notified": 1})
+    assert Burst(5, 0.1, 9.0, tuple(notifications), starts).accounted_for == 1
+    assert notifications[0].lag_s == 0.5

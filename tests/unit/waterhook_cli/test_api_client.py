@@ -82,7 +82,10 @@ def test_the_error_of_a_start_that_was_denied_has_no_key() -> None:
 
 @pytest.mark.parametrize("body", ["", "<html>", "[1]", "null", '{"detail": null}', "[" * 100_000])
 def test_an_error_without_a_readable_body_is_reported_with_its_status(body: str) -> None:
-    with api(reply(500, body)) as (client, _, _), pytest.raises(CommandError, match="API answered 500"):
+    with (
+        api(reply(500, body)) as (client, _, _),
+        pytest.raises(CommandError, match="API returned status 500"),
+    ):
         client.status(ID)
 
 

@@ -34,4 +34,4 @@ def test_a_number_beyond_python_s_own_is_printed_as_text(stack: DeployedStack) -
 
 def test_the_reason_of_a_missing_output_is_printed(stack: DeployedStack) -> None:
     stack.api_responses = [(200, status_document(final_output=None, output_error="too_large"))]
-    assert "There is no output: too_large" in run("status", ID, "--follow", on=stack).stderr
+    assert "The execution has no output: too_large" in run("status", ID, "--follow", on=stack).stderr

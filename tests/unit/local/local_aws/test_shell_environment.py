@@ -88,7 +88,7 @@ def test_without_a_local_stack_nothing_is_printed_to_evaluate(tmp_path: Path) ->
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "No local stack is up: `make up` starts one.\n"
+    assert done.stderr == "The local stack is not running. Start it: make up\n"
 
 
 @pytest.mark.parametrize("tool", ["aws", "sam", "waterhook"])

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from local.simulator.connection import CDN_PHRASES
 from local.simulator.event_stream import format_event
 from local.simulator.executions import FOREIGN_ID, FOREIGN_OUTPUT
+from local.simulator.fault_rules import FAULT_TYPES, CallCounts, Operation, find_active_fault, parse_faults
 from local.simulator.fault_types import Format, Newline
-from local.simulator.faults import FAULT_TYPES, CallCounts, Operation, find_active_fault, parse_faults
 from local.simulator.server import HOST
 from local.simulator.strict_json import InvalidValueError
 from tests.contract.markdown import table
@@ -167,8 +167,8 @@ def test_a_connection_is_reset_before_or_after_the_request_is_processed(
     question = request(upstream, operation, on(operation, "reset", processed=processed))
     assert receive(upstream, *question) == Heard(b"", End.RESET)
     seen = upstream.requests()
-    assert seen["asked"][operation] == 1
-    assert seen["counts"][operation] == {"unanswered": 1}
+    assert seen["received"][operation] == 1
+    assert seen["responses"][operation] == {"unanswered": 1}
     (start,) = seen["starts"]
     if operation == "start":
         assert (start["fault"], start["status_code"]) == ("reset", None)
@@ -202,7 +202,7 @@ def test_who_leaves_a_stalled_start_leaves_a_job_behind_only_if_it_was_processed
 ) -> None:
     question = request(upstream, "start", on("start", "stall", processed=processed))
     assert receive(upstream, *question) == Heard(b"", End.SILENT)
-    until(lambda: upstream.requests()["counts"]["start"] == {"unanswered": 1}, 5)
+    until(lambda: upstream.requests()["responses"]["start"] == {"unanswered": 1}, 5)
     executions = upstream.call("GET", "/_control/executions", headers={}).json["executions"]
     assert len(executions) == processed
 
@@ -242,7 +242,7 @@ def test_a_reset_of_the_simulator_ends_what_is_held_up(
     upstream: Upstream, operation: str, fault: dict[str, Any]
 ) -> None:
     with asked(upstream, *request(upstream, operation, fault, outcome="COMPLETED")) as connection:
-        until(lambda: upstream.requests()["asked"][operation] == 1, 5)
+        until(lambda: upstream.requests()["received"][operation] == 1, 5)
         upstream.call("POST", "/_control/reset", headers={})
         assert hear(connection).end is End.RESET
 
@@ -286,7 +286,7 @@ def test_interim_answers_come_before_the_real_one(
     assert [int(code) for code in interim] == codes
     assert heard.data.count(b"\r\nLink: </>; rel=preconnect\r\n\r\n") == len(codes)
     assert int(real) == (202 if operation == "start" else 200)
-    assert list(upstream.requests()["counts"][operation]) == [real.decode()]
+    assert list(upstream.requests()["responses"][operation]) == [real.decode()]
 
 
 def test_a_connection_lives_on_after_interim_answers(upstream: Upstream) -> None:
@@ -425,7 +425,7 @@ def test_any_status_code_can_be_answered(
     answer = upstream.call(*request(upstream, operation, on(operation, "status_code", **fields)))
     assert answer.status == fields["code"]
     assert holds(answer), answer
-    assert upstream.requests()["counts"][operation] == {str(fields["code"]): 1}
+    assert upstream.requests()["responses"][operation] == {str(fields["code"]): 1}
 
 
 @pytest.mark.parametrize("code", [520, 524, 528, 530])
@@ -877,7 +877,7 @@ def test_calls_are_counted_for_each_execution_by_itself(upstream: Upstream) -> N
     one, other = (request(upstream, "status", fault) for _ in range(2))
     assert [upstream.call(*question).status for question in (one, other, one, other)] == [503, 503, 200, 200]
     listed = upstream.call("GET", "/_control/executions", headers={}).json["executions"]
-    assert [each["asked"]["status"] for each in listed] == [2, 2]
+    assert [each["received"]["status"] for each in listed] == [2, 2]
 
 
 def test_starts_are_known_by_what_they_start(upstream: Upstream) -> None:
@@ -943,13 +943,13 @@ def test_a_rotated_key_is_refused_from_then_on(upstream: Upstream, caplog: pytes
         ([on("poll", "reset")], "[0].on: expected one of"),
         ([{"on": "status"}], "[0].kind: expected one of reset, stall"),
         ([on("stream", "huge")], "[0].kind: expected one of"),
-        ([on("status", "reset", seconds=1)], "[0]: no such field, expected any of on, kind, times"),
-        ([on("status", "status_code")], "[0].code: is missing"),
+        ([on("status", "reset", seconds=1)], "[0]: no such field: seconds. Expected any of on, kind, times"),
+        ([on("status", "status_code")], "[0].code: missing, and this kind requires it"),
         ([on("status", "status_code", code=99)], "[0].code: expected 200 to 599"),
         ([on("status", "stall", seconds="1")], "[0].seconds: expected number, got string"),
-        ([on("start", "stall", when="final")], "[0].when: there is no job yet"),
-        ([on("start", "redirect", to="//evil")], "[0].to: expected an address"),
-        ([on("start", "interim", codes=[101])], "[0].codes[0]: 101 ends HTTP on the connection"),
+        ([on("start", "stall", when="final")], "[0].when: not allowed for `start`"),
+        ([on("start", "redirect", to="//evil")], "[0].to: expected a URL"),
+        ([on("start", "interim", codes=[101])], "[0].codes[0]: 101 is not allowed"),
         ([on("status", "slow_down", retry_after="a\nb")], "[0].retry_after: expected printable"),
         ([on("stream", "heartbeats", as_events="yes")], "[0].as_events: expected boolean, got string"),
         ([on("start", "bomb", mib=1025)], "[0].mib: expected 1 to 1024"),
@@ -1006,7 +1006,7 @@ ALL_KINDS = [(operation.value, kind) for operation in FAULT_TYPES for kind in FA
 def test_every_kind_needs_no_more_than_its_name(upstream: Upstream, operation: str, kind: str) -> None:
     question = request(upstream, operation, on(operation, kind, **NEEDED.get(kind, {})), outcome="COMPLETED")
     receive(upstream, *question, patience_s=0.05, most=10_000)
-    assert upstream.requests()["asked"][operation] == 1
+    assert upstream.requests()["received"][operation] == 1
 
 
 def test_every_kind_is_documented() -> None:

@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 
 from local.simulator.chatbots import CHATBOTS
-from local.simulator.faults import Operation
+from local.simulator.fault_rules import Operation
 from tests.unit.local.simulator.simulator_client import UNKNOWN_ID, Answer, Upstream, as_body, running
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(Path("local/simulator/openapi.yaml").read_text())
@@ -71,9 +71,9 @@ def test_the_description_is_sound() -> None:
 def test_the_operations_described_are_those_served(upstream: Upstream) -> None:
     assert sorted(BY_NAME) == sorted(Operation)
     for name, (method, path, _) in BY_NAME.items():
-        before = upstream.requests()["asked"][name]
+        before = upstream.requests()["received"][name]
         upstream.call(method, path.replace("{execution_id}", UNKNOWN_ID), headers={})
-        assert upstream.requests()["asked"][name] == before + 1
+        assert upstream.requests()["received"][name] == before + 1
 
 
 @pytest.mark.parametrize("chatbot_id", sorted(set(CHATBOTS) - {"answer-lost"}))

@@ -236,7 +236,7 @@ def test_requests_are_counted_by_operation_and_status_code(upstream: Upstream) -
     upstream.call("POST", "/v1/executions/unpublished/async", as_body())
     upstream.call("GET", "/elsewhere")
     seen = upstream.requests()
-    assert seen["counts"] == {
+    assert seen["responses"] == {
         "start": {"202": 1, "404": 1},
         "status": {"200": 2, "401": 1},
         "cancel": {"200": 1},
@@ -260,7 +260,7 @@ def test_executions_are_listed_without_their_output(upstream: Upstream) -> None:
 
 def test_a_reset_forgets_executions_and_counts(upstream: Upstream) -> None:
     execution_id = upstream.start("endless")
-    assert upstream.call("POST", "/_control/reset", headers={}).json == {"forgotten": 1}
+    assert upstream.call("POST", "/_control/reset", headers={}).json == {"deleted": 1}
     assert upstream.requests()["starts"] == []
     assert upstream.call("GET", f"/v1/executions/{execution_id}").status == 404
 

@@ -56,6 +56,6 @@ def test_a_topic_of_alarms_without_a_confirmed_subscription_is_a_warning(topic: 
     assert finding.level == WARNING
     assert (
         finding.message
-        == "the topic of the alarms has no confirmed subscription: a@example.com has not confirmed"
+        == "the alarm topic has no confirmed subscription, so no alarm is sent: a@example.com has not confirmed"
     )
     assert list(check_alarm_subscriptions(sns, [FOLLOW_FUNCTION])) == []

@@ -36,7 +36,7 @@ def test_a_reservation_that_equals_the_parameter_is_ok() -> None:
 def test_following_is_recommended_where_the_quota_allows_it(quota: int, by_others: int) -> None:
     fine, advice = findings(LambdaQuota(quota, by_others=by_others), "0")
     assert (fine.level, advice.level) == (OK, NOTE)
-    assert "executions are polled" in advice.message
+    assert "polls all executions" in advice.message
     assert "FollowConcurrency=50" in advice.hint
     assert "service-quotas" not in advice.hint
 
@@ -74,7 +74,8 @@ def test_a_quota_too_low_for_follow_concurrency_is_a_problem_with_its_numbers(fu
     fine, finding = findings(functions)
     assert (fine.level, finding.level) == (OK, PROBLEM)
     assert finding.message == (
-        "FollowConcurrency is 50, but nothing is reserved and 20 can be: Lambda keeps 100 unreserved"
+        "FollowConcurrency is 50, but the follow function has no reserved concurrency. At most 20 can be reserved, "
+        "because Lambda requires 100 unreserved"
     )
     assert "FollowConcurrency=20" in finding.hint
     assert finding.hint.endswith("--desired-value 1000")

@@ -14,8 +14,8 @@ from waterhook_cli.checks.secret import check_secret
 @pytest.mark.parametrize(
     ("text", "level", "message"),
     [
-        (KEY, OK, "holds a key"),
-        (json.dumps({"api_key": KEY}), OK, "holds a key"),
+        (KEY, OK, "contains a key"),
+        (json.dumps({"api_key": KEY}), OK, "contains a key"),
         (f"{KEY}\n", WARNING, "white space around"),
         (f" {KEY}", WARNING, "white space around"),
         (json.dumps({"api_key": f"{KEY}\n"}), WARNING, "white space around"),

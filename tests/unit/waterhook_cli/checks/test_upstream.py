@@ -18,16 +18,20 @@ NOT_FOUND = reply(404, {"detail": "Execution not found"})
 @pytest.mark.parametrize(
     ("answer", "level", "message"),
     [
-        (NOT_FOUND, OK, "answers and accepts the key"),
+        (NOT_FOUND, OK, "responds and accepts the key"),
         (reply(401, {"detail": "invalid"}), PROBLEM, "rejects the key (401)"),
         (reply(403, b"<html>"), PROBLEM, "rejects the key (403)"),
-        (reply(404, b"<html>", {"Content-Type": "text/html"}), WARNING, "answers 404, and not as Waterflai"),
-        (reply(200, {}), WARNING, "answers 200, and not as Waterflai"),
-        (reply(503, b"", {"Retry-After": "1"}), WARNING, "is unavailable: it answers 503"),
-        (reply(429), WARNING, "is unavailable: it answers 429"),
-        (reply(302, b"", {"Location": "http://127.0.0.1:1/"}), PROBLEM, "redirects to another address (302)"),
-        (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), PROBLEM, "does not answer"),
-        (stall(), PROBLEM, "does not answer"),
+        (
+            reply(404, b"<html>", {"Content-Type": "text/html"}),
+            WARNING,
+            "returns status 404. Waterflai returns",
+        ),
+        (reply(200, {}), WARNING, "returns status 200. Waterflai returns"),
+        (reply(503, b"", {"Retry-After": "1"}), WARNING, "is unavailable: it returns status 503"),
+        (reply(429), WARNING, "is unavailable: it returns status 429"),
+        (reply(302, b"", {"Location": "http://127.0.0.1:1/"}), PROBLEM, "redirects to another URL (302)"),
+        (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), PROBLEM, "does not respond"),
+        (stall(), PROBLEM, "does not respond"),
     ],
 )
 def test_each_answer_of_waterflai_has_its_finding(

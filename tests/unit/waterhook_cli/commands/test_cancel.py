@@ -10,12 +10,17 @@ from tests.unit.waterhook_cli.command_line import run
 @pytest.mark.parametrize(
     ("cancelled", "previous", "code", "text"),
     [
-        (True, "RUNNING", 0, "CANCELLED, it was RUNNING"),
-        (False, "STARTING", 0, "STARTING, it will be cancelled as soon as that is possible"),
+        (True, "RUNNING", 0, "CANCELLED. The status before was RUNNING."),
+        (
+            False,
+            "STARTING",
+            0,
+            "STARTING. Cancellation is requested. The execution is cancelled when its job has started.",
+        ),
         # The answer to the start was lost: the execution ends UNCERTAIN.
-        (False, "ACCEPTED", 1, "not cancelled: the message of the API"),
-        (False, "CANCELLED", 0, "CANCELLED, it had already ended"),
-        (False, "COMPLETED", 1, "COMPLETED, it had already ended"),
+        (False, "ACCEPTED", 1, "Not cancelled: the message of the API"),
+        (False, "CANCELLED", 0, "CANCELLED. The execution had already ended, so it was not cancelled."),
+        (False, "COMPLETED", 1, "COMPLETED. The execution had already ended, so it was not cancelled."),
     ],
 )
 def test_a_cancellation_prints_its_result_and_fails_where_there_is_another_outcome(

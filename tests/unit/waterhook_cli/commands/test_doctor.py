@@ -18,12 +18,12 @@ from tests.unit.waterhook_cli.command_line import run as run_command
 from waterhook_cli.api_client import http_sender
 from waterhook_cli.checks.concurrency import check_concurrency
 from waterhook_cli.checks.dead_letters import check_dead_letters
-from waterhook_cli.checks.finding import Check, Finding
+from waterhook_cli.checks.finding import Check, Finding, deploy_hint
 from waterhook_cli.checks.secret import check_secret
 from waterhook_cli.checks.stack_status import check_stack_status
 from waterhook_cli.checks.subscriptions import check_subscriptions
 from waterhook_cli.checks.upstream import check_upstream
-from waterhook_cli.commands.doctor import checks_of_stack, run_checks
+from waterhook_cli.commands.doctor import CommandOptions, checks_of_stack, run_checks
 from waterhook_cli.errors import CommandError, ExitCode
 from waterhook_cli.output import Output
 from waterhook_cli.stack import Account, Stack, StackResource
@@ -127,13 +127,23 @@ def test_only_a_problem_changes_the_exit_code(capsys: pytest.CaptureFixture[str]
         "warning  " + "so so " * 29 + "so so",
         "         -> " + "do " * 39 + "do",
     ]
-    fix = Check("c", lambda: [Finding.warning("odd", "aws sns subscribe")])
-    assert run_checks([warning], Output(), "--region eu-west-1") == ExitCode.OK
-    assert run_checks([fix], Output(), "--region eu-west-1") == ExitCode.OK
-    assert capsys.readouterr().err == (
-        "1 warning\nThe aws commands above need: --region eu-west-1\n1 warning\n"
-    )
     assert run_checks([warning, problem], Output(as_json=True)) == ExitCode.PROBLEMS
     printed_json = json.loads(capsys.readouterr().out)
     assert printed_json["findings"][1] == {"check": "b", "level": "problem", "what": "bad", "do": "fix it"}
     assert printed_json["count"] == {"ok": 0, "note": 0, "warning": 1, "problem": 1, "unknown": 0}
+
+
+def test_a_command_in_a_hint_has_the_options_of_the_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    subscribe = Check(
+        "a", lambda: [Finding.warning("odd", "Subscribe: aws service-quotas get-x --quota-code 1")]
+    )
+    deploy = Check("b", lambda: [Finding.note("low", deploy_hint("A=1", "to fix it"))])
+    on_aws = CommandOptions(aws="--region eu-west-1", sam="--stack-name shop --region eu-west-1")
+    assert run_checks([subscribe, deploy], Output(), on_aws) == ExitCode.OK
+    printed = capsys.readouterr()
+    assert "Subscribe: aws --region eu-west-1 service-quotas get-x --quota-code 1\n" in printed.out
+    assert "sam deploy --stack-name shop --region eu-west-1 --parameter-overrides A=1\n" in printed.out
+    assert "samconfig.toml" in printed.err
+    locally = CommandOptions(setup='eval "$(make -s env)"')
+    assert run_checks([subscribe], Output(), locally) == ExitCode.OK
+    assert 'run in this shell: eval "$(make -s env)"\n' in capsys.readouterr().err

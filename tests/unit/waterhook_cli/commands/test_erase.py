@@ -212,7 +212,7 @@ def test_the_report_is_printed(stack: DeployedStack) -> None:
     assert lines[:3] == [
         "erased   record: yes",
         "erased   stored outputs: 0",
-        "note     its outcome had not been published, and never will be",
+        "note     the outcome was not published, and never will be",
     ]
     assert "remains  logs: ids, outcomes and error codes; no input and no output" in lines
 
@@ -234,5 +234,7 @@ def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:
 def test_it_asks_for_confirmation_with_the_name_of_the_stack(stack: DeployedStack) -> None:
     code, screen = run_in_terminal("erase", ID, on=stack, typed="n\n", columns=200)
     assert code == 1
-    assert f"Erase {ID} from the stack {STACK_NAME} (us-east-1)? It can't be undone. [y/N]" in screen
+    assert (
+        f"Erase execution {ID} from the stack {STACK_NAME} (us-east-1)? This can't be undone. [y/N]" in screen
+    )
     assert "Nothing was done." in screen

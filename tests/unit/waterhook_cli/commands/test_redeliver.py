@@ -110,10 +110,10 @@ def test_a_redelivery_that_was_refused_has_the_reason(table: Table) -> None:
     ("answer", "error", "kind"),
     [
         ({"errorType": "ClientError", "errorMessage": "card k4711"}, "Unhandled", "ClientError"),
-        (None, "Unhandled", "no answer"),
-        (None, None, "no answer"),
-        (["odd"], None, "no answer"),
-        ({"outcome": "ERROR"}, None, "no answer"),
+        (None, "Unhandled", "no result"),
+        (None, None, "no result"),
+        (["odd"], None, "no result"),
+        ({"outcome": "ERROR"}, None, "no result"),
     ],
 )
 def test_an_error_of_the_function_is_returned_without_its_message(

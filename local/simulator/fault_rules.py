@@ -1,4 +1,7 @@
-"""Faults: parsed from JSON, and selected by the number of calls of an operation."""
+"""Fault rules: parses them from JSON, and decides which rule applies to a call.
+
+A rule has an operation, the calls that it applies to, and a fault type (fault_types.py).
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -30,7 +33,7 @@ _DAY_S = 86_400.0
 
 
 class Operation(StrEnum):
-    """The four calls of the API, by which routes are named, requests counted and faults placed."""
+    """The four operations of the API. They are also the names of the routes."""
 
     START = "start"
     STATUS = "status"
@@ -39,22 +42,22 @@ class Operation(StrEnum):
 
 
 class When(StrEnum):
-    """The state of the job in which a fault acts."""
+    """The state of the job in which a rule applies."""
 
-    RUNNING = "running"  # or still in the queue
+    RUNNING = "running"  # or still queued
     FINAL = "final"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCounts:
-    """How often an operation was called for one execution, the present call included."""
+    """Number of calls of one operation for one execution, including the current call."""
 
     running: int = 0
     final: int = 0
     is_final: bool = False
 
     def number(self, when: When | None) -> int:
-        """Return the number of the present call among those at such times, counted from 1; 0: not such a time."""
+        """Return the number of the current call among the calls in state `when`, from 1; 0 in another state."""
         if when is None:
             return self.running + self.final
         if (when is When.FINAL) != self.is_final:
@@ -63,8 +66,8 @@ class CallCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """What goes wrong with calls of one operation: with `times` of them (all, if None) from the one `after` on."""
+class FaultRule:
+    """A fault type and the calls that it applies to: the next `times` calls (None: all) after the first `after`."""
 
     on: Operation
     name: str
@@ -74,44 +77,48 @@ class Fault:
     when: When | None = None
 
     def occurrence(self, operation: Operation, calls: CallCounts) -> int:
-        """Return how often it has acted, the present call included; 0 if it does not act on that."""
+        """Return how often the rule has applied, including the current call; 0 if it does not apply to that call."""
         occurrence = calls.number(self.when) - self.after
-        acts = operation is self.on and occurrence >= 1 and (self.times is None or occurrence <= self.times)
-        return occurrence if acts else 0
+        applies = (
+            operation is self.on and occurrence >= 1 and (self.times is None or occurrence <= self.times)
+        )
+        return occurrence if applies else 0
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveFault:
-    """A fault that acts on the present call. `occurrence`: how often it has acted, from 1."""
+    """The rule that applies to the current call. `occurrence`: how often it has applied, from 1."""
 
-    fault: Fault
+    rule: FaultRule
     occurrence: int
 
     @property
     def kind(self) -> fault_types.FaultType:
-        """What goes wrong."""
-        return self.fault.kind
+        """Fault type of the rule."""
+        return self.rule.kind
 
 
-def find_active_fault(faults: Iterable[Fault], operation: Operation, calls: CallCounts) -> ActiveFault | None:
-    """Return the first fault that acts on the present call; None if none does."""
+def find_active_fault(
+    rules: Iterable[FaultRule], operation: Operation, calls: CallCounts
+) -> ActiveFault | None:
+    """Return the first rule that applies to the current call; None if none applies."""
     return next(
         (
-            ActiveFault(fault, occurrence)
-            for fault in faults
-            if (occurrence := fault.occurrence(operation, calls))
+            ActiveFault(rule, occurrence)
+            for rule in rules
+            if (occurrence := rule.occurrence(operation, calls))
         ),
         None,
     )
 
 
-def parse_faults(where: str, value: Any) -> tuple[Fault, ...]:
-    """Return the faults that a JSON list describes. Raises `InvalidValueError`."""
-    listed = as_list(where, value, _MAX_FAULTS)
-    return tuple(_parse_fault(f"{where}[{index}]", each) for index, each in enumerate(listed))
+def parse_faults(where: str, value: Any) -> tuple[FaultRule, ...]:
+    """Return the rules in a JSON list. `where` is its path, for error messages. Raises `InvalidValueError`."""
+    documents = as_list(where, value, _MAX_FAULTS)
+    return tuple(_parse_rule(f"{where}[{index}]", document) for index, document in enumerate(documents))
 
 
-def _parse_fault(where: str, value: Any) -> Fault:
+def _parse_rule(where: str, value: Any) -> FaultRule:
     document = as_object(where, value)
     operation = one_of(Operation)(f"{where}.on", document.get("on"))
     name = document.get("kind")
@@ -123,23 +130,25 @@ def _parse_fault(where: str, value: Any) -> Fault:
     parsed = parse_fields(where, document, {**_COMMON, **parsers})
     for field in own.values():
         if field.name not in parsed and field.default is MISSING:
-            raise InvalidValueError(f"{where}.{field.name}: is missing")
+            raise InvalidValueError(f"{where}.{field.name}: missing, and this kind requires it")
     if operation is Operation.START and "when" in parsed:
-        raise InvalidValueError(f"{where}.when: there is no job yet")
+        raise InvalidValueError(f"{where}.when: not allowed for `start`, because the job does not exist yet")
     common = {field: parsed.pop(field) for field in ("times", "after", "when") if field in parsed}
     kind = known[name](**{field: parsed[field] for field in own if field in parsed})
-    return Fault(on=operation, name=name, kind=kind, **common)
+    return FaultRule(on=operation, name=name, kind=kind, **common)
 
 
 def _retry_after(where: str, value: Any) -> str:
-    # A number is what it should be; a text is for what it should not.
+    # A number is a valid header. Text allows an invalid one.
     return as_header(where, value) if isinstance(value, str) else f"{number(0, _DAY_S)(where, value):g}"
 
 
 def _interim_code(where: str, value: Any) -> int:
     code: int = integer(100, 199)(where, value)
     if code == HTTPStatus.SWITCHING_PROTOCOLS:
-        raise InvalidValueError(f"{where}: 101 ends HTTP on the connection, it is no interim answer")
+        raise InvalidValueError(
+            f"{where}: 101 is not allowed, because it switches the protocol of the connection"
+        )
     return code
 
 
@@ -188,10 +197,10 @@ _FIELDS: Mapping[str, FieldParser] = {
     "to": as_address,
 }
 
-# Where a field of one kind has other bounds than the field of that name usually has.
+# Fields with other bounds than in _FIELDS, by kind and name.
 _FIELDS_OF_ONE_TYPE: Mapping[tuple[str, str], FieldParser] = {
     ("empty_answer", "code"): one_of_numbers(200, 202, 204),
-    ("bomb", "mib"): integer(1, 1024),  # never in memory as a whole
+    ("bomb", "mib"): integer(1, 1024),  # sent in pieces, never in memory as a whole
 }
 
 _ANY_OPERATION: Mapping[str, type[fault_types.FaultType]] = {
