@@ -1,4 +1,4 @@
-"""What must hold of the state machine's graph, as functions from a definition to the problems found in it."""
+"""Rules for the graph of the state machine: each is a function that yields the problems of a definition."""
 
 import copy
 import re
@@ -17,14 +17,14 @@ type Definition = dict[str, Any]
 type State = dict[str, Any]
 
 NOTIFY = "Notify"
-# The one place where an execution may turn green.
+# The only state from which a state machine execution may succeed.
 IS_COMPLETED = "Completed?"
-# Tasks whose job may run on when they fail: the state that cancels it first.
+# A task that may fail while its job still runs, and the state that then cancels the job.
 CANCELLED_BY = {"Poll": "Cancel"}
-# What is only there to be faster, and the state that does the same without it.
-ACCELERATORS = {"Follow": "What next?"}
-# What no function may have the machine wait for: MiniStack fails on some of them, moto waits for others.
-NO_WAITS: tuple[object, ...] = (
+# A task that only saves time, and the state from which the loop continues without it.
+OPTIONAL_TASKS = {"Follow": "What next?"}
+# Values that the definition must refuse as wait_seconds. MiniStack fails on some of them, moto waits for others.
+INVALID_WAITS: tuple[object, ...] = (
     0,
     -1,
     1.5,
@@ -43,7 +43,7 @@ MISSING = object()
 
 
 def problems(definition: Definition, function_timeouts_s: Mapping[str, int]) -> list[str]:
-    """Everything that is wrong with a definition; `function_timeouts_s` are by the name of the substitution."""
+    """Return all problems of a definition. The keys of `function_timeouts_s` are names of substitutions."""
     return [
         *language(definition),
         *edges(definition),
@@ -56,31 +56,31 @@ def problems(definition: Definition, function_timeouts_s: Mapping[str, int]) -> 
 
 def language(definition: Definition) -> Iterator[str]:
     if definition.get("QueryLanguage") != "JSONata":
-        yield "the machine doesn't speak JSONata"
+        yield "the state machine doesn't use JSONata"
     if not isinstance(definition.get("TimeoutSeconds"), int):
-        yield "the machine has no TimeoutSeconds"
+        yield "the state machine has no TimeoutSeconds"
     for name, state in definition["States"].items():
         if state.get("QueryLanguage", "JSONata") != "JSONata":
-            yield f"{name}: speaks another language"
+            yield f"{name}: doesn't use JSONata"
 
 
 def targets(state: State) -> list[str]:
-    """The states that may follow, in the order they are written."""
-    found = [rule["Next"] for rule in state.get("Choices", [])]
-    found += [state[key] for key in ("Next", "Default") if key in state]
-    return found + [catch["Next"] for catch in state.get("Catch", [])]
+    """Return the states that may follow, in the order of the definition."""
+    names = [rule["Next"] for rule in state.get("Choices", [])]
+    names += [state[key] for key in ("Next", "Default") if key in state]
+    return names + [catch["Next"] for catch in state.get("Catch", [])]
 
 
 def reachable(definition: Definition, start: str, *, without: str | None = None) -> set[str]:
-    """Every state that an execution can come to from `start`, never passing `without`."""
-    found: set[str] = set()
-    ahead = [start]
-    while ahead:
-        name = ahead.pop()
-        if name not in found and name != without and name in definition["States"]:
-            found.add(name)
-            ahead += targets(definition["States"][name])
-    return found
+    """Return each state that can be reached from `start` without passing through `without`."""
+    reached: set[str] = set()
+    pending = [start]
+    while pending:
+        name = pending.pop()
+        if name not in reached and name != without and name in definition["States"]:
+            reached.add(name)
+            pending += targets(definition["States"][name])
+    return reached
 
 
 def edges(definition: Definition) -> Iterator[str]:
@@ -122,72 +122,72 @@ def tasks(definition: Definition, function_timeouts_s: Mapping[str, int]) -> Ite
 
 
 def failures(definition: Definition) -> Iterator[str]:
-    """No failure ends green: it is reported as ERROR, notified, and judged by what the record then says."""
+    """A failed state leads to the outcome ERROR and a notification, and never to a Succeed state without them."""
     for name, state in definition["States"].items():
-        if name in ACCELERATORS:
-            yield from _gives_way(name, state)
+        if name in OPTIONAL_TASKS:
+            yield from _continues_without(name, state)
         elif name in CANCELLED_BY:
-            yield from _cancels(name, state)
+            yield from _cancels_the_job(name, state)
         else:
-            yield from _is_reported(definition, name, state)
+            yield from _reports_the_fault(definition, name, state)
     for name, state in definition["States"].items():
-        greens = [target for target in targets(state) if target in of_type(definition, "Succeed")]
-        if greens and name != IS_COMPLETED:
-            yield f"{name}: succeeds without asking {IS_COMPLETED!r}"
+        successes = [target for target in targets(state) if target in of_type(definition, "Succeed")]
+        if successes and name != IS_COMPLETED:
+            yield f"{name}: succeeds without passing {IS_COMPLETED!r}"
         if state.get("End") and state["Type"] != "Fail":
-            yield f"{name}: ends green"
+            yield f"{name}: ends the execution as succeeded"
         if state["Type"] == "Fail":
-            yield from _names_its_error(name, state)
-    yield from _verdict(definition)
+            yield from _has_error_and_cause(name, state)
+    yield from _outcome(definition)
 
 
-def _is_reported(definition: Definition, name: str, state: State) -> Iterator[str]:
+def _reports_the_fault(definition: Definition, name: str, state: State) -> Iterator[str]:
     after_fault = [catch["Next"] for catch in state.get("Catch", [])]
     if state["Type"] == "Choice" and name != IS_COMPLETED:
         after_fault.append(state.get("Default"))
     for target in after_fault:
         if not _reports_an_error(definition["States"].get(target, {})):
             yield f"{name}: a fault goes to {target!r}, which doesn't set the outcome to ERROR"
-        for green in reachable(definition, target, without=NOTIFY) & of_type(definition, "Succeed").keys():
-            yield f"{name}: a fault comes to {green!r} without a notification"
+        for success in reachable(definition, target, without=NOTIFY) & of_type(definition, "Succeed").keys():
+            yield f"{name}: a fault leads to {success!r} without a notification"
 
 
-def _names_its_error(name: str, state: State) -> Iterator[str]:
-    """A Fail has an error and a cause, whatever it is given: an expression that fails hides both."""
-    for given in ({}, {"error_name": None, "cause": 5}, {"error_name": ["x"]}):
+def _has_error_and_cause(name: str, state: State) -> Iterator[str]:
+    """A Fail state has an error and a cause for each input. An expression that fails would hide both."""
+    for state_input in ({}, {"error_name": None, "cause": 5}, {"error_name": ["x"]}):
         for field in ("Error", "Cause"):
-            if not isinstance(evaluate(state[field], given), str):
-                yield f"{name}: has no {field} for {given}"
+            if not isinstance(evaluate(state[field], state_input), str):
+                yield f"{name}: has no {field} for {state_input}"
 
 
-def _cancels(name: str, state: State) -> Iterator[str]:
-    """The job of a task that failed is cancelled: the state of the loop and the fault come to that task."""
+def _cancels_the_job(name: str, state: State) -> Iterator[str]:
+    """A failed task leads to the state that cancels its job, which gets the loop's state and the fault."""
     cancel = CANCELLED_BY[name]
     kept: dict[str, Any] = {"execution_id": "x", "history": {"polls": 3}, "v": 1}
     for catch in state.get("Catch", []):
         if catch["Next"] != cancel:
             yield f"{name}: a fault goes to {catch['Next']!r}, not to {cancel!r}"
-        given = {"input": kept | {"next": "poll"}, "errorOutput": {"Error": "RuntimeError"}}
-        came = _with_states(catch["Output"], given) if "Output" in catch else None
-        if not isinstance(came, dict) or not (kept | {"fault": "RuntimeError"}).items() <= came.items():
+        context = {"input": kept | {"next": "poll"}, "errorOutput": {"Error": "RuntimeError"}}
+        output = _with_states(catch["Output"], context) if "Output" in catch else None
+        if not isinstance(output, dict) or not (kept | {"fault": "RuntimeError"}).items() <= output.items():
             yield f"{name}: {cancel!r} doesn't get the state of the loop with the fault"
 
 
-def _gives_way(name: str, state: State) -> Iterator[str]:
-    """A failure of what is only there to be faster is no fault: the slower way goes on from the same state."""
-    slower = ACCELERATORS[name]
+def _continues_without(name: str, state: State) -> Iterator[str]:
+    """The failure of an optional task is no fault: the loop continues without it, with the same state."""
+    fallback = OPTIONAL_TASKS[name]
     for catch in state.get("Catch", []):
-        if catch["Next"] != slower:
-            yield f"{name}: gives way to {catch['Next']!r}, not to {slower!r}"
+        if catch["Next"] != fallback:
+            yield f"{name}: a failure goes to {catch['Next']!r}, not to {fallback!r}"
         kept: dict[str, Any] = {"execution_id": "x", "wait_seconds": 4, "history": {"polls": 3}, "v": 1}
-        said = evaluate(catch["Output"], kept | {"next": "follow"}) if "Output" in catch else None
-        if not isinstance(said, dict) or not (kept | {"next": "wait"}).items() <= said.items():
-            yield f"{name}: {slower!r} doesn't get the state of the loop, with a wait as the next step"
+        output = evaluate(catch["Output"], kept | {"next": "follow"}) if "Output" in catch else None
+        if not isinstance(output, dict) or not (kept | {"next": "wait"}).items() <= output.items():
+            yield f"{name}: {fallback!r} doesn't get the state of the loop, with a wait as the next step"
 
 
-def _verdict(definition: Definition) -> Iterator[str]:
+def _outcome(definition: Definition) -> Iterator[str]:
     if not of_type(definition, "Succeed"):
-        yield "nothing succeeds"
+        yield "there is no Succeed state"
     for outcome in [*map(str, Status), "", None, "completed", MISSING]:
         end = definition["States"].get(choose(definition, IS_COMPLETED, outcome=outcome), {}).get("Type")
         expected = "Succeed" if outcome == "COMPLETED" else "Fail"
@@ -196,7 +196,7 @@ def _verdict(definition: Definition) -> Iterator[str]:
 
 
 def _reports_an_error(state: State) -> bool:
-    """Whether a state turns anything, even what calls itself COMPLETED, into an ERROR to be notified."""
+    """Return whether a state sets the outcome ERROR and goes to Notify, also for an input with another outcome."""
     if state.get("Type") != "Pass" or state.get("Next") != NOTIFY or "Output" not in state:
         return False
     inputs: list[dict[str, Any]] = [
@@ -204,21 +204,21 @@ def _reports_an_error(state: State) -> bool:
         {"fault": "x"},
         {"outcome": "COMPLETED", "next": "done", "history": {}},
     ]
-    for given in inputs:
-        said = evaluate(state["Output"], given)
-        if not isinstance(said, dict) or (said.get("outcome"), said.get("next")) != ("ERROR", "notify"):
+    for state_input in inputs:
+        output = evaluate(state["Output"], state_input)
+        if not isinstance(output, dict) or (output.get("outcome"), output.get("next")) != ("ERROR", "notify"):
             return False
     return True
 
 
 def waits(definition: Definition) -> Iterator[str]:
-    """Every way into a Wait is a Choice that lets only a whole number of seconds through, up to the limit."""
+    """Only a Choice leads to a Wait state, and only for a whole number of seconds up to the limit."""
     for wait, state in of_type(definition, "Wait").items():
         if "wait_seconds" not in str(state.get("Seconds")):
-            yield f"{wait}: doesn't wait for what was decided"
+            yield f"{wait}: doesn't use wait_seconds"
         for name, before in definition["States"].items():
             if wait in targets(before) and before["Type"] != "Choice":
-                yield f"{name}: goes to {wait!r} unguarded"
+                yield f"{name}: goes to {wait!r} without a check of wait_seconds"
             for rule in before.get("Choices", []):
                 if rule["Next"] == wait:
                     yield from _guard(name, rule["Condition"])
@@ -231,30 +231,33 @@ def _guard(name: str, condition: str) -> Iterator[str]:
         return
     for seconds in (2, 60, WAIT_LIMIT_S):
         if evaluate(condition, {"next": steps[0], "wait_seconds": seconds}) is not True:
-            yield f"{name}: refuses to wait for {seconds} seconds"
-    for nonsense in NO_WAITS:
-        # Anything but false or true fails the execution, and from a Choice nothing is caught.
-        if evaluate(condition, {"next": steps[0], "wait_seconds": nonsense}) is not False:
-            yield f"{name}: would wait for {nonsense!r}"
+            yield f"{name}: refuses the wait {seconds}"
+    for invalid in INVALID_WAITS:
+        # A result other than true or false fails the state machine execution: a Choice has no Catch.
+        if evaluate(condition, {"next": steps[0], "wait_seconds": invalid}) is not False:
+            yield f"{name}: accepts the wait {invalid!r}"
     if evaluate(condition, {"next": steps[0]}) is not False:
-        yield f"{name}: would wait for nobody knows how long"
+        yield f"{name}: accepts a missing wait_seconds"
 
 
 def decisions(definition: Definition) -> Iterator[str]:
-    """The machine knows each step that a function may decide on, and reports what it doesn't know."""
-    (ask,) = (name for name in of_type(definition, "Choice") if name != IS_COMPLETED)
+    """The state machine has a rule for each next step. An unknown step is a fault."""
+    (router,) = (name for name in of_type(definition, "Choice") if name != IS_COMPLETED)
     for step in map(str, NextStep):
-        if choose(definition, ask, next=step, wait_seconds=1) == definition["States"][ask]["Default"]:
-            yield f"{ask}: doesn't know {step!r}"
-    for nonsense in ("", "Poll", "dance", None, 7, MISSING):
-        if choose(definition, ask, next=nonsense, wait_seconds=1) != definition["States"][ask]["Default"]:
-            yield f"{ask}: knows what to do with {nonsense!r}"
+        if choose(definition, router, next=step, wait_seconds=1) == definition["States"][router]["Default"]:
+            yield f"{router}: has no rule for {step!r}"
+    for unknown in ("", "Poll", "dance", None, 7, MISSING):
+        if (
+            choose(definition, router, next=unknown, wait_seconds=1)
+            != definition["States"][router]["Default"]
+        ):
+            yield f"{router}: has a rule for {unknown!r}"
 
 
-def choose(definition: Definition, name: str, **given: object) -> str | None:
-    """The state that a Choice goes to for this input; MISSING leaves a field out."""
+def choose(definition: Definition, name: str, **state_input: object) -> str | None:
+    """Return the state that a Choice goes to for this input. MISSING leaves a field out."""
     state = definition["States"].get(name, {})
-    present = {key: value for key, value in given.items() if value is not MISSING}
+    present = {key: value for key, value in state_input.items() if value is not MISSING}
     for rule in state.get("Choices", []):
         if evaluate(rule["Condition"], present) is True:
             return str(rule["Next"])
@@ -262,9 +265,9 @@ def choose(definition: Definition, name: str, **given: object) -> str | None:
     return default
 
 
-def evaluate(text: str, given: dict[str, Any]) -> Any:
-    """What a `{% … %}` comes to for a state's input; the failure, if it fails."""
-    return _with_states(text, {"input": given})
+def evaluate(text: str, state_input: dict[str, Any]) -> Any:
+    """Return the value of a `{% … %}` for a state's input; the exception if it fails."""
+    return _with_states(text, {"input": state_input})
 
 
 def _with_states(text: str, states: dict[str, Any]) -> Any:
@@ -273,7 +276,7 @@ def _with_states(text: str, states: dict[str, Any]) -> Any:
     try:
         return _compiled(inner[1]).evaluate(None, {"states": copy.deepcopy(states)})
     except JException as failure:
-        # On AWS the execution fails here, whatever was asked.
+        # On AWS the state machine execution would fail here.
         return failure
 
 

@@ -1,4 +1,4 @@
-"""The template as it is written, and its resources after SAM's transform for given parameters."""
+"""Reads the template as written, and its resources after SAM's transform for given parameters."""
 
 import copy
 import json
@@ -22,16 +22,16 @@ BOUNDARY_ARN = "arn:aws:iam::123456789012:policy/boundary"
 # The functions that the state machine invokes, then all functions.
 STEPS = ("StartFunction", "FollowFunction", "PollFunction", "CancelFunction", "NotifyFunction")
 FUNCTIONS = ("ApiFunction", *STEPS, "ReconcileFunction")
-# Assumed by EventBridge, where there is an event bus or a schedule.
+# Assumed by EventBridge. They exist only with an event bus or a schedule.
 TRIGGER_ROLES = ("EventBusRole", "ScheduleRole")
 ROLES = ("StateMachineRole", *(name.replace("Function", "Role") for name in FUNCTIONS), *TRIGGER_ROLES)
-# Every trigger besides the API.
+# All triggers except the API.
 TRIGGERS = {
     "EventBusName": "orders",
     "ScheduleExpression": "rate(1 hour)",
     "ScheduleRequest": '{"chatbot_id": "report-flow", "input_data": {"of": "today"}}',
 }
-# Every optional part together.
+# All optional parts together.
 EVERYTHING = {
     "AuthMode": "API_KEY",
     "CreateResultsQueue": "true",
@@ -57,13 +57,13 @@ def _parsed(path: Path) -> str:
 
 
 def source(path: Path = PATH) -> dict[str, Any]:
-    """Return a template as written, its short tags in their long form."""
+    """Return a template as written, with short tags such as !Ref in their long form."""
     document: dict[str, Any] = json.loads(_parsed(path))
     return document
 
 
 def definition() -> dict[str, Any]:
-    """Return the state machine's definition, read with nothing but a YAML parser."""
+    """Return the state machine's definition as written."""
     document: dict[str, Any] = yaml.safe_load(definition_file().read_text(encoding="utf-8"))
     return document
 
@@ -75,9 +75,9 @@ def definition_file() -> Path:
 
 
 def deployed(**parameters: str) -> Resources:
-    """Return the resources that CloudFormation would create: SAM's transform done, conditions decided.
+    """Return the resources that CloudFormation would create, after SAM's transform and with evaluated conditions.
 
-    References to parameters are replaced by their values; those to resources stay.
+    References to parameters are replaced by their values. References to resources are unchanged.
     """
     return copy.deepcopy(_deployed(tuple(sorted(parameters.items()))))
 
@@ -90,12 +90,12 @@ def _deployed(given: tuple[tuple[str, str], ...]) -> Resources:
     }
     values |= {"WaterflaiApiKeySecretArn": SECRET_ARN} | dict(given)
     for name, resource in template["Resources"].items():
-        # `sam deploy` replaces these paths by the addresses that it has uploaded to.
+        # `sam deploy` replaces these paths by addresses in S3.
         for pointer in ("CodeUri", "ContentUri"):
             if pointer in resource.get("Properties", {}):
                 resource["Properties"][pointer] = f"s3://artifacts/{name}"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
-    # Through JSON, since the translator's texts are a type of its own.
+    # The translator returns its own string types. JSON makes them plain strings.
     translated = json.loads(
         json.dumps(translator.translate(copy.deepcopy(template), dict(values))["Resources"])
     )
@@ -104,12 +104,12 @@ def _deployed(given: tuple[tuple[str, str], ...]) -> Resources:
     resources = {
         name: entry for name, entry in translated.items() if conditions.get(entry.get("Condition", ""), True)
     }
-    made: Resources = _resolved(_looked_up(resources, template["Mappings"], values), values, conditions)
-    return made
+    result: Resources = _resolved(_looked_up(resources, template["Mappings"], values), values, conditions)
+    return result
 
 
 def _looked_up(node: Any, mappings: dict[str, Any], values: dict[str, Any]) -> Any:
-    """Return the same with each Fn::FindInMap replaced by what it finds for the value of a parameter."""
+    """Return the node with each Fn::FindInMap replaced by its value."""
     if isinstance(node, list):
         return [_looked_up(item, mappings, values) for item in node]
     if not isinstance(node, dict):
@@ -138,7 +138,7 @@ def decided(rule: Any, rules: dict[str, Any], values: dict[str, Any]) -> bool:
 
 
 def _resolved(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> Any:
-    """Return the same with parameters and conditions replaced by their values."""
+    """Return the node with parameters and conditions replaced by their values."""
     if isinstance(node, list):
         items = (_resolved(item, values, conditions) for item in node)
         return [item for item in items if item is not _NOTHING]
@@ -148,11 +148,11 @@ def _resolved(node: Any, values: dict[str, Any], conditions: dict[str, bool]) ->
         name, then, otherwise = node["Fn::If"]
         return _resolved(then if conditions[name] else otherwise, values, conditions)
     pairs = ((name, _resolved(value, values, conditions)) for name, value in node.items())
-    return _called({name: value for name, value in pairs if value is not _NOTHING}, values)
+    return _evaluated({name: value for name, value in pairs if value is not _NOTHING}, values)
 
 
-def _called(node: dict[str, Any], values: dict[str, Any]) -> Any:
-    """Return the value of a call of Ref, Fn::Split or Fn::Sub; the same where it is none or has no value here."""
+def _evaluated(node: dict[str, Any], values: dict[str, Any]) -> Any:
+    """Return the value of a Ref, Fn::Split or Fn::Sub. Return any other node unchanged."""
     match node:
         case {"Ref": "AWS::NoValue"}:
             return _NOTHING
@@ -166,8 +166,8 @@ def _called(node: dict[str, Any], values: dict[str, Any]) -> Any:
 
 
 def _filled(text: str, values: dict[str, str]) -> Any:
-    """Return a Fn::Sub with the known values filled in; plain text if no placeholder is left."""
-    filled = re.sub(r"\$\{([^!}]+)\}", lambda found: values.get(found[1], found[0]), text)
+    """Return a Fn::Sub with the known values, or plain text if it has no other placeholder."""
+    filled = re.sub(r"\$\{([^!}]+)\}", lambda match: values.get(match[1], match[0]), text)
     return {"Fn::Sub": filled} if "${" in filled else filled
 
 
@@ -185,18 +185,18 @@ def of_type(resources: Resources, kind: str) -> Resources:
 
 
 def one(kind: str) -> dict[str, Any]:
-    """Return the properties of the only resource of a type, with every option on."""
+    """Return the properties of the only resource of a type, with all optional parts."""
     (resource,) = of_type(deployed(**EVERYTHING), kind).values()
     properties: dict[str, Any] = resource["Properties"]
     return properties
 
 
 def statements(role: str, **parameters: str) -> list[dict[str, Any]]:
-    """Return every statement of a role's inline and managed policies, actions and resources as lists."""
+    """Return all statements of a role's policies, with actions and resources as lists."""
     resources = deployed(**parameters)
     properties = resources[role]["Properties"]
     documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-    # A managed policy of AWS would be an ARN: it has no reference and fails here.
+    # A managed policy of AWS would be an ARN instead of a reference, and would fail here.
     documents += [
         resources[policy["Ref"]]["Properties"]["PolicyDocument"]
         for policy in properties.get("ManagedPolicyArns", [])
@@ -209,5 +209,5 @@ def statements(role: str, **parameters: str) -> list[dict[str, Any]]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list; IAM accepts one value in the place of a list with one item."""
+    """Return the value as a list. IAM accepts a single value instead of a list."""
     return value if isinstance(value, list) else [value]

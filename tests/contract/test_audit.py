@@ -1,4 +1,4 @@
-"""What checkov is told: all templates, and nothing to be passed over without a reason."""
+"""checkov's configuration: it checks all templates, and each skipped check has a reason."""
 
 import re
 
@@ -9,7 +9,7 @@ from local.local_aws.environment import ROOT
 CONFIG = (ROOT / ".checkov.yaml").read_text(encoding="utf-8")
 
 
-def test_every_template_is_looked_at() -> None:
+def test_checkov_checks_each_template() -> None:
     files = [*ROOT.glob("*.yaml"), *ROOT.glob("statemachine/*.yaml")]
     templates = {
         str(file.relative_to(ROOT))
@@ -19,11 +19,11 @@ def test_every_template_is_looked_at() -> None:
     assert set(yaml.safe_load(CONFIG)["file"]) == {*templates, "docs/recipes/key.yaml"}
 
 
-def test_every_check_that_is_passed_over_has_its_reason_beside_it() -> None:
+def test_each_skipped_check_has_a_reason() -> None:
     skipped = yaml.safe_load(CONFIG)["skip-check"]
     reasons = dict(re.findall(r"^  - (CKV\w+) # (\w.{20,})$", CONFIG, re.MULTILINE))
     assert list(reasons) == skipped
 
 
-def test_nothing_goes_over_the_network_for_it() -> None:
+def test_checkov_downloads_nothing() -> None:
     assert yaml.safe_load(CONFIG)["skip-download"] is True

@@ -1,7 +1,6 @@
-"""AWS Control Tower's proactive controls, evaluated by cfn-guard, against the table of findings in docs/security.md.
+"""cfn-guard's findings for AWS Control Tower's proactive controls are those of the table in docs/security.md.
 
-`sam build` replaces the paths of code and nothing else, so the template of the checkout stands for the built one. The
-controls apply to the resources after SAM's transform and with the values of the parameters.
+The controls apply to the resources after SAM's transform, with the values of the parameters.
 """
 
 import json
@@ -19,7 +18,7 @@ from tests.contract.markdown import names, table
 from tests.contract.template import EVERYTHING, ROOT, deployed, of_type, source
 
 AUDIT = ROOT / ".venv-audit"
-# Identifier of a control → what satisfies it, or `left: ` and the reason.
+# Identifier of a control → the parameters that satisfy it, or `left: ` and the reason.
 FINDINGS = {
     control: satisfied_by
     for control, _, satisfied_by in table((ROOT / "docs" / "security.md").read_text("utf-8"), "Control")
@@ -30,7 +29,7 @@ STRICT = EVERYTHING | {"LogRetentionDays": "365"}
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the engine and the rules, unpacked from the plugin that `make guard` installs."""
+    """Unpack the engine and the rules from the plugin that `make guard` installs, and return their folder."""
     installed = [*AUDIT.glob("lib/python3*/site-packages/cdklabs/cdk_validator_cfnguard/_jsii/*.tgz")]
     if not installed:
         pytest.skip("cfn-guard is not installed: `make guard` installs it and runs this")
@@ -41,7 +40,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def findings(package: Path, resources: dict[str, Any]) -> set[str]:
-    """Return the identifiers of the controls that some of the resources break."""
+    """Return the identifiers of the controls that the resources break."""
     document = package.with_name("template.json")
     document.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))
     system = {"linux": "ubuntu", "darwin": "macos"}[sys.platform]
@@ -52,35 +51,35 @@ def findings(package: Path, resources: dict[str, Any]) -> set[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in {0, 19}, done.stderr  # 19: a rule is broken
     (report,) = json.loads(done.stdout)
-    assert report["compliant"], "no rule applies: is the template empty?"
-    found: set[str] = set()
+    assert report["compliant"], "no rule applies to the template"
+    broken: set[str] = set()
     for rule in report["not_compliant"]:
         identifiers = set(re.findall(r"\[(CT\.\w+\.PR\.\d+)\]", json.dumps(rule)))
         assert len(identifiers) == 1, rule
-        found |= identifiers
-    return found
+        broken |= identifiers
+    return broken
 
 
-def test_with_its_defaults_the_template_has_the_findings_of_the_table(package: Path) -> None:
+def test_the_defaults_have_the_findings_of_the_table(package: Path) -> None:
     assert findings(package, deployed()) == FINDINGS.keys()
 
 
-def test_with_every_option_the_findings_are_those_that_the_table_leaves(package: Path) -> None:
+def test_all_options_together_have_the_findings_that_the_table_leaves(package: Path) -> None:
     resources = deployed(**STRICT)
     for group in of_type(resources, "AWS::Logs::LogGroup").values():
-        # The resource gets a number, though the value of a parameter is a text.
+        # CloudFormation converts the text of the parameter to a number.
         group["Properties"]["RetentionInDays"] = int(group["Properties"]["RetentionInDays"])
     assert findings(package, resources) == LEFT
 
 
 @pytest.mark.parametrize("control", sorted(FINDINGS.keys() - LEFT))
-def test_a_finding_that_is_not_left_names_the_parameters_that_satisfy_it(control: str) -> None:
+def test_each_other_finding_names_the_parameters_that_satisfy_it(control: str) -> None:
     named = names(FINDINGS[control])
     assert named
     assert set(named) <= STRICT.keys() & source()["Parameters"].keys()
 
 
-def test_before_its_transform_the_template_has_no_other_findings(package: Path) -> None:
+def test_the_template_before_the_transform_has_no_other_findings(package: Path) -> None:
     assert findings(package, source()["Resources"]) <= FINDINGS.keys()
 
 

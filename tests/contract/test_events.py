@@ -1,4 +1,4 @@
-"""The samples in events/ are what the triggers send and what the functions are handed."""
+"""The samples in events/ have the form of the functions' real inputs."""
 
 import json
 from typing import Any
@@ -20,20 +20,20 @@ def sample(name: str) -> Any:
     return json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_there_is_a_sample_for_every_function() -> None:
+def test_each_function_has_a_sample() -> None:
     names = {path.stem.partition("-")[0] for path in (ROOT / "events").glob("*.json")}
     assert names >= FUNCTIONS
 
 
 @pytest.mark.parametrize("name", ["follow", "poll", "cancel", "notify"])
-def test_a_sample_of_a_step_is_a_state_of_the_loop(name: str) -> None:
-    given = sample(name)
-    assert LoopState.from_dict(given["state"]).to_dict() == given["state"]
-    assert set(given["execution"]) == {"arn", "started_at"}
+def test_the_sample_of_a_step_has_a_valid_loop_state(name: str) -> None:
+    event = sample(name)
+    assert LoopState.from_dict(event["state"]).to_dict() == event["state"]
+    assert set(event["execution"]) == {"arn", "started_at"}
 
 
 @pytest.mark.parametrize(
-    ("given", "source"),
+    ("event", "source"),
     [
         (sample("request"), "states"),
         (sample("start")["input"], "states"),
@@ -42,24 +42,24 @@ def test_a_sample_of_a_step_is_a_state_of_the_loop(name: str) -> None:
     ],
     ids=["request", "start", "eventbridge", "schedule"],
 )
-def test_a_sample_of_a_trigger_is_taken_in(given: Any, source: str) -> None:
-    read = TriggerInput.read(given, execution_arn=ARN, started_at="2026-01-01T00:00:00Z", defaults=DEFAULTS)
+def test_the_sample_of_a_trigger_is_a_valid_request(event: Any, source: str) -> None:
+    read = TriggerInput.read(event, execution_arn=ARN, started_at="2026-01-01T00:00:00Z", defaults=DEFAULTS)
     assert (read.problem, read.source) == (None, source)
     assert read.request is not None
     assert read.request.chatbot_id == "support-chat"
 
 
-def test_the_detail_of_the_sample_on_the_bus_is_a_request() -> None:
+def test_the_detail_of_the_event_bus_sample_is_a_valid_request() -> None:
     (entry,) = sample("bus")
     assert entry["DetailType"] == "Waterflai Execution Requested"
     assert Request.from_dict(json.loads(entry["Detail"]), DEFAULTS).chatbot_id == "support-chat"
 
 
-def test_the_sample_of_a_stopped_execution_names_it_and_nothing_more() -> None:
+def test_the_sample_of_reconcile_has_only_arn_status_and_event_id() -> None:
     assert set(sample("reconcile")) == {"arn", "status", "event_id"}
 
 
 @pytest.mark.parametrize("name", ["api-start", "api-read", "api-list", "api-cancel"])
-def test_a_sample_of_the_api_finds_its_route(name: str) -> None:
+def test_the_sample_of_an_api_request_has_a_route(name: str) -> None:
     event = sample(name)
     assert (event["httpMethod"], event["resource"]) in ROUTES

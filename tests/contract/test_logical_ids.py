@@ -1,16 +1,16 @@
-"""The logical ids that every later version of the template keeps.
+"""The logical ids that no version of the template may change.
 
-CloudFormation recognises a resource by its logical id. Under another one, an update creates an empty resource and
-deletes the one that is in use, or abandons it where UpdateReplacePolicy is Retain. A changed id would therefore cost:
+CloudFormation identifies a resource by its logical id. After a change of the id, an update creates an empty resource.
+It deletes the old resource, or leaves it outside the stack if UpdateReplacePolicy is Retain. The losses would be:
 
-- table, bucket: records, outputs and idempotency keys. Executions that run would no longer find their record.
-- topic: every subscription.
-- queues: the messages in them, and consumers would read from a queue that receives nothing.
-- state machine: Step Functions stops the executions that run, and parents would start one that is gone.
-- API, API key: the address and the key that callers have.
-- topic of the alarms: the confirmation of the subscription.
+- table, bucket: records, outputs and idempotency keys. Running executions would lose their record.
+- topic: all subscriptions.
+- queues: their messages. Consumers would read from a queue that receives nothing.
+- state machine: Step Functions stops its running executions. Callers would start a deleted state machine.
+- API, API key: the address and the key of all callers.
+- alarm topic: the confirmed subscription.
 
-An id that has to change needs two releases: one that has both resources, and data moved before the second.
+To change an id, make two releases. The first has both resources. Move the data before the second.
 """
 
 from tests.contract.template import EVERYTHING, deployed
@@ -27,11 +27,11 @@ KEPT = {
     "DeadLetterQueue": "AWS::SQS::Queue",
     "AlarmTopic": "AWS::SNS::Topic",
 }
-# The template has none of these types yet. A resource of one of them holds data, too.
+# The template does not have these types. They would store data too.
 OTHER_TYPES = {"AWS::SecretsManager::Secret", "AWS::SSM::Parameter", "AWS::KMS::Key"}
 
 
-def test_what_holds_data_and_what_others_refer_to_keeps_its_logical_id() -> None:
+def test_resources_with_data_and_with_external_references_keep_their_logical_ids() -> None:
     types = {*KEPT.values(), *OTHER_TYPES}
     found = {name: entry["Type"] for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in types}
     assert found == KEPT

@@ -1,4 +1,4 @@
-"""openapi.yaml describes the API that is deployed: its patterns, its security, and each field in words."""
+"""openapi.yaml matches the deployed API, and describes each field."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -48,11 +48,11 @@ def accepted(field: str, value: object) -> bool:
 @pytest.mark.parametrize(
     ("field", "schema"), [("chatbot_id", "ChatbotId"), ("idempotency_key", "IdempotencyKey")]
 )
-def test_a_pattern_allows_what_the_function_accepts_and_no_more(field: str, schema: str, text: str) -> None:
+def test_a_pattern_allows_exactly_what_the_function_accepts(field: str, schema: str, text: str) -> None:
     assert jsonschema_rs.is_valid(SCHEMAS[schema], text) is accepted(field, text)
 
 
-def test_the_routes_are_those_of_the_function() -> None:
+def test_the_paths_are_the_routes_of_the_function() -> None:
     described = {
         (method.upper(), path.replace("{chatbot_id}", "{id}").replace("{execution_id}", "{id}"))
         for path, item in API["paths"].items()
@@ -61,7 +61,7 @@ def test_the_routes_are_those_of_the_function() -> None:
     assert described == ROUTES.keys()
 
 
-def test_the_security_schemes_are_those_of_both_values_of_auth_mode() -> None:
+def test_the_security_schemes_are_those_of_the_deployed_api() -> None:
     schemes = API["components"]["securitySchemes"]
     for mode, name in (("IAM", "sigv4"), ("API_KEY", "api_key")):
         scheme = deployed(AuthMode=mode)["Api"]["Properties"]["Body"]["components"]["securitySchemes"][name]
@@ -69,7 +69,7 @@ def test_the_security_schemes_are_those_of_both_values_of_auth_mode() -> None:
     assert API["security"] == [{"sigv4": []}, {"api_key": []}]
 
 
-def test_every_variable_of_a_server_has_a_default_and_a_description() -> None:
+def test_each_server_variable_has_a_default_and_a_description() -> None:
     for server in API["servers"]:
         assert server["description"]
         for name, variable in server["variables"].items():
@@ -78,23 +78,23 @@ def test_every_variable_of_a_server_has_a_default_and_a_description() -> None:
 
 
 def resolved(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with what it refers to; its own description comes first."""
-    found = API
+    """Return an entry merged into the component that it refers to."""
+    component = API
     for name in entry.get("$ref", "#").split("/")[1:]:
-        found = found[name]
-    return {**found, **entry} if "$ref" in entry else entry
+        component = component[name]
+    return {**component, **entry} if "$ref" in entry else entry
 
 
 def parts() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every operation, parameter, answer and field by its place."""
+    """Yield each operation, parameter, response and field with its place."""
     for path, item in API["paths"].items():
         operations = [item[method] for method in METHODS & item.keys()]
         yield from ((f"{path} {one['operationId']}", one) for one in operations)
         for one in [*operations, item]:
             yield from ((f"{path} {entry['name']}", entry) for entry in one.get("parameters", []))
-            for code, answer in one.get("responses", {}).items():
-                yield f"{path} {code}", answer
-                yield from ((f"{path} {name}", entry) for name, entry in answer.get("headers", {}).items())
+            for code, response in one.get("responses", {}).items():
+                yield f"{path} {code}", response
+                yield from ((f"{path} {name}", entry) for name, entry in response.get("headers", {}).items())
     for name, schema in SCHEMAS.items():
         yield from fields(name, schema)
 
@@ -105,7 +105,7 @@ def fields(place: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
         yield from fields(f"{place}.{name}", entry.get("items", entry))
 
 
-def test_every_operation_parameter_answer_and_field_has_a_description() -> None:
+def test_each_operation_parameter_response_and_field_has_a_description() -> None:
     found = list(parts())
     assert len(found) > 70
     assert [place for place, entry in found if not resolved(entry).get("description")] == []

@@ -1,4 +1,4 @@
-"""The template as a whole: its file, its functions, its state machine, its logs, its outputs."""
+"""The template's file, functions, state machine, logs and outputs."""
 
 import re
 import tomllib
@@ -29,7 +29,7 @@ NAMING_PROPERTIES = {
 }
 
 
-# Everything that is deployed, or that a user may deploy.
+# What is deployed, and what a user may deploy.
 SHIPPED = [
     template.PATH,
     template.definition_file(),
@@ -39,35 +39,35 @@ SHIPPED = [
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_nothing_that_is_deployed_is_there_for_a_local_aws(path: Path) -> None:
+def test_no_shipped_template_mentions_the_local_aws(path: Path) -> None:
     local = re.compile(r"\b127\.|\[::1\]|localhost|loopback|local AWS|ministack", re.IGNORECASE)
     text = path.read_text(encoding="utf-8")
-    # The user may run a Waterflai of their own on the same machine.
+    # The base URL of Waterflai may be on the loopback interface.
     base_url = re.search(r"^  WaterflaiBaseUrl:.*?(?=^  \w+:)", text, re.MULTILINE | re.DOTALL)
     assert local.findall(text.replace(base_url[0] if base_url else "", "")) == []
 
 
 def is_leaf(node: yaml.Node) -> bool:
-    """Return whether a flow collection is `[a, b]`, `!If [HasIt, !Ref It, other]` or `{Days: 5}`, and no more."""
+    """Return whether a flow collection is as simple as `[a, b]`, `!If [HasIt, !Ref It, other]` or `{Days: 5}`."""
     if isinstance(node, yaml.MappingNode):
         return len(node.value) == 1 and isinstance(node.value[0][1], yaml.ScalarNode)
     return not any(isinstance(item, yaml.MappingNode) for item in node.value)
 
 
 def not_in_block_style(text: str) -> Iterator[int]:
-    """Yield the line of each collection in flow style that is more than a leaf, and of each anchor's alias."""
+    """Yield the line of each alias, and of each flow collection that is not a leaf."""
     seen: set[int] = set()
-    ahead: list[Any] = [yaml.compose(text)]
-    while ahead:
-        node = ahead.pop()
-        if id(node) in seen:  # an alias is the node of its anchor, once more
+    pending: list[Any] = [yaml.compose(text)]
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:  # an alias is the same node as its anchor
             yield node.start_mark.line + 1
             continue
         seen.add(id(node))
         if isinstance(node, yaml.CollectionNode):
             if node.flow_style and not is_leaf(node):
                 yield node.start_mark.line + 1
-            ahead += chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+            pending += chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
 
 
 def test_the_template_is_in_block_style_and_has_no_aliases() -> None:
@@ -89,7 +89,7 @@ def test_a_template_in_another_style_is_noticed(text: str) -> None:
     assert list(not_in_block_style(text))
 
 
-def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group() -> None:
+def test_only_the_log_group_of_the_state_machine_has_a_fixed_name() -> None:
     named = {
         (name, key)
         for name, resource in template.source()["Resources"].items()
@@ -102,14 +102,14 @@ def test_no_resource_has_a_name_of_our_choice_but_the_state_machine_s_log_group(
     assert name.startswith("/aws/vendedlogs/states/${AWS::StackName}")
 
 
-def test_every_condition_has_a_speaking_name_and_is_used() -> None:
+def test_each_condition_begins_with_has_or_is_and_is_used() -> None:
     text = template.PATH.read_text(encoding="utf-8")
     for name in template.source()["Conditions"]:
         assert re.match(r"(Has|Is)[A-Z]", name)
         assert len(re.findall(rf"\b{name}\b", text)) > 1
 
 
-def test_every_function_has_a_folder_and_every_folder_a_function() -> None:
+def test_functions_and_their_folders_correspond() -> None:
     functions = {
         resource["Properties"]["CodeUri"]
         for resource in template.source()["Resources"].values()
@@ -119,12 +119,12 @@ def test_every_function_has_a_folder_and_every_folder_a_function() -> None:
     assert set(of_type(deployed(), "AWS::Lambda::Function")) == set(FUNCTIONS)
 
 
-def test_every_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
+def test_each_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
     resources = deployed()
     (layer,) = of_type(resources, "AWS::Lambda::LayerVersion")
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         properties = function["Properties"]
-        # Follow mostly waits, and waiting is paid by the size.
+        # The follow function mostly waits, and is billed for its memory while it does.
         assert properties["MemorySize"] == (128 if name == "FollowFunction" else 512)
         assert properties["Runtime"] == "python3.13"
         assert properties["Architectures"] == ["arm64"]
@@ -135,7 +135,7 @@ def test_every_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
     assert declared["Properties"]["CompatibleArchitectures"] == ["arm64"]
 
 
-def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
+def test_the_layer_is_compiled_by_the_python_version_of_the_functions() -> None:
     makefile = (ROOT / "layers" / "waterhook" / "Makefile").read_text(encoding="utf-8")
     (version,) = re.findall(r"^VERSION := (.+)$", makefile, re.MULTILINE)
     runtimes = {
@@ -145,7 +145,7 @@ def test_the_layer_is_compiled_by_the_version_that_runs_it() -> None:
     assert template.source()["Resources"]["WaterhookLayer"]["Properties"]["CompatibleRuntimes"] == [*runtimes]
 
 
-def test_every_function_is_in_the_vpc_or_none_is() -> None:
+def test_all_functions_are_in_the_vpc_or_none() -> None:
     for function in of_type(deployed(), "AWS::Lambda::Function").values():
         assert "VpcConfig" not in function["Properties"]
     given = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
@@ -167,11 +167,11 @@ def test_subnets_and_security_groups_are_set_together(subnets: str, groups: str,
     assert template.decided(assertion["Assert"], {}, values) is accepted
 
 
-def test_the_api_answers_before_api_gateway_hangs_up() -> None:
+def test_the_api_function_times_out_before_api_gateway() -> None:
     assert deployed()["ApiFunction"]["Properties"]["Timeout"] < 29
 
 
-def test_the_outputs_are_what_a_caller_needs() -> None:
+def test_the_outputs_and_their_conditions() -> None:
     outputs = template.source()["Outputs"]
     assert {name: output.get("Condition") for name, output in outputs.items()} == {
         "ApiUrl": None,
@@ -193,7 +193,7 @@ def test_the_outputs_are_what_a_caller_needs() -> None:
     assert outputs["ApiUrl"]["Value"]["Fn::Sub"].endswith("/live")
 
 
-def test_a_guided_deployment_on_a_real_account_asks_before_it_changes_anything() -> None:
+def test_a_guided_deployment_needs_confirmation_of_the_changes() -> None:
     config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))["default"]
     deploy = config["deploy"]["parameters"]
     assert config["global"]["parameters"]["stack_name"] == "waterhook"
@@ -204,7 +204,7 @@ def test_a_guided_deployment_on_a_real_account_asks_before_it_changes_anything()
 
 
 def placeholders(node: Any) -> set[str]:
-    """Every ${Name} in a definition."""
+    """Return each ${Name} in a definition."""
     if isinstance(node, dict):
         return set().union(*map(placeholders, node.values()))
     if isinstance(node, list):
@@ -212,12 +212,12 @@ def placeholders(node: Any) -> set[str]:
     return set(re.findall(r"\$\{(\w+)\}", node)) if isinstance(node, str) else set()
 
 
-def test_the_definition_gets_every_value_it_asks_for_and_no_other() -> None:
+def test_the_substitutions_are_those_that_the_definition_uses() -> None:
     machine = one("AWS::StepFunctions::StateMachine")
     assert placeholders(template.definition()) == machine["DefinitionSubstitutions"].keys()
 
 
-def test_a_function_s_value_is_that_function() -> None:
+def test_each_substitution_of_a_function_is_its_arn() -> None:
     machine = one("AWS::StepFunctions::StateMachine")
     functions = {
         name: value
@@ -227,12 +227,12 @@ def test_a_function_s_value_is_that_function() -> None:
     assert functions == {f"{name}Arn": {"Fn::GetAtt": [name, "Arn"]} for name in STEPS}
 
 
-def test_the_machine_is_a_standard_one_that_outlives_every_deadline() -> None:
+def test_the_state_machine_is_standard_and_times_out_after_the_longest_deadline() -> None:
     assert one("AWS::StepFunctions::StateMachine")["StateMachineType"] == "STANDARD"
     assert template.definition()["TimeoutSeconds"] > MAX_TIMEOUT_S
 
 
-def test_every_function_has_a_log_group_of_its_own() -> None:
+def test_each_function_has_its_own_log_group() -> None:
     functions = of_type(deployed(), "AWS::Lambda::Function")
     groups = {
         name: entry["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for name, entry in functions.items()
@@ -240,7 +240,7 @@ def test_every_function_has_a_log_group_of_its_own() -> None:
     assert groups == {name: name.replace("Function", "Logs") for name in FUNCTIONS}
 
 
-def test_every_log_expires_and_is_under_the_customer_s_key() -> None:
+def test_each_log_group_expires_and_uses_the_customer_key() -> None:
     for group in of_type(deployed(LogRetentionDays="7", **EVERYTHING), "AWS::Logs::LogGroup").values():
         assert group["Properties"]["RetentionInDays"] == "7"
         assert group["Properties"]["KmsKeyId"] == template.KMS_KEY_ARN
@@ -249,7 +249,7 @@ def test_every_log_expires_and_is_under_the_customer_s_key() -> None:
         assert "KmsKeyId" not in group["Properties"]
 
 
-def test_the_machine_logs_every_event_and_none_of_the_customer_s_data() -> None:
+def test_the_state_machine_logs_all_events_without_execution_data() -> None:
     logging = one("AWS::StepFunctions::StateMachine")["LoggingConfiguration"]
     assert logging["Level"] == "ALL"
     assert logging["IncludeExecutionData"] is False

@@ -1,4 +1,4 @@
-"""The template deploys in any account: a new one with the lowest quotas, any partition, beside another stack."""
+"""The template deploys in each account, also a new one with the lowest quotas, and in each partition."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.contract.template import EVERYTHING, ROOT, deployed, of_type
 
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 RESERVED = "ReservedConcurrentExecutions"
-# None of these needs a setting of the account, a service-linked role, or a quota that starts at 0.
+# No type here needs a setting of the account, a service-linked role, or a quota that starts at 0.
 KINDS = {
     "AWS::ApiGateway::ApiKey",
     "AWS::ApiGateway::Deployment",
@@ -40,10 +40,10 @@ KINDS = {
     "AWS::Scheduler::Schedule",
     "AWS::StepFunctions::StateMachine",
 }
-# Properties that take a part of a quota, or that fail without something that the account has to have.
+# Properties that use a quota, or that need a setting of the account.
 OPTIONAL_CLAIMS = {
     "AccessLogSetting",  # needs the account's role for CloudWatch; ApiAccessLogs
-    "VpcConfig",  # takes network interfaces and addresses; SubnetIds
+    "VpcConfig",  # uses network interfaces and addresses; SubnetIds
 }
 CLAIMS = {
     "AccessLogSettings",
@@ -57,12 +57,12 @@ CLAIMS = {
     "SnapStart",
     "VpcEndpointIds",
 }
-# The most memory that a function may have in a new account, in MB.
+# The maximum memory of a function in a new account.
 NEW_ACCOUNT_MEMORY_MB = 3008
 
 
 def keys(node: Any) -> set[str]:
-    """Return the name of every property, at any depth."""
+    """Return the names of all properties, also nested."""
     if isinstance(node, list):
         return set().union(*map(keys, node))
     if not isinstance(node, dict):
@@ -79,20 +79,20 @@ def reservations(**parameters: str) -> dict[str, str]:
     }
 
 
-def test_with_the_defaults_no_concurrency_is_reserved() -> None:
+def test_no_concurrency_is_reserved_by_default() -> None:
     # A new account has a quota of 10, and Lambda refuses any reservation there.
     assert reservations() == {}
     assert reservations(**EVERYTHING) == {}
 
 
-def test_every_reservation_is_behind_a_condition_on_a_parameter_whose_default_is_0() -> None:
+def test_each_reservation_depends_on_a_parameter_whose_default_is_0() -> None:
     document = template.source()
     found = {
         name: resource["Properties"][RESERVED]
         for name, resource in document["Resources"].items()
         if RESERVED in resource.get("Properties", {})
     }
-    assert found, "is the property spelt otherwise?"
+    assert found, f"no resource has {RESERVED}"
     assert RESERVED not in keys(document["Globals"])
     for value in found.values():
         condition, reserved, otherwise = value["Fn::If"]
@@ -102,7 +102,7 @@ def test_every_reservation_is_behind_a_condition_on_a_parameter_whose_default_is
 
 
 @pytest.mark.parametrize("value", ["1", "50"])
-def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parameter_sets(value: str) -> None:
+def test_only_the_follow_function_reserves_the_concurrency_of_the_parameter(value: str) -> None:
     assert reservations(FollowConcurrency=value) == {"FollowFunction": value}
 
 
@@ -111,7 +111,7 @@ def test_only_the_follow_function_reserves_concurrency_and_as_much_as_the_parame
     [({}, set()), (EVERYTHING, OPTIONAL_CLAIMS)],
     ids=["the defaults", "every option"],
 )
-def test_nothing_claims_a_quota_or_a_setting_of_the_account_by_default(
+def test_the_defaults_need_no_quota_and_no_setting_of_the_account(
     parameters: dict[str, str], claims: set[str]
 ) -> None:
     resources = deployed(**parameters)
@@ -121,11 +121,11 @@ def test_nothing_claims_a_quota_or_a_setting_of_the_account_by_default(
         assert function["Properties"]["MemorySize"] <= NEW_ACCOUNT_MEMORY_MB
 
 
-def test_every_kind_of_resource_is_one_of_the_template() -> None:
+def test_each_listed_type_is_in_the_template() -> None:
     assert {entry["Type"] for entry in deployed(**EVERYTHING).values()} == KINDS
 
 
-def test_tracing_alarms_keys_and_plans_exist_only_where_they_are_asked_for() -> None:
+def test_optional_resources_are_absent_by_default() -> None:
     kinds = {entry["Type"] for entry in deployed().values()}
     optional = {kind for kind in KINDS if kind.startswith("AWS::CloudWatch::")} | {
         "AWS::ApiGateway::ApiKey",
@@ -139,7 +139,7 @@ def test_tracing_alarms_keys_and_plans_exist_only_where_they_are_asked_for() -> 
         assert function["Properties"]["TracingConfig"] == {"Mode": "PassThrough"}
 
 
-# What a user deploys, and code that builds ARNs or addresses.
+# Templates that a user deploys, and code that builds ARNs or addresses.
 WRITTEN = [
     template.PATH,
     template.definition_file(),
@@ -152,9 +152,9 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: "/".join(path.parts[-2:]))
-def test_no_partition_and_no_domain_of_aws_is_hard_coded(path: Path) -> None:
+def test_no_file_contains_a_partition_or_a_domain_of_aws(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    # How an ARN looks is shown to the user; the name of a service is the same in every partition.
+    # Messages may show an example ARN. The name of a service is the same in each partition.
     text = re.sub(r"^ *ConstraintDescription:.*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"(Service|Principal): [a-z.]+\.amazonaws\.com", "", text)
     assert re.findall(r"arn:aws(?!\[)[a-z-]*:|amazonaws\.com", text) == []

@@ -20,7 +20,7 @@ def body(mode: str) -> dict[str, Any]:
 
 
 def operations(mode: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every operation by method and path."""
+    """Return each operation by its method and path."""
     return {
         (method, path): operation
         for path, item in body(mode)["paths"].items()
@@ -30,7 +30,7 @@ def operations(mode: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def schemes_of(operation: dict[str, Any], mode: str) -> list[dict[str, str]]:
-    """Return the security schemes that an operation accepts, each alone."""
+    """Return the security schemes of an operation."""
     accepted = []
     for requirement in operation["security"]:
         ((name, _),) = requirement.items()
@@ -38,31 +38,31 @@ def schemes_of(operation: dict[str, Any], mode: str) -> list[dict[str, str]]:
     return accepted
 
 
-def test_with_iam_every_operation_asks_for_a_signature() -> None:
+def test_each_operation_needs_a_signature_with_iam() -> None:
     for operation in operations("IAM").values():
         (scheme,) = schemes_of(operation, "IAM")
         assert scheme["x-amazon-apigateway-authtype"] == "awsSigv4"
         assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "Authorization")
 
 
-def test_with_api_keys_every_operation_asks_for_one() -> None:
+def test_each_operation_needs_an_api_key_with_api_key() -> None:
     for operation in operations("API_KEY").values():
         (scheme,) = schemes_of(operation, "API_KEY")
         assert scheme == {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
 
-def test_without_a_word_about_it_callers_sign() -> None:
+def test_iam_is_the_default() -> None:
     assert body("IAM") == deployed()["Api"]["Properties"]["Body"]
 
 
-def test_keys_and_their_plan_exist_only_where_they_are_asked_for() -> None:
+def test_api_keys_and_their_usage_plan_exist_only_with_api_key() -> None:
     kinds = ("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::UsagePlan", "AWS::ApiGateway::UsagePlanKey")
     for kind in kinds:
         assert not of_type(deployed(AuthMode="IAM"), kind)
         assert len(of_type(deployed(AuthMode="API_KEY"), kind)) == 1
 
 
-def test_the_plan_holds_for_the_stage_and_slows_a_key_down() -> None:
+def test_the_usage_plan_throttles_each_key_of_the_stage() -> None:
     resources = deployed(AuthMode="API_KEY")
     (stage,) = of_type(resources, "AWS::ApiGateway::Stage")
     (plan,) = of_type(resources, "AWS::ApiGateway::UsagePlan").values()
@@ -77,12 +77,12 @@ def test_the_only_stage_is_live_regional_and_throttled() -> None:
     (settings,) = stage["Properties"]["MethodSettings"]
     assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
     assert settings["ThrottlingRateLimit"] > 0
-    # What the caller sends would be in API Gateway's log.
+    # The data trace would log the requests of callers.
     assert not settings.get("DataTraceEnabled")
     assert resources["Api"]["Properties"]["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
 
 
-def test_the_access_log_is_an_option_and_holds_nothing_that_a_caller_sends() -> None:
+def test_the_access_log_is_optional_and_has_no_data_of_the_caller() -> None:
     (stage,) = of_type(deployed(), "AWS::ApiGateway::Stage").values()
     assert "AccessLogSetting" not in stage["Properties"]
     assert "ApiAccessLog" not in deployed()
@@ -91,14 +91,14 @@ def test_the_access_log_is_an_option_and_holds_nothing_that_a_caller_sends() -> 
     setting = stage["Properties"]["AccessLogSetting"]
     assert setting["DestinationArn"]["Fn::Sub"].endswith(":log-group:${ApiAccessLog}")
     assert resources["ApiAccessLog"]["Type"] == "AWS::Logs::LogGroup"
-    # One line of JSON, every value a text: API Gateway writes "-" for what does not apply.
+    # One line of JSON with only strings: API Gateway writes "-" for an empty variable.
     line = json.loads(setting["Format"])
     assert line["request_id"] == "$context.requestId"
     assert not {value for value in line.values() if re.search(r"path\b|overrideStatus|authorizer", value)}
     assert all(re.fullmatch(r"\$context\.\w+(\.\w+)?", value) for value in line.values())
 
 
-def test_the_documented_fields_of_the_access_log_are_the_ones_that_it_has() -> None:
+def test_the_fields_of_the_access_log_are_documented() -> None:
     (stage,) = of_type(deployed(ApiAccessLogs="true"), "AWS::ApiGateway::Stage").values()
     document = (template.ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     section = document.partition("\n## Access log of the API\n")[2].partition("\n##")[0]
@@ -107,19 +107,19 @@ def test_the_documented_fields_of_the_access_log_are_the_ones_that_it_has() -> N
     }
 
 
-def test_a_change_of_auth_mode_reaches_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body whose text is the same would stay undeployed, and the stage as open as it was."""
+def test_each_deployment_has_a_new_deployment_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a change of AuthMode would not reach the stage."""
     deployments: list[str] = []
     for moment in (1_800_000_000, 1_800_000_060):
         monkeypatch.setattr(samtranslator.model.apigateway.time, "time", lambda moment=moment: moment)
-        template._deployed.cache_clear()  # noqa: SLF001  # the one test for which the time of the transform counts
+        template._deployed.cache_clear()  # noqa: SLF001  # only here the result depends on the time of the transform
         deployments += of_type(deployed(), "AWS::ApiGateway::Deployment")
     template._deployed.cache_clear()  # noqa: SLF001
     assert len(set(deployments)) == 2
 
 
-def test_siblings_call_their_variable_the_same() -> None:
-    """API Gateway refuses an API in which they don't; the local AWS takes it."""
+def test_sibling_paths_have_the_same_variable() -> None:
+    """API Gateway refuses different names. The local AWS accepts them."""
     variables: dict[str, set[str]] = {}
     for path in body("IAM")["paths"]:
         segments = path.split("/")
@@ -130,21 +130,21 @@ def test_siblings_call_their_variable_the_same() -> None:
     assert all(len(names) == 1 for names in variables.values())
 
 
-def test_the_api_has_the_routes_that_the_function_serves_and_no_other() -> None:
+def test_the_api_has_the_routes_of_the_function() -> None:
     served = {(method.lower(), path) for method, path in ROUTES}
     assert operations("IAM").keys() == served
 
 
-def test_every_operation_is_answered_by_the_api_function() -> None:
+def test_each_operation_invokes_the_api_function() -> None:
     for operation in operations("IAM").values():
         integration = operation["x-amazon-apigateway-integration"]
         assert integration["type"] == "aws_proxy"
-        # Lambda is invoked by POST whatever the caller's method.
+        # API Gateway invokes Lambda by POST for each method of the caller.
         assert integration["httpMethod"] == "POST"
         assert integration["uri"]["Fn::Sub"].endswith("/functions/${ApiFunction.Arn}/invocations")
 
 
-def test_what_api_gateway_refuses_by_itself_has_our_shape_of_error() -> None:
+def test_errors_of_api_gateway_have_a_detail() -> None:
     responses = body("IAM")["x-amazon-apigateway-gateway-responses"]
     assert responses.keys() == {"DEFAULT_4XX", "DEFAULT_5XX"}
     for response in responses.values():

@@ -1,4 +1,4 @@
-"""What the template keeps and sends: how long, under which key, to whom."""
+"""Stored and published data: retention, encryption and permissions."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from tests.contract.template import EVERYTHING, TRIGGERS, as_list, deployed, nam
 from waterhook.storage.executions_table import CALLER_INDEX, LISTED_FIELDS
 from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
-# A resource of one of these types holds data of the customer's, or the only copy of something.
-KEEPS_DATA = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
+# Resources of these types store data.
+DATA_TYPES = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 
 
-def test_what_holds_data_stays_when_the_stack_goes() -> None:
-    kept = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in KEEPS_DATA}
+def test_a_resource_with_data_is_retained_when_the_stack_is_deleted() -> None:
+    kept = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in DATA_TYPES}
     assert kept.keys() == {
         "ExecutionsTable",
         "ResultsBucket",
@@ -28,7 +28,7 @@ def test_what_holds_data_stays_when_the_stack_goes() -> None:
         assert entry["UpdateReplacePolicy"] == "Retain"
 
 
-def test_a_record_is_kept_on_demand_recoverable_and_expires() -> None:
+def test_the_table_is_on_demand_recoverable_and_expires_records() -> None:
     table = one("AWS::DynamoDB::Table")
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["KeySchema"] == [{"AttributeName": "execution_id", "KeyType": "HASH"}]
@@ -36,14 +36,14 @@ def test_a_record_is_kept_on_demand_recoverable_and_expires() -> None:
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() -> None:
+def test_the_index_for_lists_has_only_the_listed_fields() -> None:
     table = one("AWS::DynamoDB::Table")
     (index,) = (entry for entry in table["GlobalSecondaryIndexes"] if entry["IndexName"] == CALLER_INDEX)
     assert index["KeySchema"] == [
         {"AttributeName": "caller", "KeyType": "HASH"},
         {"AttributeName": "created_at", "KeyType": "RANGE"},
     ]
-    # Keys are in an index anyhow. What else is there is what a list shows: no input, output or metadata.
+    # Besides the keys, only the fields of a list: no input, output or metadata.
     assert index["Projection"]["ProjectionType"] == "INCLUDE"
     assert {*index["Projection"]["NonKeyAttributes"], "execution_id", "created_at"} == set(LISTED_FIELDS)
     assert {entry["AttributeName"] for entry in table["AttributeDefinitions"]} == {
@@ -54,7 +54,7 @@ def test_the_index_that_lists_are_read_from_holds_none_of_the_customer_s_data() 
     }
 
 
-def test_the_index_of_what_is_still_to_be_notified_holds_who_works_on_it_and_nothing_else() -> None:
+def test_the_index_of_unfinished_executions_has_only_their_owner() -> None:
     (index,) = (
         entry
         for entry in one("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
@@ -70,7 +70,7 @@ def test_the_index_of_what_is_still_to_be_notified_holds_who_works_on_it_and_not
 RETENTION = PARAMETERS["RecordRetentionDays"]
 
 
-def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
+def test_an_object_in_the_bucket_is_private_and_expires_after_its_record() -> None:
     bucket = one("AWS::S3::Bucket")
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
@@ -82,16 +82,16 @@ def test_a_bucket_s_object_is_private_and_outlasts_its_record() -> None:
 
 
 @pytest.mark.parametrize("days", RETENTION["AllowedValues"])
-def test_an_output_is_kept_for_four_days_more_than_its_record_whose_retention_begins_later(days: int) -> None:
+def test_an_output_expires_four_days_after_the_retention_of_records(days: int) -> None:
     rules = deployed(RecordRetentionDays=str(days))["ResultsBucket"]["Properties"]["LifecycleConfiguration"][
         "Rules"
     ]
     assert [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule] == [days + 4]
-    assert 1 <= days <= 3650  # what the functions accept
+    assert 1 <= days <= 3650  # the bounds in Settings
 
 
 @pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["with AWS's keys", "with the customer's key"])
-def test_everything_at_rest_is_encrypted(parameters: dict[str, str]) -> None:
+def test_stored_data_is_encrypted(parameters: dict[str, str]) -> None:
     key = parameters.get("KmsKeyArn")
     resources = deployed(**parameters)
     sse = resources["ExecutionsTable"]["Properties"]["SSESpecification"]
@@ -108,7 +108,7 @@ def test_everything_at_rest_is_encrypted(parameters: dict[str, str]) -> None:
         assert queue["Properties"]["SqsManagedSseEnabled"] is True
 
 
-def test_a_queue_receives_the_cloudevent_itself_and_loses_none() -> None:
+def test_the_results_queue_receives_raw_events_and_has_a_dead_letter_queue() -> None:
     resources = deployed(**EVERYTHING)
     subscription = one("AWS::SNS::Subscription")
     dead_letters = {"Fn::GetAtt": ["ResultsDeadLetterQueue", "Arn"]}
@@ -118,13 +118,13 @@ def test_a_queue_receives_the_cloudevent_itself_and_loses_none() -> None:
     assert redrive == {"deadLetterTargetArn": dead_letters, "maxReceiveCount": 5}
 
 
-def test_without_a_results_queue_there_is_none_of_it() -> None:
+def test_no_subscription_exists_without_the_results_queue() -> None:
     resources = deployed()
     assert not of_type(resources, "AWS::SNS::Subscription")
     assert not [name for name in resources if name.startswith("Results") and "Queue" in name]
 
 
-def test_only_the_topic_sends_to_the_results_queues() -> None:
+def test_only_the_topic_sends_to_the_results_queue() -> None:
     policy = deployed(**EVERYTHING)["ResultsQueuePolicy"]["Properties"]["PolicyDocument"]
     allowed, denied = policy["Statement"]
     assert allowed["Effect"] == "Allow"
@@ -135,7 +135,7 @@ def test_only_the_topic_sends_to_the_results_queues() -> None:
 
 
 @pytest.mark.parametrize("triggers", [{}, TRIGGERS], ids=["none", "all"])
-def test_only_the_rules_there_are_send_to_the_dead_letter_queue(triggers: dict[str, str]) -> None:
+def test_only_the_rules_of_the_stack_send_to_the_dead_letter_queue(triggers: dict[str, str]) -> None:
     resources = deployed(**triggers)
     policy = resources["DeadLetterQueuePolicy"]["Properties"]
     allowed, denied = policy["PolicyDocument"]["Statement"]
@@ -151,7 +151,7 @@ def test_only_the_rules_there_are_send_to_the_dead_letter_queue(triggers: dict[s
 
 
 @pytest.mark.parametrize("kind", ["AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
-def test_every_resource_policy_denies_requests_without_tls_and_exempts_no_address(kind: str) -> None:
+def test_each_resource_policy_denies_requests_without_tls_from_all_addresses(kind: str) -> None:
     for policy in of_type(deployed(**EVERYTHING), kind).values():
         denials = [
             statement["Condition"]

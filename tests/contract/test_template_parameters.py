@@ -1,4 +1,4 @@
-"""The template's parameters; template, environment and settings have the same bounds."""
+"""The template's parameters, and the bounds that template and settings share."""
 
 import ast
 import re
@@ -12,19 +12,19 @@ from waterhook.errors import SettingsError
 from waterhook.settings import Settings
 
 SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
-# Read by Powertools, not by us.
+# Read by Powertools.
 POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
-# For the functions that the state machine does not invoke: one starts executions, the other lists them.
+# Only for the functions that the state machine does not invoke: they start or list its executions.
 MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
-HAVE_THE_MACHINE = {"ApiFunction", "ReconcileFunction"}
+FUNCTIONS_WITH_MACHINE = {"ApiFunction", "ReconcileFunction"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
-# Read by an alarm and by no function.
-OF_ALARMS = {"LateAlarmSeconds"}
-BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in OF_ALARMS]
+# Used by an alarm only.
+ALARM_PARAMETERS = {"LateAlarmSeconds"}
+BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in ALARM_PARAMETERS]
 
 
 def refers_to(node: Any) -> set[str]:
-    """Return every name that a Ref or a Fn::Sub in a node mentions."""
+    """Return the names in each Ref and Fn::Sub of a node."""
     if isinstance(node, list):
         return set().union(*map(refers_to, node))
     if not isinstance(node, dict):
@@ -36,7 +36,7 @@ def refers_to(node: Any) -> set[str]:
 
 
 def environment(name: str, **parameters: str) -> dict[str, str]:
-    """Return a function's variables as a container has them; a reference to a resource is its name."""
+    """Return a function's environment variables, with the logical id for a reference to a resource."""
     variables = deployed(**parameters)[name]["Properties"]["Environment"]["Variables"]
     return {
         key: value if isinstance(value, str) else next(iter(value.values()))
@@ -45,7 +45,7 @@ def environment(name: str, **parameters: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_every_parameter_is_described_constrained_and_used(name: str) -> None:
+def test_each_parameter_is_described_constrained_and_used(name: str) -> None:
     parameter = PARAMETERS[name]
     assert len(parameter["Description"]) > 20
     bounded = "AllowedValues" in parameter or {"MinValue", "MaxValue"} <= parameter.keys()
@@ -57,22 +57,22 @@ def test_every_parameter_is_described_constrained_and_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_parameter_is_described_with_its_default(name: str) -> None:
+def test_the_description_of_a_parameter_has_its_default(name: str) -> None:
     default = str(PARAMETERS[name].get("Default", "none")) or "empty"
     phrase = f"Default {default}" if default != "none" else "No default"
     assert phrase in PARAMETERS[name]["Description"]
 
 
-def test_the_four_parameters_that_matter_most_are_asked_for_first() -> None:
+def test_the_four_most_important_parameters_come_first() -> None:
     first = ["WaterflaiApiKeySecretArn", "AuthMode", "FollowConcurrency", "AlarmEmail"]
     groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert groups[0]["Parameters"] == [*PARAMETERS][:4] == first
 
 
-def test_every_parameter_is_shown_once_in_a_group_with_a_label() -> None:
+def test_each_parameter_is_in_one_group_with_a_label() -> None:
     groups = template.source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert all(group["Label"]["default"] for group in groups)
-    # In the order of the groups, which is then the order in which `sam deploy --guided` asks.
+    # `sam deploy --guided` prompts in the order of the parameters.
     assert [name for group in groups for name in group["Parameters"]] == [*PARAMETERS]
 
 
@@ -92,7 +92,7 @@ def test_only_the_secret_has_no_default() -> None:
         "http://[::1]:9000",
     ],
 )
-def test_a_base_url_is_https_or_loopback_for_template_and_settings_alike(url: str) -> None:
+def test_template_and_settings_accept_an_https_or_loopback_base_url(url: str) -> None:
     assert re.search(PARAMETERS["WaterflaiBaseUrl"]["AllowedPattern"], url)
     assert Settings.from_env(environment("PollFunction", WaterflaiBaseUrl=url)).base_url == url
 
@@ -116,14 +116,14 @@ def test_a_base_url_is_https_or_loopback_for_template_and_settings_alike(url: st
         "https://api.waterflai.ai https://evil.example",
     ],
 )
-def test_any_other_base_url_is_refused_by_template_and_settings_alike(url: str) -> None:
+def test_template_and_settings_refuse_any_other_base_url(url: str) -> None:
     assert not re.search(PARAMETERS["WaterflaiBaseUrl"]["AllowedPattern"], url)
     with pytest.raises(SettingsError, match="WATERFLAI_BASE_URL"):
         Settings.from_env(environment("PollFunction", WaterflaiBaseUrl=url))
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "fits"),
+    ("name", "value", "is_valid"),
     [
         ("WaterflaiApiKeySecretArn", template.SECRET_ARN, True),
         ("WaterflaiApiKeySecretArn", template.SECRET_ARN.replace("aws", "aws-us-gov", 1), True),
@@ -167,8 +167,8 @@ def test_any_other_base_url_is_refused_by_template_and_settings_alike(url: str) 
         ("AllowedChatbotIds", ",", False),
     ],
 )
-def test_a_text_is_what_it_should_be(name: str, value: str, fits: bool) -> None:  # a table's column
-    assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is fits
+def test_a_text_parameter_has_a_pattern(name: str, value: str, *, is_valid: bool) -> None:
+    assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is is_valid
 
 
 def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
@@ -181,8 +181,8 @@ def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
         and re.fullmatch(r"(WATERFLAI|WATERHOOK)_[A-Z0-9_]+", node.value)
     }
     for name in FUNCTIONS:
-        given = environment(name).keys() - POWERTOOLS_VARIABLES
-        assert given == read - (MACHINE_VARIABLES if name not in HAVE_THE_MACHINE else set())
+        variables = environment(name).keys() - POWERTOOLS_VARIABLES
+        assert variables == read - (MACHINE_VARIABLES if name not in FUNCTIONS_WITH_MACHINE else set())
         assert environment(name).keys() >= POWERTOOLS_VARIABLES
 
 
@@ -190,11 +190,11 @@ def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
 def test_a_default_deployment_has_valid_settings(name: str) -> None:
     settings = Settings.from_env(environment(name))
     assert settings.retention_days == 30
-    assert bool(settings.state_machine_arn) is (name in HAVE_THE_MACHINE)
+    assert bool(settings.state_machine_arn) is (name in FUNCTIONS_WITH_MACHINE)
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
+def test_template_and_settings_have_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
     others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
     for value in (least, most):
@@ -205,14 +205,14 @@ def test_template_and_settings_draw_the_same_bounds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])
-def test_settings_know_every_choice_the_template_offers(name: str) -> None:
+def test_settings_accept_each_allowed_value_of_the_template(name: str) -> None:
     for value in PARAMETERS[name]["AllowedValues"]:
         Settings.from_env(environment("PollFunction", **{name: value}))
     with pytest.raises(SettingsError):
         Settings.from_env(environment("PollFunction", **{name: "SOMETHING_ELSE"}))
 
 
-def test_without_a_list_of_chatbots_any_may_be_run() -> None:
+def test_each_chatbot_is_allowed_without_a_list() -> None:
     assert Settings.from_env(environment("StartFunction")).allowed_chatbots == frozenset()
-    given = environment("StartFunction", AllowedChatbotIds="a,b")
-    assert Settings.from_env(given).allowed_chatbots == {"a", "b"}
+    variables = environment("StartFunction", AllowedChatbotIds="a,b")
+    assert Settings.from_env(variables).allowed_chatbots == {"a", "b"}

@@ -120,46 +120,46 @@ ON_ANY_RESOURCE = {
 
 
 def grants(role: str, **parameters: str) -> dict[str, set[str]]:
-    """What a role may do, by resource."""
-    found: dict[str, set[str]] = {}
+    """Return the allowed actions of a role by resource."""
+    actions: dict[str, set[str]] = {}
     for statement in statements(role, **TRIGGERS | parameters):
         assert statement["Effect"] == "Allow"
         for resource in statement["Resource"]:
-            found.setdefault(named(resource), set()).update(statement["Action"])
-    return found
+            actions.setdefault(named(resource), set()).update(statement["Action"])
+    return actions
 
 
 def own_log(role: str) -> dict[str, set[str]]:
     logs = role.replace("Role", "Logs.Arn")
-    # The state machine doesn't write its log: it has it delivered. EventBridge writes none.
+    # CloudWatch Logs delivers the log of the state machine. EventBridge writes no log.
     return {} if role in SERVICES else {logs: {"logs:CreateLogStream", "logs:PutLogEvents"}}
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_what_its_code_does_and_write_its_own_log(role: str) -> None:
+def test_a_role_has_the_permissions_of_its_code_and_its_log(role: str) -> None:
     granted = grants(role)
     granted.pop("*", None)
     assert granted == GRANTS[role] | own_log(role)
 
 
 def policy_documents(**parameters: str) -> list[dict[str, Any]]:
-    """Return every policy of the template but the trust policies of roles."""
-    found = []
+    """Return all policies of the template except trust policies."""
+    documents = []
     for entry in deployed(**parameters).values():
         properties = entry["Properties"]
-        found += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-        found += [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
-    return found
+        documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
+        documents += [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
+    return documents
 
 
-def test_every_statement_has_a_sid_that_is_unique_in_its_policy() -> None:
+def test_each_statement_has_a_sid_that_is_unique_in_its_policy() -> None:
     for document in policy_documents(**EVERYTHING):
         sids = [statement["Sid"] for statement in document["Statement"]]
         assert len(set(sids)) == len(sids)
         assert all(re.fullmatch(r"([A-Z][a-z]+){2,}", sid) for sid in sids), sids
 
 
-def test_every_managed_policy_is_attached_to_two_roles_or_more() -> None:
+def test_each_managed_policy_is_attached_to_at_least_two_roles() -> None:
     resources = deployed(**EVERYTHING)
     attached = [
         policy["Ref"]
@@ -169,7 +169,7 @@ def test_every_managed_policy_is_attached_to_two_roles_or_more() -> None:
     policies = of_type(resources, "AWS::IAM::ManagedPolicy")
     assert set(attached) == set(policies)
     assert all(attached.count(policy) > 1 for policy in policies)
-    # Attached by its role alone: the role's own list is then complete.
+    # Only the role names its policies, so the list of the role is complete.
     for policy in policies.values():
         assert not {"Roles", "Users", "Groups"} & policy["Properties"].keys()
 
@@ -179,31 +179,31 @@ def test_there_is_no_other_role() -> None:
     assert set(of_type(deployed(), "AWS::IAM::Role")) == set(ROLES) - set(TRIGGER_ROLES)
 
 
-def test_only_what_knows_no_resource_is_granted_on_any() -> None:
-    anywhere = {
+def test_only_actions_without_a_resource_are_allowed_on_all_resources() -> None:
+    allowed_on_all = {
         (role, action)
         for role in ROLES
         for statement in statements(role, **EVERYTHING)
         for action in statement["Action"]
         if "*" in statement["Resource"]
     }
-    assert anywhere == ON_ANY_RESOURCE.keys()
+    assert allowed_on_all == ON_ANY_RESOURCE.keys()
 
 
-def test_no_role_may_trace_where_tracing_is_off() -> None:
+def test_no_role_may_trace_when_tracing_is_off() -> None:
     for role in ROLES:
         assert not any(action.startswith("xray:") for actions in grants(role).values() for action in actions)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_statement_grants_one_to_three_actions_by_their_full_name(role: str) -> None:
+def test_a_statement_allows_one_to_three_actions_without_wildcards(role: str) -> None:
     for statement in statements(role, **EVERYTHING):
         assert 1 <= len(statement["Action"]) <= 3
         assert not any("*" in action for action in statement["Action"])
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_customer_s_key_is_granted_only_where_there_is_one(role: str) -> None:
+def test_a_role_may_use_the_customer_key_only_if_there_is_one(role: str) -> None:
     assert grants(role, **EVERYTHING)[KMS_KEY_ARN] == {"kms:Decrypt", "kms:GenerateDataKey"}
     assert not any(action.startswith("kms:") for actions in grants(role).values() for action in actions)
 
@@ -217,11 +217,11 @@ def test_only_lambda_manages_network_interfaces_and_only_in_a_vpc(role: str) -> 
     assert not any(action.startswith("ec2:") for actions in grants(role).values() for action in actions)
     for statement in statements(role, **TRIGGERS | vpc):
         if statement["Action"][0].startswith("ec2:"):
-            # Code of a function sends the key with each request, Lambda itself does not.
+            # Requests of a function's code have this condition key. Requests of Lambda itself do not.
             assert statement["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
 
 
-def test_every_function_has_its_own_role() -> None:
+def test_each_function_has_its_own_role() -> None:
     resources = deployed()
     roles = {name: resources[name]["Properties"]["Role"]["Fn::GetAtt"] for name in FUNCTIONS}
     assert roles == {name: [name.replace("Function", "Role"), "Arn"] for name in FUNCTIONS}
@@ -229,23 +229,23 @@ def test_every_function_has_its_own_role() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_is_assumed_by_its_service_only(role: str) -> None:
+def test_only_its_service_assumes_a_role(role: str) -> None:
     properties = deployed(**TRIGGERS)[role]["Properties"]
     service = SERVICES.get(role, "lambda.amazonaws.com")
     expected = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     if role in TRIGGER_ROLES:
-        # EventBridge works for every account: it must not be talked into using ours for another.
+        # Prevents that EventBridge uses the role for another account (confused deputy).
         expected["Condition"] = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     assert properties["AssumeRolePolicyDocument"]["Statement"] == [expected]
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_is_bounded_where_a_boundary_is_given(role: str) -> None:
+def test_each_role_has_the_permissions_boundary_of_the_parameter(role: str) -> None:
     assert "PermissionsBoundary" not in deployed(**TRIGGERS)[role]["Properties"]
     assert deployed(**EVERYTHING)[role]["Properties"]["PermissionsBoundary"] == BOUNDARY_ARN
 
 
-def test_the_topic_s_policy_denies_publishing_to_all_but_the_roles_that_may() -> None:
+def test_the_topic_policy_denies_publishing_to_all_other_roles() -> None:
     publishers = [role for role in ROLES if "sns:Publish" in grants(role).get(TOPIC, set())]
     policy = deployed()["NotificationTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     (denial,) = (statement for statement in policy if "ArnNotEquals" in statement["Condition"])
@@ -255,12 +255,12 @@ def test_the_topic_s_policy_denies_publishing_to_all_but_the_roles_that_may() ->
     assert denial["Condition"].keys() == {"ArnNotEquals"}
 
 
-def test_the_topic_s_policy_gives_nothing_away() -> None:
+def test_the_topic_policy_allows_nothing() -> None:
     for statement in deployed()["NotificationTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]:
         assert statement["Effect"] == "Deny"
 
 
-def test_only_the_stage_of_this_api_and_the_two_rules_of_reconcile_invoke_a_function() -> None:
+def test_only_the_api_and_two_rules_may_invoke_a_function() -> None:
     permissions = {
         (
             named(entry["Properties"]["FunctionName"]),

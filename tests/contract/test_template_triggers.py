@@ -1,4 +1,4 @@
-"""What EventBridge starts, what it hands over, and where that goes which it can't deliver."""
+"""EventBridge rules and the schedule: their targets, inputs, retries and dead letters."""
 
 import json
 import re
@@ -23,7 +23,7 @@ REQUEST = {
     "chatbot_id": "support-chat",
     "input_data": {"query": 'a "quoted" text \\ with <arn>', "deep": [{}]},
 }
-# As Step Functions sends it: with the input and the output of the execution.
+# Step Functions sends the input and the output of the state machine execution too.
 ENDED: dict[str, Any] = {
     "id": EVENT_ID,
     "source": "aws.states",
@@ -57,10 +57,10 @@ def target(name: str) -> dict[str, Any]:
     return only
 
 
-def handed_over(transformer: dict[str, Any], event: dict[str, Any]) -> Any:
-    """What EventBridge makes of an event: a text gets its quotes from EventBridge, an object is put in as it is."""
+def transformed(transformer: dict[str, Any], event: dict[str, Any]) -> Any:
+    """Return the event after EventBridge's input transformer, which quotes strings and inserts objects unchanged."""
 
-    def found(path: str) -> Any:
+    def value_at(path: str) -> Any:
         value: Any = event
         for key in path.removeprefix("$.").split("."):
             value = value[key]
@@ -68,14 +68,14 @@ def handed_over(transformer: dict[str, Any], event: dict[str, Any]) -> Any:
 
     paths = transformer["InputPathsMap"]
     filled = re.sub(
-        r"<([\w-]+)>", lambda name: json.dumps(found(paths[name[1]])), transformer["InputTemplate"]
+        r"<([\w-]+)>", lambda name: json.dumps(value_at(paths[name[1]])), transformer["InputTemplate"]
     )
     return json.loads(filled)
 
 
-def read(given: object) -> TriggerInput:
+def read(trigger_input: object) -> TriggerInput:
     return TriggerInput.read(
-        given,
+        trigger_input,
         execution_arn=OWNER,
         started_at="2026-01-01T00:00:00.000Z",
         defaults=RequestDefaults(timeout_s=60, deliver_to=("sns",)),
@@ -85,14 +85,13 @@ def read(given: object) -> TriggerInput:
 # ---- The end of an execution -----------------------------------------------------------------------------------
 
 
-def test_reconcile_gets_an_event_for_each_end_that_may_have_no_notification() -> None:
+def test_reconcile_gets_an_event_for_each_end_without_a_notification() -> None:
     pattern = rule("ReconcileFunctionExecutionEnded")["EventPattern"]
     assert pattern["source"] == ["aws.states"]
     assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
     assert {*pattern["detail"]["status"], MISSING} == reconcile.OUTCOMES.keys()
-    assert "EventBusName" not in rule(
-        "ReconcileFunctionExecutionEnded"
-    )  # the services' events are on the default one
+    # AWS services send their events to the default bus.
+    assert "EventBusName" not in rule("ReconcileFunctionExecutionEnded")
     assert target("ReconcileFunctionExecutionEnded")["Arn"] == {"Fn::GetAtt": ["ReconcileFunction", "Arn"]}
 
 
@@ -107,10 +106,10 @@ def test_reconcile_gets_an_event_for_each_end_that_may_have_no_notification() ->
     ],
     ids=str,
 )
-def test_an_execution_that_failed_with_its_outcome_calls_no_function(
+def test_an_execution_that_failed_with_its_outcome_invokes_no_function(
     end: dict[str, Any], *, is_passed_on: bool
 ) -> None:
-    """Notify has published it. A thousand of them would empty the bucket of DescribeExecution."""
+    """Notify has published its outcome. Many events would exhaust the quota of DescribeExecution."""
     pattern = rule("ReconcileFunctionExecutionEnded")["EventPattern"]["detail"] | {
         "stateMachineArn": ["machine"]
     }
@@ -124,14 +123,14 @@ def test_reconcile_gets_no_event_of_another_state_machine() -> None:
     ]
 
 
-def test_a_status_event_passes_on_arn_status_and_id_and_none_of_the_customer_s_data() -> None:
-    # Without a transformer, or with a path that is too short, the whole event would be handed over.
-    passed = handed_over(target("ReconcileFunctionExecutionEnded")["InputTransformer"], ENDED)
+def test_the_input_of_reconcile_has_no_data_of_the_customer() -> None:
+    # Without a transformer, or with too short a path, the function would get the whole event.
+    passed = transformed(target("ReconcileFunctionExecutionEnded")["InputTransformer"], ENDED)
     assert passed == {"arn": OWNER, "status": "ABORTED", "event_id": ENDED["id"]}
     assert not {"Input", "InputPath"} & target("ReconcileFunctionExecutionEnded").keys()
 
 
-def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
+def test_a_failed_invocation_of_reconcile_is_retried_and_becomes_a_dead_letter() -> None:
     (config,) = of_type(deployed(), "AWS::Lambda::EventInvokeConfig").values()
     properties = config["Properties"]
     assert properties["FunctionName"] == {"Ref": "ReconcileFunction"}
@@ -146,7 +145,7 @@ def test_a_call_of_reconcile_that_fails_is_tried_again_and_then_kept() -> None:
 # ---- The sweep -------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_is_made_every_quarter_of_an_hour_with_the_event_that_the_sample_shows() -> None:
+def test_a_sweep_runs_every_15_minutes_with_the_event_of_the_sample() -> None:
     properties = rule("ReconcileFunctionSweep")
     assert properties["ScheduleExpression"] == "rate(15 minutes)"
     assert properties.get("State", "ENABLED") == "ENABLED"
@@ -155,7 +154,7 @@ def test_a_sweep_is_made_every_quarter_of_an_hour_with_the_event_that_the_sample
     assert json.loads(target("ReconcileFunctionSweep")["Input"]) == json.loads(sample)
 
 
-def test_a_sweep_is_over_before_the_next_one_begins_and_has_time_to_close_one_record() -> None:
+def test_a_sweep_ends_before_the_next_and_has_time_for_one_record() -> None:
     properties = deployed()["ReconcileFunction"]["Properties"]
     assert 2 * RESERVE_S < properties["Timeout"] < SWEEP_INTERVAL_S
 
@@ -163,7 +162,7 @@ def test_a_sweep_is_over_before_the_next_one_begins_and_has_time_to_close_one_re
 # ---- A request by event ----------------------------------------------------------------------------------------
 
 
-def test_a_request_comes_by_the_bus_that_was_named_and_by_none_where_none_was() -> None:
+def test_requests_come_only_from_the_event_bus_of_the_parameter() -> None:
     assert rule("EventBusRule")["EventBusName"] == "orders"
     assert rule("EventBusRule")["EventPattern"] == {"detail-type": ["Waterflai Execution Requested"]}
     assert target("EventBusRule")["Arn"] == {"Ref": "StateMachine"}
@@ -171,17 +170,17 @@ def test_a_request_comes_by_the_bus_that_was_named_and_by_none_where_none_was() 
     assert "EventBusRule" not in deployed(**TRIGGERS | {"EventBusName": ""})
 
 
-def test_an_event_becomes_the_envelope_that_the_sample_shows() -> None:
-    passed = handed_over(target("EventBusRule")["InputTransformer"], REQUESTED)
+def test_an_event_is_transformed_as_in_the_sample() -> None:
+    passed = transformed(target("EventBusRule")["InputTransformer"], REQUESTED)
     assert passed == {"event_id": EVENT_ID, "request": REQUEST}
     sample = json.loads((ROOT / "events" / "eventbridge.json").read_text(encoding="utf-8"))
     assert passed.keys() == sample.keys()
 
 
-def test_one_event_delivered_twice_is_one_execution() -> None:
+def test_an_event_that_is_delivered_twice_is_one_execution() -> None:
     transformer = target("EventBusRule")["InputTransformer"]
     first, again, other = (
-        read(handed_over(transformer, event)) for event in (REQUESTED, REQUESTED, REQUESTED | {"id": "other"})
+        read(transformed(transformer, event)) for event in (REQUESTED, REQUESTED, REQUESTED | {"id": "other"})
     )
     assert first.problem is None
     assert first.source == "events"
@@ -197,8 +196,8 @@ def schedule(**parameters: str) -> dict[str, Any]:
     return properties
 
 
-def occasion(time: str) -> Any:
-    """The input of one occasion: the scheduler fills in its own words as they are."""
+def input_at(time: str) -> Any:
+    """Return the input at this scheduled time."""
     text = schedule()["Target"]["Input"]
     return json.loads(
         text.replace(
@@ -207,7 +206,7 @@ def occasion(time: str) -> Any:
     )
 
 
-def test_a_schedule_starts_the_machine_at_its_time_in_its_zone() -> None:
+def test_a_schedule_starts_the_state_machine_in_its_time_zone() -> None:
     properties = schedule(ScheduleTimezone="Europe/Zurich")
     assert properties["ScheduleExpression"] == "rate(1 hour)"
     assert properties["ScheduleExpressionTimezone"] == "Europe/Zurich"
@@ -217,31 +216,31 @@ def test_a_schedule_starts_the_machine_at_its_time_in_its_zone() -> None:
     assert not of_type(deployed(**TRIGGERS | {"ScheduleExpression": ""}), "AWS::Scheduler::Schedule")
 
 
-def test_a_schedule_hands_over_the_request_that_was_given() -> None:
-    given = occasion("2026-01-01T08:00:00Z")
-    assert given["request"] == json.loads(TRIGGERS["ScheduleRequest"])
-    assert read(given).problem is None
+def test_the_input_of_a_schedule_has_the_request_of_the_parameter() -> None:
+    scheduled = input_at("2026-01-01T08:00:00Z")
+    assert scheduled["request"] == json.loads(TRIGGERS["ScheduleRequest"])
+    assert read(scheduled).problem is None
 
 
-def test_one_occasion_delivered_twice_is_one_execution_and_the_next_is_another() -> None:
+def test_a_scheduled_time_that_is_delivered_twice_is_one_execution() -> None:
     first, again, later = (
-        read(occasion(time))
+        read(input_at(time))
         for time in ("2026-01-01T08:00:00Z", "2026-01-01T08:00:00Z", "2026-01-01T09:00:00Z")
     )
     assert first.source == "schedule"
     assert first.execution_id == again.execution_id != later.execution_id
 
 
-def test_a_schedule_s_request_is_under_the_customer_s_key() -> None:
+def test_the_request_of_a_schedule_is_encrypted_with_the_customer_key() -> None:
     assert schedule(KmsKeyArn=KMS_KEY_ARN)["KmsKeyArn"] == KMS_KEY_ARN
     assert "KmsKeyArn" not in schedule()
 
 
-# ---- What can't be delivered -----------------------------------------------------------------------------------
+# ---- Dead letters ----------------------------------------------------------------------------------------------
 
 
 def deliveries() -> dict[str, dict[str, Any]]:
-    """Every target there is, by the resource that has it."""
+    """Return each target by its rule or schedule."""
     resources = deployed(**EVERYTHING)
     found = {
         name: target
@@ -255,14 +254,14 @@ def deliveries() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", deliveries())
-def test_what_eventbridge_can_t_deliver_is_tried_again_and_then_kept(name: str) -> None:
+def test_a_failed_delivery_is_retried_and_becomes_a_dead_letter(name: str) -> None:
     delivery = deliveries()[name]
     assert delivery["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}}
     assert delivery["RetryPolicy"]["MaximumRetryAttempts"] == 185
     assert 3600 <= delivery["RetryPolicy"]["MaximumEventAgeInSeconds"] <= 86400
 
 
-def test_every_trigger_is_looked_at_here() -> None:
+def test_each_rule_and_schedule_is_tested() -> None:
     assert deliveries().keys() == {
         "ReconcileFunctionExecutionEnded",
         "ReconcileFunctionSweep",
@@ -271,7 +270,7 @@ def test_every_trigger_is_looked_at_here() -> None:
     }
 
 
-def test_the_dead_letter_queue_is_always_there_and_keeps_what_it_has_for_two_weeks() -> None:
+def test_the_dead_letter_queue_always_exists_and_retains_messages_for_two_weeks() -> None:
     queue = deployed()["DeadLetterQueue"]["Properties"]
     assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is True

@@ -315,7 +315,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(
-            "\nInterrupted; what was deployed has been deleted, unless a line above says otherwise.\n"
+            "\nInterrupted. The deployed resources are deleted, except those that a line above names.\n"
         )
         return interrupts.EXIT_CODE
     terminal.print_line("One execution, one notification, nothing left.")

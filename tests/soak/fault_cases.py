@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Possible outcomes. UNCERTAIN is that of a start whose response was lost, and of nothing else.
+# Possible outcomes. Only a start whose response was lost may end UNCERTAIN.
 COMPLETED, UNCERTAIN, REJECTED = frozenset({"COMPLETED"}), frozenset({"UNCERTAIN"}), frozenset({"REJECTED"})
 TIMED_OUT, FAILED = frozenset({"TIMED_OUT"}), frozenset({"FAILED"})
 
@@ -45,17 +45,17 @@ FAULT_CASES = (
     FaultCase("status 404 at first", (_status_code("status", 404, times=2),)),
     FaultCase("status reset", (_fault("status", "reset", times=2),)),
     FaultCase(
-        "status garbage",
+        "status invalid",
         (_fault("status", "truncated", times=1), _fault("status", "wrong_types", times=1, after=1)),
     ),
     FaultCase("status goes back", (_fault("status", "progress_back"),)),
     FaultCase("stream 404", (_status_code("stream", 404),)),
     FaultCase("stream reset", (_fault("stream", "reset"),)),
-    FaultCase("stream lies", (_fault("stream", "false_end", closes=True),)),
+    FaultCase("stream with a false end", (_fault("stream", "false_end", closes=True),)),
     FaultCase("stream junk", (_fault("stream", "junk"),)),
     FaultCase("stream ends early", (_fault("stream", "ends", after_events=1),)),
-    # HTTP that the client has to decode, skip or discard.
-    FaultCase("start after interim answers", (_fault("start", "interim", codes=[102, 103, 103]),)),
+    # HTTP responses that the client must decode, skip or discard.
+    FaultCase("start after interim responses", (_fault("start", "interim", codes=[102, 103, 103]),)),
     FaultCase("start in gzip", (_fault("start", "encoded"),)),
     FaultCase("start in Brotli", (_fault("start", "encoded", encoding="br"),), UNCERTAIN),
     FaultCase("start is a bomb", (_fault("start", "bomb", mib=20),), UNCERTAIN),
@@ -97,11 +97,11 @@ FAULT_CASES = (
     ),
     # Correct responses that are late, slow or unusual.
     FaultCase("status lags", (_fault("status", "lag", seconds=2),)),
-    FaultCase("status asks to slow down", (_fault("status", "slow_down", retry_after=2, times=2),)),
+    FaultCase("status with Retry-After", (_fault("status", "slow_down", retry_after=2, times=2),)),
     FaultCase("status not found for a second", (_fault("status", "not_found_for", seconds=1),)),
     FaultCase("tiny progress", (_fault("status", "tiny_progress"), _fault("stream", "tiny_progress"))),
     # Streams that are open but do not work.
-    FaultCase("stream of comments", (_fault("stream", "heartbeats", every_seconds=0.5),)),
+    FaultCase("stream of comments only", (_fault("stream", "heartbeats", every_seconds=0.5),)),
     FaultCase("stream of pings, closing", (_fault("stream", "heartbeats", as_events=True, closes=True),)),
     FaultCase("stream without an end", (_fault("stream", "no_end"),)),
     FaultCase("stream goes on", (_fault("stream", "events_go_on"),)),
@@ -115,7 +115,7 @@ FAULT_CASES = (
     FaultCase("stream with a long comment", (_fault("stream", "long_comment"),)),
     FaultCase("stream in gzip", (_fault("stream", "encoded"),)),
     FaultCase("stream is a bomb", (_fault("stream", "bomb", mib=20),)),
-    FaultCase("stream after interim answers", (_fault("stream", "interim", codes=[102, 103]),)),
+    FaultCase("stream after interim responses", (_fault("stream", "interim", codes=[102, 103]),)),
     FaultCase("never ends", (), TIMED_OUT, endless=True),
     FaultCase("never ends, cancel 500", (_status_code("cancel", 500, times=1),), TIMED_OUT, endless=True),
     FaultCase("never ends, cancel 204", (_fault("cancel", "empty_answer"),), TIMED_OUT, endless=True),

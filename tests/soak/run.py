@@ -63,22 +63,22 @@ class SoakRequest:
         seconds = round(dice.uniform(0.2, 3.0), 2)
         outcome = {"outcome": "ENDLESS"} if case.endless else {}
         simulate = {"seconds": seconds, "queue_seconds": 0.2, "faults": list(case.faults), **outcome}
-        given = {"marker": key, "simulate": simulate}
+        input_data = {"marker": key, "simulate": simulate}
         deadline = {"timeout_seconds": _TIMEOUT_S} if case.endless else {}
-        return cls(key, case, {"input_data": given, **deadline})
+        return cls(key, case, {"input_data": input_data, **deadline})
 
 
 class SoakTest:
     """Sends the requests, waits until all executions have ended, and checks each."""
 
     def __init__(self, client: StackClient, requests: Sequence[SoakRequest], terminal: Terminal) -> None:
-        """Nothing is sent yet."""
+        """Send nothing yet."""
         self._client = client
         self._requests = requests
         self._terminal = terminal
 
     def run(self) -> list[str]:
-        """Return one line for everything that is wrong, and print totals."""
+        """Return one line for each problem, and print totals."""
         began = time.monotonic()
         with self._terminal.spinner("Sending"), ThreadPoolExecutor(SENDERS) as pool:
             ids = dict(
@@ -103,18 +103,18 @@ class SoakTest:
         return {self._accepted(request) for _ in range(2)}.pop()
 
     def _accepted(self, request: SoakRequest) -> str:
-        answer = retry_while(
-            lambda answer: answer.status_code in {502, 503},  # the machine is busy
+        response = retry_while(
+            lambda response: response.status_code in {502, 503},  # the machine is busy
             lambda: self._client.post(_CHATBOT, request.body, idempotency_key=request.key),
             timeout_s=LIMIT_S,
             interval_s=0.5,
         )
-        if answer.status_code != httpx.codes.ACCEPTED:
-            raise ToolError(f"{request.key}: the API answered {answer.status_code} {answer.text[:200]}")
-        return str(answer.json()["execution_id"])
+        if response.status_code != httpx.codes.ACCEPTED:
+            raise ToolError(f"{request.key}: the API answered {response.status_code} {response.text[:200]}")
+        return str(response.json()["execution_id"])
 
     def _wait_for_all(self, began: float) -> "tuple[list[ExecutionListItemTypeDef], int]":
-        """Return every execution of the state machine, and how many ran concurrently at most."""
+        """Return all state machine executions, and the maximum that ran concurrently."""
         max_running = 0
         while True:
             runs = self._runs()
@@ -136,9 +136,9 @@ class SoakTest:
         jobs = Counter((start["input_data"] or {}).get("marker") for start in starts if start["execution_id"])
         outcomes: Counter[str] = Counter()
         if len(set(ids.values())) != len(ids):
-            yield f"{len(ids)} keys made {len(set(ids.values()))} executions"
+            yield f"{len(ids)} keys created {len(set(ids.values()))} executions"
         if len(runs) != len(ids):
-            yield f"{len(ids)} requests made {len(runs)} executions of the state machine"
+            yield f"{len(ids)} requests created {len(runs)} executions of the state machine"
         for run in runs:
             if run["status"] == "RUNNING":
                 yield f"{run['name']}: still running"
@@ -166,12 +166,12 @@ class SoakTest:
         events: dict[str, list[dict[str, Any]]] = {}
         queue = self._client.outputs.results_queue_url
         while True:
-            answer = self._client.sqs.receive_message(
+            response = self._client.sqs.receive_message(
                 QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=600
             )
-            if not answer.get("Messages"):
+            if not response.get("Messages"):
                 return events
-            for message in answer["Messages"]:
+            for message in response["Messages"]:
                 event = notification(message["Body"])
                 events.setdefault(execution_id_of(event) or "", []).append(event)
 
@@ -213,19 +213,19 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Return the exit code: 0 if every execution has its expected outcome."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--executions", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--polling", action="store_true", help="without following the event streams")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     environment.isolate(os.environ)
     terminal = Terminal()
     parameters = {"FollowConcurrency": "0"} if arguments.polling else {}
     requests = SoakRequest.all(arguments.executions, arguments.seed)
-    way = "polled" if arguments.polling else "followed"
-    terminal.print_line(f"{len(requests)} executions, {way}, seed {arguments.seed}")
+    mode = "polled" if arguments.polling else "followed"
+    terminal.print_line(f"{len(requests)} executions, {mode}, seed {arguments.seed}")
     try:
         with (
             LocalDeployment(_state_dir(), parameters=parameters, terminal=terminal) as outputs,
@@ -244,5 +244,5 @@ def main(words: Sequence[str]) -> int:
 
 
 def _state_dir() -> Path:
-    """Return a folder of its own, apart from that of `make up`."""
+    """Return a folder other than that of `make up`."""
     return STATE_DIR / "soak"

@@ -1,4 +1,4 @@
-"""TLS for servers on the loopback interface: a certificate authority, a server's context, a client that trusts it."""
+"""Fixtures for TLS on the loopback interface: a certificate authority, a server's context, a trusting client."""
 
 import ssl
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def over_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have OpenSSL trust the authority, as it trusts those that it finds on the machine."""
+    """Make OpenSSL trust the authority like those of the machine."""
     pem = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(pem)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))

@@ -1,4 +1,4 @@
-"""`make smoke-aws`: what it checks before it touches an account, and that it deletes what it has created."""
+"""`make smoke-aws` checks its options before it changes an account, and deletes what it has created."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,18 +17,18 @@ from tests.smoke import stack_deletion
 from tests.support.builders import KEY
 from waterhook_cli.api_client import ApiClient
 
-CALLED = ["--chatbot", "instant"]
+CHATBOT_OPTION = ["--chatbot", "instant"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         ([], "--chatbot"),
-        ([*CALLED, "--input", "{"], "no JSON"),
-        ([*CALLED, "--input", "[]"], "expected a JSON object"),
-        ([*CALLED, "--parameter", "FollowConcurrency"], "expected NAME=VALUE, got FollowConcurrency"),
-        ([*CALLED, "--clean-up", "waterhook-smoke-1"], "not allowed with argument"),
-        # It deletes what a stack retains, too: only what this test has created.
+        ([*CHATBOT_OPTION, "--input", "{"], "no JSON"),
+        ([*CHATBOT_OPTION, "--input", "[]"], "expected a JSON object"),
+        ([*CHATBOT_OPTION, "--parameter", "FollowConcurrency"], "expected NAME=VALUE, got FollowConcurrency"),
+        ([*CHATBOT_OPTION, "--clean-up", "waterhook-smoke-1"], "not allowed with argument"),
+        # The clean-up also deletes retained data, so it accepts only stacks of this test.
         (["--clean-up", "waterhook"], "expected a stack of this test"),
         (
             ["--clean-up", "arn:aws:cloudformation:eu-west-1:1:stack/waterhook/1"],
@@ -36,18 +36,20 @@ CALLED = ["--chatbot", "instant"]
         ),
     ],
 )
-def test_a_wrong_word_is_told_of(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_option_is_a_usage_error(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        smoke.main(words)
+        smoke.main(arguments)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_without_a_key_nothing_is_deployed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("WATERFLAI_API_KEY", raising=False)
-    assert smoke.main(CALLED) == 1
+    assert smoke.main(CHATBOT_OPTION) == 1
     shown = capsys.readouterr()
     assert "--secret-arn ARN, or WATERFLAI_API_KEY" in shown.err
     assert shown.out == ""
@@ -72,7 +74,7 @@ class Secrets:
 
 
 class Account:
-    """An account of AWS with so many unreserved concurrent executions; None: its user may not read that."""
+    """An AWS account with this many unreserved concurrent executions; None if its user may not read the quota."""
 
     session = SimpleNamespace(region_name="us-east-1")
 
@@ -101,7 +103,7 @@ class Account:
 
 
 class FakeStackDeletion(stack_deletion.StackDeletion):
-    """A clean-up that notes what it is to delete, and leaves `left`."""
+    """Records the stacks to delete, and fails to delete `left`."""
 
     deleted: ClassVar[list[str]] = []
     left: ClassVar[list[str]] = []
@@ -130,12 +132,12 @@ class Executions:
 
 @dataclass
 class Run:
-    """One smoke test, deployed to nowhere."""
+    """One smoke test with fakes of AWS."""
 
     account: Account = field(default_factory=Account)
     api: Executions = field(default_factory=Executions)
     commands: list[list[str]] = field(default_factory=list)
-    interrupted_no_more: bool = False
+    ignores_interrupts: bool = False
 
     def smoke(
         self,
@@ -145,42 +147,42 @@ class Run:
         secret_arn: str | None = None,
     ) -> dict[str, Any]:
         account: Any = self.account
-        wish = smoke.SmokeOptions("https://api.waterflai.test", "instant", {}, parameters or {}, keep=keep)
-        return smoke.SmokeTest(account, wish, Terminal()).run(secret_arn, KEY)
+        options = smoke.SmokeOptions("https://api.waterflai.test", "instant", {}, parameters or {}, keep=keep)
+        return smoke.SmokeTest(account, options, Terminal()).run(secret_arn, KEY)
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    it = Run()
+    run = Run()
     monkeypatch.setattr(smoke, "WORKDIR", tmp_path)
 
     def ignore() -> None:
-        it.interrupted_no_more = True
+        run.ignores_interrupts = True
 
     monkeypatch.setattr(smoke, "StackDeletion", FakeStackDeletion)
     monkeypatch.setattr(FakeStackDeletion, "deleted", [])
     monkeypatch.setattr(FakeStackDeletion, "left", [])
     monkeypatch.setattr(interrupts, "ignore", ignore)
-    monkeypatch.setattr(smoke.SmokeTest, "_run_sam", lambda _, *words: it.commands.append([*words]))
+    monkeypatch.setattr(smoke.SmokeTest, "_run_sam", lambda _, *words: run.commands.append([*words]))
     monkeypatch.setattr(smoke.SmokeTest, "_describe_stack", lambda _: None)
-    monkeypatch.setattr(ApiClient, "for_stack", lambda _: it.api)
-    ends(monkeypatch, {"data": {"status": "COMPLETED"}})
-    return it
+    monkeypatch.setattr(ApiClient, "for_stack", lambda _: run.api)
+    set_notification(monkeypatch, {"data": {"status": "COMPLETED"}})
+    return run
 
 
-def ends(monkeypatch: pytest.MonkeyPatch, how: Any) -> None:
-    """Let the execution end with this notification, or the wait for it with this exception."""
+def set_notification(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    """Return this notification of the execution, or raise this exception while waiting for it."""
 
     def notification(*_: object) -> Any:
-        if isinstance(how, BaseException):
-            raise how
-        return how
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     monkeypatch.setattr(smoke.SmokeTest, "_notification", notification)
 
 
-def fails(monkeypatch: pytest.MonkeyPatch, command: str, error: BaseException) -> None:
-    """Let a command of the SAM CLI end with this error."""
+def fail_sam(monkeypatch: pytest.MonkeyPatch, command: str, error: BaseException) -> None:
+    """Raise this error from a command of the SAM CLI."""
 
     def sam(_: object, name: str, *__: str) -> None:
         if name == command:
@@ -189,24 +191,24 @@ def fails(monkeypatch: pytest.MonkeyPatch, command: str, error: BaseException) -
     monkeypatch.setattr(smoke.SmokeTest, "_run_sam", sam)
 
 
-def test_a_run_that_goes_well_deletes_its_stack_and_its_secret(run: Run) -> None:
+def test_a_successful_run_deletes_its_stack_and_its_secret(run: Run) -> None:
     assert run.smoke() == {"data": {"status": "COMPLETED"}}
     (stack,) = FakeStackDeletion.deleted
     assert stack.startswith("waterhook-smoke-")
     assert run.account.secrets.names == run.api.cancelled == []
-    assert run.interrupted_no_more
+    assert run.ignores_interrupts
 
 
-def test_a_secret_that_the_user_names_is_left_alone(run: Run) -> None:
+def test_a_secret_of_the_user_is_not_deleted(run: Run) -> None:
     run.account.secrets.names.append("mine")
     run.smoke(secret_arn="arn:of:mine")
     assert run.account.secrets.names == ["mine"]
 
 
-def test_a_deployment_that_fails_is_explained_and_deleted(
+def test_a_failed_deployment_is_reported_and_deleted(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fails(monkeypatch, "deploy", ToolError("sam deploy failed"))
+    fail_sam(monkeypatch, "deploy", ToolError("sam deploy failed"))
     with pytest.raises(ToolError, match="sam deploy failed"):
         run.smoke()
     assert len(FakeStackDeletion.deleted) == 1
@@ -214,40 +216,36 @@ def test_a_deployment_that_fails_is_explained_and_deleted(
     assert "CREATE_FAILED: limit exceeded" in capsys.readouterr().out
 
 
-def test_an_execution_that_fails_is_reported_after_everything_is_deleted(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends(monkeypatch, {"data": {"status": "FAILED", "error": {"code": "x"}}})
+def test_a_failed_execution_is_reported_after_the_clean_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_notification(monkeypatch, {"data": {"status": "FAILED", "error": {"code": "x"}}})
     with pytest.raises(ToolError, match="The execution ended FAILED"):
         run.smoke()
     assert len(FakeStackDeletion.deleted) == 1
     assert run.api.cancelled == []  # it has ended
 
 
-@pytest.mark.parametrize("how", [KeyboardInterrupt(), ToolError("No notification")])
-def test_an_execution_that_is_not_waited_for_any_longer_is_cancelled_and_everything_deleted(
-    run: Run, monkeypatch: pytest.MonkeyPatch, how: BaseException
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ToolError("No notification")])
+def test_an_execution_without_a_notification_is_cancelled_and_the_stack_deleted(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    ends(monkeypatch, how)
-    with pytest.raises(type(how)):
+    set_notification(monkeypatch, error)
+    with pytest.raises(type(error)):
         run.smoke()
     assert run.api.cancelled == ["e1"]
     assert len(FakeStackDeletion.deleted) == 1
     assert run.account.secrets.names == []
 
 
-def test_ctrl_c_during_the_deployment_deletes_what_there_is(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fails(monkeypatch, "deploy", KeyboardInterrupt())
+def test_ctrl_c_during_the_deployment_deletes_the_stack(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_sam(monkeypatch, "deploy", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run.smoke()
     assert len(FakeStackDeletion.deleted) == 1
     assert run.account.secrets.names == []
-    assert run.interrupted_no_more
+    assert run.ignores_interrupts
 
 
-def test_what_could_not_be_deleted_fails_a_run_that_went_well_and_is_named_with_the_command_to_repeat_it(
+def test_a_failed_clean_up_fails_the_run_and_prints_the_command_to_repeat_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeStackDeletion, "left", ["delete AWS::S3::Bucket outputs: AccessDenied"])
@@ -263,17 +261,17 @@ def test_what_could_not_be_deleted_fails_a_run_that_went_well_and_is_named_with_
     assert run.account.secrets.names == []
 
 
-def test_a_failure_and_what_could_not_be_deleted_are_both_reported(
+def test_a_failed_deployment_and_a_failed_clean_up_are_both_reported(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FakeStackDeletion, "left", ["delete stack: its status is DELETE_FAILED"])
-    fails(monkeypatch, "deploy", ToolError("sam deploy failed"))
+    fail_sam(monkeypatch, "deploy", ToolError("sam deploy failed"))
     with pytest.raises(ToolError, match="sam deploy failed"):
         run.smoke()
     assert "delete stack: its status is DELETE_FAILED" in capsys.readouterr().out
 
 
-def test_what_is_kept_is_not_deleted_and_the_command_that_deletes_it_is_printed(
+def test_keep_deletes_nothing_and_prints_the_command_that_does(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.smoke(keep=True)
@@ -286,7 +284,7 @@ def test_what_is_kept_is_not_deleted_and_the_command_that_deletes_it_is_printed(
     "stack",
     ["waterhook-smoke-1", "arn:aws:cloudformation:us-east-1:123456789012:stack/waterhook-smoke-1/abc"],
 )
-def test_what_an_earlier_run_has_left_is_deleted_by_the_name_or_id_of_its_stack(
+def test_clean_up_deletes_the_stack_of_an_earlier_run_by_name_or_id(
     run: Run, monkeypatch: pytest.MonkeyPatch, stack: str
 ) -> None:
     run.account.secrets.names.append("waterhook-smoke-1/waterflai-api-key")
@@ -311,22 +309,22 @@ def overrides(run: Run) -> list[str]:
     return deploy
 
 
-def test_a_new_account_with_a_quota_of_10_is_deployed_to_without_reserved_concurrency(run: Run) -> None:
+def test_no_concurrency_is_reserved_in_a_new_account_with_a_quota_of_10(run: Run) -> None:
     run.smoke()
     assert not [word for word in overrides(run) if "FollowConcurrency" in word]
 
 
-def test_the_quota_is_printed_before_anything_is_built(
+def test_the_quota_is_printed_before_the_build(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fails(monkeypatch, "build", ToolError("sam build failed"))
+    fail_sam(monkeypatch, "build", ToolError("sam build failed"))
     with pytest.raises(ToolError, match="sam build failed"):
         run.smoke()
     assert "Lambda: 10 concurrent executions in this region, 10 unreserved" in capsys.readouterr().out
     assert FakeStackDeletion.deleted == []  # nothing was created
 
 
-def test_concurrency_that_was_asked_for_is_reserved_where_100_stay_unreserved(run: Run) -> None:
+def test_concurrency_is_reserved_if_100_stay_unreserved(run: Run) -> None:
     run.account = Account(150)
     run.smoke({"FollowConcurrency": "50"})
     assert 'FollowConcurrency="50"' in overrides(run)
@@ -335,7 +333,7 @@ def test_concurrency_that_was_asked_for_is_reserved_where_100_stay_unreserved(ru
 @pytest.mark.parametrize(
     ("unreserved", "possible", "enough"), [(10, 0, 1000), (149, 49, 1000), (1000, 900, 2100)]
 )
-def test_concurrency_that_the_quota_does_not_allow_is_refused_with_the_numbers_before_anything_is_built(
+def test_concurrency_above_the_quota_is_refused_before_the_build(
     run: Run, unreserved: int, possible: int, enough: int
 ) -> None:
     run.account = Account(unreserved)
@@ -357,7 +355,7 @@ def test_a_follow_concurrency_that_is_no_number_is_refused(run: Run) -> None:
     ("parameters", "consequence"),
     [({}, "The defaults need none."), ({"FollowConcurrency": "50"}, "fails if fewer than 150 concurrent")],
 )
-def test_a_quota_that_may_not_be_read_is_reported_and_the_test_goes_on(
+def test_the_test_continues_if_access_to_the_quota_is_denied(
     run: Run, parameters: dict[str, str], consequence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.account = Account(None)

@@ -1,4 +1,4 @@
-"""What `make smoke-aws` leaves in an account: nothing, whatever fails on the way."""
+"""`make smoke-aws` deletes all of its stack, and reports each resource that it can not delete."""
 
 import json
 from typing import Any
@@ -34,9 +34,9 @@ def event(stack: str, name: str, kind: str, status: str, **more: str) -> dict[st
 
 
 class Stacks:
-    """CloudFormation with one stack, which is not deleted while an execution of its machine runs.
+    """CloudFormation with one stack. A deletion does not end while a state machine execution runs.
 
-    `outcomes` are those of its deletions, one after the other; each takes one look at the status.
+    `outcomes` are the results of its deletions, in order. A deletion ends after one read of the status.
     """
 
     def __init__(self, resources: dict[str, list[tuple[str, str, str]]], states: Any, machine: str) -> None:
@@ -49,11 +49,11 @@ class Stacks:
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
         if StackName not in {STACK, ID} or (StackName == STACK and self.status == "DELETE_COMPLETE"):
             raise missing(StackName)
-        shown = self.status
+        status = self.status
         running = self._states.list_executions(stateMachineArn=self._machine, statusFilter="RUNNING")
         if self.status == "DELETE_IN_PROGRESS" and not running["executions"]:
             self.status = self.outcomes.pop(0)
-        return {"Stacks": [{"StackId": ID, "StackName": STACK, "StackStatus": shown}]}
+        return {"Stacks": [{"StackId": ID, "StackName": STACK, "StackStatus": status}]}
 
     def delete_stack(self, *, StackName: str) -> None:  # noqa: N803
         assert StackName == ID
@@ -82,12 +82,12 @@ class Pages:
 
 
 class Cloud:
-    """An account with a deployed stack, a clock that moves while it is waited for, and lines that were printed."""
+    """An account with a deployed stack, a fake clock, and the printed lines."""
 
     session: Any = None
 
     def __init__(self, executions: int = 0) -> None:
-        # The account is that of all tests of the process.
+        # Unique names, because all tests of the process share the account.
         self.names = names = {
             kind: f"{kind}-{uuid4().hex}" for kind in ("records", "outputs", "letters", "logs")
         }
@@ -136,14 +136,14 @@ class Cloud:
         return Failing(real, self.faults.get(service, {}))
 
     def left(self) -> list[str]:
-        """Return what of the stack is still there, by kind."""
-        found = [
+        """Return the kinds of resources that still exist."""
+        existing = [
             *self._listed("dynamodb", "list_tables", "TableNames"),
             *(bucket["Name"] for bucket in self._real("s3").list_buckets()["Buckets"]),
             *(group["logGroupName"] for group in self._listed("logs", "describe_log_groups", "logGroups")),
             *(url.rpartition("/")[2] for url in self._listed("sqs", "list_queues", "QueueUrls")),
         ]
-        kinds = [kind for kind, name in self.names.items() if name in found]
+        kinds = [kind for kind, name in self.names.items() if name in existing]
         return kinds + ([STACK] if self.stacks.status != "DELETE_COMPLETE" else [])
 
     def _listed(self, service: str, operation: str, name: str) -> list[Any]:
@@ -164,21 +164,21 @@ class Cloud:
 pytestmark = pytest.mark.usefixtures("aws")
 
 
-def test_a_stack_is_deleted_with_all_that_it_retains() -> None:
+def test_a_stack_is_deleted_with_its_retained_resources() -> None:
     cloud = Cloud()
     cloud.deletion.delete(STACK)
     assert cloud.left() == cloud.deletion.errors == cloud.printed == []
 
 
-def test_executions_that_wait_are_stopped_before_the_stack_is_deleted() -> None:
-    cloud = Cloud(executions=120)  # more than a page has
+def test_running_executions_are_stopped_before_the_stack_is_deleted() -> None:
+    cloud = Cloud(executions=120)  # more than one page
     cloud.deletion.delete(STACK)
     assert cloud.left() == cloud.deletion.errors == []
     assert cloud.running() == 0
     assert cloud.printed == ["Stopped 120 running executions"]
 
 
-def test_without_stopping_them_the_deletion_would_not_end_and_the_wait_for_it_is_bounded() -> None:
+def test_the_wait_for_a_deletion_is_bounded_if_executions_can_not_be_stopped() -> None:
     cloud = Cloud(executions=1)
     cloud.faults["stepfunctions"] = {"stop_execution": client_error("AccessDeniedException")}
     cloud.deletion.delete(STACK)
@@ -187,10 +187,10 @@ def test_without_stopping_them_the_deletion_would_not_end_and_the_wait_for_it_is
     assert "AccessDeniedException" in stopping
     assert deleting == f"delete stack {STACK}: its status is DELETE_IN_PROGRESS after {DELETE_S:.0f} s"
     assert DELETE_S <= cloud.now < DELETE_S + 60
-    assert cloud.left() == [STACK]  # all else is deleted
+    assert cloud.left() == [STACK]  # the other resources are deleted
 
 
-def test_requests_to_stop_that_are_throttled_are_repeated_for_a_bounded_time() -> None:
+def test_throttled_stops_are_retried_for_a_bounded_time() -> None:
     cloud = Cloud(executions=2)
     cloud.faults["stepfunctions"] = {"stop_execution": client_error("ThrottlingException")}
     cloud.stacks.outcomes = []
@@ -200,7 +200,7 @@ def test_requests_to_stop_that_are_throttled_are_repeated_for_a_bounded_time() -
     assert STOP_S <= cloud.now < STOP_S + 60
 
 
-def test_a_deletion_that_fails_is_repeated_once_after_its_reason_is_printed() -> None:
+def test_a_failed_deletion_is_retried_once_after_its_reason_is_printed() -> None:
     cloud = Cloud()
     cloud.stacks.outcomes = ["DELETE_FAILED", "DELETE_COMPLETE"]
     cloud.stacks.events[ID] = [
@@ -217,7 +217,7 @@ def test_a_deletion_that_fails_is_repeated_once_after_its_reason_is_printed() ->
     assert cloud.left() == cloud.deletion.errors == []
 
 
-def test_where_the_deletion_fails_again_the_rest_is_deleted_all_the_same() -> None:
+def test_the_retained_resources_are_deleted_also_if_the_deletion_fails_twice() -> None:
     cloud = Cloud()
     cloud.stacks.outcomes = ["DELETE_FAILED", "DELETE_FAILED"]
     cloud.deletion.delete(STACK)
@@ -229,7 +229,9 @@ def test_where_the_deletion_fails_again_the_rest_is_deleted_all_the_same() -> No
     ("service", "operation"),
     [("dynamodb", "delete_table"), ("s3", "delete_objects"), ("sqs", "delete_queue")],
 )
-def test_what_can_t_be_deleted_is_reported_and_the_others_are_deleted(service: str, operation: str) -> None:
+def test_a_failed_deletion_of_a_resource_is_reported_and_does_not_stop_the_others(
+    service: str, operation: str
+) -> None:
     cloud = Cloud()
     cloud.faults[service] = {operation: client_error("AccessDenied")}
     cloud.deletion.delete(STACK)
@@ -245,10 +247,10 @@ def test_an_object_that_s3_refuses_to_delete_is_reported(monkeypatch: pytest.Mon
     real = cloud.client
 
     def client(service: str) -> Any:
-        found = real(service)
+        aws = real(service)
         if service == "s3":
-            monkeypatch.setattr(found, "delete_objects", lambda **_: refusal, raising=False)
-        return found
+            monkeypatch.setattr(aws, "delete_objects", lambda **_: refusal, raising=False)
+        return aws
 
     monkeypatch.setattr(cloud, "client", client)
     cloud.deletion.delete(STACK)
@@ -257,16 +259,14 @@ def test_an_object_that_s3_refuses_to_delete_is_reported(monkeypatch: pytest.Mon
     ]
 
 
-def test_a_stack_that_was_never_created_is_no_fault() -> None:
+def test_a_stack_that_was_never_created_is_no_error() -> None:
     cloud = Cloud()
     cloud.deletion.delete("waterhook-smoke-ffffffff")
     assert cloud.deletion.errors == []
     assert cloud.deletion.stack is None
 
 
-def test_with_expired_credentials_every_step_is_tried_and_reported_and_a_later_run_deletes_everything() -> (
-    None
-):
+def test_each_step_that_fails_with_expired_credentials_is_reported_and_can_be_repeated() -> None:
     cloud = Cloud(executions=1)
     lookups: dict[str, Exception] = {
         "describe_stacks": EXPIRED,
@@ -288,9 +288,7 @@ def test_with_expired_credentials_every_step_is_tried_and_reported_and_a_later_r
     assert cloud.left() == cloud.deletion.errors == []
 
 
-def test_credentials_that_expire_while_the_stack_is_deleted_end_the_wait_early_and_name_what_is_left() -> (
-    None
-):
+def test_credentials_that_expire_during_the_deletion_end_the_wait_and_name_the_remaining_resources() -> None:
     cloud = Cloud()
     delete_stack = cloud.stacks.delete_stack
 
@@ -309,7 +307,7 @@ def test_credentials_that_expire_while_the_stack_is_deleted_end_the_wait_early_a
     named = " ".join(cloud.deletion.errors)
     for left in (STACK, "records", "outputs", "letters"):
         assert left in named
-    # By its id a stack is found also once it is deleted.
+    # CloudFormation finds a deleted stack by its id.
     cloud.faults, cloud.stacks.delete_stack = {}, delete_stack  # type: ignore[method-assign]
     cloud.stacks.status, cloud.stacks.outcomes = "DELETE_COMPLETE", ["DELETE_COMPLETE"]
     again = StackDeletion(cloud, cloud.printed.append, sleep=cloud.pause, clock=lambda: cloud.now)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`make soak`: the simulator has all its faults, and it detects wrong outputs and leaked keys."""
+"""`make soak` uses only faults of the simulator, and detects wrong outputs and leaked keys."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.soak.fault_cases import FAULT_CASES
 from tests.soak.run import SoakRequest, leaked_keys, wrong_outputs
 
 
-def test_the_simulator_has_every_fault_and_every_case_is_drawn() -> None:
+def test_the_simulator_has_each_fault_and_each_case_is_used() -> None:
     requests = SoakRequest.all(2_000, seed=1)
     assert {request.case.name for request in requests} == {case.name for case in FAULT_CASES}
     assert len({case.name for case in FAULT_CASES}) == len(FAULT_CASES)

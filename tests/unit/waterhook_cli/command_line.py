@@ -43,7 +43,7 @@ def run(
 def run_in_terminal(
     *arguments: str, on: DeployedStack, typed: str = "", columns: int = 60
 ) -> tuple[int, str]:
-    """Run the CLI in a terminal of that width; return the exit code and all that was printed.
+    """Run the CLI in a terminal of that width; return the exit code and the output.
 
     `typed` is the user's input.
     """
@@ -72,7 +72,7 @@ def run_in_terminal(
 def run_in_pipe(
     *arguments: str, on: DeployedStack, reader: str, target: str = "/dev/stdout"
 ) -> tuple[list[int], str]:
-    """Run the CLI in front of a pipe; return the exit codes of the CLI and of `reader`, and what stderr got."""
+    """Run the CLI in front of a pipe; return the exit codes of the CLI and of `reader`, and stderr."""
     script = f'"$@" > {target} | {reader}; echo "${{PIPESTATUS[@]}}" >&3'
     read, write = os.pipe()
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What an exception means to the user."""
+"""The message and the exit code for each kind of exception."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -37,6 +37,6 @@ def test_denied_access_differs_from_other_errors(error: Exception, *, is_denied:
     assert is_access_denied(error) is is_denied
 
 
-def test_text_from_elsewhere_is_printed_on_one_line_and_not_beyond_4000_characters() -> None:
+def test_external_text_is_printed_on_one_line_of_at_most_4000_characters() -> None:
     assert printable("a\x1b]0;b\nc") == "a ]0;b c"
     assert len(printable("x" * 5000)) == 4000

@@ -22,7 +22,7 @@ def test_a_printed_command_finds_the_same_stack_and_is_on_one_line(stack: Deploy
     stack.api_responses = [ACCEPTED]
     hint = f"waterhook status {ID} --follow --stack {STACK_NAME} --region us-east-1"
     arguments = ["submit", "bot", "--stack", STACK_NAME, "--region", "us-east-1"]
-    # So that it can be copied: in a pipe, and on a terminal that is not as wide.
+    # On one line, so that it can be copied, in a pipe and on a narrow terminal.
     assert hint in run(*arguments, on=stack).stderr
     assert hint in run_in_terminal(*arguments, on=stack, columns=40)[1]
 
@@ -43,7 +43,7 @@ CANCELLED: ApiResponse = (
 )
 WITH_JSON = {
     "submit": (["submit", "bot"], ACCEPTED),
-    "submit --follow": (["submit", "bot", "--follow"], (200, status_document())),
+    "submit --follow": (["submit", "bot", "--follow"], (200, status_document(final_output="ß"))),
     "status": (["status", ID], (200, status_document())),
     "status --follow": (["status", ID, "--follow"], (200, status_document())),
     "cancel": (["cancel", ID], CANCELLED),
@@ -52,12 +52,12 @@ WITH_JSON = {
 
 @pytest.mark.parametrize("case", WITH_JSON)
 @pytest.mark.parametrize("is_before_command", [True, False])
-def test_with_json_standard_output_is_the_unchanged_answer_of_the_api(
+def test_with_json_standard_output_is_the_unchanged_response_of_the_api(
     stack: DeployedStack, case: str, *, is_before_command: bool
 ) -> None:
     arguments, (_, body) = WITH_JSON[case]
     # A number that no float holds is not rounded.
-    text = json.dumps(body).replace("At once.", "ß").replace("null", "12345678901234567890.10")
+    text = json.dumps(body, ensure_ascii=False).replace("null", "12345678901234567890.10")
     stack.api_responses = [(200, text)]
     with_json = ["--json", *arguments] if is_before_command else [*arguments, "--json"]
     assert run(*with_json, on=stack).stdout == text + "\n"

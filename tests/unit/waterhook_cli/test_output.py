@@ -26,7 +26,7 @@ def test_control_characters_from_elsewhere_do_not_reach_a_pipe(stack: DeployedSt
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_control_characters_from_elsewhere_do_not_reach_a_terminal(
+def test_external_control_characters_do_not_reach_a_terminal(
     stack: DeployedStack, options: list[str]
 ) -> None:
     stack.api_responses = [(200, status_document(final_output={"answer": UNSAFE}))]

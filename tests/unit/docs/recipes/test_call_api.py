@@ -1,4 +1,4 @@
-"""The recipe of a signed call: what the API gets is signed for it, with the caller's own credentials."""
+"""The recipe of a signed call signs the request with the credentials of the caller."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def call(*words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_request_is_signed_for_the_api_in_its_region_and_its_body_with_it() -> None:
+def test_a_request_is_signed_for_the_api_in_its_region() -> None:
     with ScriptedServer([reply(202, {"execution_id": "0f"})]) as api:
         done = call("POST", f"{api.url}/live/v1/executions/support-chat/async", '{"input_data": {}}')
     assert done.stdout == '202 {"execution_id": "0f"}\n', done.stderr
@@ -43,7 +43,7 @@ URL = "https://abc.execute-api.eu-central-1.amazonaws.com/live/v1/executions"
 
 
 @pytest.mark.parametrize(
-    ("unset", "env", "words", "said"),
+    ("unset", "env", "words", "message"),
     [
         ([], {}, [], "usage: call_api.py METHOD URL [BODY]"),
         ([], {}, ["GET", "/v1/executions"], "'/v1/executions' is not the URL of an API: is API_URL set?"),
@@ -56,12 +56,12 @@ URL = "https://abc.execute-api.eu-central-1.amazonaws.com/live/v1/executions"
             "no AWS credentials: log in",
         ),
         (["AWS_SECRET_ACCESS_KEY"], {}, ["GET", URL], "AWS credentials can't be used: Partial credentials"),
-        ([], {"AWS_PROFILE": "nobody"}, ["GET", "http://127.0.0.1:1/"], "The config profile (nobody)"),
+        ([], {"AWS_PROFILE": "missing"}, ["GET", "http://127.0.0.1:1/"], "The config profile (missing)"),
         ([], {}, ["GET", "http://127.0.0.1:1/live"], "no answer from http://127.0.0.1:1/live: "),
     ],
 )
-def test_what_is_missing_is_named_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, unset: list[str], env: dict[str, str], words: list[str], said: str
+def test_a_missing_setting_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, unset: list[str], env: dict[str, str], words: list[str], message: str
 ) -> None:
     for name in [*unset, "AWS_REGION"]:
         monkeypatch.delenv(name, raising=False)
@@ -69,11 +69,11 @@ def test_what_is_missing_is_named_without_a_traceback(
         monkeypatch.setenv(name, value)
     done = call(*words)
     assert (done.returncode, done.stdout) == (1, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_region_that_aws_region_names_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aws_region_sets_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     with ScriptedServer([reply(200, {})]) as api:
@@ -82,8 +82,8 @@ def test_the_region_that_aws_region_names_is_enough(monkeypatch: pytest.MonkeyPa
     assert "/eu-west-1/execute-api/" in api.requests[0].headers["authorization"]
 
 
-def test_a_refusal_is_told_as_it_came() -> None:
-    with ScriptedServer([reply(403, {"detail": "you may not ask"})]) as api:
+def test_a_refusal_is_printed_unchanged() -> None:
+    with ScriptedServer([reply(403, {"detail": "access denied"})]) as api:
         done = call("GET", f"{api.url}/live/v1/executions")
-    assert done.stdout == '403 {"detail": "you may not ask"}\n', done.stderr
+    assert done.stdout == '403 {"detail": "access denied"}\n', done.stderr
     assert api.requests[0].body == b""

@@ -1,4 +1,4 @@
-"""The recipe of an HTTPS endpoint: takes what SNS signed for its topic, each event once, and nothing else."""
+"""The recipe of an HTTPS endpoint accepts only messages that SNS signed for its topic, and stores each event once."""
 
 import base64
 import json
@@ -33,16 +33,16 @@ EVENT = json.loads((ROOT / "tests" / "contract" / "golden" / "completed.json").r
 
 
 @cache
-def key(_who: str = "sns") -> rsa.RSAPrivateKey:
+def key(_owner: str = "sns") -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @cache
 def certificate(days: int = 30) -> bytes:
-    """A certificate like that of SNS, made here."""
+    """Return a certificate like that of SNS."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sns.amazonaws.com")])
     now = datetime.now(UTC)
-    made = (
+    created = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -52,19 +52,19 @@ def certificate(days: int = 30) -> bytes:
         .not_valid_after(now + timedelta(days=days))
         .sign(key(), SHA256())
     )
-    return made.public_bytes(Encoding.PEM)
+    return created.public_bytes(Encoding.PEM)
 
 
 class Web:
-    """What is at SNS's URLs; knows what was asked for."""
+    """The URLs of SNS. Records the requests."""
 
     def __init__(self, certificate: bytes = b"") -> None:
         self._certificate = certificate
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.down = False
 
     def __call__(self, url: str) -> bytes:
-        self.asked.append(url)
+        self.requests.append(url)
         if self.down:
             raise TimeoutError
         return (self._certificate or certificate()) if url.endswith(".pem") else b"<ok/>"
@@ -88,7 +88,7 @@ def endpoint(inbox: Inbox, web: Web) -> Endpoint:
 def signed(
     *, by: rsa.RSAPrivateKey | None = None, but: dict[str, Any] | None = None, **fields: Any
 ) -> dict[str, Any]:
-    """A message as SNS sends it, signed; `but` is changed afterwards."""
+    """Return a signed message of SNS. `but` changes it after it is signed."""
     message = {
         "Type": "Notification",
         "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
@@ -99,91 +99,94 @@ def signed(
         "SigningCertURL": CERTIFICATE_URL,
         "UnsubscribeURL": f"{HOST}/?Action=Unsubscribe",
     } | fields
-    # Written out, not taken from the recipe: these are SNS's own words of what it signs.
+    # From the documentation of SNS, not from the recipe: the fields that SNS signs.
     names = ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"]
     if message["Type"] != "Notification":
         names = ["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
     text = "".join(f"{name}\n{message[name]}\n" for name in names if name in message)
-    kind = SHA256() if message["SignatureVersion"] == "2" else SHA1()  # noqa: S303  # what it must refuse
+    kind = SHA256() if message["SignatureVersion"] == "2" else SHA1()  # noqa: S303  # the recipe must refuse it
     message["Signature"] = base64.b64encode((by or key()).sign(text.encode(), PKCS1v15(), kind)).decode()
     return message | (but or {})
 
 
 def confirmation(**fields: Any) -> dict[str, Any]:
-    given = {"Type": "SubscriptionConfirmation", "Token": "2336412f37", "SubscribeURL": SUBSCRIBE_URL}
-    return signed(**given | {"Message": "You have chosen to subscribe …"} | fields)
+    fields = {
+        "Message": "You have chosen to subscribe …",
+        "Type": "SubscriptionConfirmation",
+        "Token": "2336412f37",
+        "SubscribeURL": SUBSCRIBE_URL,
+    } | fields
+    return signed(**fields)
 
 
 def post(endpoint: Endpoint, message: Any, **environ: Any) -> int:
-    return answer(endpoint, message, **environ)[0]
+    return respond(endpoint, message, **environ)[0]
 
 
-def answer(endpoint: Endpoint, message: Any, **environ: Any) -> tuple[int, str]:
+def respond(endpoint: Endpoint, message: Any, **environ: Any) -> tuple[int, str]:
     body = message if isinstance(message, bytes) else json.dumps(message).encode()
-    given: dict[str, Any] = {
+    request: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.input": BytesIO(body),
     } | environ
-    setup_testing_defaults(given)
-    answers: list[str] = []
-    said = b"".join(endpoint(given, lambda status, _headers: answers.append(status)))
-    return int(answers[0].split()[0]), said.decode()
+    setup_testing_defaults(request)
+    statuses: list[str] = []
+    body = b"".join(endpoint(request, lambda status, _headers: statuses.append(status)))
+    return int(statuses[0].split()[0]), body.decode()
 
 
-def kept(inbox: Inbox) -> list[Any]:
+def stored(inbox: Inbox) -> list[Any]:
     return list(inbox.todo())
 
 
-def test_an_event_is_taken_in_as_it_was_published(endpoint: Endpoint, inbox: Inbox) -> None:
+def test_an_event_is_stored_as_it_was_published(endpoint: Endpoint, inbox: Inbox) -> None:
     assert post(endpoint, signed()) == 200
-    assert kept(inbox) == [EVENT]
+    assert stored(inbox) == [EVENT]
 
 
-def test_a_subject_is_part_of_what_is_signed(endpoint: Endpoint) -> None:
+def test_the_signature_covers_the_subject(endpoint: Endpoint) -> None:
     assert post(endpoint, signed(Subject="hello")) == 200
     assert post(endpoint, signed(Subject="hello", but={"Subject": "other"})) == 403
 
 
-def test_an_event_that_comes_twice_is_there_once_also_after_it_was_worked_on(
+def test_an_event_that_arrives_twice_is_stored_once_also_after_it_was_processed(
     endpoint: Endpoint, inbox: Inbox
 ) -> None:
-    for message_id in ("1", "1", "2"):  # SNS's retry has the same id, a second publication another
+    for message_id in ("1", "1", "2"):  # a retry of SNS has the same id, a second publication another
         assert post(endpoint, signed(MessageId=message_id)) == 200
-    assert kept(inbox) == [EVENT]
+    assert stored(inbox) == [EVENT]
     assert post(endpoint, signed(MessageId="3")) == 200
-    assert kept(inbox) == []
+    assert stored(inbox) == []
 
 
-def test_an_event_of_a_key_that_was_used_again_after_its_record_expired_is_another_event(
-    endpoint: Endpoint, inbox: Inbox
-) -> None:
-    of_both = [
+def test_a_reused_idempotency_key_has_another_event(endpoint: Endpoint, inbox: Inbox) -> None:
+    events = [
         outcome_event(record(created_at=created_at, **final_attributes(Status.FAILED)), SOURCE)
         for created_at in ("2026-01-01T00:00:00.000Z", "2026-03-01T00:00:00.000Z")
     ]
-    assert [post(endpoint, signed(Message=text)) for text in of_both] == [200, 200]
-    assert kept(inbox) == [json.loads(text) for text in of_both]
+    assert [post(endpoint, signed(Message=text)) for text in events] == [200, 200]
+    assert stored(inbox) == [json.loads(text) for text in events]
 
 
-def test_work_that_fails_is_still_to_be_done(endpoint: Endpoint, inbox: Inbox) -> None:
+def test_an_event_whose_processing_fails_stays_in_the_inbox(endpoint: Endpoint, inbox: Inbox) -> None:
     post(endpoint, signed())
     todo = inbox.todo()
     next(todo)
-    todo.close()  # as an exception in the loop would
-    assert kept(inbox) == [EVENT]
+    todo.close()  # like an exception in the loop
+    assert stored(inbox) == [EVENT]
 
 
-def test_a_subscription_is_confirmed_where_sns_says(endpoint: Endpoint, web: Web, inbox: Inbox) -> None:
+def test_a_subscription_is_confirmed_at_the_url_of_sns(endpoint: Endpoint, web: Web, inbox: Inbox) -> None:
     assert post(endpoint, confirmation()) == 200
-    assert web.asked == [CERTIFICATE_URL, SUBSCRIBE_URL]
-    assert kept(inbox) == []
+    assert web.requests == [CERTIFICATE_URL, SUBSCRIBE_URL]
+    assert stored(inbox) == []
 
 
 def test_a_certificate_is_fetched_once(endpoint: Endpoint, web: Web) -> None:
     for number in range(3):
         post(endpoint, signed(MessageId=str(number)))
-    assert web.asked == [CERTIFICATE_URL]
+    assert web.requests == [CERTIFICATE_URL]
 
 
 @pytest.mark.parametrize(
@@ -205,25 +208,25 @@ def test_a_certificate_is_fetched_once(endpoint: Endpoint, web: Web) -> None:
         7,
     ],
 )
-def test_a_certificate_from_anywhere_else_is_not_even_fetched(endpoint: Endpoint, web: Web, url: Any) -> None:
+def test_a_certificate_from_another_host_is_not_fetched(endpoint: Endpoint, web: Web, url: Any) -> None:
     assert post(endpoint, signed(SigningCertURL=url)) == 403
-    assert web.asked == []
+    assert web.requests == []
 
 
 @pytest.mark.parametrize(
     "url", ["https://evil.test/", SUBSCRIBE_URL + "\r\nHost: evil.test", f"{HOST}.evil.test/"]
 )
-def test_a_confirmation_that_leads_elsewhere_is_refused(endpoint: Endpoint, web: Web, url: str) -> None:
+def test_a_confirmation_url_of_another_host_is_refused(endpoint: Endpoint, web: Web, url: str) -> None:
     assert post(endpoint, confirmation(SubscribeURL=url)) == 403
-    assert web.asked == [CERTIFICATE_URL]
+    assert web.requests == [CERTIFICATE_URL]
 
 
-def test_a_topic_that_signs_with_sha_1_is_told_what_to_change(endpoint: Endpoint, web: Web) -> None:
-    assert answer(endpoint, signed(SignatureVersion="1")) == (
+def test_the_response_to_sha_1_names_the_setting_of_the_topic(endpoint: Endpoint, web: Web) -> None:
+    assert respond(endpoint, signed(SignatureVersion="1")) == (
         403,
         "signed with SHA-1: set the topic's SignatureVersion to 2",
     )
-    assert web.asked == []
+    assert web.requests == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_a_topic_that_signs_with_sha_1_is_told_what_to_change(endpoint: Endpoint
         signed(but={"Signature": "AAAA"}),
         signed(but={"Signature": "no base64"}),
         signed(but={"Signature": None}),
-        signed(by=key("somebody else")),
+        signed(by=key("another owner")),
         signed(SignatureVersion="1"),
         signed(but={"Type": "Other"}),
         signed(but={"Type": ["Notification"]}),
@@ -264,34 +267,34 @@ def test_a_topic_that_signs_with_sha_1_is_told_what_to_change(endpoint: Endpoint
         *("text", "list", "id", "empty", "array", "nothing", "bytes", "deep"),
     ],
 )
-def test_what_is_not_sns_s_for_this_topic_is_refused_and_leaves_no_trace(
+def test_a_message_that_sns_did_not_sign_for_the_topic_is_refused(
     endpoint: Endpoint, inbox: Inbox, message: Any
 ) -> None:
     assert post(endpoint, message) == 403
-    assert kept(inbox) == []
+    assert stored(inbox) == []
 
 
-def test_an_expired_certificate_proves_nothing(inbox: Inbox) -> None:
+def test_an_expired_certificate_is_refused(inbox: Inbox) -> None:
     assert post(Endpoint(TOPIC, inbox, Web(certificate(-1))), signed()) == 403
 
 
-def test_what_is_no_message_is_not_read(endpoint: Endpoint) -> None:
+def test_a_request_that_is_no_message_gets_400(endpoint: Endpoint) -> None:
     assert post(endpoint, signed(), REQUEST_METHOD="GET") == 400
     assert post(endpoint, signed(), CONTENT_LENGTH=str(MAX_BYTES + 1)) == 400
     assert post(endpoint, signed(), CONTENT_LENGTH="-1") == 400
 
 
-def test_while_sns_is_not_to_be_reached_it_is_asked_to_try_again(
+def test_sns_gets_503_and_retries_while_its_certificate_is_unavailable(
     endpoint: Endpoint, web: Web, inbox: Inbox
 ) -> None:
     web.down = True
     assert post(endpoint, signed()) == 503
     web.down = False
     assert post(endpoint, signed()) == 200
-    assert kept(inbox) == [EVENT]
+    assert stored(inbox) == [EVENT]
 
 
-def test_the_application_takes_its_topic_and_its_inbox_from_the_environment(
+def test_the_application_reads_its_topic_and_its_inbox_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TOPIC_ARN", TOPIC)
@@ -300,7 +303,7 @@ def test_the_application_takes_its_topic_and_its_inbox_from_the_environment(
     assert (tmp_path / "here.sqlite").exists()
 
 
-def test_without_a_topic_it_names_the_variable_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_topic_is_an_error_with_the_variable(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "TOPIC_ARN"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "recipes" / "endpoint.py")],

@@ -1,4 +1,4 @@
-"""The recipe for Slack: the function in the template posts one line for each event, and fails where Slack does."""
+"""The recipe for Slack posts one message for each event, and fails if Slack refuses it."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ EVENT = json.loads((ROOT / "tests" / "contract" / "golden" / "failed.json").read
 
 
 def handle(secret: Secret, slack: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    secret.rotate(f"{slack.url}/services/T0/B0/x\n")  # pasted with its line end
+    secret.rotate(f"{slack.url}/services/T0/B0/x\n")  # with a line end, as after a paste
     monkeypatch.setenv("WEBHOOK_SECRET_ARN", secret.arn)
     return code("slack.yaml")["handler"](delivered(EVENT), None)
 
@@ -31,7 +31,7 @@ def test_an_event_becomes_a_message_to_the_webhook_of_the_secret(
     assert request.json["text"].startswith("support-chat FAILED")
 
 
-def test_a_message_that_slack_refuses_is_one_to_try_again(
+def test_a_message_that_slack_refuses_fails_so_that_it_is_retried(
     secret: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedServer([reply(429, "slow down")]) as slack, pytest.raises(HTTPError) as caught:

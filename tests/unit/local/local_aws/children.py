@@ -1,4 +1,4 @@
-"""Processes to start in tests."""
+"""Programs that tests start as processes."""
 
 from collections.abc import Callable
 

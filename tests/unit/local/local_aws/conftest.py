@@ -1,4 +1,4 @@
-"""The fixture that starts processes and ends them."""
+"""The fixture that starts processes and ends them after the test."""
 
 import sys
 from collections.abc import Iterator

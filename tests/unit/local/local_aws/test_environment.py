@@ -7,7 +7,7 @@ import pytest
 from local.local_aws import environment
 
 
-def test_no_setting_of_the_users_account_remains() -> None:
+def test_isolation_removes_the_settings_of_the_users_account() -> None:
     environ = {
         "AWS_PROFILE": "production",
         "AWS_SESSION_TOKEN": "real",
@@ -25,7 +25,9 @@ def test_no_setting_of_the_users_account_remains() -> None:
     assert environ["HOME"] == "/home/user"
 
 
-def test_handlers_inherit_nothing_from_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_handlers_do_not_inherit_the_users_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "private")
     monkeypatch.setenv("AWS_PROFILE", "production")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")

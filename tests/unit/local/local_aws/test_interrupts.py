@@ -1,4 +1,4 @@
-"""Signals: where they interrupt a command, and where they do not."""
+"""Signals end a command only while it waits."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from local.local_aws.files import locked
 
-# What the command line does with signals, without what it starts.
+# A program that handles signals like the command line.
 WAITING = """
 import sys
 from local.local_aws import interrupts
@@ -23,7 +23,7 @@ except KeyboardInterrupt:
 
 
 def interrupted(body: str, signum: signal.Signals) -> tuple[int, str]:
-    """The exit code of a program that got the signal while in `body`, and what it printed after that."""
+    """Send the signal to a program in `body`; return its exit code and its output after the signal."""
     with subprocess.Popen(
         [sys.executable, "-c", WAITING.format(body=body)],
         stdout=subprocess.PIPE,
@@ -51,13 +51,13 @@ def test_a_signal_ends_the_wait_for_a_lock_that_another_process_holds(tmp_path: 
         assert interrupted(body, signal.SIGINT) == (130, "")
 
 
-def test_a_signal_never_cuts_into_what_is_being_done() -> None:
+def test_a_signal_does_not_interrupt_work() -> None:
     body = "import time; time.sleep(0.5); print('done', flush=True); interrupts.pause(60)"
     assert interrupted(body, signal.SIGTERM) == (130, "done\n")
 
 
-def test_no_signal_ends_what_must_run_to_its_end() -> None:
-    # The second signal, after more than a second, else ends what does not react to the first.
+def test_ignored_signals_do_not_end_a_command() -> None:
+    # Without ignore(), a second signal after more than a second ends a command that is still working.
     body = (
         "import os, signal, time; interrupts.ignore(); os.kill(os.getpid(), signal.SIGINT); time.sleep(1.2); "
         "os.kill(os.getpid(), signal.SIGTERM); interrupts.pause(0.1); print('done', flush=True)"

@@ -10,7 +10,7 @@ from local.local_aws.process_group import ProcessGroup
 from tests.unit.local.local_aws.children import SLEEPER, Start
 
 
-def test_a_process_is_in_the_group_s_file_until_it_is_ended(start: Start, tmp_path: Path) -> None:
+def test_a_process_is_recorded_until_it_is_ended(start: Start, tmp_path: Path) -> None:
     group = ProcessGroup(tmp_path / "state.json")
     child = group.launch(lambda: start(SLEEPER))
     assert ProcessGroup.load(group.path).members == [child.identity]

@@ -1,4 +1,4 @@
-"""Processes of the local AWS: they end with their children, and no other process ends."""
+"""Processes of the local AWS end with their children. No other process is ended."""
 
 import signal
 import subprocess
@@ -26,12 +26,12 @@ def test_a_process_that_ignores_sigterm_is_killed(start: Start) -> None:
     assert stubborn.exit_code() == -signal.SIGKILL
 
 
-def test_a_process_that_has_the_id_of_a_recorded_one_is_not_ended(start: Start) -> None:
-    stranger = start(SLEEPER)
-    stale = ProcessIdentity("ministack", stranger.identity.pid, started="long ago")
+def test_a_process_with_the_reused_id_of_a_recorded_process_is_not_ended(start: Start) -> None:
+    other = start(SLEEPER)
+    stale = ProcessIdentity("ministack", other.identity.pid, started="long ago")
     assert not stale.is_alive()
     end_processes([stale])
-    assert stranger.identity.is_alive()
+    assert other.identity.is_alive()
 
 
 def test_a_zombie_is_not_alive(start: Start) -> None:
@@ -40,7 +40,7 @@ def test_a_zombie_is_not_alive(start: Start) -> None:
     end_processes([child.identity])
 
 
-def test_a_process_is_identified_alike_by_another_command(start: Start) -> None:
+def test_another_command_identifies_the_process(start: Start) -> None:
     child = start(SLEEPER)
     read = f"from local.local_aws.processes import ProcessIdentity as P; print(P.of('', {child.identity.pid}).started)"
     command = [sys.executable, "-c", read]

@@ -1,4 +1,4 @@
-"""The servers of a local deployment."""
+"""The Waterflai endpoint of a local deployment."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from local.local_aws.errors import ToolError
 from local.local_aws.servers import WaterflaiEndpoint
 
 
-def test_another_waterflai_needs_its_address_and_its_key() -> None:
+def test_another_waterflai_needs_an_address_and_a_key() -> None:
     both = {"WATERFLAI_BASE_URL": "https://api.example/", "WATERFLAI_API_KEY": "k"}
     assert WaterflaiEndpoint.from_env(both) == WaterflaiEndpoint("https://api.example", "k")
     assert WaterflaiEndpoint.from_env({}) is None

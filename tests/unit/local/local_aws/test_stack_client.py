@@ -1,4 +1,4 @@
-"""Notifications, as the client of a stack reads them."""
+"""The stack client reads notifications."""
 
 import json
 
@@ -8,7 +8,7 @@ from local.local_aws.stack_client import execution_id_of, notification
 
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "in SNS's envelope"])
-def test_a_notification_is_read_however_the_subscription_delivers_it(raw: bool) -> None:
+def test_a_notification_is_read_with_and_without_the_envelope_of_sns(raw: bool) -> None:
     event = {"id": "e/1767225600000/COMPLETED", "data": {"execution_id": "e"}}
     body = json.dumps(event if raw else {"Type": "Notification", "Message": json.dumps(event)})
     assert notification(body) == event

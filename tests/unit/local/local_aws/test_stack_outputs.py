@@ -1,4 +1,4 @@
-"""outputs.json: how it is written and read."""
+"""outputs.json is written and read."""
 
 import stat
 from pathlib import Path
@@ -8,7 +8,7 @@ from local.local_aws.stack_outputs import StackOutputs
 from tests.unit.local.local_aws.stack import OUTPUTS
 
 
-def test_outputs_are_read_as_they_were_written_and_by_their_user_alone(tmp_path: Path) -> None:
+def test_outputs_are_read_unchanged_and_only_their_user_may_read_them(tmp_path: Path) -> None:
     path = tmp_path / "outputs.json"
     OUTPUTS.save(path)
     assert StackOutputs.load(path) == OUTPUTS
@@ -16,6 +16,6 @@ def test_outputs_are_read_as_they_were_written_and_by_their_user_alone(tmp_path:
     assert [file.name for file in tmp_path.iterdir()] == ["outputs.json"]
 
 
-def test_outputs_of_another_version_are_none(tmp_path: Path) -> None:
+def test_outputs_with_missing_fields_are_ignored(tmp_path: Path) -> None:
     write_json_file(tmp_path / "outputs.json", {"api_url": "http://127.0.0.1"})
     assert StackOutputs.load(tmp_path / "outputs.json") is None

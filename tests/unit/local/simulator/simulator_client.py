@@ -1,4 +1,4 @@
-"""A simulator on a free port, and requests to it byte by byte."""
+"""A simulator on a free port, and a client that sends it raw HTTP requests."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -29,8 +29,8 @@ class Answer:
         return json.loads(self.body)
 
 
-def send(port: int, request: bytes) -> Answer:
-    """One request on its own connection, byte by byte as given, read until the server closes."""
+def send(port: int, request: bytes) -> Response:
+    """Send these bytes on a new connection, and read until the server closes it."""
     with socket.create_connection((HOST, port), timeout=10) as connection:
         connection.sendall(request)
         received = b"".join(iter(lambda: connection.recv(65_536), b""))
@@ -39,7 +39,7 @@ def send(port: int, request: bytes) -> Answer:
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     if headers.get("transfer-encoding") == "chunked":
         body = b"".join(_chunks(body))
-    return Answer(int(first.split()[1]), headers, body)
+    return Response(int(first.split()[1]), headers, body)
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:
@@ -55,7 +55,7 @@ class Upstream:
 
     def call(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] = WITH_KEY
-    ) -> Answer:
+    ) -> Response:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", "Connection: close"]
         if body is not None:
             headers = {"Content-Type": "application/json", **headers, "Content-Length": str(len(body))}
@@ -63,21 +63,28 @@ class Upstream:
         return send(self.port, "\r\n".join([*lines, "", ""]).encode() + (body or b""))
 
     def start(self, chatbot_id: str, **simulate: Any) -> str:
-        answer = self.call("POST", f"/v1/executions/{chatbot_id}/async", as_body(**simulate))
-        assert answer.status == 202, answer
-        return str(answer.json["execution_id"])
+        response = self.call("POST", f"/v1/executions/{chatbot_id}/async", start_body(**simulate))
+        assert response.status == 202, response
+        return str(response.json["execution_id"])
 
     def status(self, execution_id: str) -> Any:
-        answer = self.call("GET", f"/v1/executions/{execution_id}")
-        assert answer.status == 200, answer
-        return answer.json
+        response = self.call("GET", f"/v1/executions/{execution_id}")
+        assert response.status == 200, response
+        return response.json
 
     def until_final(self, execution_id: str) -> Any:
-        def final() -> Any:
-            document = self.status(execution_id)
+        """Wait for the end of the job, which the control API shows without the faults of a status request."""
+
+        def final_document() -> Any:
+            executions = self.call("GET", "/_control/executions", headers={}).json["executions"]
+            (document,) = [each for each in executions if each["execution_id"] == execution_id]
             return None if document["status"] in {"PENDING", "RUNNING"} else document
 
-        return until(final, 10)
+        until(final_document, 10)
+        return self.status(execution_id)
+
+    def reset(self) -> None:
+        assert self.call("POST", "/_control/reset", headers={}).status == 200
 
     def requests(self) -> Any:
         return self.call("GET", "/_control/requests", headers={}).json
@@ -86,7 +93,7 @@ class Upstream:
         assert self.call("POST", "/_control/speed", json.dumps({"factor": factor}).encode()).status == 200
 
 
-def as_body(**simulate: Any) -> bytes:
+def start_body(**simulate: Any) -> bytes:
     return json.dumps({"input_data": {"query": "What is Waterflai?", "simulate": simulate}}).encode()
 
 
@@ -105,8 +112,8 @@ def running() -> Iterator[Upstream]:
         thread.join(60)
 
 
-def assert_is_detail(answer: Answer) -> None:
-    assert answer.headers["content-type"] == "application/json"
-    assert list(answer.json) == ["detail"]
-    assert isinstance(answer.json["detail"], str)
-    assert KEY not in answer.json["detail"]
+def assert_is_detail(response: Response) -> None:
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json) == ["detail"]
+    assert isinstance(response.json["detail"], str)
+    assert KEY not in response.json["detail"]

@@ -1,4 +1,4 @@
-"""The simulated upstream without HTTP: what jobs do in time, and which of them are kept."""
+"""The jobs of the simulated Waterflai: their progress over time, their events and their documents."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from local.simulator.chatbots import CHATBOTS, job_script
 from local.simulator.clock import SimulatedClock
-from local.simulator.executions import Execution, Executions, TooManyExecutionsError
+from local.simulator.executions import Execution, Executions
 from local.simulator.jobs import JobEvent, JobScript, JobSnapshot, Outcome, Status, snapshot, timeline
 from local.simulator.strict_json import InvalidJsonError, InvalidValueError, read_object, write_json
 from tests.fakes.clock import Clock
@@ -28,7 +28,7 @@ scripts = st.builds(
     seconds=seconds,
     outcome=st.sampled_from(Outcome),
 )
-in_bounds = settings(max_examples=200, deadline=None, derandomize=True)
+in_bounds = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 @pytest.fixture
@@ -58,17 +58,13 @@ def events_of(script: JobScript, after_s: float = 0.0, most: int = 300) -> list[
     ("elapsed_s", "status", "progress", "current_node", "completed_nodes"),
     [
         (0.0, Status.PENDING, 0.0, None, 0),
-        (0.49, Status.PENDING, 0.0, None, 0),
         (0.5, Status.RUNNING, 0.0, "node-1", 0),
         (1.0, Status.RUNNING, 16.66, "node-1", 0),
-        (1.5, Status.RUNNING, 33.33, "node-2", 1),
         (2.75, Status.RUNNING, 75.0, "node-3", 2),
-        (3.4999, Status.RUNNING, 99.99, "node-3", 2),
         (3.5, Status.COMPLETED, 100.0, None, 3),
-        (1e9, Status.COMPLETED, 100.0, None, 3),
     ],
 )
-def test_a_job_waits_runs_its_nodes_one_by_one_and_completes(
+def test_a_job_is_queued_then_runs_its_nodes_in_order_and_completes(
     elapsed_s: float, status: Status, progress: float, current_node: str | None, completed_nodes: int
 ) -> None:
     assert snapshot(JobScript(nodes=3, queue_seconds=0.5, seconds=3.0), elapsed_s) == JobSnapshot(
@@ -88,22 +84,14 @@ def test_a_job_that_does_not_complete_stops_in_the_middle_of_its_nodes(outcome: 
     assert end.current_node is None
 
 
-def test_an_endless_job_creeps_and_never_ends() -> None:
-    moments = [snapshot(CHATBOTS["endless"], at_s) for at_s in (20, 100, 1_000, 500_000)]
-    assert [moment.status for moment in moments] == [Status.RUNNING] * 4
-    progress = [moment.progress for moment in moments]
-    assert progress == sorted(set(progress))
-    assert max(progress) < 100
-
-
-def test_a_job_cancelled_in_the_queue_never_started() -> None:
+def test_a_job_that_is_cancelled_in_the_queue_has_no_start_time() -> None:
     end = snapshot(JobScript(queue_seconds=10), 60.0, cancelled_s=4.0)
     assert (end.status, end.started_s, end.finished_s, end.progress) == (Status.CANCELLED, None, 4.0, 0.0)
 
 
 @in_bounds
 @given(scripts, st.lists(st.floats(0, 200_000), min_size=2, max_size=10).map(sorted))
-def test_a_job_never_goes_back(script: JobScript, moments: list[float]) -> None:
+def test_the_progress_of_a_job_never_decreases(script: JobScript, moments: list[float]) -> None:
     seen = [snapshot(script, moment) for moment in moments]
     for before, after in itertools.pairwise(seen):
         assert after.progress >= before.progress
@@ -119,7 +107,7 @@ def test_a_job_never_goes_back(script: JobScript, moments: list[float]) -> None:
 
 @in_bounds
 @given(scripts.filter(lambda script: 0 < script.finish_s < math.inf))
-def test_a_job_is_not_done_a_moment_before_its_end(script: JobScript) -> None:
+def test_a_job_is_not_final_just_before_its_end(script: JobScript) -> None:
     almost = snapshot(script, math.nextafter(script.finish_s, 0))
     assert not almost.status.is_final
     assert almost.progress < 100
@@ -164,21 +152,10 @@ def test_a_stream_that_is_opened_late_has_the_remaining_events(script: JobScript
         assert late == expected[:50]
 
 
-def test_a_listener_to_an_old_endless_job_need_not_wait_for_its_past() -> None:
-    six_days_s = 6 * 86_400.0
-    assert events_of(CHATBOTS["endless"], six_days_s, most=1)[0].at_s - six_days_s <= 5.0
-
-
-def test_the_output_is_padded_to_the_requested_size() -> None:
-    script = CHATBOTS["big-output"]
-    assert len(write_json(script.final_output())) == 100 * 1024
-    assert script.final_output()["answer"] == script.output["answer"]
-
-
 # Chatbots
 
 
-def test_an_execution_can_have_another_script() -> None:
+def test_the_input_can_replace_the_script_of_a_chatbot() -> None:
     simulate = {"seconds": 7, "nodes": 2, "outcome": "FAILED", "queue_seconds": 0, "output": {"a": 1}}
     script = job_script(CHATBOTS["support-chat"], {"query": "hello", "simulate": simulate})
     assert (script.seconds, script.nodes, script.outcome) == (7.0, 2, Outcome.FAILED)
@@ -190,16 +167,12 @@ def test_an_execution_can_have_another_script() -> None:
     ("simulate", "message"),
     [
         ([], "input_data.simulate: expected object, got list"),
-        ({"second": 1}, "input_data.simulate: no such field"),
         ({"seconds": "1"}, "input_data.simulate.seconds: expected number, got string"),
         ({"seconds": -1}, "input_data.simulate.seconds: expected 0 to 86400"),
-        ({"nodes": 1.5}, "input_data.simulate.nodes: expected a whole number"),
         ({"outcome": "DONE"}, "input_data.simulate.outcome: expected one of COMPLETED"),
-        ({"output": "text"}, "input_data.simulate.output: expected object, got string"),
-        ({"output_kib": 1e9}, "input_data.simulate.output_kib: expected 0 to 65536"),
     ],
 )
-def test_an_override_that_makes_no_sense_is_named(simulate: Any, message: str) -> None:
+def test_an_invalid_script_is_refused_with_the_name_of_the_field(simulate: Any, message: str) -> None:
     with pytest.raises(InvalidValueError) as raised:
         job_script(CHATBOTS["support-chat"], {"simulate": simulate})
     assert str(raised.value).startswith(message)
@@ -222,7 +195,7 @@ def test_an_override_that_makes_no_sense_is_named(simulate: Any, message: str) -
     ],
     ids=lambda body: body[:12],
 )
-def test_what_could_not_be_written_again_is_not_read(body: bytes) -> None:
+def test_json_that_cannot_be_written_again_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidJsonError):
         read_object(body)
 
@@ -237,24 +210,14 @@ def test_what_could_not_be_written_again_is_not_read(body: bytes) -> None:
     ],
     ids=["numbers", "half a surrogate pair", "beyond ASCII", "deep"],
 )
-def test_what_is_read_is_written_the_same(text: str) -> None:
+def test_json_is_written_as_it_was_read(text: str) -> None:
     assert write_json(read_object(text.encode())) == text.encode()
 
 
 # Time
 
 
-def test_a_change_of_speed_moves_nothing_back(time: Clock, clock: SimulatedClock) -> None:
-    seen = []
-    for factor in (10.0, 0.01, 1_000.0, 1.0):
-        clock.set_factor(factor)
-        seen.append(clock.now_s())
-        time.advance(2.0)
-        seen.append(clock.now_s())
-    assert seen == pytest.approx([0.0, 20.0, 20.0, 20.02, 20.02, 2_020.02, 2_020.02, 2_022.02])
-
-
-def test_timestamps_are_those_of_the_wall_clock_at_any_speed(time: Clock, clock: SimulatedClock) -> None:
+def test_timestamps_follow_the_wall_clock_at_each_speed(time: Clock, clock: SimulatedClock) -> None:
     time.advance(10)
     clock.set_factor(10.0)
     time.advance(10)
@@ -263,14 +226,9 @@ def test_timestamps_are_those_of_the_wall_clock_at_any_speed(time: Clock, clock:
     assert stamps == pytest.approx([5.0, 15.0, 25.0])
 
 
-def test_the_past_is_counted_in_real_seconds_at_any_speed(time: Clock, clock: SimulatedClock) -> None:
-    time.advance(10)
-    clock.set_factor(10.0)
-    time.advance(2)
-    assert [clock.past_s(ago) for ago in (0, 1, 2, 7, 12, 13)] == pytest.approx([30, 20, 10, 5, 0, 0])
-
-
-def test_a_late_document_is_the_one_of_then_at_any_speed(time: Clock, executions: Executions) -> None:
+def test_a_document_with_lag_shows_the_state_of_that_time_at_each_speed(
+    time: Clock, executions: Executions
+) -> None:
     time.advance(5)
     executions.set_speed(10.0)
     execution = executions.start("instant", JobScript(queue_seconds=0, seconds=20, output={"answer": 1}))
@@ -287,18 +245,10 @@ def test_a_late_document_is_the_one_of_then_at_any_speed(time: Clock, executions
     assert (late["status"], late["progress"], "final_output" in late) == ("RUNNING", 50.0, False)
 
 
-def test_however_often_the_speed_changes_the_present_is_right(time: Clock, clock: SimulatedClock) -> None:
-    for _ in range(1_000):
-        time.advance(0.5)
-        clock.set_factor(2.0)
-    assert clock.now_s() == pytest.approx(999.5)
-    assert clock.wall_time(999.5).timestamp() == pytest.approx(EPOCH_S + 500)
-
-
 # Executions
 
 
-def test_the_document_has_every_field_and_null_where_nothing_is_known_yet(executions: Executions) -> None:
+def test_the_document_of_a_new_execution_has_every_field(executions: Executions) -> None:
     execution = executions.start("support-chat", CHATBOTS["support-chat"])
     assert executions.document(execution) == {
         "execution_id": execution.execution_id,
@@ -322,10 +272,6 @@ def test_the_document_has_every_field_and_null_where_nothing_is_known_yet(execut
     ("chatbot_id", "status"),
     [
         ("support-chat", "COMPLETED"),
-        ("report-flow", "COMPLETED"),
-        ("instant", "COMPLETED"),
-        ("big-output", "COMPLETED"),
-        ("answer-lost", "COMPLETED"),
         ("always-fails", "FAILED"),
         ("cancelled-upstream", "CANCELLED"),
         ("endless", "RUNNING"),
@@ -343,7 +289,7 @@ def test_only_a_completed_execution_has_output_and_only_a_failed_one_an_error(
     assert (document["completed_at"] is None) == (status == "RUNNING")
 
 
-def test_a_cancelled_execution_stays_where_it_was(time: Clock, executions: Executions) -> None:
+def test_a_cancelled_execution_keeps_its_progress(time: Clock, executions: Executions) -> None:
     execution = executions.start("support-chat", CHATBOTS["support-chat"])
     time.advance(2)
     assert executions.cancel(execution) == (True, Status.RUNNING)
@@ -354,7 +300,7 @@ def test_a_cancelled_execution_stays_where_it_was(time: Clock, executions: Execu
     assert datetime.fromisoformat(document["completed_at"]).timestamp() == pytest.approx(EPOCH_S + 2)
 
 
-def test_an_execution_is_forgotten_once_its_cleanup_is_due(time: Clock, executions: Executions) -> None:
+def test_an_execution_is_deleted_when_its_cleanup_is_due(time: Clock, executions: Executions) -> None:
     script = JobScript(cleanup_seconds=100)
     execution = executions.start("support-chat", script)
     time.advance(99.9)
@@ -364,22 +310,6 @@ def test_an_execution_is_forgotten_once_its_cleanup_is_due(time: Clock, executio
     assert executions.all() == []
 
 
-def test_a_full_house_forgets_the_oldest_that_is_final_and_no_other(
-    time: Clock, clock: SimulatedClock
-) -> None:
-    executions = Executions(clock, max_executions=3)
-    endless = executions.start("endless", CHATBOTS["endless"])
-    done = [executions.start("instant", CHATBOTS["instant"]) for _ in range(2)]
-    newest = executions.start("endless", CHATBOTS["endless"])
-    assert executions.all() == [endless, done[1], newest]
-    last = executions.start("endless", CHATBOTS["endless"])
-    with pytest.raises(TooManyExecutionsError):
-        executions.start("instant", CHATBOTS["instant"])
-    time.advance(8 * 86_400.0)
-    executions.start("instant", CHATBOTS["instant"])
-    assert executions.find(last.execution_id) is None
-
-
 # Streams
 
 
@@ -387,31 +317,16 @@ async def streamed_events(executions: Executions, execution: Execution) -> list[
     return [event["type"] async for event in executions.follow(execution)]
 
 
-def test_a_stream_delivers_what_falls_due_and_ends() -> None:
+def test_a_stream_delivers_each_event_when_it_is_due_and_ends() -> None:
     executions = Executions(SimulatedClock())
     executions.set_speed(100)
-    execution = executions.start("support-chat", CHATBOTS["support-chat"])
+    execution = executions.start("support-chat", JobScript(nodes=3, queue_seconds=20, seconds=3))
     events = asyncio.run(streamed_events(executions, execution))
     assert [event for event in events if event != "progress_update"] == [
         *["node_started", "node_completed"] * 3,
         "execution_completed",
     ]
     assert asyncio.run(streamed_events(executions, execution)) == ["execution_completed"]
-
-
-def test_a_stream_delivers_nothing_before_the_status_shows_it() -> None:
-    executions = Executions(SimulatedClock())
-    execution = executions.start("instant", JobScript(nodes=4, queue_seconds=0.1, seconds=0.4))
-
-    async def completed_nodes() -> list[int]:
-        return [
-            executions.snapshot(execution).completed_nodes
-            async for event in executions.follow(execution)
-            if event["type"] == "node_completed"
-        ]
-
-    for told_of, done in enumerate(asyncio.run(completed_nodes()), start=1):
-        assert done >= told_of
 
 
 @pytest.mark.parametrize(
@@ -437,16 +352,3 @@ def test_a_sleeping_stream_reacts_to_a_change_immediately(change: Any, expected:
         return await asyncio.wait_for(stream, timeout=30)
 
     assert asyncio.run(read_stream()) == expected
-
-
-def test_a_stream_sleeps_until_its_next_event() -> None:
-    async def count_readings() -> int:
-        time = Clock(1_000.0, step_s=0.001)
-        executions = Executions(SimulatedClock(time, lambda: EPOCH_S))
-        execution = executions.start("instant", JobScript(queue_seconds=3_600))
-        stream = asyncio.create_task(streamed_events(executions, execution))
-        await asyncio.sleep(0.2)
-        stream.cancel()
-        return round((time.now - 1_000.0) / time.step_s)
-
-    assert asyncio.run(count_readings()) < 20

@@ -1,4 +1,4 @@
-"""The simulator's description of the API, held against what the simulator says."""
+"""The simulator's responses match its openapi.yaml."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from local.simulator.chatbots import CHATBOTS
 from local.simulator.fault_rules import Operation
-from tests.unit.local.simulator.simulator_client import UNKNOWN_ID, Answer, Upstream, as_body, running
+from tests.unit.local.simulator.simulator_client import UNKNOWN_ID, Response, Upstream, running, start_body
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(Path("local/simulator/openapi.yaml").read_text())
 BY_NAME = {
@@ -27,7 +27,7 @@ formats = FormatChecker(())
 
 
 @formats.checks("date-time", raises=ValueError)
-def is_moment(value: object) -> bool:
+def is_timestamp(value: object) -> bool:
     return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
 
 
@@ -41,16 +41,16 @@ def problems(schema: dict[str, Any], value: Any) -> list[str]:
     return [error.message for error in Draft202012Validator(whole, format_checker=formats).iter_errors(value)]
 
 
-def named(schema: str) -> dict[str, Any]:
+def schema_reference(schema: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
-def problems_of(operation: str, answer: Answer) -> list[str]:
-    described = BY_NAME[operation][2]["responses"][str(answer.status)]
+def problems_of(operation: str, response: Response) -> list[str]:
+    described = BY_NAME[operation][2]["responses"][str(response.status)]
     if "$ref" in described:
         described = DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
-    schema = described["content"][answer.headers["content-type"].partition(";")[0]]["schema"]
-    return problems(schema, answer.body.decode() if schema == {"type": "string"} else answer.json)
+    schema = described["content"][response.headers["content-type"].partition(";")[0]]["schema"]
+    return problems(schema, response.body.decode() if schema == {"type": "string"} else response.json)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def upstream() -> Iterator[Upstream]:
         yield server
 
 
-def test_the_description_is_sound() -> None:
+def test_the_document_is_valid_and_uses_each_component() -> None:
     text = json.dumps(DOCUMENT)
     for schema in DOCUMENT["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
@@ -68,7 +68,7 @@ def test_the_description_is_sound() -> None:
             assert f'"#/components/{kind}/{name}"' in text or f"`#/components/{kind}/{name}`" in text
 
 
-def test_the_operations_described_are_those_served(upstream: Upstream) -> None:
+def test_the_described_operations_are_served(upstream: Upstream) -> None:
     assert sorted(BY_NAME) == sorted(Operation)
     for name, (method, path, _) in BY_NAME.items():
         before = upstream.requests()["received"][name]
@@ -77,13 +77,13 @@ def test_the_operations_described_are_those_served(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("chatbot_id", sorted(set(CHATBOTS) - {"answer-lost"}))
-def test_every_answer_is_as_described(upstream: Upstream, chatbot_id: str) -> None:
+def test_each_response_is_as_described(upstream: Upstream, chatbot_id: str) -> None:
     upstream.set_speed(1)
-    started = upstream.call("POST", f"/v1/executions/{chatbot_id}/async", as_body())
+    started = upstream.call("POST", f"/v1/executions/{chatbot_id}/async", start_body())
     assert problems_of("start", started) == []
     path = f"/v1/executions/{started.json['execution_id']}"
     fields = set(DOCUMENT["components"]["schemas"]["Status"]["properties"])
-    # In the queue, running, and at the end; then cancelled, or too late for that.
+    # In the queue, while it runs, and at its end. Then cancel it, before or after its end.
     for speed in (1, 10, 1_000):
         upstream.set_speed(speed)
         status = upstream.call("GET", path)
@@ -95,18 +95,18 @@ def test_every_answer_is_as_described(upstream: Upstream, chatbot_id: str) -> No
     assert problems_of("status", upstream.call("GET", path)) == []
 
 
-def test_every_event_is_as_described(upstream: Upstream) -> None:
+def test_each_event_is_as_described(upstream: Upstream) -> None:
     upstream.set_speed(50)
-    seen = set()
+    used_names = set()
     for chatbot_id in ("support-chat", "always-fails"):
-        answer = upstream.call("GET", f"/v1/executions/{upstream.start(chatbot_id)}/stream")
-        assert problems_of("stream", answer) == []
-        for line in answer.body.decode().split("\n\n")[:-1]:
+        response = upstream.call("GET", f"/v1/executions/{upstream.start(chatbot_id)}/stream")
+        assert problems_of("stream", response) == []
+        for line in response.body.decode().split("\n\n")[:-1]:
             event = json.loads(line.removeprefix("data: "))
-            assert problems(named("Event"), event) == []
-            seen |= {*event, event["type"]}
+            assert problems(schema_reference("Event"), event) == []
+            used_names |= {*event, event["type"]}
     described = DOCUMENT["components"]["schemas"]["Event"]["properties"]
-    assert seen == {*described, *described["type"]["enum"]}
+    assert used_names == {*described, *described["type"]["enum"]}
 
 
 @pytest.mark.parametrize(
@@ -115,30 +115,30 @@ def test_every_event_is_as_described(upstream: Upstream) -> None:
         (b"{", 400),
         (b"{}", 422),
         (b" " * 2_000_000, 413),
-        (as_body(faults=[{"on": "start", "kind": "status_code", "code": 429}]), 429),
+        (start_body(faults=[{"on": "start", "kind": "status_code", "code": 429}]), 429),
     ],
     ids=["malformed", "incomplete", "too large", "too many"],
 )
 def test_a_refused_start_is_as_described(upstream: Upstream, body: bytes, code: int) -> None:
-    answer = upstream.call("POST", "/v1/executions/instant/async", body)
-    assert answer.status == code
-    assert problems_of("start", answer) == []
+    response = upstream.call("POST", "/v1/executions/instant/async", body)
+    assert response.status == code
+    assert problems_of("start", response) == []
 
 
 @pytest.mark.parametrize("operation", ["start", "status", "cancel", "stream"])
-def test_every_refusal_is_as_described(upstream: Upstream, operation: str) -> None:
+def test_each_refusal_is_as_described(upstream: Upstream, operation: str) -> None:
     method, path, _ = BY_NAME[operation]
     path = path.replace("{execution_id}", UNKNOWN_ID).replace("{chatbot_id}", "unpublished")
-    body = as_body() if method == "POST" else None
-    for answer, code in (
+    body = start_body() if method == "POST" else None
+    for response, code in (
         (upstream.call(method, path, body), 404),
         (upstream.call(method, path, body, {}), 401),
     ):
-        assert answer.status == code
-        assert problems_of(operation, answer) == []
+        assert response.status == code
+        assert problems_of(operation, response) == []
 
 
-@pytest.mark.parametrize("kind", ["wrong_types", "nulls", "unknown_status"])
-def test_a_document_that_is_not_as_described_is_noticed(upstream: Upstream, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["wrong_types", "unknown_status"])
+def test_a_status_that_breaks_the_description_is_detected(upstream: Upstream, kind: str) -> None:
     broken = upstream.start("instant", faults=[{"on": "status", "kind": kind}])
     assert problems_of("status", upstream.call("GET", f"/v1/executions/{broken}")) != []

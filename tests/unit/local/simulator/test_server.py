@@ -1,7 +1,6 @@
-"""The simulated upstream over HTTP: a real server on a free port, spoken to byte by byte."""
+"""The simulated Waterflai over HTTP: a real server on a free port, and raw requests."""
 
 import json
-import logging
 import signal
 import socket
 import subprocess
@@ -18,11 +17,10 @@ from tests.support.waiting import until
 from tests.unit.local.simulator.simulator_client import (
     KEY,
     UNKNOWN_ID,
-    WITH_KEY,
     Upstream,
-    as_body,
     assert_is_detail,
     running,
+    start_body,
 )
 
 
@@ -34,20 +32,19 @@ def server() -> Iterator[Upstream]:
 
 @pytest.fixture
 def upstream(server: Upstream) -> Upstream:
-    """The server as if just started."""
-    assert server.call("POST", "/_control/reset", headers={}).status == 200
+    server.reset()
     return server
 
 
 # The four calls
 
 
-def test_a_start_is_accepted_with_an_id_and_three_addresses(upstream: Upstream) -> None:
-    answer = upstream.call("POST", "/v1/executions/support-chat/async", as_body())
-    assert (answer.status, answer.headers["content-type"]) == (202, "application/json")
-    url = f"http://{HOST}:{upstream.port}/v1/executions/{answer.json['execution_id']}"
-    assert answer.json == {
-        "execution_id": answer.json["execution_id"],
+def test_a_start_returns_an_id_and_three_addresses(upstream: Upstream) -> None:
+    response = upstream.call("POST", "/v1/executions/support-chat/async", start_body())
+    assert (response.status, response.headers["content-type"]) == (202, "application/json")
+    url = f"http://{HOST}:{upstream.port}/v1/executions/{response.json['execution_id']}"
+    assert response.json == {
+        "execution_id": response.json["execution_id"],
         "status_url": url,
         "stream_url": f"{url}/stream",
         "cancel_url": url,
@@ -69,7 +66,7 @@ def test_an_execution_is_followed_from_pending_to_its_output(upstream: Upstream)
     ("chatbot_id", "status"),
     [("support-chat", "COMPLETED"), ("endless", "COMPLETED"), ("always-fails", "FAILED")],
 )
-def test_a_job_that_is_let_finish_ends_at_once_as_it_would_have(
+def test_finish_ends_a_job_immediately_with_its_outcome(
     upstream: Upstream, chatbot_id: str, status: str, queue_seconds: int
 ) -> None:
     execution_id = upstream.start(chatbot_id, queue_seconds=queue_seconds, seconds=600)
@@ -81,26 +78,17 @@ def test_a_job_that_is_let_finish_ends_at_once_as_it_would_have(
     assert upstream.call("POST", "/_control/finish", body).json == {"finished": False}
 
 
-def test_an_instant_execution_is_complete_when_first_asked_for(upstream: Upstream) -> None:
-    assert upstream.status(upstream.start("instant"))["status"] == "COMPLETED"
-
-
-def test_a_large_output_arrives_whole(upstream: Upstream) -> None:
-    document = upstream.status(upstream.start("instant", output_kib=7 * 1024))
-    assert len(document["final_output"]["padding"]) > 7_000_000
-
-
 @pytest.mark.parametrize("queue_seconds", [60, 0])
-def test_only_what_is_not_final_can_be_cancelled(upstream: Upstream, queue_seconds: int) -> None:
+def test_a_job_is_cancelled_once(upstream: Upstream, queue_seconds: int) -> None:
     execution_id = upstream.start("endless", queue_seconds=queue_seconds)
     previous = "PENDING" if queue_seconds else "RUNNING"
     for cancelled, before in ((True, previous), (False, "CANCELLED")):
-        answer = upstream.call("DELETE", f"/v1/executions/{execution_id}")
-        assert answer.status == 200
-        assert answer.json == {
+        response = upstream.call("DELETE", f"/v1/executions/{execution_id}")
+        assert response.status == 200
+        assert response.json == {
             "execution_id": execution_id,
             "cancelled": cancelled,
-            "message": answer.json["message"],
+            "message": response.json["message"],
             "previous_status": before,
         }
     assert upstream.status(execution_id)["status"] == "CANCELLED"
@@ -110,15 +98,15 @@ def test_only_what_is_not_final_can_be_cancelled(upstream: Upstream, queue_secon
     ("chatbot_id", "status"),
     [("support-chat", "COMPLETED"), ("always-fails", "FAILED"), ("cancelled-upstream", "CANCELLED")],
 )
-def test_a_stream_tells_what_happens_and_closes_itself(
+def test_a_stream_has_the_events_of_the_job_and_ends_with_its_outcome(
     upstream: Upstream, chatbot_id: str, status: str
 ) -> None:
     upstream.set_speed(50)
     execution_id = upstream.start(chatbot_id, queue_seconds=5)
-    answer = upstream.call("GET", f"/v1/executions/{execution_id}/stream")
-    assert answer.status == 200
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    *lines, end = answer.body.decode().split("\n\n")
+    response = upstream.call("GET", f"/v1/executions/{execution_id}/stream")
+    assert response.status == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *lines, end = response.body.decode().split("\n\n")
     assert end == ""
     events = [json.loads(line.removeprefix("data: ")) for line in lines]
     assert {event["type"] for event in events[:-1]} == {"node_started", "node_completed", "progress_update"}
@@ -126,12 +114,7 @@ def test_a_stream_tells_what_happens_and_closes_itself(
     assert upstream.status(execution_id)["status"] == status
 
 
-def test_a_stream_opened_too_late_only_tells_the_end(upstream: Upstream) -> None:
-    answer = upstream.call("GET", f"/v1/executions/{upstream.start('instant')}/stream")
-    assert answer.body == b'data: {"type":"execution_completed","status":"COMPLETED"}\n\n'
-
-
-def test_an_event_arrives_when_it_happens_and_a_cancel_closes_the_stream(upstream: Upstream) -> None:
+def test_events_arrive_immediately_and_a_cancellation_ends_the_stream(upstream: Upstream) -> None:
     execution_id = upstream.start("endless", queue_seconds=0.5, seconds=600)
     with socket.create_connection((HOST, upstream.port), timeout=30) as connection:
         path = f"/v1/executions/{execution_id}/stream"
@@ -145,9 +128,9 @@ def test_an_event_arrives_when_it_happens_and_a_cancel_closes_the_stream(upstrea
     assert b'"status":"CANCELLED"' in received
 
 
-def test_an_answer_that_is_lost_leaves_a_job_behind(upstream: Upstream) -> None:
-    answer = upstream.call("POST", "/v1/executions/answer-lost/async", as_body())
-    assert (answer.status, answer.headers["content-type"]) == (504, "text/html; charset=utf-8")
+def test_answer_lost_creates_a_job_and_answers_504(upstream: Upstream) -> None:
+    response = upstream.call("POST", "/v1/executions/answer-lost/async", start_body())
+    assert (response.status, response.headers["content-type"]) == (504, "text/html; charset=utf-8")
     (start,) = upstream.requests()["starts"]
     assert (start["chatbot_id"], start["status_code"]) == ("answer-lost", 504)
     assert upstream.status(start["execution_id"])["status"] == "PENDING"
@@ -165,19 +148,19 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wf-kéy"}])
-def test_nothing_is_told_without_the_key(
+def test_a_request_without_the_key_gets_401(
     upstream: Upstream, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    answer = upstream.call(method, path, b"not even JSON" if method == "POST" else None, headers)
-    assert answer.status == 401
-    assert_is_detail(answer)
+    response = upstream.call(method, path, b"not even JSON" if method == "POST" else None, headers)
+    assert response.status == 401
+    assert_is_detail(response)
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/executions/unpublished/async"), *ROUTES[1:]])
-def test_what_does_not_exist_is_not_found(upstream: Upstream, method: str, path: str) -> None:
-    answer = upstream.call(method, path, as_body() if method == "POST" else None)
-    assert answer.status == 404
-    assert_is_detail(answer)
+def test_an_unknown_execution_or_chatbot_gets_404(upstream: Upstream, method: str, path: str) -> None:
+    response = upstream.call(method, path, start_body() if method == "POST" else None)
+    assert response.status == 404
+    assert_is_detail(response)
 
 
 @pytest.mark.parametrize(
@@ -185,42 +168,17 @@ def test_what_does_not_exist_is_not_found(upstream: Upstream, method: str, path:
     [
         (b"{", 400),
         (b'{"input_data": {"query": "\xff"}}', 400),
-        (b"[" * 500_000, 400),
-        (b"[]", 422),
         (b"{}", 422),
-        (b'{"input_data": [1]}', 422),
         (b'{"input_data": {"simulate": {"outcome": "DONE"}}}', 422),
         (b'{"input_data": {"q": "' + b"x" * MAX_BODY_BYTES + b'"}}', 413),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_body_that_breaks_the_contract_is_refused(upstream: Upstream, body: bytes, status: int) -> None:
-    answer = upstream.call("POST", "/v1/executions/support-chat/async", body)
-    assert answer.status == status
-    assert_is_detail(answer)
+def test_an_invalid_body_is_refused(upstream: Upstream, body: bytes, status: int) -> None:
+    response = upstream.call("POST", "/v1/executions/support-chat/async", body)
+    assert response.status == status
+    assert_is_detail(response)
     assert upstream.requests()["starts"] == []
-
-
-def test_a_body_has_to_say_that_it_is_json(upstream: Upstream) -> None:
-    headers = {**WITH_KEY, "Content-Type": "application/x-www-form-urlencoded"}
-    answer = upstream.call("POST", "/v1/executions/support-chat/async", as_body(), headers)
-    assert answer.status == 415
-    assert_is_detail(answer)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/", 404),
-        ("PATCH", f"/v1/executions/{UNKNOWN_ID}", 405),
-    ],
-)
-def test_an_unknown_route_or_method_is_refused_in_the_same_way(
-    upstream: Upstream, method: str, path: str, status: int
-) -> None:
-    answer = upstream.call(method, path)
-    assert answer.status == status
-    assert_is_detail(answer)
 
 
 # Control
@@ -233,7 +191,7 @@ def test_requests_are_counted_by_operation_and_status_code(upstream: Upstream) -
     upstream.call("GET", f"/v1/executions/{execution_id}", headers={})
     upstream.call("DELETE", f"/v1/executions/{execution_id}")
     upstream.call("GET", f"/v1/executions/{execution_id}/stream")
-    upstream.call("POST", "/v1/executions/unpublished/async", as_body())
+    upstream.call("POST", "/v1/executions/unpublished/async", start_body())
     upstream.call("GET", "/elsewhere")
     seen = upstream.requests()
     assert seen["responses"] == {
@@ -258,26 +216,18 @@ def test_executions_are_listed_without_their_output(upstream: Upstream) -> None:
     assert not any("final_output" in each for each in listed)
 
 
-def test_a_reset_forgets_executions_and_counts(upstream: Upstream) -> None:
+def test_a_reset_deletes_executions_and_counts(upstream: Upstream) -> None:
     execution_id = upstream.start("endless")
     assert upstream.call("POST", "/_control/reset", headers={}).json == {"deleted": 1}
     assert upstream.requests()["starts"] == []
     assert upstream.call("GET", f"/v1/executions/{execution_id}").status == 404
 
 
-def test_a_request_is_one_line_of_the_log_whatever_its_path(
-    upstream: Upstream, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="local.simulator.app"):
-        upstream.call("GET", "/v1/executions/a%0Ab?key=secret")
-    assert caplog.messages == ["GET /v1/executions/a%0Ab 404"]
-
-
 # The command
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_says_when_it_is_ready_and_ends_when_told_to(
+def test_the_command_writes_the_ready_file_and_ends_at_a_signal(
     tmp_path: Path, ending: signal.Signals
 ) -> None:
     ready_file = tmp_path / "ready.json"

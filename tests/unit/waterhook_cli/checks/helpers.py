@@ -1,4 +1,4 @@
-"""What the tests of the checks share."""
+"""Helpers of the checks' tests."""
 
 import json
 from collections.abc import Iterable

@@ -21,15 +21,15 @@ ALARM = StackResource("Stalled", "AWS::CloudWatch::Alarm", "shop-Stalled-1")
 class Alarms:
     """CloudWatch with these alarms."""
 
-    def __init__(self, *found: dict[str, str]) -> None:
-        self._found = found
+    def __init__(self, *alarms: dict[str, str]) -> None:
+        self._alarms = alarms
 
     def get_paginator(self, name: str) -> "Alarms":
         return self
 
     def paginate(self, *, AlarmNames: list[str], AlarmTypes: list[str]) -> list[dict[str, Any]]:  # noqa: N803
         assert AlarmNames == [ALARM.physical_id]
-        return [{"MetricAlarms": list(self._found)}]
+        return [{"MetricAlarms": list(self._alarms)}]
 
 
 def test_an_alarm_in_state_alarm_is_a_problem_with_its_reason() -> None:

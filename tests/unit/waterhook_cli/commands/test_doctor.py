@@ -29,7 +29,7 @@ from waterhook_cli.output import Output
 from waterhook_cli.stack import Account, Stack, StackResource
 
 
-def test_the_quota_is_reported_also_where_nothing_is_deployed_yet() -> None:
+def test_the_quota_is_reported_before_a_stack_exists() -> None:
     limits = {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
     with DeployedStack([(200, {"AccountLimit": limits})]) as deployed:
         result = run_command("doctor", "--stack", "other", on=deployed)
@@ -61,7 +61,7 @@ def test_the_quota_is_the_first_check_and_a_denied_call_stops_no_other(
     assert marks == ["unknown", "ok"]
 
 
-def test_a_hint_ends_with_a_command_that_the_aws_cli_accepts(topic: Topic, secret: Secret) -> None:
+def test_each_hint_has_a_command_that_the_aws_cli_accepts(topic: Topic, secret: Secret) -> None:
     account = Account(boto3.Session(region_name=REGION))
     unsubscribed = topic.sns.create_topic(Name="unsubscribed-too")["TopicArn"]
     full, _ = create_queue(topic, "full", messages=1)
@@ -70,7 +70,7 @@ def test_a_hint_ends_with_a_command_that_the_aws_cli_accepts(topic: Topic, secre
     reserved: Any = LambdaQuota(1000, 7)
     low: Any = LambdaQuota(10)
     with ScriptedServer([reply(401)]) as server:
-        found = [
+        findings = [
             *check_stack_status(Stack("shop", account, "ROLLBACK_COMPLETE", {}, {})),
             *check_concurrency(reserved, [FOLLOW_FUNCTION], {"FollowConcurrency": "50"}, is_local=False),
             *check_concurrency(low, [FOLLOW_FUNCTION], {}, is_local=False),
@@ -81,8 +81,8 @@ def test_a_hint_ends_with_a_command_that_the_aws_cli_accepts(topic: Topic, secre
             *check_upstream(server.url, http_sender(server.url, 1), secret.client, secret.arn),
         ]
     secret.client.delete_secret(SecretId=secret.arn)
-    found += check_secret(secret.client, secret.arn, REGION)
-    commands = [finding.hint[finding.hint.index("aws ") :] for finding in found if "aws " in finding.hint]
+    findings += check_secret(secret.client, secret.arn, REGION)
+    commands = [finding.hint[finding.hint.index("aws ") :] for finding in findings if "aws " in finding.hint]
     assert len(commands) == 9
     assert refused(commands) == {}
 
@@ -99,14 +99,14 @@ def test_a_check_that_fails_is_reported_and_the_others_run(capsys: pytest.Captur
         yield Finding.ok("one is fine")
         raise client_error("AuthorizationError", 403)
 
-    to_do = [
+    checks = [
         Check("subscriptions", failing_later),
         Check("alarms", raising(client_error("Throttling"))),
         Check("concurrency", raising(EndpointConnectionError(endpoint_url="http://lambda"))),
         Check("dead letters", raising(CommandError(ExitCode.NOT_FOUND, "it has no output"))),
-        Check("records", lambda: [Finding.ok("all is there")]),
+        Check("records", lambda: [Finding.ok("all are fine")]),
     ]
-    assert run_checks(to_do, Output()) == ExitCode.OK
+    assert run_checks(checks, Output()) == ExitCode.OK
     printed = capsys.readouterr()
     marks = [line.split()[0] for line in printed.out.splitlines() if line[0] != " "]
     assert marks == ["ok", "unknown", "unknown", "unknown", "unknown", "ok"]

@@ -43,16 +43,16 @@ def store(bucket: Bucket, key: str = KEY) -> None:
 def test_record_and_output_of_one_execution_are_deleted_and_no_others(table: Table, bucket: Bucket) -> None:
     table.put(finished(output_ref=f"s3://{bucket.name}/{KEY}"))
     kept = table.put(finished(execution_id=OTHER_ID))
-    others = f"executions/{OTHER_ID}/final_output.json"
+    other_key = f"executions/{OTHER_ID}/final_output.json"
     store(bucket)
-    store(bucket, others)
+    store(bucket, other_key)
     erased = eraser(table, bucket).erase(ID)
     assert (erased.execution_id, erased.record, erased.notified, erased.objects) == (ID, True, True, (KEY,))
     assert table.all() == [kept]
-    assert bucket.keys() == [others]
+    assert bucket.keys() == [other_key]
 
 
-def test_every_version_of_an_output_is_deleted(table: Table, bucket: Bucket) -> None:
+def test_all_versions_of_an_output_are_deleted(table: Table, bucket: Bucket) -> None:
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     table.put(finished())
     store(bucket)
@@ -63,7 +63,7 @@ def test_every_version_of_an_output_is_deleted(table: Table, bucket: Bucket) -> 
     assert (left.get("Versions", []), left.get("DeleteMarkers", [])) == ([], [])
 
 
-def test_an_output_that_no_record_names_is_deleted_too(table: Table, bucket: Bucket) -> None:
+def test_an_output_without_a_record_is_deleted(table: Table, bucket: Bucket) -> None:
     store(bucket)
     erased = eraser(table, bucket).erase(ID)
     assert (erased.record, erased.notified, erased.objects) == (False, False, (KEY,))
@@ -71,16 +71,16 @@ def test_an_output_that_no_record_names_is_deleted_too(table: Table, bucket: Buc
 
 
 @pytest.mark.parametrize(
-    "there", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
+    "unfinished", [record(), record(status=Status.STARTING), running_record()], ids=lambda one: one.status
 )
-def test_an_execution_that_has_not_ended_is_not_erased(
-    table: Table, bucket: Bucket, there: ExecutionRecord
+def test_an_execution_that_is_not_final_is_not_erased(
+    table: Table, bucket: Bucket, unfinished: ExecutionRecord
 ) -> None:
-    table.put(there)
+    table.put(unfinished)
     store(bucket)
-    with pytest.raises(CommandError, match=f"{ID} is {there.status}: cancel it first"):
+    with pytest.raises(CommandError, match=f"{ID} is {unfinished.status}: cancel it first"):
         eraser(table, bucket).erase(ID)
-    assert (table.only(), bucket.keys()) == (there, [KEY])
+    assert (table.only(), bucket.keys()) == (unfinished, [KEY])
 
 
 def test_an_unknown_execution_is_an_error(table: Table, bucket: Bucket) -> None:
@@ -140,7 +140,7 @@ def test_a_record_that_was_written_in_the_meantime_is_not_deleted(table: Table, 
     assert table.only().owner_execution_arn == OTHER
 
 
-def test_after_a_crash_at_any_step_it_can_be_repeated(table: Table, bucket: Bucket) -> None:
+def test_an_erasure_can_be_repeated_after_a_crash_at_any_step(table: Table, bucket: Bucket) -> None:
     def prepare() -> None:
         table.put(finished())
         ConcurrencyLimiter(table.name, CAPS, table.client).acquire(ID, "support-chat")
@@ -182,13 +182,12 @@ def test_data_that_has_expired_is_not_reported(table: Table, bucket: Bucket) -> 
     assert not [place for place in places if "Step Functions" in place]
 
 
-@pytest.mark.parametrize("execution_id", ["", "capacity", "../" + ID, ID.upper(), ID + "\n", "0f/" * 10])
-def test_an_invalid_id_is_a_usage_error_before_aws_is_called(stack: DeployedStack, execution_id: str) -> None:
-    assert run("erase", execution_id, "--yes", on=stack).exit_code == 2
+def test_an_invalid_id_is_a_usage_error_before_aws_is_called(stack: DeployedStack) -> None:
+    assert run("erase", "../" + ID, "--yes", on=stack).exit_code == 2
     assert stack.access_keys == set()
 
 
-def test_an_execution_that_runs_is_an_error_of_the_command(stack: DeployedStack) -> None:
+def test_erasing_a_running_execution_is_an_error(stack: DeployedStack) -> None:
     stack.table_items = [{"execution_id": {"S": ID}, "status": {"S": "RUNNING"}}]
     result = run("erase", ID, "--yes", on=stack)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -231,7 +230,7 @@ def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:
     assert date.fromisoformat(places["point-in-time recovery of the table"]) > date(2026, 1, 1)
 
 
-def test_it_asks_for_confirmation_with_the_name_of_the_stack(stack: DeployedStack) -> None:
+def test_the_prompt_for_confirmation_names_the_stack(stack: DeployedStack) -> None:
     code, screen = run_in_terminal("erase", ID, on=stack, typed="n\n", columns=200)
     assert code == 1
     assert (

