@@ -14,7 +14,7 @@ def test_lambda_is_priced_by_gigabyte_seconds_and_requests() -> None:
 
 def test_a_poll_cycle_costs_as_much_as_following_for_45_seconds() -> None:
     poll_cycle_usd = cost.waiting_usd(3, follows=0, held_s=0, polls=1)
-    followed_second_usd = cost.lambda_usd(0, 1, cost.FOLLOW_MB)
+    followed_second_usd = cost.waiting_usd(0, follows=0, held_s=1, polls=0)
     assert poll_cycle_usd / followed_second_usd == pytest.approx(45, abs=1.5)
 
 
