@@ -281,7 +281,7 @@ def test_a_job_is_followed_only_without_errors_and_within_the_event_budget(
     decision = next_step(past, NOW, replace(within, follow=True))
     if within.deadline <= NOW:
         assert decision == Decision(NextStep.CANCEL)
-    elif past.errors or polling_policy.events_used(past) >= FOLLOW_EVENT_BUDGET:
+    elif past.errors or past.faults or polling_policy.events_used(past) >= FOLLOW_EVENT_BUDGET:
         assert decision == next_step(past, NOW, within)
     else:
         # The state machine uses this wait if no concurrency is left.
