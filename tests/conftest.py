@@ -9,7 +9,7 @@ import pytest
 
 from local.local_aws import environment
 from local.local_aws.deployment import LocalDeployment, end_abandoned_deployments, state_dir_of_tests
-from tests.support.example_counts import account
+from tests.support.example_counts import summarize_examples
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"
@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much bad input was tried, and what came of it."""
     reports = [report for some in terminalreporter.stats.values() for report in some]
     told = [item for report in reports for item in getattr(report, "user_properties", ())]
-    if lines := account(told):
+    if lines := summarize_examples(told):
         terminalreporter.section("bad input")
         terminalreporter.write_line("\n".join(lines))
 

@@ -54,11 +54,11 @@ def test_the_deployed_functions_figures_are_those_of_their_stack(stack: StackCli
     since = time.time()
     ended(stack, stack.submit("instant"))
     said = CapturedLogs(
-        "", blobs=[json.loads(text) for text in logged(stack, since) if text.startswith('{"_aws"')]
+        "", emf_lines=[json.loads(text) for text in logged(stack, since) if text.startswith('{"_aws"')]
     )
-    assert {blob["stack"] for blob in said.blobs} == {STACK_NAME}
-    assert all(list(metrics_of(blob)) for blob in said.blobs)
-    assert {"Started", "OutcomeCompleted", "UpstreamLatency", "EstimatedCost"} <= said.figures.keys()
+    assert {blob["stack"] for blob in said.emf_lines} == {STACK_NAME}
+    assert all(list(metrics_of(blob)) for blob in said.emf_lines)
+    assert {"Started", "OutcomeCompleted", "UpstreamLatency", "EstimatedCost"} <= said.metrics.keys()
 
 
 def test_alarms_and_dashboard_deploy_where_an_email_is_given(strict: StackClient) -> None:

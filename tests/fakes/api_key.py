@@ -1,10 +1,10 @@
-"""In-memory source of the API key, where no secret is needed."""
+"""API key source in memory, for tests that need no secret."""
 
 from tests.support.builders import KEY
 
 
 class FakeKey:
-    """A key source; each refresh moves on to the next of the given keys, as long as there is one."""
+    """Returns the first key. Each refresh changes to the next key, as long as there is another one."""
 
     def __init__(self, *keys: str) -> None:
         self._keys = list(keys or (KEY,))

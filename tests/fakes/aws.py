@@ -1,4 +1,4 @@
-"""AWS simulated by moto, which evaluates condition expressions as the races need it."""
+"""AWS simulated by moto, which evaluates the condition expressions of DynamoDB."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 def client_error(code: str, status: int = 400) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "AnyOperation")
+    response: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "AnyOperation")
 
 
 def cancelled_transaction(*codes: str) -> ClientError:
     """Return the refusal of a transaction, with the reason for each of its writes."""
-    answer: Any = {
+    response: Any = {
         "Error": {"Code": "TransactionCanceledException", "Message": ""},
         "CancellationReasons": [{"Code": code} for code in codes],
     }
-    return ClientError(answer, "TransactWriteItems")
+    return ClientError(response, "TransactWriteItems")
 
 
 class Failing:
-    """A client that raises instead of calling; `after` lets the call happen first, as a lost answer does."""
+    """A client that raises `faults` by operation. With `after`, the call is made first, as with a lost response."""
 
     def __init__(self, real: Any, faults: Mapping[str, Exception], *, after: bool = False) -> None:
         self._real = real
@@ -52,20 +52,20 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
 
-        def call(*words: Any, **arguments: Any) -> Any:
+        def call(*args: Any, **arguments: Any) -> Any:
             if name not in self.faults:
-                return method(*words, **arguments)
+                return method(*args, **arguments)
             if self._after:
-                method(*words, **arguments)
+                method(*args, **arguments)
             raise self.faults[name]
 
         return call
 
 
 class Stuttering:
-    """A client that sends every write twice and returns the second answer: botocore after a lost first one.
+    """A client that sends every write twice and returns the second response, as botocore does after a lost one.
 
-    `meanwhile` is called in between.
+    `meanwhile` is called between the two.
     """
 
     def __init__(self, real: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -86,7 +86,7 @@ class Stuttering:
 
 @dataclass(frozen=True)
 class Table:
-    """One test's own executions table."""
+    """An executions table that only one test uses."""
 
     name: str
     client: "DynamoDBClient"
@@ -117,7 +117,7 @@ class Table:
 
     def all(self) -> list[ExecutionRecord]:
         items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
-        # Slots, and the position of a sweep, are no records.
+        # The items with slots or with the position of a sweep have no status.
         return [ExecutionRecord.from_item(item) for item in items if "status" in item]
 
     def only_execution(self) -> ExecutionRecord:
@@ -202,8 +202,8 @@ class Machine:
 
     def _texts(self) -> dict[str, str]:
         listed = self.client.list_executions(stateMachineArn=self.arn)["executions"]
-        described = (self.client.describe_execution(executionArn=one["executionArn"]) for one in listed)
-        return {one["name"]: one["input"] for one in described}
+        described = (self.client.describe_execution(executionArn=item["executionArn"]) for item in listed)
+        return {execution["name"]: execution["input"] for execution in described}
 
 
 @pytest.fixture(scope="session")
@@ -217,7 +217,7 @@ def aws() -> Iterator[None]:
 
 
 def refuse_empty_maps(params: Mapping[str, Any], **_: Any) -> None:
-    """Refuse what DynamoDB refuses and moto accepts."""
+    """Refuse empty maps as DynamoDB does. Moto accepts them."""
     for name in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
         assert params.get(name) != {}, f"{name} must not be empty"
 

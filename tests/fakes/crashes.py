@@ -1,14 +1,14 @@
-"""Crashes of a process between any two of its calls."""
+"""Crashes of a process between two calls."""
 
 from typing import Any
 
 
 class Killed(BaseException):
-    """The process ends here. No `except Exception` may catch it."""
+    """The process crashes. A BaseException, so that no `except Exception` catches it."""
 
 
 class StepCounter:
-    """Names of the steps that a run takes, in their order; it kills the run at step number `kill_at`."""
+    """Records the names of the steps of a run. Raises Killed at step number `kill_at`, counted from 0."""
 
     def __init__(self, kill_at: int | None = None) -> None:
         self.steps: list[str] = []
@@ -22,7 +22,7 @@ class StepCounter:
 
 
 class CountedClient:
-    """A client whose every call is two steps: about to be sent, and answered."""
+    """A client whose calls have two steps each: before the request, and after the response."""
 
     def __init__(self, real: Any, counter: StepCounter) -> None:
         self._real = real

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.support.builders import ID, MACHINE, REGION
 
 type ApiResponse = tuple[int, object]
-"""Status and body; a body that is no text is sent as JSON."""
+"""Status and body. A body that is not a text is sent as JSON."""
 STACK_NAME = "shop"
 API_KEY = "the-key-of-the-api"
 PARAMETERS = {"Delivery": "BOTH", "FollowConcurrency": "50"}
@@ -42,7 +42,7 @@ class ApiRequest:
 
 @dataclass
 class DeployedStack:
-    """The stack STACK_NAME, and what it was called with."""
+    """The stack STACK_NAME, and the requests that it received."""
 
     api_responses: list[ApiResponse] = field(default_factory=lambda: [(200, status_document())])
     """In order; the last one is repeated."""
@@ -51,10 +51,10 @@ class DeployedStack:
     cloudformation_error: str | None = None
     """The error code of every answer of CloudFormation."""
     table_items: list[dict[str, Any]] = field(default_factory=list)
-    """The items of its table, as DynamoDB's JSON."""
+    """The items of the table, in the JSON of DynamoDB."""
     api_requests: list[ApiRequest] = field(default_factory=list)
     invocations: list[Any] = field(default_factory=list)
-    """The payloads of NotifyFunction. It answers each that it published COMPLETED."""
+    """The payloads of NotifyFunction. Each response states that COMPLETED was published."""
     access_keys: set[str] = field(default_factory=set)
     """The first characters of the access keys that CloudFormation was called with."""
 
@@ -73,7 +73,7 @@ class DeployedStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which an AWS client and the CLI find it."""
+        """The environment variables with which AWS clients and the CLI use this stack."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "WATERHOOK_STACK": STACK_NAME}
 
     def respond(self, request: ApiRequest) -> ApiResponse:
@@ -82,7 +82,7 @@ class DeployedStack:
 
     def describe_stacks(self, name: str | None) -> tuple[int, str]:
         if self.cloudformation_error:
-            return 403, _error_xml(self.cloudformation_error, "it is so")
+            return 403, _error_xml(self.cloudformation_error, "refused")
         if name not in {None, STACK_NAME}:
             return 400, _error_xml("ValidationError", f"Stack with id {name} does not exist")
         outputs = {

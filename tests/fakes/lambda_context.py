@@ -1,10 +1,10 @@
-"""What Lambda hands a handler besides the event, as far as Powertools reads it."""
+"""Context object of Lambda, with the attributes that Powertools reads."""
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
 class Context(LambdaContext):
-    """A context of one warm function."""
+    """The context of an invocation with 300 s left."""
 
     def __init__(self) -> None:
         self._function_name = "any"

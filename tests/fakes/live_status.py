@@ -1,4 +1,4 @@
-"""A live status without an upstream."""
+"""Live status without an upstream."""
 
 from waterhook.api.live_status import LiveStatus
 from waterhook.domain.status_document import StatusDocument
@@ -6,7 +6,7 @@ from waterhook.storage.execution_record import ExecutionRecord
 
 
 class FakeLiveStatus(LiveStatus):
-    """Returns the given document for every record; without one, the status is never known."""
+    """Returns the given document for every record, or None if there is none."""
 
     def __init__(self, document: StatusDocument | None = None) -> None:
         self._document = document

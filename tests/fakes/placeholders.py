@@ -7,10 +7,10 @@ from waterhook.storage.results_bucket import ResultsBucket
 
 
 def unused() -> Any:
-    """Raise AssertionError: a factory of something that the test must not use."""
-    raise AssertionError("this is not expected to be used")
+    """Raise AssertionError. For a factory whose object the test must not use."""
+    raise AssertionError("the test must not use this object")
 
 
-# Outside an invocation it logs and measures nothing.
+# Outside of an invocation it logs nothing.
 TELEMETRY = Telemetry("test", correlation_id_path="id")
 NO_BUCKET = ResultsBucket("none", unused)

@@ -1,4 +1,4 @@
-"""An HTTP server on the loopback interface that takes a scripted step for each request, down to the bytes."""
+"""HTTP server on the loopback interface with a script: one step for each request, which sends exact bytes."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ class Request:
 
 
 class HangUpError(Exception):
-    """A step raises it to have the server close the connection."""
+    """Raised by a step to close the connection."""
 
 
 type Step = Callable[[socket.socket], None]
@@ -61,12 +61,12 @@ def reply(
     content = (
         body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
     )
-    given = {"Content-Type": "application/json", "Content-Length": str(len(content))} | (headers or {})
+    all_headers = {"Content-Type": "application/json", "Content-Length": str(len(content))} | (headers or {})
     if length is not None:
-        given["Content-Length"] = str(length)
+        all_headers["Content-Length"] = str(length)
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Whatever"
     head = f"HTTP/1.1 {status} {phrase}\r\n" + "".join(
-        f"{name}: {value}\r\n" for name, value in given.items()
+        f"{name}: {value}\r\n" for name, value in all_headers.items()
     )
     return raw(head.encode() + b"\r\n" + content, close=close)
 
@@ -177,8 +177,8 @@ class ScriptedServer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
+        self._server_socket = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._server_socket.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
@@ -190,10 +190,10 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A thread in accept() keeps the port open until it is woken.
+        # A thread in accept() keeps the port open. The shutdown ends accept().
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+            self._server_socket.shutdown(socket.SHUT_RDWR)
+        self._server_socket.close()
         self._acceptor.join(5)
         with self._lock:
             for connection in self._open:
@@ -203,7 +203,7 @@ class ScriptedServer:
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
+                connection, _ = self._server_socket.accept()
                 with self._lock:
                     self.connections += 1
                     self._open.add(connection)

@@ -79,7 +79,7 @@ class ScriptedWaterflai:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all requests. Accept each start, never end a job, cancel it on request, and refuse streams."""
+        """Delete the requests. Accept each start, keep jobs running, accept cancellations, and refuse streams."""
         self.key = API_KEY
         self.requests: list[Request] = []
         self._scripts = {

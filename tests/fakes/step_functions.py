@@ -1,4 +1,4 @@
-"""Step Functions in memory, as far as the sweep and reconcile use it."""
+"""Step Functions in memory, with the operations that sweep and reconcile use."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,14 +9,14 @@ _PAGE = 2
 
 
 class FakeStepFunctions:
-    """Executions by ARN: which of them run, and how and when the others ended. The list has pages of two."""
+    """State machine executions by ARN: running ones, and the status and end of the others. Pages of two."""
 
     def __init__(self) -> None:
         self.running: set[str] = set()
         self.ended: dict[str, tuple[str, float]] = {}
-        """Status and epoch seconds of its end."""
+        """Status, and end in epoch seconds."""
         self.faults: dict[str, Exception] = {}
-        """Raised by the description of an execution."""
+        """Raised by describe_execution, by ARN."""
         self.list_faults: list[Exception] = []
         self.described: list[str] = []
 

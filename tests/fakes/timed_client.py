@@ -7,7 +7,7 @@ from tests.fakes.clock import Clock
 
 
 class TimedClient:
-    """Moves the clock before each call: by the same seconds, or by those given for the operation."""
+    """Moves the clock before each call: by the same seconds, or by the seconds of the operation."""
 
     def __init__(self, real: object, clock: Clock, latency_s: float | Mapping[str, float]) -> None:
         self._real, self._clock, self._latency_s = real, clock, latency_s

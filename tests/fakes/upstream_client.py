@@ -1,4 +1,4 @@
-"""In-memory client of Waterflai, where no socket is needed."""
+"""Client of Waterflai in memory, for tests that need no socket."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

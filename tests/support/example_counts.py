@@ -1,4 +1,4 @@
-"""How much bad input was tried on what, and what came of it: counted in the tests, told at the end of the run."""
+"""Number of bad inputs by target and result: counted in the tests, and printed at the end of the run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -6,33 +6,33 @@ from typing import Any
 
 import pytest
 
-PROPERTY = "tried"
+PROPERTY = "example_count"
 
-type Tried = Callable[[str, str], None]
+type CountExample = Callable[[str, str], None]
 
 
 @pytest.fixture
-def tried(request: pytest.FixtureRequest) -> Iterator[Tried]:
-    """Count one example: on what it was tried, and what came of it."""
+def count_example(request: pytest.FixtureRequest) -> Iterator[CountExample]:
+    """Return a function that counts one example by its target and its result."""
     counts: Counter[tuple[str, str]] = Counter()
 
     def count(target: str, result: str) -> None:
-        counts[target, str(result)] += 1  # an enumeration's own class is not known to the other process
+        counts[target, str(result)] += 1  # as a plain str, because the report is sent to another process
 
     yield count
-    # With the report of the test it comes to whoever collects, from another process too.
+    # The report of the test carries the counts, also from a worker process of xdist.
     request.node.user_properties += [(PROPERTY, [*key, number]) for key, number in counts.items()]
 
 
-def account(properties: Iterable[tuple[str, Any]]) -> list[str]:
-    """A line for each target: how many examples, and how many of them came to what."""
+def summarize_examples(properties: Iterable[tuple[str, Any]]) -> list[str]:
+    """Return a line for each target: the number of examples, and the number by result."""
     lines: dict[str, dict[str, int]] = {}
     for name, value in properties:
         if name == PROPERTY:
             target, result, number = value
             lines.setdefault(target, {})[result] = number
     return [
-        f"{target}: {sum(results.values()):,} tried; "
+        f"{target}: {sum(results.values()):,} examples; "
         + ", ".join(f"{number:,} {result}" for result, number in sorted(results.items()))
         for target, results in sorted(lines.items())
     ]

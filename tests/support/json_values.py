@@ -1,4 +1,4 @@
-"""Any JSON there is, as `json.loads` gives it: half surrogates, infinities (1e400) and endless integers included."""
+"""Hypothesis strategies for any JSON value of `json.loads`: also lone surrogates, infinities and huge integers."""
 
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ any_json = st.recursive(
 )
 any_object = st.dictionaries(any_text, any_json, max_size=3)
 
-# Objects that look like a request at first sight, so that every check is reached.
+# Objects with the fields of a request, valid and invalid, so that every check is reached.
 any_request = st.fixed_dictionaries(
     {},
     optional={

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the histories and limits that the policies decide on."""
+"""Hypothesis strategies for the poll histories and limits that are the input of the policies."""
 
 from hypothesis import strategies as st
 
@@ -9,7 +9,7 @@ from waterhook.domain.polling_policy import EVENT_BUDGET, EVENTS_PER_POLL, Limit
 DAY_S = 86_400
 LONGEST_DEADLINE_S = 30 * DAY_S
 MAX_POLLS = EVENT_BUDGET // EVENTS_PER_POLL
-# Times around NOW, in the past and the future, and far beyond what is sensible.
+# Times in the past and the future, also implausible ones.
 times = st.floats(NOW - LONGEST_DEADLINE_S, NOW + 2 * LONGEST_DEADLINE_S)
 percents = st.floats(0, 100) | st.sampled_from([0.0, 5e-324, 1e-300, 99.99999999999999, 100.0])
 histories = st.builds(
@@ -41,5 +41,8 @@ histories = st.builds(
 waits = st.integers(1, 3600)
 jitters = st.floats(0, 1, exclude_max=True)
 limit_sets = st.builds(
-    lambda one, other, deadline: Limits(min(one, other), max(one, other), deadline), waits, waits, times
+    lambda first, second, deadline: Limits(min(first, second), max(first, second), deadline),
+    waits,
+    waits,
+    times,
 )

@@ -1,4 +1,4 @@
-"""The fixtures of the simulated AWS and of TLS, for every test in this folder."""
+"""Fixtures of the simulated AWS and of TLS for all unit tests."""
 
 from tests.fakes.aws import (
     aws,

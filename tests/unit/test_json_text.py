@@ -1,4 +1,4 @@
-"""JSON texts: written as the contract requires, and joined without parsing them."""
+"""JSON text: compact JSON in ASCII, and members joined without parsing them."""
 
 import json
 import math
@@ -29,6 +29,6 @@ def test_compact_json_refuses_infinity() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=10), max_size=4))
-def test_joining_json_texts_makes_the_object_they_are_members_of(members: dict[str, Any]) -> None:
+def test_joined_members_are_one_json_object(members: dict[str, Any]) -> None:
     texts = {name: json.dumps(value) for name, value in members.items()}
     assert json.loads(json_text.join_members(texts)) == members

@@ -1,4 +1,4 @@
-"""Loop state: the state that travels through the state machine as JSON."""
+"""Loop state: the JSON that the steps of the state machine pass to each other."""
 
 import json
 
@@ -41,7 +41,7 @@ streams = st.builds(
     reopens_at=st.none() | finite,
 )
 
-jobs = st.builds(
+states = st.builds(
     LoopState,
     execution_id=st.text(min_size=1),
     deadline=finite,
@@ -57,18 +57,19 @@ jobs = st.builds(
 )
 
 
-@given(jobs)
-def test_a_job_survives_its_way_through_the_state_machine(job: LoopState) -> None:
-    assert LoopState.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+@given(states)
+def test_a_state_is_unchanged_after_it_was_written_and_read_as_json(state: LoopState) -> None:
+    assert LoopState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
 
 
-@given(jobs)
-def test_every_state_has_what_the_state_machine_reads(job: LoopState) -> None:
-    state = job.to_dict()
-    assert {"v", "outcome", "next", "wait_seconds", "history", "execution_id", "deadline"} <= set(state)
+@given(states)
+def test_every_state_has_the_fields_that_the_state_machine_reads(state: LoopState) -> None:
+    assert {"v", "outcome", "next", "wait_seconds", "history", "execution_id", "deadline"} <= set(
+        state.to_dict()
+    )
 
 
-def test_a_state_of_a_newer_version_is_read_without_what_is_new_in_it() -> None:
+def test_unknown_fields_of_a_newer_version_are_ignored() -> None:
     state = builders.job(unsaved=True).to_dict()
     state |= {"v": 7, "brand_new": [1]}
     state["history"] |= {"also_new": {}}
@@ -76,27 +77,27 @@ def test_a_state_of_a_newer_version_is_read_without_what_is_new_in_it() -> None:
     assert (job.unsaved, job.v) == (True, 7)
 
 
-def test_a_state_with_what_a_catch_adds_to_it_is_still_a_job() -> None:
+def test_a_state_with_the_fields_that_a_catch_adds_can_be_read() -> None:
     state = builders.job().to_dict() | {"fault": "Lambda.Unknown", "outcome": "ERROR", "next": "notify"}
     assert LoopState.from_dict(state).outcome is Status.ERROR
 
 
-def test_reading_a_state_leaves_it_as_it_was() -> None:
+def test_reading_a_state_does_not_change_it() -> None:
     state = builders.job().to_dict()
     before = json.dumps(state)
     LoopState.from_dict(state)
     assert json.dumps(state) == before
 
 
-def test_a_running_state_stays_far_below_8_kib_whatever_the_upstream_returns() -> None:
-    crowded = builders.job(
+def test_a_running_state_is_smaller_than_4_kib() -> None:
+    large = builders.job(
         waterflai_execution_id="🙂" * 200,
         history=PollHistory(*(123_456_789.123456 for _ in range(12))),  # type: ignore[arg-type]
     )
-    assert len(json.dumps(crowded.to_dict())) < 4 * 1024
+    assert len(json.dumps(large.to_dict())) < 4 * 1024
 
 
-def test_an_ended_job_goes_to_notify_with_a_clipped_one_line_reason() -> None:
+def test_a_job_with_an_outcome_goes_to_notify_with_a_clipped_message() -> None:
     job = builders.job(next=NextStep.WAIT, wait_seconds=9).ended(
         Status.FAILED, code="failed", message="a\nb\x00" + "c" * 5000
     )
@@ -106,7 +107,7 @@ def test_an_ended_job_goes_to_notify_with_a_clipped_one_line_reason() -> None:
     assert len(job.error["message"]) == MAX_MESSAGE_CHARS
 
 
-def test_an_ended_job_keeps_only_results_that_there_are() -> None:
+def test_results_that_are_none_are_left_out() -> None:
     job = builders.job().ended(Status.COMPLETED, completed_at=None, output_ref="s3://a/b")
     assert job.result == {"output_ref": "s3://a/b"}
     assert job.error is None

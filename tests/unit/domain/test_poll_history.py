@@ -1,4 +1,4 @@
-"""Poll history: what a status document and a failed request change in it."""
+"""Poll history: the changes after a status document and after a failed request."""
 
 import math
 
@@ -21,20 +21,20 @@ from waterhook.errors import (
 )
 
 
-def test_an_answer_counts_as_a_request_and_ends_the_row_of_errors() -> None:
+def test_a_status_document_counts_as_a_request_and_resets_the_errors() -> None:
     past = history(status_requests=5, errors=3, retry_after_s=9.0, not_found=2, not_found_since=NOW - 9)
     assert poll_history.after_response(past, StatusDocument(), NOW) == history(
         status_requests=6, polled_at=NOW
     )
 
 
-def test_a_failure_counts_as_a_request_and_lengthens_the_row_of_errors() -> None:
+def test_a_failed_request_counts_as_a_request_and_as_an_error() -> None:
     failure = UpstreamUnavailableError("x", "", retry_after_s=7.0)
     past = poll_history.after_failed_request(history(status_requests=5, errors=3), failure, NOW)
     assert (past.status_requests, past.errors, past.retry_after_s, past.polled_at) == (6, 4, 7.0, NOW)
 
 
-def test_a_failure_keeps_what_is_known_of_cleanup_and_progress() -> None:
+def test_a_failed_request_keeps_cleanup_and_progress() -> None:
     past = history(cleanup_after=NOW + 99, progress=50.0, progress_at=NOW)
     after = poll_history.after_failed_request(past, PerhapsAcceptedError("x", ""), NOW + 5)
     assert (after.cleanup_after, after.progress, after.progress_at) == (NOW + 99, 50.0, NOW)
@@ -43,16 +43,16 @@ def test_a_failure_keeps_what_is_known_of_cleanup_and_progress() -> None:
 MISSING = UpstreamRefusedError("refused", "HTTP 404", status=404)
 
 
-def test_a_404_is_lost_only_after_three_in_a_row_over_a_minute() -> None:
+def test_a_job_is_lost_after_three_consecutive_404s_over_a_minute() -> None:
     past = history()
-    seen = []
+    is_lost = []
     for at in (0, 1, 2, 30, 59, 60, 61):
         past = poll_history.after_failed_request(past, MISSING, NOW + at)
-        seen.append(poll_history.is_lost(past, NOW + at))
-    assert seen == [False, False, False, False, False, True, True]
+        is_lost.append(poll_history.is_lost(past, NOW + at))
+    assert is_lost == [False, False, False, False, False, True, True]
 
 
-def test_two_404_an_hour_apart_are_not_enough() -> None:
+def test_a_job_is_not_lost_after_two_404s() -> None:
     past = poll_history.after_failed_request(
         poll_history.after_failed_request(history(), MISSING, NOW), MISSING, NOW + 3600
     )
@@ -60,7 +60,9 @@ def test_two_404_an_hour_apart_are_not_enough() -> None:
 
 
 @pytest.mark.parametrize("interruption", [PerhapsAcceptedError("x", "", status=500), StatusDocument()])
-def test_anything_between_two_404_begins_the_count_anew(interruption: UpstreamError | StatusDocument) -> None:
+def test_another_response_between_two_404s_resets_their_count(
+    interruption: UpstreamError | StatusDocument,
+) -> None:
     past = history()
     for at in (0, 30, 59):
         past = poll_history.after_failed_request(past, MISSING, NOW + at)
@@ -81,7 +83,6 @@ def test_anything_between_two_404_begins_the_count_anew(interruption: UpstreamEr
         (StatusDocument(progress=500.0), 100.0),
         (StatusDocument(progress=1e-200), 0.0),
         (StatusDocument(completed_nodes=1, total_nodes=3), 33.333),
-        (StatusDocument(completed_nodes=1, total_nodes=4), 25.0),
         (StatusDocument(completed_nodes=9, total_nodes=4), 100.0),
         (StatusDocument(completed_nodes=1, total_nodes=0), None),
         (StatusDocument(completed_nodes=1), None),
@@ -90,32 +91,34 @@ def test_anything_between_two_404_begins_the_count_anew(interruption: UpstreamEr
         (StatusDocument(), None),
     ],
 )
-def test_progress_is_taken_from_its_field_or_else_from_the_nodes(
+def test_progress_is_read_from_its_field_or_computed_from_the_nodes(
     document: StatusDocument, percent: float | None
 ) -> None:
     assert poll_history.after_response(history(), document, NOW).progress == percent
 
 
-def test_progress_that_stands_still_keeps_the_time_it_last_moved() -> None:
+def test_unchanged_progress_keeps_the_time_of_its_last_change() -> None:
     past = poll_history.after_response(history(), StatusDocument(progress=10.0), NOW)
     past = poll_history.after_response(past, StatusDocument(progress=10.0), NOW + 50)
     assert past.progress_at == NOW
 
 
-def test_progress_that_goes_back_is_measured_from_its_new_beginning() -> None:
+def test_progress_that_decreases_is_measured_from_the_new_value() -> None:
     past = history()
     for at, progress in ((0, 10.0), (10, 80.0), (20, 5.0)):
         past = poll_history.after_response(past, StatusDocument(progress=progress), NOW + at)
     assert (past.first_progress, past.first_progress_at, past.progress) == (5.0, NOW + 20, 5.0)
 
 
-def test_cleanup_is_dropped_when_a_document_no_longer_has_it() -> None:
+def test_cleanup_is_removed_when_a_document_lacks_it() -> None:
     past = poll_history.after_response(history(), StatusDocument(cleanup_after=NOW + 9), NOW)
     assert poll_history.after_response(past, StatusDocument(), NOW).cleanup_after is None
 
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.none(), max_size=30), limit_sets)
-def test_no_row_of_progress_reports_leads_out_of_bounds(reports: list[float | None], within: Limits) -> None:
+def test_no_series_of_progress_values_leads_to_an_invalid_wait(
+    reports: list[float | None], within: Limits
+) -> None:
     past, now = history(), NOW
     for progress in reports:
         past = poll_history.after_response(past, StatusDocument(progress=progress), now)

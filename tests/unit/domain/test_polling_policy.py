@@ -1,4 +1,4 @@
-"""Polling policy: when the status is polled, and when a job is followed instead."""
+"""Polling policy: when the status is polled, and when a job is followed."""
 
 import math
 from collections import Counter
@@ -51,18 +51,13 @@ def test_a_wait_is_a_whole_number_that_the_state_machine_accepts(
 
 
 @given(histories, limit_sets)
-def test_no_wait_passes_the_deadline_by_more_than_the_rounding(past: PollHistory, within: Limits) -> None:
+def test_no_wait_exceeds_the_deadline_by_more_than_the_rounding(past: PollHistory, within: Limits) -> None:
     decision = next_step(past, NOW, within)
     assert NOW + decision.wait_seconds < max(within.deadline, NOW) + 1
 
 
-@given(histories, limit_sets)
-def test_the_same_history_gets_the_same_decision(past: PollHistory, within: Limits) -> None:
-    assert next_step(past, NOW, within) == next_step(replace(past), NOW, replace(within))
-
-
 @given(histories, limit_sets, st.floats(0, 1e9))
-def test_retry_after_is_honoured_up_to_its_limit_unless_an_end_is_nearer(
+def test_retry_after_is_honoured_up_to_its_limit_unless_deadline_or_cleanup_is_nearer(
     past: PollHistory, within: Limits, retry_after_s: float
 ) -> None:
     past = replace(past, retry_after_s=retry_after_s, polled_at=NOW)
@@ -83,7 +78,7 @@ def test_more_errors_in_a_row_never_mean_an_earlier_poll(
 
 
 @given(histories, limit_sets)
-def test_a_young_loop_polls_before_cleanup_takes_the_result_away(past: PollHistory, within: Limits) -> None:
+def test_a_young_loop_polls_before_the_result_is_cleaned_up(past: PollHistory, within: Limits) -> None:
     past = replace(past, polls=0, follows=0, refusals=0)
     decision = next_step(past, NOW, within)
     if past.cleanup_after is not None and past.cleanup_after >= NOW + 2:
@@ -91,16 +86,14 @@ def test_a_young_loop_polls_before_cleanup_takes_the_result_away(past: PollHisto
 
 
 @given(histories, limit_sets)
-def test_cleanup_that_is_past_slows_nothing_down_and_hurries_nothing(
-    past: PollHistory, within: Limits
-) -> None:
+def test_a_cleanup_in_the_past_does_not_change_the_wait(past: PollHistory, within: Limits) -> None:
     assert next_step(replace(past, cleanup_after=NOW - 1), NOW, within) == (
         next_step(replace(past, cleanup_after=None), NOW, within)
     )
 
 
 @given(histories, limit_sets)
-def test_no_wait_is_longer_than_the_longest_or_twice_that_while_progress_is_steady(
+def test_no_wait_exceeds_the_longest_or_twice_that_with_steady_progress(
     past: PollHistory, within: Limits
 ) -> None:
     quiet = replace(past, polls=0, follows=0, refusals=0, retry_after_s=None, errors=0, faults=0)
@@ -110,7 +103,7 @@ def test_no_wait_is_longer_than_the_longest_or_twice_that_while_progress_is_stea
 
 
 @given(histories, limit_sets)
-def test_no_wait_is_shorter_than_the_shortest_but_for_an_end_that_is_near(
+def test_no_wait_is_shorter_than_the_shortest_except_before_the_deadline(
     past: PollHistory, within: Limits
 ) -> None:
     calm = replace(past, cleanup_after=None)
@@ -136,14 +129,14 @@ def test_errors_double_the_wait_up_to_the_longest(errors: int, wait_s: int) -> N
 
 
 @pytest.mark.parametrize(("wait_s", "most_s"), [(4, 12), (16, 24), (60, 90)])
-def test_after_an_error_up_to_8_s_or_half_of_the_wait_are_added(wait_s: int, most_s: int) -> None:
+def test_after_an_error_a_jitter_of_up_to_8_s_or_half_of_the_wait_is_added(wait_s: int, most_s: int) -> None:
     past = history(errors=round(math.log2(wait_s / 2)))
     waits = [next_step(past, NOW, limits(), jitter / 100).wait_seconds for jitter in range(100)]
     assert (min(waits), max(waits)) == (wait_s, most_s)
 
 
-def seconds_of_first_polls(past: PollHistory, retry_after_s: float | None) -> list[int]:
-    """Return in which second each of 40 executions of equal age polls again after a common failure."""
+def most_polls_in_a_second(past: PollHistory, retry_after_s: float | None) -> list[int]:
+    """Return the most polls and the most due polls in one second, of 40 executions after a common failure."""
     past = poll_history.after_failed_request(
         past, UpstreamUnavailableError("unavailable", "", status=429, retry_after_s=retry_after_s), NOW
     )
@@ -159,8 +152,8 @@ def seconds_of_first_polls(past: PollHistory, retry_after_s: float | None) -> li
 def test_of_40_executions_at_most_12_poll_in_the_same_second_after_a_common_failure(
     age_s: int, retry_after_s: float | None
 ) -> None:
-    found = seconds_of_first_polls(history(started_at=NOW - age_s), retry_after_s)
-    assert max(found) <= 12
+    most_polls = most_polls_in_a_second(history(started_at=NOW - age_s), retry_after_s)
+    assert max(most_polls) <= 12
 
 
 @pytest.mark.parametrize(
@@ -175,7 +168,7 @@ def test_of_40_executions_at_most_12_poll_in_the_same_second_after_a_common_fail
         (30, Decision(NextStep.WAIT, 30)),
     ],
 )
-def test_at_the_deadline_the_job_is_cancelled_and_not_before(left_s: float, decision: Decision) -> None:
+def test_the_job_is_cancelled_at_the_deadline_and_not_before(left_s: float, decision: Decision) -> None:
     old = history(started_at=NOW - 10_000)
     assert next_step(old, NOW, limits(deadline=NOW + left_s)) == decision
 
@@ -183,12 +176,12 @@ def test_at_the_deadline_the_job_is_cancelled_and_not_before(left_s: float, deci
 @pytest.mark.parametrize(
     ("retry_after_s", "wait_s"), [(0.0, 4), (1.0, 4), (10.0, 10), (10.2, 11), (900.0, 900), (1e9, 900)]
 )
-def test_retry_after_stretches_the_wait_past_the_longest(retry_after_s: float, wait_s: int) -> None:
+def test_retry_after_may_exceed_the_longest_wait(retry_after_s: float, wait_s: int) -> None:
     past = history(retry_after_s=retry_after_s, polled_at=NOW)
     assert next_step(past, NOW, limits()).wait_seconds == wait_s
 
 
-def test_retry_after_counts_from_the_answer_that_carried_it() -> None:
+def test_retry_after_counts_from_the_time_of_the_response() -> None:
     past = history(started_at=NOW - 100, retry_after_s=30.0, polled_at=NOW - 20)
     assert next_step(past, NOW, limits()).wait_seconds == 10
 
@@ -223,25 +216,25 @@ def steady(progress: float, *, age_s: float = 100.0, moved_s: float = 0.0) -> Po
 @pytest.mark.parametrize(
     ("percent", "wait_s"),
     [
-        (10.0, 32),  # 900 s to go: four times the usual wait of 8 s
-        (50.0, 30),  # 100 s to go, of which three tenths
-        (80.0, 8),  # 25 s to go
-        (95.0, 6),  # 5.3 s to go, waited for whole
+        (10.0, 32),  # 900 s remain: four times the usual wait of 8 s
+        (50.0, 30),  # 100 s remain: three tenths of them
+        (80.0, 8),  # 25 s remain
+        (95.0, 6),  # 5.3 s remain: all of them
         (99.9, 2),
     ],
 )
-def test_steady_progress_sets_the_wait_by_the_rest_that_it_predicts(percent: float, wait_s: int) -> None:
+def test_steady_progress_sets_the_wait_from_the_predicted_remaining_time(percent: float, wait_s: int) -> None:
     assert next_step(steady(percent), NOW, limits(longest_s=30)).wait_seconds == wait_s
 
 
-def test_a_far_finish_stretches_the_wait_to_twice_the_longest_at_most() -> None:
+def test_a_predicted_finish_extends_the_wait_to_at_most_twice_the_longest() -> None:
     assert next_step(steady(10.0, age_s=5000), NOW, limits(longest_s=30)).wait_seconds == 60
     assert next_step(steady(10.0, age_s=5000), NOW, limits(longest_s=10)).wait_seconds == 20
 
 
 @pytest.mark.parametrize("changes", [{"progress_readings": 2}, {"progress_at": NOW - 4.6}])
-def test_progress_that_is_not_steady_predicts_nothing(changes: dict[str, float]) -> None:
-    # Steady is: three readings or more, the last one within 1.5 s and 3 % of the age.
+def test_unsteady_progress_does_not_change_the_wait(changes: dict[str, float]) -> None:
+    # Steady progress has three readings or more, the last one within 1.5 s plus 3 % of the age.
     past = replace(steady(10.0), **changes)  # type: ignore[arg-type]
     assert next_step(past, NOW, limits(longest_s=30)).wait_seconds == 8
     assert (
@@ -249,11 +242,11 @@ def test_progress_that_is_not_steady_predicts_nothing(changes: dict[str, float])
     )
 
 
-def test_a_job_that_should_be_over_is_polled_often_and_then_as_any_other() -> None:
+def test_a_job_past_its_predicted_finish_is_polled_often_and_then_like_any_other() -> None:
     past = steady(99.99)
-    found = [next_step(past, NOW + late, limits()).wait_seconds for late in (0.5, 4, 5, 100)]
-    assert found == sorted(found)
-    assert (found[0], found[-1]) == (2, 10)
+    waits = [next_step(past, NOW + late_s, limits()).wait_seconds for late_s in (0.5, 4, 5, 100)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -267,12 +260,12 @@ def test_a_job_that_should_be_over_is_polled_often_and_then_as_any_other() -> No
         {"progress": 5e-324, "progress_at": NOW, "first_progress": 0.0, "first_progress_at": NOW - 50},
     ],
 )
-def test_progress_that_predicts_nothing_is_no_reason_to_crash(changes: dict[str, float]) -> None:
+def test_progress_without_a_prediction_leads_to_a_valid_wait(changes: dict[str, float]) -> None:
     decision = next_step(replace(history(started_at=NOW - 100), **changes), NOW, limits())  # type: ignore[arg-type]
     assert 1 <= decision.wait_seconds <= 60
 
 
-def test_retry_after_of_a_successful_answer_is_kept() -> None:
+def test_retry_after_of_a_successful_response_is_honoured() -> None:
     past = poll_history.after_response(history(), StatusDocument("RUNNING", retry_after_s=20.0), NOW)
     assert next_step(past, NOW, limits()).wait_seconds == 20
     assert poll_due_at(past, StreamHistory(), NOW + 3600) == NOW + 20
@@ -282,16 +275,16 @@ def test_retry_after_of_a_successful_answer_is_kept() -> None:
 
 
 @given(histories, limit_sets)
-def test_a_job_is_followed_only_while_the_upstream_answers_and_the_history_has_room(
+def test_a_job_is_followed_only_without_errors_and_within_the_event_budget(
     past: PollHistory, within: Limits
 ) -> None:
     decision = next_step(past, NOW, replace(within, follow=True))
     if within.deadline <= NOW:
         assert decision == Decision(NextStep.CANCEL)
-    elif past.errors or polling_policy.events_used(past) >= FOLLOW_EVENT_BUDGET:
+    elif past.errors or past.faults or polling_policy.events_used(past) >= FOLLOW_EVENT_BUDGET:
         assert decision == next_step(past, NOW, within)
     else:
-        # The wait that is taken instead where no concurrency is left.
+        # The state machine uses this wait if no concurrency is left.
         assert decision == replace(next_step(past, NOW, within), next=NextStep.FOLLOW)
 
 
@@ -299,16 +292,11 @@ def test_a_status_document_too_large_for_the_follow_function_ends_following() ->
     assert next_step(history(large_document=True), NOW, limits(follow=True)).next is NextStep.WAIT
 
 
-def test_a_job_without_a_past_is_followed_at_once() -> None:
+def test_a_new_job_is_followed_immediately() -> None:
     assert next_step(history(), NOW, limits(follow=True)) == Decision(NextStep.FOLLOW, 4)
 
 
-@given(histories, limit_sets)
-def test_where_following_is_off_nothing_is_followed(past: PollHistory, within: Limits) -> None:
-    assert next_step(past, NOW, within).next is not NextStep.FOLLOW
-
-
-def test_a_follow_that_was_refused_is_tried_again_after_a_while_of_polling() -> None:
+def test_a_refused_follow_is_retried_after_a_pause_with_polls() -> None:
     past = poll_history.after_follow_refusal(history(), NOW)
     assert past.refusals == 1
     within = limits(follow=True)
@@ -327,7 +315,7 @@ def test_the_pause_after_a_refused_follow_doubles_the_age_within_bounds(age_s: i
 
 
 @given(histories, limit_sets, st.floats(0, 1e5), st.floats(0, 1e5))
-def test_once_a_follow_is_worth_a_try_again_it_stays_so_while_no_finish_is_known(
+def test_after_its_pause_a_refused_follow_stays_due(
     past: PollHistory, within: Limits, one: float, other: float
 ) -> None:
     past = replace(past, progress=None, cleanup_after=None, follow_refused_at=NOW)
@@ -340,10 +328,10 @@ def test_once_a_follow_is_worth_a_try_again_it_stays_so_while_no_finish_is_known
     ("percent", "expected"),
     [(1.0, NextStep.WAIT), (49.0, NextStep.WAIT), (51.0, NextStep.FOLLOW), (99.0, NextStep.FOLLOW)],
 )
-def test_where_concurrency_is_scarce_a_far_job_leaves_it_to_others(
+def test_a_job_far_from_its_finish_is_not_followed_after_a_refused_follow(
     percent: float, expected: NextStep
 ) -> None:
-    # It has run for as long as is far: with half of it done, as much is left.
+    # The job has run for FAR_S. At 50 % the same time remains.
     past = history(started_at=NOW - FAR_S, progress=percent, progress_at=NOW)
     scarce = replace(past, follow_refused_at=NOW - FAR_S + 1)
     assert next_step(scarce, NOW, limits(follow=True)).next is expected
@@ -351,9 +339,7 @@ def test_where_concurrency_is_scarce_a_far_job_leaves_it_to_others(
 
 
 @given(percents, percents, limit_sets)
-def test_more_steady_progress_by_now_never_means_a_later_poll(
-    one: float, other: float, within: Limits
-) -> None:
+def test_more_steady_progress_never_means_a_later_poll(one: float, other: float, within: Limits) -> None:
     within = replace(within, deadline=NOW + LONGEST_DEADLINE_S)
     less, more = (
         next_step(steady(max(percent, 0.01)), NOW, within).wait_seconds for percent in sorted((one, other))
@@ -384,7 +370,7 @@ def test_the_interval_varies_by_a_tenth_between_executions() -> None:
     assert [min(dues), max(dues)] == pytest.approx([1.8, 2.196])
 
 
-def test_a_job_that_was_never_polled_is_due_after_its_start() -> None:
+def test_a_job_that_was_never_polled_is_due_2_s_after_its_start() -> None:
     assert due_s(history()) == 2
 
 
@@ -404,7 +390,7 @@ def test_after_a_final_event_the_status_is_polled_in_quick_succession_and_then_a
     assert moments == pytest.approx([0, 0.5, 1, 2, 3, 5, 7, 9.242, 11])
 
 
-def test_a_second_final_event_begins_no_second_row_of_quick_polls() -> None:
+def test_a_second_final_event_does_not_repeat_the_quick_polls() -> None:
     stream = stream_history.after_final_event(
         stream_history.after_final_event(StreamHistory(), NOW - 60), NOW
     )
@@ -412,24 +398,24 @@ def test_a_second_final_event_begins_no_second_row_of_quick_polls() -> None:
     assert due_s(history(polled_at=NOW), stream) == 2
 
 
-def test_retry_after_is_stronger_than_a_final_event() -> None:
+def test_retry_after_takes_precedence_over_a_final_event() -> None:
     stream = stream_history.after_final_event(StreamHistory(), NOW + 1)
     assert due_s(history(polled_at=NOW, retry_after_s=3.0), stream) == 3
     assert due_s(history(polled_at=NOW, retry_after_s=5000.0), stream) == RETRY_AFTER_LIMIT_S
 
 
-def test_the_deadline_and_the_cleanup_are_stronger_than_retry_after() -> None:
+def test_the_deadline_and_the_cleanup_take_precedence_over_retry_after() -> None:
     past = history(polled_at=NOW, retry_after_s=500.0)
     assert due_s(past, deadline=NOW + 100) == 100
     assert due_s(replace(past, cleanup_after=NOW + 60)) == 60 - CLEANUP_MARGIN_S
 
 
 @pytest.mark.parametrize(("left_s", "due"), [(60.0, 2), (6.0, 2), (5.0, 2), (1.0, 0.5), (-1.0, 2)])
-def test_a_result_that_is_about_to_go_is_fetched_in_time(left_s: float, due: float) -> None:
+def test_a_result_is_polled_for_before_its_cleanup(left_s: float, due: float) -> None:
     assert due_s(history(polled_at=NOW, cleanup_after=NOW + left_s)) == due
 
 
-def test_failed_requests_space_the_polls_of_a_follow_by_doubling() -> None:
+def test_failed_requests_double_the_interval_of_polls_during_a_follow() -> None:
     dues = [
         poll_due_at(history(polled_at=NOW, errors=errors), StreamHistory(), NOW + 3600, 0.0) - NOW
         for errors in (0, 1, 2)
@@ -438,7 +424,7 @@ def test_failed_requests_space_the_polls_of_a_follow_by_doubling() -> None:
 
 
 @given(histories, limit_sets, jitters, st.none() | times, st.none() | times)
-def test_a_poll_of_a_follow_is_never_due_after_the_deadline_or_before_retry_after_permits(
+def test_a_poll_during_a_follow_is_due_before_the_deadline_and_after_retry_after(
     past: PollHistory, within: Limits, jitter: float, event_at: float | None, final_at: float | None
 ) -> None:
     past = replace(past, started_at=NOW - 500, polled_at=NOW, cleanup_after=None, errors=min(past.errors, 2))

@@ -1,4 +1,4 @@
-"""Event budget: no execution comes near the limit of 25,000 events of a state machine execution."""
+"""Event budget: every state machine execution stays below the limit of 25,000 history events."""
 
 import itertools
 from collections.abc import Callable
@@ -36,20 +36,20 @@ def run(
     within: Limits,
     answer_s: float = 0.0,
 ) -> int:
-    """Return how many history events the loop has written when it comes to its deadline."""
+    """Return how many history events the loop has written at its deadline."""
     now, past = NOW, history()
-    for turn in itertools.count():
+    for cycle in itertools.count():
         decision = next_step(past, now, replace(within, deadline=NOW + timeout_s))
         if decision.next is NextStep.CANCEL:
             return polling_policy.events_used(past)
         now += decision.wait_seconds + answer_s
         past = replace(past, polls=past.polls + 1)
-        answer = upstream(turn, now)
+        answer = upstream(cycle, now)
         if isinstance(answer, UpstreamError):
             past = poll_history.after_failed_request(past, answer, now)
         else:
             past = poll_history.after_response(past, answer, now)
-        assert turn < 4 * MAX_POLLS, "the loop never ends"
+        assert cycle < 4 * MAX_POLLS, "the loop does not end"
     raise AssertionError
 
 
@@ -58,42 +58,42 @@ ADVERSARIES: dict[str, Callable[[int, float], StatusDocument | UpstreamError]] =
     "cleanup is always just out of reach": lambda _, now: StatusDocument(
         cleanup_after=now + CLEANUP_MARGIN_S + 0.001
     ),
-    "always about to finish": lambda turn, _: StatusDocument(progress=99.0 + (turn % 2) * 0.99),
-    "progress creeps": lambda turn, _: StatusDocument(progress=min(90 + turn / 1e4, 99.9)),
-    "progress begins anew": lambda turn, _: StatusDocument(progress=float(turn * 7 % 100)),
-    "nodes flicker": lambda turn, _: StatusDocument(completed_nodes=turn % 3, total_nodes=2),
+    "always about to finish": lambda cycle, _: StatusDocument(progress=99.0 + (cycle % 2) * 0.99),
+    "progress creeps": lambda cycle, _: StatusDocument(progress=min(90 + cycle / 1e4, 99.9)),
+    "progress begins anew": lambda cycle, _: StatusDocument(progress=float(cycle * 7 % 100)),
+    "nodes flicker": lambda cycle, _: StatusDocument(completed_nodes=cycle % 3, total_nodes=2),
     "silent": lambda _turn, _now: StatusDocument(),
-    "ends with another unknown status each time": lambda turn, _: StatusDocument(
-        f"END_{turn}", completed_at=NOW
+    "ends with another unknown status each time": lambda cycle, _: StatusDocument(
+        f"END_{cycle}", completed_at=NOW
     ),
     "always failing, with a Retry-After of 0": lambda _turn, _now: UpstreamUnavailableError(
         "x", "", retry_after_s=0.0
     ),
-    "failing every other time": lambda turn, now: (
-        PerhapsAcceptedError("x", "") if turn % 2 else StatusDocument(cleanup_after=now + 1)
+    "failing every other time": lambda cycle, now: (
+        PerhapsAcceptedError("x", "") if cycle % 2 else StatusDocument(cleanup_after=now + 1)
     ),
 }
 
 
 @pytest.mark.parametrize("upstream", ADVERSARIES.values(), ids=ADVERSARIES)
-@pytest.mark.parametrize("timeout_s", [1, 60, 3600, DAY_S, 7 * DAY_S, LONGEST_DEADLINE_S])
-@pytest.mark.parametrize("longest_s", [1, 60, 3600])
-def test_no_upstream_leads_an_execution_into_the_history_limit(
+@pytest.mark.parametrize("timeout_s", [60, DAY_S, LONGEST_DEADLINE_S])
+@pytest.mark.parametrize("longest_s", [1, 3600])
+def test_no_upstream_behaviour_reaches_the_history_limit(
     upstream: Callable[[int, float], StatusDocument | UpstreamError], timeout_s: int, longest_s: int
 ) -> None:
     assert run(timeout_s, upstream, within=limits(shortest_s=1, longest_s=longest_s)) <= MOST_EVENTS - 200
 
 
 @given(st.floats(1, LONGEST_DEADLINE_S), st.floats(0, 25))
-def test_no_deadline_spends_more_than_the_budget_of_events(timeout_s: float, answer_s: float) -> None:
+def test_no_deadline_exceeds_the_event_budget(timeout_s: float, answer_s: float) -> None:
     always_near = ADVERSARIES["cleanup is always a second ahead"]
     events = run(timeout_s, always_near, within=limits(shortest_s=1, longest_s=1), answer_s=answer_s)
     assert events <= MOST_EVENTS - 200
 
 
-@pytest.mark.parametrize("start_deadline_s", [60, 900, 3600, DAY_S])
-@pytest.mark.parametrize("longest_s", [1, 60, 3600])
-def test_no_upstream_that_is_down_spends_more_than_the_budget_of_starts(
+@pytest.mark.parametrize("start_deadline_s", [60, DAY_S])
+@pytest.mark.parametrize("longest_s", [1, 3600])
+def test_an_unavailable_upstream_does_not_exceed_the_budget_of_starts(
     start_deadline_s: int, longest_s: int
 ) -> None:
     now, within = NOW, limits(shortest_s=1, longest_s=longest_s, deadline=NOW + start_deadline_s)
@@ -112,9 +112,10 @@ def whole_history(
     *,
     follow: bool,
 ) -> int:
-    """Return the events of a queue for part of the time, 200 refused starts, a job that never ends, and a cancel.
+    """Return the events of an execution that queues, has 200 refused starts, and whose job never ends.
 
-    All of it is as frequent as the settings permit, and no cancel works.
+    `share` is the part of the time in the queue. All waits are the shortest that the settings allow, and every
+    cancellation fails.
     """
     deadline = NOW + timeout_s
     within = limits(shortest_s=1, longest_s=30, deadline=deadline)
@@ -126,7 +127,7 @@ def whole_history(
     events += MAX_STARTS * polling_policy.EVENTS_PER_START
     assert estimate >= events - 18
     past = history(started_at=now, earlier_events=estimate)
-    for turn in itertools.count():
+    for cycle in itertools.count():
         decision = next_step(past, now, replace(within, follow=follow))
         if decision.next is NextStep.CANCEL:
             break
@@ -136,7 +137,7 @@ def whole_history(
         else:
             past = replace(past, polls=past.polls + 1)
             now += decision.wait_seconds
-        answer = upstream(turn, now)
+        answer = upstream(cycle, now)
         if isinstance(answer, UpstreamError):
             past = poll_history.after_failed_request(past, answer, now)
         else:
@@ -148,37 +149,37 @@ def whole_history(
     return events + EVENTS_PER_CANCEL + polling_policy.events_used(past) - estimate
 
 
-# Cancel and What next?.
+# States "Cancel" and "What next?".
 EVENTS_PER_CANCEL = 7
 
-# A retry of a task: scheduled, started, failed.
+# A retried task writes three events: scheduled, started, failed.
 EVENTS_PER_RETRY = 3
 
-# Of one task that Lambda throttles for more than four hours: test_faults.py of the workflow.
+# Retries of one task that Lambda throttles for more than four hours; see tests/workflow/test_faults.py.
 MOST_RETRIES = 70
 
 
-@pytest.mark.parametrize("timeout_s", [3600, DAY_S, 7 * DAY_S, LONGEST_DEADLINE_S])
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
+@pytest.mark.parametrize("timeout_s", [3600, DAY_S, LONGEST_DEADLINE_S])
+@pytest.mark.parametrize("share", [0.0, 0.97])
 @pytest.mark.parametrize("follow", [False, True])
-def test_queue_starts_loop_and_cancel_together_stay_below_20000_events(
+def test_queue_starts_polls_and_cancellation_together_stay_below_20000_events(
     timeout_s: int, share: float, *, follow: bool
 ) -> None:
     silent = ADVERSARIES["silent"]
     assert whole_history(timeout_s, share, silent, follow=follow) <= MOST_EVENTS
 
 
-def test_the_worst_history_leaves_room_for_the_retries_of_tasks() -> None:
+def test_the_worst_history_leaves_room_for_task_retries() -> None:
     worst = max(
         whole_history(LONGEST_DEADLINE_S, share, upstream, follow=follow)
         for share in (0.0, 0.5)
         for upstream in (ADVERSARIES["silent"], ADVERSARIES["cleanup is always a second ahead"])
         for follow in (False, True)
     )
-    # 18,762 when this was written; 18,802 where each status request fails.
+    # Currently 18,762, or 18,802 if every status request fails.
     assert worst <= MOST_EVENTS - 1_000
     retries = (25_000 - worst) // EVENTS_PER_RETRY
-    # Two days of throttling without a pause, and beside that a retry of every second poll.
+    # Two days of continuous throttling, and a retry of every second poll.
     throttled = 2 * 24 // 4 * MOST_RETRIES
     assert retries >= throttled + MAX_POLLS // 2, worst
 
@@ -190,12 +191,12 @@ def test_the_budget_does_not_slow_down_a_young_job_with_a_far_deadline() -> None
         assert next_step(history(polls=polls), NOW, far) == next_step(history(polls=polls), NOW, near)
 
 
-def test_a_month_of_following_takes_no_more_events_than_there_are() -> None:
+def test_following_for_a_month_stays_below_the_event_limit() -> None:
     past, now, within = history(), NOW, limits(deadline=NOW + LONGEST_DEADLINE_S, follow=True)
     followed_s = 0
     while (decision := next_step(past, now, within)).next is not NextStep.CANCEL:
         if decision.next is NextStep.FOLLOW:
-            # 840 s with a status request every 18 s: the requests are no history events.
+            # 840 s with a status request every 18 s. Requests are not history events.
             past = replace(past, follows=past.follows + 1, status_requests=past.status_requests + 46)
             now, followed_s = now + 840, followed_s + 840
         else:
@@ -207,7 +208,7 @@ def test_a_month_of_following_takes_no_more_events_than_there_are() -> None:
     assert polling_policy.events_used(past) <= MOST_EVENTS - 200
 
 
-def test_follows_that_are_always_refused_stay_below_the_limit_of_events() -> None:
+def test_follows_that_are_always_refused_stay_below_the_event_limit() -> None:
     within = limits(deadline=NOW + LONGEST_DEADLINE_S, follow=True)
     past, now = history(), NOW
     while (decision := next_step(past, now, within)).next is not NextStep.CANCEL:
@@ -220,14 +221,14 @@ def test_follows_that_are_always_refused_stay_below_the_limit_of_events() -> Non
     assert polling_policy.events_used(past) <= MOST_EVENTS - 200
 
 
-@pytest.mark.parametrize("deadline_s", [10, 3600, DAY_S, LONGEST_DEADLINE_S])
-@pytest.mark.parametrize("longest_s", [2, 60, 3600])
-def test_no_queue_spends_more_turns_than_are_set_aside_for_it(deadline_s: int, longest_s: int) -> None:
+@pytest.mark.parametrize("deadline_s", [10, DAY_S, LONGEST_DEADLINE_S])
+@pytest.mark.parametrize("longest_s", [2, 3600])
+def test_no_queue_exceeds_its_budget_of_checks(deadline_s: int, longest_s: int) -> None:
     within = limits(shortest_s=1, longest_s=longest_s, deadline=NOW + deadline_s)
     now, checks = NOW, 0
     while now < within.deadline:
         now += retry_policy.next_slot_attempt(deadline_s, now, within).wait_seconds
         checks += 1
-    # One more, because the last is as long as what is left; and no wait is longer than an hour.
+    # Plus one, because the last wait is shorter. No wait is longer than an hour.
     assert checks <= max(polling_policy.MAX_QUEUE_CHECKS, deadline_s / WAIT_LIMIT_S) + 1
     assert now < within.deadline + 1

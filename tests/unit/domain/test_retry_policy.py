@@ -1,4 +1,4 @@
-"""Retry policy: when a start, a check for a free slot and a cancel are repeated, and when they are given up."""
+"""Retry policy: when a start, a check for a free slot and a cancellation are repeated, and for how long."""
 
 import math
 
@@ -17,7 +17,7 @@ from waterhook.domain.retry_policy import next_start_attempt
 
 
 @given(st.integers(0, 10**6), st.none() | st.floats(0, 1e9), limit_sets)
-def test_another_start_comes_after_a_whole_number_of_seconds_or_never(
+def test_a_start_is_retried_after_whole_seconds_until_the_deadline(
     attempts: int, retry_after_s: float | None, within: Limits
 ) -> None:
     decision = next_start_attempt(attempts, retry_after_s, NOW, within)
@@ -41,11 +41,11 @@ def test_starts_are_spaced_by_doubling_and_by_retry_after(
     assert next_start_attempt(attempts, retry_after_s, NOW, limits()) == Decision(NextStep.START, wait_s)
 
 
-# Waiting for room
+# Waiting for a free slot
 
 
 @given(st.floats(1, LONGEST_DEADLINE_S), limit_sets, jitters, st.integers(0, 100))
-def test_another_look_for_room_comes_after_a_whole_number_of_seconds(
+def test_a_free_slot_is_checked_for_again_after_whole_seconds(
     timeout_s: float, within: Limits, jitter: float, conflicts: int
 ) -> None:
     decision = retry_policy.next_slot_attempt(timeout_s, NOW, within, jitter, conflicts)
@@ -58,14 +58,14 @@ def test_another_look_for_room_comes_after_a_whole_number_of_seconds(
     ("timeout_s", "wait_s"), [(600, 2), (3600, 4), (DAY_S, 87), (LONGEST_DEADLINE_S, 2592)]
 )
 @pytest.mark.parametrize("waited", [0.0, 0.5, 0.9])
-def test_how_soon_a_queued_request_looks_again_depends_on_its_deadline_and_not_on_its_age(
+def test_the_interval_of_a_queued_request_depends_on_its_deadline_and_not_on_its_age(
     timeout_s: int, wait_s: int, waited: float
 ) -> None:
     within = limits(deadline=NOW + timeout_s)
     assert retry_policy.next_slot_attempt(timeout_s, NOW + waited * timeout_s, within).wait_seconds == wait_s
 
 
-def test_queued_requests_of_equal_age_look_again_at_different_times() -> None:
+def test_queued_requests_of_equal_age_check_at_different_times() -> None:
     waits = {
         retry_policy.next_slot_attempt(3600, NOW, limits(), jitter / 40).wait_seconds for jitter in range(40)
     }
@@ -73,7 +73,9 @@ def test_queued_requests_of_equal_age_look_again_at_different_times() -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [3600, LONGEST_DEADLINE_S])
-def test_after_a_conflict_the_next_look_comes_within_seconds_and_a_row_of_them_ends(timeout_s: int) -> None:
+def test_the_next_check_follows_a_conflict_within_seconds_but_not_after_many_conflicts(
+    timeout_s: int,
+) -> None:
     within = limits(deadline=NOW + timeout_s)
     waits = [
         retry_policy.next_slot_attempt(timeout_s, NOW, within, 0.0, count).wait_seconds
@@ -83,10 +85,10 @@ def test_after_a_conflict_the_next_look_comes_within_seconds_and_a_row_of_them_e
     assert waits[-1] == retry_policy.next_slot_attempt(timeout_s, NOW, within).wait_seconds
 
 
-# Faults of our own before the start
+# Faults of Waterhook before the start
 
 
-def test_a_fault_is_waited_out_for_six_hours_with_waits_that_grow_with_the_age() -> None:
+def test_a_start_with_faults_is_retried_for_six_hours_with_growing_waits() -> None:
     age_s, waits = 0.0, []
     while (
         decision := retry_policy.next_attempt_after_fault(age_s, NOW + age_s, NOW + DAY_S)
@@ -99,7 +101,7 @@ def test_a_fault_is_waited_out_for_six_hours_with_waits_that_grow_with_the_age()
 
 
 @given(st.floats(0, 6 * 3600), st.integers(-10, 10**6), jitters)
-def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float, jitter: float) -> None:
+def test_no_wait_after_a_fault_exceeds_the_deadline(age_s: float, rest_s: float, jitter: float) -> None:
     decision = retry_policy.next_attempt_after_fault(age_s, NOW, NOW + rest_s, jitter)
     if rest_s <= 0 or age_s >= retry_policy.START_FAULT_LIMIT_S:
         assert decision == Decision(NextStep.NOTIFY)
@@ -109,7 +111,7 @@ def test_no_wait_after_a_fault_outlasts_the_deadline(age_s: float, rest_s: float
 
 
 @given(st.floats(0, 1200), st.integers(0, 4), st.none() | st.floats(0, 1e6))
-def test_another_cancel_comes_after_a_whole_number_of_seconds_or_never(
+def test_a_cancellation_is_retried_after_whole_seconds_until_its_limits(
     failing_s: float, refusals: int, retry_after_s: float | None
 ) -> None:
     wait_s = retry_policy.cancel_retry_wait_s(failing_s, refusals, retry_after_s)
@@ -121,7 +123,7 @@ def test_another_cancel_comes_after_a_whole_number_of_seconds_or_never(
         assert failing_s + wait_s <= retry_policy.CANCEL_LIMIT_S + 1
 
 
-def test_the_waits_between_cancels_double() -> None:
+def test_the_waits_between_cancellations_double() -> None:
     waits: list[int] = []
     while (wait_s := retry_policy.cancel_retry_wait_s(sum(waits), 0, None)) is not None:
         waits.append(wait_s)

@@ -1,4 +1,4 @@
-"""The upstream's status document: a stranger's, whose output must leave as it came."""
+"""Status document of the upstream: any content is read without an exception, and the output stays unchanged."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ KNOWN = {
     "cleanup_after": "2026-01-02T00:00:00Z",
 }
 
-# JSON texts that a parser and a printer would change, each in a way somebody has lost data to.
+# Outputs that `json.loads` and `json.dumps` would change.
 OUTPUTS = {
     "an integer of twenty digits": '{"n":12345678901234567890}',
     "an integer of five thousand digits": '{"n":' + "7" * 5000 + "}",
@@ -42,18 +42,18 @@ OUTPUTS = {
     "more digits than a double holds": '{"n":0.1000000000000000055511151231257827}',
     "minus zero": '{"n":-0}',
     "half a surrogate pair": '{"t":"\\ud83d"}',
-    "escapes nobody needs": '{"t":"\\u0041\\/"}',
+    "unnecessary escapes": '{"t":"\\u0041\\/"}',
     "whitespace of all four kinds": '{ \t"a"\r\n:\n1 ,"b" : [ ] }',
     "the same name twice": '{"a":1,"a":2}',
     "nested three thousand deep": '{"d":' + "[" * 3000 + "]" * 3000 + "}",
     "text beyond ASCII": '{"t":"Übergröße 🙂 \u2028"}',
     "an empty object": "{}",
-    "names of our own": '{"status":"FAILED","final_output":{"status":"RUNNING"}}',
-    "what looks like the end": '{"t":"\\"}}}\\\\","u":"]}"}',
+    "names of other fields": '{"status":"FAILED","final_output":{"status":"RUNNING"}}',
+    "brackets in a text": '{"t":"\\"}}}\\\\","u":"]}"}',
     "a list, though an object was announced": "[1, 2]",
     "a text, though an object was announced": '"done"',
-    "a lonely number": "0.10",
-    "a lonely integer of twenty digits": "-12345678901234567890",
+    "a number alone": "0.10",
+    "an integer of twenty digits alone": "-12345678901234567890",
     "false": "false",
 }
 
@@ -82,7 +82,7 @@ def test_every_known_field_is_read() -> None:
     )
 
 
-def test_an_empty_object_says_nothing_and_is_a_document() -> None:
+def test_an_empty_object_is_a_document_without_fields() -> None:
     assert read("{}") == StatusDocument()
 
 
@@ -92,12 +92,10 @@ def test_an_empty_object_says_nothing_and_is_a_document() -> None:
         ("COMPLETED", Status.COMPLETED),
         ("FAILED", Status.FAILED),
         ("CANCELLED", Status.CANCELLED),
-        ("PENDING", None),
         ("RUNNING", None),
         ("completed", Status.COMPLETED),
         ("CANCELED", Status.CANCELLED),
         ("TIMED_OUT", None),
-        ("LOST", None),
         ("PAUSED", None),
         ("", None),
         (None, None),
@@ -106,17 +104,17 @@ def test_an_empty_object_says_nothing_and_is_a_document() -> None:
         ({"value": "COMPLETED"}, None),
     ],
 )
-def test_a_status_is_final_only_by_a_known_word(status: object, outcome: Status | None) -> None:
+def test_only_known_statuses_are_outcomes(status: object, outcome: Status | None) -> None:
     assert read(text_of(status=status)).outcome is outcome
 
 
 @given(st.dictionaries(st.sampled_from(list(KNOWN)), any_json, max_size=3), any_object)
-def test_no_json_object_raises_whatever_its_fields_hold(known: dict[str, Any], extra: dict[str, Any]) -> None:
+def test_a_json_object_with_any_fields_raises_nothing(known: dict[str, Any], extra: dict[str, Any]) -> None:
     text = json.dumps(extra | known, allow_nan=True)
     try:
         json.loads(text, parse_constant=_refuse)
     except ValueError:
-        assume(False)  # noqa: FBT003 - NaN and Infinity are no JSON
+        assume(False)  # noqa: FBT003 - NaN and Infinity are not JSON
     document = read(text)
     assert document.progress is None or -1e308 < document.progress < 1e308
     assert document.completed_nodes is None or document.completed_nodes >= 0
@@ -128,7 +126,7 @@ def _refuse(name: str) -> None:
 
 
 @given(any_text | st.text('{}[]":,.0123456789-+eEtruefalsn \n\t\\u', max_size=40))
-def test_every_json_object_is_a_document_and_nothing_else_is_an_outcome(text: str) -> None:
+def test_any_text_is_a_document_or_raises_value_error(text: str) -> None:
     try:
         expected = isinstance(json.loads(text, parse_constant=_refuse), dict)
     except ValueError:
@@ -162,12 +160,12 @@ def test_every_json_object_is_a_document_and_nothing_else_is_an_outcome(text: st
         '{"status":"COMP',
     ],
 )
-def test_what_is_no_json_object_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_json_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read(text)
 
 
-def test_nesting_of_any_depth_hides_no_field() -> None:
+def test_deeply_nested_values_hide_no_other_field() -> None:
     deep = "[" * 15_000 + "]" * 15_000
     document = read(f'{{"x":{deep},"error_message":{deep},"status":"COMPLETED","final_output":{deep}}}')
     assert (document.outcome, document.error_message) == (Status.COMPLETED, None)
@@ -175,20 +173,20 @@ def test_nesting_of_any_depth_hides_no_field() -> None:
 
 
 @pytest.mark.parametrize("head", ["{", '{"a":1,', "", "["])
-def test_a_deep_answer_that_is_no_object_is_refused_and_not_a_crash(head: str) -> None:
+def test_a_deeply_nested_text_that_is_not_an_object_is_refused(head: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read(head + "[" * 200_000 + "]" * 200_000 + "}")
 
 
 @pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
-@pytest.mark.parametrize("space", ["", " ", "\r\n\t "])
-def test_the_output_leaves_byte_for_byte_as_it_came(output: str, space: str) -> None:
+@pytest.mark.parametrize("space", ["", "\r\n\t "])
+def test_the_output_is_unchanged_byte_for_byte(output: str, space: str) -> None:
     text = (
         f'{space}{{"a":[1],{space}"final_output"{space}:{space}{output}{space},"status":"COMPLETED"}}{space}'
     )
     document = read(text)
-    found = document.final_output_json
-    assert (found if isinstance(found, str) else (found or b"").decode()) == output
+    kept = document.final_output_json
+    assert (kept if isinstance(kept, str) else (kept or b"").decode()) == output
     assert document.outcome is Status.COMPLETED
     assert not document.is_flawed
 
@@ -204,13 +202,13 @@ def test_the_output_leaves_byte_for_byte_as_it_came(output: str, space: str) -> 
     ],
     ids=["nested 400 deep", "nested 600 deep", "32 KiB", "a byte more", "a character more"],
 )
-def test_an_output_is_text_only_where_it_can_be_part_of_a_notification(output: str, *, is_text: bool) -> None:
+def test_an_output_is_text_only_if_it_can_be_part_of_a_notification(output: str, *, is_text: bool) -> None:
     for body in (
         f'{{"final_output":{output},"status":"COMPLETED"}}'.encode(),
         bytearray(f'{{"status":"COMPLETED","final_output":{output}}}'.encode()),
     ):
-        found = StatusDocument.from_body(body).final_output_json
-        assert found == (output if is_text else output.encode())
+        kept = StatusDocument.from_body(body).final_output_json
+        assert kept == (output if is_text else output.encode())
 
 
 INVALID = {
@@ -221,8 +219,8 @@ INVALID = {
     "half a character": '"ß'.encode()[:-1] + b'"',
     "a surrogate in UTF-8": b'"\xed\xa0\x80"',
     "a control character": b'"a\nb"',
-    "an escape that is none": b'"\\x41"',
-    "a comma too many": b'[1,{"a":1,},]',
+    "an unknown escape": b'"\\x41"',
+    "an extra comma": b'[1,{"a":1,},]',
     "a leading zero": b"[01]",
     "quotes of another kind": b"{'a':1}",
 }
@@ -230,7 +228,7 @@ INVALID = {
 
 @pytest.mark.parametrize("output", INVALID.values(), ids=INVALID)
 @pytest.mark.parametrize("is_first", [True, False])
-def test_an_output_that_is_no_json_is_unreadable_and_hides_no_other_field(
+def test_an_output_that_is_not_json_is_unreadable_and_hides_no_other_field(
     output: bytes, *, is_first: bool
 ) -> None:
     rest = b'"status":"COMPLETED","progress":100,"completed_at":"2026-01-01T00:00:00Z"'
@@ -241,34 +239,34 @@ def test_an_output_that_is_no_json_is_unreadable_and_hides_no_other_field(
     assert document.is_flawed
 
 
-@pytest.mark.parametrize("field", [name for name in KNOWN if name not in {"status", "final_output"}])
+@pytest.mark.parametrize("field", ["progress", "error_message", "created_at"])
 @pytest.mark.parametrize("value", INVALID.values(), ids=INVALID)
-def test_another_field_that_cannot_be_read_hides_neither_status_nor_output(field: str, value: bytes) -> None:
+def test_an_unreadable_field_hides_neither_status_nor_output(field: str, value: bytes) -> None:
     body = f'{{"{field}":'.encode() + value + b',"status":"COMPLETED","final_output":{"a":1}}'
     document = read(body)
     assert (document.outcome, document.final_output_json) == (Status.COMPLETED, '{"a":1}')
     assert (document.is_flawed, document.output_error) == (False, None)
 
 
-def test_a_broken_byte_in_a_text_is_replaced() -> None:
+def test_an_invalid_byte_in_a_text_is_replaced() -> None:
     document = read(b'{"status":"FAILED","error_message":"node \xff broke"}')
     assert (document.outcome, document.error_message) == (Status.FAILED, "node \ufffd broke")
     assert not document.is_flawed
 
 
 @pytest.mark.parametrize("end", ["y", "\\n", "\\u00df", "\\\\"])
-def test_of_a_message_of_any_length_the_beginning_is_used(end: str) -> None:
+def test_the_beginning_of_a_long_message_is_used(end: str) -> None:
     for more in range(12):
         text = "x" * (64 * 1024 - more) + end * 100_000
-        found = read(f'{{"status":"FAILED","error_message":"{text}"}}').error_message
-        assert found == "x" * (MAX_MESSAGE_CHARS - 1) + "…"
+        message = read(f'{{"status":"FAILED","error_message":"{text}"}}').error_message
+        assert message == "x" * (MAX_MESSAGE_CHARS - 1) + "…"
 
 
 TAILS = ["", ",", ",}", "} x", '}{"status":"FAILED"}', ' "x":1}', ',"x":', ',"x":[1']
 
 
 @pytest.mark.parametrize("tail", TAILS)
-def test_a_document_that_breaks_off_behind_its_output_is_flawed_and_its_output_is_used(tail: str) -> None:
+def test_a_document_that_breaks_off_after_its_output_is_flawed_and_its_output_is_used(tail: str) -> None:
     document = read('{"status":"COMPLETED","final_output":{"a":1}' + (tail or ","))
     assert (document.outcome, document.final_output_json, document.is_flawed) == (
         Status.COMPLETED,
@@ -287,7 +285,7 @@ def test_a_document_that_breaks_off_in_its_output_is_completed_and_unreadable(ta
     )
 
 
-def test_a_whole_object_is_not_flawed_by_a_transfer_that_broke_off_behind_it() -> None:
+def test_a_complete_object_is_not_flawed_if_the_transfer_breaks_off_after_it() -> None:
     document = read('{"status":"COMPLETED","final_output":{"a":1}}', broken=True)
     assert (document.final_output_json, document.is_flawed) == ('{"a":1}', False)
 
@@ -300,7 +298,9 @@ def in_pieces(content: bytes, size_bytes: int = 1000) -> Iterator[bytes]:
     "output", ['"' + "x\\\\" * 3000 + '"', '{"a":[' + '"]}",' * 2000 + "1]}", "1" * 9000]
 )
 @pytest.mark.parametrize("before", ["{", '{"status":"COMPLETED",'])
-def test_a_value_above_the_limit_is_left_out_and_what_follows_is_read(output: str, before: str) -> None:
+def test_a_value_above_the_limit_is_left_out_and_the_fields_after_it_are_read(
+    output: str, before: str
+) -> None:
     end = ',"status":"COMPLETED","completed_at":"2026-01-01T00:00:00Z"}'
     whole = (before + '"final_output" : ' + output + end).encode()
     for limit_bytes in (100, 101, 4096):
@@ -320,13 +320,13 @@ def test_a_value_that_ends_at_the_limit_is_kept(output: str) -> None:
     assert read(bytes(body), capped=True).final_output_json == output
 
 
-def test_a_value_above_the_limit_that_is_no_output_leaves_the_output() -> None:
+def test_a_value_above_the_limit_in_another_field_does_not_remove_the_output() -> None:
     whole = b'{"padding":"' + b"x" * 9000 + b'","final_output":{"a":1},"status":"COMPLETED"}'
     body = shorten_document(bytearray(whole[:100]), in_pieces(whole[100:]))
     assert read(bytes(body), capped=True).final_output_json == '{"a":1}'
 
 
-def test_a_value_above_the_limit_that_has_no_end_leaves_a_document_without_it() -> None:
+def test_a_value_above_the_limit_without_an_end_is_left_out() -> None:
     whole = b'{"status":"COMPLETED","final_output":"' + b"x" * 9000
     body = shorten_document(bytearray(whole[:100]), in_pieces(whole[100:]))
     document = read(bytes(body), capped=True)
@@ -350,7 +350,7 @@ def test_an_output_of_the_limit_is_kept_and_a_larger_one_is_too_large(
     indent=st.sampled_from([None, 0, 1, 3]),
     ascii_only=st.booleans(),
 )
-def test_any_output_between_any_fields_leaves_as_it_came(
+def test_any_output_between_any_fields_is_unchanged(
     before: dict[str, Any], after: dict[str, Any], output: Any, indent: int | None, *, ascii_only: bool
 ) -> None:
     def part(value: Any) -> str:
@@ -367,22 +367,22 @@ def test_any_output_between_any_fields_leaves_as_it_came(
     assert document.final_output_json == (None if output is None else source)
 
 
-def test_no_output_and_a_null_output_are_the_same() -> None:
+def test_a_null_output_is_none() -> None:
     assert read('{"final_output":null}').final_output_json is None
 
 
-def test_an_escaped_name_is_still_the_name() -> None:
+def test_an_escaped_field_name_is_recognized() -> None:
     assert read('{"final\\u005foutput":{"a":1}}').final_output_json == '{"a":1}'
 
 
-def test_of_two_outputs_the_last_one_counts_as_it_does_for_every_parser() -> None:
+def test_the_last_of_two_fields_with_the_same_name_is_used() -> None:
     text = '{"final_output":{"a":1},"status":"RUNNING","final_output":{"a":2},"status":"COMPLETED"}'
     document = read(text)
     assert (document.final_output_json, document.outcome) == ('{"a":2}', Status.COMPLETED)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "found"),
+    ("field", "value", "expected"),
     [
         ("progress", "50", None),
         ("progress", True, None),
@@ -402,15 +402,15 @@ def test_of_two_outputs_the_last_one_counts_as_it_does_for_every_parser() -> Non
         ("completed_at", "0001-01-01T00:00:00+14:00", None),
     ],
 )
-def test_a_field_of_another_type_is_read_as_missing(field: str, value: object, found: object) -> None:
-    assert getattr(read(text_of(**{field: value})), field) == found
+def test_a_field_of_another_type_is_read_as_missing(field: str, value: object, expected: object) -> None:
+    assert getattr(read(text_of(**{field: value})), field) == expected
 
 
-def test_a_number_beyond_every_double_is_no_progress() -> None:
+def test_progress_beyond_the_range_of_a_double_is_ignored() -> None:
     assert read('{"progress":1e400}').progress is None
 
 
-LARGE = {
+CUT_DOCUMENTS = {
     "a completed one, status first": {
         "status": "COMPLETED",
         "progress": 100.0,
@@ -421,35 +421,35 @@ LARGE = {
     "a running one, status first": {"status": "RUNNING", "current_node": "n", "final_output": None},
     "a failed one": {"final_output": None, "error_message": 'it "broke" {', "status": "FAILED"},
     "a cancelled one": {"x": [{"status": "COMPLETED"}], "status": "CANCELLED", "final_output": None},
-    "one with a word for every other field": {**KNOWN, "final_output": {}, "status": "COMPLETED"},
+    "one with every field": {**KNOWN, "final_output": {}, "status": "COMPLETED"},
 }
 
 
-@pytest.mark.parametrize("document", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("document", CUT_DOCUMENTS.values(), ids=CUT_DOCUMENTS)
 @pytest.mark.parametrize("indent", [None, 1])
-def test_a_body_cut_anywhere_never_raises_and_never_tells_of_another_outcome(
+def test_a_body_cut_anywhere_raises_nothing_and_shows_no_other_outcome(
     document: dict[str, Any], indent: int | None
 ) -> None:
     whole = json.dumps(document, indent=indent, ensure_ascii=False).encode()
-    truth = read(whole).outcome
+    outcome = read(whole).outcome
     for end in range(len(whole) + 1):
         cut = read(whole[:end], capped=True)
-        assert cut.outcome in {None, truth}, whole[:end]
+        assert cut.outcome in {None, outcome}, whole[:end]
         assert cut.final_output_json in {None, read(whole).final_output_json}
         assert cut.too_large
 
 
-def test_a_body_cut_inside_its_output_is_a_completed_one_though_its_status_is_beyond_the_cut() -> None:
+def test_a_body_cut_in_its_output_before_its_status_is_completed() -> None:
     cut = read('{"execution_id":"e","final_output":{"text":"aaaa', capped=True)
     assert cut.outcome is Status.COMPLETED
 
 
-def test_a_body_cut_inside_its_output_believes_the_status_before_it() -> None:
+def test_a_body_cut_in_its_output_has_the_status_before_it() -> None:
     cut = read('{"status":"RUNNING","final_output":{"text":"aaaa', capped=True)
     assert cut.outcome is None
 
 
 @given(any_text, any_text)
-def test_a_cut_body_of_garbage_says_nothing(head: str, tail: str) -> None:
+def test_a_cut_body_of_garbage_has_no_outcome(head: str, tail: str) -> None:
     assume("final_output" not in head + tail)
     assert read(head + tail, capped=True).outcome is None

@@ -1,4 +1,4 @@
-"""Stream history: when a stream is opened again."""
+"""Stream history: when a stream is reopened."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
 from waterhook.domain.stream_history import StreamHistory
 
 
-def test_streams_that_are_refused_are_reopened_after_a_pause_that_doubles() -> None:
+def test_a_refused_stream_is_reopened_after_a_pause_that_doubles() -> None:
     stream, pauses = StreamHistory(), []
     for _ in range(10):
         stream = stream_history.after_stream_end(stream, NOW, lasted_s=0.1)
@@ -17,19 +17,19 @@ def test_streams_that_are_refused_are_reopened_after_a_pause_that_doubles() -> N
 
 
 @pytest.mark.parametrize(("retry_after_s", "pause_s"), [(0.5, 1), (30.0, 30), (1e9, RETRY_AFTER_LIMIT_S)])
-def test_a_stream_is_not_reopened_before_retry_after_permits(retry_after_s: float, pause_s: float) -> None:
+def test_a_stream_is_not_reopened_before_retry_after(retry_after_s: float, pause_s: float) -> None:
     stream = stream_history.after_stream_end(StreamHistory(), NOW, 0.1, retry_after_s)
     assert stream.reopens_at == NOW + pause_s
 
 
-def test_a_stream_that_lasted_is_reopened_immediately() -> None:
+def test_a_stream_that_was_open_for_5_s_is_reopened_immediately() -> None:
     failed = stream_history.after_stream_end(StreamHistory(), NOW, lasted_s=4.9)
     assert (failed.failures, failed.reopens_at) == (1, NOW + 1)
     lasted = stream_history.after_stream_end(failed, NOW, lasted_s=5.0)
     assert (lasted.failures, lasted.reopens_at) == (0, NOW)
 
 
-def test_a_stream_that_declares_the_end_falsely_is_reopened_ever_later() -> None:
+def test_a_stream_with_false_final_events_is_reopened_after_a_pause_that_doubles() -> None:
     stream, pauses = StreamHistory(), []
     for _ in range(5):
         stream = stream_history.after_final_event(stream, NOW)

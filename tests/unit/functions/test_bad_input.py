@@ -19,7 +19,7 @@ from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
 from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, job
 from tests.support.builders import settings as deployed
-from tests.support.example_counts import Tried, tried
+from tests.support.example_counts import CountExample, count_example
 from tests.support.json_values import any_json, any_object, any_request, any_text
 from tests.unit.functions.test_api import event
 from waterhook.api.service import ExecutionService
@@ -33,7 +33,7 @@ from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.upstream.client import WaterflaiClient
 from waterhook.upstream.sse import SseDecoder
 
-__all__ = ["tried"]
+__all__ = ["count_example"]
 
 A_THOUSAND = settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 
@@ -110,7 +110,7 @@ queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text
 )
 def test_a_bad_request_is_answered_with_a_clear_refusal(
     service: ExecutionService,
-    tried: Tried,
+    count_example: CountExample,
     *,
     call: tuple[str, str],
     body: str | None,
@@ -121,7 +121,7 @@ def test_a_bad_request_is_answered_with_a_clear_refusal(
     request = event(*call, body, isBase64Encoded=encoded, queryStringParameters=query)
     answer = api.handler(request | {"headers": headers}, CONTEXT)
     response = json.loads(answer["body"])
-    tried("requests at the API", str(answer["statusCode"]))
+    count_example("requests at the API", str(answer["statusCode"]))
     assert answer["statusCode"] in {200, 202, 400, 404, 409, 413}, ascii((response, request))
     if answer["statusCode"] >= 400:
         assert list(response) == ["detail"]
@@ -142,14 +142,16 @@ wrapped = st.fixed_dictionaries(
 
 @A_THOUSAND
 @given(any_json | any_request | like_a_body.map(lambda body: body | {"chatbot_id": "support-chat"}) | wrapped)
-def test_a_bad_input_of_an_execution_is_rejected_and_posts_nothing(tried: Tried, given_input: Any) -> None:
+def test_a_bad_input_of_an_execution_is_rejected_and_posts_nothing(
+    count_example: CountExample, given_input: Any
+) -> None:
     records: Any = Table()
     upstream = FakeUpstream()
     starter = StartStep(
         ExecutionsTable("executions", records), upstream, deployed(), Clock(), telemetry=TELEMETRY
     )
     state = starter.start(given_input, owner=OWNER, started_at=STARTED_AT)
-    tried("inputs of the state machine", state["outcome"])
+    count_example("inputs of the state machine", state["outcome"])
     assert state["outcome"] in {"REJECTED", "RUNNING"}
     assert len(upstream.posted) == (state["outcome"] == "RUNNING")
     assert len(json.dumps(state)) < 8 * 1024
@@ -196,13 +198,13 @@ def outcome_of(request: Callable[[], object]) -> str:
 @A_THOUSAND
 @given(answers, st.just(200) | st.sampled_from([202, 204, 302, 400, 404, 409, 429, 500, 503]))
 def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
-    upstream: tuple[ScriptedServer, WaterflaiClient], tried: Tried, body: bytes, code: int
+    upstream: tuple[ScriptedServer, WaterflaiClient], count_example: CountExample, body: bytes, code: int
 ) -> None:
     server, client = upstream
     server.steps = [reply(code, body)]
     poller = StatusPoller(client, NO_BUCKET, deployed(), Clock())
     polled = poller.poll(job())
-    tried("status documents", polled.outcome)
+    count_example("status documents", polled.outcome)
     assert polled.outcome in {Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
     assert polled.next in {NextStep.WAIT, NextStep.NOTIFY}
     assert code in {200, 202} or polled.outcome is Status.RUNNING
@@ -211,7 +213,7 @@ def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
         ("answers to a start", lambda: client.start("support-chat", {})),
         ("answers to a cancel", lambda: client.cancel(UPSTREAM_ID)),
     ):
-        tried(name, outcome_of(request))
+        count_example(name, outcome_of(request))
 
 
 marks = [b"\r", b"\n", b"\r\n", b":", b" ", b"data", b"data:", b"data: {}\n\n", b"id:", b"event:", b"retry:"]
@@ -221,7 +223,7 @@ noise = st.lists(st.sampled_from([*marks, b"\xef\xbb\xbf", b"\x00"]) | st.binary
 @settings(A_THOUSAND, max_examples=3000)
 @given(noise, st.integers(1, 8), st.integers(12, 64))
 def test_bad_bytes_of_a_stream_are_events_or_an_overflow(
-    tried: Tried, pieces: list[bytes], chunk_bytes: int, limit_bytes: int
+    count_example: CountExample, pieces: list[bytes], chunk_bytes: int, limit_bytes: int
 ) -> None:
     decoder = SseDecoder(max_line_bytes=limit_bytes, max_event_bytes=limit_bytes)
     stream, result = b"".join(pieces), "without an event"
@@ -232,4 +234,4 @@ def test_bad_bytes_of_a_stream_are_events_or_an_overflow(
                 assert len(event.data.encode()) <= 3 * limit_bytes
     except StreamOverflowError:
         result = "beyond a limit"
-    tried("bytes into the decoder of streams", result)
+    count_example("bytes into the decoder of streams", result)

@@ -152,8 +152,8 @@ def test_every_function_says_one_documented_line_and_no_payload(
     for verb, said in every_way(hear, table, machine):
         (line,) = said.of(verb)
         assert all(entry["level"] == "WARNING" for entry in said.lines if entry is not line)
-        assert len(said.blobs) <= 1
-        for blob in said.blobs:
+        assert len(said.emf_lines) <= 1
+        for blob in said.emf_lines:
             assert {name for name, _ in metrics_of(blob)} <= set(Metric)
             assert blob["stack"] == "tests"
         logged |= line.keys()
@@ -190,7 +190,7 @@ def test_a_step_of_the_loop_says_what_comes_next_and_how_long_waterflai_took(hea
     assert (line["chatbot_id"], line["outcome"], line["next"]) == ("support-chat", "RUNNING", "wait")
     assert line["wait_seconds"] > 0
     assert line["latency_ms"] > 0
-    assert said.figures.keys() == {
+    assert said.metrics.keys() == {
         "FollowRefused",
         "UpstreamErrors",
         "UpstreamLatency",
@@ -200,13 +200,13 @@ def test_a_step_of_the_loop_says_what_comes_next_and_how_long_waterflai_took(hea
 
 def test_an_outcome_is_counted_once_however_often_notify_is_called(hear: Hear, table: Table) -> None:
     table.put(running_record(expires_at=FAR))
-    first = hear(notify, step(completed())).figures
+    first = hear(notify, step(completed())).metrics
     assert {"OutcomeCompleted", "Polls", "FollowSeconds", "EstimatedCost"} <= first.keys()
-    assert hear(notify, step(completed())).figures == {}
+    assert hear(notify, step(completed())).metrics == {}
 
 
 def test_a_refused_key_is_counted_where_the_key_in_the_secret_is_refused_too(hear: Hear) -> None:
-    assert "UpstreamUnauthorized" in hear(poll, step(running()), reply(401, REFUSAL)).figures
+    assert "UpstreamUnauthorized" in hear(poll, step(running()), reply(401, REFUSAL)).metrics
 
 
 def test_a_request_beyond_the_cap_is_counted_as_queued(
@@ -216,7 +216,7 @@ def test_a_request_beyond_the_cap_is_counted_as_queued(
         for key in ("one", "two"):
             given = begin(GIVEN | {"idempotency_key": key})
             invoke(start, given, WATERFLAI_BASE_URL=server.url, WATERHOOK_MAX_RUNNING="1")
-    figures = CapturedLogs.read(log.getvalue() + capsys.readouterr().out).figures
+    figures = CapturedLogs.read(log.getvalue() + capsys.readouterr().out).metrics
     assert (figures["Started"], figures["StartsQueued"]) == ([1], [1])
 
 
@@ -237,7 +237,7 @@ def test_a_fault_of_the_secret_is_counted_and_named_in_the_line_of_the_poll(
 ) -> None:
     secret.rotate(json.dumps({"apiKey": CANARIES["key"]}))
     said = hear(poll, step(running()))
-    assert said.figures["DependencyFaults"] == [1]
+    assert said.metrics["DependencyFaults"] == [1]
     [line] = said.of("poll")
     assert line["dependency_fault"] == "KeyUnavailableError"
     assert CANARIES["key"] not in said.text

@@ -1,4 +1,4 @@
-"""The executions table: each condition is asked which race it wins, in both orders."""
+"""Executions table: which of two concurrent writes each condition lets through, in both orders."""
 
 import json
 from dataclasses import replace
@@ -29,14 +29,14 @@ from waterhook.timestamps import to_rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FINAL = [status for status in Status if status.is_final]
-ALIVE = [status for status in Status if not status.is_final]
+FINAL_STATUSES = [status for status in Status if status.is_final]
+UNFINISHED_STATUSES = [status for status in Status if not status.is_final]
 
 texts = st.text(max_size=20)
-shallow = st.dictionaries(
+flat_objects = st.dictionaries(
     texts, texts | st.integers(-(10**15), 10**15) | st.booleans() | st.none(), max_size=3
 )
-stored = st.builds(
+stored_records = st.builds(
     ExecutionRecord,
     execution_id=st.text(min_size=1, max_size=20),
     status=st.sampled_from(Status),
@@ -54,40 +54,40 @@ stored = st.builds(
     start_attempts=st.integers(0, 1000),
     first_attempt_at=st.none() | texts,
     perhaps_started=st.booleans(),
-    waiting=st.none() | shallow,
+    waiting=st.none() | flat_objects,
     slots=st.none() | st.lists(texts, min_size=1, max_size=2).map(tuple),
     cancel_requested=st.none() | texts,
     waterflai_execution_id=st.none() | texts,
     started_at=st.none() | texts,
     finished_at=st.none() | texts,
     notified_at=st.none() | texts,
-    error=st.none() | shallow,
+    error=st.none() | flat_objects,
     final_output_json=st.none() | st.sampled_from(["{}", '{"n":12345678901234567890,"f":1.0}', '"\\ud83d"']),
     output_ref=st.none() | texts,
     output_error=st.none() | texts,
-    timing=st.none() | shallow,
+    timing=st.none() | flat_objects,
     usage=st.none() | st.dictionaries(texts, st.integers() | st.floats(-1e9, 1e9).map(lambda n: round(n, 6))),
 )
 
 
-@given(stored)
-def test_a_record_survives_the_table(one: ExecutionRecord) -> None:
-    got = ExecutionRecord.from_item(one.to_item())
-    assert got == one
-    assert {name: type(value) for name, value in (got.usage or {}).items()} == {
-        # A whole float comes back as an integer, which JSON readers don't tell apart.
+@given(stored_records)
+def test_a_record_is_unchanged_after_it_was_stored_and_read(original: ExecutionRecord) -> None:
+    read = ExecutionRecord.from_item(original.to_item())
+    assert read == original
+    assert {name: type(value) for name, value in (read.usage or {}).items()} == {
+        # A float without a fraction is read as an integer. In JSON both are the same number.
         name: int if value == int(value) else type(value)
-        for name, value in (one.usage or {}).items()
+        for name, value in (original.usage or {}).items()
     }
 
 
-def test_an_item_of_a_newer_version_is_read_without_what_is_new_in_it(table: Table) -> None:
+def test_unknown_attributes_of_an_item_are_ignored(table: Table) -> None:
     table.put(record())
     table.set(ID, brand_new="x")
     assert table.get(ID) == record()
 
 
-def test_a_record_keeps_what_is_nested_deeper_than_dynamodb_allows(table: Table) -> None:
+def test_metadata_may_be_nested_deeper_than_dynamodb_allows(table: Table) -> None:
     metadata: dict[str, Any] = {}
     for _ in range(100):
         metadata = {"d": metadata}
@@ -95,34 +95,38 @@ def test_a_record_keeps_what_is_nested_deeper_than_dynamodb_allows(table: Table)
     assert table.get(ID).metadata == metadata
 
 
-def test_an_accepted_record_outlives_its_deadline_by_a_month() -> None:
-    got = record(request(timeout_seconds=100))
-    assert got.deadline == int(NOW) + 100
-    assert got.expires_at == got.deadline + UNFINISHED_GRACE_S
-    assert (got.status, got.owner_execution_arn, got.start_attempts) == (Status.ACCEPTED, OWNER, 0)
+def test_an_accepted_record_expires_a_month_after_its_deadline() -> None:
+    current = record(request(timeout_seconds=100))
+    assert current.deadline == int(NOW) + 100
+    assert current.expires_at == current.deadline + UNFINISHED_GRACE_S
+    assert (current.status, current.owner_execution_arn, current.start_attempts) == (
+        Status.ACCEPTED,
+        OWNER,
+        0,
+    )
 
 
-def test_what_is_not_there_is_none(table: Table) -> None:
-    assert table.records.get("nobody", NOW) is None
+def test_a_missing_record_is_none(table: Table) -> None:
+    assert table.records.get("unknown", NOW) is None
 
 
-def test_a_look_sees_the_last_write_and_not_an_older_one(table: Table) -> None:
-    """Moto has no replicas to lag behind, so the request itself is looked at."""
-    asked: list[dict[str, Any]] = []
+def test_a_record_is_read_consistently(table: Table) -> None:
+    """Moto has no replicas that lag behind, so this checks the request."""
+    requests: list[dict[str, Any]] = []
 
-    class Watched:
+    class RecordingClient:
         def get_item(self, **request: Any) -> dict[str, Any]:
-            asked.append(request)
+            requests.append(request)
             return {}
 
-    table.records_over(Watched()).get(ID, NOW)
-    assert [request["ConsistentRead"] for request in asked] == [True]
+    table.records_over(RecordingClient()).get(ID, NOW)
+    assert [request["ConsistentRead"] for request in requests] == [True]
 
 
-# never_seen, expired: two requests with one key
+# Conditions never_seen and expired: two requests with the same key
 
 
-def test_of_two_requests_with_one_key_the_first_is_accepted(table: Table) -> None:
+def test_only_the_first_of_two_requests_with_the_same_key_is_accepted(table: Table) -> None:
     table.records.accept(record(), NOW)
     with pytest.raises(RecordConflictError):
         table.records.accept(record(owner_execution_arn=OTHER), NOW)
@@ -130,47 +134,45 @@ def test_of_two_requests_with_one_key_the_first_is_accepted(table: Table) -> Non
 
 
 @pytest.mark.parametrize("status", Status)
-def test_no_status_makes_a_record_that_is_not_expired_give_way(table: Table, status: Status) -> None:
+def test_a_record_of_any_status_is_not_replaced_before_it_expires(table: Table, status: Status) -> None:
     table.put(record(status=status))
     with pytest.raises(RecordConflictError):
         table.records.accept(record(owner_execution_arn=OTHER), NOW)
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.999])
-@pytest.mark.parametrize("second", [-1, 0, 1, 2])
-def test_to_look_at_and_to_write_over_a_record_agree_on_when_it_expires(
-    table: Table, second: int, fraction: float
-) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.999])
+@pytest.mark.parametrize("second", [-1, 0, 1])
+def test_get_and_accept_agree_on_when_a_record_expires(table: Table, second: int, fraction: float) -> None:
     expires_at = int(NOW)
     table.put(record(expires_at=expires_at))
     now = expires_at + second + fraction
-    gone = table.records.get(ID, now) is None
+    is_gone = table.records.get(ID, now) is None
     try:
         table.records.accept(record(owner_execution_arn=OTHER), now)
-        free = True
+        is_free = True
     except RecordConflictError:
-        free = False
-    assert gone is free
-    assert gone is (second > 0)
+        is_free = False
+    assert is_gone is is_free
+    assert is_gone is (second > 0)
 
 
-def test_a_key_is_free_again_once_its_record_expired_whatever_ttl_has_not_deleted_yet(table: Table) -> None:
+def test_an_expired_record_is_replaced_before_ttl_deletes_it(table: Table) -> None:
     table.put(running_record(expires_at=int(NOW) - 1, final_output_json="{}", notified_at=to_rfc3339(NOW)))
     table.records.accept(record(owner_execution_arn=OTHER), NOW)
-    # Nothing of the old one is left in it.
+    # No attribute of the old record is left.
     assert table.get(ID) == record(owner_execution_arn=OTHER)
 
 
-# still_accepted: a cancel before the POST
+# Condition still_accepted: a cancellation before the POST
 
 
-def test_a_start_moves_an_accepted_record_on_and_counts_itself(table: Table) -> None:
+def test_begin_start_changes_the_status_and_counts_the_attempt(table: Table) -> None:
     first = table.put(record())
     table.records.begin_start(first)
     assert (table.get(ID).status, table.get(ID).start_attempts) == (Status.STARTING, 1)
 
 
-def test_a_cancel_before_the_start_wins(table: Table) -> None:
+def test_a_start_does_not_begin_after_a_requested_cancellation(table: Table) -> None:
     first = table.put(record())
     table.set(ID, cancel_requested=to_rfc3339(NOW) or "")
     with pytest.raises(RecordConflictError):
@@ -178,7 +180,7 @@ def test_a_cancel_before_the_start_wins(table: Table) -> None:
     assert table.status(ID) is Status.ACCEPTED
 
 
-def test_a_cancel_after_the_start_began_is_too_late_to_stop_it(table: Table) -> None:
+def test_a_cancellation_does_not_stop_a_start_that_has_begun(table: Table) -> None:
     first = table.put(record())
     table.records.begin_start(first)
     table.set(ID, cancel_requested=to_rfc3339(NOW) or "")
@@ -187,14 +189,14 @@ def test_a_cancel_after_the_start_began_is_too_late_to_stop_it(table: Table) -> 
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ACCEPTED])
-def test_no_start_begins_from_any_other_status(table: Table, status: Status) -> None:
-    there = table.put(record(status=status))
+def test_a_start_begins_only_from_accepted(table: Table, status: Status) -> None:
+    stored = table.put(record(status=status))
     with pytest.raises(RecordConflictError):
-        table.records.begin_start(there)
-    assert table.get(ID) == there
+        table.records.begin_start(stored)
+    assert table.get(ID) == stored
 
 
-def test_of_two_starts_only_one_begins(table: Table) -> None:
+def test_only_one_of_two_starts_begins(table: Table) -> None:
     first = table.put(record())
     table.records.begin_start(first)
     with pytest.raises(RecordConflictError):
@@ -202,21 +204,21 @@ def test_of_two_starts_only_one_begins(table: Table) -> None:
     assert table.get(ID).start_attempts == 1
 
 
-def test_a_start_knows_its_own_write_when_the_answer_to_it_was_lost(table: Table) -> None:
+def test_a_start_recognizes_its_own_write_after_a_lost_response(table: Table) -> None:
     first = table.put(record())
     begun = table.records_over(Stuttering(table.client)).begin_start(first)
     assert begun == table.get(ID)
     assert (begun.status, begun.start_attempts) == (Status.STARTING, 1)
 
 
-def test_a_start_whose_write_was_carried_out_though_the_answer_was_an_error_has_begun(table: Table) -> None:
+def test_a_start_has_begun_if_its_write_succeeded_in_spite_of_an_error_response(table: Table) -> None:
     first = table.put(record())
     lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
     assert table.records_over(lost).begin_start(first) == table.get(ID)
     assert table.status(ID) is Status.STARTING
 
 
-def test_the_first_attempt_is_remembered_and_the_reason_to_wait_is_gone_when_a_start_begins(
+def test_begin_start_keeps_the_time_of_the_first_attempt_and_removes_the_reason_to_wait(
     table: Table,
 ) -> None:
     first = table.put(record(waiting={"reason": "queued"}))
@@ -226,7 +228,7 @@ def test_the_first_attempt_is_remembered_and_the_reason_to_wait_is_gone_when_a_s
     assert again.first_attempt_at == to_rfc3339(NOW)
 
 
-def test_a_verdict_wins_over_a_start_that_has_to_ask_whether_it_began(table: Table) -> None:
+def test_an_outcome_wins_over_a_start_whose_response_was_lost(table: Table) -> None:
     first = table.put(record())
     late = Stuttering(
         table.client, lambda: table.records.conclude(table.get(ID), final_attributes(Status.CANCELLED))
@@ -237,24 +239,24 @@ def test_a_verdict_wins_over_a_start_that_has_to_ask_whether_it_began(table: Tab
 
 
 def test_a_reason_to_wait_is_written_only_while_the_request_waits(table: Table) -> None:
-    there = table.put(record())
-    assert table.records.wait(there, {"reason": "queued"}).waiting == {"reason": "queued"}
-    table.records.begin_start(there)
+    stored = table.put(record())
+    assert table.records.wait(stored, {"reason": "queued"}).waiting == {"reason": "queued"}
+    table.records.begin_start(stored)
     with pytest.raises(RecordConflictError):
-        table.records.wait(there, {"reason": "queued"})
+        table.records.wait(stored, {"reason": "queued"})
     cancelled = table.put(record(cancel_requested=to_rfc3339(NOW)))
     with pytest.raises(RecordConflictError):
         table.records.wait(cancelled, {"reason": "queued"})
 
 
-# still_starting: an outcome during the POST
+# Condition still_starting: an outcome during the POST
 
 
-def test_an_answered_start_makes_the_record_run_with_the_upstreams_id(table: Table) -> None:
+def test_save_start_stores_the_upstream_id_and_the_status_running(table: Table) -> None:
     first = table.put(record(status=Status.STARTING))
     table.records.save_start(first, UPSTREAM_ID, NOW + 1)
-    got = table.get(ID)
-    assert (got.status, got.waterflai_execution_id, got.started_at) == (
+    current = table.get(ID)
+    assert (current.status, current.waterflai_execution_id, current.started_at) == (
         Status.RUNNING,
         UPSTREAM_ID,
         "2026-01-01T00:00:01.000Z",
@@ -262,41 +264,39 @@ def test_an_answered_start_makes_the_record_run_with_the_upstreams_id(table: Tab
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.STARTING])
-def test_the_answer_to_a_start_changes_no_record_that_moved_on_meanwhile(
-    table: Table, status: Status
-) -> None:
-    there = table.put(record(status=status))
+def test_save_start_and_undo_start_change_only_a_starting_record(table: Table, status: Status) -> None:
+    stored = table.put(record(status=status))
     with pytest.raises(RecordConflictError):
-        table.records.save_start(there, UPSTREAM_ID, NOW)
+        table.records.save_start(stored, UPSTREAM_ID, NOW)
     with pytest.raises(RecordConflictError):
-        table.records.undo_start(there)
-    assert table.get(ID) == there
+        table.records.undo_start(stored)
+    assert table.get(ID) == stored
 
 
-def test_an_undone_start_can_begin_again_and_is_counted_again(table: Table) -> None:
+def test_an_undone_start_can_begin_again_and_counts_as_another_attempt(table: Table) -> None:
     begun = table.records.begin_start(table.put(record()))
     again = table.records.undo_start(begun)
     assert again.status is Status.ACCEPTED
     assert table.records.begin_start(again).start_attempts == 2
 
 
-def test_an_undo_leaves_the_reason_to_wait_and_whether_a_job_may_run(table: Table) -> None:
+def test_undo_start_stores_the_reason_to_wait_and_whether_a_job_may_run(table: Table) -> None:
     begun = table.records.begin_start(table.put(record()))
     undone = table.records.undo_start(begun, {"reason": "retrying"}, perhaps_started=True)
     assert (undone.waiting, undone.perhaps_started) == ({"reason": "retrying"}, True)
-    # A later attempt that surely was not accepted changes nothing of what the first one may have done.
+    # The second attempt was not accepted. The first one may still have started a job.
     again = table.records.undo_start(table.records.begin_start(undone), {"reason": "upstream_busy"})
     assert (again.waiting, again.perhaps_started) == ({"reason": "upstream_busy"}, True)
 
 
-def test_an_undo_knows_its_own_write_when_the_answer_to_it_was_lost(table: Table) -> None:
+def test_undo_start_recognizes_its_own_write_after_a_lost_response(table: Table) -> None:
     begun = table.records.begin_start(table.put(record()))
     undone = table.records_over(Stuttering(table.client)).undo_start(begun, {"reason": "retrying"})
     assert undone == table.get(ID)
     assert undone.status is Status.ACCEPTED
 
 
-def test_a_late_repetition_of_an_undo_does_not_undo_the_next_start(table: Table) -> None:
+def test_a_late_repetition_of_undo_start_does_not_undo_the_next_start(table: Table) -> None:
     begun = table.records.begin_start(table.put(record()))
     table.records.begin_start(table.records.undo_start(begun))
     with pytest.raises(RecordConflictError):
@@ -304,121 +304,123 @@ def test_a_late_repetition_of_an_undo_does_not_undo_the_next_start(table: Table)
     assert table.status(ID) is Status.STARTING
 
 
-# still_alive, not_concluded: two verdicts
+# Conditions still_alive and not_concluded: two outcomes
 
 
-@pytest.mark.parametrize("status", ALIVE)
-def test_whatever_is_alive_can_be_concluded(table: Table, status: Status) -> None:
-    there = table.put(record(status=status))
-    table.records.conclude(there, final_attributes(Status.FAILED))
-    got = table.get(ID)
-    assert (got.status, got.error) == (Status.FAILED, {"code": "why", "message": "it failed"})
-    assert got.expires_at == final_attributes()["expires_at"]
+@pytest.mark.parametrize("status", UNFINISHED_STATUSES)
+def test_every_unfinished_record_can_be_concluded(table: Table, status: Status) -> None:
+    stored = table.put(record(status=status))
+    table.records.conclude(stored, final_attributes(Status.FAILED))
+    current = table.get(ID)
+    assert (current.status, current.error) == (Status.FAILED, {"code": "why", "message": "it failed"})
+    assert current.expires_at == final_attributes()["expires_at"]
 
 
-@pytest.mark.parametrize("late", FINAL)
-@pytest.mark.parametrize("first", FINAL)
-def test_a_late_verdict_cannot_overwrite_the_first(table: Table, first: Status, late: Status) -> None:
-    there = table.put(running_record())
-    table.records.conclude(there, final_attributes(first))
+@pytest.mark.parametrize("late", FINAL_STATUSES)
+@pytest.mark.parametrize("first", FINAL_STATUSES)
+def test_a_later_outcome_does_not_overwrite_the_first(table: Table, first: Status, late: Status) -> None:
+    stored = table.put(running_record())
+    table.records.conclude(stored, final_attributes(first))
     concluded = table.get(ID)
     with pytest.raises(RecordConflictError):
-        table.records.conclude(there, final_attributes(late, finished_at=to_rfc3339(NOW + 999)))
+        table.records.conclude(stored, final_attributes(late, finished_at=to_rfc3339(NOW + 999)))
     assert table.get(ID) == concluded
 
 
 @pytest.mark.parametrize(
-    "there",
+    "stored",
     [running_record(finished_at=to_rfc3339(NOW)), running_record(status=Status.FAILED)],
     ids=["a time without a status", "a status without a time"],
 )
-def test_either_mark_of_an_end_is_enough(table: Table, there: ExecutionRecord) -> None:
-    table.put(there)
+def test_a_record_with_a_final_status_or_a_finish_time_is_not_concluded_again(
+    table: Table, stored: ExecutionRecord
+) -> None:
+    table.put(stored)
     with pytest.raises(RecordConflictError):
-        table.records.conclude(there, final_attributes())
-    assert table.get(ID) == there
+        table.records.conclude(stored, final_attributes())
+    assert table.get(ID) == stored
 
 
-def test_a_verdict_leaves_alone_what_it_says_nothing_of(table: Table) -> None:
-    there = table.put(running_record())
-    table.records.conclude(there, final_attributes(waterflai_execution_id=None, timing=None))
-    got = table.get(ID)
-    assert (got.waterflai_execution_id, got.chatbot_id, got.started_at) == (
+def test_an_outcome_does_not_change_attributes_that_it_lacks(table: Table) -> None:
+    stored = table.put(running_record())
+    table.records.conclude(stored, final_attributes(waterflai_execution_id=None, timing=None))
+    current = table.get(ID)
+    assert (current.waterflai_execution_id, current.chatbot_id, current.started_at) == (
         UPSTREAM_ID,
-        there.chatbot_id,
-        there.started_at,
+        stored.chatbot_id,
+        stored.started_at,
     )
 
 
-def test_a_verdict_carries_an_output_text_unchanged(table: Table) -> None:
-    there = table.put(running_record())
+def test_an_outcome_stores_the_output_text_unchanged(table: Table) -> None:
+    stored = table.put(running_record())
     text = '{ "n": 12345678901234567890, "f":1.0,"t":"\\ud83d ü" }'
-    table.records.conclude(there, final_attributes(final_output_json=text))
+    table.records.conclude(stored, final_attributes(final_output_json=text))
     assert table.get(ID).final_output_json == text
 
 
-# not_notified: two publishers
+# Condition not_notified: two publishers
 
 
-def test_of_two_publishers_the_first_is_remembered(table: Table) -> None:
-    there = table.put(record(status=Status.FAILED, finished_at=to_rfc3339(NOW)))
-    table.records.mark_notified(there, NOW + 1)
+def test_only_the_first_of_two_publishers_sets_notified_at(table: Table) -> None:
+    stored = table.put(record(status=Status.FAILED, finished_at=to_rfc3339(NOW)))
+    table.records.mark_notified(stored, NOW + 1)
     with pytest.raises(RecordConflictError):
-        table.records.mark_notified(there, NOW + 2)
+        table.records.mark_notified(stored, NOW + 2)
     assert table.get(ID).notified_at == to_rfc3339(NOW + 1)
 
 
 @pytest.mark.parametrize(
-    ("deliver_to", "kept"), [(("sns",), None), (("sns", "dynamodb"), "{}"), (("dynamodb",), "{}")]
+    ("deliver_to", "stored_output"), [(("sns",), None), (("sns", "dynamodb"), "{}"), (("dynamodb",), "{}")]
 )
-def test_an_output_that_was_not_to_be_kept_goes_once_it_is_delivered(
-    table: Table, deliver_to: tuple[str, ...], kept: str | None
+def test_an_output_is_removed_after_delivery_unless_it_is_delivered_to_dynamodb(
+    table: Table, deliver_to: tuple[str, ...], stored_output: str | None
 ) -> None:
-    there = table.put(record(status=Status.COMPLETED, final_output_json="{}", deliver_to=deliver_to))
-    table.records.mark_notified(there, NOW)
-    assert table.get(ID).final_output_json == kept
+    stored = table.put(record(status=Status.COMPLETED, final_output_json="{}", deliver_to=deliver_to))
+    table.records.mark_notified(stored, NOW)
+    assert table.get(ID).final_output_json == stored_output
 
 
-def test_dropping_an_output_that_there_is_not_is_no_error(table: Table) -> None:
-    there = table.put(record(status=Status.FAILED, deliver_to=("sns",)))
-    table.records.mark_notified(there, NOW)
+def test_a_record_without_an_output_can_be_marked_as_notified(table: Table) -> None:
+    stored = table.put(record(status=Status.FAILED, deliver_to=("sns",)))
+    table.records.mark_notified(stored, NOW)
     assert table.get(ID).notified_at == to_rfc3339(NOW)
 
 
-# withdraw: an execution that could not be started, against one that could
+# withdraw: removes the record of a state machine execution that could not be started
 
 
-def test_a_withdrawn_record_is_gone(table: Table) -> None:
-    there = table.put(record())
-    table.records.withdraw(there)
+def test_a_withdrawn_record_is_deleted(table: Table) -> None:
+    stored = table.put(record())
+    table.records.withdraw(stored)
     assert table.all() == []
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ACCEPTED])
-def test_a_record_whose_execution_did_start_cannot_be_withdrawn(table: Table, status: Status) -> None:
-    there = table.put(record(status=status))
+def test_only_an_accepted_record_can_be_withdrawn(table: Table, status: Status) -> None:
+    stored = table.put(record(status=status))
     with pytest.raises(RecordConflictError):
-        table.records.withdraw(there)
-    assert table.get(ID) == there
+        table.records.withdraw(stored)
+    assert table.get(ID) == stored
 
 
-# mine: a duplicate against the first
+# Condition mine: a duplicate and the first execution
 
 
 @pytest.mark.parametrize(
     ("status", "write"),
     [
-        (Status.ACCEPTED, lambda records, one: records.begin_start(one)),
-        (Status.ACCEPTED, lambda records, one: records.withdraw(one)),
-        (Status.ACCEPTED, lambda records, one: records.wait(one, {"reason": "queued"})),
-        (Status.STARTING, lambda records, one: records.undo_start(one)),
-        (Status.STARTING, lambda records, one: records.save_start(one, UPSTREAM_ID, NOW)),
-        (Status.RUNNING, lambda records, one: records.conclude(one, final_attributes())),
-        (Status.FAILED, lambda records, one: records.mark_notified(one, NOW)),
+        (Status.ACCEPTED, lambda records, stored: records.begin_start(stored)),
+        (Status.ACCEPTED, lambda records, stored: records.withdraw(stored)),
+        (Status.ACCEPTED, lambda records, stored: records.wait(stored, {"reason": "queued"})),
+        (Status.STARTING, lambda records, stored: records.undo_start(stored)),
+        (Status.STARTING, lambda records, stored: records.save_start(stored, UPSTREAM_ID, NOW)),
+        (Status.RUNNING, lambda records, stored: records.conclude(stored, final_attributes())),
+        (Status.FAILED, lambda records, stored: records.mark_notified(stored, NOW)),
     ],
     ids=["begin_start", "withdraw", "wait", "undo_start", "save_start", "conclude", "mark_notified"],
 )
-def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
+def test_a_duplicate_does_not_change_the_record_of_the_first_execution(
     table: Table, status: Status, write: Any
 ) -> None:
     first = table.put(record(status=status))
@@ -431,37 +433,35 @@ def test_a_duplicate_execution_changes_nothing_of_the_first_ones_record(
 @pytest.mark.parametrize(
     "write",
     [
-        lambda records, one: records.begin_start(one),
-        lambda records, one: records.undo_start(one),
-        lambda records, one: records.save_start(one, UPSTREAM_ID, NOW),
-        lambda records, one: records.conclude(one, final_attributes()),
-        lambda records, one: records.mark_notified(one, NOW),
-        lambda records, one: records.withdraw(one),
-        lambda records, one: records.wait(one, {"reason": "queued"}),
+        lambda records, stored: records.begin_start(stored),
+        lambda records, stored: records.undo_start(stored),
+        lambda records, stored: records.save_start(stored, UPSTREAM_ID, NOW),
+        lambda records, stored: records.conclude(stored, final_attributes()),
+        lambda records, stored: records.mark_notified(stored, NOW),
+        lambda records, stored: records.withdraw(stored),
+        lambda records, stored: records.wait(stored, {"reason": "queued"}),
     ],
     ids=["begin_start", "undo_start", "save_start", "conclude", "mark_notified", "withdraw", "wait"],
 )
-def test_no_write_brings_an_erased_record_back(table: Table, write: Any) -> None:
+def test_no_write_recreates_a_deleted_record(table: Table, write: Any) -> None:
     with pytest.raises(RecordConflictError):
         write(table.records, record())
     assert table.all() == []
 
 
-# The table itself in trouble
+# Failures of DynamoDB
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        client_error("ProvisionedThroughputExceededException"),
         client_error("ThrottlingException"),
-        client_error("AccessDeniedException"),
         client_error("InternalServerError", 500),
         EndpointConnectionError(endpoint_url="https://dynamodb.test"),
     ],
-    ids=["throughput", "throttled", "denied", "internal", "unreachable"],
+    ids=["throttled", "internal", "unreachable"],
 )
-def test_a_table_in_trouble_is_no_conflict(table: Table, fault: Exception) -> None:
+def test_a_failure_of_dynamodb_is_not_a_conflict(table: Table, fault: Exception) -> None:
     operations = ("get_item", "put_item", "update_item", "delete_item")
     records = table.records_over(Failing(table.client, dict.fromkeys(operations, fault)))
     calls: list[Callable[[], object]] = [
@@ -479,15 +479,15 @@ def test_a_table_in_trouble_is_no_conflict(table: Table, fault: Exception) -> No
             call()
 
 
-def test_the_words_of_a_failure_name_the_execution_and_not_what_is_in_it(table: Table) -> None:
+def test_the_message_of_a_failure_names_the_execution_without_its_data(table: Table) -> None:
     records = table.records_over(Failing(table.client, {"put_item": client_error("ThrottlingException")}))
     with pytest.raises(RecordUnavailableError) as caught:
         records.accept(record(request(metadata={"card": "k4711"})), NOW)
     assert str(caught.value) == f"{ID}: the table failed: ThrottlingException"
 
 
-def test_a_write_that_botocore_repeats_after_a_lost_answer_looks_like_a_lost_race(table: Table) -> None:
-    # Whoever handles a conflict must therefore look at the record before drawing conclusions.
+def test_a_put_that_botocore_repeats_after_a_lost_response_raises_a_conflict(table: Table) -> None:
+    # The caller must therefore read the record again before it handles a conflict.
     records = table.records_over(Stuttering(table.client))
     with pytest.raises(RecordConflictError):
         records.accept(record(), NOW)
@@ -496,10 +496,10 @@ def test_a_write_that_botocore_repeats_after_a_lost_answer_looks_like_a_lost_rac
 
 def test_the_largest_request_and_output_fit_into_one_item(table: Table) -> None:
     metadata = {"m": "ß" * 600}
-    there = record(request(metadata=metadata, chatbot_id="🙂" * 200, idempotency_key="🙂" * 200))
-    table.records.accept(there, NOW)
+    stored = record(request(metadata=metadata, chatbot_id="🙂" * 200, idempotency_key="🙂" * 200))
+    table.records.accept(stored, NOW)
     table.records.conclude(
-        there,
+        stored,
         final_attributes(
             Status.FAILED, error={"code": "x", "message": "🙂" * 2000}, final_output_json="x" * 32 * 1024
         ),
@@ -508,26 +508,30 @@ def test_the_largest_request_and_output_fit_into_one_item(table: Table) -> None:
 
 
 @pytest.mark.parametrize("execution_id", ["", "x" * 3000, "\ud800", "ü"])
-def test_a_key_that_no_table_can_hold_is_nobodys(table: Table, execution_id: str) -> None:
+def test_an_execution_id_that_is_no_valid_key_has_no_record(table: Table, execution_id: str) -> None:
     assert table.records.get(execution_id, NOW) is None
 
 
-# A cancel that is asked for
+# Requested cancellations
 
 
 @pytest.mark.parametrize("status", [Status.ACCEPTED, Status.STARTING])
-def test_a_cancel_is_remembered_before_there_is_an_upstream_id(table: Table, status: Status) -> None:
-    there = table.put(record(status=status))
-    got = table.records.request_cancel(there, NOW + 5)
-    assert got == table.get(ID) == replace(there, cancel_requested=to_rfc3339(NOW + 5))
+def test_a_cancellation_can_be_requested_before_the_record_has_an_upstream_id(
+    table: Table, status: Status
+) -> None:
+    stored = table.put(record(status=status))
+    current = table.records.request_cancel(stored, NOW + 5)
+    assert current == table.get(ID) == replace(stored, cancel_requested=to_rfc3339(NOW + 5))
 
 
 @pytest.mark.parametrize(
     "moved_on",
-    [running_record(), *(record(**final_attributes(status)) for status in FINAL)],
-    ids=lambda one: one.status,
+    [running_record(), *(record(**final_attributes(status)) for status in FINAL_STATUSES)],
+    ids=lambda moved_on: moved_on.status,
 )
-def test_a_cancel_meets_an_id_or_a_verdict_that_came_first(table: Table, moved_on: ExecutionRecord) -> None:
+def test_a_cancellation_is_a_conflict_once_the_record_has_an_upstream_id_or_an_outcome(
+    table: Table, moved_on: ExecutionRecord
+) -> None:
     table.put(moved_on)
     with pytest.raises(RecordConflictError):
         table.records.request_cancel(record(), NOW + 5)
@@ -535,56 +539,58 @@ def test_a_cancel_meets_an_id_or_a_verdict_that_came_first(table: Table, moved_o
 
 
 @pytest.mark.parametrize("status", [Status.ACCEPTED, Status.STARTING])
-def test_a_cancel_brings_no_erased_record_back_and_touches_no_others(table: Table, status: Status) -> None:
+def test_a_cancellation_changes_neither_a_deleted_record_nor_one_of_another_owner(
+    table: Table, status: Status
+) -> None:
     with pytest.raises(RecordConflictError):
         table.records.request_cancel(record(status=status), NOW)
     assert table.all() == []
-    there = table.put(record(status=status, owner_execution_arn=OTHER))
+    stored = table.put(record(status=status, owner_execution_arn=OTHER))
     with pytest.raises(RecordConflictError):
         table.records.request_cancel(record(status=status), NOW)
-    assert table.get(ID) == there
+    assert table.get(ID) == stored
 
 
 # Progress
 
 
 def test_every_progress_event_has_the_next_number(table: Table) -> None:
-    there = table.put(running_record())
+    stored = table.put(running_record())
     for number, percent in enumerate([10.0, None, 30.0], start=1):
-        there = table.records.save_progress(there, percent)
-        assert there.progress_sequence == number
+        stored = table.records.save_progress(stored, percent)
+        assert stored.progress_sequence == number
     assert table.get(ID).progress == 30.0
 
 
-def test_of_two_with_the_same_number_only_one_gets_it(table: Table) -> None:
-    there = table.put(running_record())
-    table.records.save_progress(there, 10.0)
+def test_only_one_of_two_progress_events_gets_the_same_number(table: Table) -> None:
+    stored = table.put(running_record())
+    table.records.save_progress(stored, 10.0)
     with pytest.raises(RecordConflictError):
-        table.records.save_progress(there, 5.0)
+        table.records.save_progress(stored, 5.0)
     assert (table.get(ID).progress, table.get(ID).progress_sequence) == (10.0, 1)
 
 
-@pytest.mark.parametrize("status", FINAL)
-def test_progress_after_the_end_is_refused(table: Table, status: Status) -> None:
-    there = table.put(running_record(**final_attributes(status)))
+@pytest.mark.parametrize("status", FINAL_STATUSES)
+def test_progress_after_the_outcome_is_refused(table: Table, status: Status) -> None:
+    stored = table.put(running_record(**final_attributes(status)))
     with pytest.raises(RecordConflictError):
         table.records.save_progress(running_record(), 99.0)
-    assert table.get(ID) == there
+    assert table.get(ID) == stored
 
 
-def test_a_verdict_keeps_the_progress_there_was(table: Table) -> None:
-    there = table.records.save_progress(table.put(running_record()), 80.0)
-    got = table.records.conclude(there, final_attributes(Status.FAILED))
-    assert (got.progress, got.progress_sequence) == (80.0, 1)
+def test_an_outcome_keeps_the_progress(table: Table) -> None:
+    stored = table.records.save_progress(table.put(running_record()), 80.0)
+    current = table.records.conclude(stored, final_attributes(Status.FAILED))
+    assert (current.progress, current.progress_sequence) == (80.0, 1)
 
 
 # Pages
 
 
-def listed(
+def list_all_pages(
     table: Table, caller: str = "ada", *, status: str | None = None, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Return every page's entries."""
+    """Return the entries of all pages."""
     start, entries = None, []
     while True:
         page, start = table.records.page(caller, status=status, limit=limit, start=start)
@@ -593,7 +599,7 @@ def listed(
             return entries
 
 
-def put_many(table: Table, count: int, caller: str = "ada") -> None:
+def put_records(table: Table, count: int, caller: str = "ada") -> None:
     for number in range(count):
         status = Status.COMPLETED if number % 3 == 0 else Status.RUNNING
         table.put(
@@ -606,33 +612,33 @@ def put_many(table: Table, count: int, caller: str = "ada") -> None:
         )
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
 @pytest.mark.parametrize("status", [None, "COMPLETED", "RUNNING", "LOST"])
-def test_the_pages_together_are_all_of_a_callers_executions_newest_first(
+def test_the_pages_together_list_all_executions_of_a_caller_newest_first(
     table: Table, limit: int, status: str | None
 ) -> None:
-    put_many(table, 7)
-    put_many(table, 3, caller="bob")
-    entries = listed(table, status=status, limit=limit)
+    put_records(table, 7)
+    put_records(table, 3, caller="bob")
+    entries = list_all_pages(table, status=status, limit=limit)
     expected = {None: [6, 5, 4, 3, 2, 1, 0], "COMPLETED": [6, 3, 0], "RUNNING": [5, 4, 2, 1], "LOST": []}
     assert [int(entry["execution_id"][8:], 16) for entry in entries] == expected[status]
 
 
-def test_a_page_is_lean(table: Table) -> None:
+def test_an_entry_of_a_page_has_only_the_summary_attributes(table: Table) -> None:
     table.put(running_record(caller="ada", **final_attributes(final_output_json="{}")))
-    (entry,) = listed(table)
+    (entry,) = list_all_pages(table)
     assert set(entry) == {"execution_id", "status", "chatbot_id", "created_at", "finished_at"}
 
 
-def test_what_has_no_caller_is_on_no_page(table: Table) -> None:
+def test_a_record_without_a_caller_is_on_no_page(table: Table) -> None:
     table.put(record())
-    assert listed(table) == []
+    assert list_all_pages(table) == []
 
 
-def test_a_key_of_another_callers_page_opens_nothing_of_theirs(table: Table) -> None:
-    put_many(table, 5, caller="bob")
-    put_many(table, 2)
-    _, theirs = table.records.page("bob", status=None, limit=2, start=None)
-    assert theirs is not None
-    entries, _ = table.records.page("ada", status=None, limit=100, start=theirs | {"caller": "ada"})
+def test_the_start_key_of_another_caller_reveals_none_of_that_callers_executions(table: Table) -> None:
+    put_records(table, 5, caller="bob")
+    put_records(table, 2)
+    _, key = table.records.page("bob", status=None, limit=2, start=None)
+    assert key is not None
+    entries, _ = table.records.page("ada", status=None, limit=100, start=key | {"caller": "ada"})
     assert all(entry["execution_id"].startswith("616461") for entry in entries)

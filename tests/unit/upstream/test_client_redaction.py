@@ -1,4 +1,4 @@
-"""A key that the upstream echoes, in each kind of answer and each field: it is in nothing that the client returns."""
+"""Redaction in the client: no result and no error contains a key that the upstream returns."""
 
 import json
 from collections.abc import Callable
@@ -23,15 +23,15 @@ def client(server: ScriptedServer, *keys: str) -> WaterflaiClient:
     return WaterflaiClient(server.url, FakeKey(*(keys or (KEY,))))
 
 
-def outcome_of(call: Callable[[], Any]) -> str:
-    """All that comes out of a call, as one text."""
+def text_of_result(call: Callable[[], Any]) -> str:
+    """Return the result or the error of a call as one text."""
     try:
-        found = call()
+        result = call()
     except FlawedDocumentError as error:
         return f"{error.message} {asdict(error.document)}"
     except UpstreamError as error:
         return f"{error.message} {error.code} {error.args} {error.retry_after_s}"
-    return str(found)
+    return str(result)
 
 
 def has_key(text: str, echoed: str) -> bool:
@@ -39,7 +39,7 @@ def has_key(text: str, echoed: str) -> bool:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_key_in_any_field_and_any_form_is_not_in_the_document(form: Callable[[str], str]) -> None:
+def test_a_key_in_any_field_and_form_is_not_in_the_document(form: Callable[[str], str]) -> None:
     echoed = form(KEY)
     fields: dict[str, Any] = dict.fromkeys(FIELDS, f"a {echoed} z") | {
         "status": "FAILED",
@@ -61,7 +61,7 @@ def test_a_key_in_any_field_and_any_form_is_not_in_the_document(form: Callable[[
 
 
 ANSWERS: dict[str, Callable[[str], Step]] = {
-    "a detail": lambda text: reply(500, {"detail": f"said {text}"}),
+    "a detail": lambda text: reply(500, {"detail": f"bad {text}"}),
     "a detail at its end": lambda text: reply(422, {"detail": "x" * 290 + text}),
     "a page": lambda text: reply(502, f"<html>{text}</html>"),
     "a content coding": lambda text: reply(200, "{}", {"Content-Encoding": f"br-{text}"}),
@@ -80,39 +80,39 @@ ANSWERS: dict[str, Callable[[str], Step]] = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("form", ["plain", "quoted", "base64, one byte before", "quoted twice"])
-def test_a_key_in_any_answer_is_in_no_result_and_in_no_error(
+def test_a_key_in_any_response_is_in_no_result_and_in_no_error(
     answer: Callable[[str], Step], form: str
 ) -> None:
     echoed = FORMS[form](KEY)
     with ScriptedServer([answer(echoed)]) as server:
         calls = [lambda: client(server).status("e"), lambda: client(server).cancel("e")]
-        assert not any(has_key(outcome_of(call), echoed) for call in calls)
+        assert not any(has_key(text_of_result(call), echoed) for call in calls)
 
 
-def test_of_a_rotated_key_the_old_and_the_new_one_are_left_out() -> None:
+def test_the_old_and_the_new_key_are_redacted_after_a_rotation() -> None:
     old, new = "the-old-key-of-before", "the-new-key-of-today"
     refusal = reply(401, {"detail": f"{old} is old"})
     document = reply(200, {"status": "FAILED", "error_message": f"{old}, {new}"})
     with ScriptedServer([refusal, document]) as server:
-        found = client(server, old, new).status("e")
-    assert found.error_message == "***, ***"
+        result = client(server, old, new).status("e")
+    assert result.error_message == "***, ***"
 
 
 def events(server: ScriptedServer) -> list[StreamEvent | StreamEnd]:
     stream = client(server).open_stream("e", ends_at=float("inf"), idle_timeout_s=20)
-    found: list[StreamEvent | StreamEnd] = []
+    received: list[StreamEvent | StreamEnd] = []
     try:
-        while not found or not isinstance(found[-1], StreamEnd):
+        while not received or not isinstance(received[-1], StreamEnd):
             event = stream.next(20)
             assert event is not None
-            found.append(event)
+            received.append(event)
     finally:
         stream.close()
-    return found
+    return received
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str]) -> None:
+def test_a_key_in_an_event_is_not_in_the_returned_event(form: Callable[[str], str]) -> None:
     echoed = form(KEY)
     data = json.dumps({"type": f"node_{echoed}", "node_id": f"n {echoed}", "progress": 5})
     named = f"event: node_{echoed}\ndata: {json.dumps({'current_node': echoed})}\n\n"
@@ -126,7 +126,7 @@ def test_a_key_in_an_event_is_in_none_that_is_returned(form: Callable[[str], str
     assert "***" in f"{first.type} {first.node_id}"
 
 
-def test_a_key_in_the_refusal_of_a_stream_is_left_out() -> None:
+def test_a_key_in_the_refusal_of_a_stream_is_redacted() -> None:
     with ScriptedServer([reply(401, {"detail": f"bad {KEY}"})]) as server:
         [end] = events(server)
     assert "***" in str(end)

@@ -1,4 +1,4 @@
-"""The API key in what the upstream sends: found in every form, and nothing else is touched."""
+"""Redaction of the API key: every form of the key is replaced, and nothing else is changed."""
 
 import json
 import time
@@ -53,72 +53,72 @@ JSON: dict[str, Callable[[str], str]] = {
     "in JSON with slashes escaped": lambda text: json.dumps(text).replace("/", "\\/"),
     "in JSON as codes": as_codes,
     "in JSON as codes in upper case": as_upper_codes,
-    "in JSON in JSON": lambda text: json.dumps(json.dumps({"said": text})),
+    "in JSON in JSON": lambda text: json.dumps(json.dumps({"text": text})),
     "behind a backslash": lambda text: json.dumps("\\" + text),
 }
 
 
-def scrubber(*keys: str) -> KeyRedactor:
-    made = KeyRedactor()
+def redactor_of(*keys: str) -> KeyRedactor:
+    redactor = KeyRedactor()
     for key in keys:
-        made.add_key(key)
-    return made
+        redactor.add_key(key)
+    return redactor
 
 
-@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("write", JSON.values(), ids=JSON)
-def test_a_key_in_any_form_is_replaced_and_json_stays_json(
-    key: str, form: Callable[[str], str], write: Callable[[str], str]
+def test_a_key_in_any_form_is_replaced_and_json_stays_valid(
+    form: Callable[[str], str], write: Callable[[str], str]
 ) -> None:
-    if write in {as_codes, as_upper_codes} and "%" in form(key):
-        pytest.skip("two kinds of codes in one another")
-    body = f'{{"a":{write(f"<< {form(key)} >>")},"b":1.50}}'.encode()
-    cleaned = bytes(scrubber(key).redact(body))
-    document = json.loads(cleaned)
-    assert cleaned.endswith(b'"b":1.50}')
-    assert "<< " in json.dumps(document)
-    assert " >>" in json.dumps(document)
-    assert "***" in document["a"] or "777" in document["a"]
-    assert form(key).strip("=") not in document["a"]
-    assert key not in document["a"]
+    for key in KEYS:
+        if write in {as_codes, as_upper_codes} and "%" in form(key):
+            continue  # a URL escape inside of JSON escapes is not searched for
+        body = f'{{"a":{write(f"<< {form(key)} >>")},"b":1.50}}'.encode()
+        redacted = bytes(redactor_of(key).redact(body))
+        document = json.loads(redacted)
+        assert redacted.endswith(b'"b":1.50}'), key
+        assert "<< " in json.dumps(document), key
+        assert " >>" in json.dumps(document), key
+        assert "***" in document["a"] or "777" in document["a"], key
+        assert form(key).strip("=") not in document["a"]
+        assert key not in document["a"]
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_the_old_key_and_the_new_one_are_replaced(key: str) -> None:
-    assert scrubber("old-key-of-before", key).redact_text(f"{key} old-key-of-before!") in {
+    assert redactor_of("old-key-of-before", key).redact_text(f"{key} old-key-of-before!") in {
         "*** ***!",
         "77777777 ***!",
     }
 
 
-def test_digits_that_are_a_key_leave_a_number() -> None:
+def test_a_key_of_digits_is_replaced_by_digits() -> None:
     assert (
-        scrubber("12345678").redact(b'{"n":-12345678.5,"t":"12345678"}')
+        redactor_of("12345678").redact(b'{"n":-12345678.5,"t":"12345678"}')
         == b'{"n":-77777777.5,"t":"77777777"}'
     )
 
 
-def test_a_key_that_is_too_short_is_left() -> None:
+def test_a_key_that_is_too_short_is_not_replaced() -> None:
     key = "k" * (MIN_KEY_CHARS - 1)
-    assert scrubber(key).redact_text(key) == key
+    assert redactor_of(key).redact_text(key) == key
 
 
 @given(any_json, st.sampled_from([None, 1]))
-def test_what_has_no_key_in_it_is_left_as_it_is(value: object, indent: int | None) -> None:
+def test_json_without_a_key_is_unchanged(value: object, indent: int | None) -> None:
     body = json.dumps(value, indent=indent).encode()
-    assert scrubber(*KEYS[:2]).redact(body) == body
+    assert redactor_of(*KEYS[:2]).redact(body) == body
 
 
-def test_a_text_with_half_a_surrogate_pair_is_left_as_it_is() -> None:
-    assert scrubber(KEYS[0]).redact_text("\ud83d") == "\ud83d"
+def test_a_text_with_a_lone_surrogate_is_unchanged() -> None:
+    assert redactor_of(KEYS[0]).redact_text("\ud83d") == "\ud83d"
 
 
-def test_a_kibibyte_costs_a_fraction_of_a_millisecond() -> None:
+def test_the_redaction_of_a_kibibyte_takes_less_than_half_a_millisecond() -> None:
     body = json.dumps({"status": "RUNNING", "text": "Ü 100 % \n" * 60}).encode()
-    made = scrubber(*KEYS[:2])
-    made.redact(body)
+    redactor = redactor_of(*KEYS[:2])
+    redactor.redact(body)
     began = time.process_time()
     for _ in range(100):
-        made.redact(body)
+        redactor.redact(body)
     assert (time.process_time() - began) / 100 < 0.0005

@@ -57,7 +57,7 @@ def test_each_result_has_its_exit_code_and_errors_go_to_standard_error(
         ("ExpiredToken", "does not accept these credentials"),
         ("InvalidClientTokenId", "does not accept these credentials"),
         ("AccessDenied", "not allowed: DescribeStacks"),
-        ("SomethingElse", "SomethingElse: it is so"),
+        ("SomethingElse", "SomethingElse: refused"),
     ],
 )
 def test_an_error_of_aws_is_explained(stack: DeployedStack, error: str, message: str) -> None:
