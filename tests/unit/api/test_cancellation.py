@@ -74,8 +74,8 @@ def test_a_cancel_before_the_start_is_published_immediately_without_an_upstream_
     table: Table, topic: Topic
 ) -> None:
     scenario = CancellationScenario(table, topic)
-    got = scenario.canceller.cancel(table.put(record()))
-    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="ACCEPTED")
+    result = scenario.canceller.cancel(table.put(record()))
+    assert result == CancelResult(cancelled=True, message="cancelled", previous_status="ACCEPTED")
     assert scenario.published() == ["CANCELLED"]
     assert (table.status(ID), scenario.upstream.cancelled) == (Status.CANCELLED, [])
     with pytest.raises(RecordConflictError):
@@ -84,9 +84,9 @@ def test_a_cancel_before_the_start_is_published_immediately_without_an_upstream_
 
 def test_a_cancel_after_a_lost_answer_is_uncertain(table: Table, topic: Topic) -> None:
     scenario = CancellationScenario(table, topic)
-    got = scenario.canceller.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
-    assert (got.cancelled, got.previous_status) == (False, "ACCEPTED")
-    assert "may be running this job" in (got.message or "")
+    result = scenario.canceller.cancel(table.put(record(start_attempts=1, perhaps_started=True)))
+    assert (result.cancelled, result.previous_status) == (False, "ACCEPTED")
+    assert "may be running this job" in (result.message or "")
     assert scenario.published() == ["UNCERTAIN"]
     stored = table.get(ID)
     assert stored.error is not None
@@ -98,8 +98,8 @@ def test_a_cancel_after_a_lost_answer_is_uncertain(table: Table, topic: Topic) -
 def test_a_cancel_during_the_start_is_written_to_the_record_for_the_start(table: Table, topic: Topic) -> None:
     scenario = CancellationScenario(table, topic)
     stored = table.put(record(status=Status.STARTING))
-    got = scenario.canceller.cancel(stored)
-    assert (got.cancelled, got.previous_status) == (False, "STARTING")
+    result = scenario.canceller.cancel(stored)
+    assert (result.cancelled, result.previous_status) == (False, "STARTING")
     assert scenario.published() == []
     assert table.records.save_start(stored, UPSTREAM_ID, NOW).cancel_requested == to_rfc3339(NOW + 60)
 
@@ -120,13 +120,13 @@ class Moving(ExecutionsTable):
         return super().request_cancel(record, now)
 
 
-@pytest.mark.parametrize("seen", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
+@pytest.mark.parametrize("previous", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
 def test_a_start_that_got_its_id_between_read_and_write_is_cancelled_upstream(
-    table: Table, topic: Topic, seen: ExecutionRecord
+    table: Table, topic: Topic, previous: ExecutionRecord
 ) -> None:
     scenario = CancellationScenario(table, topic, cancels=[YES], records=Moving(table, running_record()))
-    got = scenario.canceller.cancel(table.put(seen))
-    assert (got.cancelled, scenario.upstream.cancelled) == (True, [UPSTREAM_ID])
+    result = scenario.canceller.cancel(table.put(previous))
+    assert (result.cancelled, scenario.upstream.cancelled) == (True, [UPSTREAM_ID])
     assert scenario.published() == ["CANCELLED"]
 
 
@@ -146,8 +146,8 @@ def test_an_outcome_between_read_and_write_is_returned_to_the_caller(
     scenario = CancellationScenario(
         table, topic, records=Moving(table, running_record(**final_attributes(status)))
     )
-    got = scenario.canceller.cancel(table.put(record()))
-    assert got.cancelled is (status is Status.CANCELLED)
+    result = scenario.canceller.cancel(table.put(record()))
+    assert result.cancelled is (status is Status.CANCELLED)
     assert table.get(ID) == running_record(**final_attributes(status))
 
 
@@ -164,8 +164,8 @@ def test_an_execution_erased_between_read_and_write_is_not_found(table: Table, t
 
 def test_a_cancel_of_a_running_job_is_published_before_the_response(table: Table, topic: Topic) -> None:
     scenario = CancellationScenario(table, topic, cancels=[YES])
-    got = scenario.canceller.cancel(table.put(running_record()))
-    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
+    result = scenario.canceller.cancel(table.put(running_record()))
+    assert result == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
     assert scenario.published() == ["CANCELLED"]
     stored = table.get(ID)
     assert stored.error == {"code": "cancelled", "message": "cancelled by its caller"}
@@ -185,8 +185,8 @@ def test_a_second_cancel_is_too_late_and_changes_nothing(table: Table, topic: To
     scenario = CancellationScenario(table, topic, cancels=[YES])
     scenario.canceller.cancel(table.put(running_record()))
     stored = table.get(ID)
-    got = scenario.canceller.cancel(stored)
-    assert got == CancelResult(
+    result = scenario.canceller.cancel(stored)
+    assert result == CancelResult(
         cancelled=False, message="too late: the execution is CANCELLED", previous_status="CANCELLED"
     )
     assert (scenario.published(), len(scenario.upstream.cancelled), table.get(ID)) == (
@@ -202,8 +202,8 @@ def test_a_cancel_of_a_finished_execution_sends_no_request_and_changes_nothing(
 ) -> None:
     scenario = CancellationScenario(table, topic)
     stored = table.put(running_record(**final_attributes(status)))
-    got = scenario.canceller.cancel(stored)
-    assert (got.cancelled, got.previous_status) == (False, status)
+    result = scenario.canceller.cancel(stored)
+    assert (result.cancelled, result.previous_status) == (False, status)
     assert (scenario.upstream.cancelled, scenario.published(), table.get(ID)) == ([], [], stored)
 
 
@@ -214,8 +214,8 @@ def test_a_job_that_completed_first_is_completed_and_published_immediately(
     table: Table, topic: Topic, refusal: Answer[CancelResult]
 ) -> None:
     scenario = CancellationScenario(table, topic, cancels=[refusal], statuses=[COMPLETED])
-    got = scenario.canceller.cancel(table.put(running_record()))
-    assert got == CancelResult(
+    result = scenario.canceller.cancel(table.put(running_record()))
+    assert result == CancelResult(
         cancelled=False, message="too late: the execution is COMPLETED", previous_status="RUNNING"
     )
     assert scenario.published() == ["COMPLETED"]
@@ -228,8 +228,8 @@ def test_an_outcome_that_the_loop_writes_during_the_cancel_is_kept(table: Table,
         return YES
 
     scenario = CancellationScenario(table, topic, cancels=[cancel])
-    got = scenario.canceller.cancel(table.put(running_record()))
-    assert got.message == "too late: the execution is COMPLETED"
+    result = scenario.canceller.cancel(table.put(running_record()))
+    assert result.message == "too late: the execution is COMPLETED"
     assert scenario.published() == ["COMPLETED"]
 
 
@@ -273,8 +273,8 @@ def test_a_cancel_whose_response_was_lost_succeeded_where_the_status_is_cancelle
     scenario = CancellationScenario(
         table, topic, cancels=[FAULTS["500"]], statuses=[StatusDocument("CANCELLED")]
     )
-    got = scenario.canceller.cancel(stored)
-    assert got == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
+    result = scenario.canceller.cancel(stored)
+    assert result == CancelResult(cancelled=True, message="cancelled", previous_status="RUNNING")
     assert scenario.published() == ["CANCELLED"]
     assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by its caller"}
 
@@ -337,9 +337,9 @@ def test_a_cancel_that_is_killed_at_any_step_and_repeated_publishes_one_outcome(
         scenario = CancellationScenario(table, topic, upstream=upstream)
         answer = scenario.canceller.cancel(table.get(ID))
         # The loop ends the execution afterwards. A STARTING one has no outcome before.
-        got = table.get(ID)
+        result = table.get(ID)
         if stored.status is Status.STARTING:
-            assert (got.status, got.cancel_requested is not None, answer.cancelled) == (
+            assert (result.status, result.cancel_requested is not None, answer.cancelled) == (
                 Status.STARTING,
                 True,
                 False,

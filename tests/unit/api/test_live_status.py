@@ -37,8 +37,8 @@ def test_the_status_is_requested_at_most_every_two_seconds() -> None:
     scenario = LiveStatusScenario(*documents)
     progress = []
     for _ in range(8):
-        got = scenario.live.read(running_record())
-        progress.append(got.progress if got else None)
+        document = scenario.live.read(running_record())
+        progress.append(document.progress if document else None)
         scenario.clock.advance(CACHED_S / 4)
     assert progress == [0.0] * 4 + [1.0] * 4
 
@@ -57,9 +57,9 @@ def test_a_failed_status_request_is_repeated_two_seconds_later(fault: Exception)
     assert [scenario.live.read(running_record()) for _ in range(3)] == [None] * 3
     assert len(scenario.upstream.polled) == 1
     scenario.clock.advance(CACHED_S)
-    got = scenario.live.read(running_record())
-    assert got is not None
-    assert got.progress == 9.0
+    document = scenario.live.read(running_record())
+    assert document is not None
+    assert document.progress == 9.0
 
 
 def test_each_job_has_a_cached_document_of_its_own() -> None:

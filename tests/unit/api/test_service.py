@@ -50,17 +50,20 @@ def problem(caught: "pytest.ExceptionInfo[ApiError]") -> tuple[int, str]:
 def test_an_accepted_request_has_a_record_and_a_state_machine_execution(
     table: Table, machine: Machine
 ) -> None:
-    got = build_execution_service(table, machine).accept(request_dict(metadata={"order": 7}), CALLER)
-    assert table.only() == got
-    assert (got.status, got.source, got.caller, got.metadata) == (
+    result = build_execution_service(table, machine).accept(request_dict(metadata={"order": 7}), CALLER)
+    assert table.only() == result
+    assert (result.status, result.source, result.caller, result.metadata) == (
         Status.ACCEPTED,
         "api",
         CALLER,
         {"order": 7},
     )
-    ((name, given),) = machine.executions().items()
-    assert given == {"execution_id": got.execution_id, "request": request_dict(metadata={"order": 7})}
-    assert got.owner_execution_arn == machine.arn.replace(":stateMachine:", ":execution:") + f":{name}"
+    ((name, started_with),) = machine.executions().items()
+    assert started_with == {
+        "execution_id": result.execution_id,
+        "request": request_dict(metadata={"order": 7}),
+    }
+    assert result.owner_execution_arn == machine.arn.replace(":stateMachine:", ":execution:") + f":{name}"
 
 
 def test_the_name_of_the_execution_is_valid_for_step_functions(table: Table, machine: Machine) -> None:
@@ -185,8 +188,8 @@ def test_a_throttled_start_execution_is_repeated(table: Table, machine: Machine)
                 raise THROTTLED
             return machine.client.start_execution(**arguments)
 
-    got = build_execution_service(table, machine, states=Throttling()).accept(KEYED, CALLER)
-    assert table.only() == got
+    result = build_execution_service(table, machine, states=Throttling()).accept(KEYED, CALLER)
+    assert table.only() == result
     assert len(machine.executions()) == 1
 
 
@@ -220,8 +223,8 @@ def test_a_request_repeated_after_a_refusal_is_started(table: Table, machine: Ma
     refusing = Failing(machine.client, {"start_execution": THROTTLED})
     with pytest.raises(ApiError):
         build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
-    got = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
-    assert table.only() == got
+    result = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert table.only() == result
     assert len(machine.executions()) == 1
 
 
@@ -242,16 +245,16 @@ def test_a_request_repeated_after_a_lost_answer_is_one_execution(
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, states=states).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
-    got = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
-    assert table.only() == got
+    result = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
+    assert table.only() == result
     (name,) = machine.executions()
-    assert got.owner_execution_arn.endswith(f":{name}")
+    assert result.owner_execution_arn.endswith(f":{name}")
 
 
 def test_an_execution_that_exists_already_is_accepted(table: Table, machine: Machine) -> None:
     exists = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
-    got = build_execution_service(table, machine, states=exists).accept(KEYED, CALLER)
-    assert table.only() == got
+    result = build_execution_service(table, machine, states=exists).accept(KEYED, CALLER)
+    assert table.only() == result
 
 
 def test_the_record_of_a_refused_request_is_not_deleted_once_it_is_starting(
@@ -296,9 +299,9 @@ def test_a_request_that_is_killed_at_any_step_and_repeated_is_one_execution(
         before = set(machine.executions())
         with pytest.raises(Killed):
             accept(StepCounter(kill_at=at), f"key-{at}", NOW)
-        got = accept(StepCounter(), f"key-{at}", NOW + 30)
+        result = accept(StepCounter(), f"key-{at}", NOW + 30)
         (name,) = set(machine.executions()) - before
-        assert table.get(got.execution_id).owner_execution_arn.endswith(f":{name}")
+        assert table.get(result.execution_id).owner_execution_arn.endswith(f":{name}")
 
 
 def test_a_table_that_fails_starts_nothing(table: Table, machine: Machine) -> None:
@@ -505,16 +508,16 @@ def shown(
     table: Table, machine: Machine, stored: ExecutionRecord, document: StatusDocument | None
 ) -> dict[str, Any]:
     service = build_execution_service(table, machine, live_status=lambda: FakeLiveStatus(document))
-    got: dict[str, Any] = json.loads(service.document(stored))
-    return got
+    shown_document: dict[str, Any] = json.loads(service.document(stored))
+    return shown_document
 
 
 LIVE = StatusDocument("COMPLETED", progress=40.0, current_node="b", completed_nodes=2, total_nodes=5)
 
 
 def test_a_running_job_has_its_live_progress(table: Table, machine: Machine) -> None:
-    got = shown(table, machine, running_record(progress=10.0), LIVE)
-    assert (got["progress"], got["current_node"], got["completed_nodes"], got["total_nodes"]) == (
+    result = shown(table, machine, running_record(progress=10.0), LIVE)
+    assert (result["progress"], result["current_node"], result["completed_nodes"], result["total_nodes"]) == (
         40.0,
         "b",
         2,
@@ -523,8 +526,8 @@ def test_a_running_job_has_its_live_progress(table: Table, machine: Machine) -> 
 
 
 def test_a_live_final_status_does_not_change_the_status(table: Table, machine: Machine) -> None:
-    got = shown(table, machine, running_record(), LIVE)
-    assert (got["status"], got["final_output"], got["completed_at"]) == ("RUNNING", None, None)
+    result = shown(table, machine, running_record(), LIVE)
+    assert (result["status"], result["final_output"], result["completed_at"]) == ("RUNNING", None, None)
 
 
 @pytest.mark.parametrize(
@@ -537,8 +540,8 @@ def test_upstream_status_is_set_only_for_an_unknown_status(
 
 
 def test_without_a_live_status_the_progress_is_that_of_the_record(table: Table, machine: Machine) -> None:
-    got = shown(table, machine, running_record(progress=10.0), None)
-    assert (got["status"], got["progress"], got["current_node"]) == ("RUNNING", 10.0, None)
+    result = shown(table, machine, running_record(progress=10.0), None)
+    assert (result["status"], result["progress"], result["current_node"]) == ("RUNNING", 10.0, None)
     assert shown(table, machine, running_record(progress=10.0), StatusDocument())["progress"] == 10.0
 
 
@@ -575,7 +578,7 @@ def test_a_cursor_leads_through_all_pages(table: Table, machine: Machine) -> Non
     first = page(table, machine, limit=2)
     second = page(table, machine, limit=2, after=first["next"])
     third = page(table, machine, limit=2, after=second["next"])
-    times = [entry["created_at"] for got in (first, second, third) for entry in got["executions"]]
+    times = [entry["created_at"] for result in (first, second, third) for entry in result["executions"]]
     assert times == [to_rfc3339(NOW + number) for number in (4, 3, 2, 1, 0)]
     assert third["next"] is None
 
@@ -593,8 +596,8 @@ def cursor(value: object) -> str:
 def test_a_forged_cursor_returns_only_executions_of_the_caller(table: Table, machine: Machine) -> None:
     put_many(table, 3)
     put_many(table, 3, caller="bob")
-    got = page(table, machine, after=cursor([ID, to_rfc3339(NOW + 9999)]))
-    assert {entry["execution_id"] for entry in got["executions"]} == {
+    result = page(table, machine, after=cursor([ID, to_rfc3339(NOW + 9999)]))
+    assert {entry["execution_id"] for entry in result["executions"]} == {
         entry["execution_id"] for entry in page(table, machine)["executions"]
     }
 
@@ -629,10 +632,10 @@ def test_an_invalid_cursor_is_an_invalid_request(table: Table, machine: Machine,
 @given(st.text() | st.binary().map(lambda some: base64.urlsafe_b64encode(some).decode()))
 def test_any_text_is_a_cursor_of_the_caller_or_an_invalid_request(text: str) -> None:
     try:
-        got = _read_cursor(text, CALLER)
+        result = _read_cursor(text, CALLER)
     except InvalidRequestError:
         return
-    assert got["caller"] == CALLER
+    assert result["caller"] == CALLER
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
         "executionArn"
     ]
     client.stop_execution(executionArn=arn)
-    there = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
+    stored = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
     steps = (
         [reply(200, {"cancelled": False}), reply(200, LARGE)]
@@ -262,7 +262,7 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
     result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps)
     raised = result in ("DependencyUnavailableError", "ReadTimeoutError")
     # With a topic that hangs the outcome has already been written.
-    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == there)
+    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == stored)
 
 
 def sweep_once(scene: Scene, dependency: str) -> bool:
@@ -398,23 +398,23 @@ def test_a_function_returns_its_fallback_in_time_while_a_service_hangs(
         return Scene(invoke, table, machine, hole)
 
     for row in TABLE:
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=play, args=(row, scene, there), daemon=True)
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=play, args=(row, scene, sender), daemon=True)
         with warnings.catch_warnings():
             # The forked processes need no thread of this process.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
-        there.close()
-        running.append((row, here, process))
+        sender.close()
+        running.append((row, receiver, process))
     limits_s, ends_at = timeouts_s(), time.monotonic() + 120
-    for row, here, process in running:
+    for row, receiver, process in running:
         outcome, seconds, attempts = (
-            here.recv() if here.poll(max(ends_at - time.monotonic(), 0.0)) else ("no answer", 0.0, 0)
+            receiver.recv() if receiver.poll(max(ends_at - time.monotonic(), 0.0)) else ("no answer", 0.0, 0)
         )
         process.kill()
         process.join()
         process.close()
-        here.close()
+        receiver.close()
         with subtests.test(msg=str(row)):
             assert outcome is True, f"{row}: {outcome}, {attempts} attempts"
             assert attempts > 0, "the service was not called"

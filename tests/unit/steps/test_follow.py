@@ -264,8 +264,10 @@ def test_a_follow_ends_after_its_time_and_the_next_one_continues_from_its_state(
 
 
 def test_a_final_event_at_the_end_of_a_follow_leads_to_a_poll_in_the_next_follow() -> None:
-    seen = stream_history.after_final_event(StreamHistory(), NOW)
-    result = FollowScenario(statuses=[COMPLETED]).follow(job(stream=seen, history=history(polled_at=NOW - 1)))
+    stream = stream_history.after_final_event(StreamHistory(), NOW)
+    result = FollowScenario(statuses=[COMPLETED]).follow(
+        job(stream=stream, history=history(polled_at=NOW - 1))
+    )
     assert result.outcome is Status.COMPLETED
 
 
