@@ -154,7 +154,7 @@ def test_an_exception_is_reported_within_seconds(world: World) -> None:
 
 
 @pytest.mark.parametrize("fault", ["Lambda.TooManyRequestsException", "RuntimeError"])
-def test_a_notify_that_fails_39_times_still_publishes(world: World, fault: str) -> None:
+def test_a_notify_that_fails_39_times_publishes_at_the_next_attempt(world: World, fault: str) -> None:
     world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("notify", fault, times=39)
     run = world.run(request())

@@ -266,7 +266,7 @@ def test_a_cancel_that_the_upstream_does_not_answer_is_502_and_changes_nothing(
     assert (table.get(ID), scenario.published()) == (stored, [])
 
 
-def test_a_cancel_whose_response_was_lost_succeeded_where_the_status_is_cancelled(
+def test_a_cancel_after_a_lost_response_succeeds_if_the_status_is_cancelled(
     table: Table, topic: Topic
 ) -> None:
     stored = table.put(running_record())

@@ -369,7 +369,7 @@ def document(table: Table, machine: Machine, one: ExecutionRecord, **more: Any) 
 
 
 @pytest.mark.parametrize("status", [Status.ACCEPTED, Status.COMPLETED])
-def test_every_status_has_a_document_with_the_upstreams_fields_and_ours(
+def test_a_status_document_has_exactly_the_fields_of_the_contract(
     table: Table, machine: Machine, status: Status
 ) -> None:
     shown = document(table, machine, running_record(status=status))

@@ -266,7 +266,7 @@ def test_the_error_of_an_overdue_job_names_its_unknown_status() -> None:
     )
 
 
-def test_a_state_of_an_older_version_with_two_cancels_still_ends() -> None:
+def test_a_state_of_an_older_version_with_two_cancels_leads_to_an_outcome() -> None:
     result = CancelScenario([FAULTS["500"]], [RUNNING]).run(
         job(deadline=OVERDUE, next=NextStep.CANCEL, history=history(cancels=2))
     )

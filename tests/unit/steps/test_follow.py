@@ -307,7 +307,7 @@ def test_a_status_document_too_large_for_this_function_is_left_to_the_poll_funct
     assert (scenario.polls, result.history.large_document) == ([1.0], True)
 
 
-def test_a_follow_leaves_the_rest_of_the_state_as_it_was() -> None:
+def test_a_follow_leaves_the_rest_of_the_state_unchanged() -> None:
     loop_state = job(unsaved=True, history=history(status_requests=7, follow_seconds=3.5))
     result = FollowScenario([1.0, DONE], statuses=[COMPLETED]).follow(loop_state)
     assert (result.unsaved, result.history.status_requests, result.history.follow_seconds) == (True, 8, 4.5)
@@ -473,7 +473,7 @@ def test_a_follow_reads_the_record_every_30_s_at_most_and_not_for_a_young_job() 
     assert len(check.read_at) >= 5
 
 
-def test_follows_of_30_s_read_the_record_too() -> None:
+def test_short_follows_also_read_the_record() -> None:
     scenario, check = checked(9e9)
     result = job()
     for _ in range(5):

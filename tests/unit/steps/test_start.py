@@ -219,7 +219,7 @@ def test_the_deadline_of_the_job_also_ends_the_attempts_to_start_it(table: Table
     assert "last: no connection: refused" in state["error"]["message"]
 
 
-def test_with_the_setting_for_it_a_503_at_the_start_is_uncertain(table: Table) -> None:
+def test_with_uncertain_on_503_a_503_at_the_start_is_uncertain(table: Table) -> None:
     scenario = StartScenario(table, MAINTENANCE, uncertain_on_503=True)
     assert scenario.start()["outcome"] == "UNCERTAIN"
     assert scenario.start()["outcome"] == "UNCERTAIN"

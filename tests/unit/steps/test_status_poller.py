@@ -327,7 +327,7 @@ def test_a_flawed_document_of_a_failed_job_keeps_its_reason() -> None:
     assert polling.clock.now - NOW < 60
 
 
-def test_an_output_behind_which_the_document_breaks_off_is_used() -> None:
+def test_a_complete_output_of_a_document_that_breaks_off_is_used() -> None:
     polling = Polling(flawed(output_error=None, final_output_json='{"a":1}'))
     result = polling.poll(job(history=history(unusable=5, unusable_since=NOW - 100)))
     assert result.result == {"final_output_json": '{"a":1}'}
@@ -542,9 +542,9 @@ def test_an_output_that_the_bucket_accepts_within_six_hours_is_stored() -> None:
     polling = storing(down)
     result = polling.poll(job(deadline=NOW + 9e5))
     while polling.clock.now < NOW + 5 * 3600:
+        assert result.next is NextStep.WAIT
         polling.clock.advance(result.wait_seconds)
         result = polling.poll(result)
-    assert result.next is NextStep.WAIT
     down.down = False
     assert polling.poll(result).result["output_ref"] == "s3://results/it"
 

@@ -367,7 +367,7 @@ def test_pages_of_the_index_are_read_one_at_a_time(
 
 def test_from_any_position_each_record_is_found_once(table: Table) -> None:
     for index in range(7):
-        shard, created_at = "0af"[index % 3], to_rfc3339(NOW + index)
+        shard, created_at = "01f"[index % 3], to_rfc3339(NOW + index)
         table.put(
             running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
         )
@@ -417,7 +417,7 @@ def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, sce
     assert scenario.sweep() == SweepResult(alive=1)
 
 
-# What was never started
+# Requests that were never started
 
 
 def never_started(**changes: Any) -> ExecutionRecord:

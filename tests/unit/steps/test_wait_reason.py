@@ -18,9 +18,7 @@ from waterhook.timestamps import to_rfc3339
         (None, "retrying"),
     ],
 )
-def test_an_upstream_that_answered_is_busy_and_one_out_of_reach_is_retried(
-    status: int | None, reason: str
-) -> None:
+def test_the_reason_is_busy_after_an_answer_and_retrying_without_one(status: int | None, reason: str) -> None:
     assert WaitReason.of(UpstreamUnavailableError("any", "any", status=status)) == reason
 
 
