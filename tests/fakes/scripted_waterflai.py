@@ -8,14 +8,11 @@ from contextlib import ExitStack
 from typing import Self
 
 from tests.fakes.scripted_server import (
-    EVENT_STREAM,
     Request,
     ScriptedServer,
     Step,
     hang_up,
     reply,
-    sequence,
-    stall,
 )
 
 API_KEY = "a-key-of-the-scripted-upstream"
@@ -60,7 +57,6 @@ def on_request(respond: Callable[[], Response]) -> Response:
 
 
 NO_RESPONSE = hang_up
-SILENT_STREAM = sequence(EVENT_STREAM, stall(5))
 CANCELLED = response(body='{"cancelled": true, "message": "cancelled", "previous_status": "RUNNING"}')
 TOO_LATE = response(body='{"cancelled": false, "message": "already over", "previous_status": "COMPLETED"}')
 

@@ -1,4 +1,4 @@
-"""Components of the package, built on fakes: a test passes what it is about, the rest has a default."""
+"""Components of the package, built on fakes. Every argument that a test leaves out has a default."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ def build_limiter(
     client: Any = None,
     sleep: Callable[[float], None] = lambda _seconds: None,
 ) -> ConcurrencyLimiter:
-    """Return the limiter of a table; a limit of 0 is none."""
+    """Return the limiter of a table. A limit of 0 means no limit."""
     return ConcurrencyLimiter(
         table.name, ConcurrencyLimits(stack=stack, chatbot=chatbot), client or table.client, sleep
     )
@@ -93,7 +93,7 @@ def build_execution_service(
     live_status: Callable[[], LiveStatus] = FakeLiveStatus,
     **changes: Any,
 ) -> ExecutionService:
-    """Return a service that cancels nothing. `changes` are settings."""
+    """Return a service. `changes` are settings. Its canceller fails the test that uses it."""
     clock = clock or Clock()
     return ExecutionService(
         table.records_over(client or table.client),
@@ -143,7 +143,7 @@ def build_reconcile_step(
     results: ResultsBucket = NO_BUCKET,
     sleep: Callable[[float], None] | None = None,
 ) -> ReconcileStep:
-    """Return a reconcile step whose pauses move the clock, unless `sleep` is given."""
+    """Return a reconcile step. Its pauses advance the clock unless a test passes `sleep`."""
     return ReconcileStep(
         records,
         build_job_canceller(upstream, clock, results),

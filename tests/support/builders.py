@@ -1,4 +1,4 @@
-"""Valid things to start from: a test changes what it is about and nothing else."""
+"""Valid requests, records, states and settings. A test changes only the fields that it is about."""
 
 import json
 from dataclasses import replace
@@ -27,10 +27,12 @@ KEY = "wf-0123456789-the-key"
 ID = "0f" * 16
 UPSTREAM_ID = "11111111-2222-4333-8444-555555555555"
 DEFAULTS = RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+# For behaviour that does not depend on which of the eight outcomes an execution has.
+SUCCESS_AND_FAILURE = (Status.COMPLETED, Status.FAILED)
 
 
 def environment(**changes: str | None) -> dict[str, str]:
-    """Return the environment the template gives a function; None takes a variable out."""
+    """Return the environment variables that the template sets for a function. None removes a variable."""
     env: dict[str, str | None] = {
         "WATERFLAI_BASE_URL": "https://api.waterflai.test",
         "WATERFLAI_API_KEY_SECRET_ARN": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:waterflai",
@@ -79,21 +81,21 @@ def history(**changes: Any) -> PollHistory:
 
 
 def job(**changes: Any) -> LoopState:
-    """A job that runs upstream and whose deadline is an hour away."""
+    """Return the state of a job that is running. Its deadline is in an hour."""
     running = LoopState(ID, NOW + 3600, PollHistory(started_at=NOW), UPSTREAM_ID)
     return replace(running, **changes)
 
 
-def record(given: Request | None = None, **changes: Any) -> ExecutionRecord:
-    """A record as it is right after its request was accepted."""
-    accepted = ExecutionRecord.accepted(
-        ID, given or request(), NOW, owner=OWNER, source="states", deliver_to=DEFAULTS.deliver_to
+def record(accepted: Request | None = None, **changes: Any) -> ExecutionRecord:
+    """Return a record whose request has just been accepted."""
+    new = ExecutionRecord.accepted(
+        ID, accepted or request(), NOW, owner=OWNER, source="states", deliver_to=DEFAULTS.deliver_to
     )
-    return replace(accepted, **changes)
+    return replace(new, **changes)
 
 
 def running_record(**changes: Any) -> ExecutionRecord:
-    """A record as it is while its job runs upstream."""
+    """Return a record whose job is running."""
     running = record(
         status=Status.RUNNING,
         start_attempts=1,
@@ -104,7 +106,7 @@ def running_record(**changes: Any) -> ExecutionRecord:
 
 
 def final_attributes(status: Status = Status.COMPLETED, **changes: Any) -> dict[str, Any]:
-    """Return the attributes that the notify step sets in a record that becomes final."""
+    """Return the attributes that the notify step writes when a record becomes final."""
     error = None if status is Status.COMPLETED else {"code": "why", "message": f"it {status.lower()}"}
     return {
         "status": status,
@@ -115,12 +117,12 @@ def final_attributes(status: Status = Status.COMPLETED, **changes: Any) -> dict[
 
 
 def final_record(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionRecord:
-    """Return a record of a job that ran, without its output."""
+    """Return a final record of a job that ran, without its output."""
     return running_record(**(final_attributes(status) | {"final_output_json": None} | changes))
 
 
 def largest_record(letter: str, **changes: Any) -> ExecutionRecord:
-    """Return a record whose parts have their largest sizes, written in one character."""
+    """Return a record whose fields have their maximum sizes. Its texts repeat `letter`."""
     room = MAX_METADATA_BYTES - len('{"m":""}')
     metadata = {"m": letter * (room // (len(json.dumps(letter, ensure_ascii=False).encode()) - 2))}
     return final_record(

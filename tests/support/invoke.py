@@ -1,4 +1,4 @@
-"""Handlers called as Lambda calls them, wired as by their environment."""
+"""Calls a function's handler as Lambda does, with the environment variables of the template."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def invoke(
     machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Invoke:
-    """Call the handler of a module with an event; keywords change its environment."""
+    """Return a function that calls the handler of a module. Keywords change its environment variables."""
 
     def call(app: Any, event: dict[str, Any], **changes: str) -> dict[str, Any]:
         env = environment(
@@ -39,27 +39,27 @@ def invoke(
         )
         for name, value in env.items():
             monkeypatch.setenv(name, value)
-        # As in a new container.
+        # A new container builds its dependencies anew.
         monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
-        answer: dict[str, Any] = app.handler(event, CONTEXT)
-        return answer
+        result: dict[str, Any] = app.handler(event, CONTEXT)
+        return result
 
     return call
 
 
 @contextmanager
 def log_of(app: Any) -> Iterator[StringIO]:
-    """Yield what the function of a module logs, its figures aside, as CloudWatch would get it."""
+    """Yield the log lines of a function. Its metrics go to standard output."""
     with log_into(app.telemetry) as log:
         yield log
 
 
 @contextmanager
 def log_into(telemetry: Telemetry) -> Iterator[StringIO]:
-    """Yield the lines that a function's voice logs; its figures go to standard output."""
+    """Yield the log lines of a Telemetry. Its metrics go to standard output."""
     log, handler = StringIO(), telemetry.logger.registered_handler
     assert isinstance(handler, StreamHandler)
-    # Not by setStream: it flushes the stream before, which pytest may have closed with the test that opened it.
+    # setStream would flush the previous stream, which pytest may have closed at the end of another test.
     before, handler.stream = handler.stream, log
     try:
         yield log

@@ -1,1 +1,1 @@
-"""A package, so that its world ends with it: pytest knows no scope of a folder without this file."""
+"""Workflow tests: the real state machine and functions in one process. The fixture `_world` has package scope."""

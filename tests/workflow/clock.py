@@ -1,4 +1,4 @@
-"""The clock of a state machine that is interpreted: hours pass in milliseconds."""
+"""Virtual clock of the interpreted state machine."""
 
 import time
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ MIDNIGHT = NOW
 
 
 class WorkflowClock(Clock):
-    """Stands in for the module `time` in the handlers, and for every wait of the interpreter."""
+    """Replaces the module `time` in the handlers, and the waits of the interpreter."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reset()
 
     def reset(self) -> None:
-        """Return to midnight, with nothing waited and nothing planned."""
+        """Set the time to midnight, and delete the waits and the callback."""
         self.now = MIDNIGHT
         self.waits: list[float] = []
         self.pauses: list[float] = []
@@ -30,18 +30,18 @@ class WorkflowClock(Clock):
         return self.now
 
     def monotonic(self) -> float:
-        """Return seconds of real time, plus those that waits and pauses have passed."""
+        """Return seconds of real time, plus the virtual seconds of waits and pauses."""
         return time.monotonic() + self.elapsed_s
 
     def wait(self, seconds: float) -> None:
-        """Pass the time of a Wait state. `while_waiting` is called first."""
+        """Advance by the time of a Wait state, after calling `while_waiting`."""
         self.waits.append(seconds)
         if self.while_waiting is not None:
             self.while_waiting()
         self.advance(seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Pass the time between two attempts of a Task."""
+        """Advance by the time between two attempts of a Task."""
         self.pauses.append(seconds)
         self.advance(seconds)
 

@@ -9,7 +9,7 @@ from tests.workflow.world import REGION, World
 
 @pytest.fixture(scope="package")
 def _world() -> Iterator[World]:
-    """One world for all tests here: making it takes longer than most of them, and executions don't meet in it."""
+    """One world for all workflow tests, because creating it is slow. Tests use executions of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_DEFAULT_REGION", REGION)
         # Not by mock_aws(config=...), which leaves it for the tests that follow where another mock is active.
@@ -23,6 +23,6 @@ def _world() -> Iterator[World]:
 
 @pytest.fixture
 def world(_world: World) -> World:
-    """The world at midnight, with nothing planned."""
+    """The world at midnight, without planned faults or answers."""
     _world.reset()
     return _world

@@ -1,4 +1,4 @@
-"""The machine's Lambda tasks, answered in this process by the real handlers or by a fault that a test planned."""
+"""Lambda tasks of the state machine: run by the real handlers in this process, or failed as a test planned."""
 
 import importlib
 import json
@@ -15,10 +15,10 @@ STEPS = ("start", "follow", "poll", "cancel", "notify")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with one invocation.
+    """Fault of one invocation.
 
-    `Lambda.X` is an error of the Lambda service, `States.Timeout` an answer that never comes, any other name the
-    class of an exception. `after` says that the handler ran to its end and only its answer is lost.
+    `Lambda.X` is an error of the Lambda service, `States.Timeout` a timeout of the task. Any other name is the class
+    of an exception. With `after` the handler runs to its end and only its result is lost.
     """
 
     name: str
@@ -26,13 +26,13 @@ class Fault:
 
 
 class Functions:
-    """Stands in for Lambda."""
+    """Replaces Lambda."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all calls and plans."""
+        """Delete all calls and plans."""
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self._faults: dict[str, list[Fault]] = defaultdict(list)
         self._alter: dict[str, Callable[[Any], Any]] = {}
@@ -43,11 +43,11 @@ class Functions:
         self._faults[step] += [Fault(fault) if isinstance(fault, str) else fault] * times
 
     def alter(self, step: str, change: Callable[[Any], Any]) -> None:
-        """Change every answer of a step."""
+        """Change every result of a step."""
         self._alter[step] = change
 
     def before(self, step: str, act: Callable[[], None]) -> None:
-        """Act before each call of a step."""
+        """Call `act` before each call of a step."""
         self._before[step].append(act)
 
     def count(self, step: str) -> int:
@@ -57,7 +57,7 @@ class Functions:
     def invoke(
         self, arn: str, _qualifier: object, body: Any, _headers: object, answer: dict[str, str]
     ) -> bytes:
-        """Answer as moto's simple Lambda backend does; an error is a header and a body."""
+        """Return the body of an invocation, as moto's simple Lambda backend does. An error also sets a header."""
         step, event = arn.rpartition(":")[2], json.loads(body)
         self.calls.append((step, event))
         for act in self._before[step]:
@@ -79,7 +79,7 @@ class Functions:
     def _run(self, step: str, event: dict[str, Any], answer: dict[str, str]) -> bytes:
         try:
             result = handler_of(step)(event, context_of(step))
-        except Exception as error:  # noqa: BLE001 - whatever it is, Lambda reports it
+        except Exception as error:  # noqa: BLE001 - Lambda reports every exception
             return _failed(answer, type(error).__name__, str(error))
         change = self._alter.get(step)
         return json.dumps(change(result) if change else result).encode()
@@ -92,7 +92,7 @@ def handler_of(step: str) -> Callable[[dict[str, Any], Any], Any]:
 
 
 def context_of(step: str) -> SimpleNamespace:
-    """Return what a handler needs of a Lambda context."""
+    """Return a Lambda context with the attributes that handlers use."""
     return SimpleNamespace(
         function_name=step,
         memory_limit_in_mb=512,

@@ -1,7 +1,6 @@
-"""A second interpreter for the ASL: moto's Step Functions engine, with JSONata and with time in our hands.
+"""Interpreter of the state machine: moto's Step Functions engine, with jsonata-python and a virtual clock.
 
-The engine is LocalStack's, without the Java program that evaluates JSONata for it; jsonata-python takes that place.
-What it cannot do, and what stands in for it, is asserted in test_interpreter.py.
+The docstring of test_interpreter.py lists the differences from AWS.
 """
 
 import json
@@ -30,12 +29,12 @@ _BINDING = "($states:="
 
 
 def engine_integer(digits: str) -> int:
-    """Return an integer as an engine that knows doubles only would see it: 20 digits lose the last ones."""
+    """Return an integer as an engine of doubles reads it: of 20 digits the last ones change."""
     return int(float(digits))
 
 
 def engine_float(text: str) -> float | int:
-    """Return a number as an engine of doubles would write it again: 1.0 becomes 1."""
+    """Return a number as an engine of doubles writes it: 1.0 becomes 1."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
@@ -46,27 +45,26 @@ _compile = cache(Jsonata)
 
 
 def evaluate(expression: str) -> Any:
-    """Return what an expression of the machine comes to.
+    """Return the value of an expression of the state machine.
 
-    moto writes the data into the expression as a literal. Read as JSON and bound instead, it keeps its characters
-    beyond 16 bits, and a large request takes no second to parse; test_interpreter.py holds both ways against each
-    other.
+    moto writes the data into the expression as a literal. Here the data is read as JSON and bound to `$states`: this
+    keeps characters beyond 16 bits and is fast for large requests. test_interpreter.py compares both.
     """
-    head, found, rest = expression.partition(_BINDING)
+    head, binding, rest = expression.partition(_BINDING)
     with _evaluating:
-        if not found:
+        if not binding:
             return _compile(expression).evaluate(None)
         states, end = _decode(rest)
         return _compile(f"{head}({rest[end + 1 :]}").evaluate(None, {"states": _with_nulls(states)})
 
 
 def evaluate_literally(expression: str) -> Any:
-    """Return what an expression comes to, data and all, as jsonata-python reads it."""
+    """Return the value of an expression whose data is a literal, as moto evaluates it."""
     return Jsonata(expression).evaluate(None)
 
 
 def _with_nulls(value: Any) -> Any:
-    """Return JSON with its nulls as jsonata-python knows them: None is its word for nothing at all."""
+    """Return JSON with the null value of jsonata-python, where None means a missing value."""
     if isinstance(value, dict):
         return {name: _with_nulls(entry) for name, entry in value.items()}
     if isinstance(value, list):
@@ -75,7 +73,7 @@ def _with_nulls(value: Any) -> Any:
 
 
 def install(patch: pytest.MonkeyPatch, clock: WorkflowClock, ended: Callable[[str], None]) -> None:
-    """Give the engine its JSONata and waits that pass on the clock; `ended` is called with each ended ARN."""
+    """Patch JSONata and waits of the engine. `ended` is called with the ARN of each execution that ends."""
 
     reflect = BaseExecutionWorkerCommunication.terminated
 
@@ -87,14 +85,14 @@ def install(patch: pytest.MonkeyPatch, clock: WorkflowClock, ended: Callable[[st
     patch.setattr(moto_jsonata, "_eval_jsonata", evaluate)
     patch.setattr(WaitFunction, "_wait_interval", lambda _self, env, wait_seconds: clock.wait(wait_seconds))
     patch.setattr(retrier_decl, "time", SimpleNamespace(sleep=clock.sleep))
-    # Full jitter draws between nothing and the delay; the longest possible one is what the tests add up.
+    # Full jitter is a random part of the delay. Tests use the longest possible delay.
     patch.setattr(jitter_strategy_decl, "random", SimpleNamespace(uniform=lambda _low, high: high))
-    # One client for all calls: making one takes longer than a turn of the loop.
+    # One client for all calls: creating one takes longer than a poll cycle.
     client = boto3.client("lambda", config=Config(retries={"total_max_attempts": 1}))
     patch.setattr(lambda_eval_utils, "boto_client_for", lambda **_: client)
-    # Reading the definition takes longer than running it; it holds nothing of an execution, so once will do.
+    # Parsing the definition takes longer than running it, and the result is the same for each execution.
     patch.setattr(AmazonStateLanguageParser, "parse", cache(AmazonStateLanguageParser.parse))
-    # It logs every fault it handles, its whole state included.
+    # moto logs each fault that it handles, with the whole state.
     patch.setattr(logging.getLogger("moto"), "disabled", True)
     for name in logging.getLogger().manager.loggerDict:
         if name.startswith("moto."):

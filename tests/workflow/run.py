@@ -1,4 +1,4 @@
-"""What a test sees of an execution: how it ended, its history, and what a subscriber received."""
+"""A finished state machine execution with its history, and the notifications of its subscribers."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import boto3
 
 @dataclass(frozen=True)
 class Run:
-    """How an execution of the state machine ended, and its history."""
+    """A finished state machine execution."""
 
     arn: str
     status: str
@@ -21,28 +21,28 @@ class Run:
 
     @cached_property
     def events(self) -> list[Any]:
-        """The history; read when a test asks for it, since it takes longer than to run."""
+        """The history. It is read only where a test uses it, because reading is slow."""
         pages = _states().get_paginator("get_execution_history").paginate(executionArn=self.arn)
         return [event for page in pages for event in page["events"]]
 
     @property
     def result(self) -> dict[str, Any]:
-        """What it says in the end: the output of a success, the cause of a failure."""
-        said: dict[str, Any] = self.output if self.output is not None else json.loads(self.cause or "{}")
-        return said
+        """The output of a success, or the cause of a failure."""
+        result: dict[str, Any] = self.output if self.output is not None else json.loads(self.cause or "{}")
+        return result
 
     @property
     def path(self) -> list[str]:
-        """The names of the states it entered, in order."""
+        """The names of the states that it entered, in order."""
         return [event["stateEnteredEventDetails"]["name"] for event in self.events if _entered(event)]
 
     def inputs(self, state: str) -> list[Any]:
-        """Return what a state was handed each time it was entered."""
+        """Return the input of a state for each time it was entered."""
         details = [event["stateEnteredEventDetails"] for event in self.events if _entered(event)]
         return [json.loads(detail["input"]) for detail in details if detail["name"] == state]
 
     def count(self, event_type: str) -> int:
-        """Return how many events of a type the history holds."""
+        """Return the number of events of a type in the history."""
         return sum(event["type"] == event_type for event in self.events)
 
 

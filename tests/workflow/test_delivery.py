@@ -1,4 +1,4 @@
-"""A topic that fails: for a while it is waited for; for good the execution fails visibly, and nothing is lost."""
+"""A topic that fails: Notify is retried for hours. Then the execution fails, and a redelivery publishes."""
 
 from typing import Any
 
@@ -24,18 +24,18 @@ class _KeyDisabled(SNSException):
 
 
 class Topic:
-    """The topic of the simulated AWS, down for a number of messages."""
+    """The topic of the simulated AWS. It refuses the first `down_for` messages."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.down_for = 0.0
         self.refused = 0
         publish = SNSBackend.publish
 
-        def publish_or_refuse(backend: SNSBackend, *given: Any, **named: Any) -> str:
+        def publish_or_refuse(backend: SNSBackend, *arguments: Any, **named: Any) -> str:
             if self.refused < self.down_for:
                 self.refused += 1
                 raise _KeyDisabled
-            return publish(backend, *given, **named)
+            return publish(backend, *arguments, **named)
 
         patch.setattr(SNSBackend, "publish", publish_or_refuse)
 
@@ -45,20 +45,20 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     return Topic(monkeypatch)
 
 
-def test_a_topic_that_is_down_for_a_while_is_waited_for(world: World, topic: Topic) -> None:
+def test_a_notification_is_published_once_the_topic_works_again(world: World, topic: Topic) -> None:
     world.upstream.respond_with("status", completed(OUTPUT))
     topic.down_for = 25
     run = world.run(request())
     assert (run.status, topic.refused) == ("SUCCEEDED", 25)
     [notification] = world.notifications()
-    # Hours later, and still of the moment at which it was decided.
+    # Published hours later, with the time of the outcome.
     assert world.clock.elapsed_s > 3 * 3600
     assert notification.event["time"] == "2026-01-01T00:00:04.000Z"
     assert f'"final_output":{OUTPUT}' in notification.text
 
 
 @pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
-def test_a_topic_that_stays_down_fails_the_execution_and_a_redelivery_publishes_the_same_notification(
+def test_a_topic_that_stays_down_fails_the_execution_and_a_redelivery_publishes_later(
     world: World, topic: Topic, deliver_to: list[str]
 ) -> None:
     world.upstream.respond_with("status", completed(OUTPUT))

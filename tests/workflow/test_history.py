@@ -1,4 +1,4 @@
-"""How long a history gets: Step Functions ends an execution at 25,000 events."""
+"""Number of history events. Step Functions ends an execution at 25,000."""
 
 import itertools
 from dataclasses import replace
@@ -17,57 +17,50 @@ from waterhook.domain.status_document import StatusDocument
 
 EVENTS_LIMIT = 20_000  # of 25,000
 # Entered, exited: a Wait and a Choice. A Task is scheduled, started and succeeds in between.
-TURN = ["Wait", "Poll", "What next?"]
-EVENTS_PER_TURN = 2 + 5 + 2
+CYCLE = ["Wait", "Poll", "What next?"]
+EVENTS_PER_CYCLE = 2 + 5 + 2
 # Started, start, choice, ..., notify, choice, succeed, succeeded.
 EVENTS_AROUND = 1 + 5 + 2 + 5 + 2 + 2 + 1
-# Whose transitions are in the prices of a start and of an end.
+# The prices of a start and of an end include these transitions.
 OF_START_AND_END = ["Start execution", "Notify", "Completed?", "Completed"]
 THIRTY_DAYS_S = 30 * 24 * 3600
-WEEK_S = 7 * 24 * 3600
 
 
 def poll_cycles(run: Run) -> int:
-    """Return how often the loop went round."""
+    """Return the number of poll cycles."""
     return run.path.count("Poll")
 
 
-@pytest.mark.parametrize("polls", [1, 2, 3, 10])
+@pytest.mark.parametrize("polls", [1, 10])
 def test_each_poll_cycle_adds_nine_events_to_the_eighteen_around_it(world: World, polls: int) -> None:
     world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
     assert poll_cycles(run) == polls
-    assert len(run.events) == EVENTS_AROUND + polls * EVENTS_PER_TURN
-    assert run.path == ["Start execution", "What next?", *TURN * polls, "Notify", "Completed?", "Completed"]
+    assert len(run.events) == EVENTS_AROUND + polls * EVENTS_PER_CYCLE
+    assert run.path == ["Start execution", "What next?", *CYCLE * polls, "Notify", "Completed?", "Completed"]
 
 
-def test_two_polls_make_36_events_and_11_transitions(world: World) -> None:
-    world.upstream.respond_with("status", status("RUNNING"), completed("{}"))
-    run = world.run(request())
-    assert (len(run.events), len(run.path)) == (36, 11)
-
-
-@pytest.mark.parametrize("polls", [1, 4])
-def test_the_estimated_cost_counts_the_transitions_that_the_history_shows(world: World, polls: int) -> None:
+def test_the_estimated_cost_counts_the_transitions_of_the_history(world: World) -> None:
+    polls = 4
     world.upstream.respond_with("status", *[status("RUNNING")] * (polls - 1), completed("{}"))
     run = world.run(request())
     around = cost.start_usd() + cost.end_usd()
-    asking_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, follow_s=0, polls=polls)
-    assert run.result["usage"]["estimated_cost_usd"] == pytest.approx(around + asking_usd, abs=1e-6)
+    polling_usd = cost.waiting_usd(len(run.path) - len(OF_START_AND_END), follows=0, follow_s=0, polls=polls)
+    assert run.result["usage"]["estimated_cost_usd"] == pytest.approx(around + polling_usd, abs=1e-6)
 
 
 def test_a_retry_adds_three_events(world: World) -> None:
     world.upstream.respond_with("status", completed("{}"))
     world.functions.fail("poll", "Lambda.TooManyRequestsException", times=4)
     run = world.run(request())
-    assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 4 * 3
+    assert len(run.events) == EVENTS_AROUND + EVENTS_PER_CYCLE + 4 * 3
 
 
-def test_a_cycle_before_the_start_costs_as_much_as_one_after_it(world: World) -> None:
+def test_a_cycle_before_the_start_adds_as_many_events_as_a_poll_cycle(world: World) -> None:
     world.upstream.respond_with("start", *[http_error(429)] * 3, started("job"))
     world.upstream.respond_with("status", completed("{}"))
     run = world.run(request())
-    assert len(run.events) == EVENTS_AROUND + EVENTS_PER_TURN + 3 * EVENTS_PER_TURN
+    assert len(run.events) == EVENTS_AROUND + EVENTS_PER_CYCLE + 3 * EVENTS_PER_CYCLE
 
 
 def endless(limits: Limits, document: StatusDocument) -> int:
@@ -83,34 +76,24 @@ def endless(limits: Limits, document: StatusDocument) -> int:
     raise AssertionError
 
 
-@pytest.mark.parametrize("longest_s", [1, 2, 60, 3600])
-@pytest.mark.parametrize("deadline_s", [3600, 24 * 3600, THIRTY_DAYS_S])
+@pytest.mark.parametrize("longest_s", [1, 60])
 @pytest.mark.parametrize(
     "document",
     [StatusDocument("RUNNING"), StatusDocument("RUNNING", progress=99.9), StatusDocument(cleanup_after=1.0)],
     ids=["silent", "almost there", "about to be cleaned up"],
 )
 def test_a_job_that_never_ends_stays_far_below_the_limit_of_events(
-    longest_s: int, deadline_s: int, document: StatusDocument
+    longest_s: int, document: StatusDocument
 ) -> None:
-    limits = Limits(shortest_wait_s=1, longest_wait_s=longest_s, deadline=MIDNIGHT + deadline_s)
-    assert EVENTS_AROUND + endless(limits, document) * EVENTS_PER_TURN < EVENTS_LIMIT
+    limits = Limits(shortest_wait_s=1, longest_wait_s=longest_s, deadline=MIDNIGHT + THIRTY_DAYS_S)
+    assert EVENTS_AROUND + endless(limits, document) * EVENTS_PER_CYCLE < EVENTS_LIMIT
 
 
 def test_a_job_that_never_ends_takes_as_many_poll_cycles_as_the_policy_calculates(world: World) -> None:
-    limits = Limits(shortest_wait_s=2, longest_wait_s=60, deadline=MIDNIGHT + 3600)
-    run = world.run(request(timeout_seconds=3600))
+    limits = Limits(shortest_wait_s=2, longest_wait_s=60, deadline=MIDNIGHT + 120)
+    run = world.run(request(timeout_seconds=120))
     assert run.error == "Waterhook.TimedOut"
     assert poll_cycles(run) == endless(limits, StatusDocument("RUNNING"))
-
-
-def test_a_job_that_may_take_a_week_is_polled_for_a_week(world: World) -> None:
-    # Thirty days take half a minute here, and differ in nothing but the count that the policy gives above.
-    with world.deployed_with(SHORTEST_WAIT_S="3600", LONGEST_WAIT_S="3600"):
-        run = world.run(request(timeout_seconds=WEEK_S))
-    assert run.error == "Waterhook.TimedOut"
-    assert world.clock.elapsed_s == WEEK_S
-    assert poll_cycles(run) == 7 * 24
 
 
 def starts(limits: Limits) -> int:
@@ -124,10 +107,7 @@ def starts(limits: Limits) -> int:
     raise AssertionError
 
 
-@pytest.mark.parametrize("longest_s", [1, 60, 3600])
-@pytest.mark.parametrize("deadline_s", [900, 24 * 3600, THIRTY_DAYS_S])
-def test_a_start_that_is_always_refused_stays_far_below_the_limit_of_events(
-    longest_s: int, deadline_s: int
-) -> None:
-    limits = Limits(shortest_wait_s=1, longest_wait_s=longest_s, deadline=MIDNIGHT + deadline_s)
-    assert EVENTS_AROUND + starts(limits) * EVENTS_PER_TURN < EVENTS_LIMIT
+@pytest.mark.parametrize("longest_s", [1, 60])
+def test_a_start_that_is_always_refused_stays_far_below_the_limit_of_events(longest_s: int) -> None:
+    limits = Limits(shortest_wait_s=1, longest_wait_s=longest_s, deadline=MIDNIGHT + THIRTY_DAYS_S)
+    assert EVENTS_AROUND + starts(limits) * EVENTS_PER_CYCLE < EVENTS_LIMIT

@@ -1,32 +1,29 @@
-"""What the interpreter is worth: where it agrees with AWS, where it does not, and what is asserted instead.
+"""The interpreter of the workflow tests, and the limits of the state machine that it does not check.
 
-moto (5.2.5) does not                             AWS does                      so it is asserted
+moto (5.2.5) does not                             AWS does                      where it is tested
 ------------------------------------------------  ----------------------------  ------------------------------------
-evaluate JSONata by itself                        yes, in Java                  here, in two ways
-refuse a wait of 1.5 or -1 seconds                the execution fails           that none gets past "What next?"
-keep DataLimitExceeded, Runtime from States.ALL   neither is caught             that no payload comes near the limit
-count a payload in UTF-8, but escaped             yes                           by the tests themselves
-limit what an execution is handed (256 KiB)       yes                           likewise
-limit a cause (32,768 characters)                 yes                           likewise
-limit a history (25,000 events)                   yes                           by counting them
-end a task after TimeoutSeconds of our clock      of any clock                  by planning States.Timeout
-end the machine after TimeoutSeconds of ours      of any clock                  that the loop's deadline comes first
-redrive                                           from the state that failed    that this state is Notify
+evaluate JSONata without an addition              yes, in Java                  here: two ways of evaluation agree
+refuse a wait of 1.5 or -1 seconds                the execution fails           test_decisions.py
+exempt DataLimitExceeded and Runtime from         neither is caught             test_payloads.py: sizes of payloads
+  States.ALL
+count a payload in UTF-8, but escaped             yes                           test_payloads.py
+limit an input (256 KiB)                          yes                           test_payloads.py
+limit a cause (32,768 characters)                 yes                           test_payloads.py
+limit a history (25,000 events)                   yes                           test_history.py
+end a task after TimeoutSeconds of our clock      of any clock                  test_faults.py: States.Timeout
+end the machine after TimeoutSeconds of ours      of any clock                  here: every deadline is earlier
+redrive                                           from the state that failed    test_faults.py: that state is Notify
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from jsonata.jexception import JException
 
 from tests.fakes.scripted_waterflai import completed
 from tests.workflow import interpreter
-from tests.workflow.functions_in_process import Fault
-from tests.workflow.run import Run
 from tests.workflow.world import World, definition, request
 from waterhook.domain.request import MAX_TIMEOUT_S
 
@@ -57,120 +54,57 @@ INPUTS: dict[str, Any] = {
         "error_name": "Waterhook.Lost",
         "cause": '{"message":"gone"}',
     },
-    "nonsense": {"next": None, "wait_seconds": [1, None, {"a": []}]},
+    "invalid": {"next": None, "wait_seconds": [1, None, {"a": []}]},
     "nothing": None,
     "no object": ["a", 1, False],
 }
 
 
-@pytest.mark.parametrize("given", INPUTS.values(), ids=INPUTS)
-def test_an_expression_comes_to_the_same_whether_its_data_is_bound_or_written_out(given: object) -> None:
+@pytest.mark.parametrize("execution_input", INPUTS.values(), ids=INPUTS)
+def test_an_expression_has_the_same_value_with_bound_and_with_literal_data(execution_input: object) -> None:
     states = {
-        "input": given,
-        "context": {"Execution": {"Id": "arn:x", "StartTime": "2026-01-01T00:00:00Z", "Input": given}},
-        "result": {"Payload": given},
+        "input": execution_input,
+        "context": {
+            "Execution": {"Id": "arn:x", "StartTime": "2026-01-01T00:00:00Z", "Input": execution_input}
+        },
+        "result": {"Payload": execution_input},
         "errorOutput": {"Error": "States.Timeout", "Cause": ""},
     }
     for expression in set(expressions(definition())):
         whole = f"($states:={json.dumps(states, separators=(',', ':'))};{expression})"
-        assert came_to(interpreter.evaluate, whole) == came_to(interpreter.evaluate_literally, whole)
+        assert value_of(interpreter.evaluate, whole) == value_of(interpreter.evaluate_literally, whole)
 
 
-def came_to(evaluate: Callable[[str], Any], expression: str) -> Any:
-    """Return what an expression comes to; JSONata's own errors count by their code."""
+def value_of(evaluate: Callable[[str], Any], expression: str) -> Any:
+    """Return the value of an expression, or the code of its JSONata error."""
     try:
         return evaluate(expression)
     except JException as error:
         return error.error
 
 
-def test_a_character_beyond_16_bits_needs_its_data_bound() -> None:
-    # moto escapes it, and jsonata-python reads the escapes as two characters that no text may hold.
+def test_only_bound_data_keeps_a_character_beyond_16_bits() -> None:
+    # moto escapes the character, and jsonata-python reads the escape as two invalid characters.
     whole = '($states:={"input":"\\ud83e\\udd86"};$states.input)'
     assert interpreter.evaluate(whole) == "🦆"
     assert interpreter.evaluate_literally(whole) == "\ud83e\udd86"
 
 
-def test_the_engine_changes_numbers_which_is_why_an_output_travels_as_text() -> None:
+def test_the_engine_changes_numbers_as_aws_does() -> None:
     for evaluate in (interpreter.evaluate, interpreter.evaluate_literally):
-        came = evaluate('($states:={"n":12345678901234567890,"one":1.0};$states)')
-        assert json.dumps(came) == '{"n": 12345678901234567168, "one": 1}'
+        value = evaluate('($states:={"n":12345678901234567890,"one":1.0};$states)')
+        assert json.dumps(value) == '{"n": 12345678901234567168, "one": 1}'
 
 
-def test_the_numbers_of_a_request_are_those_of_the_engine(world: World) -> None:
-    # A limit that is known and documented here: the input travels as JSON, only the output as text.
+def test_the_numbers_of_a_request_are_posted_as_the_engine_writes_them(world: World) -> None:
+    # A known limit: only an output is carried as text.
     world.upstream.respond_with("status", completed("{}"))
     world.run(request(input_data={"n": 12345678901234567890, "one": 1.0, "half": 0.5}))
     posted = world.upstream.requests[0].json["input_data"]
     assert json.dumps(posted) == '{"n": 12345678901234567168, "one": 1, "half": 0.5}'
 
 
-def tiny(world: World, *states: dict[str, Any], given: object = None) -> Run:
-    """Run a machine of a few states that follow each other."""
-    names = [f"S{index}" for index in range(len(states))]
-    ends = [{"Next": name} for name in names[1:]] + [{"End": True}]
-    machine = {
-        "QueryLanguage": "JSONata",
-        "StartAt": names[0],
-        "States": {
-            name: state | ({} if state["Type"] in {"Fail", "Succeed"} else end)
-            for name, state, end in zip(names, states, ends, strict=True)
-        },
-    }
-    arn = world.states.create_state_machine(
-        name=f"tiny-{uuid.uuid4()}",
-        definition=json.dumps(machine),
-        roleArn="arn:aws:iam::123456789012:role/tiny",
-    )["stateMachineArn"]
-    name = str(uuid.uuid4())
-    started = world.states.start_execution(stateMachineArn=arn, name=name, input=json.dumps(given))
-    return world.finished(started["executionArn"])
-
-
-@pytest.mark.parametrize(("seconds", "waited"), [("1.5", 1), ("-1", -1)])
-def test_a_wait_that_aws_refuses_is_taken_here(world: World, seconds: str, waited: int) -> None:
-    run = tiny(world, {"Type": "Wait", "Seconds": f"{{% {seconds} %}}"})
-    assert run.status == "SUCCEEDED"
-    assert world.clock.waits == [waited]
-
-
-def test_an_answer_beyond_the_limit_is_caught_here(world: World) -> None:
-    world.functions.alter("poll", lambda state: state | {"more": "x" * 300_000})
-    run = world.run(request())
-    assert run.error == "Waterhook.Error"
-    assert "(States.DataLimitExceeded)" in run.result["message"]
-
-
-def test_an_expression_that_fails_outside_a_task_ends_the_execution(world: World) -> None:
-    run = tiny(world, {"Type": "Pass", "Output": "{% $merge(5) %}"})
-    assert run.status == "FAILED"
-
-
-def test_an_input_beyond_the_limit_is_taken_here(world: World) -> None:
-    run = tiny(world, {"Type": "Pass", "Output": {}}, given="x" * 300_000)
-    assert run.status == "SUCCEEDED"
-
-
-def test_a_cause_beyond_the_limit_is_taken_here(world: World) -> None:
-    run = tiny(world, {"Type": "Fail", "Error": "Too.Long", "Cause": "{% $pad('x', 40000) %}"})
-    assert (run.error, len(run.cause or "")) == ("Too.Long", 40_000)
-
-
-def test_a_redrive_is_not_there(world: World) -> None:
-    world.upstream.respond_with("status", completed("{}"))
-    world.functions.fail("notify", "RuntimeError")
-    arn = world.run(request()).arn
-    with pytest.raises((NotImplementedError, ClientError)):
-        world.states.redrive_execution(executionArn=arn)
-
-
-def test_an_unnamed_execution_is_called_none(world: World) -> None:
-    started = world.states.start_execution(stateMachineArn=world.machine_arn, input="{}")
-    assert started["executionArn"].endswith(":None")
-    world.finished(started["executionArn"])
-
-
-def test_the_machines_own_timeout_comes_after_every_deadline() -> None:
+def test_the_timeout_of_the_state_machine_is_later_than_every_deadline() -> None:
     machine = definition()
     assert machine["TimeoutSeconds"] >= MAX_TIMEOUT_S + 24 * 3600
     assert all(
@@ -178,15 +112,3 @@ def test_the_machines_own_timeout_comes_after_every_deadline() -> None:
         for name, state in machine["States"].items()
         if state["Type"] == "Task"
     )
-
-
-def test_a_fault_has_the_name_that_aws_gives_it(world: World) -> None:
-    faults = ["Lambda.TooManyRequestsException", "States.Timeout", "KeyError", "Sandbox.Timedout"]
-    for fault in faults:
-        world.functions.fail("notify", Fault(fault), times=1)
-    world.upstream.respond_with("status", completed("{}"))
-    run = world.run(request())
-    details = [
-        event.get("taskFailedEventDetails") or event.get("taskTimedOutEventDetails") for event in run.events
-    ]
-    assert [detail["error"] for detail in details if detail] == faults

@@ -1,4 +1,4 @@
-"""Everything that processes a request, in one process: state machine, functions, table, topic, scripted upstream."""
+"""State machine, functions, table, topic, bucket, secret and scripted upstream in one process."""
 
 import importlib
 import json
@@ -38,9 +38,9 @@ _next_event = EventStream.next
 def _with_virtual_time(
     clock: WorkflowClock,
 ) -> Callable[[EventStream, float], StreamEvent | StreamEnd | None]:
-    """Return a method of streams that lets virtual time pass where no event arrives within a real second.
+    """Return a replacement of EventStream.next that advances the clock if no event arrives within a real second.
 
-    Also where no virtual time is left: an event that the upstream has sent may still be on its way.
+    The real second is also needed with no virtual time left: an event may still be on its way.
     """
 
     def next_event(stream: EventStream, timeout_s: float) -> StreamEvent | StreamEnd | None:
@@ -68,19 +68,19 @@ def request(**fields: object) -> dict[str, Any]:
 
 
 def new_container(step: str) -> None:
-    """Let a function build what it needs anew."""
+    """Build the dependencies of a function anew, as in a new container."""
     app: Any = importlib.import_module(f"functions.{step}.app")
     app.dependencies = Dependencies(app.telemetry)
 
 
 def service() -> ExecutionService:
-    """Return the service behind the API's routes: its handler needs an HTTP event."""
+    """Return the execution service of the API function."""
     built: ExecutionService = importlib.import_module("functions.api.app").dependencies.service
     return built
 
 
 class World:
-    """Everything around one state machine. `run` is all that most tests need."""
+    """One state machine and everything that it uses. Most tests only call `run`."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.clock = WorkflowClock()
@@ -131,7 +131,7 @@ class World:
             patch.setenv(name, value)
 
     def rewire(self) -> None:
-        """Let the functions read their settings anew, as a new deployment would."""
+        """Build the dependencies of all functions anew, as a deployment does."""
         for step in (*STEPS, "api"):
             new_container(step)
 
@@ -146,7 +146,7 @@ class World:
         self.rewire()
 
     def reset(self) -> None:
-        """Make it midnight again, forget all plans, and empty the inbox."""
+        """Reset the clock, the planned faults and the scripts, and delete all notifications."""
         self.clock.reset()
         self.functions.reset()
         self.upstream.reset()
@@ -154,30 +154,30 @@ class World:
         self._inbox.clear()
 
     def end(self) -> None:
-        """Leave nothing behind for other tests."""
+        """Close the upstream and reset the functions."""
         self.upstream.close()
         self.rewire()
 
-    def start(self, given: object, name: str | None = None) -> str:
-        """Start an execution and return its ARN; unnamed, moto would call it None."""
+    def start(self, execution_input: object, name: str | None = None) -> str:
+        """Start an execution and return its ARN. Without a name, moto would name it None."""
         answer = self.states.start_execution(
             stateMachineArn=self.machine_arn,
             name=name or f"run-{uuid.uuid4()}",
-            input=json.dumps(given, ensure_ascii=False),
+            input=json.dumps(execution_input, ensure_ascii=False),
         )
         return answer["executionArn"]
 
-    def accept(self, given: object) -> str:
+    def accept(self, execution_input: object) -> str:
         """Accept a request as the API does, and return its id."""
-        execution_id: str = service().accept(given, "caller").execution_id
+        execution_id: str = service().accept(execution_input, "caller").execution_id
         return execution_id
 
-    def run(self, given: object, name: str | None = None) -> Run:
+    def run(self, execution_input: object, name: str | None = None) -> Run:
         """Run an execution to its end."""
-        return self.finished(self.start(given, name))
+        return self.finished(self.start(execution_input, name))
 
     def finished(self, arn: str) -> Run:
-        """Return how an execution ended, once it has."""
+        """Wait until an execution has ended and return it."""
         assert self._ended[arn].wait(_PATIENCE_S), f"{arn} has not ended"
         now = self.states.describe_execution(executionArn=arn)
         output = now.get("output")
@@ -195,8 +195,8 @@ class World:
             QueueUrl=self._queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
         ).get("Messages"):
             for message in messages:
-                given = message.get("MessageAttributes", {})
-                values = {name: value["StringValue"] for name, value in given.items()}
+                attributes = message.get("MessageAttributes", {})
+                values = {name: value["StringValue"] for name, value in attributes.items()}
                 self._inbox.append(Notification(message["Body"], values))
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
         return self._inbox
@@ -214,17 +214,17 @@ class World:
         )
 
     def stored(self, output_ref: str) -> str:
-        """Return an output that waits in the bucket."""
+        """Return the output at this reference in the bucket."""
         bucket, _, key = output_ref.removeprefix("s3://").partition("/")
         return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
     def new_containers(self, *steps: str) -> None:
-        """Let functions start in new containers, which read the secret again."""
+        """Start functions in new containers, which read the secret again."""
         for step in steps:
             new_container(step)
 
     def put_secret(self, text: str, *, after: str | None = None) -> None:
-        """Change the secret, now or once a step was called for the first time."""
+        """Change the secret, now or after the first call of a step."""
         if after is None:
             self._secrets.put_secret_value(SecretId=self.secret_arn, SecretString=text)
             return

@@ -1,4 +1,4 @@
-"""A record is withdrawn only if no other caller relies on it: two callers with one key, and one of them is refused."""
+"""Deletion of the record of a refused request: only if no other request with the same key was accepted."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from waterhook.errors import ApiError
 KEYED = request_dict(idempotency_key="order-7")
 
 
-def test_a_refused_caller_cannot_withdraw_a_record_that_another_caller_was_given(
+def test_a_refused_request_does_not_delete_a_record_that_a_repeated_request_uses(
     table: Table, machine: Machine
 ) -> None:
     class Slow:
         def start_execution(self, **_: object) -> None:
-            # Meanwhile the same request comes in again, and its execution is started.
+            # The same request comes again meanwhile, and its execution is started.
             build_execution_service(table, machine).accept(KEYED, CALLER)
             raise client_error("ThrottlingException")
 
@@ -29,10 +29,8 @@ def test_a_refused_caller_cannot_withdraw_a_record_that_another_caller_was_given
     assert table.only().owner_execution_arn.endswith(f":{name}")
 
 
-def test_a_refusal_after_an_attempt_without_an_answer_withdraws_nothing(
-    table: Table, machine: Machine
-) -> None:
-    """The attempt before may have started it, and only its answer was lost."""
+def test_a_refusal_after_a_lost_answer_deletes_nothing(table: Table, machine: Machine) -> None:
+    """The earlier attempt may have started the execution."""
 
     class Losing:
         def __init__(self) -> None:
@@ -52,10 +50,10 @@ def test_a_refusal_after_an_attempt_without_an_answer_withdraws_nothing(
 
 
 @pytest.mark.parametrize("withdrawn", [True, False])
-def test_a_repeated_request_whose_record_changed_is_read_again(
+def test_the_record_of_a_repeated_request_is_read_again_after_a_change(
     table: Table, machine: Machine, *, withdrawn: bool
 ) -> None:
-    """Withdrawn at this very moment it was not accepted: 503. Under way, it was."""
+    """If the record was deleted, the request was not accepted: 503. If it is starting, the request was."""
     first = build_execution_service(table, machine).accept(KEYED, CALLER)
 
     class Overtaken:

@@ -1,4 +1,4 @@
-"""The routes of the API, called with events of API Gateway."""
+"""The API function, invoked with events of API Gateway."""
 
 import base64
 import json
@@ -7,13 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from functions.api import app
 from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.scripted_server import ScriptedServer, hang_up, reply
+from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.build import build_execution_service
 from tests.support.builders import (
     CALLER,
@@ -23,8 +21,7 @@ from tests.support.builders import (
     record,
     running_record,
 )
-from tests.support.invoke import Invoke, log_of
-from tests.support.json_values import any_json, any_text
+from tests.support.invoke import Invoke
 from waterhook.api.service import ExecutionService
 from waterhook.dependencies import Dependencies
 from waterhook.domain.request import MAX_REQUEST_BYTES
@@ -40,7 +37,7 @@ START = "/v1/executions/support-chat/async"
 
 
 def matched(path: str) -> tuple[str, dict[str, str] | None]:
-    """Return resource and path parameters of a path, which API Gateway splits at its slashes and leaves encoded."""
+    """Return the resource and the path parameters of a path. API Gateway leaves the parameters encoded."""
     match path.split("/"):
         case ["", "v1", "executions"]:
             return "/v1/executions", None
@@ -60,9 +57,9 @@ def event(
     caller: str | None = CALLER,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Return the event of a REST API with Lambda proxy integration, as far as it is read.
+    """Return the event of a REST API with Lambda proxy integration: the fields that the function reads.
 
-    A path that the template doesn't have gets here only in a test: API Gateway answers 403.
+    For a path that the template does not have, API Gateway answers 403 without calling the function.
     """
     resource, parameters = matched(path)
     return {
@@ -99,7 +96,7 @@ def get(execution_id: str = ID, **changes: Any) -> dict[str, Any]:
 
 
 class Api:
-    """The function, and what it answered in a form that can be looked at."""
+    """The API function. A call returns the status code and the parsed body."""
 
     def __init__(self, invoke: Invoke) -> None:
         self._invoke = invoke
@@ -127,29 +124,27 @@ def api(invoke: Invoke) -> Api:
 # 202
 
 
-def test_a_request_is_accepted_with_where_to_look_and_how_to_cancel(
-    api: Api, table: Table, machine: Machine
-) -> None:
+def test_an_accepted_request_is_202_with_its_id_and_urls(api: Api, table: Table, machine: Machine) -> None:
     status, response = api(post())
-    got = table.only()
-    url = f"https://abc.execute-api.test/live/v1/executions/{got.execution_id}"
+    stored = table.only()
+    url = f"https://abc.execute-api.test/live/v1/executions/{stored.execution_id}"
     assert status == 202
     assert response == {
-        "execution_id": got.execution_id,
+        "execution_id": stored.execution_id,
         "status": "ACCEPTED",
         "status_url": url,
         "cancel_url": url,
     }
     ((name, started),) = machine.executions().items()
     assert started == {
-        "execution_id": got.execution_id,
+        "execution_id": stored.execution_id,
         "parameters": {"chatbot_id": "support-chat"},
         "request": BODY,
     }
-    assert got.owner_execution_arn.endswith(f":{name}")
+    assert stored.owner_execution_arn.endswith(f":{name}")
 
 
-def test_what_was_accepted_is_visible_right_after(api: Api) -> None:
+def test_an_accepted_execution_can_be_read_immediately(api: Api) -> None:
     _, accepted = api(post())
     status, response = api(get(accepted["execution_id"]))
     assert (status, response["status"], response["chatbot_id"]) == (200, "ACCEPTED", "support-chat")
@@ -157,15 +152,14 @@ def test_what_was_accepted_is_visible_right_after(api: Api) -> None:
 
 def test_every_field_of_a_request_is_stored(api: Api, table: Table) -> None:
     api(post(BODY | {"metadata": {"order": 7}, "timeout_seconds": 60, "deliver_to": ["sns"]}))
-    got = table.only()
-    assert (got.metadata, got.deliver_to) == ({"order": 7}, ("sns",))
-    assert got.expires_at - got.deadline == 30 * 24 * 3600
+    stored = table.only()
+    assert (stored.metadata, stored.deliver_to) == ({"order": 7}, ("sns",))
+    assert stored.expires_at - stored.deadline == 30 * 24 * 3600
 
 
 @pytest.mark.parametrize(
     "request_event",
     [
-        post(BODY, {"Idempotency-Key": "k"}),
         post(BODY, {"idempotency-key": "k"}),
         post(BODY | {"idempotency_key": "k"}),
         post(BODY | {"idempotency_key": "k"}, {"Idempotency-Key": "k"}),
@@ -174,7 +168,6 @@ def test_every_field_of_a_request_is_stored(api: Api, table: Table) -> None:
         post(BODY | {"idempotency_key": "k", "chatbot_id": None}),
     ],
     ids=[
-        "header",
         "header in small letters",
         "body",
         "both",
@@ -183,7 +176,7 @@ def test_every_field_of_a_request_is_stored(api: Api, table: Table) -> None:
         "null chatbot",
     ],
 )
-def test_a_key_in_the_header_and_a_key_in_the_body_are_the_same_key(
+def test_an_idempotency_key_is_the_same_in_the_header_and_in_the_body(
     api: Api, table: Table, machine: Machine, request_event: dict[str, Any]
 ) -> None:
     _, first = api(post(BODY, {"Idempotency-Key": "k"}))
@@ -192,23 +185,16 @@ def test_a_key_in_the_header_and_a_key_in_the_body_are_the_same_key(
     assert len(table.all()) == len(machine.executions()) == 1
 
 
-def test_another_request_under_the_same_key_is_a_conflict(api: Api, machine: Machine) -> None:
+def test_a_different_request_with_the_same_key_is_409(api: Api, machine: Machine) -> None:
     api(post(BODY, {"Idempotency-Key": "k"}))
     status, response = api(post({"input_data": {}}, {"Idempotency-Key": "k"}))
     assert (status, list(response)) == (409, ["detail"])
     assert len(machine.executions()) == 1
 
 
-def test_another_chatbot_under_the_same_key_is_a_conflict(api: Api) -> None:
+def test_a_request_for_another_chatbot_with_the_same_key_is_409(api: Api) -> None:
     api(post(BODY, {"Idempotency-Key": "k"}))
     assert api(post(BODY, {"Idempotency-Key": "k"}, path="/v1/executions/other/async"))[0] == 409
-
-
-def test_the_same_key_of_another_caller_is_another_execution(api: Api, machine: Machine) -> None:
-    _, one = api(post(BODY, {"Idempotency-Key": "k"}))
-    _, other = api(post(BODY, {"Idempotency-Key": "k"}, caller=CALLER + "2"))
-    assert one["execution_id"] != other["execution_id"]
-    assert len(machine.executions()) == 2
 
 
 def test_a_body_that_api_gateway_encoded_is_decoded(api: Api, table: Table) -> None:
@@ -217,14 +203,16 @@ def test_a_body_that_api_gateway_encoded_is_decoded(api: Api, table: Table) -> N
     assert table.only().metadata == {"ß": "🙂"}
 
 
-@pytest.mark.parametrize("chatbot_id", ["a/b", "größe", "a%2Fb", "🙂", "a+b"])
-def test_an_encoded_chatbot_id_is_the_one_the_caller_meant(api: Api, table: Table, chatbot_id: str) -> None:
+@pytest.mark.parametrize("chatbot_id", ["a/b", "a%2Fb", "🙂", "a+b"])
+def test_a_percent_encoded_chatbot_id_is_decoded(api: Api, table: Table, chatbot_id: str) -> None:
     status, _ = api(post(path=f"/v1/executions/{quote(chatbot_id, safe='')}/async"))
     assert (status, table.only().chatbot_id) == (202, chatbot_id)
 
 
-@pytest.mark.parametrize("chatbot_id", ["🙂", "größe", "語", 'a"b', "{id}", "^|`", "a?b#c"])
-def test_a_chatbot_id_in_raw_characters_is_itself(api: Api, table: Table, chatbot_id: str) -> None:
+@pytest.mark.parametrize("chatbot_id", ["🙂", "{id}", "^|`", "a?b#c"])
+def test_a_chatbot_id_that_is_not_percent_encoded_is_not_changed(
+    api: Api, table: Table, chatbot_id: str
+) -> None:
     status, _ = api(post(path=f"/v1/executions/{chatbot_id}/async"))
     assert (status, table.only().chatbot_id) == (202, chatbot_id)
 
@@ -233,17 +221,15 @@ def test_a_chatbot_id_in_raw_characters_is_itself(api: Api, table: Table, chatbo
 REACHED = {
     "stage URL": ("", "/live", "abc.execute-api.test"),
     "custom domain": ("", "", "jobs.example.com"),
-    "custom domain with a base path": ("/v2", "/v2", "jobs.example.com"),
     "custom domain with a base path of several levels": ("/a/b", "/a/b", "jobs.example.com"),
     "custom domain with a base path like ours": ("/v1", "/v1", "jobs.example.com"),
     "custom domain mapped to all stages": ("/v2/live", "/v2/live", "jobs.example.com"),
-    "private API": ("", "/live", "abc-vpce-0123.execute-api.test"),
 }
 
 
 @pytest.mark.parametrize(("before_path", "before_context_path", "domain"), REACHED.values(), ids=REACHED)
-@pytest.mark.parametrize("chatbot_id", ["support-chat", "🙂", quote("🙂"), "v1%2Fexecutions%2Fx"])
-def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
+@pytest.mark.parametrize("chatbot_id", ["🙂", "v1%2Fexecutions%2Fx"])
+def test_every_route_and_the_returned_urls_work_with_each_kind_of_domain(
     api: Api, before_path: str, before_context_path: str, domain: str, chatbot_id: str
 ) -> None:
     def reached(request: dict[str, Any]) -> dict[str, Any]:
@@ -271,22 +257,16 @@ def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
     ("body", "detail"),
     [
         ("", "body: empty. Send a JSON object such as"),
-        (" \n", "body: empty. Send a JSON object such as"),
-        ("{", "body: invalid JSON at line 1, column 2. Send a JSON object such as"),
         (
             '{"input_data":}',
             'body: invalid JSON at line 1, column 15. Send a JSON object such as {"input_data": {}}.',
         ),
         ('{\n  "input_data": {},\n}', "body: invalid JSON at line 2, column "),
         ('{"input_data":{}} {}', "body: invalid JSON at line 1, column 19"),
-        ("input_data=1", "body: invalid JSON at line 1, column 1."),
         ("[]", "body: expected object, got list. Send a JSON object such as"),
         ("null", "body: expected object, got null"),
-        ('"x"', "body: expected object, got string"),
-        ("5", "body: expected object, got number"),
         ("{}", "input_data: missing, expected object"),
         ('{"input_data":null}', "input_data: expected object, got null"),
-        ('{"input_data":[]}', "input_data: expected object, got list"),
         ('{"input_data":{},"x":1}', "x: unknown field; known are chatbot_id, deliver_to,"),
         ('{"input_data":{},"chatbot_id":"other"}', "chatbot_id: body and path differ; send it in one"),
         ('{"input_data":{},"chatbot_id":["a"]}', "chatbot_id: body and path differ; send it in one"),
@@ -308,7 +288,7 @@ def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
                 '{"input_data":{"a":' + "[" * depth + "]" * depth + "}}",
                 "request: nested too deeply, more than 200 levels",
             )
-            for depth in (199, 1_000, 5_000, 30_000, 100_000)
+            for depth in (199, 100_000)
         ),
         (
             '{"input_data":' + '{"a":' * 1000 + "1" + "}" * 1001,
@@ -317,7 +297,7 @@ def test_every_route_works_wherever_the_api_is_reached_and_its_urls_lead_there(
     ],
     ids=lambda value: value[:30],
 )
-def test_the_response_to_a_wrong_body_names_what_is_wrong(
+def test_the_response_to_an_invalid_body_names_the_field_and_the_fault(
     api: Api, table: Table, machine: Machine, body: str, detail: str
 ) -> None:
     status, response = api(post(body))
@@ -329,26 +309,26 @@ def test_the_response_to_a_wrong_body_names_what_is_wrong(
 @pytest.mark.parametrize(
     "headers", [{"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}, {"Idempotency-Key": "a\x00b"}]
 )
-def test_a_key_that_is_none_is_refused(api: Api, headers: dict[str, str]) -> None:
+def test_an_invalid_idempotency_key_is_400(api: Api, headers: dict[str, str]) -> None:
     status, response = api(post(BODY, headers))
     assert status == 400
     assert response["detail"].startswith("idempotency_key: expected 1 to 200")
 
 
 @pytest.mark.parametrize("other", ["a", "", 5, [], {"k": 1}, True])
-def test_two_keys_are_one_too_many(api: Api, other: object) -> None:
+def test_different_keys_in_header_and_body_are_400(api: Api, other: object) -> None:
     assert api(post(BODY | {"idempotency_key": other}, {"Idempotency-Key": "b"}))[0] == 400
 
 
-@pytest.mark.parametrize("chatbot_id", ["%20", "a%0Ab", ".", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201])
-def test_a_chatbot_id_that_is_none_is_refused(api: Api, chatbot_id: str) -> None:
+@pytest.mark.parametrize("chatbot_id", ["%20", "a%0Ab", "..", "%2e%2e", "%00", "%E2%80%8B", "x" * 201])
+def test_an_invalid_chatbot_id_is_400(api: Api, chatbot_id: str) -> None:
     status, response = api(post(path=f"/v1/executions/{chatbot_id}/async"))
     assert status == 400
     assert response["detail"].startswith("chatbot_id: expected 1 to 200")
 
 
 @pytest.mark.parametrize("chatbot_id", ["%FF", "a%E2%80", "%FF%FE%0A"])
-def test_a_chatbot_id_that_is_no_utf_8_is_refused_and_not_replaced(api: Api, chatbot_id: str) -> None:
+def test_a_chatbot_id_that_is_not_utf_8_is_400(api: Api, chatbot_id: str) -> None:
     status, response = api(post(path=f"/v1/executions/{chatbot_id}/async"))
     assert (status, response["detail"]) == (400, "chatbot_id: expected percent-encoded UTF-8 in the path")
 
@@ -359,7 +339,7 @@ def body_of(size_bytes: int, filler: str = "x") -> str:
     return '{"input_data":{"t":"' + filler * count + "x" * rest + '"}}'
 
 
-@pytest.mark.parametrize("filler", ["x", "я", "語", "🦆"])
+@pytest.mark.parametrize("filler", ["x", "🦆"])
 def test_a_body_of_240_kib_in_utf_8_is_accepted_and_one_byte_more_is_413(
     api: Api, table: Table, machine: Machine, filler: str
 ) -> None:
@@ -389,20 +369,18 @@ def numbers(count: int, number: str) -> str:
     ],
     ids=["40,900 numbers", "numbers and escapes"],
 )
-def test_the_state_machine_gets_the_text_that_the_caller_sent(api: Api, machine: Machine, body: str) -> None:
+def test_the_state_machine_gets_the_body_as_unchanged_text(api: Api, machine: Machine, body: str) -> None:
     status, accepted = api(post(body, {"Idempotency-Key": "ß"}))
     assert status == 202
-    (given,) = machine.inputs()
-    assert given == (
+    (started_with,) = machine.inputs()
+    assert started_with == (
         f'{{"execution_id":"{accepted["execution_id"]}",'
         '"parameters":{"chatbot_id":"support-chat","idempotency_key":"\\u00df"},'
         f'"request":{body}}}'
     )
 
 
-def test_numbers_that_an_engine_may_write_out_beyond_its_own_limit_are_413_with_the_sizes(
-    api: Api, table: Table
-) -> None:
+def test_numbers_that_step_functions_may_expand_beyond_its_limit_are_413(api: Api, table: Table) -> None:
     body = numbers(60_000, "1e5")
     status, response = api(post(body))
     assert status == 413
@@ -411,7 +389,7 @@ def test_numbers_that_an_engine_may_write_out_beyond_its_own_limit_are_413_with_
     assert table.all() == []
 
 
-def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves_no_record(
+def test_an_input_that_step_functions_refuses_is_400_and_leaves_no_record(
     served: Any, table: Table, machine: Machine
 ) -> None:
     states = Failing(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
@@ -424,19 +402,19 @@ def test_what_step_functions_refuses_as_an_input_is_400_with_its_size_and_leaves
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
-def test_a_body_is_read_as_json_whatever_its_content_type(api: Api, content_type: str | None) -> None:
+def test_a_body_is_read_as_json_with_any_content_type(api: Api, content_type: str | None) -> None:
     request = post()
     request["headers"]["Content-Type"] = content_type
     assert api(request)[0] == 202
 
 
-def test_a_byte_order_mark_is_passed_over(api: Api, machine: Machine) -> None:
+def test_a_byte_order_mark_is_removed(api: Api, machine: Machine) -> None:
     assert api(post("\ufeff" + json.dumps(BODY)))[0] == 202
     assert "\ufeff" not in machine.inputs()[0]
 
 
 @pytest.mark.parametrize("body", ["/w==", "e30"], ids=["no UTF-8", "no padding"])
-def test_a_body_in_base64_that_is_no_text_is_refused(api: Api, body: str) -> None:
+def test_a_base64_body_that_is_not_utf_8_is_400(api: Api, body: str) -> None:
     status, response = api(post(body, isBase64Encoded=True))
     assert (status, response["detail"]) == (400, "body: not UTF-8. Send a JSON object in UTF-8.")
 
@@ -444,33 +422,24 @@ def test_a_body_in_base64_that_is_no_text_is_refused(api: Api, body: str) -> Non
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
-        ("GET", "/v1"),
-        ("POST", "/v1/executions/support-chat"),
         ("POST", "/v1/executions"),
-        ("GET", "/v1/executions/support-chat/async"),
         ("PUT", f"/v1/executions/{ID}"),
-        ("PATCH", START),
         ("DELETE", START),
-        ("OPTIONS", START),
-        ("HEAD", f"/v1/executions/{ID}"),
         ("POST", "/v1/executions/a/b/async"),
-        ("POST", "//v1/executions/a/async"),
         ("POST", "/v1/executions//async"),
-        ("GET", "/v2/executions/x"),
     ],
 )
-def test_a_route_that_there_is_not_is_404_in_the_same_shape(api: Api, method: str, path: str) -> None:
+def test_an_unknown_route_is_404(api: Api, method: str, path: str) -> None:
     status, response = api(event(method, path, "{}"))
     assert (status, list(response)) == (404, ["detail"])
 
 
-# Step Functions and the table in trouble
+# Faults of Step Functions and of the table
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Answer a request with a given service behind the routes."""
+    """Return a function that answers a request with the service that it gets."""
 
     def serve(service: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
         monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
@@ -481,39 +450,20 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     return serve
 
 
-def test_an_execution_that_was_throttled_is_503_and_leaves_no_record(
-    served: Any, table: Table, machine: Machine
-) -> None:
-    states = Failing(machine.client, {"start_execution": client_error("ThrottlingException")})
-    status, response = served(build_execution_service(table, machine, states=states), post())
-    assert (status, list(response)) == (503, ["detail"])
-    assert table.all() == []
-
-
-def test_a_start_is_one_attempt_a_call_so_that_a_refusal_is_the_only_answer(
-    invoke: Invoke, machine: Machine
-) -> None:
+def test_botocore_does_not_repeat_start_execution(invoke: Invoke, machine: Machine) -> None:
     assert invoke(app, post())["statusCode"] == 202
-    states: Any = app.dependencies.service._states  # noqa: SLF001 - what it is made with is what matters
+    states: Any = app.dependencies.service._states  # noqa: SLF001 - the configuration of its client
     assert states.meta.config.retries["total_max_attempts"] == 1
     assert len(machine.executions()) == 1
 
 
-def test_an_execution_that_is_there_already_is_accepted(served: Any, table: Table, machine: Machine) -> None:
-    states = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
-    assert served(build_execution_service(table, machine, states=states), post())[0] == 202
-
-
 @pytest.mark.parametrize("operation", ["put_item", "get_item"])
-@pytest.mark.parametrize("code", ["ThrottlingException", "InternalServerError", "AccessDeniedException"])
-def test_a_table_in_trouble_is_503_and_not_a_crash(
-    served: Any, table: Table, machine: Machine, operation: str, code: str
-) -> None:
-    client = Failing(table.client, {operation: client_error(code)})
+def test_a_table_that_fails_is_503(served: Any, table: Table, machine: Machine, operation: str) -> None:
+    client = Failing(table.client, {operation: client_error("ThrottlingException")})
     request = post() if operation == "put_item" else get()
     status, response = served(build_execution_service(table, machine, client=client), request)
     assert (status, list(response)) == (503, ["detail"])
-    assert code not in response["detail"]
+    assert "ThrottlingException" not in response["detail"]
     assert machine.executions() == {}
 
 
@@ -527,34 +477,32 @@ def test_a_running_execution_has_a_retry_after(api: Api, table: Table) -> None:
     assert 1 <= int(api.header(answer, "Retry-After") or "") <= 60
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status.is_final])
-def test_a_finished_execution_does_not(api: Api, table: Table, status: Status) -> None:
-    table.put(running_record(**final_attributes(status, expires_at=FAR), caller=CALLER))
+def test_a_finished_execution_has_no_retry_after(api: Api, table: Table) -> None:
+    table.put(running_record(**final_attributes(expires_at=FAR), caller=CALLER))
     answer = api.raw(get())
     assert api.header(answer, "Retry-After") is None
-    assert json.loads(answer["body"])["status"] == status.value
+    assert json.loads(answer["body"])["status"] == "COMPLETED"
 
 
-@pytest.mark.parametrize(
-    "output", ['{"n":12345678901234567890,"f":1.0}', '{ "e" : 1e400 }', '{"t":"\\ud83d 🙂 \u2028"}', "[ ]"]
-)
-def test_an_output_arrives_as_the_text_it_came_as(api: Api, table: Table, output: str) -> None:
+def test_an_output_is_returned_as_unchanged_text(api: Api, table: Table) -> None:
+    output = '{ "n":12345678901234567890,"f":1.0,"e" : 1e400,"t":"\\ud83d 🙂 \u2028"}'
     table.put(running_record(**final_attributes(expires_at=FAR), caller=CALLER, final_output_json=output))
     assert f'"final_output":{output},' in api.raw(get())["body"]
 
 
-def test_a_large_output_is_linked_to(api: Api, table: Table, bucket: Bucket) -> None:
-    kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
-    table.put(running_record(**final_attributes(expires_at=FAR), **kept, caller=CALLER))
+def test_a_large_output_has_a_presigned_url(api: Api, table: Table, bucket: Bucket) -> None:
+    stored_output = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    table.put(running_record(**final_attributes(expires_at=FAR), **stored_output, caller=CALLER))
     _, response = api(get())
     assert response["final_output"] is None
     assert response["final_output_url"].startswith("https://")
+    assert f"executions/{ID}/final_output.json" in response["final_output_url"]
     assert "X-Amz-Signature" in response["final_output_url"]
 
 
-def test_a_link_is_only_made_for_whoever_may_see_it(api: Api, table: Table, bucket: Bucket) -> None:
-    kept = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
-    table.put(running_record(**final_attributes(expires_at=FAR), **kept, caller="another caller"))
+def test_another_caller_gets_no_presigned_url(api: Api, table: Table, bucket: Bucket) -> None:
+    stored_output = ResultsBucket(bucket.name, lambda: bucket.client).store(ID, "1" * (MAX_INLINE_BYTES + 1))
+    table.put(running_record(**final_attributes(expires_at=FAR), **stored_output, caller="another caller"))
     status, response = api(get())
     assert (status, list(response)) == (404, ["detail"])
 
@@ -568,7 +516,7 @@ def test_an_unknown_id_is_404(api: Api, table: Table, execution_id: str) -> None
     assert (status, list(response)) == (404, ["detail"])
 
 
-# Whose is it?
+# The caller
 
 
 @pytest.mark.parametrize(
@@ -580,7 +528,7 @@ def test_an_unknown_id_is_404(api: Api, table: Table, execution_id: str) -> None
         ({"userArn": None, "apiKeyId": "k1"}, {"x-api-key": "secret"}, "key/k1"),
     ],
 )
-def test_the_caller_is_the_identity_in_the_event_of_api_gateway(
+def test_the_caller_is_the_identity_that_api_gateway_reports(
     api: Api, table: Table, identity: dict[str, Any], headers: dict[str, str], caller: str
 ) -> None:
     request = post(BODY, headers)
@@ -606,7 +554,7 @@ def test_two_keys_without_ids_are_two_callers(api: Api, table: Table) -> None:
     assert len({one.caller for one in table.all()}) == 2
 
 
-def test_no_header_makes_somebody_else_of_a_caller(api: Api, table: Table) -> None:
+def test_a_forged_header_does_not_change_the_caller(api: Api, table: Table) -> None:
     table.put(record(caller="arn:aws:iam::1:user/victim", expires_at=FAR))
     forged = {"X-Forwarded-User": "arn:aws:iam::1:user/victim", "x-api-key": "arn:aws:iam::1:user/victim"}
     assert api(get(headers=forged))[0] == 404
@@ -622,7 +570,7 @@ def test_no_header_makes_somebody_else_of_a_caller(api: Api, table: Table) -> No
         ({"Host": "user@stand-in.test/x"}, "/live"),
     ],
 )
-def test_without_a_domain_name_urls_begin_with_the_host_that_was_called(
+def test_without_a_domain_name_the_urls_start_with_the_host_header(
     api: Api, headers: dict[str, str], base: str
 ) -> None:
     request = post() | {"headers": headers}
@@ -631,69 +579,12 @@ def test_without_a_domain_name_urls_begin_with_the_host_that_was_called(
     assert response["status_url"] == f"{base}/v1/executions/{response['execution_id']}"
 
 
-def test_where_an_api_is_reached_by_path_its_urls_have_that_path(invoke: Invoke) -> None:
+def test_a_configured_path_prefix_is_part_of_the_urls(invoke: Invoke) -> None:
     request = post() | {"headers": {"Host": "127.0.0.1:4566"}}
     del request["requestContext"]["domainName"]
     response = json.loads(invoke(app, request, WATERHOOK_API_PATH_PREFIX="/_aws/execute-api")["body"])
     base = "http://127.0.0.1:4566/_aws/execute-api/abc/live"
     assert response["status_url"] == f"{base}/v1/executions/{response['execution_id']}"
-
-
-def test_the_log_of_a_request_holds_none_of_its_data(api: Api) -> None:
-    with log_of(app) as log:
-        api(
-            post({"input_data": {"card": "k4711"}, "metadata": {"order": "k0815"}}, {"x-api-key": "k-secret"})
-        )
-        api(post({"input_data": ["k4711"]}))
-    assert log.getvalue().count('"message":"api"') == 2
-    for secret in ("k4711", "k0815", "k-secret"):
-        assert secret not in log.getvalue()
-
-
-# Garbage
-
-any_body = (
-    st.none()
-    | any_text
-    | any_json.map(json.dumps)
-    | st.fixed_dictionaries(
-        {"input_data": any_json}, optional={"metadata": any_json, "timeout_seconds": any_json}
-    ).map(json.dumps)
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
-    path=st.just(START) | st.just(f"/v1/executions/{ID}") | any_text.map("/v1/executions/{}/async".format),
-    body=any_body,
-    headers=st.none() | st.dictionaries(st.sampled_from(["Idempotency-Key", "Content-Type"]), any_text),
-    encoded=st.booleans(),
-)
-@example(method="POST", path=START, body='{"input_data":{}}', headers=None, encoded=False)
-@example(method="POST", path=START, body="!", headers=None, encoded=True)
-@example(method="POST", path=START, body="/w==", headers=None, encoded=True)
-@example(method="POST", path=START, body="\ud800", headers={}, encoded=False)
-@example(method="POST", path=START, body="\ud800", headers={}, encoded=True)
-@example(
-    method="POST", path=START, body='{"input_data":{}}', headers={"Idempotency-Key": "\ud800"}, encoded=False
-)
-def test_no_garbage_is_answered_with_a_fault_of_ours(
-    served: Any,
-    table: Table,
-    machine: Machine,
-    *,
-    method: str,
-    path: str,
-    body: str | None,
-    headers: dict[str, str] | None,
-    encoded: bool,
-) -> None:
-    request = event(method, path, body, isBase64Encoded=encoded)
-    request["headers"] = headers
-    status, response = served(build_execution_service(table, machine), request)
-    assert status in {200, 202, 400, 404, 409, 413}, ascii((response, request))
-    assert status in {200, 202} or list(response) == ["detail"]
 
 
 # DELETE
@@ -710,8 +601,8 @@ def answered(answer: dict[str, Any]) -> tuple[int, Any]:
 def test_a_running_job_is_cancelled_at_the_upstream(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR))
     with ScriptedServer([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
-        got = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
-    assert got == (
+        result = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert result == (
         200,
         {"execution_id": ID, "cancelled": True, "message": "cancelled", "previous_status": "RUNNING"},
     )
@@ -723,16 +614,7 @@ def test_a_running_job_is_cancelled_at_the_upstream(invoke: Invoke, table: Table
     assert table.only().notified_at is not None
 
 
-def test_an_accepted_execution_is_cancelled_without_an_upstream_request(
-    invoke: Invoke, table: Table, topic: Topic
-) -> None:
-    table.put(record(caller=CALLER, expires_at=FAR))
-    status, response = answered(invoke(app, delete()))
-    assert (status, response["cancelled"], response["previous_status"]) == (200, True, "ACCEPTED")
-    assert len(topic.messages()) == 1
-
-
-def test_a_cancel_during_the_start_is_202_however_often(invoke: Invoke, table: Table, topic: Topic) -> None:
+def test_a_repeated_cancel_during_the_start_is_202(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(record(caller=CALLER, status=Status.STARTING, expires_at=FAR))
     for _ in range(2):
         status, response = answered(invoke(app, delete()))
@@ -740,41 +622,26 @@ def test_a_cancel_during_the_start_is_202_however_often(invoke: Invoke, table: T
     assert topic.messages() == []
 
 
-def test_a_second_cancel_is_too_late(invoke: Invoke, table: Table, topic: Topic) -> None:
-    table.put(record(caller=CALLER, expires_at=FAR))
-    invoke(app, delete())
-    status, response = answered(invoke(app, delete()))
-    assert (status, response["cancelled"], response["previous_status"]) == (200, False, "CANCELLED")
-    assert len(topic.messages()) == 1
-
-
 def test_a_cancel_by_another_caller_is_404_and_changes_nothing(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
-    there = table.put(running_record(caller="arn:aws:iam::123456789012:user/bob", expires_at=FAR))
+    stored = table.put(running_record(caller="arn:aws:iam::123456789012:user/bob", expires_at=FAR))
     status, response = answered(invoke(app, delete()))
     assert (status, list(response)) == (404, ["detail"])
-    assert (table.only(), topic.messages()) == (there, [])
+    assert (table.only(), topic.messages()) == (stored, [])
 
 
-@pytest.mark.parametrize(
-    "step",
-    [reply(500, {"detail": "x"}), reply(503), reply(200, "<html>"), hang_up],
-    ids=["500", "503", "HTML", "nothing"],
-)
 def test_an_upstream_that_does_not_cancel_is_502_and_changes_nothing(
-    invoke: Invoke, table: Table, topic: Topic, step: Any
-) -> None:
-    there = table.put(running_record(caller=CALLER, expires_at=FAR))
-    with ScriptedServer([step]) as server:
-        status, response = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
-    assert (status, list(response)) == (502, ["detail"])
-    assert (table.only(), topic.messages()) == (there, [])
-
-
-def test_a_topic_in_trouble_at_a_cancel_is_503_and_not_a_crash(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
+    stored = table.put(running_record(caller=CALLER, expires_at=FAR))
+    with ScriptedServer([reply(503)]) as server:
+        status, response = answered(invoke(app, delete(), WATERFLAI_BASE_URL=server.url))
+    assert (status, list(response)) == (502, ["detail"])
+    assert (table.only(), topic.messages()) == (stored, [])
+
+
+def test_a_topic_that_fails_at_a_cancel_is_503(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(record(caller=CALLER, expires_at=FAR))
     topic.sns.delete_topic(TopicArn=topic.arn)
     status, response = answered(invoke(app, delete()))
@@ -783,7 +650,7 @@ def test_a_topic_in_trouble_at_a_cancel_is_503_and_not_a_crash(
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("execution_id", ["capacity", "capacity%2Fsupport-chat"])
-def test_what_is_in_the_table_and_no_execution_is_404(
+def test_an_item_that_is_not_an_execution_is_404(
     api: Api, table: Table, method: str, execution_id: str
 ) -> None:
     ConcurrencyLimiter(table.name, ConcurrencyLimits(stack=1, chatbot=1), table.client).acquire(
@@ -796,9 +663,7 @@ def test_what_is_in_the_table_and_no_execution_is_404(
 # Live progress
 
 
-def test_gets_of_a_running_job_request_the_upstream_status_once_in_two_seconds(
-    invoke: Invoke, table: Table
-) -> None:
+def test_two_gets_within_two_seconds_cause_one_status_request(invoke: Invoke, table: Table) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR))
     with ScriptedServer([reply(200, {"status": "RUNNING", "progress": 40.0, "current_node": "b"})]) as server:
         first = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
@@ -808,16 +673,9 @@ def test_gets_of_a_running_job_request_the_upstream_status_once_in_two_seconds(
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "step",
-    [reply(500), reply(401), reply(200, "<html>"), hang_up],
-    ids=["500", "401", "HTML", "nothing"],
-)
-def test_a_get_while_the_upstream_fails_shows_the_record_alone(
-    invoke: Invoke, table: Table, step: Any
-) -> None:
+def test_a_get_while_the_upstream_fails_returns_the_record_alone(invoke: Invoke, table: Table) -> None:
     table.put(running_record(caller=CALLER, expires_at=FAR, deadline=FAR, progress=10.0))
-    with ScriptedServer([step]) as server:
+    with ScriptedServer([reply(500)]) as server:
         status, response = answered(invoke(app, get(), WATERFLAI_BASE_URL=server.url))
     assert (status, response["status"], response["progress"]) == (200, "RUNNING", 10.0)
 
@@ -829,7 +687,7 @@ def listing(**parameters: str) -> dict[str, Any]:
     return event("GET", "/v1/executions", queryStringParameters=parameters or None)
 
 
-def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
+def test_the_list_has_the_executions_of_its_caller_newest_first(api: Api, table: Table) -> None:
     for number in range(3):
         table.put(
             record(
@@ -852,19 +710,14 @@ def test_a_caller_lists_their_own_newest_first(api: Api, table: Table) -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"limit": "0"},
-        {"limit": "101"},
-        {"limit": "-1"},
         {"limit": "1.5"},
         {"limit": "٣"},
         {"limit": "9" * 5000},
         {"status": "DONE"},
         {"next": "garbage"},
-        {"next": "ü🙂"},
-        {"next": "WyIiLCAiMjAyNi0wMS0wMSJd"},
     ],
     ids=lambda parameters: str(parameters)[:30],
 )
-def test_a_list_with_wrong_parameters_is_400(api: Api, parameters: dict[str, str]) -> None:
+def test_a_list_with_invalid_parameters_is_400(api: Api, parameters: dict[str, str]) -> None:
     status, response = api(listing(**parameters))
     assert (status, list(response)) == (400, ["detail"])

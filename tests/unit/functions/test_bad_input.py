@@ -1,11 +1,11 @@
-"""Bad input by the thousand, at every place where a stranger's bytes come in: a clear refusal or a clean outcome."""
+"""Hundreds of bad inputs at each interface: the API, the state machine, Waterflai's answers and its event stream."""
 
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from functions.api import app as api
@@ -35,7 +35,7 @@ from waterhook.upstream.sse import SseDecoder
 
 __all__ = ["count_example"]
 
-A_THOUSAND = settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=400, suppress_health_check=list(HealthCheck))
 
 
 class Listing(Table):
@@ -46,7 +46,7 @@ class Listing(Table):
 
 
 class Machines:
-    """A state machine that is started, and runs nothing."""
+    """A Step Functions client that starts nothing."""
 
     @staticmethod
     def start_execution(**_: Any) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Machines:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
-    """The service behind the function's routes, its table in memory."""
+    """Return the service of the API function, with a table in memory."""
     records: Any = Listing()
     machines: Any = Machines()
     built = ExecutionService(
@@ -72,7 +72,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
     return built
 
 
-# ---- What a caller sends --------------------------------------------------------------------------------------
+# ---- Requests and inputs --------------------------------------------------------------------------------------
 
 like_a_body = st.fixed_dictionaries(
     {"input_data": any_object | any_json},
@@ -100,7 +100,7 @@ names = st.sampled_from(["Idempotency-Key", "Content-Type", "x-api-key", "User-A
 queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text | st.integers().map(str))
 
 
-@A_THOUSAND
+@MANY
 @given(
     call=calls,
     body=bodies,
@@ -108,7 +108,14 @@ queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text
     query=st.none() | queries,
     encoded=st.sampled_from([False, False, False, True]),
 )
-def test_a_bad_request_is_answered_with_a_clear_refusal(
+@example(call=START, body="!", headers=None, query=None, encoded=True)
+@example(call=START, body="/w==", headers=None, query=None, encoded=True)
+@example(call=START, body="\ud800", headers={}, query=None, encoded=False)
+@example(call=START, body="\ud800", headers={}, query=None, encoded=True)
+@example(
+    call=START, body='{"input_data":{}}', headers={"Idempotency-Key": "\ud800"}, query=None, encoded=False
+)
+def test_a_bad_request_gets_a_documented_status_and_a_detail(
     service: ExecutionService,
     count_example: CountExample,
     *,
@@ -140,7 +147,7 @@ wrapped = st.fixed_dictionaries(
 )
 
 
-@A_THOUSAND
+@MANY
 @given(any_json | any_request | like_a_body.map(lambda body: body | {"chatbot_id": "support-chat"}) | wrapped)
 def test_a_bad_input_of_an_execution_is_rejected_and_posts_nothing(
     count_example: CountExample, given_input: Any
@@ -157,7 +164,7 @@ def test_a_bad_input_of_an_execution_is_rejected_and_posts_nothing(
     assert len(json.dumps(state)) < 8 * 1024
 
 
-# ---- What the upstream sends ----------------------------------------------------------------------------------
+# ---- Answers and streams of the upstream ----------------------------------------------------------------------
 
 like_an_answer = st.fixed_dictionaries(
     {},
@@ -195,9 +202,9 @@ def outcome_of(request: Callable[[], object]) -> str:
     return "taken"
 
 
-@A_THOUSAND
+@MANY
 @given(answers, st.just(200) | st.sampled_from([202, 204, 302, 400, 404, 409, 429, 500, 503]))
-def test_a_bad_answer_of_the_upstream_is_a_failed_question_or_a_clean_outcome(
+def test_a_bad_answer_of_the_upstream_is_a_failed_request_or_an_outcome(
     upstream: tuple[ScriptedServer, WaterflaiClient], count_example: CountExample, body: bytes, code: int
 ) -> None:
     server, client = upstream
@@ -220,7 +227,7 @@ marks = [b"\r", b"\n", b"\r\n", b":", b" ", b"data", b"data:", b"data: {}\n\n", 
 noise = st.lists(st.sampled_from([*marks, b"\xef\xbb\xbf", b"\x00"]) | st.binary(max_size=12), max_size=40)
 
 
-@settings(A_THOUSAND, max_examples=3000)
+@settings(MANY, max_examples=1000)
 @given(noise, st.integers(1, 8), st.integers(12, 64))
 def test_bad_bytes_of_a_stream_are_events_or_an_overflow(
     count_example: CountExample, pieces: list[bytes], chunk_bytes: int, limit_bytes: int

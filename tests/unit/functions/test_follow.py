@@ -1,4 +1,4 @@
-"""The follow function over real sockets: a stream in a thread of its own, and polls on a second connection."""
+"""The follow function over real sockets: the stream is read in a thread, and polls use a second connection."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ from tests.fakes.scripted_server import (
     stall,
 )
 from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, job
-from tests.support.invoke import Invoke, log_of
+from tests.support.invoke import Invoke
 from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.poll_history import PollHistory
 from waterhook.steps import follow_session
@@ -37,8 +37,8 @@ DOCUMENT = reply(200, '{"status":"COMPLETED","final_output":{ "n":1.0 }}')
 RUNNING = reply(200, {"status": "RUNNING"})
 
 
-class Patient(Context):
-    """A context with time left."""
+class LongContext(Context):
+    """A context with a minute left."""
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
@@ -47,12 +47,12 @@ class Patient(Context):
 
 @pytest.fixture
 def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Call the function, with a cadence of a tenth of a second and an idle timeout of three."""
+    """Return a function that invokes follow, with a poll every 0.1 s and an idle timeout of 0.3 s."""
     monkeypatch.setattr(polling_policy, "CADENCE_MIN_S", 0.1)
     monkeypatch.setattr(polling_policy, "CADENCE_PER_AGE", 0.0)
     monkeypatch.setattr(polling_policy, "ERROR_JITTER_S", 0.0)
     monkeypatch.setattr(follow_session, "IDLE_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("tests.support.invoke.CONTEXT", Patient())
+    monkeypatch.setattr("tests.support.invoke.CONTEXT", LongContext())
 
     def call(server: ScriptedServer, **changes: str) -> dict[str, Any]:
         young = job(deadline=time.time() + 3600, history=PollHistory(time.time()))
@@ -73,7 +73,7 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     return call
 
 
-def test_a_final_event_makes_the_output_known(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_event_leads_to_one_poll_for_the_output(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a slow machine a poll after 0.1 s would come before the event.
     monkeypatch.setattr(polling_policy, "CADENCE_MIN_S", 4.5)
     with ScriptedServer([DOCUMENT], streams=[sse(NODE, DONE)]) as server:
@@ -103,13 +103,13 @@ STREAMS: dict[str, Step] = {
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_the_polls_make_an_outcome_known_whatever_the_stream_does(follow: Any, stream: Step) -> None:
+def test_the_polls_find_the_outcome_of_a_job_with_a_bad_stream(follow: Any, stream: Step) -> None:
     with ScriptedServer([RUNNING, RUNNING, DOCUMENT], streams=[stream]) as server:
         assert follow(server)["outcome"] == "COMPLETED"
     assert sum(one.target == STATUS_PATH for one in server.requests) == 3
 
 
-def test_stream_and_polls_have_a_connection_each_and_the_polls_reuse_theirs(follow: Any) -> None:
+def test_the_stream_has_a_connection_of_its_own_and_the_polls_share_another(follow: Any) -> None:
     with ScriptedServer([RUNNING] * 5 + [DOCUMENT], streams=[sequence(HEAD, stall(30))]) as server:
         follow(server)
     polls = {one.connection for one in server.requests if one.target == STATUS_PATH}
@@ -124,7 +124,7 @@ def test_an_open_stream_ends_with_the_invocation_and_leaves_no_thread(follow: An
     assert (state["outcome"], state["next"], state["history"]["errors"]) == ("RUNNING", "wait", 3)
 
 
-def test_a_key_that_was_rotated_is_read_again_by_a_poll_and_used_by_the_next_stream(
+def test_a_rotated_key_is_read_by_a_poll_and_used_by_the_next_stream(
     follow: Any, secret: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_history, "REOPEN_S", 0.2)
@@ -150,7 +150,7 @@ def test_a_key_that_was_rotated_is_read_again_by_a_poll_and_used_by_the_next_str
 
 
 @pytest.mark.parametrize("size", [MAX_STATUS_BYTES - 60, MAX_STATUS_BYTES + 1])
-def test_the_function_reads_a_status_up_to_its_limit_and_leaves_a_larger_one_to_poll(
+def test_a_status_document_above_the_limit_is_left_to_the_poll_function(
     follow: Any, bucket: Bucket, size: int
 ) -> None:
     document = '{"status":"COMPLETED","final_output":"' + "x" * size + '"}'
@@ -162,18 +162,9 @@ def test_the_function_reads_a_status_up_to_its_limit_and_leaves_a_larger_one_to_
         assert (state["outcome"], state["next"], bucket.keys()) == ("RUNNING", "poll", [])
 
 
-def test_with_following_switched_off_an_execution_under_way_is_polled_once_and_sent_to_wait(
+def test_with_following_disabled_the_status_is_polled_once_and_a_wait_follows(
     follow: Any,
 ) -> None:
     with ScriptedServer([RUNNING], streams=[sequence(HEAD, stall(30))]) as server:
         state = follow(server, WATERHOOK_FOLLOW_CONCURRENCY="0")
     assert (state["next"], [one.target for one in server.requests]) == ("wait", [STATUS_PATH])
-
-
-def test_the_log_of_a_follow_holds_neither_the_key_nor_what_was_received(follow: Any) -> None:
-    event = {"type": "node_completed", "node_id": "a", "output": "secret-7"}
-    failed = reply(500, {"detail": "secret-7"})
-    with log_of(app) as log, ScriptedServer([failed], streams=[sse(event, DONE)]) as server:
-        follow(server)
-    assert "secret-7" not in log.getvalue()
-    assert KEY not in log.getvalue()

@@ -1,7 +1,7 @@
-"""Each function with an AWS service that accepts connections and never answers: what it does, and in what time.
+"""Each function with an AWS service that accepts connections and never answers: its result and its duration.
 
-The timeouts are those that are shipped, so each row takes seconds. All of them run at the same time, each in a process
-of its own that is forked here: the simulated AWS is in memory, and every process has its own copy of it.
+The test uses the timeouts of the product, so a row takes seconds. All rows run at the same time, each in a forked
+process with its own copy of the simulated AWS.
 """
 
 import json
@@ -54,7 +54,7 @@ LARGE = {"status": "COMPLETED", "final_output": "x" * 40_000}
 # botocore repeats a call once.
 ATTEMPTS = 2
 RUNNING = reply(200, {"status": "RUNNING", "progress": 50.0})
-# What botocore calls the services in the names of its events.
+# Service names in botocore's events.
 SERVICES = {
     "table": "dynamodb",
     "topic": "sns",
@@ -65,7 +65,7 @@ SERVICES = {
 
 
 class Short(Context):
-    """A context whose time is nearly up, so that a follow ends after one poll that takes long."""
+    """A context with little time left, so that a follow ends after one slow poll."""
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
@@ -93,13 +93,13 @@ class Scene:
             request.url = f"http://127.0.0.1:{self._hole.getsockname()[1]}/"
 
     def call(self, app: Any, event: dict[str, Any], *steps: Step, **kwargs: Any) -> Any:
-        """Return what the handler returns, or the name of the fault that it raises."""
+        """Return the result of the handler, or the name of the exception that it raises."""
         with ScriptedServer(list(steps) or [RUNNING], streams=kwargs.pop("streams", None)) as server:
             try:
                 return self._invoke(app, event, WATERFLAI_BASE_URL=server.url, **kwargs)
             except DependencyUnavailableError:
                 return "DependencyUnavailableError"
-            except Exception as error:  # noqa: BLE001 - its name is what the test is about
+            except Exception as error:  # noqa: BLE001 - rows expect the name of the exception
                 return type(error).__name__
 
     def step(self, app: Any, state: LoopState, *steps: Step, **kwargs: Any) -> Any:
@@ -133,20 +133,20 @@ def young(**changes: Any) -> LoopState:
     return job(deadline=now + 3600, history=PollHistory(now), **changes)
 
 
-def is_put_off(result: Any) -> bool:
-    """Whether the fault is answered with another attempt after a wait."""
+def is_retried_later(result: Any) -> bool:
+    """Return whether the step is repeated after a wait."""
     return bool(
         result["next"] in {"wait", "start"} and result["wait_seconds"] and result["outcome"] == "RUNNING"
     )
 
 
-# One function a row: the scene, and whether it came out as the table in docs/internals.md says.
+# One function for each kind of row. It returns whether the result is that of the table in docs/internals.md.
 
 
-def start_at_once(scene: Scene, dependency: str) -> bool:
+def start_before_the_post(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
     event = {"input": request_dict(), "execution": {"arn": OWNER, "started_at": to_rfc3339(time.time())}}
-    return is_put_off(scene.call(start, event))
+    return is_retried_later(scene.call(start, event))
 
 
 def start_after_the_post(scene: Scene, dependency: str) -> bool:
@@ -163,7 +163,7 @@ def start_after_the_post(scene: Scene, dependency: str) -> bool:
 
 def poll_once(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
-    return is_put_off(scene.step(poll, young()))
+    return is_retried_later(scene.step(poll, young()))
 
 
 def poll_with_an_unsaved_id(scene: Scene, dependency: str) -> bool:
@@ -190,7 +190,9 @@ def poll_with_progress(scene: Scene, dependency: str) -> bool:
 
 def follow_once(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
-    return is_put_off(scene.step(follow, young(), WATERHOOK_FOLLOW_CONCURRENCY="50", WATERHOOK_FOLLOW_S="30"))
+    return is_retried_later(
+        scene.step(follow, young(), WATERHOOK_FOLLOW_CONCURRENCY="50", WATERHOOK_FOLLOW_S="30")
+    )
 
 
 def follow_a_completed_job(scene: Scene, dependency: str) -> bool:
@@ -227,7 +229,7 @@ def follow_with_progress(scene: Scene, dependency: str) -> bool:
 
 def cancel_once(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
-    return is_put_off(scene.step(cancel, young(), reply(200, {"cancelled": True})))
+    return is_retried_later(scene.step(cancel, young(), reply(200, {"cancelled": True})))
 
 
 def cancel_a_completed_job(scene: Scene, dependency: str) -> bool:
@@ -245,10 +247,12 @@ def notify_once(scene: Scene, dependency: str) -> bool:
 
 def reconcile_once(scene: Scene, dependency: str) -> bool:
     client = scene.machine.client
-    given = json.dumps({"execution_id": ID, "request": request_dict()})
-    arn = client.start_execution(stateMachineArn=scene.machine.arn, name="one", input=given)["executionArn"]
+    execution_input = json.dumps({"execution_id": ID, "request": request_dict()})
+    arn = client.start_execution(stateMachineArn=scene.machine.arn, name="one", input=execution_input)[
+        "executionArn"
+    ]
     client.stop_execution(executionArn=arn)
-    there = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
+    stored = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
     steps = (
         [reply(200, {"cancelled": False}), reply(200, LARGE)]
@@ -257,8 +261,8 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
     )
     result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps)
     raised = result in ("DependencyUnavailableError", "ReadTimeoutError")
-    # Only the topic is reached after the outcome was written.
-    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == there)
+    # With a topic that hangs the outcome has already been written.
+    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == stored)
 
 
 def sweep_once(scene: Scene, dependency: str) -> bool:
@@ -298,7 +302,7 @@ def api_cancel(scene: Scene, dependency: str) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table in docs/internals.md: what hangs, and in which function and at which moment."""
+    """A row of the table in docs/internals.md: the function, the service that hangs, and when."""
 
     function: str
     dependency: str
@@ -310,8 +314,8 @@ class Row:
 
 
 TABLE = [
-    Row("start", "table", "before the POST", start_at_once),
-    Row("start", "secret", "", start_at_once),
+    Row("start", "table", "before the POST", start_before_the_post),
+    Row("start", "secret", "", start_before_the_post),
     Row("start", "table", "after the POST", start_after_the_post),
     Row("poll", "secret", "", poll_once),
     Row("poll", "table", "with an id that is not saved", poll_with_an_unsaved_id),
@@ -346,12 +350,12 @@ TABLE = [
 ]
 
 
-# What a row must be done within, beside Lambda's timeout: the sum of the rows is one of the slowest tests.
+# Limit of a row beside Lambda's timeout. The test lasts as long as its slowest row.
 LONGEST_S = 25.0
 
 
 def timeouts_s() -> dict[str, int]:
-    """Lambda's timeout of each function."""
+    """Return the Lambda timeout of each function."""
     resources = template.deployed()
     return {
         name.removesuffix("Function").lower(): resources[name]["Properties"]["Timeout"]
@@ -360,17 +364,17 @@ def timeouts_s() -> dict[str, int]:
 
 
 def play(row: Row, make_scene: Callable[[], Scene], answer: Connection) -> None:
-    """Run a row in this process, which has been forked for it, and send what came of it."""
+    """Run a row in this forked process and send its result, its duration and the number of attempts."""
     try:
         scene = make_scene()
         began = time.monotonic()
         outcome = row.run(scene, row.dependency)
         answer.send((outcome, time.monotonic() - began, scene.attempts))
-    except BaseException:  # noqa: BLE001 - whatever it is, the other process shows it
+    except BaseException:  # noqa: BLE001 - the parent process reports it
         answer.send((traceback.format_exc(), 0.0, 0))
 
 
-def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
+def test_a_function_returns_its_fallback_in_time_while_a_service_hangs(
     invoke: Invoke,
     table: Table,
     machine: Machine,
@@ -385,7 +389,7 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
     # The kernel accepts the connections; no thread ever reads from them.
     hole = socket.create_server(("127.0.0.1", 0), backlog=128)
 
-    # Loaded once here: thirty processes that each read the services' definitions would need the time that is measured.
+    # Load the service definitions before the forks. Each process would otherwise spend its measured time on them.
     boto3.setup_default_session()
     for service in ("dynamodb", "sns", "s3", "secretsmanager", "stepfunctions"):
         boto3.client(service)
@@ -394,23 +398,23 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
         return Scene(invoke, table, machine, hole)
 
     for row in TABLE:
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=play, args=(row, scene, there), daemon=True)
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=play, args=(row, scene, sender), daemon=True)
         with warnings.catch_warnings():
-            # Threads of the test's own process hold nothing that the forked ones need.
+            # The forked processes need no thread of this process.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
-        there.close()
-        running.append((row, here, process))
+        sender.close()
+        running.append((row, receiver, process))
     limits_s, ends_at = timeouts_s(), time.monotonic() + 120
-    for row, here, process in running:
+    for row, receiver, process in running:
         outcome, seconds, attempts = (
-            here.recv() if here.poll(max(ends_at - time.monotonic(), 0.0)) else ("no answer", 0.0, 0)
+            receiver.recv() if receiver.poll(max(ends_at - time.monotonic(), 0.0)) else ("no answer", 0.0, 0)
         )
         process.kill()
         process.join()
         process.close()
-        here.close()
+        receiver.close()
         with subtests.test(msg=str(row)):
             assert outcome is True, f"{row}: {outcome}, {attempts} attempts"
             assert attempts > 0, "the service was not called"
@@ -418,7 +422,7 @@ def test_a_service_that_hangs_leaves_every_function_time_for_what_it_does_then(
     hole.close()
 
 
-def test_the_table_of_hanging_services_has_each_row() -> None:
+def test_the_table_in_the_operations_guide_has_the_same_rows() -> None:
     document = (template.ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
     lines = {(line[0], f"{line[1]} {line[2]}".strip()) for line in markdown.table(document, "Function")}
     assert lines == {(row.function, f"{row.dependency} {row.when}".strip()) for row in TABLE}

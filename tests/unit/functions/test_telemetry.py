@@ -1,4 +1,4 @@
-"""All functions at work: each says one line, and no word of what an execution takes in or gives back."""
+"""Log lines and metrics of all functions: one line for each invocation, and no data of the customer."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -30,32 +30,32 @@ ALL = (api, cancel, follow, notify, poll, reconcile, start)
 CANARIES = {
     name: f"canary-{name}" for name in ("input", "output", "metadata", "message", "key", "node", "query")
 }
-GIVEN = request_dict(
+REQUEST = request_dict(
     input_data={CANARIES["input"]: CANARIES["input"]},
     metadata={CANARIES["metadata"]: CANARIES["metadata"]},
 )
-DOCUMENT = {"status": "COMPLETED", "progress": 100, "final_output": {"said": CANARIES["output"]}}
+DOCUMENT = {"status": "COMPLETED", "progress": 100, "final_output": {"text": CANARIES["output"]}}
 RUNNING = {"status": "RUNNING", "progress": 40, "current_node": CANARIES["node"]}
 EVENT_ID = "7bf73129-1428-4cd3-a780-95db273d1602"
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 FAR = 9_000_000_000
 
 
-class Patient(Context):
-    """Follow looks at how long it may take."""
+class LongContext(Context):
+    """A context with time for a whole follow."""
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
         return 880_000
 
 
-type Hear = Callable[..., CapturedLogs]
+type LogsOf = Callable[..., CapturedLogs]
 
 
 @pytest.fixture
-def hear(invoke: Invoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Hear:
-    """Call a function against an upstream that answers so, and return all that it said."""
-    monkeypatch.setattr("tests.support.invoke.CONTEXT", Patient())
+def logs_of(invoke: Invoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> LogsOf:
+    """Return a function that invokes a handler with a scripted upstream and returns its logs and metrics."""
+    monkeypatch.setattr("tests.support.invoke.CONTEXT", LongContext())
 
     def run(app: Any, event: dict[str, Any], *steps: Any) -> CapturedLogs:
         with ExitStack() as stack:
@@ -72,8 +72,8 @@ def step(state: LoopState) -> dict[str, Any]:
     return {"state": state.to_dict(), "execution": {"arn": OWNER, "started_at": STARTED_AT}}
 
 
-def begin(given: object) -> dict[str, Any]:
-    return {"input": given, "execution": {"arn": OWNER, "started_at": STARTED_AT}}
+def begin(execution_input: object) -> dict[str, Any]:
+    return {"input": execution_input, "execution": {"arn": OWNER, "started_at": STARTED_AT}}
 
 
 def http(method: str, path: str, resource: str, body: object = None) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def completed() -> LoopState:
 
 def stopped(machine: Machine) -> dict[str, Any]:
     arn = machine.client.start_execution(
-        stateMachineArn=machine.arn, name="stopped", input=json.dumps(GIVEN)
+        stateMachineArn=machine.arn, name="stopped", input=json.dumps(REQUEST)
     )["executionArn"]
     machine.client.stop_execution(executionArn=arn, cause=CANARIES["message"])
     return {"arn": arn, "status": "ABORTED", "event_id": EVENT_ID}
@@ -111,71 +111,82 @@ ITEM = f"{EXECUTIONS}/{{id}}"
 REFUSAL = {"detail": f"{CANARIES['message']} {KEY}"}
 
 
-def every_way(hear: Hear, table: Table, machine: Machine) -> Iterator[tuple[str, CapturedLogs]]:
-    """Every function, well and ill, with canaries in all that is the customer's."""
-    event = {"event_id": EVENT_ID, "request": GIVEN}
-    yield "start", hear(start, begin(event), reply(202, {"execution_id": UPSTREAM_ID}))
-    bad = begin({"request": GIVEN | {CANARIES["input"]: 1}})
-    yield "start", hear(start, bad)
-    yield "start", hear(start, begin(GIVEN | {"idempotency_key": "other"}), reply(500, REFUSAL))
-    yield "poll", hear(poll, step(running(follow_refused=True)), reply(200, RUNNING))
-    yield "poll", hear(poll, step(running()), reply(200, DOCUMENT))
-    yield "poll", hear(poll, step(running()), reply(401, REFUSAL))
-    yield "poll", hear(poll, step(running()), reply(200, CANARIES["output"]))
+def every_kind_of_invocation(
+    logs_of: LogsOf, table: Table, machine: Machine
+) -> Iterator[tuple[str, CapturedLogs]]:
+    """Yield name and logs of invocations of every function, with canaries in each field of the customer."""
+    event = {"event_id": EVENT_ID, "request": REQUEST}
+    yield "start", logs_of(start, begin(event), reply(202, {"execution_id": UPSTREAM_ID}))
+    bad = begin({"request": REQUEST | {CANARIES["input"]: 1}})
+    yield "start", logs_of(start, bad)
+    yield "start", logs_of(start, begin(REQUEST | {"idempotency_key": "other"}), reply(500, REFUSAL))
+    yield "poll", logs_of(poll, step(running(follow_refused=True)), reply(200, RUNNING))
+    yield "poll", logs_of(poll, step(running()), reply(200, DOCUMENT))
+    failed = {"status": "FAILED", "error_message": f"{CANARIES['message']} {KEY}"}
+    yield "poll", logs_of(poll, step(running()), reply(200, failed))
+    yield "poll", logs_of(poll, step(running()), reply(401, REFUSAL))
+    yield "poll", logs_of(poll, step(running()), reply(500, REFUSAL))
+    yield "poll", logs_of(poll, step(running()), reply(200, CANARIES["output"]))
     done = {"type": "execution_completed", "final_output": CANARIES["output"]}
-    yield "follow", hear(follow, step(running()), sse(done), reply(200, DOCUMENT))
-    yield "follow", hear(follow, step(running()), reply(503, REFUSAL), reply(200, RUNNING))
-    yield "cancel", hear(cancel, step(running(next=NextStep.CANCEL)), reply(200, {"cancelled": True}))
-    yield "cancel", hear(cancel, step(running(next=NextStep.CANCEL)), reply(502, REFUSAL))
-    table.put(running_record(expires_at=FAR, metadata_json=json.dumps(GIVEN["metadata"])))
-    yield "notify", hear(notify, step(completed()))
-    yield "notify", hear(notify, {"redeliver": {"execution_id": ID}})
-    yield "reconcile", hear(reconcile, stopped(machine))
+    yield "follow", logs_of(follow, step(running()), sse(done), reply(200, DOCUMENT))
+    yield "follow", logs_of(follow, step(running()), sse(done), reply(500, REFUSAL), reply(200, DOCUMENT))
+    yield "follow", logs_of(follow, step(running()), reply(503, REFUSAL), reply(200, RUNNING))
+    yield "cancel", logs_of(cancel, step(running(next=NextStep.CANCEL)), reply(200, {"cancelled": True}))
+    yield "cancel", logs_of(cancel, step(running(next=NextStep.CANCEL)), reply(502, REFUSAL))
+    table.put(running_record(expires_at=FAR, metadata_json=json.dumps(REQUEST["metadata"])))
+    yield "notify", logs_of(notify, step(completed()))
+    yield "notify", logs_of(notify, {"redeliver": {"execution_id": ID}})
+    error = running(execution_id="1" * 32).ended(Status.FAILED, code="failed", message=CANARIES["message"])
+    table.put(running_record(execution_id="1" * 32, expires_at=FAR))
+    yield "notify", logs_of(notify, step(error))
+    yield "reconcile", logs_of(reconcile, stopped(machine))
     path = f"{EXECUTIONS}/support-chat/async"
-    body = {name: GIVEN[name] for name in ("input_data", "metadata")}
-    accepted = hear(api, http("POST", path, f"{ITEM}/async", body))
+    body = {name: REQUEST[name] for name in ("input_data", "metadata")}
+    accepted = logs_of(api, http("POST", path, f"{ITEM}/async", body))
     yield "api", accepted
     (line,) = accepted.lines
-    yield "api", hear(api, http("GET", f"{EXECUTIONS}/{line['execution_id']}", ITEM))
-    yield "api", hear(api, http("GET", EXECUTIONS, EXECUTIONS))
-    yield "api", hear(api, http("DELETE", f"{EXECUTIONS}/{line['execution_id']}", ITEM))
-    yield "api", hear(api, http("GET", f"{EXECUTIONS}/{CANARIES['query']}", ITEM))
-    yield "api", hear(api, http("POST", path, f"{ITEM}/async", {"input_data": CANARIES["input"]}))
+    yield "api", logs_of(api, http("GET", f"{EXECUTIONS}/{line['execution_id']}", ITEM))
+    yield "api", logs_of(api, http("GET", EXECUTIONS, EXECUTIONS))
+    yield "api", logs_of(api, http("DELETE", f"{EXECUTIONS}/{line['execution_id']}", ITEM))
+    yield "api", logs_of(api, http("GET", f"{EXECUTIONS}/{CANARIES['query']}", ITEM))
+    yield "api", logs_of(api, http("POST", path, f"{ITEM}/async", {"input_data": CANARIES["input"]}))
 
 
-def test_every_function_says_one_documented_line_and_no_payload(
-    hear: Hear, table: Table, machine: Machine
+def test_every_invocation_logs_one_line_of_documented_fields_without_customer_data(
+    logs_of: LogsOf, table: Table, machine: Machine
 ) -> None:
     document = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
     fields = {row[0] for row in table_of(document, "Log field")}
-    logged, verbs, heard = set[str](), set[str](), ""
-    for verb, said in every_way(hear, table, machine):
-        (line,) = said.of(verb)
-        assert all(entry["level"] == "WARNING" for entry in said.lines if entry is not line)
-        assert len(said.emf_lines) <= 1
-        for blob in said.emf_lines:
-            assert {name for name, _ in metrics_of(blob)} <= set(Metric)
+    logged, names, texts = set[str](), set[str](), ""
+    for name, logs in every_kind_of_invocation(logs_of, table, machine):
+        (line,) = logs.of(name)
+        assert all(entry["level"] == "WARNING" for entry in logs.lines if entry is not line)
+        assert len(logs.emf_lines) <= 1
+        for blob in logs.emf_lines:
+            assert {metric for metric, _ in metrics_of(blob)} <= set(Metric)
             assert blob["stack"] == "tests"
         logged |= line.keys()
-        verbs.add(verb)
-        heard += said.text
-    assert verbs == {app.__name__.split(".")[1] for app in ALL}
+        names.add(name)
+        texts += logs.text
+    assert names == {app.__name__.split(".")[1] for app in ALL}
     assert logged <= fields
     for canary in (*CANARIES.values(), KEY):
-        assert canary not in heard
+        assert canary not in texts
 
 
-def test_a_line_is_bound_to_what_called_the_function(hear: Hear, table: Table, machine: Machine) -> None:
-    """By the state machine's execution, the event or the request: each is what the caller's own log has."""
-    event = {"event_id": EVENT_ID, "request": GIVEN}
-    (line,) = hear(start, begin(event), reply(202, {"execution_id": UPSTREAM_ID})).lines
+def test_the_correlation_id_of_a_line_identifies_the_caller(
+    logs_of: LogsOf, table: Table, machine: Machine
+) -> None:
+    """It is the ARN of the state machine execution, the id of the event or the id of the API request."""
+    event = {"event_id": EVENT_ID, "request": REQUEST}
+    (line,) = logs_of(start, begin(event), reply(202, {"execution_id": UPSTREAM_ID})).lines
     assert (line["correlation_id"], line["event_id"]) == (OWNER, EVENT_ID)
     assert (line["waterflai_execution_id"], line["chatbot_id"]) == (UPSTREAM_ID, "support-chat")
     ended = stopped(machine)
-    (line,) = hear(reconcile, ended).lines
+    (line,) = logs_of(reconcile, ended).lines
     assert (line["correlation_id"], line["execution_arn"]) == (EVENT_ID, ended["arn"])
     assert line["outcome"] == Status.CANCELLED
-    (line,) = hear(api, http("GET", EXECUTIONS, EXECUTIONS)).lines
+    (line,) = logs_of(api, http("GET", EXECUTIONS, EXECUTIONS)).lines
     assert (line["correlation_id"], line["route"], line["http_status"]) == (
         REQUEST_ID,
         "GET /v1/executions",
@@ -183,14 +194,14 @@ def test_a_line_is_bound_to_what_called_the_function(hear: Hear, table: Table, m
     )
 
 
-def test_a_step_of_the_loop_says_what_comes_next_and_how_long_waterflai_took(hear: Hear) -> None:
-    said = hear(poll, step(running(follow_refused=True)), reply(200, RUNNING))
-    (line,) = said.lines
+def test_the_line_of_a_poll_has_the_next_step_and_the_latency_of_waterflai(logs_of: LogsOf) -> None:
+    logs = logs_of(poll, step(running(follow_refused=True)), reply(200, RUNNING))
+    (line,) = logs.lines
     assert (line["execution_id"], line["waterflai_execution_id"]) == (ID, UPSTREAM_ID)
     assert (line["chatbot_id"], line["outcome"], line["next"]) == ("support-chat", "RUNNING", "wait")
     assert line["wait_seconds"] > 0
     assert line["latency_ms"] > 0
-    assert said.metrics.keys() == {
+    assert logs.metrics.keys() == {
         "FollowRefused",
         "UpstreamErrors",
         "UpstreamLatency",
@@ -198,46 +209,46 @@ def test_a_step_of_the_loop_says_what_comes_next_and_how_long_waterflai_took(hea
     }
 
 
-def test_an_outcome_is_counted_once_however_often_notify_is_called(hear: Hear, table: Table) -> None:
+def test_a_repeated_notify_does_not_count_its_outcome_again(logs_of: LogsOf, table: Table) -> None:
     table.put(running_record(expires_at=FAR))
-    first = hear(notify, step(completed())).metrics
+    first = logs_of(notify, step(completed())).metrics
     assert {"OutcomeCompleted", "Polls", "FollowSeconds", "EstimatedCost"} <= first.keys()
-    assert hear(notify, step(completed())).metrics == {}
+    assert logs_of(notify, step(completed())).metrics == {}
 
 
-def test_a_refused_key_is_counted_where_the_key_in_the_secret_is_refused_too(hear: Hear) -> None:
-    assert "UpstreamUnauthorized" in hear(poll, step(running()), reply(401, REFUSAL)).metrics
+def test_an_api_key_that_is_still_refused_after_reading_the_secret_is_counted(logs_of: LogsOf) -> None:
+    assert "UpstreamUnauthorized" in logs_of(poll, step(running()), reply(401, REFUSAL)).metrics
 
 
-def test_a_request_beyond_the_cap_is_counted_as_queued(
+def test_a_request_beyond_the_limit_is_counted_as_queued(
     invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with log_of(start) as log, ScriptedServer([reply(202, {"execution_id": UPSTREAM_ID})]) as server:
         for key in ("one", "two"):
-            given = begin(GIVEN | {"idempotency_key": key})
-            invoke(start, given, WATERFLAI_BASE_URL=server.url, WATERHOOK_MAX_RUNNING="1")
-    figures = CapturedLogs.read(log.getvalue() + capsys.readouterr().out).metrics
-    assert (figures["Started"], figures["StartsQueued"]) == ([1], [1])
+            execution_input = begin(REQUEST | {"idempotency_key": key})
+            invoke(start, execution_input, WATERFLAI_BASE_URL=server.url, WATERHOOK_MAX_RUNNING="1")
+    metrics = CapturedLogs.read(log.getvalue() + capsys.readouterr().out).metrics
+    assert (metrics["Started"], metrics["StartsQueued"]) == ([1], [1])
 
 
-def test_a_function_that_raises_says_so_with_its_execution_and_without_a_word_of_its_input(
+def test_a_function_that_raises_logs_its_execution_and_its_fault_without_its_input(
     invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = {"execution_id": ID, "result": CANARIES["output"]}
     with log_of(poll) as log, pytest.raises(KeyError):
         invoke(poll, {"state": broken, "execution": {"arn": OWNER}})
-    said = CapturedLogs.read(log.getvalue() + capsys.readouterr().out)
-    (line,) = said.lines
+    logs = CapturedLogs.read(log.getvalue() + capsys.readouterr().out)
+    (line,) = logs.lines
     assert (line["level"], line["execution_id"], line["fault"]) == ("ERROR", ID, "KeyError")
-    assert CANARIES["output"] not in said.text
+    assert CANARIES["output"] not in logs.text
 
 
-def test_a_fault_of_the_secret_is_counted_and_named_in_the_line_of_the_poll(
-    hear: Hear, secret: Secret
+def test_a_malformed_secret_is_counted_and_named_in_the_line_of_a_poll(
+    logs_of: LogsOf, secret: Secret
 ) -> None:
     secret.rotate(json.dumps({"apiKey": CANARIES["key"]}))
-    said = hear(poll, step(running()))
-    assert said.metrics["DependencyFaults"] == [1]
-    [line] = said.of("poll")
+    logs = logs_of(poll, step(running()))
+    assert logs.metrics["DependencyFaults"] == [1]
+    [line] = logs.of("poll")
     assert line["dependency_fault"] == "KeyUnavailableError"
-    assert CANARIES["key"] not in said.text
+    assert CANARIES["key"] not in logs.text

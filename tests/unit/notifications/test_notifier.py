@@ -1,4 +1,4 @@
-"""The end of an execution: the first outcome is written, and the content of the record is published."""
+"""The notifier: the first outcome is written to the record, and the record is published."""
 
 import json
 from typing import Any
@@ -15,6 +15,7 @@ from tests.support.builders import (
     OTHER,
     OWNER,
     SOURCE,
+    SUCCESS_AND_FAILURE,
     UPSTREAM_ID,
     final_attributes,
     history,
@@ -32,8 +33,6 @@ from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
-FINAL = [status for status in Status if status.is_final]
-
 
 def completed(**result: Any) -> LoopState:
     return job(history=history(status_requests=3, polls=2, follows=1)).ended(
@@ -42,21 +41,21 @@ def completed(**result: Any) -> LoopState:
     )
 
 
-@pytest.mark.parametrize("status", FINAL)
-def test_every_outcome_is_recorded_published_and_remembered(
+@pytest.mark.parametrize("status", SUCCESS_AND_FAILURE)
+def test_an_outcome_is_written_published_and_marked_as_notified(
     table: Table, topic: Topic, status: Status
 ) -> None:
     table.put(running_record())
     output = build_notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
     (message,) = topic.messages()
-    got = table.get(ID)
-    assert (got.status, got.finished_at, got.notified_at) == (
+    stored = table.get(ID)
+    assert (stored.status, stored.finished_at, stored.notified_at) == (
         status,
         to_rfc3339(NOW + 60),
         to_rfc3339(NOW + 60),
     )
-    assert message == notification_events.outcome_event(got, SOURCE)
-    assert output == state_machine_output.outcome_output(got)
+    assert message == notification_events.outcome_event(stored, SOURCE)
+    assert output == state_machine_output.outcome_output(stored)
 
 
 def test_an_outcome_sets_when_the_record_expires(table: Table, topic: Topic) -> None:
@@ -66,7 +65,7 @@ def test_an_outcome_sets_when_the_record_expires(table: Table, topic: Topic) -> 
 
 
 @pytest.mark.parametrize("retention_days", [1, 400])
-def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_notification(
+def test_the_retention_of_a_record_begins_with_its_notification(
     table: Table, topic: Topic, retention_days: int
 ) -> None:
     table.put(running_record())
@@ -83,7 +82,7 @@ def test_what_is_not_notified_does_not_expire_and_its_retention_begins_with_the_
     assert table.get(ID, clock.now).expires_at == int(clock.now) + retention_s
 
 
-def test_an_outcome_has_the_number_of_polls_and_the_upstreams_own_time(table: Table, topic: Topic) -> None:
+def test_a_notification_has_the_usage_and_the_times_of_its_execution(table: Table, topic: Topic) -> None:
     table.put(running_record())
     build_notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
@@ -102,18 +101,18 @@ def test_an_upstream_id_that_was_never_saved_is_saved_with_the_outcome(table: Ta
     assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
 
 
-def test_filters_work_on_what_is_published(table: Table, topic: Topic) -> None:
+def test_a_message_has_the_attributes_that_subscribers_filter_by(table: Table, topic: Topic) -> None:
     table.put(running_record())
     build_notifier(table, topic).notify(completed(), OWNER)
     (envelope,) = topic.envelopes()
-    assert {name: given["Value"] for name, given in envelope["MessageAttributes"].items()} == {
+    assert {name: result["Value"] for name, result in envelope["MessageAttributes"].items()} == {
         "type": "waterhook.execution.completed",
         "status": "COMPLETED",
         "chatbot_id": "support-chat",
     }
 
 
-def test_called_twice_it_publishes_once_and_ends_the_same(table: Table, topic: Topic) -> None:
+def test_a_repeated_notify_publishes_once_and_returns_the_same_output(table: Table, topic: Topic) -> None:
     table.put(running_record())
     first = build_notifier(table, topic).notify(completed(), OWNER)
     second = build_notifier(table, topic, clock=Clock(NOW + 999)).notify(completed(), OWNER)
@@ -121,7 +120,7 @@ def test_called_twice_it_publishes_once_and_ends_the_same(table: Table, topic: T
     assert len(topic.messages()) == 1
 
 
-def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table, topic: Topic) -> None:
+def test_a_second_notify_with_another_outcome_keeps_the_first(table: Table, topic: Topic) -> None:
     table.put(running_record())
     first = build_notifier(table, topic).notify(completed(), OWNER)
     second = build_notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
@@ -129,19 +128,15 @@ def test_called_twice_with_another_outcome_it_stays_with_the_first(table: Table,
     assert len(topic.messages()) == 1
 
 
-@pytest.mark.parametrize("first", FINAL)
-def test_an_outcome_written_by_another_function_is_what_is_published(
-    table: Table, topic: Topic, first: Status
-) -> None:
-    table.put(running_record(**final_attributes(first)))
+def test_an_outcome_that_another_function_wrote_is_published(table: Table, topic: Topic) -> None:
+    table.put(running_record(**final_attributes(Status.FAILED)))
     output = build_notifier(table, topic).notify(completed(), OWNER)
     (message,) = topic.messages()
-    assert json.loads(message)["data"]["status"] == first
-    assert output["outcome"] == first
+    assert json.loads(message)["data"]["status"] == output["outcome"] == Status.FAILED
     assert table.get(ID).final_output_json is None
 
 
-def test_an_outcome_that_comes_between_the_read_and_the_write_wins(table: Table, topic: Topic) -> None:
+def test_an_outcome_that_was_written_between_read_and_write_is_published(table: Table, topic: Topic) -> None:
     class Overtaken(ExecutionsTable):
         def conclude(self, record: Any, final_attributes: Any) -> ExecutionRecord:
             table.put(running_record(status=Status.CANCELLED, finished_at=to_rfc3339(NOW + 5)))
@@ -155,7 +150,7 @@ def test_an_outcome_that_comes_between_the_read_and_the_write_wins(table: Table,
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 5)
 
 
-def test_killed_at_any_step_and_called_again_it_publishes_the_same_event_at_least_once(
+def test_a_notify_that_is_killed_at_any_step_and_repeated_publishes_one_event(
     table: Table, topic: Topic
 ) -> None:
     rehearsal = StepCounter()
@@ -167,13 +162,13 @@ def test_killed_at_any_step_and_called_again_it_publishes_the_same_event_at_leas
         table.put(running_record())
         with pytest.raises(Killed):
             _run(table, topic, StepCounter(kill_at=at), NOW + 60)
-        # Lambda calls again, minutes later.
+        # Step Functions repeats the call minutes later.
         _notify(table, topic, StepCounter(), NOW + 600)
         messages = topic.messages()
-        got = table.get(ID)
-        assert set(messages) == {notification_events.outcome_event(got, SOURCE)}, step
+        stored = table.get(ID)
+        assert set(messages) == {notification_events.outcome_event(stored, SOURCE)}, step
         assert len(messages) <= 2, step
-        assert got.notified_at is not None
+        assert stored.notified_at is not None
 
 
 def _run(table: Table, topic: Topic, counter: StepCounter, now: float) -> None:
@@ -188,9 +183,7 @@ def _notify(table: Table, topic: Topic, counter: StepCounter, now: float) -> Non
     ).notify(completed(), OWNER)
 
 
-def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_outcome(
-    table: Table, topic: Topic
-) -> None:
+def test_a_late_notification_has_the_time_of_its_outcome(table: Table, topic: Topic) -> None:
     table.put(running_record())
     with pytest.raises(Killed):
         build_notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=0))).notify(
@@ -201,7 +194,7 @@ def test_killed_between_write_and_publish_the_event_keeps_the_time_of_the_outcom
     assert json.loads(topic.messages()[0])["time"] == to_rfc3339(NOW + 60)
 
 
-def test_a_topic_that_does_not_answer_is_a_reason_to_be_called_again(table: Table, topic: Topic) -> None:
+def test_a_topic_that_fails_raises_and_leaves_the_record_unmarked(table: Table, topic: Topic) -> None:
     table.put(running_record())
     failing = Failing(topic.sns, {"publish": client_error("Throttling")})
     for _ in range(3):
@@ -231,18 +224,16 @@ def test_an_outcome_whose_response_was_lost_is_published(table: Table, topic: To
     assert len(topic.messages()) == 1
 
 
-def test_without_sns_nothing_is_published_and_the_outcome_is_on_record(table: Table, topic: Topic) -> None:
+def test_without_sns_the_outcome_is_only_written_to_the_record(table: Table, topic: Topic) -> None:
     table.put(running_record(deliver_to=("dynamodb",)))
     build_notifier(table, topic).notify(completed(), OWNER)
-    got = table.get(ID)
+    stored = table.get(ID)
     assert topic.messages() == []
-    assert (got.status, got.final_output_json) == (Status.COMPLETED, '{"n":1.0}')
-    assert got.notified_at is not None
+    assert (stored.status, stored.final_output_json) == (Status.COMPLETED, '{"n":1.0}')
+    assert stored.notified_at is not None
 
 
-def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
-    table: Table, topic: Topic
-) -> None:
+def test_without_dynamodb_the_output_is_deleted_after_it_was_published(table: Table, topic: Topic) -> None:
     table.put(running_record(deliver_to=("sns",)))
     with pytest.raises(Killed):
         build_notifier(table, topic, sns=CountedClient(topic.sns, StepCounter(kill_at=1))).notify(
@@ -252,28 +243,28 @@ def test_without_dynamodb_the_output_goes_after_it_was_published_and_not_before(
     output = build_notifier(table, topic).notify(completed(), OWNER)
     assert table.get(ID).final_output_json is None
     assert table.get(ID).status is Status.COMPLETED
-    # Who waits for the state machine still gets it.
+    # The state machine still returns it.
     assert output["final_output_json"] == '{"n":1.0}'
     first, second = topic.messages()
     assert first == second
 
 
-def test_another_execution_neither_concludes_nor_publishes(table: Table, topic: Topic) -> None:
-    there = table.put(running_record())
+def test_a_duplicate_neither_writes_an_outcome_nor_publishes(table: Table, topic: Topic) -> None:
+    existing = table.put(running_record())
     output = build_notifier(table, topic).notify(completed(), OTHER)
     assert output["error_name"] == "Waterhook.Duplicate"
-    assert table.get(ID) == there
+    assert table.get(ID) == existing
     assert topic.messages() == []
 
 
-def test_another_execution_ends_as_the_first_did_without_publishing_again(table: Table, topic: Topic) -> None:
-    there = table.put(running_record(**final_attributes(Status.FAILED)))
+def test_a_duplicate_returns_the_outcome_of_the_first_execution(table: Table, topic: Topic) -> None:
+    existing = table.put(running_record(**final_attributes(Status.FAILED)))
     output = build_notifier(table, topic).notify(completed(), OTHER)
-    assert output == state_machine_output.outcome_output(there)
+    assert output == state_machine_output.outcome_output(existing)
     assert topic.messages() == []
 
 
-def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
+def test_an_erased_execution_gets_no_new_record(table: Table, topic: Topic) -> None:
     output = build_notifier(table, topic).notify(completed(), OWNER)
     assert (output["error_name"], output["outcome"], output["next"]) == (
         "Waterhook.Error",
@@ -284,7 +275,7 @@ def test_an_erased_execution_stays_erased(table: Table, topic: Topic) -> None:
     assert (table.all(), topic.messages()) == ([], [])
 
 
-def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Table, topic: Topic) -> None:
+def test_an_execution_that_is_erased_during_the_write_gets_no_new_record(table: Table, topic: Topic) -> None:
     class Erased(ExecutionsTable):
         def conclude(self, record: Any, final_attributes: Any) -> ExecutionRecord:
             table.delete(record)
@@ -296,14 +287,14 @@ def test_an_execution_erased_while_it_is_concluded_is_not_brought_back(table: Ta
     assert (table.all(), topic.messages()) == ([], [])
 
 
-def test_a_loop_that_ends_without_an_outcome_is_a_fault_of_ours(table: Table, topic: Topic) -> None:
+def test_a_state_without_an_outcome_is_an_error(table: Table, topic: Topic) -> None:
     table.put(running_record())
     output = build_notifier(table, topic).notify(job(), OWNER)
     assert (output["outcome"], output["error"]["code"]) == (Status.ERROR, "no_outcome")
     assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
 
 
-def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: Topic) -> None:
+def test_a_rejected_request_is_notified_without_an_upstream_id(table: Table, topic: Topic) -> None:
     table.put(record(request(metadata={"order": 7})))
     rejected = job(waterflai_execution_id=None).ended(Status.REJECTED, code="refused", message="HTTP 404")
     build_notifier(table, topic).notify(rejected, OWNER)
@@ -315,7 +306,7 @@ def test_an_execution_that_never_started_can_be_concluded(table: Table, topic: T
     )
 
 
-# The slots
+# Slots
 
 
 SLOTS = ("capacity", "capacity/support-chat")
@@ -329,24 +320,21 @@ def is_free(table: Table) -> bool:
     return bool(build_limiter(table, stack=1, chatbot=1).acquire("f" * 32, "support-chat"))
 
 
-@pytest.mark.parametrize("status", FINAL)
-def test_whatever_the_outcome_the_slot_is_free_again(table: Table, topic: Topic, status: Status) -> None:
+def test_the_slot_of_a_finished_execution_is_free_again(table: Table, topic: Topic) -> None:
     build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     assert not is_free(table)
-    capped(table, topic).notify(job().ended(status), OWNER)
+    capped(table, topic).notify(completed(), OWNER)
     assert is_free(table)
 
 
-def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_again(
-    table: Table, topic: Topic
-) -> None:
+def test_a_slot_that_could_not_be_released_is_released_by_the_next_notify(table: Table, topic: Topic) -> None:
     build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
     with pytest.raises(RecordUnavailableError):
         capped(table, topic, client=failing).notify(completed(), OWNER)
-    # It is published and marked all the same, and a sweep would find what is still to be done.
+    # It is published and marked. It stays in the index, so a sweep would release the slot.
     assert len(topic.messages()) == 1
     assert (table.get(ID).notified_at, table.get(ID).unfinished) == (to_rfc3339(NOW + 60), ID[0])
     capped(table, topic).notify(completed(), OWNER)
@@ -354,33 +342,33 @@ def test_a_slot_that_could_not_be_given_back_is_given_back_when_it_is_called_aga
     assert (topic.messages(), table.get(ID).unfinished) == ([], None)
 
 
-def test_another_execution_gives_back_no_slot_but_its_own(table: Table, topic: Topic) -> None:
+def test_a_duplicate_does_not_release_the_slot_of_the_first_execution(table: Table, topic: Topic) -> None:
     build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
     capped(table, topic).notify(completed(), OTHER)
     assert not is_free(table)
 
 
-def test_an_erased_execution_does_not_hold_the_slot_of_the_stack_for_ever(table: Table, topic: Topic) -> None:
+def test_the_slot_of_an_erased_execution_is_released(table: Table, topic: Topic) -> None:
     stack = build_limiter(table, stack=1)
     stack.acquire(ID, "support-chat")
     capped(table, topic).notify(completed(), OWNER)
     assert stack.acquire("f" * 32, "support-chat")
 
 
-# Published again, for an operator
+# Redelivery
 
 
-@pytest.mark.parametrize("status", FINAL)
+@pytest.mark.parametrize("status", SUCCESS_AND_FAILURE)
 @pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
-def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
+def test_a_redelivery_publishes_the_same_bytes(
     table: Table, topic: Topic, status: Status, deliver_to: list[str]
 ) -> None:
-    given = {"output_ref": f"s3://results/executions/{ID}/final_output.json"}
-    there = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
-    table.put(there)
+    result = {"output_ref": f"s3://results/executions/{ID}/final_output.json"}
+    existing = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
+    table.put(existing)
     build_notifier(table, topic).notify(
-        job(history=history(status_requests=3)).ended(status, code="why", message="Grüße", **given), OWNER
+        job(history=history(status_requests=3)).ended(status, code="why", message="Grüße", **result), OWNER
     )
     (first,) = topic.envelopes()
     before = table.get(ID)
@@ -394,11 +382,11 @@ def test_every_outcome_but_a_dropped_output_is_published_again_to_the_byte(
         "outcome": status,
         "event_id": f"{ID}/1767225600000/{status}",
     }
-    # It was remembered the first time, and that moment stays.
+    # The time of the first notification does not change.
     assert table.get(ID) == before
 
 
-def test_an_inline_output_is_published_again_with_every_digit(table: Table, topic: Topic) -> None:
+def test_a_redelivery_does_not_change_numbers_of_the_output(table: Table, topic: Topic) -> None:
     table.put(running_record())
     build_notifier(table, topic).notify(
         completed(final_output_json='{"n":12345678901234567890,"r":1.0}'), OWNER
@@ -410,7 +398,7 @@ def test_an_inline_output_is_published_again_with_every_digit(table: Table, topi
 
 
 @pytest.mark.parametrize("deliver_to", [["sns"], ["sns", "dynamodb"]], ids="+".join)
-def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
+def test_a_redelivery_publishes_a_notification_that_could_not_be_published_before(
     table: Table, topic: Topic, deliver_to: list[str]
 ) -> None:
     table.put(running_record(deliver_to=tuple(deliver_to)))
@@ -426,7 +414,9 @@ def test_what_no_attempt_could_publish_is_published_later_as_it_would_have_been(
     assert table.get(ID).notified_at == to_rfc3339(NOW + 9_999)
 
 
-def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: Table, topic: Topic) -> None:
+def test_a_redelivery_to_a_failing_topic_raises_and_leaves_the_record_unmarked(
+    table: Table, topic: Topic
+) -> None:
     table.put(running_record(**final_attributes(Status.FAILED)))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     with pytest.raises(ClientError):
@@ -435,7 +425,7 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
 
 
 @pytest.mark.parametrize(
-    ("there", "why"),
+    ("existing", "why"),
     [
         (None, "erased or has expired"),
         (running_record(), "status is RUNNING"),
@@ -449,11 +439,11 @@ def test_a_topic_that_is_still_down_is_a_fault_and_nothing_is_remembered(table: 
     ],
     ids=["unknown", "running", "accepted", "no sns", "dropped", "expired"],
 )
-def test_what_can_not_be_published_again_is_refused_with_a_reason(
-    table: Table, topic: Topic, there: ExecutionRecord | None, why: str
+def test_a_redelivery_that_is_not_possible_is_refused_with_a_reason(
+    table: Table, topic: Topic, existing: ExecutionRecord | None, why: str
 ) -> None:
-    if there is not None:
-        table.put(there)
+    if existing is not None:
+        table.put(existing)
     answer = build_notifier(table, topic).redeliver(ID)
     assert (answer["execution_id"], answer["redelivered"]) == (ID, False)
     assert why in answer["reason"]
@@ -461,26 +451,26 @@ def test_what_can_not_be_published_again_is_refused_with_a_reason(
 
 
 @pytest.mark.parametrize("execution_id", [None, "", 5, ["a"], "\ud800", "x" * 9_999, "capacity"])
-def test_what_is_no_id_is_refused_like_one_that_is_unknown(
-    table: Table, topic: Topic, execution_id: object
-) -> None:
+def test_a_redelivery_of_an_invalid_id_is_refused(table: Table, topic: Topic, execution_id: object) -> None:
     capacity = build_limiter(table, stack=1)
     capacity.acquire(ID, "support-chat")
     assert build_notifier(table, topic).redeliver(execution_id)["redelivered"] is False
 
 
-def test_killed_at_any_step_of_a_redelivery_it_publishes_no_other_event(table: Table, topic: Topic) -> None:
+def test_a_redelivery_that_is_killed_at_any_step_and_repeated_publishes_one_event(
+    table: Table, topic: Topic
+) -> None:
     def attempt(counter: StepCounter) -> None:
         client = table.records_over(CountedClient(table.client, counter))
         build_notifier(table, topic, records=client, sns=CountedClient(topic.sns, counter)).redeliver(ID)
 
-    there = running_record(**final_attributes(Status.FAILED))
-    table.put(there)
+    existing = running_record(**final_attributes(Status.FAILED))
+    table.put(existing)
     rehearsal = StepCounter()
     attempt(rehearsal)
     for at in range(len(rehearsal.steps)):
-        table.put(there)
+        table.put(existing)
         with pytest.raises(Killed):
             attempt(StepCounter(kill_at=at))
         attempt(StepCounter())
-    assert set(topic.messages()) == {notification_events.outcome_event(there, SOURCE)}
+    assert set(topic.messages()) == {notification_events.outcome_event(existing, SOURCE)}

@@ -1,4 +1,4 @@
-"""Progress events: in order, at most one a second, never after the end, and never at the cost of the job."""
+"""Progress events: numbered, at most one per second, none after the outcome. A failure does not stop the poll."""
 
 import json
 from typing import Any
@@ -25,15 +25,14 @@ from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
 from waterhook.storage.execution_record import ExecutionRecord
 
 EAGER = job(progress_events=True)
-FINAL = [status for status in Status if status.is_final]
 
 
 def published(topic: Topic) -> list[dict[str, Any]]:
-    """Return the data of every event since the last look, in their own order."""
+    """Return the data of the events since the last call, by their sequence."""
     return sorted((json.loads(text)["data"] for text in topic.messages()), key=lambda data: data["sequence"])
 
 
-def test_a_change_is_published_with_a_number_and_kept_in_the_record(table: Table, topic: Topic) -> None:
+def test_a_change_is_published_with_a_number_and_written_to_the_record(table: Table, topic: Topic) -> None:
     table.put(running_record(metadata_json='{"order":7}'))
     assert build_progress_publisher(table, topic).publish(
         EAGER, {"event": "node_started", "node_id": "a", "progress": 12.5}
@@ -64,19 +63,19 @@ def test_a_change_is_published_with_a_number_and_kept_in_the_record(table: Table
 
 
 def test_a_caller_that_did_not_request_progress_events_gets_none(table: Table, topic: Topic) -> None:
-    there = table.put(running_record())
+    stored = table.put(running_record())
     assert not build_progress_publisher(table, topic).publish(job(), {"progress": 50.0})
-    assert (topic.messages(), table.get(ID)) == ([], there)
+    assert (topic.messages(), table.get(ID)) == ([], stored)
 
 
 def test_without_a_change_nothing_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 50.0})
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 50.0})
     clock.advance(10)
-    assert not it.publish(EAGER, {"progress": 50.0})
-    assert not it.publish(EAGER, {})
+    assert not publisher.publish(EAGER, {"progress": 50.0})
+    assert not publisher.publish(EAGER, {})
     assert len(published(topic)) == 1
 
 
@@ -85,70 +84,72 @@ def test_at_most_one_event_a_second_is_published_and_the_latest_change_is_in_the
 ) -> None:
     table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 1.0})
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 1.0})
     for percent in range(2, 50):
         clock.advance(0.01)
-        assert not it.publish(EAGER, {"progress": float(percent)})
+        assert not publisher.publish(EAGER, {"progress": float(percent)})
     clock.advance(MIN_INTERVAL_S)
-    # It changes nothing itself, but an earlier change is not yet published.
-    assert it.publish(EAGER, {})
+    # This call has no change, but earlier ones are not published yet.
+    assert publisher.publish(EAGER, {})
     assert [data["progress"] for data in published(topic)] == [1.0, 49.0]
     assert table.get(ID).progress == 49.0
 
 
-def test_what_an_event_does_not_mention_stays_as_it_was(table: Table, topic: Topic) -> None:
+def test_a_field_that_an_event_does_not_have_keeps_its_value(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 40.0})
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 40.0})
     clock.advance(2)
-    it.publish(EAGER, {"event": "node_started", "node_id": "b"})
+    publisher.publish(EAGER, {"event": "node_started", "node_id": "b"})
     last = published(topic)[-1]
     assert (last["progress"], last["node_id"]) == (40.0, "b")
     assert table.get(ID).progress == 40.0
 
 
-@pytest.mark.parametrize("status", FINAL)
-def test_nothing_is_published_once_the_record_is_final(table: Table, topic: Topic, status: Status) -> None:
-    there = table.put(running_record(**final_attributes(status)))
+def test_nothing_is_published_once_the_record_is_final(table: Table, topic: Topic) -> None:
+    stored = table.put(running_record(**final_attributes()))
     assert not build_progress_publisher(table, topic).publish(EAGER, {"progress": 50.0})
-    assert (topic.messages(), table.get(ID)) == ([], there)
+    assert (topic.messages(), table.get(ID)) == ([], stored)
 
 
-def test_an_outcome_between_two_events_ends_them(table: Table, topic: Topic) -> None:
-    there = table.put(running_record())
+def test_nothing_is_published_after_an_outcome_between_two_events(table: Table, topic: Topic) -> None:
+    stored = table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 50.0})
-    table.records.conclude(there, final_attributes(Status.CANCELLED))
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 50.0})
+    table.records.conclude(stored, final_attributes(Status.CANCELLED))
     clock.advance(2)
-    assert not it.publish(EAGER, {"progress": 60.0})
+    assert not publisher.publish(EAGER, {"progress": 60.0})
     assert [data["progress"] for data in published(topic)] == [50.0]
     assert table.get(ID).progress == 50.0
 
 
-def test_an_erased_execution_publishes_nothing_and_stays_erased(table: Table, topic: Topic) -> None:
-    there = table.put(running_record())
+def test_an_erased_execution_publishes_nothing_and_gets_no_new_record(table: Table, topic: Topic) -> None:
+    stored = table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 50.0})
-    table.delete(there)
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 50.0})
+    table.delete(stored)
     clock.advance(2)
-    assert not it.publish(EAGER, {"progress": 60.0})
+    assert not publisher.publish(EAGER, {"progress": 60.0})
     clock.advance(2)
-    assert not it.publish(EAGER, {"progress": 70.0})
+    assert not publisher.publish(EAGER, {"progress": 70.0})
     assert table.all() == []
 
 
-def test_two_relays_at_once_never_give_the_same_number_twice(table: Table, topic: Topic) -> None:
-    """A function that Lambda gave up on may go on for a while beside its successor."""
+def test_two_publishers_at_the_same_time_never_use_the_same_number(table: Table, topic: Topic) -> None:
+    """A function that timed out may run for a while beside its successor."""
     table.put(running_record())
     clock = Clock()
-    pair = [build_progress_publisher(table, topic, clock), build_progress_publisher(table, topic, clock)]
-    for turn in range(1, 11):
-        for number, it in enumerate(pair):
-            it.publish(EAGER, {"progress": turn * 5.0 + number})
+    publishers = [
+        build_progress_publisher(table, topic, clock),
+        build_progress_publisher(table, topic, clock),
+    ]
+    for cycle in range(1, 11):
+        for number, publisher in enumerate(publishers):
+            publisher.publish(EAGER, {"progress": cycle * 5.0 + number})
         clock.advance(MIN_INTERVAL_S)
     numbers = [data["sequence"] for data in published(topic)]
     assert len(numbers) >= 10
@@ -156,7 +157,7 @@ def test_two_relays_at_once_never_give_the_same_number_twice(table: Table, topic
     assert max(numbers) == table.get(ID).progress_sequence
 
 
-def test_a_number_goes_on_where_the_last_function_left_it(table: Table, topic: Topic) -> None:
+def test_the_next_publisher_continues_the_numbers(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
     for percent in (10.0, 20.0, 30.0):
@@ -169,20 +170,20 @@ def test_a_number_goes_on_where_the_last_function_left_it(table: Table, topic: T
     ]
 
 
-def test_a_change_that_lost_a_race_is_published_a_second_later(table: Table, topic: Topic) -> None:
+def test_a_change_whose_write_lost_a_race_is_published_a_second_later(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 10.0})
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 10.0})
     build_progress_publisher(table, topic, clock).publish(EAGER, {"progress": 11.0})
     clock.advance(1)
-    assert not it.publish(EAGER, {"progress": 20.0})
+    assert not publisher.publish(EAGER, {"progress": 20.0})
     clock.advance(1)
-    assert it.publish(EAGER, {})
+    assert publisher.publish(EAGER, {})
     assert published(topic)[-1]["progress"] == 20.0
 
 
-def test_a_write_that_botocore_repeats_costs_a_number_and_no_more(table: Table, topic: Topic) -> None:
+def test_a_write_that_botocore_repeats_skips_one_number(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
     assert not build_progress_publisher(table, topic, clock, client=Stuttering(table.client)).publish(
@@ -194,7 +195,7 @@ def test_a_write_that_botocore_repeats_costs_a_number_and_no_more(table: Table, 
 
 @pytest.mark.parametrize("fault", [client_error("ThrottlingException"), ReadTimeoutError(endpoint_url="x")])
 @pytest.mark.parametrize("operation", ["get_item", "update_item", "publish"])
-def test_no_trouble_with_table_or_topic_is_the_jobs_trouble(
+def test_a_change_that_table_or_topic_refused_is_published_later(
     table: Table, topic: Topic, operation: str, fault: Exception
 ) -> None:
     table.put(running_record())
@@ -203,12 +204,12 @@ def test_no_trouble_with_table_or_topic_is_the_jobs_trouble(
         Failing(table.client, {operation: fault}),
         Failing(topic.sns, {operation: fault}),
     )
-    it = build_progress_publisher(table, topic, clock, client=client, sns=sns)
-    assert not it.publish(EAGER, {"progress": 10.0})
+    publisher = build_progress_publisher(table, topic, clock, client=client, sns=sns)
+    assert not publisher.publish(EAGER, {"progress": 10.0})
     client.faults.clear()
     sns.faults.clear()
     clock.advance(1)
-    assert it.publish(EAGER, {})
+    assert publisher.publish(EAGER, {})
     assert [data["progress"] for data in published(topic)] == [10.0]
 
 
@@ -224,27 +225,27 @@ class Counting(Failing):
         return super().__getattr__(name)
 
 
-@pytest.mark.parametrize("there", [running_record(**final_attributes()), None], ids=["final", "erased"])
-def test_a_flood_of_events_after_the_end_is_no_flood_of_reads(
-    table: Table, topic: Topic, there: ExecutionRecord | None
+@pytest.mark.parametrize("stored", [running_record(**final_attributes()), None], ids=["final", "erased"])
+def test_many_events_after_the_outcome_cause_few_reads(
+    table: Table, topic: Topic, stored: ExecutionRecord | None
 ) -> None:
-    if there:
-        table.put(there)
+    if stored:
+        table.put(stored)
     client = Counting(table.client)
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock, client=client)
+    publisher = build_progress_publisher(table, topic, clock, client=client)
     for percent in range(1000):
-        it.publish(EAGER, {"progress": percent / 10})
+        publisher.publish(EAGER, {"progress": percent / 10})
         clock.advance(0.001)
     assert client.calls <= 2
 
 
-def test_another_executions_record_is_not_written_to_by_whoever_lost_it(table: Table, topic: Topic) -> None:
+def test_the_record_of_another_execution_is_not_changed(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
-    it = build_progress_publisher(table, topic, clock)
-    it.publish(EAGER, {"progress": 10.0})
+    publisher = build_progress_publisher(table, topic, clock)
+    publisher.publish(EAGER, {"progress": 10.0})
     table.put(record(request(), owner_execution_arn=f"{OWNER}-after-it"))
     clock.advance(1)
-    assert not it.publish(EAGER, {"progress": 20.0})
+    assert not publisher.publish(EAGER, {"progress": 20.0})
     assert table.get(ID).progress is None

@@ -1,4 +1,4 @@
-"""The sweep: abandoned executions are ended and published, and those that run are not touched."""
+"""The sweep: closes and publishes records whose state machine execution has ended."""
 
 import json
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from tests.support.builders import (
     ID,
     OWNER,
     SOURCE,
+    SUCCESS_AND_FAILURE,
     UPSTREAM_ID,
     final_attributes,
     record,
@@ -37,19 +38,13 @@ from waterhook.storage.unfinished_index import UnfinishedIndex
 from waterhook.timestamps import to_rfc3339
 
 LATER = NOW + 3600
-FINAL = [status for status in Status if status.is_final]
 ALIVE = [record(), record(status=Status.STARTING), running_record()]
 
 
 def owned(digit: str, **changes: Any) -> ExecutionRecord:
-    """A running record of its own execution, in the shard of that digit."""
-    there = running_record(execution_id=digit * 32, owner_execution_arn=OWNER + digit, unfinished=digit)
-    return (
-        there
-        if not changes
-        else running_record(
-            execution_id=digit * 32, owner_execution_arn=OWNER + digit, unfinished=digit, **changes
-        )
+    """Return a running record with its own execution, in the index shard `digit`."""
+    return running_record(
+        execution_id=digit * 32, owner_execution_arn=OWNER + digit, unfinished=digit, **changes
     )
 
 
@@ -130,7 +125,7 @@ def test_a_record_whose_execution_ended_without_a_status_event_is_closed_as_by_t
 
 
 @pytest.mark.parametrize(
-    ("there", "outcome", "code"),
+    ("stored", "outcome", "code"),
     [
         (ALIVE[0], Status.ERROR, "never_started"),
         (ALIVE[1], Status.UNCERTAIN, "start_uncertain"),
@@ -139,49 +134,49 @@ def test_a_record_whose_execution_ended_without_a_status_event_is_closed_as_by_t
     ids=["accepted", "starting", "running"],
 )
 def test_a_record_whose_execution_does_not_exist_is_closed(
-    table: Table, scenario: SweepScenario, there: ExecutionRecord, outcome: Status, code: str
+    table: Table, scenario: SweepScenario, stored: ExecutionRecord, outcome: Status, code: str
 ) -> None:
-    table.put(there)
+    table.put(stored)
     assert scenario.sweep() == SweepResult(ended=1)
     assert scenario.published() == [(ID, outcome)]
     closed = table.only()
     assert closed.error is not None
     assert closed.error["code"] == code
-    assert len(scenario.upstream.cancelled) == (there.waterflai_execution_id is not None)
+    assert len(scenario.upstream.cancelled) == (stored.waterflai_execution_id is not None)
 
 
-@pytest.mark.parametrize("status", FINAL)
-@pytest.mark.parametrize("ended", ["FAILED", "SUCCEEDED", "ABORTED", None])
+@pytest.mark.parametrize("status", SUCCESS_AND_FAILURE)
+@pytest.mark.parametrize("ended", ["FAILED", None])
 def test_an_outcome_that_was_never_published_is_published_unchanged(
     table: Table, scenario: SweepScenario, status: Status, ended: str | None
 ) -> None:
-    there = table.put(running_record(**final_attributes(status)))
+    stored = table.put(running_record(**final_attributes(status)))
     if ended:
         scenario.step_functions.ended[OWNER] = (ended, NOW)
     assert scenario.sweep() == SweepResult(ended=1)
-    assert scenario.topic.messages() == [notification_events.outcome_event(there, SOURCE)]
+    assert scenario.topic.messages() == [notification_events.outcome_event(stored, SOURCE)]
     assert (table.only().status, table.only().notified_at) == (status, to_rfc3339(LATER))
     assert scenario.upstream.cancelled == []
 
 
 @pytest.mark.parametrize(
-    "there",
+    "stored",
     [*ALIVE, running_record(**final_attributes())],
     ids=lambda one: one.status,
 )
-def test_what_a_live_execution_owns_is_not_touched(
-    table: Table, scenario: SweepScenario, there: ExecutionRecord
+def test_a_record_whose_execution_is_running_is_not_changed(
+    table: Table, scenario: SweepScenario, stored: ExecutionRecord
 ) -> None:
-    table.put(there)
+    table.put(stored)
     scenario.step_functions.running = {OWNER, "another", "a third"}
     assert scenario.sweep() == SweepResult(alive=1)
-    assert (table.only(), scenario.published(), scenario.step_functions.described) == (there, [], [])
+    assert (table.only(), scenario.published(), scenario.step_functions.described) == (stored, [], [])
 
 
 def test_an_execution_that_is_not_yet_in_the_list_of_running_ones_is_described(
     table: Table, scenario: SweepScenario
 ) -> None:
-    there = table.put(running_record())
+    stored = table.put(running_record())
 
     class Behind(set[str]):
         def __iter__(self) -> Any:
@@ -189,20 +184,20 @@ def test_an_execution_that_is_not_yet_in_the_list_of_running_ones_is_described(
 
     scenario.step_functions.running = Behind({OWNER})
     assert scenario.sweep() == SweepResult(alive=1)
-    assert (table.only(), scenario.step_functions.described) == (there, [OWNER])
+    assert (table.only(), scenario.step_functions.described) == (stored, [OWNER])
 
 
 @pytest.mark.parametrize("age_s", [0.0, state_machine_executions.GRACE_S - 1])
-def test_what_has_only_just_ended_is_left_to_reconcile(
+def test_an_execution_that_ended_less_than_the_grace_period_ago_is_left_to_reconcile(
     table: Table, scenario: SweepScenario, age_s: float
 ) -> None:
-    there = table.put(running_record())
+    stored = table.put(running_record())
     scenario.step_functions.ended[OWNER] = ("ABORTED", LATER - age_s)
     assert scenario.sweep() == SweepResult(alive=1)
-    assert (table.only(), scenario.published()) == (there, [])
+    assert (table.only(), scenario.published()) == (stored, [])
 
 
-def test_what_was_only_just_accepted_is_left_to_its_start(table: Table, topic: Topic) -> None:
+def test_a_record_that_has_just_been_accepted_is_not_swept(table: Table, topic: Topic) -> None:
     table.put(record())
     scenario = SweepScenario(table, topic, now=NOW + state_machine_executions.GRACE_S - 1)
     assert scenario.sweep() == SweepResult()
@@ -210,7 +205,7 @@ def test_what_was_only_just_accepted_is_left_to_its_start(table: Table, topic: T
     assert scenario.sweep() == SweepResult(ended=1)
 
 
-def test_what_is_notified_costs_the_sweep_nothing(table: Table, scenario: SweepScenario) -> None:
+def test_a_notified_record_is_not_in_the_index(table: Table, scenario: SweepScenario) -> None:
     scenario.notifier.conclude(
         table.put(running_record()), {"status": Status.FAILED, "finished_at": to_rfc3339(NOW)}
     )
@@ -218,7 +213,7 @@ def test_what_is_notified_costs_the_sweep_nothing(table: Table, scenario: SweepS
     assert scenario.step_functions.described == []
 
 
-def test_a_record_from_before_the_index_enters_it_with_its_outcome(table: Table, topic: Topic) -> None:
+def test_a_record_older_than_the_index_is_added_to_it_with_its_outcome(table: Table, topic: Topic) -> None:
     table.put(running_record(unfinished=None))
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
@@ -242,9 +237,7 @@ def test_a_record_that_an_older_version_notified_leaves_the_index(
     )
 
 
-def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_same_event(
-    table: Table, topic: Topic
-) -> None:
+def test_each_sweep_tries_to_publish_the_same_event_while_the_topic_fails(table: Table, topic: Topic) -> None:
     down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     table.put(running_record())
@@ -260,7 +253,9 @@ def test_a_topic_that_is_down_for_good_is_tried_again_by_each_sweep_with_the_sam
     assert topic.messages() == [notification_events.outcome_event(safe, SOURCE)]
 
 
-def test_one_record_in_trouble_never_stops_the_others(table: Table, scenario: SweepScenario) -> None:
+def test_a_record_that_cannot_be_swept_does_not_stop_the_others(
+    table: Table, scenario: SweepScenario
+) -> None:
     for digit in "0123":
         table.put(owned(digit))
     table.set("1" * 32, status="NONSENSE")
@@ -292,10 +287,10 @@ def test_a_record_that_is_throttled_each_time_does_not_stop_the_others(
     assert scenario.failed == ["1" * 32]
 
 
-def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
+def test_a_sweep_continues_where_the_last_one_stopped_and_reaches_every_shard(
     table: Table, scenario: SweepScenario
 ) -> None:
-    """Also where what it begins with can never be ended."""
+    """Also where the records of the first shards can never be closed."""
     for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
     for digit in "012345":
@@ -305,12 +300,12 @@ def test_a_sweep_begins_where_the_last_one_stopped_and_reaches_every_shard(
         scenario.step_functions.described.clear()
         counts.append(scenario.sweep(lambda: 300.0 if len(scenario.step_functions.described) < 3 else 0.0))
         scenario.clock.advance(sweep.SWEEP_INTERVAL_S)
-    # It goes round: the sixth is the first of a second round, in which only what can't be ended is left.
+    # The sixth sweep starts a second round. Only the records that can't be closed are left.
     assert [(one.ended, one.failed) for one in counts] == [(0, 3), (0, 3), (3, 0), (3, 0), (3, 0), (1, 2)]
     assert len(scenario.published()) == 10
 
 
-def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, scenario: SweepScenario) -> None:
+def test_a_complete_sweep_deletes_the_position(table: Table, scenario: SweepScenario) -> None:
     for digit in "05a":
         table.put(owned(digit))
     first = scenario.sweep(
@@ -326,7 +321,9 @@ def test_a_sweep_that_reaches_everything_leaves_no_position(table: Table, scenar
     assert scenario.unfinished.position() is None
 
 
-def test_what_is_left_is_counted_without_what_runs(table: Table, scenario: SweepScenario) -> None:
+def test_the_number_of_records_left_excludes_running_executions(
+    table: Table, scenario: SweepScenario
+) -> None:
     for digit in UNFINISHED_SHARDS:
         table.put(owned(digit))
     scenario.step_functions.running = {OWNER + "e", OWNER + "f"}
@@ -341,7 +338,7 @@ def test_what_is_left_is_counted_without_what_runs(table: Table, scenario: Sweep
 
 
 class Pages:
-    """A table whose pages hold two items; it counts them."""
+    """A client whose pages hold two items. It counts the queries."""
 
     def __init__(self, table: Table) -> None:
         self._client = table.client
@@ -355,57 +352,56 @@ class Pages:
         return self._client.query(**arguments | {"Limit": 2})
 
 
-def test_more_records_than_fit_on_a_page_are_all_found_and_a_page_is_read_when_it_is_reached(
+def test_pages_of_the_index_are_read_one_at_a_time(
     table: Table,
 ) -> None:
     for index in range(7):
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a"))
     client: Any = Pages(table)
-    found = UnfinishedIndex(table.name, client).before(to_rfc3339(LATER) or "")
-    next(found)
+    entries = UnfinishedIndex(table.name, client).before(to_rfc3339(LATER) or "")
+    next(entries)
     # Ten empty shards, and one page of the eleventh.
     assert client.queries == 11
-    assert len({entry.execution_id for entry in found}) == 6
+    assert len({entry.execution_id for entry in entries}) == 6
 
 
-@pytest.mark.parametrize("behind", range(7))
-def test_from_any_position_each_record_is_found_once(table: Table, behind: int) -> None:
+def test_from_any_position_each_record_is_found_once(table: Table) -> None:
     for index in range(7):
-        shard, created_at = "0af"[index % 3], to_rfc3339(NOW + index)
+        shard, created_at = "01f"[index % 3], to_rfc3339(NOW + index)
         table.put(
             running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
         )
     unfinished = UnfinishedIndex(table.name, table.client)
     ring = list(unfinished.before(to_rfc3339(LATER) or ""))
-    position = ring[behind]
-    found = list(unfinished.before(to_rfc3339(LATER) or "", after=position.key))
-    # The one at the position was the last that was looked at; it comes up again in the sweep after this one.
-    assert found == ring[behind + 1 :] + ring[:behind]
+    for index, position in enumerate(ring):
+        entries = list(unfinished.before(to_rfc3339(LATER) or "", after=position.key))
+        # The entry at the position was the last of the previous sweep.
+        assert entries == ring[index + 1 :] + ring[:index]
 
 
-def test_the_oldest_of_a_shard_comes_first(table: Table) -> None:
+def test_the_oldest_record_of_a_shard_is_first(table: Table) -> None:
     for index, age_s in enumerate([5, 20, 10]):
         created_at = to_rfc3339(NOW - age_s)
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a", created_at=created_at))
-    found = UnfinishedIndex(table.name, table.client).before(to_rfc3339(NOW) or "")
-    assert [entry.execution_id[-1] for entry in found] == ["1", "2", "0"]
+    entries = UnfinishedIndex(table.name, table.client).before(to_rfc3339(NOW) or "")
+    assert [entry.execution_id[-1] for entry in entries] == ["1", "2", "0"]
 
 
-def test_calls_of_step_functions_stay_below_the_rate_at_which_its_bucket_is_filled(
+def test_descriptions_stay_below_the_rate_limit_of_step_functions(
     table: Table, scenario: SweepScenario
 ) -> None:
-    for index in range(40):
+    for index in range(10):
         table.put(
             running_record(
                 execution_id=f"a{index:031x}", owner_execution_arn=f"{OWNER}{index}", unfinished="a"
             )
         )
-    assert scenario.sweep() == SweepResult(ended=40)
-    assert len(scenario.step_functions.described) == 40
-    assert scenario.clock.now - LATER >= 39 / state_machine_executions.DESCRIBES_PER_S
+    assert scenario.sweep() == SweepResult(ended=10)
+    assert len(scenario.step_functions.described) == 10
+    assert scenario.clock.now - LATER >= 9 / state_machine_executions.DESCRIBES_PER_S
 
 
-def test_the_list_of_running_executions_has_a_limit(
+def test_the_number_of_listed_running_executions_is_limited(
     scenario: SweepScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state_machine_executions, "MAX_RUNNING_PAGES", 3)
@@ -421,7 +417,7 @@ def test_a_throttled_list_of_running_executions_is_tried_again(table: Table, sce
     assert scenario.sweep() == SweepResult(alive=1)
 
 
-# What was never started
+# Requests that were never started
 
 
 def never_started(**changes: Any) -> ExecutionRecord:
@@ -429,28 +425,28 @@ def never_started(**changes: Any) -> ExecutionRecord:
 
 
 @pytest.mark.parametrize(
-    "there",
+    "stored",
     [never_started(), never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S - 1))],
     ids=["requested once", "repeated long ago"],
 )
 def test_a_record_of_a_request_that_was_never_started_is_deleted_without_a_notification(
-    table: Table, scenario: SweepScenario, there: ExecutionRecord
+    table: Table, scenario: SweepScenario, stored: ExecutionRecord
 ) -> None:
     """Its POST was answered 503, so no caller has its id."""
-    table.put(there)
+    table.put(stored)
     assert scenario.sweep() == SweepResult(discarded=1)
     assert (table.all(), scenario.published(), scenario.upstream.cancelled) == ([], [], [])
 
 
-def test_a_record_whose_request_has_just_come_again_is_left_to_it(
+def test_a_record_whose_request_was_just_repeated_is_not_deleted(
     table: Table, scenario: SweepScenario
 ) -> None:
-    there = table.put(never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S + 1)))
+    stored = table.put(never_started(repeated=to_rfc3339(LATER - state_machine_executions.GRACE_S + 1)))
     assert scenario.sweep() == SweepResult(alive=1)
-    assert (table.only(), scenario.published()) == (there, [])
+    assert (table.only(), scenario.published()) == (stored, [])
 
 
-def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
+def test_a_request_that_is_repeated_during_the_sweep_keeps_its_record(
     table: Table, scenario: SweepScenario
 ) -> None:
     table.put(never_started())
@@ -466,7 +462,7 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
 
 
 @pytest.mark.parametrize(
-    "there",
+    "stored",
     [
         never_started(start_attempts=1),
         never_started(slots=("capacity",)),
@@ -482,10 +478,10 @@ def test_a_request_that_comes_again_while_it_is_swept_keeps_its_record(
         "not by the API",
     ],
 )
-def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
-    table: Table, scenario: SweepScenario, there: ExecutionRecord
+def test_a_record_that_its_execution_or_a_caller_has_changed_is_notified(
+    table: Table, scenario: SweepScenario, stored: ExecutionRecord
 ) -> None:
-    table.put(there)
+    table.put(stored)
     assert scenario.sweep() == SweepResult(ended=1)
     assert scenario.published() == [(ID, "ERROR")]
     error = table.only().error
@@ -496,7 +492,7 @@ def test_a_record_that_its_execution_or_a_caller_has_touched_is_notified(
 # Slots
 
 
-def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_back_by_a_sweep(
+def test_a_slot_that_was_not_released_with_the_notification_is_released_by_a_sweep(
     table: Table, topic: Topic
 ) -> None:
     slots = build_limiter(table, stack=1)
@@ -511,7 +507,7 @@ def test_a_slot_that_could_not_be_given_back_after_the_notification_is_given_bac
 # The function
 
 
-def test_the_function_sweeps_what_its_machine_no_longer_runs(
+def test_the_function_sweeps_the_records_whose_execution_no_longer_exists(
     invoke: Invoke, machine: Machine, table: Table, topic: Topic
 ) -> None:
     def start(name: str) -> str:
@@ -532,14 +528,14 @@ def test_the_function_sweeps_what_its_machine_no_longer_runs(
         )
     with ScriptedServer([reply(200, {"cancelled": True})]) as server:
         answer = invoke(app, {"sweep": {}}, WATERFLAI_BASE_URL=server.url)
-    # It ended a moment ago, which is reconcile's.
+    # Execution "b" has just ended, so it is left to reconcile.
     assert answer == {"ended": 1, "alive": 2, "failed": 0, "left": 0, "discarded": 0}
     (event,) = [json.loads(text) for text in topic.messages()]
     assert (event["subject"], event["data"]["error"]["code"]) == ("c" * 32, "never_started")
     assert {table.get("a" * 32).status, table.get("b" * 32).status} == {Status.RUNNING}
 
 
-def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
+def test_the_log_of_a_sweep_has_counts_and_ids_and_no_data(
     invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table.put(record(metadata_json='{"order":"k0815"}', expires_at=9_000_000_000))
@@ -547,21 +543,21 @@ def test_the_log_of_a_sweep_counts_and_names_and_holds_none_of_the_data(
     table.set("b" * 32, status="card k4711")
     with log_of(app) as log:
         assert invoke(app, {"sweep": request_dict()})["failed"] == 1
-    trouble, line = map(json.loads, log.getvalue().splitlines())
-    assert (trouble["message"], trouble["execution_id"], trouble["fault"]) == (
+    failure, line = map(json.loads, log.getvalue().splitlines())
+    assert (failure["message"], failure["execution_id"], failure["fault"]) == (
         "not swept",
         "b" * 32,
         "ValueError",
     )
     counts = {name: line[name] for name in ("swept", "swept_alive", "swept_failed", "swept_left")}
     assert counts == {"swept": 1, "swept_alive": 0, "swept_failed": 1, "swept_left": 0}
-    figures = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert [(one["Reconciled"], one["NotSwept"]) for one in figures] == [([1.0], [1.0])]
+    metrics = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [(one["Reconciled"], one["NotSwept"]) for one in metrics] == [([1.0], [1.0])]
     for secret in ("k4711", "k0815", "why?"):
         assert secret not in log.getvalue()
 
 
-def test_a_sweep_that_finds_nothing_measures_nothing(
+def test_a_sweep_without_records_emits_no_metric(
     invoke: Invoke, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(app, {"sweep": {}}) == {"ended": 0, "alive": 0, "failed": 0, "left": 0, "discarded": 0}

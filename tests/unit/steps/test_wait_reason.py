@@ -1,4 +1,4 @@
-"""Why a request waits for its start, in words and for programs."""
+"""The reason why a request waits for its start, and its outcome without a job."""
 
 import pytest
 
@@ -14,19 +14,15 @@ from waterhook.timestamps import to_rfc3339
     ("status", "reason"),
     [
         (429, "upstream_busy"),
-        (503, "upstream_busy"),
-        (521, "upstream_busy"),
         (401, "retrying"),
         (None, "retrying"),
     ],
 )
-def test_an_upstream_that_answered_is_busy_and_one_out_of_reach_is_retried(
-    status: int | None, reason: str
-) -> None:
+def test_the_reason_is_busy_after_an_answer_and_retrying_without_one(status: int | None, reason: str) -> None:
     assert WaitReason.of(UpstreamUnavailableError("any", "any", status=status)) == reason
 
 
-def test_since_is_kept_while_the_reason_stays_the_same() -> None:
+def test_since_is_unchanged_while_the_reason_is_the_same() -> None:
     first = waiting_attribute(WaitReason.RETRYING, "no connection", NOW, 5)
     assert waiting_attribute(WaitReason.RETRYING, "no key", NOW + 9, 5, first)["since"] == to_rfc3339(NOW)
     assert waiting_attribute(WaitReason.UPSTREAM_BUSY, "HTTP 429", NOW + 9, 5, first)["since"] == to_rfc3339(
@@ -34,12 +30,12 @@ def test_since_is_kept_while_the_reason_stays_the_same() -> None:
     )
 
 
-def test_a_reason_of_any_length_is_kept_short() -> None:
+def test_the_detail_of_a_reason_is_shortened_to_500_characters() -> None:
     assert len(waiting_attribute(WaitReason.RETRYING, "x" * 9_999, NOW, 5)["detail"]) == 500
 
 
 @pytest.mark.parametrize("outcome", [Status.REJECTED, Status.CANCELLED, Status.ERROR])
-def test_without_a_lost_answer_the_outcome_is_what_it_is(outcome: Status) -> None:
+def test_without_a_lost_answer_the_outcome_is_the_requested_one(outcome: Status) -> None:
     ended = end_without_job(job(), record(), outcome, code="why", message="text")
     assert (ended.outcome, ended.error) == (outcome, {"code": "why", "message": "text"})
 
@@ -52,7 +48,7 @@ def test_without_a_lost_answer_the_outcome_is_what_it_is(outcome: Status) -> Non
         (Status.ERROR, "start_uncertain"),
     ],
 )
-def test_after_a_lost_answer_every_outcome_is_uncertain_and_keeps_its_reason(
+def test_after_a_lost_answer_every_outcome_is_uncertain_and_contains_the_reason(
     outcome: Status, code: str
 ) -> None:
     ended = end_without_job(job(), record(perhaps_started=True), outcome, code="why", message="text")
