@@ -1,11 +1,13 @@
-"""What holds for every test: no account of the user's is in reach, and no stack outlives the run."""
+"""For all tests: no access to an AWS account of the user, no stack after the run, and the order of the tests."""
 
 import os
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
+from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped]
 
 from local.local_aws import environment
 from local.local_aws.deployment import LocalDeployment, end_abandoned_deployments, state_dir_of_tests
@@ -13,15 +15,14 @@ from tests.support.example_counts import summarize_examples
 
 _HOME = "WATERHOOK_TEST_STACK"
 _E2E = Path(__file__).parent / "e2e"
-_QUICK = [Path(__file__).parent / "unit" / folder for folder in ("domain", "upstream", "waterhook_cli")]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     environment.isolate(os.environ)
     if _is_worker(config):
         return
-    # One stack for the whole run, with or without workers: they inherit its place, the first to need it
-    # starts it, and this process ends it.
+    # The workers inherit this folder and share the stacks in it. The first test that needs a stack starts it, and this
+    # process ends it.
     os.environ[_HOME] = str(state_dir_of_tests(os.getpid()))
     signal.signal(signal.SIGTERM, _interrupt)
     end_abandoned_deployments()
@@ -31,16 +32,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if _is_worker(config):
         return
     home = Path(os.environ[_HOME])
-    # Beside it there may be one deployed with other parameters.
+    # The other folders have stacks with other parameters.
     for started in [*home.parent.glob(home.name), *home.parent.glob(f"{home.name}-*")]:
-        LocalDeployment(started).down()  # its logs stay until the next run
+        LocalDeployment(started).down()  # the logs stay until the next run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much bad input was tried, and what came of it."""
-    reports = [report for some in terminalreporter.stats.values() for report in some]
-    told = [item for report in reports for item in getattr(report, "user_properties", ())]
-    if lines := summarize_examples(told):
+    """Print how many invalid inputs the tests used, with the results."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    properties = [item for report in reports for item in getattr(report, "user_properties", ())]
+    if lines := summarize_examples(properties):
         terminalreporter.section("bad input")
         terminalreporter.write_line("\n".join(lines))
 
@@ -51,38 +52,62 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _E2E in item.path.parents:
             item.add_marker(pytest.mark.e2e)
     if _is_worker(config):
-        items[:] = dealt(items, hands=int(config.workerinput["workercount"]))  # type: ignore[attr-defined]
+        items[:] = order_for_workers(items, int(config.workerinput["workercount"]))  # type: ignore[attr-defined]
 
 
-def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
-    """Return the tests in the order in which xdist gives them to workers: to each one part in `4 * hands` first.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling:
+    """Give each worker one slice of the tests. A worker that is done takes half of the rest of another one."""
+    return WorkStealingScheduling(config, log)
 
-    Tests that wait for a deployed stack come first, on two workers: a test that needs follow concurrency of the shared
-    stack must not run beside one that takes all of it. Quick tests fill up their parts. The other tests keep the
-    processor busy meanwhile.
+
+def order_for_workers(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Return the tests in an order in which each worker's slice begins with tests on deployed stacks.
+
+    These tests wait most of the time, so the longest ones start first. The last worker's slice has none of them, unless
+    there are few others, to keep the processor busy meanwhile.
     """
-    if hands == 1:
-        return items
-    following = [item for item in items if item.path.stem in _FOLLOWING and not _polls(item)]
-    other_stacks = [item for item in items if _E2E in item.path.parents and item not in following]
-    quick = [item for item in items if any(folder in item.path.parents for folder in _QUICK)]
+    deployed = [item for item in items if _E2E in item.path.parents]
+    others = [item for item in items if _E2E not in item.path.parents]
+    sizes = [len(items) // workers + (worker >= workers - len(items) % workers) for worker in range(workers)]
+    heads: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    waiting = heads[:-1] if len(others) > sizes[0] else heads
+    for unit in sorted(_units(deployed), key=_expected_s, reverse=True):
+        with_room = [
+            head for head, size in zip(waiting, sizes, strict=False) if len(head) + len(unit) <= size
+        ]
+        min(with_room or waiting, key=_expected_s).extend(unit)
     order: list[pytest.Item] = []
-    for waiting in (following, other_stacks):
-        room = max(len(items) // hands // 4 - len(waiting), 0)
-        order += [*waiting, *quick[:room]]
-        del quick[:room]
-    dealt_out = set(order)
-    return order + [item for item in items if item not in dealt_out]
+    for head, size in zip(heads, sizes, strict=True):
+        room = max(size - len(head), 0)
+        order += [*head, *others[:room]]
+        del others[:room]
+    return order
 
 
-_FOLLOWING = {"test_faults", "test_triggers", "test_outcomes", "test_guarantees"}
+def _units(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    """Return what is given to one worker together: each test, and those that may only run one after the other."""
+    exclusive = [item for item in items if "strict" in getattr(item, "fixturenames", ())]
+    return [exclusive, *([item] for item in items if item not in exclusive)]
 
 
-def _polls(item: pytest.Item) -> bool:
-    """Whether a test is about the stack that only polls, which is another one."""
-    fixtures = getattr(item, "fixturenames", ())
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return "polling_stack" in fixtures or parameters.get("either_stack") == "poll"
+def _expected_s(items: list[pytest.Item]) -> float:
+    """Return how long the tests take together."""
+    return sum(next((s for part, s in _TEST_S.items() if part in item.nodeid), 3) for item in items)
+
+
+# Seconds that a test takes, by a part of its node id. Rough numbers are enough.
+_TEST_S = {
+    "test_upgrade": 100,
+    "test_faults.py::test_each_fault": 75,
+    "test_memory": 40,
+    "test_secrecy": 25,
+    "test_outcomes": 20,
+    "test_smoke": 15,
+    "test_interrupted_deployment": 10,
+    "test_permissions": 10,
+    "test_recipes": 8,
+    "test_demo": 7,
+}
 
 
 def _is_worker(config: pytest.Config) -> bool:

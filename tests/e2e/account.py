@@ -1,5 +1,6 @@
-"""The account that a stack is deployed in: its services, and what the stack has made there."""
+"""The AWS account of a deployed stack: service clients, resource names and stack outputs."""
 
+from functools import cache
 from typing import Any
 
 from local.local_aws import aws_resources
@@ -7,20 +8,25 @@ from local.local_aws.sam import STACK_NAME
 from local.local_aws.stack_client import StackClient
 
 
-def aws(stack: StackClient, service: str) -> Any:
-    """A client of that service."""
-    return aws_resources.session().client(service, endpoint_url=stack.outputs.endpoint_url)  # type: ignore[call-overload]
+def aws_client(stack: StackClient, service: str) -> Any:
+    return _client(stack.outputs.endpoint_url, service)
 
 
-def physical(stack: StackClient, logical: str, within: str = STACK_NAME) -> str:
-    """The name or ARN of a resource of the stack `within`."""
-    resource = aws(stack, "cloudformation").describe_stack_resource(
-        StackName=within, LogicalResourceId=logical
+@cache
+def _client(endpoint_url: str, service: str) -> Any:
+    # Creating a client takes a tenth of a second of the processor.
+    return aws_resources.session().client(service, endpoint_url=endpoint_url)  # type: ignore[call-overload]
+
+
+def physical_id(stack: StackClient, logical_id: str, stack_name: str = STACK_NAME) -> str:
+    """Return the name or ARN of a resource of the template."""
+    resource = aws_client(stack, "cloudformation").describe_stack_resource(
+        StackName=stack_name, LogicalResourceId=logical_id
     )
     return str(resource["StackResourceDetail"]["PhysicalResourceId"])
 
 
-def output(stack: StackClient, key: str, of: str = STACK_NAME) -> str:
-    """What the stack `of` puts out under that key."""
-    (deployed,) = aws(stack, "cloudformation").describe_stacks(StackName=of)["Stacks"]
+def stack_output(stack: StackClient, key: str, stack_name: str = STACK_NAME) -> str:
+    """Return the value of a CloudFormation output."""
+    (deployed,) = aws_client(stack, "cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
     return next(str(entry["OutputValue"]) for entry in deployed["Outputs"] if entry["OutputKey"] == key)

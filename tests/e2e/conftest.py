@@ -1,4 +1,4 @@
-"""The deployed stack, one for the whole run."""
+"""Deployed stacks, each started once for the whole run and shared by all workers."""
 
 import json
 import os
@@ -16,31 +16,35 @@ from local.local_aws.processes import ProcessIdentity
 from local.local_aws.stack_client import StackClient
 from local.local_aws.stack_outputs import StackOutputs
 
+# The local AWS runs at most 32 functions at the same time.
+FOLLOW_CONCURRENCY = 20
+# The fault table runs 4 jobs of a chatbot at the same time. Other tests of the same stack need slots too.
+MAX_RUNNING_PER_CHATBOT = 7
+# The local AWS sends no e-mail.
+WATCHED = {"AlarmEmail": "ops@waterhook.test", "Tracing": "ON"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "strict" in getattr(item, "fixturenames", ()):
-            # It may have to wait for its turn, and that is no time of its own.
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            # Without the fixtures, which wait for a stack that is deployed, or for the turn to use one.
             item.add_marker(pytest.mark.timeout(300, func_only=True))
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[StackClient]:
-    """The API, the state machine, the notifications, the records and the simulator of a running stack.
-
-    Tests share it and run at the same time: ask for your own execution's, never for a total.
-    """
-    with StackClient(started_stack()) as client:
+    """A stack with permissions not enforced. Tests share it and run at the same time: check your own execution only."""
+    with StackClient(started_stack(parameters={"FollowConcurrency": str(FOLLOW_CONCURRENCY)})) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def polling_stack() -> Iterator[StackClient]:
-    """A stack that only polls, runs three jobs of a chatbot at once, and starts one by schedule soon after."""
+    """A stack that follows no job, caps the running jobs of a chatbot, and starts one execution by schedule."""
     soon = datetime.now(UTC) + timedelta(seconds=30)
     parameters = {
         "FollowConcurrency": "0",
-        "MaxRunningPerChatbot": "3",
+        "MaxRunningPerChatbot": str(MAX_RUNNING_PER_CHATBOT),
         "ScheduleExpression": f"at({soon:%Y-%m-%dT%H:%M:%S})",
         "ScheduleRequest": json.dumps({"chatbot_id": "instant", "input_data": {"marker": "scheduled"}}),
     }
@@ -48,22 +52,11 @@ def polling_stack() -> Iterator[StackClient]:
         yield client
 
 
-# Nobody is mailed: the local AWS keeps what it would send.
-WATCHED = {"AlarmEmail": "ops@waterhook.test", "Tracing": "ON"}
-
-
 @pytest.fixture
 def strict() -> Iterator[StackClient]:
-    """A stack with alarms, permissions enforced. One test has it at a time: they change what others rely on."""
+    """A stack with alarms and enforced permissions. One test at a time uses it, as some tests change it."""
     with locked(home_of("-strict") / "turn"), StackClient(started_strict_stack()) as client:
         yield client
-
-
-@pytest.fixture(params=["follow", "poll"])
-def either_stack(request: pytest.FixtureRequest) -> StackClient:
-    """Both of them, one after the other."""
-    client: StackClient = request.getfixturevalue("stack" if request.param == "follow" else "polling_stack")
-    return client
 
 
 @pytest.fixture
@@ -73,26 +66,30 @@ def marker() -> str:
 
 
 def home_of(suffix: str = "") -> Path:
-    """Where the stack of that suffix keeps its files."""
+    """Return the folder of the stack with this suffix."""
     home = Path(os.environ["WATERHOOK_TEST_STACK"])
     return home.with_name(home.name + suffix)
 
 
 def started_strict_stack() -> StackOutputs:
-    """The stack with alarms and enforced permissions, for who changes nothing in it: it is not theirs alone."""
+    """Return the stack with alarms and enforced permissions, for tests that change nothing in it."""
     return started_stack("-strict", WATCHED, auth=True)
 
 
 def started_stack(
     suffix: str = "", parameters: Mapping[str, str] | None = None, *, auth: bool = False
 ) -> StackOutputs:
-    """The running stack of that suffix. Where it failed to start for one worker, the others don't try again."""
+    """Return the running stack with this suffix. After a failed start, the other workers do not try again."""
     owner, home = ProcessIdentity.of("pytest", int(home_of().name)), home_of(suffix)
     failure = home / "failure.txt"
-    if failure.exists():
-        pytest.fail(failure.read_text(), pytrace=False)
-    try:
-        return LocalDeployment(home, auth=auth, parameters=parameters).up(owner=owner)
-    except ToolError as error:
-        failure.write_text(str(error))
-        pytest.fail(str(error), pytrace=False)
+    with locked(home / "start"):
+        if failure.exists():
+            pytest.fail(failure.read_text(), pytrace=False)
+        # `up` would replace a stack that does not answer within two seconds, as on a loaded machine.
+        if started := StackOutputs.load(home / "outputs.json"):
+            return started
+        try:
+            return LocalDeployment(home, auth=auth, parameters=parameters).up(owner=owner)
+        except ToolError as error:
+            failure.write_text(str(error))
+            pytest.fail(str(error), pytrace=False)

@@ -1,6 +1,6 @@
-"""A process of its own: calls one function once, as Lambda would, and tells what memory that took at the most.
+"""Program that calls one Lambda handler once and measures the memory of its process.
 
-The event comes on stdin, `{"answer": …, "peak_kib": …}` goes to stdout. `app` is found on PYTHONPATH.
+Reads the event from stdin and writes `{"answer": …, "peak_kib": …}` to stdout. PYTHONPATH contains the module `app`.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ class Context(LambdaContext):
 
 
 def peak_kib() -> int:
-    """The high-water mark of this process alone; getrusage would count the one it was forked from."""
+    """Return the peak memory of this process alone. getrusage would count the parent process before the fork too."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     [line] = [line for line in lines if line.startswith("VmHWM:")]
     return int(line.split()[1])
 
 
 def call(event: Any) -> Any:
-    # Wired by the import, as at the start of a container.
+    # The import creates the dependencies, as at the start of a container.
     return import_module("app").handler(event, Context())
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.stdin.read())
-    with contextlib.redirect_stdout(io.StringIO()):  # where functions log to
-        answer = call(given)
+    event = json.loads(sys.stdin.read())
+    with contextlib.redirect_stdout(io.StringIO()):  # functions log there
+        answer = call(event)
     sys.stdout.write(json.dumps({"answer": answer, "peak_kib": peak_kib()}))

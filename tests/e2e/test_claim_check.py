@@ -1,4 +1,4 @@
-"""What is large travels whole, by reference or not at all, and never near a limit of what carries it."""
+"""Large requests and outputs arrive complete, in S3, or are refused. No payload comes near a limit of AWS."""
 
 import json
 from hashlib import sha256
@@ -9,9 +9,8 @@ import pytest
 
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
-from tests.e2e.account import aws
-from tests.e2e.test_guarantees import size_bytes, texts
-from tests.e2e.test_triggers import put_event
+from tests.e2e.account import aws_client
+from tests.e2e.executions import owner_arn, payloads, put_event, size_bytes
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
 from waterhook.domain.status_document import MAX_INLINE_BYTES
 from waterhook.domain.trigger_input import derive_execution_id
@@ -20,13 +19,14 @@ from waterhook.json_text import to_json_bytes
 pytestmark = pytest.mark.e2e
 
 KIB = 1024
-PAYLOAD_BYTES = 256 * KIB  # of Step Functions and of SNS
+PAYLOAD_LIMIT_BYTES = 256 * KIB  # of Step Functions and of SNS
+LOOP_STATE_BYTES = 8 * KIB
 DUCK = "\N{DUCK}"
 
 
-def output_upstream(stack: StackClient, upstream_id: str) -> bytes:
-    """The output as the upstream itself tells it, character by character."""
-    url = f"{stack.outputs.waterflai_base_url}/v1/executions/{upstream_id}"
+def output_upstream(stack: StackClient, job_id: str) -> bytes:
+    """Return the output as the upstream returns it, byte for byte."""
+    url = f"{stack.outputs.waterflai_base_url}/v1/executions/{job_id}"
     answer = stack.http.get(url, headers={"X-API-Key": SIMULATOR_API_KEY})
     text = answer.raise_for_status().text
     start = text.index('"final_output":') + len('"final_output":')
@@ -34,7 +34,7 @@ def output_upstream(stack: StackClient, upstream_id: str) -> bytes:
     return text[start:end].encode()
 
 
-def test_ten_mebibytes_arrive_whole_by_reference_and_by_link(stack: StackClient) -> None:
+def test_an_output_of_ten_mebibytes_is_complete_in_s3_and_behind_its_link(stack: StackClient) -> None:
     simulate = {
         "output_kib": 10 * KIB,
         "seconds": 0.2,
@@ -42,85 +42,84 @@ def test_ten_mebibytes_arrive_whole_by_reference_and_by_link(stack: StackClient)
     }
     execution_id = stack.submit("big-output", {"simulate": simulate})
     event = stack.wait_for_notification(execution_id)
-    made = output_upstream(stack, event["data"]["waterflai_execution_id"])
-    assert len(made) >= 10 * KIB * KIB
-    place = urlsplit(event["dataref"])
-    stored = aws(stack, "s3").get_object(Bucket=place.netloc, Key=place.path[1:])["Body"].read()
+    original = output_upstream(stack, event["data"]["waterflai_execution_id"])
+    assert len(original) >= 10 * KIB * KIB
+    dataref = urlsplit(event["dataref"])
+    stored = aws_client(stack, "s3").get_object(Bucket=dataref.netloc, Key=dataref.path[1:])["Body"].read()
     document = stack.get(execution_id).json()
     linked = stack.http.get(document["final_output_url"]).raise_for_status().content
-    assert [sha256(copy).hexdigest() for copy in (stored, linked)] == [sha256(made).hexdigest()] * 2
+    assert [sha256(copy).hexdigest() for copy in (stored, linked)] == [sha256(original).hexdigest()] * 2
     assert event["data"]["final_output"] is document["final_output"] is None
-    print(f"\n{len(made)} bytes, sha256 {sha256(made).hexdigest()}")
+    print(f"\n{len(original)} bytes, sha256 {sha256(original).hexdigest()}")
 
 
-def largest(marker: str, more_bytes: int = 0) -> dict[str, Any]:
-    """A request of exactly the size that is allowed, ducks included, or so many bytes more."""
+def largest_request(marker: str, extra_bytes: int = 0) -> dict[str, Any]:
+    """Return a request of the largest allowed size, with four-byte characters, or with so many bytes more."""
     request = {"chatbot_id": "instant", "input_data": {"marker": marker, "text": DUCK * 1000}}
-    filler = "x" * (MAX_REQUEST_BYTES + more_bytes - size_bytes(json.dumps(request)))
+    filler = "x" * (MAX_REQUEST_BYTES + extra_bytes - size_bytes(json.dumps(request)))
     request["input_data"] = {"marker": marker, "text": DUCK * 1000 + filler}
     return request
 
 
-def test_the_largest_request_runs_from_every_door_and_no_payload_passes_the_limit(
+def test_the_largest_request_runs_from_every_trigger_and_no_payload_passes_the_limit(
     stack: StackClient, marker: str
 ) -> None:
-    request = largest(marker)
+    request = largest_request(marker)
     by_api = stack.submit("instant", request["input_data"])
     by_event = derive_execution_id("events", put_event(stack, "Waterflai Execution Requested", request))
-    by_hand = stack.start_execution(request)
+    by_state_machine = stack.start_execution(request)
     for execution_id in (by_api, by_event):
         assert stack.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
-    assert stack.wait_for_end(by_hand)["status"] == "SUCCEEDED"
+    assert stack.wait_for_end(by_state_machine)["status"] == "SUCCEEDED"
 
-    owner = stack.item(by_event)
-    assert owner is not None
     arns = {
-        "API": stack.execution_arn(by_api) or "",
-        "event": owner["owner_execution_arn"],
-        "state machine": by_hand,
+        "API": owner_arn(stack, by_api),
+        "event": owner_arn(stack, by_event),
+        "state machine": by_state_machine,
     }
-    print()
-    for door, arn in arns.items():
-        sizes = [size_bytes(text) for event in stack.history(arn) for text in texts(event)]
-        print(
-            f"{door}: {MAX_REQUEST_BYTES} bytes of request, largest payload {max(sizes)} of {PAYLOAD_BYTES}"
-        )
-        assert MAX_REQUEST_BYTES <= max(sizes) < PAYLOAD_BYTES
+    for trigger, arn in arns.items():
+        history = stack.history(arn)
+        largest_bytes = max(size_bytes(payload) for event in history for payload in payloads(event))
+        print(f"\n{trigger}: request {MAX_REQUEST_BYTES} bytes, largest payload {largest_bytes} bytes")
+        assert MAX_REQUEST_BYTES <= largest_bytes < PAYLOAD_LIMIT_BYTES
+        entered = [details for event in history if (details := event.get("stateEnteredEventDetails"))]
+        states = [size_bytes(state["input"]) for state in entered if state["name"] == "Follow"]
+        assert 0 < max(states) < LOOP_STATE_BYTES
 
 
-def test_a_byte_more_is_refused_at_every_door(stack: StackClient, marker: str) -> None:
+def test_a_request_one_byte_too_large_is_refused_by_every_trigger(stack: StackClient, marker: str) -> None:
     body = '{"input_data":{"text":""}}'
     answer = stack.post("instant", body.replace('""', '"' + "x" * (MAX_REQUEST_BYTES + 1 - len(body)) + '"'))
     assert answer.status_code == 413
-    request = largest(marker, 1)
+    request = largest_request(marker, 1)
     assert f"{MAX_REQUEST_BYTES + 1} bytes" in answer.json()["detail"]
     by_event = derive_execution_id("events", put_event(stack, "Waterflai Execution Requested", request))
-    by_hand = stack.wait_for_end(stack.start_execution(request))
-    for said in (
-        json.loads(by_hand["cause"])["message"],
+    by_state_machine = stack.wait_for_end(stack.start_execution(request))
+    for message in (
+        json.loads(by_state_machine["cause"])["message"],
         stack.wait_for_notification(by_event)["data"]["error"]["message"],
     ):
-        assert f"{MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed" in said
+        assert f"{MAX_REQUEST_BYTES + 1} bytes, at most {MAX_REQUEST_BYTES} are allowed" in message
 
 
-def test_the_largest_notification_is_far_from_what_sns_takes(stack: StackClient, marker: str) -> None:
-    # As large as it may be in each of its parts: an output that just travels inline, of ducks and of quotes
-    # that are escaped, and metadata.
+def test_the_largest_notification_is_far_below_the_limit_of_sns(stack: StackClient, marker: str) -> None:
+    # Each part has its largest size: an inline output of four-byte characters and escaped quotes, and metadata.
     output = {"ducks": DUCK * 2000, "quotes": '"' * 12_000, "rest": "x" * 700}
-    made = size_bytes(json.dumps(output))
-    assert MAX_INLINE_BYTES - 100 < made <= MAX_INLINE_BYTES
+    output_bytes = size_bytes(json.dumps(output))
+    assert MAX_INLINE_BYTES - 100 < output_bytes <= MAX_INLINE_BYTES
     metadata = {"marker": marker, "note": DUCK * 1010}
     assert MAX_METADATA_BYTES - 20 < len(to_json_bytes(metadata)) <= MAX_METADATA_BYTES
     execution_id = stack.submit("instant", {"simulate": {"output": output}}, metadata=metadata)
     event = stack.wait_for_notification(execution_id)
     assert event["data"]["final_output"] == output
     assert event["data"]["metadata"] == metadata
-    [message] = [m for m in stack.messages() if m["Body"].count(f'"subject":"{execution_id}"')]
+    subject = f'"subject":"{execution_id}"'
+    [message] = [entry for entry in stack.messages() if subject in entry["Body"]]
     attributes = [
         name + value["DataType"] + value["StringValue"]
         for name, value in message["MessageAttributes"].items()
     ]
     assert len(attributes) == 3
-    size = len(message["Body"].encode()) + sum(len(text.encode()) for text in attributes)
-    print(f"\n{size} bytes of message and attributes, {PAYLOAD_BYTES} are allowed")
-    assert made + MAX_METADATA_BYTES - 20 < size < PAYLOAD_BYTES / 4
+    total_bytes = len(message["Body"].encode()) + sum(len(text.encode()) for text in attributes)
+    print(f"\n{total_bytes} bytes of message and attributes, {PAYLOAD_LIMIT_BYTES} are allowed")
+    assert output_bytes + MAX_METADATA_BYTES - 20 < total_bytes < PAYLOAD_LIMIT_BYTES / 4

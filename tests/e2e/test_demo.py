@@ -1,4 +1,4 @@
-"""What a newcomer sees first: every scenario of the demo ends as its title says, and can be read."""
+"""Each scenario of `make demo` on the deployed stack."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from local.local_aws.stack_client import StackClient
 from local.local_aws.stack_outputs import StackOutputs
 from local.terminal import WIDTH, Terminal
 
-ENDS = {
+EXPECTED = {
     "success": ("waterhook.execution.completed", "SUCCEEDED"),
     "failure": ("waterhook.execution.failed", "FAILED Waterhook.Failed"),
     "timeout": ("waterhook.execution.timed_out", "FAILED Waterhook.TimedOut"),
@@ -20,8 +20,8 @@ ENDS = {
 }
 
 
-class Borrowed:
-    """The stack of the tests, as one that the demo has started; it keeps running."""
+class StackOfTheTests:
+    """The stack of the tests, as one that the demo has started. It keeps running."""
 
     started_here = True
 
@@ -36,24 +36,24 @@ class Borrowed:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_scenario_of_the_demo_ends_as_it_should_and_is_readable_in_a_log(
+def test_a_scenario_of_the_demo_shows_its_outcome_and_ends_with_the_notification(
     stack: StackClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    borrowed: Any = Borrowed(stack)
-    demo.run(borrowed, Terminal(), SCENARIOS[name])
+    deployment: Any = StackOfTheTests(stack)
+    demo.run(deployment, Terminal(), SCENARIOS[name])
     shown = capsys.readouterr().out
-    for end in ENDS[name]:
-        assert end in shown
+    for text in EXPECTED[name]:
+        assert text in shown
     assert "\x1b" not in shown
     assert [line for line in shown.splitlines() if len(line) > WIDTH] == []
-    # What the reader came for is at the end, and still on the screen.
+    # The notification and the next steps come last and fit on a screen.
     headings = ["The record", "Stop the local AWS", "The notification", "What to do next"]
     places = [shown.index(f"\n{heading}") for heading in headings]
     assert places == sorted(places)
     assert len(shown[places[2] :].splitlines()) < 50
 
 
-def test_the_demo_finds_its_notification_behind_those_of_others_and_leaves_them_there(
+def test_the_demo_finds_its_notification_among_others_and_leaves_these_in_the_queue(
     stack: StackClient, marker: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue = stack.outputs.results_queue_url

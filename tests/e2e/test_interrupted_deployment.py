@@ -1,4 +1,4 @@
-"""Starting a stack, interrupted for real in each phase: nothing is left of it."""
+"""A deployment that is interrupted in each of its phases leaves no process."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from local.local_aws.environment import ROOT
 from local.local_aws.process_group import ProcessGroup
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.e2e  # needs the local AWS's environment, and seconds
+pytestmark = pytest.mark.e2e
 
 UP = """
 import os, sys
@@ -30,7 +30,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("phase", ["ministack", "waterflai", "sam deploy"])
-def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, phase: str) -> None:
+def test_ctrl_c_during_a_deployment_ends_all_its_processes(tmp_path: Path, phase: str) -> None:
     home = tmp_path / "home"
     with subprocess.Popen(
         [sys.executable, "-c", UP, str(home)], cwd=ROOT, stderr=subprocess.PIPE, text=True
@@ -43,7 +43,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, phas
     assert sorted(path.name for path in home.iterdir()) == ["lock", "log"]
 
 
-def test_a_killed_runner_leaves_a_stack_that_down_finds(tmp_path: Path) -> None:
+def test_down_ends_the_processes_of_a_killed_deployment(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with subprocess.Popen([sys.executable, "-c", UP, str(home)], cwd=ROOT) as runner:
         group = wait_for(home, "sam deploy", runner)
@@ -54,12 +54,12 @@ def test_a_killed_runner_leaves_a_stack_that_down_finds(tmp_path: Path) -> None:
 
 
 def wait_for(home: Path, phase: str, runner: subprocess.Popen[str] | subprocess.Popen[bytes]) -> ProcessGroup:
-    """The group once the phase's process is among them. Stacks take turns, so it may take its time."""
+    """Return the process group once it contains the phase's process. Other deployments may come first."""
 
     def group() -> ProcessGroup | None:
-        found = ProcessGroup.load(home / "state.json")
-        if phase in {member.name for member in found.members}:
-            return found
+        loaded = ProcessGroup.load(home / "state.json")
+        if phase in {member.name for member in loaded.members}:
+            return loaded
         assert runner.poll() is None, f"the runner ended before {phase}"
         return None
 

@@ -1,4 +1,4 @@
-"""One key, one remote job, for every trigger: at the same time, repeated, after a failure, after expiry."""
+"""One idempotency key, one job, for each trigger: concurrent, repeated, after a failure and after expiry."""
 
 import json
 from collections.abc import Callable
@@ -9,26 +9,28 @@ from typing import Any
 import pytest
 
 from local.local_aws.stack_client import StackClient
-from tests.e2e.test_outcomes import starts_of
+from tests.e2e.executions import owner_arn, starts_of
 from waterhook.domain.trigger_input import derive_execution_id
 
 pytestmark = pytest.mark.e2e
 
-SOON = {"seconds": 1, "queue_seconds": 0}
-# What an execution ends with that is not the first of its key: as the first did, or naming it while that runs.
-LIKE_THE_FIRST, WHILE_IT_RUNS = "Waterhook.Failed", "Waterhook.Duplicate"
+SHORT_JOB = {"seconds": 1, "queue_seconds": 0}
+# How a duplicate ends: as the first execution did, or while that runs, with an error that names it.
+AS_THE_FIRST, WHILE_IT_RUNS = "Waterhook.Failed", "Waterhook.Duplicate"
 
 type Wrap = Callable[[dict[str, Any], str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Door:
-    """A door behind the state machine: how its executions carry a request and a key, and the id that makes."""
+class Trigger:
+    """A trigger of the state machine."""
 
     name: str
     source: str
     wrap: Wrap
+    """Returns the input of the state machine for a request and a marker."""
     key: Callable[[str], str]
+    """Returns the idempotency key of the input with this marker."""
 
 
 def schedule(marker: str) -> dict[str, str]:
@@ -38,15 +40,15 @@ def schedule(marker: str) -> dict[str, str]:
     }
 
 
-# An event's own id and a key given to the state machine itself: tests/e2e/test_guarantees.py.
-DOORS = [
-    Door(
+# tests/e2e/test_guarantees.py has the other two: the event's own id, and a key in the input of the state machine.
+TRIGGERS = [
+    Trigger(
         "an event with a key",
         "events",
         lambda request, key: {"event_id": f"not {key}", "request": {**request, "idempotency_key": key}},
         str,
     ),
-    Door(
+    Trigger(
         "a schedule",
         "schedule",
         lambda request, key: {"schedule": schedule(key), "request": request},
@@ -56,7 +58,7 @@ DOORS = [
 
 
 def expire(stack: StackClient, execution_id: str) -> None:
-    """Let the record's time be over, as TTL finds it some day."""
+    """Move the record's expiry into the past, as if DynamoDB had not deleted it yet."""
     stack.dynamodb.update_item(
         TableName=stack.outputs.table_name,
         Key={"execution_id": {"S": execution_id}},
@@ -65,50 +67,49 @@ def expire(stack: StackClient, execution_id: str) -> None:
     )
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_a_key_is_one_job_until_it_expires_behind_the_state_machine(
-    stack: StackClient, marker: str, door: Door
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.name)
+def test_a_key_of_the_state_machine_is_one_job_until_it_expires(
+    stack: StackClient, marker: str, trigger: Trigger
 ) -> None:
-    request = {"chatbot_id": "always-fails", "input_data": {"marker": marker, "simulate": SOON}}
-    execution_id = derive_execution_id(door.source, door.key(marker))
+    request = {"chatbot_id": "always-fails", "input_data": {"marker": marker, "simulate": SHORT_JOB}}
+    execution_id = derive_execution_id(trigger.source, trigger.key(marker))
 
-    def end(request: dict[str, Any]) -> str | None:
-        run = stack.wait_for_end(stack.start_execution(door.wrap(request, marker)))
-        assert json.loads(run["cause"])["execution_id"] == execution_id
-        return run["error"]
+    def error_of(request: dict[str, Any]) -> str | None:
+        description = stack.wait_for_end(stack.start_execution(trigger.wrap(request, marker)))
+        assert json.loads(description["cause"])["execution_id"] == execution_id
+        return description["error"]
 
     with ThreadPoolExecutor(2) as pool:
-        at_once = list(pool.map(end, [request, request]))
-    assert LIKE_THE_FIRST in at_once
-    assert set(at_once) <= {LIKE_THE_FIRST, WHILE_IT_RUNS}
-    assert end(request) == LIKE_THE_FIRST
-    assert end({**request, "input_data": {"marker": marker}}) == "Waterhook.IdempotencyConflict"
+        concurrent = list(pool.map(error_of, [request, request]))
+    assert AS_THE_FIRST in concurrent
+    assert set(concurrent) <= {AS_THE_FIRST, WHILE_IT_RUNS}
+    assert error_of(request) == AS_THE_FIRST
+    assert error_of({**request, "input_data": {"marker": marker}}) == "Waterhook.IdempotencyConflict"
     assert starts_of(stack, marker) == 1
     assert len(stack.peek(execution_id)) == 1
 
     expire(stack, execution_id)
-    assert end(request) == LIKE_THE_FIRST
+    assert error_of(request) == AS_THE_FIRST
     assert starts_of(stack, marker) == 2
 
 
-def test_a_key_is_one_job_until_it_expires_at_the_api(stack: StackClient, marker: str) -> None:
-    given = {"marker": marker, "simulate": SOON}
-
+def test_a_key_of_the_api_is_one_job_until_it_expires(stack: StackClient, marker: str) -> None:
     def submit() -> str:
-        return stack.submit("always-fails", given, idempotency_key=marker)
+        input_data = {"marker": marker, "simulate": SHORT_JOB}
+        return stack.submit("always-fails", input_data, idempotency_key=marker)
 
     execution_id = submit()
     stack.wait_for_status(execution_id, "FAILED")
     assert submit() == execution_id
-    assert stack.post("always-fails", {"input_data": {}}, idempotency_key=marker).status_code == 409
+    conflict = stack.post("always-fails", {"input_data": {}}, idempotency_key=marker)
+    assert conflict.status_code == 409
+    assert "idempotency_key" in conflict.json()["detail"]
     assert starts_of(stack, marker) == 1
-    first = stack.execution_arn(execution_id)
+    first_owner = owner_arn(stack, execution_id)
 
     expire(stack, execution_id)
     assert submit() == execution_id
     stack.wait_for_status(execution_id, "FAILED")
     assert starts_of(stack, marker) == 2
-    # Step Functions still holds the name of the first, so this one has another.
-    owner = stack.item(execution_id)
-    assert owner is not None
-    assert owner["owner_execution_arn"] != first
+    # Step Functions still has an execution with the first name, so the second one has another name.
+    assert owner_arn(stack, execution_id) != first_owner

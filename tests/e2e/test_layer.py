@@ -1,4 +1,4 @@
-"""The layer as `sam build` makes it and as it was deployed."""
+"""The deployed layer, as `sam build` created it."""
 
 import importlib.util
 import io
@@ -13,7 +13,7 @@ from local.local_aws.stack_client import StackClient
 
 pytestmark = pytest.mark.e2e
 
-# PEP 552: bit 0 says "by hash", bit 1 "check it". Ours is taken as it is, whatever time an archive gave the source.
+# PEP 552: bit 0 is "hash-based", bit 1 "check the source". Unchecked, so the timestamps in an archive do not matter.
 UNCHECKED = (1).to_bytes(4, "little")
 LIMIT_BYTES = 8_000_000
 
@@ -23,12 +23,12 @@ def layer(stack: StackClient) -> Mapping[str, bytes]:
     functions = aws_resources.session().client("lambda", endpoint_url=stack.outputs.endpoint_url)
     (entry,) = functions.list_layers()["Layers"]
     arn = entry["LatestMatchingVersion"]["LayerVersionArn"]
-    place = functions.get_layer_version_by_arn(Arn=arn)["Content"]["Location"]
-    archive = zipfile.ZipFile(io.BytesIO(httpx.get(place, trust_env=False).raise_for_status().content))
+    location = functions.get_layer_version_by_arn(Arn=arn)["Content"]["Location"]
+    archive = zipfile.ZipFile(io.BytesIO(httpx.get(location, trust_env=False).raise_for_status().content))
     return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
 
 
-def test_every_module_comes_compiled_for_the_runtime(layer: Mapping[str, bytes]) -> None:
+def test_each_module_is_compiled_for_the_runtime(layer: Mapping[str, bytes]) -> None:
     modules = {name for name in layer if name.endswith(".py")}
     assert {"python/waterhook/domain/polling_policy.py", "python/urllib3/__init__.py"} <= modules
     for name in modules:
@@ -38,7 +38,7 @@ def test_every_module_comes_compiled_for_the_runtime(layer: Mapping[str, bytes])
         assert bytecode[8:16] == importlib.util.source_hash(layer[name])
 
 
-def test_no_path_of_the_machine_that_built_it_is_in_it(layer: Mapping[str, bytes]) -> None:
+def test_no_file_contains_a_path_of_the_machine_that_built_it(layer: Mapping[str, bytes]) -> None:
     assert not [name for name, content in layer.items() if str(environment.ROOT).encode() in content]
     assert (
         b"/opt/python/waterhook/domain/polling_policy.py"
@@ -46,7 +46,7 @@ def test_no_path_of_the_machine_that_built_it_is_in_it(layer: Mapping[str, bytes
     )
 
 
-def test_it_is_small_and_holds_what_runs_and_its_licences(layer: Mapping[str, bytes]) -> None:
+def test_the_layer_is_small_and_contains_the_packages_with_their_licences(layer: Mapping[str, bytes]) -> None:
     assert sum(map(len, layer.values())) <= LIMIT_BYTES
     tops = {name.split("/")[1] for name in layer}
     packages = {

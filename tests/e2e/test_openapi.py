@@ -1,4 +1,4 @@
-"""The API does what its openapi.yaml says: asked by schemathesis, on the deployed stack."""
+"""The API of the deployed stack conforms to openapi.yaml, for the requests that schemathesis generates."""
 
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,18 @@ CHECKS = [
 
 @schema.parametrize()
 @hypothesis.settings(max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
-def test_the_api_keeps_its_word(stack: StackClient, case: Case) -> None:
+def test_the_api_conforms_to_its_openapi_document(stack: StackClient, case: Case) -> None:
     if isinstance(case.body, dict):
-        # A job that ends by itself, and soon: the next tests need the machine too.
+        # A job that never ends is cancelled soon.
         case.body["timeout_seconds"] = 2
-    # Assigned as a whole: a key set in it, schemathesis replaces by one that it made up. The stack takes API keys,
-    # and a signature that was made up would be checked first.
-    own = {name: value for name, value in case.headers.items() if name.lower() != "authorization"}
-    case.headers = CaseInsensitiveDict({**own, "x-api-key": stack.outputs.api_key})
+    # A new dictionary, as schemathesis replaces a key that is set in its own. Without Authorization, as the API would
+    # check a generated signature first.
+    headers = {name: value for name, value in case.headers.items() if name.lower() != "authorization"}
+    case.headers = CaseInsensitiveDict({**headers, "x-api-key": stack.outputs.api_key})
 
     def response() -> Response | None:
-        # The local AWS runs so many functions at once and no more, and other tests need theirs.
-        found = case.call(base_url=stack.outputs.api_url)
-        return None if found.status_code == TOO_MANY else found
+        # 429: all functions are busy with other tests.
+        answer = case.call(base_url=stack.outputs.api_url)
+        return None if answer.status_code == TOO_MANY else answer
 
     case.validate_response(until(response, pause_s=0.5), checks=CHECKS)

@@ -1,23 +1,25 @@
-"""Each role is enough for its step and for nothing more: on a stack whose local AWS enforces permissions."""
+"""Each role allows its step and nothing more, on a stack whose local AWS enforces permissions."""
 
 import pytest
 
 from local.local_aws.stack_client import StackClient
-from tests.e2e.account import aws, physical
+from tests.e2e.account import aws_client, physical_id
+from tests.e2e.executions import owner_arn
 
 pytestmark = pytest.mark.e2e
 
 
-def decision(stack: StackClient, logical: str, action: str, resource: str) -> str:
-    iam = aws(stack, "iam")
-    arn = iam.get_role(RoleName=physical(stack, logical))["Role"]["Arn"]
+def decision(stack: StackClient, role: str, action: str, resource: str) -> str:
+    """Return what the policy simulator decides for a role of the template."""
+    iam = aws_client(stack, "iam")
+    arn = iam.get_role(RoleName=physical_id(stack, role))["Role"]["Arn"]
     answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=[action], ResourceArns=[resource])
     return str(answer["EvaluationResults"][0]["EvalDecision"])
 
 
-def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
+def test_each_role_allows_its_step(strict: StackClient) -> None:
     done = strict.submit("support-chat", {"simulate": {"seconds": 1}}, progress_events=True)
-    # One after the other at first: on a busy machine five cold starts at once outlast a short deadline.
+    # One after the other at first: on a loaded machine, five cold starts at the same time outlast a short deadline.
     strict.wait_for_status(done, "COMPLETED")
     overdue = strict.submit("endless", timeout_seconds=12)
     strict.wait_for_status(overdue, "RUNNING")
@@ -27,9 +29,7 @@ def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
     for execution_id in (cancelled, stopped):
         strict.wait_for_status(execution_id, "RUNNING")
     assert strict.delete(cancelled).json()["cancelled"] is True
-    arn = strict.execution_arn(stopped)
-    assert arn is not None
-    strict.stepfunctions.stop_execution(executionArn=arn)
+    strict.stepfunctions.stop_execution(executionArn=owner_arn(strict, stopped))
     expected = {
         done: "COMPLETED",
         large: "COMPLETED",
@@ -44,17 +44,17 @@ def test_every_role_is_enough_for_its_step(strict: StackClient) -> None:
     assert set(expected) <= {entry["execution_id"] for entry in listed}
 
 
-def test_a_role_without_one_of_its_policies_is_not_enough(strict: StackClient) -> None:
+def test_a_role_without_one_of_its_policies_cannot_do_its_step(strict: StackClient) -> None:
     iam, role, policy = (
-        aws(strict, "iam"),
-        physical(strict, "NotifyRole"),
-        physical(strict, "PublishPolicy"),
+        aws_client(strict, "iam"),
+        physical_id(strict, "NotifyRole"),
+        physical_id(strict, "PublishPolicy"),
     )
     iam.detach_role_policy(RoleName=role, PolicyArn=policy)
     try:
         execution_id = strict.submit("instant")
         strict.wait_for_status(execution_id, "COMPLETED")
-        # The outcome is written, and cannot be published: notify is retried.
+        # The outcome is in the record but cannot be published, so notify is retried.
         assert strict.peek(execution_id) == []
         assert "notified_at" not in (strict.item(execution_id) or {})
     finally:
@@ -62,19 +62,26 @@ def test_a_role_without_one_of_its_policies_is_not_enough(strict: StackClient) -
     assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
 
 
-@pytest.mark.parametrize(
-    ("role", "action", "logical"),
-    [("StateMachineRole", "lambda:InvokeFunction", name) for name in ("StartFunction", "NotifyFunction")],
-)
-def test_the_machine_may_call_its_steps(strict: StackClient, role: str, action: str, logical: str) -> None:
-    name = physical(strict, logical)
-    arn = aws(strict, "lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
-    assert decision(strict, role, action, arn) == "allowed"
-
-
-@pytest.mark.parametrize(
-    ("role", "action"),
-    [
+def test_a_role_allows_the_actions_of_its_step_only(strict: StackClient) -> None:
+    functions = {
+        name: aws_client(strict, "lambda").get_function(FunctionName=physical_id(strict, name))
+        for name in ("StartFunction", "NotifyFunction", "ApiFunction")
+    }
+    invocations = {
+        name: decision(
+            strict,
+            "StateMachineRole",
+            "lambda:InvokeFunction",
+            function["Configuration"]["FunctionArn"],
+        )
+        for name, function in functions.items()
+    }
+    assert invocations == {
+        "StartFunction": "allowed",
+        "NotifyFunction": "allowed",
+        "ApiFunction": "implicitDeny",
+    }
+    actions_of_other_steps = [
         ("StateMachineRole", "dynamodb:GetItem"),
         ("StateMachineRole", "sns:Publish"),
         ("StartRole", "sns:Publish"),
@@ -84,13 +91,6 @@ def test_the_machine_may_call_its_steps(strict: StackClient, role: str, action: 
         ("ApiRole", "lambda:InvokeFunction"),
         ("FollowRole", "states:StopExecution"),
         ("ReconcileRole", "states:StartExecution"),
-    ],
-)
-def test_no_role_may_do_more(strict: StackClient, role: str, action: str) -> None:
-    assert decision(strict, role, action, "*") == "implicitDeny"
-
-
-def test_the_machine_may_call_no_other_function(strict: StackClient) -> None:
-    name = physical(strict, "ApiFunction")
-    arn = aws(strict, "lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
-    assert decision(strict, "StateMachineRole", "lambda:InvokeFunction", arn) == "implicitDeny"
+    ]
+    for role, action in actions_of_other_steps:
+        assert decision(strict, role, action, "*") == "implicitDeny", (role, action)

@@ -1,4 +1,4 @@
-"""The commands of the documents, as they stand there, on the local AWS: deployed, subscribed, sent and heard."""
+"""The commands in the documents, run unchanged on the local AWS."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from local.local_aws.shell_environment import shell_lines
 from local.local_aws.stack_client import StackClient
 from tests.contract.markdown import Block, block
 from tests.contract.template import ROOT
-from tests.e2e.account import aws, output
+from tests.e2e.account import aws_client, stack_output
 from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.e2e
@@ -28,22 +28,22 @@ type Shell = Callable[[Block], str]
 
 @pytest.fixture(scope="module")
 def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """Runs a block in the checkout, in a shell that has evaluated `make env`; returns what it printed."""
+    """Return a function that runs a block in a shell after `make env`, and returns its standard output."""
     home = tmp_path_factory.mktemp("home")
     env = {"PATH": os.environ["PATH"], "HOME": str(home)}
     local = Path(os.environ["WATERHOOK_TEST_STACK"])
-    named = aws_resources.cloudformation_outputs(stack.outputs.endpoint_url)
-    prepared = "\n".join(shell_lines(stack.outputs, named, local, env))
-    # The SAM CLI leaves folders there, and polls every few seconds.
+    outputs = aws_resources.cloudformation_outputs(stack.outputs.endpoint_url)
+    prepared = "\n".join(shell_lines(stack.outputs, outputs, local, env))
+    # The SAM CLI creates temporary folders, and by default polls every few seconds.
     env |= {"TMPDIR": str(home), "__SAM_CLI_APP_DIR": str(home)}
     prepared += "\nexport SAM_CLI_POLL_DELAY=0.2"
 
-    def run(one: Block) -> str:
-        command = ["bash", "-euo", "pipefail", "-c", f"{prepared}\n{one.text}"]
+    def run(commands: Block) -> str:
+        command = ["bash", "-euo", "pipefail", "-c", f"{prepared}\n{commands.text}"]
         done = subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S
         )
-        assert done.returncode == 0, f"{one.text}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{commands.text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     return run
@@ -51,9 +51,9 @@ def shell(stack: StackClient, tmp_path_factory: pytest.TempPathFactory) -> Shell
 
 @pytest.fixture
 def deployed(stack: StackClient, shell: Shell) -> Iterator[None]:
-    """The recipes that hear, all at once, since what takes time is the SAM CLI; gone again after the test.
+    """Deploy the subscriber recipes at the same time, and delete them after the test.
 
-    For one test only: then one process deploys them, however many run the tests.
+    Only one test uses this fixture, so only one process deploys them.
     """
     recipes = [
         block("docs/recipes.md", "Email"),
@@ -63,9 +63,9 @@ def deployed(stack: StackClient, shell: Shell) -> Iterator[None]:
     with ThreadPoolExecutor() as pool:
         list(pool.map(shell, recipes))
     yield
-    # Else the function would be called for every test that comes.
+    # Otherwise each later notification would invoke the function.
     for name in ("waterhook-mail", "waterhook-queue", "waterhook-function"):
-        aws(stack, "cloudformation").delete_stack(StackName=name)
+        aws_client(stack, "cloudformation").delete_stack(StackName=name)
 
 
 def subscribers(stack: StackClient) -> set[tuple[str, str]]:
@@ -74,48 +74,49 @@ def subscribers(stack: StackClient) -> set[tuple[str, str]]:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_queue_and_function_hear_what_their_filters_let_through(stack: StackClient, shell: Shell) -> None:
+def test_queue_and_function_receive_what_their_filters_match(stack: StackClient, shell: Shell) -> None:
     assert {protocol for protocol, _ in subscribers(stack)} >= {"email", "sqs", "lambda"}
     simulate = {"simulate": {"seconds": 1, "queue_seconds": 0}}
-    heard = stack.submit("support-chat", simulate, progress_events=True)
+    chat = stack.submit("support-chat", simulate, progress_events=True)
     other = stack.submit("instant")
     failed = stack.submit("always-fails")
-    for execution_id in (heard, other, failed):
+    for execution_id in (chat, other, failed):
         stack.wait_for_notification(execution_id)
 
-    group = output(stack, "LogGroupName", of="waterhook-function")
+    group = stack_output(stack, "LogGroupName", "waterhook-function")
 
     def logged() -> str:
-        events = aws(stack, "logs").filter_log_events(logGroupName=group)["events"]
+        events = aws_client(stack, "logs").filter_log_events(logGroupName=group)["events"]
         return "\n".join(event["message"] for event in events)
 
-    until(lambda: all(re.search(rf"{one}/\d{{13}}/COMPLETED", logged()) for one in (heard, other)))
+    until(lambda: all(re.search(rf"{id_}/\d{{13}}/COMPLETED", logged()) for id_ in (chat, other)))
     assert failed not in logged()
-    assert not re.search(rf"{heard}/\d{{13}}/progress", logged())
+    assert not re.search(rf"{chat}/\d{{13}}/progress", logged())
 
-    queue = output(stack, "QueueUrl", of="waterhook-queue")
+    queue = stack_output(stack, "QueueUrl", "waterhook-queue")
     bodies: list[str] = []
 
-    def received() -> bool:
-        # The second command of the recipe takes them; other tests of the run send here, too.
-        told = json.loads(shell(block("docs/recipes.md", "Queue", 1)))
-        for message in told.get("Messages", []):
+    def take(messages: list[Any]) -> bool:
+        """Delete the messages, also those of other tests. Returns whether the expected one has been among them."""
+        for message in messages:
             bodies.append(message["Body"])
             stack.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        return any(heard in body for body in bodies)
+        return any(chat in body for body in bodies)
 
-    until(received)  # ten at a time, behind what other tests made
+    # The second command of the recipe receives up to ten messages.
+    take(json.loads(until(lambda: shell(block("docs/recipes.md", "Queue", 1))))["Messages"])
+    until(lambda: take(stack.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])))
     events = [json.loads(body) for body in bodies]
-    assert any(re.fullmatch(rf"{heard}/\d{{13}}/COMPLETED", event["id"]) for event in events)
+    assert any(re.fullmatch(rf"{chat}/\d{{13}}/COMPLETED", event["id"]) for event in events)
     assert {event["data"]["chatbot_id"] for event in events} <= {"support-chat", "report-flow"}
     assert "waterhook.execution.progress" not in {event["type"] for event in events}
 
 
-def test_a_key_is_made_that_is_rotated_and_that_waterhook_s_services_may_use(
+def test_the_kms_key_of_the_recipe_is_rotated_and_may_be_used_by_the_services(
     stack: StackClient, shell: Shell
 ) -> None:
     shell(block("docs/recipes.md", "A key of your own"))
-    keys, arn = aws(stack, "kms"), output(stack, "KeyArn", of="waterhook-key")
+    keys, arn = aws_client(stack, "kms"), stack_output(stack, "KeyArn", "waterhook-key")
     try:
         assert keys.get_key_rotation_status(KeyId=arn)["KeyRotationEnabled"] is True
         assert keys.describe_key(KeyId="alias/waterhook")["KeyMetadata"]["Arn"] == arn
@@ -129,24 +130,30 @@ def test_a_key_is_made_that_is_rotated_and_that_waterhook_s_services_may_use(
         prefix = "arn:aws:logs:us-east-1:000000000000:log-group:"
         assert groups == {f"{prefix}waterhook-*", f"{prefix}/aws/vendedlogs/states/waterhook-*"}
     finally:
-        aws(stack, "cloudformation").delete_stack(StackName="waterhook-key")
+        aws_client(stack, "cloudformation").delete_stack(StackName="waterhook-key")
 
 
 def test_the_command_of_the_guide_subscribes_an_email_address(stack: StackClient, shell: Shell) -> None:
-    made = json.loads(shell(block("docs/deploy.md", "4. Subscribe", 1)))
-    assert made["SubscriptionArn"]
+    subscription = json.loads(shell(block("docs/deploy.md", "4. Subscribe", 1)))
+    assert subscription["SubscriptionArn"]
     assert ("email", "you@example.com") in subscribers(stack)
 
 
-def test_the_commands_of_the_quick_start_start_executions_and_read_a_notification(shell: Shell) -> None:
+def test_the_commands_of_the_quick_start_start_executions_and_read_a_notification(
+    stack: StackClient, shell: Shell
+) -> None:
     answer = {"answer": "Waterflai runs chatflows and workflows."}
     assert json.loads(shell(block("docs/quick-start.md", "Send a request"))) == answer
     assert json.loads(shell(block("docs/quick-start.md", "Send a request", 1)))["status"] == "ACCEPTED"
-    (message, *_) = json.loads(shell(block("docs/quick-start.md", "Read the notification")))["Messages"]
+    (message,) = json.loads(shell(block("docs/quick-start.md", "Read the notification")))["Messages"]
+    # Another test may wait for this message.
+    stack.sqs.change_message_visibility(
+        QueueUrl=stack.outputs.results_queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+    )
     assert json.loads(message["Body"])["type"].startswith("waterhook.execution.")
 
 
-def test_the_commands_of_an_operator_find_what_there_is(stack: StackClient, shell: Shell) -> None:
+def test_the_commands_of_an_operator_find_executions(stack: StackClient, shell: Shell) -> None:
     execution_id = stack.submit("instant")
     stack.wait_for_notification(execution_id)
     assert execution_id in shell(block("docs/operations.md", "Publishing again"))
@@ -155,15 +162,15 @@ def test_the_commands_of_an_operator_find_what_there_is(stack: StackClient, shel
     assert {run["status"] for run in running["executions"]} <= {"RUNNING"}
 
 
-def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shell: Shell) -> None:
+def test_each_command_that_starts_an_execution_starts_one(stack: StackClient, shell: Shell) -> None:
     request = json.loads((ROOT / "events" / "request.json").read_text(encoding="utf-8"))
     first = json.loads(shell(block("README.md", "One request, one notification")))
     second = json.loads(shell(block("docs/recipes.md", "From the API")))
     assert stack.wait_for_notification(first["execution_id"])["data"]["metadata"] == {"ticket": "T-1001"}
     assert stack.wait_for_notification(second["execution_id"])["data"]["status"] == "COMPLETED"
 
-    began = json.loads(shell(block("docs/recipes.md", "Start the state machine directly")))
-    run = stack.wait_for_end(began["executionArn"])
+    started_execution = json.loads(shell(block("docs/recipes.md", "Start the state machine directly")))
+    run = stack.wait_for_end(started_execution["executionArn"])
     assert json.loads(run["output"])["chatbot_id"] == request["chatbot_id"]
 
     put = json.loads(shell(block("docs/recipes.md", "From EventBridge")))
@@ -173,12 +180,12 @@ def test_the_commands_that_start_an_execution_start_one(stack: StackClient, shel
         starts = stack.waterflai("requests")["starts"]
         return sum(start["input_data"] == request["input_data"] for start in starts)
 
-    until(lambda: started() >= 2)  # by both of the last doors
+    until(lambda: started() >= 2)  # from the state machine and from EventBridge
 
 
 @pytest.fixture(scope="module")
 def parent(stack: StackClient) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Runs a request in the state machine of events/parent.asl.yaml; returns that machine's output."""
+    """Return a function that runs a request in the state machine of events/parent.asl.yaml and returns its output."""
     text = (ROOT / "events" / "parent.asl.yaml").read_text(encoding="utf-8")
     for name, value in {"Partition": "aws", "StateMachineArn": stack.outputs.state_machine_arn}.items():
         text = text.replace(f"${{{name}}}", value)
@@ -199,31 +206,33 @@ def parent(stack: StackClient) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def test_a_parent_gets_the_output_of_a_completed_execution(parent: Callable[..., dict[str, Any]]) -> None:
-    got = parent({"chatbot_id": "instant", "input_data": {}})
-    assert got["final_output"] == {"answer": "Done."}
-    assert got["states"][-1] == "Use the output"
+    result = parent({"chatbot_id": "instant", "input_data": {}})
+    assert result["final_output"] == {"answer": "Done."}
+    assert result["states"][-1] == "Use the output"
 
 
 def test_a_parent_gets_a_reference_to_an_output_too_large_for_a_state(
     stack: StackClient, parent: Callable[..., dict[str, Any]]
 ) -> None:
-    got = parent({"chatbot_id": "big-output", "input_data": {"simulate": {"seconds": 0, "queue_seconds": 0}}})
-    assert got["states"][-1] == "Pass the reference on"
-    assert got["final_output"] is None
-    bucket, _, key = got["output_ref"].removeprefix("s3://").partition("/")
-    stored = aws(stack, "s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    result = parent(
+        {"chatbot_id": "big-output", "input_data": {"simulate": {"seconds": 0, "queue_seconds": 0}}}
+    )
+    assert result["states"][-1] == "Pass the reference on"
+    assert result["final_output"] is None
+    bucket, _, key = result["output_ref"].removeprefix("s3://").partition("/")
+    stored = aws_client(stack, "s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     assert len(json.dumps(json.loads(stored))) > 100 * 1024
 
 
 def test_a_parent_gets_the_reason_for_a_missing_output(parent: Callable[..., dict[str, Any]]) -> None:
     simulate = {"seconds": 0, "queue_seconds": 0, "faults": [{"on": "status", "kind": "no_output"}]}
-    got = parent({"chatbot_id": "support-chat", "input_data": {"simulate": simulate}})
-    assert (got["output_error"], got["states"][-1]) == ("missing", "Continue without an output")
+    result = parent({"chatbot_id": "support-chat", "input_data": {"simulate": simulate}})
+    assert (result["output_error"], result["states"][-1]) == ("missing", "Continue without an output")
 
 
 def test_a_parent_gets_the_cause_of_a_failure(parent: Callable[..., dict[str, Any]]) -> None:
-    got = parent({"chatbot_id": "always-fails", "input_data": {}})
-    assert got["states"][-1] == "Continue without an output"
-    # On AWS the error is States.TaskFailed and the name is in the cause; the local AWS passes the name through.
-    assert "Waterhook.Failed" in json.dumps(got)
-    assert "the model did not answer" in got["cause"]
+    result = parent({"chatbot_id": "always-fails", "input_data": {}})
+    assert result["states"][-1] == "Continue without an output"
+    # On AWS the error is States.TaskFailed and its cause contains the name. The local AWS has the name as the error.
+    assert "Waterhook.Failed" in json.dumps(result)
+    assert "the model did not answer" in result["cause"]

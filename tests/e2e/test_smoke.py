@@ -1,4 +1,4 @@
-"""`make smoke-aws`, against the local AWS: what it does to an account is what it says."""
+"""`make smoke-aws` against the local AWS: it leaves nothing in the account."""
 
 import json
 import os
@@ -20,20 +20,20 @@ from waterhook_cli.stack import Account
 pytestmark = pytest.mark.e2e
 
 
-def smoke(stack: StackClient, *words: str) -> subprocess.CompletedProcess[str]:
-    with started(stack, *words) as running:
+def run_smoke_test(stack: StackClient, *options: str) -> subprocess.CompletedProcess[str]:
+    with start_smoke_test(stack, *options) as running:
         output, errors = running.communicate(timeout=240)
     return subprocess.CompletedProcess(running.args, running.returncode, output, errors)
 
 
-def started(stack: StackClient, *words: str) -> subprocess.Popen[str]:
+def start_smoke_test(stack: StackClient, *options: str) -> subprocess.Popen[str]:
     env = {
         **os.environ,
         "AWS_ENDPOINT_URL": stack.outputs.endpoint_url,
         "WATERFLAI_API_KEY": SIMULATOR_API_KEY,
         "PYTHONPATH": str(environment.ROOT / "layers" / "waterhook"),
     }
-    argv = [sys.executable, "-m", "tests.smoke", "--base-url", stack.outputs.waterflai_base_url, *words]
+    argv = [sys.executable, "-m", "tests.smoke", "--base-url", stack.outputs.waterflai_base_url, *options]
     pipe = subprocess.PIPE
     return subprocess.Popen(argv, cwd=environment.ROOT, env=env, stdout=pipe, stderr=pipe, text=True)
 
@@ -56,10 +56,10 @@ def wait_for_an_execution(stack: StackClient, smoke_test: subprocess.Popen[str],
     until(is_running)
 
 
-def left(stack: StackClient, output: str) -> list[str]:
-    """Return everything in the account that the smoke test with this output has made and not deleted."""
-    made = re.findall(r"^Stack (waterhook-smoke-[0-9a-f]{8});", output, re.MULTILINE)
-    assert len(made) == 1
+def remaining_resources(stack: StackClient, output: str) -> list[str]:
+    """Return the names of the resources that the smoke test with this output created and did not delete."""
+    names_of_stacks = re.findall(r"^Stack (waterhook-smoke-[0-9a-f]{8});", output, re.MULTILINE)
+    assert len(names_of_stacks) == 1
     session = aws_resources.session()
 
     def names(service: str, operation: str, key: str, *fields: str) -> list[str]:
@@ -78,27 +78,27 @@ def left(stack: StackClient, output: str) -> list[str]:
             names("logs", "describe_log_groups", "logGroups", "logGroupName"),
         )
         for name in listed
-        if made[0] in name and "DELETE_COMPLETE" not in name
+        if names_of_stacks[0] in name and "DELETE_COMPLETE" not in name
     ]
 
 
 def test_a_smoke_test_runs_one_execution_and_leaves_nothing(stack: StackClient) -> None:
-    done = smoke(stack, "--chatbot", "instant")
+    done = run_smoke_test(stack, "--chatbot", "instant")
     assert (done.returncode, done.stderr) == (0, "")
     assert '"type": "waterhook.execution.completed"' in done.stdout
     assert SIMULATOR_API_KEY not in done.stdout
-    assert left(stack, done.stdout) == []
+    assert remaining_resources(stack, done.stdout) == []
 
 
-def test_a_deployment_that_is_refused_leaves_nothing(stack: StackClient) -> None:
-    done = smoke(stack, "--chatbot", "instant", "--parameter", "ShortestWaitSeconds=0")
+def test_a_refused_deployment_leaves_nothing(stack: StackClient) -> None:
+    done = run_smoke_test(stack, "--chatbot", "instant", "--parameter", "ShortestWaitSeconds=0")
     assert done.returncode == 1
     assert "sam deploy failed" in done.stderr
     assert "Not done in the clean-up" not in done.stdout
-    assert left(stack, done.stdout) == []
+    assert remaining_resources(stack, done.stdout) == []
 
 
-def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: StackClient) -> None:
+def test_a_failed_deployment_is_explained_by_the_events_of_its_stack(stack: StackClient) -> None:
     aws = Account(aws_resources.session(), stack.outputs.endpoint_url)
     name = f"failing-{uuid.uuid4().hex}"
     wrong = {
@@ -109,20 +109,19 @@ def test_a_deployment_that_fails_is_explained_by_the_events_of_its_stack(stack: 
     stack_id = stacks.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Wrong": wrong}}))
     deletion = StackDeletion(aws, print)
     try:
-        found = until(lambda: deletion.failed_events(stack_id["StackId"]), 30)
+        (failure,) = until(lambda: deletion.failed_events(stack_id["StackId"]), 30)
     finally:
         deletion.delete(name)
-    (failure,) = found
     assert failure.startswith("Wrong (AWS::SSM::Parameter) CREATE_FAILED")
     assert deletion.errors == []
 
 
 def test_ctrl_c_while_an_execution_waits_leaves_nothing(stack: StackClient) -> None:
-    with started(stack, "--chatbot", "endless") as running:
+    with start_smoke_test(stack, "--chatbot", "endless") as running:
         wait_for_an_execution(stack, running, "endless")
         running.send_signal(signal.SIGINT)
         output, errors = running.communicate(timeout=120)
     assert running.returncode == 130
     assert "Interrupted" in errors
     assert "Not done in the clean-up" not in output
-    assert left(stack, output) == []
+    assert remaining_resources(stack, output) == []

@@ -1,4 +1,4 @@
-"""A start that is cut off after its POST: nobody posts again, and whoever cancels meanwhile is heard."""
+"""A start function that ends after its POST: no second POST, and a cancel meanwhile still cancels the job."""
 
 import os
 import signal
@@ -9,30 +9,29 @@ from typing import Any
 import pytest
 
 from local.local_aws.stack_client import StackClient
-from tests.e2e.account import physical
+from tests.e2e.account import physical_id
 from tests.e2e.conftest import home_of
-from tests.e2e.test_outcomes import starts_of
-from tests.e2e.test_triggers import upstream_status
+from tests.e2e.executions import job_status, owner_arn, starts_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 
-def held_up(seconds: float) -> dict[str, Any]:
-    """A job that begins at once, and whose start is answered so much later."""
+def late_response(seconds: float) -> dict[str, Any]:
+    """A job that begins immediately. The response to its start arrives so many seconds later."""
     stall = {"on": "start", "kind": "stall", "seconds": seconds, "processed": True}
     return {"seconds": 30, "queue_seconds": 0, "faults": [stall]}
 
 
-def kill(function: str, home: Path) -> int:
-    """Kill the processes of this stack in which the local Lambda runs that function; how many there were."""
+def kill_containers(function_name: str, home: Path) -> int:
+    """Kill the processes of this stack that run the function. Returns their number."""
     killed = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text()
-        except OSError:  # it ended while we were looking
+        except OSError:  # the process ended meanwhile
             continue
-        if function in command and str(home) in command:
+        if function_name in command and str(home) in command:
             os.kill(int(process.name), signal.SIGKILL)
             killed += 1
     return killed
@@ -42,16 +41,15 @@ def kill(function: str, home: Path) -> int:
 def test_a_start_killed_between_its_post_and_its_save_is_uncertain_and_not_repeated(
     strict: StackClient, marker: str
 ) -> None:
-    execution_id = strict.submit("support-chat", {"marker": marker, "simulate": held_up(20)})
+    execution_id = strict.submit("support-chat", {"marker": marker, "simulate": late_response(20)})
     until(lambda: starts_of(strict, marker))
-    assert kill(physical(strict, "StartFunction"), home_of("-strict")) >= 1
+    assert kill_containers(physical_id(strict, "StartFunction"), home_of("-strict")) >= 1
     event = strict.wait_for_notification(execution_id)
     assert event["data"]["status"] == "UNCERTAIN"
     assert event["data"]["error"]["code"] == "start_uncertain"
-    arn = strict.execution_arn(execution_id)
-    assert arn is not None
+    arn = owner_arn(strict, execution_id)
     assert strict.wait_for_end(arn)["error"] == "Waterhook.Uncertain"
-    # Step Functions has called the function again, and that has found the start under way.
+    # Step Functions called the function a second time, and that call found the start in progress.
     failed = [
         entry for entry in strict.history(arn) if entry["type"] in {"TaskFailed", "LambdaFunctionFailed"}
     ]
@@ -59,15 +57,15 @@ def test_a_start_killed_between_its_post_and_its_save_is_uncertain_and_not_repea
     assert starts_of(strict, marker) == 1
 
 
-def test_a_cancel_while_the_start_is_under_way_ends_the_job_as_soon_as_it_has_an_id(
+def test_a_cancel_while_the_start_is_in_progress_cancels_the_job_once_it_has_an_id(
     stack: StackClient, marker: str
 ) -> None:
-    execution_id = stack.submit("support-chat", {"marker": marker, "simulate": held_up(8)})
+    execution_id = stack.submit("support-chat", {"marker": marker, "simulate": late_response(8)})
     until(lambda: starts_of(stack, marker))
     answer = stack.delete(execution_id)
     assert (answer.status_code, answer.json()["previous_status"]) == (202, "STARTING")
     assert stack.wait_for_notification(execution_id)["data"]["status"] == "CANCELLED"
-    assert upstream_status(stack, execution_id) == "CANCELLED"
+    assert job_status(stack, execution_id) == "CANCELLED"
     time.sleep(1)
     assert len(stack.peek(execution_id)) == 1
     assert starts_of(stack, marker) == 1

@@ -1,8 +1,7 @@
-"""A stack that is updated while executions run: what one version began, the next one ends, and the other way round.
+"""Update of a stack while executions run: each version ends the executions that the other one began.
 
-The old version is the commit before the checkout's, built and deployed from an archive of it. Where that is
-impossible (no git history, or a commit that still has nested stacks, which the local AWS can't update), it is the
-checkout's own build. The output of the test names which of the two it was.
+The old version is the commit before the checkout's, built from a git archive. Without git history, and for a commit
+with nested stacks, which the local AWS cannot update, it is the build of the checkout. The test prints which one.
 """
 
 import io
@@ -24,21 +23,20 @@ from local.local_aws.files import locked
 from local.local_aws.processes import ChildProcess
 from local.local_aws.stack_client import StackClient
 from tests.contract.template import ROOT
-from tests.e2e.account import aws, physical
+from tests.e2e.account import aws_client, physical_id
 from tests.e2e.conftest import home_of
-from tests.e2e.test_outcomes import starts_of
-from tests.e2e.test_triggers import finish
+from tests.e2e.executions import finish_job, owner_arn, starts_of
 from tests.e2e.traces import function_logs
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 BUILD_S, DEPLOY_S = 240, 240
-# Logged by each function of the new version with the execution that it works for, and written into its definition.
+# Each function of the new version logs this text with the ARN of its execution. Its definition contains it too.
 MARK = "This is the new version."
 LONG = {"seconds": 1000, "nodes": 4, "queue_seconds": 0}
-# One job of a chatbot runs at a time: a second request for the same one waits to start. One job is followed: another
-# one is polled from the Wait state.
+# One job of a chatbot runs at a time, so a second request for it waits to start. One job is followed, so another one
+# is polled from the Wait state.
 PARAMETERS = {"MaxRunningPerChatbot": "1", "FollowConcurrency": "1"}
 LOGGING = f"""
 
@@ -54,15 +52,17 @@ def handler(event, context):
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A running stack of the old version, what to deploy over it, and what to deploy to go back."""
+    """A running stack of the old version, and the builds of both versions."""
 
     stack: StackClient
     old_build: Path
     new_build: Path
 
     def deploy(self, build: Path) -> None:
-        """Deploy over the stack, with the parameters that it has."""
-        described = aws(self.stack, "cloudformation").describe_stacks(StackName=sam.STACK_NAME)["Stacks"][0]
+        """Update the stack, with its present parameters."""
+        described = aws_client(self.stack, "cloudformation").describe_stacks(StackName=sam.STACK_NAME)[
+            "Stacks"
+        ][0]
         parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in described["Parameters"]}
         log = home_of("-update") / "log" / f"sam-deploy-{build.name}.log"
         with locked(sam.SAM_WORKDIR / "lock"):
@@ -98,10 +98,10 @@ def commit_before(folder: Path) -> Path | None:
 
 
 def mark(build: Path) -> None:
-    """Make a build recognisable: its state has another version, its functions log MARK, its definition holds it."""
+    """Mark a build as the new version: another state version, functions that log MARK, MARK in the definition."""
     layer = build / "WaterhookLayer" / "python" / "waterhook"
     for compiled in layer.rglob("__pycache__"):
-        shutil.rmtree(compiled)  # Python would prefer it to the changed text
+        shutil.rmtree(compiled)  # Python would load it instead of the changed source
     ((module, text, version),) = (
         (file, text, found)
         for file in layer.rglob("*.py")
@@ -124,8 +124,8 @@ def mark(build: Path) -> None:
 
 @contextmanager
 def builds(stack: StackClient, old: Path | None) -> Iterator[Update]:
-    """Build the checkout and mark it as the new version. Without another old version, that is the build unmarked."""
-    # Copies, since another stack of this run may build meanwhile. Beside it, for paths in it are relative.
+    """Build the checkout and mark a copy as the new version. Without `old`, an unmarked copy is the old version."""
+    # Copies, since another stack of this run may build meanwhile. Siblings of the build, as its paths are relative.
     new, unmarked = (sam.BUILD.with_name(f"build-of-the-{name}-version") for name in ("new", "old"))
     try:
         with locked(sam.SAM_WORKDIR / "lock"):
@@ -142,9 +142,9 @@ def builds(stack: StackClient, old: Path | None) -> Iterator[Update]:
 
 @pytest.fixture
 def update(tmp_path: Path) -> Iterator[Update]:
-    """A stack of its own, deployed from the old version, with permissions enforced."""
+    """A separate stack of the old version, with permissions enforced."""
     old = commit_before(tmp_path / "old")
-    print(f"\nold version: {'the commit before' if old else 'the build of the checkout, without its mark'}")
+    print(f"\nold version: {'the previous commit' if old else 'the build of the checkout, unmarked'}")
     local = LocalDeployment(home_of("-update"), auth=True, parameters=PARAMETERS, checkout=old or ROOT)
     with local as outputs, StackClient(outputs) as stack, builds(stack, old) as prepared:
         yield prepared
@@ -155,35 +155,35 @@ def update(tmp_path: Path) -> Iterator[Update]:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Executions that run, by the state that each of them is in."""
+    """Running executions, by the state that each is in."""
 
     stack: StackClient
     marker: str
     ids: dict[str, str] = field(default_factory=dict)
 
     def submit(self, state: str, chatbot_id: str, **simulate: object) -> None:
-        """Start an execution that comes to that state."""
-        given = {"marker": f"{self.marker} {state}", "simulate": {**LONG, **simulate}}
-        self.ids[state] = self.stack.submit(chatbot_id, given)
+        """Start an execution that reaches the state."""
+        input_data = {"marker": f"{self.marker} {state}", "simulate": {**LONG, **simulate}}
+        self.ids[state] = self.stack.submit(chatbot_id, input_data)
 
     @property
     def arns(self) -> dict[str, str]:
-        """The ARN of each of them."""
-        return {state: self.stack.execution_arn(one) or "" for state, one in self.ids.items()}
+        """The ARN of each state machine execution."""
+        return {state: owner_arn(self.stack, execution_id) for state, execution_id in self.ids.items()}
 
     @property
     def starts(self) -> dict[str, int]:
-        """How many jobs Waterflai made for each of them."""
+        """How many jobs were started for each."""
         return {state: starts_of(self.stack, f"{self.marker} {state}") for state in self.ids}
 
     def await_states(self) -> None:
-        """Return at a moment when each of them is in its state."""
+        """Wait for a moment at which each is in its state."""
         arns = self.arns
         until(lambda: all(self.stack.states(arn)[-1:] == [state] for state, arn in arns.items()))
 
 
 def begin(stack: StackClient, marker: str) -> Running:
-    """Start executions that come to the states Follow, Wait and Wait to start, and stay there."""
+    """Start executions that reach the states Follow, Wait and Wait to start, and stay there."""
     running = Running(stack, marker)
     running.submit("Follow", "support-chat")
     running.await_states()
@@ -191,13 +191,16 @@ def begin(stack: StackClient, marker: str) -> Running:
     running.submit("Wait", "report-flow")
     running.await_states()
     assert running.starts == {"Follow": 1, "Wait to start": 0, "Wait": 1}
+    assert stack.get(running.ids["Wait to start"]).json()["status"] == "ACCEPTED"
+    # It found no free concurrency to follow.
+    assert "Follow" in stack.states(running.arns["Wait"])
     return running
 
 
 @contextmanager
 def nothing_published(running: Running) -> Iterator[None]:
-    """Meanwhile one more execution is in Notify, where each attempt to publish is denied."""
-    iam, role = aws(running.stack, "iam"), physical(running.stack, "NotifyRole")
+    """Inside the block one more execution is in Notify, where IAM denies each attempt to publish."""
+    iam, role = aws_client(running.stack, "iam"), physical_id(running.stack, "NotifyRole")
     denial = {"Effect": "Deny", "Action": "sns:Publish", "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [denial]})
     iam.put_role_policy(RoleName=role, PolicyName="outage", PolicyDocument=document)
@@ -211,18 +214,18 @@ def nothing_published(running: Running) -> Iterator[None]:
         iam.delete_role_policy(RoleName=role, PolicyName="outage")
 
 
-def let_finish(running: Running) -> None:
-    """Let the jobs end. The one that waits to start does so once the chatbot's slot is free."""
+def finish_jobs(running: Running) -> None:
+    """End the jobs. The execution that waits to start gets the chatbot's slot after the first one."""
     stack = running.stack
     for state in ("Follow", "Wait", "Wait to start"):
         stack.wait_for_status(running.ids[state], "RUNNING")
-        finish(stack, running.ids[state])
+        finish_job(stack, running.ids[state])
     for state in ("Follow", "Wait", "Wait to start"):
         stack.wait_for_end(running.arns[state])
 
 
-def check_ended_well(running: Running) -> None:
-    """Each execution ended as it would have without the update: one job, one notification, a machine that succeeded."""
+def assert_completed(running: Running) -> None:
+    """Each execution has one job, one notification and a state machine execution that succeeded."""
     for execution_id, arn in zip(running.ids.values(), running.arns.values(), strict=True):
         assert running.stack.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
         assert running.stack.wait_for_end(arn)["status"] == "SUCCEEDED"
@@ -230,21 +233,21 @@ def check_ended_well(running: Running) -> None:
     assert set(running.starts.values()) == {1}
 
 
-def versions(running: Running) -> dict[str, int]:
-    """How many versions the states have that the loop has handed on."""
+def state_versions(running: Running) -> dict[str, int]:
+    """Return how many different versions the loop state of each execution had."""
 
-    def of_one(arn: str) -> int:
+    def count(arn: str) -> int:
         details = (event.get("stateEnteredEventDetails") for event in running.stack.history(arn))
         inputs = (
             json.loads(entered["input"]) for entered in details if entered and entered["name"] == "What next?"
         )
-        return len({given["v"] for given in inputs})
+        return len({state["v"] for state in inputs})
 
-    return {state: of_one(arn) for state, arn in running.arns.items()}
+    return {state: count(arn) for state, arn in running.arns.items()}
 
 
-def marked(running: Running, log_group: str) -> set[str]:
-    """Return the states whose executions a function of the new version has worked for."""
+def marked_states(running: Running, log_group: str) -> set[str]:
+    """Return the states of the executions that a function of the new version has logged."""
     lines = [
         text for place, text in function_logs(running.stack) if place == f"log {log_group}" and MARK in text
     ]
@@ -259,39 +262,38 @@ def definition(stack: StackClient) -> str:
 # ---- The test ----------------------------------------------------------------------------------------------------
 
 
-# The fixture may wait while other stacks of the run are deployed.
-@pytest.mark.timeout(300, func_only=True)
-def test_executions_survive_an_update_of_the_stack_and_the_way_back(update: Update, marker: str) -> None:
+@pytest.mark.timeout(600, func_only=True)
+def test_executions_survive_an_update_of_the_stack_and_its_rollback(update: Update, marker: str) -> None:
     stack = update.stack
     big = {"marker": f"{marker} stored", "simulate": {"seconds": 0, "queue_seconds": 0}}
     stored = stack.submit("big-output", big, idempotency_key=marker)
     stack.wait_for_notification(stored)
-    begun_by_the_old = begin(stack, f"{marker} old")
-    with nothing_published(begun_by_the_old):
+    begun_by_old = begin(stack, f"{marker} old")
+    with nothing_published(begun_by_old):
         update.deploy(update.new_build)
     assert MARK in definition(stack)
-    let_finish(begun_by_the_old)
-    begun_by_the_new = begin(stack, f"{marker} new")
+    finish_jobs(begun_by_old)
+    begun_by_new = begin(stack, f"{marker} new")
 
-    check_ended_well(begun_by_the_old)
-    assert marked(begun_by_the_old, "NotifyLogs") == set(begun_by_the_old.ids)
-    assert marked(begun_by_the_old, "PollLogs") >= {"Wait"}
-    assert marked(begun_by_the_old, "StartLogs") == {"Wait to start"}
-    # A state keeps the version that it began with. While it waits to start, each attempt begins it again.
-    assert versions(begun_by_the_old) == {"Follow": 1, "Wait": 1, "Wait to start": 2, "Notify": 1}
+    assert_completed(begun_by_old)
+    assert marked_states(begun_by_old, "NotifyLogs") == set(begun_by_old.ids)
+    assert marked_states(begun_by_old, "PollLogs") >= {"Wait"}
+    assert marked_states(begun_by_old, "StartLogs") == {"Wait to start"}
+    # A loop state keeps its version. While an execution waits to start, each attempt creates a new state.
+    assert state_versions(begun_by_old) == {"Follow": 1, "Wait": 1, "Wait to start": 2, "Notify": 1}
 
-    # What the old version stored: record, output, idempotency key.
+    # The new version reads the record, output and idempotency key that the old one stored.
     document = stack.get(stored).json()
     assert document["status"] == "COMPLETED"
     assert stack.http.get(document["final_output_url"]).json()
     assert stack.submit("big-output", big, idempotency_key=marker) == stored
     assert starts_of(stack, f"{marker} stored") == 1
 
-    # The way back: the old version reads what the new one has written.
-    begun_by_the_new.await_states()
+    # After the rollback, the old version reads the data of the new one.
+    begun_by_new.await_states()
     update.deploy(update.old_build)
     assert MARK not in definition(stack)
-    let_finish(begun_by_the_new)
-    check_ended_well(begun_by_the_new)
-    assert marked(begun_by_the_new, "StartLogs") == set(begun_by_the_new.ids)
-    assert marked(begun_by_the_new, "NotifyLogs") == set()
+    finish_jobs(begun_by_new)
+    assert_completed(begun_by_new)
+    assert marked_states(begun_by_new, "StartLogs") == set(begun_by_new.ids)
+    assert marked_states(begun_by_new, "NotifyLogs") == set()

@@ -1,4 +1,4 @@
-"""Everything that a stack has written down, wherever that is."""
+"""All texts that a stack has stored or logged, by place."""
 
 import json
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from local.local_aws.stack_client import StackClient
-from tests.e2e.account import aws
+from tests.e2e.account import aws_client
 
 type Trace = tuple[str, str]
-"""A place, named as in docs/security.md, and a text that is kept there."""
+"""A place, named as in docs/security.md, and a text that is stored there."""
 
 
 def everything(stack: StackClient, home: Path) -> Iterator[Trace]:
-    """Every trace of the stack: of its functions, its data, its definition, and of the tools that made it.
+    """Yield the texts of the stack's logs, data and definitions, and of the tools that deployed it.
 
-    The secret itself is left out: it is where the key belongs.
+    The secret is left out, as the key belongs there.
     """
     yield from function_logs(stack)
     for log in sorted((home / "log").iterdir()):
@@ -29,8 +29,8 @@ def everything(stack: StackClient, home: Path) -> Iterator[Trace]:
 
 
 def function_logs(stack: StackClient) -> Iterator[Trace]:
-    """Every line of every log group."""
-    logs = aws(stack, "logs")
+    """Yield each line of each log group."""
+    logs = aws_client(stack, "logs")
     for group in _pages(logs, "describe_log_groups", "logGroups"):
         for event in _pages(logs, "filter_log_events", "events", logGroupName=group["logGroupName"]):
             yield f"log {group['logGroupName'].rpartition('/')[2]}", event["message"]
@@ -54,7 +54,7 @@ def _histories(stack: StackClient) -> Iterator[Trace]:
 
 def _queues(stack: StackClient) -> Iterator[Trace]:
     for url in stack.sqs.list_queues()["QueueUrls"]:
-        # Received messages come back: a look takes none away from other tests.
+        # Reading this way hides no message from other tests.
         answer = stack.http.get(
             f"{stack.outputs.endpoint_url}/_ministack/sqs/messages", params={"QueueUrl": url}
         )
@@ -63,7 +63,7 @@ def _queues(stack: StackClient) -> Iterator[Trace]:
 
 
 def _objects(stack: StackClient) -> Iterator[Trace]:
-    s3 = aws(stack, "s3")
+    s3 = aws_client(stack, "s3")
     for bucket in s3.list_buckets()["Buckets"]:
         for entry in _pages(s3, "list_objects_v2", "Contents", Bucket=bucket["Name"]):
             stored = s3.get_object(Bucket=bucket["Name"], Key=entry["Key"])
@@ -71,7 +71,7 @@ def _objects(stack: StackClient) -> Iterator[Trace]:
 
 
 def _definitions(stack: StackClient) -> Iterator[Trace]:
-    cloudformation, functions = aws(stack, "cloudformation"), aws(stack, "lambda")
+    cloudformation, functions = aws_client(stack, "cloudformation"), aws_client(stack, "lambda")
     for deployed in _pages(cloudformation, "describe_stacks", "Stacks"):
         yield "stack", _text(deployed)
         template = cloudformation.get_template(StackName=deployed["StackName"])
