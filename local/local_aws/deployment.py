@@ -13,6 +13,7 @@ from .process_group import ProcessGroup
 from .processes import ProcessIdentity
 from .servers import WaterflaiEndpoint
 from .stack_outputs import StackOutputs
+from .temporary_folder import create_temporary_folder, delete_temporary_folder
 
 STATE_DIR = environment.ROOT / ".local"
 TEST_STATE_DIRS = STATE_DIR / "tests"
@@ -118,7 +119,7 @@ class LocalDeployment:
         ended = self._processes.end()
         for file in (self._outputs_file, self._ready_file):
             file.unlink(missing_ok=True)
-        shutil.rmtree(self._state_dir / "tmp", ignore_errors=True)
+        delete_temporary_folder(self._state_dir)
         return ended
 
     def _start(self) -> StackOutputs:
@@ -129,9 +130,8 @@ class LocalDeployment:
         build = launch(lambda: sam.start_build(logs / "sam-build.log", self._checkout))
         with self._terminal.step("Start the local AWS (MiniStack)"):
             log = logs / "ministack.log"
-            ministack = launch(
-                lambda: servers.start_ministack(port, self._state_dir / "tmp", log, auth=self._auth)
-            )
+            temporary = create_temporary_folder(self._state_dir)
+            ministack = launch(lambda: servers.start_ministack(port, temporary, log, auth=self._auth))
             servers.wait_until_ready(lambda: servers.is_ready(endpoint_url), ministack)
         upstream = self._upstream
         if upstream is None:
