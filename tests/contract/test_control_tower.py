@@ -18,12 +18,12 @@ from tests.contract.markdown import names, table
 from tests.contract.template import EVERYTHING, ROOT, deployed, of_type, source
 
 AUDIT = ROOT / ".venv-audit"
-# Identifier of a control → the parameters that satisfy it, or `left: ` and the reason.
+# Identifier of a control → the parameters that satisfy it, or `not met: ` and the reason.
 FINDINGS = {
     control: satisfied_by
     for control, _, satisfied_by in table((ROOT / "docs" / "security.md").read_text("utf-8"), "Control")
 }
-LEFT = {control for control, satisfied_by in FINDINGS.items() if satisfied_by.startswith("left: ")}
+NOT_MET = {control for control, satisfied_by in FINDINGS.items() if satisfied_by.startswith("not met: ")}
 STRICT = EVERYTHING | {"LogRetentionDays": "365"}
 
 
@@ -69,10 +69,10 @@ def test_all_options_together_have_the_findings_that_the_table_leaves(package: P
     for group in of_type(resources, "AWS::Logs::LogGroup").values():
         # CloudFormation converts the text of the parameter to a number.
         group["Properties"]["RetentionInDays"] = int(group["Properties"]["RetentionInDays"])
-    assert findings(package, resources) == LEFT
+    assert findings(package, resources) == NOT_MET
 
 
-@pytest.mark.parametrize("control", sorted(FINDINGS.keys() - LEFT))
+@pytest.mark.parametrize("control", sorted(FINDINGS.keys() - NOT_MET))
 def test_each_other_finding_names_the_parameters_that_satisfy_it(control: str) -> None:
     named = names(FINDINGS[control])
     assert named
