@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from local.local_aws.stack_client import StackClient
+from local.local_aws.temporary_folder import create_temporary_folder
 from tests.e2e.account import physical_id
 from tests.e2e.conftest import home_of
 from tests.e2e.executions import job_status, owner_arn, starts_of
@@ -23,15 +24,15 @@ def late_response(seconds: float) -> dict[str, Any]:
     return {"seconds": 30, "queue_seconds": 0, "faults": [stall]}
 
 
-def kill_containers(function_name: str, home: Path) -> int:
-    """Kill the processes of this stack that run the function. Returns their number."""
+def kill_containers(function_name: str, temporary: Path) -> int:
+    """Kill the processes that run the function below this temporary folder. Return their number."""
     killed = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text()
         except OSError:  # the process ended meanwhile
             continue
-        if function_name in command and str(home) in command:
+        if function_name in command and str(temporary) in command:
             os.kill(int(process.name), signal.SIGKILL)
             killed += 1
     return killed
@@ -43,7 +44,8 @@ def test_a_start_killed_between_its_post_and_its_save_is_uncertain_and_not_repea
 ) -> None:
     execution_id = strict.submit("support-chat", {"marker": marker, "simulate": late_response(20)})
     until(lambda: starts_of(strict, marker))
-    assert kill_containers(physical_id(strict, "StartFunction"), home_of("-strict")) >= 1
+    temporary = create_temporary_folder(home_of("-strict"))
+    assert kill_containers(physical_id(strict, "StartFunction"), temporary) >= 1
     event = strict.wait_for_notification(execution_id)
     assert event["data"]["status"] == "UNCERTAIN"
     assert event["data"]["error"]["code"] == "start_uncertain"
