@@ -327,9 +327,9 @@ class InvalidRequestGetsNoRecord(StartStep):
 
 
 class FinishedJobIsRecordedAsCancelled(JobCanceller):
-    def stop(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
-        stopped = super().stop(state, outcome, code=code, message=message)
-        return state.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
+    def cancel(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
+        cancelled = super().cancel(state, outcome, code=code, message=message)
+        return state.ended(outcome, code=code, message=message) if cancelled.outcome.is_final else cancelled
 
 
 class RunningExecutionCountsAsFailed(StateMachineExecutions):

@@ -358,7 +358,7 @@ def test_pages_of_the_index_are_read_one_at_a_time(
     for index in range(7):
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a"))
     client: Any = Pages(table)
-    entries = UnfinishedIndex(table.name, client).before(to_rfc3339(LATER) or "")
+    entries = UnfinishedIndex(table.name, client).accepted_before(to_rfc3339(LATER) or "")
     next(entries)
     # Ten empty shards, and one page of the eleventh.
     assert client.queries == 11
@@ -372,9 +372,9 @@ def test_from_any_position_each_record_is_found_once(table: Table) -> None:
             running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
         )
     unfinished = UnfinishedIndex(table.name, table.client)
-    ring = list(unfinished.before(to_rfc3339(LATER) or ""))
+    ring = list(unfinished.accepted_before(to_rfc3339(LATER) or ""))
     for index, position in enumerate(ring):
-        entries = list(unfinished.before(to_rfc3339(LATER) or "", after=position.key))
+        entries = list(unfinished.accepted_before(to_rfc3339(LATER) or "", after=position.key))
         # The entry at the position was the last of the previous sweep.
         assert entries == ring[index + 1 :] + ring[:index]
 
@@ -383,7 +383,7 @@ def test_the_oldest_record_of_a_shard_is_first(table: Table) -> None:
     for index, age_s in enumerate([5, 20, 10]):
         created_at = to_rfc3339(NOW - age_s)
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a", created_at=created_at))
-    entries = UnfinishedIndex(table.name, table.client).before(to_rfc3339(NOW) or "")
+    entries = UnfinishedIndex(table.name, table.client).accepted_before(to_rfc3339(NOW) or "")
     assert [entry.execution_id[-1] for entry in entries] == ["1", "2", "0"]
 
 
