@@ -5,7 +5,7 @@ import pytest
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import build_job_canceller
-from tests.support.builders import UPSTREAM_ID, job
+from tests.support.builders import UPSTREAM_ID, running_state
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -35,7 +35,7 @@ def cancel(
     upstream: FakeUpstream, outcome: Status = Status.CANCELLED, state: LoopState | None = None
 ) -> LoopState:
     return build_job_canceller(upstream, Clock()).cancel(
-        state or job(), outcome, code="because", message="it was requested"
+        state or running_state(), outcome, code="because", message="it was requested"
     )
 
 
@@ -145,5 +145,5 @@ def test_a_completed_job_whose_output_cannot_be_stored_raises_and_is_not_cancell
     upstream = FakeUpstream(cancels=[answer], statuses=[ENDS["COMPLETED"]])
     with pytest.raises(ResultsUnavailableError):
         build_job_canceller(upstream, Clock(), Full()).cancel(
-            job(), Status.CANCELLED, code="because", message="it was requested"
+            running_state(), Status.CANCELLED, code="because", message="it was requested"
         )

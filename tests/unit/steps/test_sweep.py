@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from functions.reconcile import app
-from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
+from tests.fakes.aws import FailingClient, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.step_functions import FakeStepFunctions
@@ -215,7 +215,7 @@ def test_a_notified_record_is_not_in_the_index(table: Table, scenario: SweepScen
 
 def test_a_record_older_than_the_index_is_added_to_it_with_its_outcome(table: Table, topic: Topic) -> None:
     table.put(running_record(unfinished=None))
-    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     with pytest.raises(Exception, match="InternalError"):
         scenario.notifier.conclude(table.only(), final_attributes(Status.FAILED))
@@ -238,7 +238,7 @@ def test_a_record_that_an_older_version_notified_leaves_the_index(
 
 
 def test_each_sweep_tries_to_publish_the_same_event_while_the_topic_fails(table: Table, topic: Topic) -> None:
-    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     table.put(running_record())
     scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
