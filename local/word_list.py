@@ -1,6 +1,6 @@
-"""The words that this project does not use, from the table in CONTRIBUTING.md: `python -m local.word_list [PATH…]`.
+"""Finds words that this project does not use. CONTRIBUTING.md lists them: `python -m local.word_list [PATH…]`.
 
-It reads prose, comments and names alike: `ToldTwice` and `told_twice` contain "told".
+It checks prose, comments and names. A word is also found inside an identifier in camel case or snake case.
 """
 
 import re
@@ -39,7 +39,7 @@ def find_words(text: str, words: dict[str, str]) -> Iterator[tuple[int, str]]:
 
 
 def tracked_files(paths: Sequence[str]) -> list[Path]:
-    """Return the text files of the checkout at or under these paths; all of them without any."""
+    """Return the text files of the checkout at or under these paths, or all text files if `paths` is empty."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *paths]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     files = [ROOT / name for name in listed.stdout.splitlines()]
@@ -50,18 +50,16 @@ def main(arguments: Sequence[str]) -> int:
     """Print each use of a listed word and return the exit code."""
     document = (ROOT / _LIST).read_text(encoding="utf-8")
     words = read_list(document)
-    found = 0
+    uses = 0
     for path in tracked_files(arguments):
         text = path.read_text(encoding="utf-8")
         if path.name == _LIST:
             text = document.partition(f"\n{_HEADING}\n")[0]
         for number, word in find_words(text, words):
-            found += 1
+            uses += 1
             sys.stdout.write(f"{path.relative_to(ROOT)}:{number}: {word!r}: write {words[word]}\n")
-    sys.stdout.write(
-        f"{found} uses of words that {_LIST} lists.\n" if found else "No word of the list is used.\n"
-    )
-    return 1 if found else 0
+    sys.stdout.write(f"{uses} uses of words that {_LIST} lists.\n" if uses else "No listed word is used.\n")
+    return 1 if uses else 0
 
 
 if __name__ == "__main__":

@@ -122,8 +122,8 @@ def to_command_error(error: Exception) -> CommandError | None:
         return error
     if isinstance(error, DependencyUnavailableError):
         cause = error.__cause__
-        found = to_command_error(cause) if isinstance(cause, Exception) else None
-        return found or CommandError(ExitCode.UNAVAILABLE, one_line(error))
+        command_error = to_command_error(cause) if isinstance(cause, Exception) else None
+        return command_error or CommandError(ExitCode.UNAVAILABLE, one_line(error))
     if isinstance(error, aws.ClientError):
         return _from_client_error(error)
     if isinstance(error, OSError):  # for example a full disk

@@ -11,9 +11,9 @@ from local.local_aws.interrupts import pause
 from local.local_aws.stack_client import StackClient
 from waterhook.timestamps import to_epoch_s
 
-# Fewer than the concurrent executions of the local AWS, so that neither side waits for a free function.
+# Fewer than the concurrent executions of the local AWS, so that neither of the two waits for a free function.
 WAVE = 8
-_END_S = 90.0
+_MAX_WAIT_S = 90.0
 _DELIVERY_WAIT_S = 2.0
 
 
@@ -21,7 +21,7 @@ _DELIVERY_WAIT_S = 2.0
 class Measurement:
     """Measurements of one execution."""
 
-    lag_s: float
+    delay_s: float
     """Seconds from the completion of the job, by the simulator's clock. For Waterhook until its notification is in the
     queue. For the poller, which publishes nothing, until its state machine execution ends."""
     transitions: int
@@ -32,11 +32,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The measurements of one job with both sides."""
+    """The measurements of one job with Waterhook and with the poller."""
 
     job: Job
-    ours: Measurement
-    peer: Measurement
+    waterhook: Measurement
+    poller: Measurement
 
 
 def warm_up(stack: StackClient, poller: StatusPoller) -> None:
@@ -56,26 +56,26 @@ def compare(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> li
     notifications = {each.marker: each for each in received(stack)}
     pairs = []
     for job in jobs:
-        ours_arn, peer_arn = arns[job.marker]
+        waterhook_arn, poller_arn = arns[job.marker]
         notification = notifications.get(job.marker)
-        execution = stack.stepfunctions.describe_execution(executionArn=peer_arn)
+        execution = stack.stepfunctions.describe_execution(executionArn=poller_arn)
         if notification is None or notification.status != "COMPLETED" or execution["status"] != "SUCCEEDED":
             raise ToolError(
                 f"job {job.marker} did not complete: notification {notification}, poller {execution['status']}"
             )
         document = upstream[poller.job_of(execution)]
         completed_at = to_epoch_s(document["completed_at"]) or 0.0
-        ended_at = stack.history(peer_arn)[-1]["timestamp"].timestamp()
+        ended_at = stack.history(poller_arn)[-1]["timestamp"].timestamp()
         pairs.append(
             Pair(
                 job,
                 Measurement(
-                    notification.lag_s,
-                    len(stack.states(ours_arn)),
+                    notification.delay_s,
+                    len(stack.states(waterhook_arn)),
                     _requests_after_start(upstream[notification.upstream_id]),
                 ),
                 Measurement(
-                    ended_at - completed_at, len(stack.states(peer_arn)), _requests_after_start(document)
+                    ended_at - completed_at, len(stack.states(poller_arn)), _requests_after_start(document)
                 ),
             )
         )
@@ -83,7 +83,7 @@ def compare(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> li
 
 
 def _run(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> dict[str, tuple[str, str]]:
-    """Run the jobs with both sides to their end. Return the ARNs of both state machine executions by marker."""
+    """Run each job with both and wait for the ends. Return the ARNs of both state machine executions by marker."""
     arns = {}
     for job in jobs:
         request = {
@@ -94,7 +94,7 @@ def _run(stack: StackClient, poller: StatusPoller, jobs: Sequence[Job]) -> dict[
         arns[job.marker] = stack.start_execution(request), poller.start(job)
     for both in arns.values():
         for arn in both:
-            stack.wait_for_end(arn, _END_S)
+            stack.wait_for_end(arn, _MAX_WAIT_S)
     return arns
 
 

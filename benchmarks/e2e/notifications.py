@@ -20,7 +20,7 @@ class ReceivedNotification:
     completed_at: float | None
 
     @property
-    def lag_s(self) -> float:
+    def delay_s(self) -> float:
         """Seconds from the completion of the job, by the simulator's clock, to the arrival in the queue."""
         return self.arrived_at - (self.completed_at or self.arrived_at)
 

@@ -1,6 +1,6 @@
 """Renders the section of the report, and computes the targets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import mean, median, quantiles
 
 from benchmarks.e2e.burst import Burst
@@ -9,18 +9,18 @@ from benchmarks.e2e.jobs import LONGEST_S, MEDIAN_S, SHORTEST_S
 from benchmarks.e2e.poller import WAIT_SECONDS
 from benchmarks.target import Target, table
 
-type Side = Callable[[Pair], Measurement]
-
 
 def targets(pairs: Sequence[Pair], burst: Burst) -> Iterator[Target]:
     """Yield the targets with their results."""
-    ours, peer = [pair.ours for pair in pairs], [pair.peer for pair in pairs]
-    for name, middle, of in (
-        ("median lag is lower than the poller's", median, _lag),
+    waterhook, poller = [pair.waterhook for pair in pairs], [pair.poller for pair in pairs]
+    for name, average, of in (
+        ("median delay is lower than the poller's", median, _delay),
         ("mean number of transitions is lower than the poller's", mean, _transitions),
     ):
-        mine, theirs = middle(map(of, ours)), middle(map(of, peer))
-        yield Target(name, mine < theirs, f"{mine:.2f} against {theirs:.2f}")
+        waterhook_average, poller_average = average(map(of, waterhook)), average(map(of, poller))
+        yield Target(
+            name, waterhook_average < poller_average, f"{waterhook_average:.2f} against {poller_average:.2f}"
+        )
     yield Target(
         f"each of {burst.executions} concurrent executions has one notification and one job",
         burst.accounted_for == burst.executions == len(burst.notifications),
@@ -30,8 +30,8 @@ def targets(pairs: Sequence[Pair], burst: Burst) -> Iterator[Target]:
 
 def render(pairs: Sequence[Pair], burst: Burst, results: Sequence[Target]) -> str:
     """Return the section in markdown."""
-    lags = [each.lag_s for each in burst.notifications]
-    p50, p95, p99 = _percentiles(lags)
+    delays = [each.delay_s for each in burst.notifications]
+    p50, p95, p99 = _percentiles(delays)
     count, rate = burst.executions, burst.executions / burst.wall_s
     throughput = (
         f"{count} executions of 1 to 3 s, started within {burst.started_s:.1f} s: the last notification arrived "
@@ -42,10 +42,10 @@ def render(pairs: Sequence[Pair], burst: Burst, results: Sequence[Target]) -> st
     return "\n".join(
         [
             _INTRODUCTION,
-            "| | lag median s | p95 s | longest s | transitions | requests to Waterflai |",
+            "| | delay median s | p95 s | longest s | transitions | requests to Waterflai |",
             "|---|---|---|---|---|---|",
-            _row("**waterhook**", [pair.ours for pair in pairs]),
-            _row(f"fixed {WAIT_SECONDS} s", [pair.peer for pair in pairs]),
+            _row("**Waterhook**", [pair.waterhook for pair in pairs]),
+            _row(f"poll every {WAIT_SECONDS} s", [pair.poller for pair in pairs]),
             _ratios(pairs),
             "",
             f"{len(pairs)} jobs with each, {WAVE} at a time.",
@@ -67,8 +67,8 @@ _INTRODUCTION = f"""# End to end
 simulated Waterflai. Both run each job at the same time. Absolute times depend on the machine, so compare the ratios.
 
 - Jobs are log-normal, median {MEDIAN_S:g} s, cut off at {SHORTEST_S:g} and {LONGEST_S:g} s.
-- **lag** is the time from the completion of the job, by the simulator's clock, to the message in the subscribed queue.
-  The poller publishes nothing. Its lag ends with its state machine execution.
+- **delay** is the time from the completion of the job, by the simulator's clock, to the message in the subscribed
+  queue. The poller publishes nothing. Its delay ends with its state machine execution.
 - **transitions** is the number of entered states in the history, including those after the end of the job (Notify and
   two more for Waterhook).
 - **requests to Waterflai** is the number of requests without the start, counted by the simulator. Waterhook polls while
@@ -76,8 +76,8 @@ simulated Waterflai. Both run each job at the same time. Absolute times depend o
 """
 
 
-def _lag(measurement: Measurement) -> float:
-    return measurement.lag_s
+def _delay(measurement: Measurement) -> float:
+    return measurement.delay_s
 
 
 def _transitions(measurement: Measurement) -> float:
@@ -89,18 +89,18 @@ def _requests(measurement: Measurement) -> float:
 
 
 def _row(name: str, measurements: Sequence[Measurement]) -> str:
-    lags = [each.lag_s for each in measurements]
-    p50, p95, _ = _percentiles(lags)
+    delays = [each.delay_s for each in measurements]
+    p50, p95, _ = _percentiles(delays)
     transitions, requests = mean(map(_transitions, measurements)), mean(map(_requests, measurements))
-    return f"| {name} | {p50:.2f} | {p95:.2f} | {max(lags):.2f} | {transitions:.1f} | {requests:.1f} |"
+    return f"| {name} | {p50:.2f} | {p95:.2f} | {max(delays):.2f} | {transitions:.1f} | {requests:.1f} |"
 
 
 def _ratios(pairs: Sequence[Pair]) -> str:
-    ours, peer = [pair.ours for pair in pairs], [pair.peer for pair in pairs]
-    lag = median(map(_lag, ours)) / median(map(_lag, peer))
-    transitions = mean(map(_transitions, ours)) / mean(map(_transitions, peer))
-    requests = mean(map(_requests, ours)) / mean(map(_requests, peer))
-    return f"| ratio | {lag:.2f} | | | {transitions:.2f} | {requests:.2f} |"
+    waterhook, poller = [pair.waterhook for pair in pairs], [pair.poller for pair in pairs]
+    delay = median(map(_delay, waterhook)) / median(map(_delay, poller))
+    transitions = mean(map(_transitions, waterhook)) / mean(map(_transitions, poller))
+    requests = mean(map(_requests, waterhook)) / mean(map(_requests, poller))
+    return f"| ratio | {delay:.2f} | | | {transitions:.2f} | {requests:.2f} |"
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.polling import ours
+from benchmarks.polling import shipped_loop
 from benchmarks.polling.baselines import BASELINES, fixed_interval
-from benchmarks.polling.waited import Summary, Waited
-from benchmarks.polling.workloads import Behaviour, Kind, Progress, Task, Workload, tasks
+from benchmarks.polling.measurements import Summary, WaitMeasurement
+from benchmarks.polling.workloads import Behaviour, Kind, Progress, SimulatedJob, Workload, make_jobs
 from benchmarks.target import Target
 
 FULL = {Kind.CHAT: 4000, Kind.FLOW: 4000, Kind.BATCH: 1000}
@@ -15,10 +15,11 @@ SEEDS = (1, 2, 3)
 SHORT_STREAM_S = 60.0
 FEW_UNITS = 10
 
-FOLLOW = "follow"
-FOLLOW_SHORT = "follow, streams end after 60 s"
-FOLLOW_FEW = "follow, 10 units for 100 jobs"
-OFF = "FollowConcurrency 0"
+FOLLOW = "Waterhook, all jobs followed"
+FOLLOW_SHORT = "Waterhook, streams end after 60 s"
+FOLLOW_FEW = "Waterhook, 10 of 100 jobs followed"
+OFF = "Waterhook, no job followed"
+EQUAL_COST = "poll at a fixed interval, equal cost"
 
 # Cost of a good stream with version 0.1, in dollars for 1,000 jobs, by kind, for the seeds 1 to 3, with all jobs.
 COST_OF_0_1 = {
@@ -26,13 +27,18 @@ COST_OF_0_1 = {
     Kind.FLOW: (0.434872, 0.429892, 0.407503),
     Kind.BATCH: (7.764532, 7.456726, 7.209045),
 }
-# Intervals in seconds. The cost of FollowConcurrency 0 is between the costs of two of them.
+# Intervals in seconds. The cost of Waterhook without following is between the costs of two of them.
 INTERVALS_S = {
     Kind.CHAT: (3, 4, 5, 6, 8, 10, 15),
     Kind.FLOW: (8, 10, 12, 14, 16, 18, 20, 25),
     Kind.BATCH: (25, 30, 35, 40, 45, 50, 60),
 }
 
+_PROGRESS_LABELS = {
+    Progress.SMOOTH: "smooth progress",
+    Progress.STEPWISE: "stepwise progress",
+    Progress.NONE: "no progress",
+}
 _POLLED = (Behaviour.HEARTBEATS, Behaviour.NONE, Behaviour.HELD_BACK, Behaviour.LOST_OPEN)
 _PROMPT = (Behaviour.BUFFERED, Behaviour.LOST_CLOSED, Behaviour.LATE)
 # Maximum delay in seconds: mean and 95th percentile.
@@ -50,33 +56,33 @@ class Comparison:
     jobs: int
     seed: int
     baselines: tuple[Summary, ...]
-    ours: tuple[Summary, ...]
+    waterhook: tuple[Summary, ...]
     by_progress: tuple[Summary, ...]
-    """FollowConcurrency 0, separately for each kind of progress."""
+    """Waterhook without following, separately for each kind of progress."""
     faulty: tuple[Summary, ...]
     """Following with a faulty stream or a late status, by behaviour."""
     fixed: Summary
-    """A fixed interval with the cost of FollowConcurrency 0."""
+    """A polling loop with a fixed interval that costs as much as Waterhook without following."""
 
     def of(self, name: str) -> Summary:
         """Return the summary of a strategy or a behaviour."""
-        return next(each for each in (*self.baselines, *self.ours, *self.faulty) if each.name == name)
+        return next(each for each in (*self.baselines, *self.waterhook, *self.faulty) if each.name == name)
 
 
 def compare(kind: Kind, count: int, seed: int = 1) -> Comparison:
     """Run all strategies with `count` jobs of a kind."""
-    jobs = tasks(kind, count, seed=seed)
+    jobs = make_jobs(kind, count, seed=seed)
     plain, short = Workload(kind, jobs), Workload(kind, jobs, SHORT_STREAM_S)
     few = Workload(kind, jobs, units=FEW_UNITS)
-    off = ours.wait(plain, follow=False)
+    off = shipped_loop.wait(plain, follow=False)
     waited_by_strategy = {
-        FOLLOW: ours.wait(plain),
-        FOLLOW_SHORT: ours.wait(short),
-        FOLLOW_FEW: ours.wait(few),
+        FOLLOW: shipped_loop.wait(plain),
+        FOLLOW_SHORT: shipped_loop.wait(short),
+        FOLLOW_FEW: shipped_loop.wait(few),
         OFF: off,
     }
 
-    def with_progress(progress: Progress) -> list[Waited]:
+    def with_progress(progress: Progress) -> list[WaitMeasurement]:
         return [each for each, job in zip(off, jobs, strict=True) if job.progress is progress]
 
     return Comparison(
@@ -85,9 +91,12 @@ def compare(kind: Kind, count: int, seed: int = 1) -> Comparison:
         seed,
         tuple(Summary.of(each.name, each.wait(jobs)) for each in BASELINES),
         tuple(Summary.of(name, waited) for name, waited in waited_by_strategy.items()),
-        tuple(Summary.of(f"{OFF}, progress: {progress}", with_progress(progress)) for progress in Progress),
         tuple(
-            Summary.of(each, ours.wait(Workload(kind, jobs, behaviour=each)))
+            Summary.of(f"{OFF}, {_PROGRESS_LABELS[progress]}", with_progress(progress))
+            for progress in Progress
+        ),
+        tuple(
+            Summary.of(each, shipped_loop.wait(Workload(kind, jobs, behaviour=each)))
             for each in Behaviour
             if each is not Behaviour.GOOD
         ),
@@ -95,13 +104,13 @@ def compare(kind: Kind, count: int, seed: int = 1) -> Comparison:
     )
 
 
-def _fixed_at(kind: Kind, jobs: tuple[Task, ...], usd_per_1000: float) -> Summary:
+def _fixed_at(kind: Kind, jobs: tuple[SimulatedJob, ...], usd_per_1000: float) -> Summary:
     """Return the fixed interval with this cost, interpolated between two intervals."""
     summaries = [Summary.of("", fixed_interval(each).wait(jobs)) for each in INTERVALS_S[kind]]
     for expensive, cheap in pairwise(summaries):
         if cheap.usd_per_1000 <= usd_per_1000 <= expensive.usd_per_1000:
             part = (expensive.usd_per_1000 - usd_per_1000) / (expensive.usd_per_1000 - cheap.usd_per_1000)
-            return expensive.between(cheap, part, "fixed interval of equal cost")
+            return expensive.between(cheap, part, EQUAL_COST)
     message = f"{kind}: no interval in INTERVALS_S has a cost of ${usd_per_1000:.3f}"
     raise ValueError(message)
 
@@ -165,7 +174,7 @@ def _faulty_streams(kind: Kind, comparisons: Sequence[Comparison]) -> Iterator[T
 
 def _without_stream(kind: Kind, comparisons: Sequence[Comparison]) -> Iterator[Target]:
     off = [each.of(OFF) for each in comparisons]
-    against = f"{kind}, {OFF}, against the fixed interval of equal cost"
+    against = f"{kind}, {OFF}, against {EQUAL_COST}"
     pairs = [(each.of(OFF), each.fixed) for each in comparisons]
     yield _at_most_times(f"{against}: p95", [row.p95_s / fixed.p95_s for row, fixed in pairs], 1.2)
     yield _at_most_times(f"{against}: mean", [row.mean_s / fixed.mean_s for row, fixed in pairs], 0.95)

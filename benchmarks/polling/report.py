@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from benchmarks.polling.comparison import Comparison
-from benchmarks.polling.waited import (
+from benchmarks.polling.measurements import (
     BASELINE_POLL_MB,
     BASELINE_POLL_S,
     EVENT_S,
@@ -33,14 +33,17 @@ simulated time. Parameters have the defaults of the template. All random numbers
   transition {TRANSITION_S} s, invoking a warm function {INVOKE_S} s. A good stream sends no keep-alive. Waterhook
   follows with {cost.FOLLOW_MB} MB and polls with {cost.FUNCTION_MB} MB; a baseline's poll has {BASELINE_POLL_MB} MB for
   {BASELINE_POLL_S} s. No cold starts, no errors.
-- "Retry as a loop" needs one transition for a poll instead of three. It can't follow `Retry-After`, and each poll of a
-  running job is a failure in the history of the state machine execution.
-- **turns** is the number of invocations (polls and follows), **held s** the seconds of following, **s per poll** the
-  sum of the ages of the jobs divided by the number of status requests.
-- The second table of each kind is for following faulty streams, and for a status that is 2 s late.
+- *Task retry* is a Task state that fails while the job runs, and its Retry. It needs one transition for
+  a poll instead of three. It cannot respect `Retry-After`, and each poll of a running job is a failure in the history
+  of the state machine execution.
+- **invocations** counts polls and follows. **followed s** is the seconds of following. **s per poll** is the sum of
+  the ages of the jobs divided by the number of status requests.
+- The second table of each kind has the results if all jobs are followed and streams are faulty or the status is 2 s
+  late.
 - The tables and the plot show seed 1. Each target holds for the worst of the seeds 1 to 3.
-- In the plot, *follow all jobs* is `follow`, *follow 10 of 100 jobs* is `follow, 10 units for 100 jobs`, and
-  *follow none* is `FollowConcurrency 0`. The grey line connects the baselines that no other one beats.
+- *All jobs followed* means that `FollowConcurrency` is above the number of running jobs, *10 of 100 jobs followed* that
+  it is 10, and *no job followed* that it is 0.
+- The grey line in the plot connects the polling loops without Waterhook that no other loop beats in delay and cost.
 """
 
 
@@ -60,20 +63,20 @@ def render(comparisons: Sequence[Comparison], results: Sequence[Target]) -> str:
 def _table(comparison: Comparison) -> Iterable[str]:
     yield from _head("strategy")
     yield from map(_row, comparison.baselines)
-    yield from (_row(each, mark="**") for each in comparison.ours)
+    yield from (_row(each, mark="**") for each in comparison.waterhook)
     yield from map(_row, comparison.by_progress)
     yield _row(comparison.fixed)
 
 
 def _faulty(comparison: Comparison) -> Iterable[str]:
-    yield from _head("followed")
+    yield from _head("all jobs followed, with a fault")
     yield from map(_row, comparison.faulty)
 
 
 def _head(first_column: str) -> Iterable[str]:
     yield (
-        f"| {first_column} | delay mean | p50 | p95 | p99 s | turns | transitions | held s | requests | s per poll "
-        "| $ per 1,000 |"
+        f"| {first_column} | delay mean | p50 | p95 | p99 s | invocations | transitions | followed s | requests | "
+        "s per poll | $ per 1,000 |"
     )
     yield "|" + "---|" * 11
 
@@ -81,7 +84,7 @@ def _head(first_column: str) -> Iterable[str]:
 def _row(row: Summary, mark: str = "") -> str:
     return (
         f"| {mark}{row.name}{mark} | {row.mean_s:.2f} | {row.p50_s:.2f} | {row.p95_s:.2f} | {row.p99_s:.2f} | "
-        f"{row.turns:.1f} | {row.transitions:.1f} | {row.held_s:.1f} | {row.requests:.1f} | "
+        f"{row.invocations:.1f} | {row.transitions:.1f} | {row.followed_s:.1f} | {row.requests:.1f} | "
         f"{row.s_per_status_request:.1f} | "
         f"{row.usd_per_1000:.3f} |"
     )
@@ -89,7 +92,7 @@ def _row(row: Summary, mark: str = "") -> str:
 
 def _better_baselines(comparison: Comparison) -> Iterable[str]:
     """Yield the baselines that are cheaper and have a lower mean or 95th percentile of the delay."""
-    for row in comparison.ours:
+    for row in comparison.waterhook:
         for measure in ("mean", "p95"):
             better = [
                 each.name

@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from benchmarks.polling.waited import EVENT_S, OPEN_S, REQUEST_S
-from benchmarks.polling.workloads import Behaviour, Progress, Task
+from benchmarks.polling.measurements import EVENT_S, OPEN_S, REQUEST_S
+from benchmarks.polling.workloads import Behaviour, Progress, SimulatedJob
 from tests.fakes.clock import Clock
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_STATUS_BYTES, StatusDocument
@@ -12,14 +12,12 @@ from waterhook.errors import PerhapsAcceptedError, UpstreamRefusedError
 from waterhook.upstream.event_stream import StreamEnd, StreamEvent
 
 FINAL = StreamEvent("execution_completed")
-MOVED = StreamEvent("progress_update")
+PROGRESS = StreamEvent("progress_update")
 CLOSED = StreamEnd()
 SILENT = StreamEnd(PerhapsAcceptedError("no_answer", "the stream is silent", status=200), idle=True)
 _NEVER = float("inf")
-_REFUSED_S = 1.0
+_NO_STREAM_S = 1.0
 _LAG_S = 2.0
-
-
 # Heartbeats prevent the idle timeout of these streams.
 _WITH_HEARTBEATS = {Behaviour.HEARTBEATS, Behaviour.LOST_OPEN}
 
@@ -51,7 +49,7 @@ class _Stream:
     def _next(self) -> tuple[float, StreamEvent | StreamEnd]:
         at, event = self.pending[-1] if self.pending else (_NEVER, CLOSED)
         if self.every_second:
-            return self.last_byte_at + 1.0, MOVED
+            return self.last_byte_at + 1.0, PROGRESS
         silent_at = self.last_byte_at + self.idle_timeout_s
         return (silent_at, SILENT) if silent_at < at else (at, event)
 
@@ -63,14 +61,14 @@ class Upstream:
     """Status documents and event stream of one job. The stream sends no keep-alive."""
 
     def __init__(
-        self, task: Task, clock: Clock, stream_limit_s: float, behaviour: Behaviour = Behaviour.GOOD
+        self, job: SimulatedJob, clock: Clock, stream_limit_s: float, behaviour: Behaviour = Behaviour.GOOD
     ) -> None:
         """`stream_limit_s`: seconds after which Waterflai closes a stream."""
-        self._task = task
+        self._job = job
         self._clock = clock
         self._stream_limit_s = stream_limit_s
         self._behaviour = behaviour
-        self._finish = task.arrives_s + task.finish_s
+        self._finish = job.arrives_s + job.finish_s
         self._visible = self._finish + (_LAG_S if behaviour is Behaviour.LAGGING else 0.0)
         self.status_requests = 0
         self.streams = 0
@@ -94,44 +92,44 @@ class Upstream:
         del execution_id, ends_at
         self.streams += 1
         self._clock.sleep(OPEN_S)
-        now, task, behaviour = self._clock.now, self._task, self._behaviour
-        late = behaviour is Behaviour.LATE and now - task.arrives_s < _REFUSED_S
+        now, job, behaviour = self._clock.now, self._job, self._behaviour
+        late = behaviour is Behaviour.LATE and now - job.arrives_s < _NO_STREAM_S
         if now >= self._finish or late or behaviour is Behaviour.NONE:
             raise UpstreamRefusedError("refused", "HTTP 404", status=404)
         idle_s = _NEVER if behaviour in _WITH_HEARTBEATS else idle_timeout_s
-        pending = [(min(at, now + self._stream_limit_s), event) for at, event in self._moments(now)]
+        pending = [(min(at, now + self._stream_limit_s), event) for at, event in self._timed_events(now)]
         if self._stream_limit_s < _NEVER:
             closes_at = now + self._stream_limit_s
             pending = [each for each in pending if each[0] < closes_at] + [(closes_at, CLOSED)]
         goes_on = behaviour is Behaviour.EVENTS_GO_ON
         return _Stream(self._clock, pending[::-1], idle_s, now, every_second=goes_on)
 
-    def _moments(self, since: float) -> list[tuple[float, StreamEvent | StreamEnd]]:
-        first = bisect_right(self._task.steps, since - self._task.arrives_s)
-        moved: list[tuple[float, StreamEvent | StreamEnd]] = [
-            (self._task.arrives_s + at + EVENT_S, MOVED) for at in self._task.steps[first:]
+    def _timed_events(self, since: float) -> list[tuple[float, StreamEvent | StreamEnd]]:
+        first = bisect_right(self._job.steps, since - self._job.arrives_s)
+        progress_events: list[tuple[float, StreamEvent | StreamEnd]] = [
+            (self._job.arrives_s + at + EVENT_S, PROGRESS) for at in self._job.steps[first:]
         ]
         end_s = self._finish + EVENT_S
         match self._behaviour:
             case Behaviour.HEARTBEATS | Behaviour.HELD_BACK | Behaviour.EVENTS_GO_ON:
                 return []
             case Behaviour.LOST_OPEN:
-                return moved
+                return progress_events
             case Behaviour.LOST_CLOSED:
-                return [*moved, (end_s, CLOSED)]
+                return [*progress_events, (end_s, CLOSED)]
             case Behaviour.BUFFERED:
-                return [*((end_s, event) for _, event in moved), (end_s, FINAL)]
+                return [*((end_s, event) for _, event in progress_events), (end_s, FINAL)]
             case _:
-                return [*moved, (end_s, FINAL)]
+                return [*progress_events, (end_s, FINAL)]
 
     def _document(self) -> StatusDocument:
         now = self._clock.now
         if now >= self._visible:
             return StatusDocument(status=Status.COMPLETED)
-        age_s = now - self._task.arrives_s - (self._visible - self._finish)
-        done = bisect_right(self._task.steps, age_s)
-        if self._task.progress is Progress.SMOOTH:
+        age_s = now - self._job.arrives_s - (self._visible - self._finish)
+        done = bisect_right(self._job.steps, age_s)
+        if self._job.progress is Progress.SMOOTH:
             return StatusDocument(progress=float(done))
-        if self._task.progress is Progress.STEPWISE:
-            return StatusDocument(completed_nodes=done, total_nodes=len(self._task.steps) + 1)
+        if self._job.progress is Progress.STEPWISE:
+            return StatusDocument(completed_nodes=done, total_nodes=len(self._job.steps) + 1)
         return StatusDocument()

@@ -51,7 +51,7 @@ IN_FLIGHT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SimulatedJob:
     """A job at Waterflai. Times are in seconds, `steps` and `finish_s` from the start of the job."""
 
     arrives_s: float
@@ -66,20 +66,22 @@ class Workload:
     """Jobs, the stream behaviour of Waterflai, and the follow concurrency (`units`)."""
 
     kind: Kind
-    tasks: tuple[Task, ...] = field(repr=False)
+    jobs: tuple[SimulatedJob, ...] = field(repr=False)
     stream_limit_s: float = math.inf
     units: int = 1000
     behaviour: Behaviour = Behaviour.GOOD
 
 
-def tasks(kind: Kind, count: int, *, in_flight: float = IN_FLIGHT, seed: int = 1) -> tuple[Task, ...]:
+def make_jobs(
+    kind: Kind, count: int, *, in_flight: float = IN_FLIGHT, seed: int = 1
+) -> tuple[SimulatedJob, ...]:
     """Return `count` jobs with random arrivals. On average `in_flight` jobs run at the same time."""
     generator = random.Random(f"{kind} {seed}")  # noqa: S311 - not used for security
     shapes = [_shape(kind, generator) for _ in range(count)]
     apart_s = sum(finish_s for finish_s, _, _ in shapes) / count / in_flight
     jobs, now = [], 0.0
     for finish_s, progress, steps in shapes:
-        jobs.append(Task(now, finish_s, progress, steps))
+        jobs.append(SimulatedJob(now, finish_s, progress, steps))
         now += generator.expovariate(1 / apart_s)
     return tuple(jobs)
 

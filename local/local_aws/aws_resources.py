@@ -31,7 +31,7 @@ def create_prerequisites(endpoint_url: str, waterflai_api_key: str) -> str:
 def reserve_follow_concurrency(endpoint_url: str, concurrency: int) -> None:
     """Reserve concurrency for the follow function, which MiniStack does not read from the template; 0 for none.
 
-    Without it the follow function could take all there is, and poll and notify would wait until its jobs end.
+    Without it the follow function could use all concurrency, and poll and notify would wait until its jobs end.
     """
     if concurrency == 0:
         return

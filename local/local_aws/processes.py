@@ -109,7 +109,7 @@ def start_process(
 def end_processes(processes: Iterable[ProcessIdentity], patience_s: float = 4.0) -> None:
     """Stop processes and their process groups: with SIGTERM, and after `patience_s` seconds with SIGKILL.
 
-    A process that has ended is skipped, also where a later one has its id.
+    A process that has ended is skipped, even if a later process has the same id.
     """
     # By group, because the process tree of psutil lacks processes whose parent has ended.
     groups = {process.pid for process in processes if process.is_alive()}
@@ -136,10 +136,10 @@ def _left_after(timeout_s: float, groups: set[int]) -> set[int]:
 
 def _with_members(groups: set[int]) -> set[int]:
     """Return the process groups that still have a running process."""
-    found = set()
+    running = set()
     for process in psutil.process_iter() if groups else ():
         with suppress(OSError, psutil.Error):  # the process has ended, or belongs to another user
             group = os.getpgid(process.pid)
             if group in groups and process.status() not in _ENDED:
-                found.add(group)
-    return found
+                running.add(group)
+    return running

@@ -185,13 +185,13 @@ class StackClient:
 
     def wait_for_notification(self, execution_id: str, timeout_s: float = _WAIT_TIMEOUT_S) -> dict[str, Any]:
         """Wait for the first notification of an execution and return it."""
-        found = wait_for(
+        notifications = wait_for(
             lambda: self.peek(execution_id),
             timeout_s=timeout_s,
             interval_s=_POLL_S,
             message=f"no notification of {execution_id}",
         )
-        return found[0]
+        return notifications[0]
 
     def item(self, execution_id: str) -> dict[str, Any] | None:
         """Return the record of an execution, with numbers as Decimal; None if there is no record."""

@@ -31,8 +31,8 @@ def test_each_exit_code_is_listed_with_its_meaning() -> None:
 
 def test_every_command_has_the_common_options() -> None:
     for command in cli.commands.values():
-        given = {option for parameter in command.params for option in parameter.opts}
-        assert given >= {"--json", "--stack", "--local", "--profile", "--region"}
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert options >= {"--json", "--stack", "--local", "--profile", "--region"}
 
 
 def test_the_package_requires_what_it_imports() -> None:
@@ -49,9 +49,7 @@ def test_the_package_requires_what_it_imports() -> None:
     ("goals", "seen"),
     [(["env"], "the-user-s"), (["smoke-aws"], "the-user-s"), (["up"], ""), (["env", "up"], "")],
 )
-def test_only_two_make_targets_see_the_user_s_aws_account(
-    tmp_path: Path, goals: list[str], seen: str
-) -> None:
+def test_only_two_make_targets_see_the_users_aws_account(tmp_path: Path, goals: list[str], seen: str) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "profile: $AWS_PROFILE"\n', encoding="utf-8")
     python.chmod(0o755)

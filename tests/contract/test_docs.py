@@ -23,7 +23,7 @@ def rows(heading: str) -> list[list[str]]:
 
 def test_each_parameter_is_listed_with_its_default() -> None:
     listed = {row[0]: row[1] for row in rows("Parameter")}
-    declared = {name: str(given.get("Default", "")) for name, given in source()["Parameters"].items()}
+    declared = {name: str(parameter.get("Default", "")) for name, parameter in source()["Parameters"].items()}
     assert listed == declared
 
 

@@ -24,7 +24,7 @@ def test_the_section_about_upgrades_names_existing_parameters() -> None:
     assert set(parameters) <= source()["Parameters"].keys()
 
 
-def test_the_quotas_are_compared_with_the_template_s_values() -> None:
+def test_the_quotas_are_compared_with_the_templates_values() -> None:
     quotas = {row[0]: " ".join(row[1:]) for row in table(DOCUMENT, "Quota")}
     reserved = source()["Parameters"]["FollowConcurrency"]["Default"]
     assert f"`FollowConcurrency`, {reserved} by default" in quotas["Lambda: unreserved concurrency"]

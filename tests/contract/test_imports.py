@@ -99,7 +99,7 @@ def test_the_tests_use_the_versions_of_the_layer(name: str) -> None:
     assert distribution(name).version == pinned()[name]
 
 
-def test_the_layer_s_requirements_are_complete() -> None:
+def test_the_layers_requirements_are_complete() -> None:
     required = closure("aws-lambda-powertools") | closure("urllib3")
     assert {name.lower().replace("_", "-") for name in required} == pinned().keys()
 

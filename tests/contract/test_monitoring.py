@@ -151,7 +151,7 @@ def test_there_is_no_alarm_and_no_dashboard_without_a_topic_or_an_email() -> Non
     assert not kinds & {ALARM, "AWS::CloudWatch::Dashboard"}
 
 
-def test_alarms_go_to_the_user_s_topic_without_a_topic_of_the_stack() -> None:
+def test_alarms_go_to_the_users_topic_without_a_topic_of_the_stack() -> None:
     resources = deployed(AlarmTopicArn=EVERYTHING["AlarmTopicArn"])
     assert not {"AlarmTopic", "AlarmTopicPolicy"} & resources.keys()
     assert resources["ErrorAlarm"]["Properties"]["AlarmActions"] == [EVERYTHING["AlarmTopicArn"]]

@@ -1,4 +1,4 @@
-"""The templates in docs/recipes: lint, dead-letter queues, permissions, and the code inside them."""
+"""The templates in docs/recipes: lint, dead_letter_queue-letter queues, permissions, and the code inside them."""
 
 import json
 import re
@@ -57,10 +57,10 @@ def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
 def test_a_subscription_has_a_filter_and_a_dead_letter_queue(path: Path) -> None:
     resources = read(path)["Resources"]
     (subscription,) = of_type(resources, "AWS::SNS::Subscription").values()
-    given = subscription["Properties"]
-    assert given["FilterPolicy"].keys() <= {"type", "status", "chatbot_id"}
-    dead = given["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
-    queue = resources[dead]["Properties"]
+    properties = subscription["Properties"]
+    assert properties["FilterPolicy"].keys() <= {"type", "status", "chatbot_id"}
+    dead_letter_queue = properties["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+    queue = resources[dead_letter_queue]["Properties"]
     assert queue["SqsManagedSseEnabled"] is True
     assert queue["MessageRetentionPeriod"] == 1209600
     allowed = [
@@ -71,10 +71,10 @@ def test_a_subscription_has_a_filter_and_a_dead_letter_queue(path: Path) -> None
     ]
     ((resource, condition),) = allowed
     arns = resource if isinstance(resource, list) else [resource]
-    assert {"Fn::GetAtt": [dead, "Arn"]} in arns
+    assert {"Fn::GetAtt": [dead_letter_queue, "Arn"]} in arns
     assert condition == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicArn"}}}
-    if given["Protocol"] == "sqs":
-        assert given["Endpoint"] in arns
+    if properties["Protocol"] == "sqs":
+        assert properties["Endpoint"] in arns
 
 
 def test_the_topic_uses_the_signature_version_that_the_endpoint_requires() -> None:

@@ -148,8 +148,8 @@ def test_the_layer_is_compiled_by_the_python_version_of_the_functions() -> None:
 def test_all_functions_are_in_the_vpc_or_none() -> None:
     for function in of_type(deployed(), "AWS::Lambda::Function").values():
         assert "VpcConfig" not in function["Properties"]
-    given = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
-    for function in of_type(deployed(**given), "AWS::Lambda::Function").values():
+    parameters = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
+    for function in of_type(deployed(**parameters), "AWS::Lambda::Function").values():
         assert function["Properties"]["VpcConfig"] == {
             "SubnetIds": ["subnet-0a", "subnet-0b"],
             "SecurityGroupIds": ["sg-0a"],

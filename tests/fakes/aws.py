@@ -41,7 +41,7 @@ def cancelled_transaction(*codes: str) -> ClientError:
     return ClientError(response, "TransactWriteItems")
 
 
-class Failing:
+class FailingClient:
     """A client that raises `faults` by operation. With `after`, the call is made first, as with a lost response."""
 
     def __init__(self, real: Any, faults: Mapping[str, Exception], *, after: bool = False) -> None:
@@ -62,8 +62,8 @@ class Failing:
         return call
 
 
-class Stuttering:
-    """A client that sends every write twice and returns the second response, as botocore does after a lost one.
+class RepeatingClient:
+    """A client that sends every write twice and returns the second response, as botocore does after a lost response.
 
     `meanwhile` is called between the two.
     """

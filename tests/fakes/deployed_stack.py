@@ -25,7 +25,7 @@ def status_document(status: str = "COMPLETED", **changes: Any) -> dict[str, Any]
         "status": status,
         "chatbot_id": "support-chat",
         "created_at": "2026-01-01T00:00:00.000Z",
-        "final_output": {"answer": "At once."} if status == "COMPLETED" else None,
+        "final_output": {"answer": "Immediately."} if status == "COMPLETED" else None,
     }
     return fields | changes
 

@@ -149,10 +149,10 @@ def hash_without_input_data(self: Request) -> str:
     return self.chatbot_id
 
 
-def read_without_event_id(given: object, **arguments: Any) -> TriggerInput:
-    if isinstance(given, Mapping) and "event_id" in given:
-        given = given["request"]
-    return _read_trigger_input(given, **arguments)
+def read_without_event_id(execution_input: object, **arguments: Any) -> TriggerInput:
+    if isinstance(execution_input, Mapping) and "event_id" in execution_input:
+        execution_input = execution_input["request"]
+    return _read_trigger_input(execution_input, **arguments)
 
 
 def read_document_of_any_execution(body: bytes, **arguments: Any) -> StatusDocument:
@@ -293,11 +293,13 @@ def event_id_without_time(record: ExecutionRecord) -> str:
 
 
 class DuplicateStartsAsOwner(StartStep):
-    def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
+    def start(self, execution_input: object, *, owner: str, started_at: str) -> dict[str, Any]:
         now, defaults = self._clock(), self._settings.defaults
-        trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        trigger = TriggerInput.read(
+            execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
+        )
         record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
-        return super().start(given, owner=record.owner_execution_arn, started_at=started_at)
+        return super().start(execution_input, owner=record.owner_execution_arn, started_at=started_at)
 
 
 class LateStartReleasesSlotInUse(StartStep):
@@ -316,20 +318,22 @@ class LostAnswerIsPostedAgain(StartStep):
 
 
 class InvalidRequestGetsNoRecord(StartStep):
-    def start(self, given: object, *, owner: str, started_at: str) -> dict[str, Any]:
+    def start(self, execution_input: object, *, owner: str, started_at: str) -> dict[str, Any]:
         defaults = self._settings.defaults
-        trigger = TriggerInput.read(given, execution_arn=owner, started_at=started_at, defaults=defaults)
+        trigger = TriggerInput.read(
+            execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
+        )
         if trigger.problem is not None:
             return state_machine_output.failure_output(
                 Status.REJECTED.error_name, trigger.problem, {"execution_id": trigger.execution_id}
             )
-        return super().start(given, owner=owner, started_at=started_at)
+        return super().start(execution_input, owner=owner, started_at=started_at)
 
 
 class FinishedJobIsRecordedAsCancelled(JobCanceller):
-    def stop(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
-        stopped = super().stop(state, outcome, code=code, message=message)
-        return state.ended(outcome, code=code, message=message) if stopped.outcome.is_final else stopped
+    def cancel(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
+        cancelled = super().cancel(state, outcome, code=code, message=message)
+        return state.ended(outcome, code=code, message=message) if cancelled.outcome.is_final else cancelled
 
 
 class RunningExecutionCountsAsFailed(StateMachineExecutions):
@@ -629,7 +633,7 @@ MUTATIONS = (
         Components(final_record_check=LoopIgnoresFinalRecord),
     ),
     Mutation(
-        "a job is given up without a cancel request",
+        "a job is execution_input up without a cancel request",
         Invariant.JOB_IS_CANCELLED_AFTER_FAULT,
         Components(cancel_step=FaultIsReportedWithoutCancel),
         found_by_seed=104,

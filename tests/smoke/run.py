@@ -134,10 +134,10 @@ class SmokeTest:
 
     def _require_quota(self) -> None:
         """Print Lambda's quota. Raises ToolError if FollowConcurrency does not fit: the deployment would fail."""
-        given = self._options.parameters.get("FollowConcurrency", "0")
-        if not given.isdecimal():
-            raise ToolError(f"FollowConcurrency={given}: expected a whole number")
-        wanted = int(given)
+        value = self._options.parameters.get("FollowConcurrency", "0")
+        if not value.isdecimal():
+            raise ToolError(f"FollowConcurrency={value}: expected a whole number")
+        requested = int(value)
         try:
             limits = self._account.client("lambda").get_account_settings()["AccountLimit"]
         except ClientError as error:
@@ -145,8 +145,8 @@ class SmokeTest:
                 raise
             self._terminal.print_line(
                 "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The deployment fails "
-                f"if fewer than {MIN_UNRESERVED + wanted} concurrent executions are unreserved."
-                if wanted
+                f"if fewer than {MIN_UNRESERVED + requested} concurrent executions are unreserved."
+                if requested
                 else "Lambda's quota is not checked: lambda:GetAccountSettings is denied. The defaults need none."
             )
             return
@@ -155,11 +155,11 @@ class SmokeTest:
             f"Lambda: {quota} concurrent executions in this region, {unreserved} unreserved"
         )
         possible = reservable(unreserved)
-        if wanted > possible and not _local_endpoint(self._account):
+        if requested > possible and not _local_endpoint(self._account):
             raise ToolError(
-                f"FollowConcurrency={wanted} does not fit: of {unreserved} unreserved concurrent executions, Lambda "
+                f"FollowConcurrency={requested} does not fit: of {unreserved} unreserved concurrent executions, Lambda "
                 f"keeps {MIN_UNRESERVED}, so {possible} can be reserved. Leave FollowConcurrency out, or request a "
-                f"higher quota: {quota_request(quota, unreserved, wanted)}"
+                f"higher quota: {quota_request(quota, unreserved, requested)}"
             )
 
     def _create_secret(self, api_key: str | None) -> str:
@@ -244,7 +244,7 @@ class SmokeTest:
 
 
 def delete_everything(deletion: StackDeletion, terminal: Terminal, stack: str, secret: str | None) -> str:
-    """Delete a stack, what it retains, and a secret. Return what could not be deleted, empty if nothing is left."""
+    """Delete a stack, the resources it retains, and a secret. Return what could not be deleted, or an empty text."""
     longest = (STOP_S + 2 * DELETE_S) / 60
     with terminal.step(f"Delete everything, at most {longest:.0f} min (Ctrl-C has no effect)"):
         deletion.delete(stack)
@@ -289,7 +289,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = _arguments(words)
     api_key = os.environ.get("WATERFLAI_API_KEY")
     if not (arguments.secret_arn or api_key or arguments.clean_up):
-        sys.stderr.write("Waterflai's key: --secret-arn ARN, or WATERFLAI_API_KEY in the environment\n")
+        sys.stderr.write("no API key of Waterflai: add --secret-arn ARN, or set WATERFLAI_API_KEY\n")
         return 1
     interrupts.install()
     terminal = Terminal()
@@ -337,13 +337,13 @@ def _account() -> Account:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make smoke-aws ARGS=…", description=__doc__)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--chatbot", help="a chatbot that completes, and that may be run once")
-    parser.add_argument("--input", type=_json_object, default="{}", help="its input_data, as JSON")
-    parser.add_argument("--base-url", default="https://api.waterflai.ai", help="of the Waterflai to use")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--chatbot", help="a chatbot that completes, and that may be run once")
+    parser.add_argument("--input", type=_json_object, default="{}", help="input_data of the request, as JSON")
+    parser.add_argument("--base-url", default="https://api.waterflai.ai", help="base URL of Waterflai")
     parser.add_argument(
         "--secret-arn",
-        help="secret with its key; without it a temporary secret is created from WATERFLAI_API_KEY",
+        help="secret with the API key of Waterflai; without it a temporary secret is created from WATERFLAI_API_KEY",
     )
     parser.add_argument(
         "--parameter",
@@ -351,10 +351,10 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the template; FollowConcurrency=1 to follow the event stream, where the account's quota allows it",
+        help="parameter of the template; FollowConcurrency=1 follows the stream if the account's quota allows it",
     )
     parser.add_argument("--keep", action="store_true", help="delete nothing")
-    what.add_argument(
+    target.add_argument(
         "--clean-up",
         type=_stack_name,
         metavar="STACK",
@@ -365,12 +365,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        given = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"no JSON: {error}") from error
-    if not isinstance(given, dict):
+        raise argparse.ArgumentTypeError(f"invalid JSON: {error}") from error
+    if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("expected a JSON object")
-    return given
+    return value
 
 
 def _stack_name(text: str) -> str:

@@ -72,33 +72,33 @@ class StackDeletion:
 
         `stack` is its name, or its id if it is deleted already.
         """
-        known = stack
+        name_or_id = stack
         with self.step(f"look up stack {stack}"):
             self.stack = self._stack_id(stack)
             if self.stack is None:
                 return  # it was never created
-            known = self.stack
-        found: list[StackResource] = []
+            name_or_id = self.stack
+        resources: list[StackResource] = []
         with self.step(f"list the resources of stack {stack}"):
-            found = self._resources(known)
+            resources = self._resources(name_or_id)
         for machine in (
-            each.physical_id for each in found if each.type == _STATE_MACHINE and each.physical_id
+            each.physical_id for each in resources if each.type == _STATE_MACHINE and each.physical_id
         ):
             with self.step(f"stop the executions of {machine}"):
                 self._stop_executions(machine)
         with self.step(f"delete stack {stack}"):
-            self._delete_stack(known)
-        if not found:
+            self._delete_stack(name_or_id)
+        if not resources:
             with self.step(f"list what stack {stack} has retained"):
-                found = self._resources(known)
-        for each in found:
+                resources = self._resources(name_or_id)
+        for each in resources:
             if each.type in RETAINED and each.physical_id:
                 with self.step(f"delete {each.type} {each.physical_id}"):
                     self._delete_retained(each)
 
     def failed_events(self, stack: str, *, deleting: bool = False) -> list[str]:
         """Return the events of a stack that report a failure, oldest first."""
-        found: list[str] = []
+        failures: list[str] = []
         pages = self.account.client("cloudformation").get_paginator("describe_stack_events")
         events = [event for page in pages.paginate(StackName=stack) for event in page["StackEvents"]]
         for event in reversed(events):
@@ -108,8 +108,8 @@ class StackDeletion:
                 continue
             if (status == "DELETE_FAILED") is deleting:
                 resource = f"{event['LogicalResourceId']} ({event['ResourceType']})"
-                found.append(f"{resource} {status}: {' '.join(reason.split())}")
-        return found
+                failures.append(f"{resource} {status}: {' '.join(reason.split())}")
+        return failures
 
     def _stack_id(self, stack: str) -> str | None:
         """Return the id of a stack, which is valid also after its deletion; None if there is no stack."""

@@ -72,8 +72,11 @@ FAULT_CASES = (
         "status resets the connection", (_fault("status", "closes_idle", after_seconds=0.2, reset=True),)
     ),
     FaultCase("status of another execution", (_fault("status", "foreign_document", times=2),)),
-    FaultCase("status and another one behind it", (_fault("status", "pipelined_document"),)),
-    FaultCase("status and another one later", (_fault("status", "pipelined_document", pause_seconds=0.05),)),
+    FaultCase("status, then the status of another execution", (_fault("status", "pipelined_document"),)),
+    FaultCase(
+        "status, later the status of another execution",
+        (_fault("status", "pipelined_document", pause_seconds=0.05),),
+    ),
     FaultCase("status 522", (_status_code("status", 522, html=True, times=2),)),
     # Documents that are not valid, spell the status differently, or contain the API key.
     FaultCase("status with NaN in the output", (_fault("status", "invalid_output"),), has_output=False),
@@ -106,7 +109,7 @@ FAULT_CASES = (
     FaultCase("stream without an end", (_fault("stream", "no_end"),)),
     FaultCase("stream goes on", (_fault("stream", "events_go_on"),)),
     FaultCase("stream buffered", (_fault("stream", "buffered"),)),
-    FaultCase("stream buffered for ever", (_fault("stream", "buffered", head=False, released=False),)),
+    FaultCase("stream buffered forever", (_fault("stream", "buffered", head=False, released=False),)),
     FaultCase(
         "stream replays",
         (_fault("stream", "ends", after_events=2, reset=True, times=1), _fault("stream", "replays")),

@@ -1,6 +1,6 @@
 """`make soak`: hundreds of concurrent executions with random faults, each checked for its one outcome.
 
-Deploys a stack of its own and ends it. The same `--seed` creates the same requests.
+Deploys its own stack, and deletes it at the end. The same `--seed` creates the same requests.
 """
 
 import argparse
@@ -54,13 +54,13 @@ class SoakRequest:
     @classmethod
     def all(cls, count: int, seed: int) -> list["SoakRequest"]:
         """Return `count` requests, the same for the same seed."""
-        dice = random.Random(seed)  # noqa: S311  # repeatable, not secret
-        return [cls._one(f"soak-{seed}-{number}", dice) for number in range(count)]
+        generator = random.Random(seed)  # noqa: S311  # repeatable, not secret
+        return [cls._one(f"soak-{seed}-{number}", generator) for number in range(count)]
 
     @classmethod
-    def _one(cls, key: str, dice: random.Random) -> "SoakRequest":
-        case = dice.choice(FAULT_CASES)
-        seconds = round(dice.uniform(0.2, 3.0), 2)
+    def _one(cls, key: str, generator: random.Random) -> "SoakRequest":
+        case = generator.choice(FAULT_CASES)
+        seconds = round(generator.uniform(0.2, 3.0), 2)
         outcome = {"outcome": "ENDLESS"} if case.endless else {}
         simulate = {"seconds": seconds, "queue_seconds": 0.2, "faults": list(case.faults), **outcome}
         input_data = {"marker": key, "simulate": simulate}
@@ -92,11 +92,11 @@ class SoakTest:
             f"{len(ids)} requests accepted in {time.monotonic() - began:.1f} s, each sent twice"
         )
         with self._terminal.spinner("Waiting for the last"):
-            runs, max_running = self._wait_for_all(began)
+            machine_executions, max_running = self._wait_for_all(began)
         ended_s = time.monotonic() - began
         self._terminal.print_line(f"all ended after {ended_s:.1f} s, at most {max_running} concurrently")
         pause(_DELIVERY_S)
-        return list(self._check(ids, runs))
+        return list(self._check(ids, machine_executions))
 
     def _send(self, request: SoakRequest) -> str:
         """Return the execution's id. The request is sent twice with its key, as by a client that got no response."""
@@ -117,19 +117,21 @@ class SoakTest:
         """Return all state machine executions, and the maximum that ran concurrently."""
         max_running = 0
         while True:
-            runs = self._runs()
-            running = sum(run["status"] == "RUNNING" for run in runs)
+            machine_executions = self._machine_executions()
+            running = sum(execution["status"] == "RUNNING" for execution in machine_executions)
             max_running = max(max_running, running)
             if not running or time.monotonic() - began > LIMIT_S:
-                return runs, max_running
+                return machine_executions, max_running
             pause(_POLL_S)
 
-    def _runs(self) -> "list[ExecutionListItemTypeDef]":
+    def _machine_executions(self) -> "list[ExecutionListItemTypeDef]":
         machine = self._client.outputs.state_machine_arn
         pages = self._client.stepfunctions.get_paginator("list_executions").paginate(stateMachineArn=machine)
-        return [run for page in pages for run in page["executions"]]
+        return [execution for page in pages for execution in page["executions"]]
 
-    def _check(self, ids: Mapping[str, str], runs: "Sequence[ExecutionListItemTypeDef]") -> Iterator[str]:
+    def _check(
+        self, ids: Mapping[str, str], machine_executions: "Sequence[ExecutionListItemTypeDef]"
+    ) -> Iterator[str]:
         events = self._notifications()
         starts = self._client.waterflai("requests")["starts"]
         posts = Counter((start["input_data"] or {}).get("marker") for start in starts)
@@ -137,11 +139,11 @@ class SoakTest:
         outcomes: Counter[str] = Counter()
         if len(set(ids.values())) != len(ids):
             yield f"{len(ids)} keys created {len(set(ids.values()))} executions"
-        if len(runs) != len(ids):
-            yield f"{len(ids)} requests created {len(runs)} executions of the state machine"
-        for run in runs:
-            if run["status"] == "RUNNING":
-                yield f"{run['name']}: still running"
+        if len(machine_executions) != len(ids):
+            yield f"{len(ids)} requests created {len(machine_executions)} executions of the state machine"
+        for execution in machine_executions:
+            if execution["status"] == "RUNNING":
+                yield f"{execution['name']}: still running"
         for request in self._requests:
             execution_id, case = ids[request.key], request.case
             published = events.get(execution_id, [])
@@ -156,9 +158,9 @@ class SoakTest:
                 yield f"{request.key} ({case.name}): {status} {item.get('error')}"
             yield from wrong_outputs(request, status, published)
             yield from leaked_keys(request, published, item)
-            cost = posts[request.key], jobs[request.key]
-            if cost != (case.posts, case.jobs):
-                yield f"{request.key} ({case.name}): {cost[0]} POSTs, {cost[1]} jobs"
+            counts = posts[request.key], jobs[request.key]
+            if counts != (case.posts, case.jobs):
+                yield f"{request.key} ({case.name}): {counts[0]} POSTs, {counts[1]} jobs"
         self._print(outcomes, events, starts)
 
     def _notifications(self) -> dict[str, list[dict[str, Any]]]:

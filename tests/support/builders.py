@@ -80,8 +80,8 @@ def history(**changes: Any) -> PollHistory:
     return replace(PollHistory(started_at=NOW), **changes)
 
 
-def job(**changes: Any) -> LoopState:
-    """Return the state of a job that is running. Its deadline is in an hour."""
+def running_state(**changes: Any) -> LoopState:
+    """Return the loop state of an execution whose job is running. Its deadline is in an hour."""
     running = LoopState(ID, NOW + 3600, PollHistory(started_at=NOW), UPSTREAM_ID)
     return replace(running, **changes)
 

@@ -38,28 +38,28 @@ def check_concurrency(
     # A local AWS has no quota, and `make up` reserves the value of the parameter.
     if is_local:
         return
-    wanted = parameters.get("FollowConcurrency", "0")
-    if wanted == "0":
+    requested = parameters.get("FollowConcurrency", "0")
+    if requested == "0":
         yield _recommendation(quota, unreserved)
         return
     names = [resource.physical_id for resource in resources if resource.logical_id == "FollowFunction"]
     reserved_by_function = dict(_reserved_concurrency(lambda_client, names))
     possible = reservable(unreserved)
-    if int(wanted) > possible and all(reserved is None for reserved in reserved_by_function.values()):
+    if int(requested) > possible and all(reserved is None for reserved in reserved_by_function.values()):
         yield Finding.problem(
-            f"FollowConcurrency is {wanted}, but the follow function has no reserved concurrency. At most {possible} "
-            f"can be reserved, because Lambda requires {MIN_UNRESERVED} unreserved",
+            f"FollowConcurrency is {requested}, but the follow function has no reserved concurrency. At most "
+            f"{possible} can be reserved, because Lambda requires {MIN_UNRESERVED} unreserved",
             f"Deploy with FollowConcurrency={possible}. Or request a higher quota, and deploy when AWS has granted it: "
-            f"{quota_request(quota, unreserved, int(wanted))}",
+            f"{quota_request(quota, unreserved, int(requested))}",
         )
         return
     for function, reserved in reserved_by_function.items():
-        if str(reserved) != wanted:
+        if str(reserved) != requested:
             yield Finding.warning(
-                f"FollowConcurrency is {wanted}, but the follow function reserves "
+                f"FollowConcurrency is {requested}, but the follow function reserves "
                 f"{'nothing' if reserved is None else reserved}. The value was changed outside of the stack",
                 "Set it again: aws lambda put-function-concurrency "
-                f"--function-name {function} --reserved-concurrent-executions {wanted}",
+                f"--function-name {function} --reserved-concurrent-executions {requested}",
             )
 
 
@@ -83,11 +83,11 @@ def reservable(unreserved: int) -> int:
     return max(unreserved - MIN_UNRESERVED, 0)
 
 
-def quota_request(quota: int, unreserved: int, wanted: int) -> str:
-    """Return the AWS CLI command that requests the lowest quota that allows to reserve `wanted` more."""
+def quota_request(quota: int, unreserved: int, requested: int) -> str:
+    """Return the AWS CLI command that requests the lowest quota that allows to reserve `requested` more."""
     reserved = quota - unreserved
     # At least the default of Lambda: only new accounts have less.
-    needed = max(_DEFAULT_QUOTA, reserved + MIN_UNRESERVED + wanted)
+    needed = max(_DEFAULT_QUOTA, reserved + MIN_UNRESERVED + requested)
     return (
         "aws service-quotas request-service-quota-increase "
         f"--service-code lambda --quota-code {_QUOTA_CODE} --desired-value {needed}"

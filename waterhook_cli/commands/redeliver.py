@@ -96,7 +96,7 @@ class Redeliverer:
         time zone. `undelivered_only` excludes notified executions. Unknown and unfinished `ids` are left out.
         Without `ids` the whole table is scanned, so the cost grows with the table. Raises ClientError.
         """
-        wanted = _Filter(
+        filters = _Filter(
             status,
             to_rfc3339(since.timestamp() if since else None) or "",
             to_rfc3339(until.timestamp() if until else None) or "~",
@@ -104,7 +104,7 @@ class Redeliverer:
             self._clock(),
         )
         items = self._scan() if ids is None else self._get(ids)
-        return (item["execution_id"]["S"] for item in items if wanted.matches(item))
+        return (item["execution_id"]["S"] for item in items if filters.matches(item))
 
     def redeliver(self, execution_id: str) -> Redelivery:
         """Publish the notification of one execution again, with the same id, time and data, to every subscriber.

@@ -15,7 +15,7 @@
         ├── NotAcceptedError          Waterflai did not carry out the call: it was never sent, or it was refused
         │   ├── UpstreamUnavailableError  temporary: no connection, DNS, TLS, 429, 503, a CDN without its origin
         │   └── UpstreamRefusedError      permanent: 3xx, 4xx
-        └── PerhapsAcceptedError      the call was sent and may have been carried out: timeout, reset, 5xx, garbage
+        └── PerhapsAcceptedError      the call was sent and may have been carried out: timeout, reset, 5xx, unusable
             └── FlawedDocumentError   a status document shows the outcome but is incomplete (domain.status_document)
 
 `NotAcceptedError` and `PerhapsAcceptedError` decide about a start. After the first, a repeated start is safe. After

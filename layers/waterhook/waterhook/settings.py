@@ -20,7 +20,7 @@ MIN_FOLLOW_S = 30
 # Refused starts also write history events, in addition to those that polling may write.
 MAX_START_DEADLINE_S = 24 * 3600
 _DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERY_TARGETS}
-# All lease names are in one item, and each change writes the whole item: 1,000 names cost 32 write units.
+# One item lists the executions that hold a slot, and each change writes the whole item: 1,000 ids cost 32 write units.
 MAX_CONCURRENCY_LIMIT = 1000
 
 

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 # The years 1 to 9999. Python can parse a time outside of them if it has a zone, but can't format it.
-_FIRST_MOMENT, _END_OF_TIME = -62_135_596_800.0, 253_402_300_800.0
+_MIN_EPOCH_S, _END_EPOCH_S = -62_135_596_800.0, 253_402_300_800.0
 # A leap second in RFC 3339. POSIX time has none, so it becomes the first second of the next minute.
 _LEAP_SECOND = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:)60(.*)")
 # Numbers are read as epoch seconds in the years 2000 to 2100, else as milliseconds. The two ranges don't overlap.
@@ -37,4 +37,4 @@ def to_epoch_s(time: object) -> float | None:
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() + leap_s
     except (ValueError, OverflowError):
         return None
-    return seconds if _FIRST_MOMENT <= seconds < _END_OF_TIME else None
+    return seconds if _MIN_EPOCH_S <= seconds < _END_EPOCH_S else None

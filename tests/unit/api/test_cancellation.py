@@ -5,12 +5,20 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Failing, Table, Topic, client_error
+from tests.fakes.aws import FailingClient, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import build_job_canceller, build_notifier
-from tests.support.builders import ID, OWNER, UPSTREAM_ID, final_attributes, job, record, running_record
+from tests.support.builders import (
+    ID,
+    OWNER,
+    UPSTREAM_ID,
+    final_attributes,
+    record,
+    running_record,
+    running_state,
+)
 from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -177,7 +185,7 @@ def test_a_later_notify_of_the_loop_publishes_nothing(table: Table, topic: Topic
     scenario.canceller.cancel(table.put(running_record()))
     stored = table.get(ID)
     for outcome in (Status.CANCELLED, Status.COMPLETED, Status.TIMED_OUT):
-        assert scenario.notifier.notify(job().ended(outcome), OWNER)["status"] == Status.CANCELLED
+        assert scenario.notifier.notify(running_state().ended(outcome), OWNER)["status"] == Status.CANCELLED
     assert (scenario.published(), table.get(ID)) == (["CANCELLED"], stored)
 
 
@@ -347,7 +355,7 @@ def test_a_cancel_that_is_killed_at_any_step_and_repeated_publishes_one_outcome(
                 False,
             ), step
             continue
-        scenario.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+        scenario.notifier.notify(running_state().ended(Status.CANCELLED), OWNER)
         messages = topic.messages()
         assert table.get(ID).status is Status.CANCELLED, step
         assert table.get(ID).notified_at is not None, step
@@ -358,7 +366,7 @@ def test_a_cancel_that_is_killed_at_any_step_and_repeated_publishes_one_outcome(
 def test_an_outcome_that_the_topic_refused_is_published_by_the_loop(table: Table, topic: Topic) -> None:
     table.put(record())
     scenario = CancellationScenario(table, topic)
-    failing: Any = Failing(topic.sns, {"publish": client_error("Throttling")})
+    failing: Any = FailingClient(topic.sns, {"publish": client_error("Throttling")})
     broken = build_notifier(table, topic, sns=failing, clock=scenario.clock)
     canceller = ExecutionCanceller(
         table.records, build_job_canceller(scenario.upstream, scenario.clock), broken, scenario.clock
@@ -366,5 +374,5 @@ def test_an_outcome_that_the_topic_refused_is_published_by_the_loop(table: Table
     with pytest.raises(type(client_error("Throttling"))):
         canceller.cancel(table.get(ID))
     assert table.status(ID) is Status.CANCELLED
-    scenario.notifier.notify(job().ended(Status.CANCELLED), OWNER)
+    scenario.notifier.notify(running_state().ended(Status.CANCELLED), OWNER)
     assert scenario.published() == ["CANCELLED"]

@@ -13,7 +13,7 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.aws import Failing, Machine, Table, client_error
+from tests.fakes.aws import FailingClient, Machine, Table, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.live_status import FakeLiveStatus
@@ -135,7 +135,7 @@ def test_a_key_whose_execution_has_started_does_not_call_step_functions(
     """Step Functions accepts a name again after 90 days and would start a second execution."""
     first = build_execution_service(table, machine).accept(KEYED, CALLER)
     table.put(replace(stored, execution_id=first.execution_id, caller=CALLER))
-    refusing = Failing(machine.client, {"start_execution": AssertionError("started again")})
+    refusing = FailingClient(machine.client, {"start_execution": AssertionError("started again")})
     again = build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
     assert (again.execution_id, again.status) == (first.execution_id, stored.status)
 
@@ -170,7 +170,7 @@ def test_an_invalid_request_creates_neither_record_nor_execution(
 def test_the_record_of_an_execution_that_step_functions_refused_is_deleted(
     table: Table, machine: Machine, code: str
 ) -> None:
-    refusing = Failing(machine.client, {"start_execution": client_error(code)})
+    refusing = FailingClient(machine.client, {"start_execution": client_error(code)})
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
@@ -213,14 +213,14 @@ def test_a_start_execution_that_always_fails_is_given_up_before_the_timeout_of_a
 
 def test_a_denied_start_execution_is_not_repeated(table: Table, machine: Machine) -> None:
     clock = Clock()
-    denying = Failing(machine.client, {"start_execution": client_error("AccessDeniedException")})
+    denying = FailingClient(machine.client, {"start_execution": client_error("AccessDeniedException")})
     with pytest.raises(ApiError):
         build_execution_service(table, machine, states=denying, clock=clock).accept(KEYED, CALLER)
     assert clock.now == NOW
 
 
 def test_a_request_repeated_after_a_refusal_is_started(table: Table, machine: Machine) -> None:
-    refusing = Failing(machine.client, {"start_execution": THROTTLED})
+    refusing = FailingClient(machine.client, {"start_execution": THROTTLED})
     with pytest.raises(ApiError):
         build_execution_service(table, machine, states=refusing).accept(KEYED, CALLER)
     result = build_execution_service(table, machine, clock=Clock(NOW + 5)).accept(KEYED, CALLER)
@@ -241,7 +241,7 @@ def test_a_request_repeated_after_a_lost_answer_is_one_execution(
     table: Table, machine: Machine, fault: Exception, *, started: bool
 ) -> None:
     """The execution may have been started, so its record stays."""
-    states = Failing(machine.client, {"start_execution": fault}, after=started)
+    states = FailingClient(machine.client, {"start_execution": fault}, after=started)
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, states=states).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
@@ -252,7 +252,7 @@ def test_a_request_repeated_after_a_lost_answer_is_one_execution(
 
 
 def test_an_execution_that_exists_already_is_accepted(table: Table, machine: Machine) -> None:
-    exists = Failing(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
+    exists = FailingClient(machine.client, {"start_execution": client_error("ExecutionAlreadyExists")})
     result = build_execution_service(table, machine, states=exists).accept(KEYED, CALLER)
     assert table.only() == result
 
@@ -273,8 +273,8 @@ def test_the_record_of_a_refused_request_is_not_deleted_once_it_is_starting(
 
 
 def test_a_refused_request_whose_record_cannot_be_deleted_is_503(table: Table, machine: Machine) -> None:
-    states = Failing(machine.client, {"start_execution": THROTTLED})
-    client = Failing(table.client, {"delete_item": THROTTLED})
+    states = FailingClient(machine.client, {"start_execution": THROTTLED})
+    client = FailingClient(table.client, {"delete_item": THROTTLED})
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, states=states, client=client).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503
@@ -305,14 +305,14 @@ def test_a_request_that_is_killed_at_any_step_and_repeated_is_one_execution(
 
 
 def test_a_table_that_fails_starts_nothing(table: Table, machine: Machine) -> None:
-    client = Failing(table.client, {"put_item": THROTTLED})
+    client = FailingClient(table.client, {"put_item": THROTTLED})
     with pytest.raises(RecordUnavailableError):
         build_execution_service(table, machine, client=client).accept(KEYED, CALLER)
     assert machine.executions() == {}
 
 
 def test_a_record_that_is_deleted_between_write_and_read_is_503(table: Table, machine: Machine) -> None:
-    client = Failing(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
+    client = FailingClient(table.client, {"put_item": client_error("ConditionalCheckFailedException")})
     with pytest.raises(ApiError) as caught:
         build_execution_service(table, machine, client=client).accept(KEYED, CALLER)
     assert problem(caught)[0] == 503

@@ -70,7 +70,7 @@ def test_every_state_has_the_fields_that_the_state_machine_reads(state: LoopStat
 
 
 def test_unknown_fields_of_a_newer_version_are_ignored() -> None:
-    state = builders.job(unsaved=True).to_dict()
+    state = builders.running_state(unsaved=True).to_dict()
     state |= {"v": 7, "brand_new": [1]}
     state["history"] |= {"also_new": {}}
     job = LoopState.from_dict(state)
@@ -78,19 +78,23 @@ def test_unknown_fields_of_a_newer_version_are_ignored() -> None:
 
 
 def test_a_state_with_the_fields_that_a_catch_adds_can_be_read() -> None:
-    state = builders.job().to_dict() | {"fault": "Lambda.Unknown", "outcome": "ERROR", "next": "notify"}
+    state = builders.running_state().to_dict() | {
+        "fault": "Lambda.Unknown",
+        "outcome": "ERROR",
+        "next": "notify",
+    }
     assert LoopState.from_dict(state).outcome is Status.ERROR
 
 
 def test_reading_a_state_does_not_change_it() -> None:
-    state = builders.job().to_dict()
+    state = builders.running_state().to_dict()
     before = json.dumps(state)
     LoopState.from_dict(state)
     assert json.dumps(state) == before
 
 
 def test_a_running_state_is_smaller_than_4_kib() -> None:
-    large = builders.job(
+    large = builders.running_state(
         waterflai_execution_id="🙂" * 200,
         history=PollHistory(*(123_456_789.123456 for _ in range(12))),  # type: ignore[arg-type]
     )
@@ -98,7 +102,7 @@ def test_a_running_state_is_smaller_than_4_kib() -> None:
 
 
 def test_a_job_with_an_outcome_goes_to_notify_with_a_clipped_message() -> None:
-    job = builders.job(next=NextStep.WAIT, wait_seconds=9).ended(
+    job = builders.running_state(next=NextStep.WAIT, wait_seconds=9).ended(
         Status.FAILED, code="failed", message="a\nb\x00" + "c" * 5000
     )
     assert (job.next, job.wait_seconds, job.outcome) == (NextStep.NOTIFY, 0, Status.FAILED)
@@ -108,6 +112,6 @@ def test_a_job_with_an_outcome_goes_to_notify_with_a_clipped_message() -> None:
 
 
 def test_results_that_are_none_are_left_out() -> None:
-    job = builders.job().ended(Status.COMPLETED, completed_at=None, output_ref="s3://a/b")
+    job = builders.running_state().ended(Status.COMPLETED, completed_at=None, output_ref="s3://a/b")
     assert job.result == {"output_ref": "s3://a/b"}
     assert job.error is None

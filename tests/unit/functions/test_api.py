@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from functions.api import app
-from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
+from tests.fakes.aws import Bucket, FailingClient, Machine, Table, Topic, client_error
 from tests.fakes.lambda_context import CONTEXT
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.build import build_execution_service
@@ -392,7 +392,7 @@ def test_numbers_that_step_functions_may_expand_beyond_its_limit_are_413(api: Ap
 def test_an_input_that_step_functions_refuses_is_400_and_leaves_no_record(
     served: Any, table: Table, machine: Machine
 ) -> None:
-    states = Failing(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
+    states = FailingClient(machine.client, {"start_execution": client_error("InvalidExecutionInput")})
     status, response = served(build_execution_service(table, machine, states=states), post())
     assert status == 400
     assert re.fullmatch(
@@ -459,7 +459,7 @@ def test_botocore_does_not_repeat_start_execution(invoke: Invoke, machine: Machi
 
 @pytest.mark.parametrize("operation", ["put_item", "get_item"])
 def test_a_table_that_fails_is_503(served: Any, table: Table, machine: Machine, operation: str) -> None:
-    client = Failing(table.client, {operation: client_error("ThrottlingException")})
+    client = FailingClient(table.client, {operation: client_error("ThrottlingException")})
     request = post() if operation == "put_item" else get()
     status, response = served(build_execution_service(table, machine, client=client), request)
     assert (status, list(response)) == (503, ["detail"])

@@ -17,7 +17,7 @@ from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
-from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, job
+from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, running_state
 from tests.support.builders import settings as deployed
 from tests.support.example_counts import CountExample, count_example
 from tests.support.json_values import any_json, any_object, any_request, any_text
@@ -210,7 +210,7 @@ def test_a_bad_answer_of_the_upstream_is_a_failed_request_or_an_outcome(
     server, client = upstream
     server.steps = [reply(code, body)]
     poller = StatusPoller(client, NO_BUCKET, deployed(), Clock())
-    polled = poller.poll(job())
+    polled = poller.poll(running_state())
     count_example("status documents", polled.outcome)
     assert polled.outcome in {Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
     assert polled.next in {NextStep.WAIT, NextStep.NOTIFY}

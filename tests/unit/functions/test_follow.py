@@ -22,7 +22,7 @@ from tests.fakes.scripted_server import (
     sse_event,
     stall,
 )
-from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, job
+from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, running_state
 from tests.support.invoke import Invoke
 from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.poll_history import PollHistory
@@ -55,7 +55,7 @@ def follow(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     monkeypatch.setattr("tests.support.invoke.CONTEXT", LongContext())
 
     def call(server: ScriptedServer, **changes: str) -> dict[str, Any]:
-        young = job(deadline=time.time() + 3600, history=PollHistory(time.time()))
+        young = running_state(deadline=time.time() + 3600, history=PollHistory(time.time()))
         event = {
             "state": young.to_dict(),
             "execution": {"arn": OWNER, "started_at": STARTED_AT},

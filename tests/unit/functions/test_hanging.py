@@ -37,9 +37,9 @@ from tests.support.builders import (
     OWNER,
     STARTED_AT,
     UPSTREAM_ID,
-    job,
     request_dict,
     running_record,
+    running_state,
 )
 from tests.support.invoke import Invoke
 from waterhook.domain.loop_state import LoopState
@@ -130,7 +130,7 @@ class Scene:
 
 def young(**changes: Any) -> LoopState:
     now = time.time()
-    return job(deadline=now + 3600, history=PollHistory(now), **changes)
+    return running_state(deadline=now + 3600, history=PollHistory(now), **changes)
 
 
 def is_retried_later(result: Any) -> bool:

@@ -19,7 +19,16 @@ from tests.contract.template import ROOT
 from tests.fakes.aws import Machine, Secret, Table
 from tests.fakes.lambda_context import Context
 from tests.fakes.scripted_server import ScriptedServer, reply, sse
-from tests.support.builders import ID, KEY, OWNER, STARTED_AT, UPSTREAM_ID, job, request_dict, running_record
+from tests.support.builders import (
+    ID,
+    KEY,
+    OWNER,
+    STARTED_AT,
+    UPSTREAM_ID,
+    request_dict,
+    running_record,
+    running_state,
+)
 from tests.support.captured_logs import CapturedLogs, metrics_of
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -91,7 +100,7 @@ def http(method: str, path: str, resource: str, body: object = None) -> dict[str
 
 
 def running(**changes: Any) -> LoopState:
-    return job(deadline=FAR, chatbot_id="support-chat", **changes)
+    return running_state(deadline=FAR, chatbot_id="support-chat", **changes)
 
 
 def completed() -> LoopState:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fakes.aws import Failing, Table, Topic, client_error
+from tests.fakes.aws import FailingClient, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.support.build import RETENTION_S, build_limiter, build_notifier
@@ -19,10 +19,10 @@ from tests.support.builders import (
     UPSTREAM_ID,
     final_attributes,
     history,
-    job,
     record,
     request,
     running_record,
+    running_state,
 )
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
@@ -35,7 +35,7 @@ from waterhook.timestamps import to_rfc3339
 
 
 def completed(**result: Any) -> LoopState:
-    return job(history=history(status_requests=3, polls=2, follows=1)).ended(
+    return running_state(history=history(status_requests=3, polls=2, follows=1)).ended(
         Status.COMPLETED,
         **({"final_output_json": '{"n":1.0}', "completed_at": to_rfc3339(NOW + 59)} | result),
     )
@@ -46,7 +46,9 @@ def test_an_outcome_is_written_published_and_marked_as_notified(
     table: Table, topic: Topic, status: Status
 ) -> None:
     table.put(running_record())
-    output = build_notifier(table, topic).notify(job().ended(status, code="why", message="because"), OWNER)
+    output = build_notifier(table, topic).notify(
+        running_state().ended(status, code="why", message="because"), OWNER
+    )
     (message,) = topic.messages()
     stored = table.get(ID)
     assert (stored.status, stored.finished_at, stored.notified_at) == (
@@ -70,7 +72,7 @@ def test_the_retention_of_a_record_begins_with_its_notification(
 ) -> None:
     table.put(running_record())
     clock = Clock(NOW + 60)
-    down: Any = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down: Any = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     retention_s = retention_days * 24 * 3600
     publisher = build_notifier(table, topic, sns=down, retention_s=retention_s, clock=clock)
     with pytest.raises(ClientError):
@@ -123,7 +125,9 @@ def test_a_repeated_notify_publishes_once_and_returns_the_same_output(table: Tab
 def test_a_second_notify_with_another_outcome_keeps_the_first(table: Table, topic: Topic) -> None:
     table.put(running_record())
     first = build_notifier(table, topic).notify(completed(), OWNER)
-    second = build_notifier(table, topic).notify(job().ended(Status.TIMED_OUT, code="x", message="y"), OWNER)
+    second = build_notifier(table, topic).notify(
+        running_state().ended(Status.TIMED_OUT, code="x", message="y"), OWNER
+    )
     assert first == second
     assert len(topic.messages()) == 1
 
@@ -196,7 +200,7 @@ def test_a_late_notification_has_the_time_of_its_outcome(table: Table, topic: To
 
 def test_a_topic_that_fails_raises_and_leaves_the_record_unmarked(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    failing = Failing(topic.sns, {"publish": client_error("Throttling")})
+    failing = FailingClient(topic.sns, {"publish": client_error("Throttling")})
     for _ in range(3):
         with pytest.raises(type(client_error("x"))):
             build_notifier(table, topic, sns=failing).notify(completed(), OWNER)
@@ -207,7 +211,9 @@ def test_a_topic_that_fails_raises_and_leaves_the_record_unmarked(table: Table, 
 
 def test_an_outcome_that_the_table_refuses_is_not_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    failing = table.records_over(Failing(table.client, {"update_item": client_error("ThrottlingException")}))
+    failing = table.records_over(
+        FailingClient(table.client, {"update_item": client_error("ThrottlingException")})
+    )
     with pytest.raises(RecordUnavailableError):
         build_notifier(table, topic, records=failing).notify(completed(), OWNER)
     assert topic.messages() == []
@@ -216,7 +222,7 @@ def test_an_outcome_that_the_table_refuses_is_not_published(table: Table, topic:
 
 def test_an_outcome_whose_response_was_lost_is_published(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
+    lost = FailingClient(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
     with pytest.raises(RecordUnavailableError):
         build_notifier(table, topic, records=table.records_over(lost)).notify(completed(), OWNER)
     assert table.status(ID) is Status.COMPLETED
@@ -289,14 +295,16 @@ def test_an_execution_that_is_erased_during_the_write_gets_no_new_record(table: 
 
 def test_a_state_without_an_outcome_is_an_error(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    output = build_notifier(table, topic).notify(job(), OWNER)
+    output = build_notifier(table, topic).notify(running_state(), OWNER)
     assert (output["outcome"], output["error"]["code"]) == (Status.ERROR, "no_outcome")
     assert json.loads(topic.messages()[0])["data"]["status"] == "ERROR"
 
 
 def test_a_rejected_request_is_notified_without_an_upstream_id(table: Table, topic: Topic) -> None:
     table.put(record(request(metadata={"order": 7})))
-    rejected = job(waterflai_execution_id=None).ended(Status.REJECTED, code="refused", message="HTTP 404")
+    rejected = running_state(waterflai_execution_id=None).ended(
+        Status.REJECTED, code="refused", message="HTTP 404"
+    )
     build_notifier(table, topic).notify(rejected, OWNER)
     data = json.loads(topic.messages()[0])["data"]
     assert (data["status"], data["waterflai_execution_id"], data["metadata"]) == (
@@ -331,7 +339,7 @@ def test_the_slot_of_a_finished_execution_is_free_again(table: Table, topic: Top
 def test_a_slot_that_could_not_be_released_is_released_by_the_next_notify(table: Table, topic: Topic) -> None:
     build_limiter(table, stack=1, chatbot=1).acquire(ID, "support-chat")
     table.put(running_record(slots=SLOTS))
-    failing = Failing(table.client, {"update_item": client_error("TransactionConflictException")})
+    failing = FailingClient(table.client, {"update_item": client_error("TransactionConflictException")})
     with pytest.raises(RecordUnavailableError):
         capped(table, topic, client=failing).notify(completed(), OWNER)
     # It is published and marked. It stays in the index, so a sweep would release the slot.
@@ -368,7 +376,10 @@ def test_a_redelivery_publishes_the_same_bytes(
     existing = running_record(deliver_to=tuple(deliver_to), metadata_json='{"order":7}')
     table.put(existing)
     build_notifier(table, topic).notify(
-        job(history=history(status_requests=3)).ended(status, code="why", message="Grüße", **result), OWNER
+        running_state(history=history(status_requests=3)).ended(
+            status, code="why", message="Grüße", **result
+        ),
+        OWNER,
     )
     (first,) = topic.envelopes()
     before = table.get(ID)
@@ -402,7 +413,7 @@ def test_a_redelivery_publishes_a_notification_that_could_not_be_published_befor
     table: Table, topic: Topic, deliver_to: list[str]
 ) -> None:
     table.put(running_record(deliver_to=tuple(deliver_to)))
-    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     for _ in range(3):
         with pytest.raises(ClientError):
             build_notifier(table, topic, sns=down).notify(completed(), OWNER)
@@ -418,7 +429,7 @@ def test_a_redelivery_to_a_failing_topic_raises_and_leaves_the_record_unmarked(
     table: Table, topic: Topic
 ) -> None:
     table.put(running_record(**final_attributes(Status.FAILED)))
-    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     with pytest.raises(ClientError):
         build_notifier(table, topic, sns=down).redeliver(ID)
     assert table.get(ID).notified_at is None

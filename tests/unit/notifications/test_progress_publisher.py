@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from tests.fakes.aws import Failing, Stuttering, Table, Topic, client_error
+from tests.fakes.aws import FailingClient, RepeatingClient, Table, Topic, client_error
 from tests.fakes.clock import Clock
 from tests.support.build import build_progress_publisher
 from tests.support.builders import (
@@ -15,16 +15,16 @@ from tests.support.builders import (
     SOURCE,
     UPSTREAM_ID,
     final_attributes,
-    job,
     record,
     request,
     running_record,
+    running_state,
 )
 from waterhook.domain.status import Status
 from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
 from waterhook.storage.execution_record import ExecutionRecord
 
-EAGER = job(progress_events=True)
+EAGER = running_state(progress_events=True)
 
 
 def published(topic: Topic) -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def test_a_change_is_published_with_a_number_and_written_to_the_record(table: Ta
 
 def test_a_caller_that_did_not_request_progress_events_gets_none(table: Table, topic: Topic) -> None:
     stored = table.put(running_record())
-    assert not build_progress_publisher(table, topic).publish(job(), {"progress": 50.0})
+    assert not build_progress_publisher(table, topic).publish(running_state(), {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], stored)
 
 
@@ -186,7 +186,7 @@ def test_a_change_whose_write_lost_a_race_is_published_a_second_later(table: Tab
 def test_a_write_that_botocore_repeats_skips_one_number(table: Table, topic: Topic) -> None:
     table.put(running_record())
     clock = Clock()
-    assert not build_progress_publisher(table, topic, clock, client=Stuttering(table.client)).publish(
+    assert not build_progress_publisher(table, topic, clock, client=RepeatingClient(table.client)).publish(
         EAGER, {"progress": 10.0}
     )
     assert build_progress_publisher(table, topic, clock).publish(EAGER, {"progress": 20.0})
@@ -201,8 +201,8 @@ def test_a_change_that_table_or_topic_refused_is_published_later(
     table.put(running_record())
     clock = Clock()
     client, sns = (
-        Failing(table.client, {operation: fault}),
-        Failing(topic.sns, {operation: fault}),
+        FailingClient(table.client, {operation: fault}),
+        FailingClient(topic.sns, {operation: fault}),
     )
     publisher = build_progress_publisher(table, topic, clock, client=client, sns=sns)
     assert not publisher.publish(EAGER, {"progress": 10.0})
@@ -213,7 +213,7 @@ def test_a_change_that_table_or_topic_refused_is_published_later(
     assert [data["progress"] for data in published(topic)] == [10.0]
 
 
-class Counting(Failing):
+class Counting(FailingClient):
     """A client that counts its calls."""
 
     def __init__(self, real: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.lambda_context import CONTEXT
-from tests.support.builders import ID, SOURCE, UPSTREAM_ID, history, job, running_record
+from tests.support.builders import ID, SOURCE, UPSTREAM_ID, history, running_record, running_state
 from tests.support.captured_logs import CapturedLogs, metrics_of
 from tests.support.invoke import log_into
 from waterhook.domain.status import Status
@@ -88,7 +88,7 @@ def finished(status: Status = Status.COMPLETED, **changes: Any) -> ExecutionReco
 
 
 def test_an_invocation_logs_one_line_with_the_ids_of_its_execution(invoke: Invoke) -> None:
-    logs = invoke(lambda telemetry: telemetry.add_fields(job(chatbot_id="support-chat").to_dict()))
+    logs = invoke(lambda telemetry: telemetry.add_fields(running_state(chatbot_id="support-chat").to_dict()))
     (line,) = logs.lines
     assert line["message"] == "poll"
     assert (line["execution_id"], line["waterflai_execution_id"]) == (ID, UPSTREAM_ID)
@@ -284,15 +284,15 @@ def test_an_outcome_without_a_completion_time_has_no_lag(invoke: Invoke) -> None
 
 
 def test_the_seconds_without_progress_of_a_job_are_a_metric(invoke: Invoke) -> None:
-    stalled = job(history=history(progress=40.0, progress_at=NOW - 1900))
+    stalled = running_state(history=history(progress=40.0, progress_at=NOW - 1900))
     assert invoke(lambda telemetry: telemetry.record_staleness(stalled)).metrics == {
         "SecondsWithoutProgress": [1900]
     }
 
 
 def test_a_job_without_progress_or_with_an_outcome_has_no_seconds_without_progress(invoke: Invoke) -> None:
-    silent = job(history=history())
-    ended = job(history=history(progress=40.0, progress_at=NOW - 1900)).ended(Status.COMPLETED)
+    silent = running_state(history=history())
+    ended = running_state(history=history(progress=40.0, progress_at=NOW - 1900)).ended(Status.COMPLETED)
     for state in (silent, ended):
         assert invoke(lambda telemetry, state=state: telemetry.record_staleness(state)).emf_lines == []
 

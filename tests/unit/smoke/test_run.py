@@ -24,7 +24,7 @@ CHATBOT_OPTION = ["--chatbot", "instant"]
     ("arguments", "message"),
     [
         ([], "--chatbot"),
-        ([*CHATBOT_OPTION, "--input", "{"], "no JSON"),
+        ([*CHATBOT_OPTION, "--input", "{"], "invalid JSON"),
         ([*CHATBOT_OPTION, "--input", "[]"], "expected a JSON object"),
         ([*CHATBOT_OPTION, "--parameter", "FollowConcurrency"], "expected NAME=VALUE, got FollowConcurrency"),
         ([*CHATBOT_OPTION, "--clean-up", "waterhook-smoke-1"], "not allowed with argument"),
@@ -51,7 +51,7 @@ def test_without_a_key_nothing_is_deployed(
     monkeypatch.delenv("WATERFLAI_API_KEY", raising=False)
     assert smoke.main(CHATBOT_OPTION) == 1
     shown = capsys.readouterr()
-    assert "--secret-arn ARN, or WATERFLAI_API_KEY" in shown.err
+    assert "--secret-arn ARN, or set WATERFLAI_API_KEY" in shown.err
     assert shown.out == ""
 
 

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fakes.aws import Failing, client_error
+from tests.fakes.aws import FailingClient, client_error
 from tests.smoke.stack_deletion import DELETE_S, STOP_S, StackDeletion
 from tests.support.builders import REGION
 
@@ -133,7 +133,7 @@ class Cloud:
 
     def client(self, service: str) -> Any:
         real = self.stacks if service == "cloudformation" else self._real(service)
-        return Failing(real, self.faults.get(service, {}))
+        return FailingClient(real, self.faults.get(service, {}))
 
     def left(self) -> list[str]:
         """Return the kinds of resources that still exist."""
@@ -178,7 +178,7 @@ def test_running_executions_are_stopped_before_the_stack_is_deleted() -> None:
     assert cloud.printed == ["Stopped 120 running executions"]
 
 
-def test_the_wait_for_a_deletion_is_bounded_if_executions_can_not_be_stopped() -> None:
+def test_the_wait_for_a_deletion_is_bounded_if_executions_cannot_be_stopped() -> None:
     cloud = Cloud(executions=1)
     cloud.faults["stepfunctions"] = {"stop_execution": client_error("AccessDeniedException")}
     cloud.deletion.delete(STACK)

@@ -13,7 +13,7 @@ from tests.fakes.placeholders import NO_BUCKET
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import build_job_canceller
-from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, job, settings
+from tests.support.builders import KEY, OWNER, STARTED_AT, UPSTREAM_ID, history, running_state, settings
 from tests.support.invoke import Invoke
 from waterhook.domain import retry_policy
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -34,7 +34,7 @@ TOO_LATE = CancelResult(cancelled=False, message="already finished", previous_st
 COMPLETED = StatusDocument(status="COMPLETED", final_output_json='{"n":1.0}')
 RUNNING = StatusDocument(status="RUNNING")
 OVERDUE = NOW - 1
-CRASHED = job(fault="RuntimeError", next=NextStep.CANCEL)
+CRASHED = running_state(fault="RuntimeError", next=NextStep.CANCEL)
 CRASH = f"Waterhook failed (RuntimeError); see the history of the state machine execution {OWNER}"
 
 
@@ -48,10 +48,10 @@ class CancelScenario:
         self.step = CancelStep(build_job_canceller(self.upstream, self.clock), self.clock)
 
     def cancel(self, state: LoopState | None = None) -> LoopState:
-        return self.step.cancel(state or job(deadline=OVERDUE), OWNER)
+        return self.step.cancel(state or running_state(deadline=OVERDUE), OWNER)
 
     def run(self, state: LoopState | None = None) -> LoopState:
-        result = state or job(deadline=OVERDUE, next=NextStep.CANCEL)
+        result = state or running_state(deadline=OVERDUE, next=NextStep.CANCEL)
         for _ in range(60):
             if result.next is NextStep.CANCEL:
                 result = self.cancel(result)
@@ -73,13 +73,15 @@ def test_an_overdue_job_that_could_be_cancelled_is_timed_out() -> None:
 
 def test_the_error_of_an_overdue_job_names_the_failed_status_requests() -> None:
     why = "HTTP 200, but the content encoding br is not supported"
-    known = replace(job().history, errors=12, failure=why)
-    result = CancelScenario([DONE], []).cancel(job(deadline=OVERDUE, history=known))
+    known = replace(running_state().history, errors=12, failure=why)
+    result = CancelScenario([DONE], []).cancel(running_state(deadline=OVERDUE, history=known))
     assert result.error == {
         "code": "deadline",
         "message": f"cancelled at its deadline; the last 12 status requests failed: {why}",
     }
-    by_caller = CancelScenario([DONE], []).cancel(job(deadline=OVERDUE, history=known, cancel_requested=True))
+    by_caller = CancelScenario([DONE], []).cancel(
+        running_state(deadline=OVERDUE, history=known, cancel_requested=True)
+    )
     assert by_caller.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
 
@@ -152,7 +154,7 @@ def test_a_job_that_was_cancelled_after_a_lost_answer_is_timed_out() -> None:
 
 
 def test_a_failed_cancel_leaves_the_rest_of_the_state_unchanged() -> None:
-    state = job(deadline=OVERDUE, unsaved=True, history=history(status_requests=7, errors=2))
+    state = running_state(deadline=OVERDUE, unsaved=True, history=history(status_requests=7, errors=2))
     result = CancelScenario([FAULTS["500"]], []).cancel(state)
     assert (result.unsaved, result.history.status_requests, result.history.errors) == (True, 7, 2)
 
@@ -163,7 +165,7 @@ def event(state: LoopState) -> dict[str, Any]:
 
 def test_the_function_cancels_over_http(invoke: Invoke) -> None:
     with ScriptedServer([reply(200, {"cancelled": True, "previous_status": "RUNNING"})]) as server:
-        state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
+        state = invoke(app, event(running_state()), WATERFLAI_BASE_URL=server.url)
     (sent,) = server.requests
     assert (sent.method, sent.target, sent.headers["x-api-key"]) == (
         "DELETE",
@@ -180,13 +182,13 @@ def test_the_function_stores_the_large_output_of_a_job_that_completed_before_its
     output = '"' + "x" * 40_000 + '"'
     document = '{"status":"COMPLETED","final_output":' + output + "}"
     with ScriptedServer([reply(400, {"detail": "too late"}), reply(200, document)]) as server:
-        state = invoke(app, event(job()), WATERFLAI_BASE_URL=server.url)
+        state = invoke(app, event(running_state()), WATERFLAI_BASE_URL=server.url)
     assert bucket.text(state["result"]["output_ref"]) == output
 
 
 def test_a_callers_cancel_is_tried_for_ten_minutes_from_now() -> None:
     scenario = CancelScenario([FAULTS["500"]], [RUNNING])
-    result = scenario.run(job(cancel_requested=True, next=NextStep.CANCEL))
+    result = scenario.run(running_state(cancel_requested=True, next=NextStep.CANCEL))
     assert result.outcome is Status.CANCELLED
     assert scenario.clock.now - NOW == 600
     assert result.error is not None
@@ -194,7 +196,7 @@ def test_a_callers_cancel_is_tried_for_ten_minutes_from_now() -> None:
 
 
 def test_a_job_that_its_caller_cancelled_is_cancelled() -> None:
-    result = CancelScenario([DONE], []).cancel(job(cancel_requested=True))
+    result = CancelScenario([DONE], []).cancel(running_state(cancel_requested=True))
     assert (result.outcome, result.next) == (Status.CANCELLED, NextStep.NOTIFY)
     assert result.error == {"code": "cancelled", "message": "cancelled by its caller"}
 
@@ -241,7 +243,7 @@ def test_a_job_whose_step_failed_was_cancelled_also_after_a_lost_answer() -> Non
 
 def test_a_later_fault_does_not_replace_the_first_reason_for_a_cancel() -> None:
     given_up = {"code": "fault", "message": "the API key could not be read for 6 h"}
-    result = CancelScenario([DONE], []).cancel(job(error=given_up, fault="RuntimeError"))
+    result = CancelScenario([DONE], []).cancel(running_state(error=given_up, fault="RuntimeError"))
     assert result.error is not None
     assert result.error["message"] == f"{given_up['message']}; the job at Waterflai was cancelled"
 
@@ -257,7 +259,7 @@ def test_the_error_of_an_overdue_job_names_an_unreadable_api_key() -> None:
 
 
 def test_the_error_of_an_overdue_job_names_its_unknown_status() -> None:
-    overdue = job(deadline=OVERDUE, history=history(unknown_status="ARCHIVING"))
+    overdue = running_state(deadline=OVERDUE, history=history(unknown_status="ARCHIVING"))
     result = CancelScenario([DONE], []).cancel(overdue)
     assert result.error is not None
     assert (
@@ -268,12 +270,12 @@ def test_the_error_of_an_overdue_job_names_its_unknown_status() -> None:
 
 def test_a_state_of_an_older_version_with_two_cancels_leads_to_an_outcome() -> None:
     result = CancelScenario([FAULTS["500"]], [RUNNING]).run(
-        job(deadline=OVERDUE, next=NextStep.CANCEL, history=history(cancels=2))
+        running_state(deadline=OVERDUE, next=NextStep.CANCEL, history=history(cancels=2))
     )
     assert result.outcome is Status.TIMED_OUT
 
 
 def test_the_function_counts_an_unreadable_secret_as_a_failed_cancel(invoke: Invoke, secret: Secret) -> None:
     secret.rotate('{"apiKey": "in the wrong field"}')
-    state = invoke(app, event(job()))
+    state = invoke(app, event(running_state()))
     assert (state["next"], state["wait_seconds"], state["history"]["cancels"]) == ("wait", 5, 1)

@@ -10,7 +10,7 @@ from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.placeholders import NO_BUCKET
 from tests.fakes.upstream_client import Answer, FakeUpstream, StreamItem, next_answer
-from tests.support.builders import SOURCE, history, job, running_record, settings
+from tests.support.builders import SOURCE, history, running_record, running_state, settings
 from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
@@ -81,7 +81,7 @@ class FollowScenario:
         )
 
     def follow(self, loop_state: LoopState | None = None, follow_s: float = 840) -> LoopState:
-        result = self.step.follow(loop_state or job(), follow_s)
+        result = self.step.follow(loop_state or running_state(), follow_s)
         assert all(stream.closed for stream in self.upstream.streams)
         assert {request.idle_timeout_s for request in self.upstream.stream_requests} <= {IDLE_TIMEOUT_S}
         return result
@@ -234,7 +234,7 @@ def test_a_stream_that_delivered_events_and_is_then_not_found_is_followed_by_a_p
     """The job, and with it the stream, may have ended between two invocations."""
     scenario = FollowScenario([NOT_FOUND], done_s=0.0)
     old = history(started_at=NOW - 3000, polled_at=NOW)
-    result = scenario.follow(job(history=old, stream=StreamHistory(delivered=True)))
+    result = scenario.follow(running_state(history=old, stream=StreamHistory(delivered=True)))
     assert (result.outcome, scenario.polls) == (Status.COMPLETED, [0.0])
 
 
@@ -266,7 +266,7 @@ def test_a_follow_ends_after_its_time_and_the_next_one_continues_from_its_state(
 def test_a_final_event_at_the_end_of_a_follow_leads_to_a_poll_in_the_next_follow() -> None:
     stream = stream_history.after_final_event(StreamHistory(), NOW)
     result = FollowScenario(statuses=[COMPLETED]).follow(
-        job(stream=stream, history=history(polled_at=NOW - 1))
+        running_state(stream=stream, history=history(polled_at=NOW - 1))
     )
     assert result.outcome is Status.COMPLETED
 
@@ -279,12 +279,15 @@ def test_status_requests_of_a_follow_do_not_count_as_history_events() -> None:
 
 def test_a_follow_ends_at_the_deadline_after_one_last_poll() -> None:
     scenario = FollowScenario([NODE, 1000.0], statuses=[RUNNING])
-    result = scenario.follow(job(deadline=NOW + 50))
+    result = scenario.follow(running_state(deadline=NOW + 50))
     assert (result.next, scenario.clock.now - NOW, scenario.polls[-1]) == (NextStep.CANCEL, 50, 50)
 
 
 def test_a_job_that_has_completed_at_its_deadline_is_completed() -> None:
-    assert FollowScenario([NODE, 9.0], done_s=50.0).follow(job(deadline=NOW + 50)).outcome is Status.COMPLETED
+    assert (
+        FollowScenario([NODE, 9.0], done_s=50.0).follow(running_state(deadline=NOW + 50)).outcome
+        is Status.COMPLETED
+    )
 
 
 @pytest.mark.parametrize("follow_s", [-30.0, 0.0])
@@ -295,7 +298,7 @@ def test_without_time_to_follow_the_status_is_polled_once(follow_s: float) -> No
 
 def test_a_result_is_fetched_before_its_cleanup() -> None:
     scenario = FollowScenario(statuses=[StatusDocument("RUNNING", cleanup_after=NOW + 12.0), COMPLETED])
-    old = job(history=history(started_at=NOW - 5000))
+    old = running_state(history=history(started_at=NOW - 5000))
     assert scenario.follow(old).outcome is Status.COMPLETED
     assert scenario.clock.now - NOW <= 12 - polling_policy.CLEANUP_MARGIN_S
 
@@ -308,7 +311,7 @@ def test_a_status_document_too_large_for_this_function_is_left_to_the_poll_funct
 
 
 def test_a_follow_leaves_the_rest_of_the_state_unchanged() -> None:
-    loop_state = job(unsaved=True, history=history(status_requests=7, follow_seconds=3.5))
+    loop_state = running_state(unsaved=True, history=history(status_requests=7, follow_seconds=3.5))
     result = FollowScenario([1.0, DONE], statuses=[COMPLETED]).follow(loop_state)
     assert (result.unsaved, result.history.status_requests, result.history.follow_seconds) == (True, 8, 4.5)
 
@@ -339,7 +342,7 @@ def scenario_with_topic(
     return scenario
 
 
-EAGER = job(progress_events=True)
+EAGER = running_state(progress_events=True)
 
 
 def test_events_of_the_stream_are_published_until_the_final_one(table: Table, topic: Topic) -> None:
@@ -475,7 +478,7 @@ def test_a_follow_reads_the_record_every_30_s_at_most_and_not_for_a_young_job() 
 
 def test_short_follows_also_read_the_record() -> None:
     scenario, check = checked(9e9)
-    result = job()
+    result = running_state()
     for _ in range(5):
         result = scenario.follow(result, follow_s=30)
     assert len(check.read_at) >= 2

@@ -5,7 +5,7 @@ import pytest
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.upstream_client import Answer, FakeUpstream
 from tests.support.build import build_job_canceller
-from tests.support.builders import UPSTREAM_ID, job
+from tests.support.builders import UPSTREAM_ID, running_state
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
@@ -31,18 +31,18 @@ ENDS = {
 }
 
 
-def stop(
+def cancel(
     upstream: FakeUpstream, outcome: Status = Status.CANCELLED, state: LoopState | None = None
 ) -> LoopState:
-    return build_job_canceller(upstream, Clock()).stop(
-        state or job(), outcome, code="because", message="it was requested"
+    return build_job_canceller(upstream, Clock()).cancel(
+        state or running_state(), outcome, code="because", message="it was requested"
     )
 
 
 @pytest.mark.parametrize("outcome", [Status.CANCELLED, Status.TIMED_OUT])
 def test_a_cancelled_job_has_the_requested_outcome(outcome: Status) -> None:
     upstream = FakeUpstream(cancels=[YES])
-    result = stop(upstream, outcome)
+    result = cancel(upstream, outcome)
     assert (result.outcome, result.next) == (outcome, NextStep.NOTIFY)
     assert result.error == {"code": "because", "message": "it was requested"}
     assert (upstream.cancelled, upstream.polled) == ([UPSTREAM_ID], [])
@@ -52,7 +52,7 @@ def test_a_cancelled_job_has_the_requested_outcome(outcome: Status) -> None:
 @pytest.mark.parametrize("end", ENDS)
 def test_a_job_that_had_ended_keeps_its_outcome(refusal: Answer[CancelResult], end: str) -> None:
     upstream = FakeUpstream(cancels=[refusal], statuses=[ENDS[end]])
-    result = stop(upstream)
+    result = cancel(upstream)
     assert (result.outcome, result.next) == (Status(end), NextStep.NOTIFY)
     assert (len(upstream.cancelled), len(upstream.polled)) == (1, 1)
 
@@ -61,26 +61,26 @@ def test_a_job_that_had_ended_keeps_its_outcome(refusal: Answer[CancelResult], e
 def test_after_a_cancel_without_a_result_the_status_decides(end: str) -> None:
     no_result = CancelResult(cancelled=None, message=None, previous_status=None)
     upstream = FakeUpstream(cancels=[no_result], statuses=[ENDS.get(end, StatusDocument("RUNNING"))])
-    result = stop(upstream, Status.TIMED_OUT)
+    result = cancel(upstream, Status.TIMED_OUT)
     # No other caller is known to have cancelled it.
     assert result.outcome is (Status.TIMED_OUT if end == "CANCELLED" else Status(end))
 
 
 def test_a_job_that_had_completed_keeps_its_output_and_its_time() -> None:
-    result = stop(FakeUpstream(cancels=[NO["409"]], statuses=[ENDS["COMPLETED"]]))
+    result = cancel(FakeUpstream(cancels=[NO["409"]], statuses=[ENDS["COMPLETED"]]))
     assert result.result == {"final_output_json": '{"n":1.0}', "completed_at": to_rfc3339(NOW)}
 
 
 @pytest.mark.parametrize("refusal", NO.values(), ids=NO)
 def test_a_job_that_runs_after_a_refused_cancel_has_no_outcome(refusal: Answer[CancelResult]) -> None:
-    result = stop(FakeUpstream(cancels=[refusal], statuses=[StatusDocument("RUNNING")]))
+    result = cancel(FakeUpstream(cancels=[refusal], statuses=[StatusDocument("RUNNING")]))
     assert result.outcome is Status.RUNNING
 
 
 def test_an_upstream_that_is_unavailable_raises_without_a_status_request() -> None:
     upstream = FakeUpstream(cancels=[UpstreamUnavailableError("unavailable", "not now", status=503)])
     with pytest.raises(UpstreamUnavailableError):
-        stop(upstream)
+        cancel(upstream)
     assert upstream.polled == []
 
 
@@ -90,7 +90,7 @@ LOST = PerhapsAcceptedError("no_answer", "no answer")
 @pytest.mark.parametrize("outcome", [Status.CANCELLED, Status.TIMED_OUT])
 def test_a_job_that_is_cancelled_after_a_lost_answer_has_the_requested_outcome(outcome: Status) -> None:
     upstream = FakeUpstream(cancels=[LOST], statuses=[ENDS["CANCELLED"]])
-    result = stop(upstream, outcome)
+    result = cancel(upstream, outcome)
     assert (result.outcome, result.next) == (outcome, NextStep.NOTIFY)
     assert result.error == {"code": "because", "message": "it was requested"}
     assert (len(upstream.cancelled), len(upstream.polled)) == (1, 1)
@@ -98,7 +98,7 @@ def test_a_job_that_is_cancelled_after_a_lost_answer_has_the_requested_outcome(o
 
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED"])
 def test_a_job_that_had_ended_keeps_its_outcome_after_a_lost_answer(end: str) -> None:
-    result = stop(FakeUpstream(cancels=[LOST], statuses=[ENDS[end]]), Status.TIMED_OUT)
+    result = cancel(FakeUpstream(cancels=[LOST], statuses=[ENDS[end]]), Status.TIMED_OUT)
     assert (result.outcome, result.next) == (Status(end), NextStep.NOTIFY)
 
 
@@ -116,13 +116,13 @@ def test_a_lost_answer_without_a_final_status_raises_the_error_of_the_cancel(
 ) -> None:
     upstream = FakeUpstream(cancels=[LOST], statuses=[status])
     with pytest.raises(PerhapsAcceptedError) as caught:
-        stop(upstream)
+        cancel(upstream)
     assert caught.value is LOST
     assert len(upstream.polled) == 1
 
 
 def test_a_refused_cancel_and_a_failed_status_request_are_no_outcome() -> None:
-    result = stop(
+    result = cancel(
         FakeUpstream(cancels=[NO["409"]], statuses=[UpstreamRefusedError("refused", "HTTP 404", status=404)])
     )
     assert result.outcome is Status.RUNNING
@@ -144,6 +144,6 @@ def test_a_completed_job_whose_output_cannot_be_stored_raises_and_is_not_cancell
 ) -> None:
     upstream = FakeUpstream(cancels=[answer], statuses=[ENDS["COMPLETED"]])
     with pytest.raises(ResultsUnavailableError):
-        build_job_canceller(upstream, Clock(), Full()).stop(
-            job(), Status.CANCELLED, code="because", message="it was requested"
+        build_job_canceller(upstream, Clock(), Full()).cancel(
+            running_state(), Status.CANCELLED, code="because", message="it was requested"
         )

@@ -22,11 +22,11 @@ from tests.support.builders import (
     UPSTREAM_ID,
     final_attributes,
     history,
-    job,
     record,
     request,
     request_dict,
     running_record,
+    running_state,
 )
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.loop_state import LoopState
@@ -74,47 +74,51 @@ DONE_AT = {"completed_at": "2026-01-01T00:00:59.000Z"}
 OUTCOMES: dict[str, tuple[ExecutionRecord, LoopState]] = {
     "completed": (
         started(),
-        job(history=POLLED).ended(Status.COMPLETED, final_output_json=OUTPUT, **DONE_AT),
+        running_state(history=POLLED).ended(Status.COMPLETED, final_output_json=OUTPUT, **DONE_AT),
     ),
     "completed_with_a_large_output": (
         started(),
-        job(history=POLLED).ended(
+        running_state(history=POLLED).ended(
             Status.COMPLETED, output_ref=f"s3://results/executions/{ID}/final_output.json", **DONE_AT
         ),
     ),
     "completed_with_an_output_too_large": (
         started(),
-        job(history=POLLED).ended(Status.COMPLETED, output_error="too_large", **DONE_AT),
+        running_state(history=POLLED).ended(Status.COMPLETED, output_error="too_large", **DONE_AT),
     ),
     "failed": (
         started(),
-        job(history=POLLED).ended(Status.FAILED, code="failed", message="node 3: no credit", **DONE_AT),
+        running_state(history=POLLED).ended(
+            Status.FAILED, code="failed", message="node 3: no credit", **DONE_AT
+        ),
     ),
     "cancelled": (
         started(),
-        job(history=POLLED).ended(
+        running_state(history=POLLED).ended(
             Status.CANCELLED, code="cancelled", message="cancelled at Waterflai", **DONE_AT
         ),
     ),
     "timed_out": (
         started(),
-        job(history=POLLED).ended(Status.TIMED_OUT, code="deadline", message="cancelled at its deadline"),
+        running_state(history=POLLED).ended(
+            Status.TIMED_OUT, code="deadline", message="cancelled at its deadline"
+        ),
     ),
     "lost": (
         started(),
-        job(history=POLLED).ended(
+        running_state(history=POLLED).ended(
             Status.LOST, code="not_found", message="Waterflai no longer has this job (HTTP 404)"
         ),
     ),
     "rejected": (
         accepted(),
-        job(waterflai_execution_id=None).ended(
+        running_state(waterflai_execution_id=None).ended(
             Status.REJECTED, code="refused", message="Waterflai refused the start: HTTP 404: no such chatbot"
         ),
     ),
     "uncertain": (
         accepted(status=Status.STARTING, start_attempts=1),
-        job(waterflai_execution_id=None).ended(
+        running_state(waterflai_execution_id=None).ended(
             Status.UNCERTAIN,
             code="start_uncertain",
             message="HTTP 504; Waterflai may be running this job, and it was not started a second time",
@@ -122,7 +126,7 @@ OUTCOMES: dict[str, tuple[ExecutionRecord, LoopState]] = {
     ),
     "error": (
         started(),
-        job(history=POLLED).ended(
+        running_state(history=POLLED).ended(
             Status.ERROR,
             code="fault",
             message=f"Waterhook failed (Lambda.Unknown); see the history of the state machine execution {OWNER}",
@@ -153,7 +157,7 @@ def test_the_notification_equals_its_golden_file(table: Table, topic: Topic, nam
 
 def test_the_error_of_a_fault_names_the_state_machine_execution(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    output = report(table, topic, job(history=POLLED).to_dict() | FAULT)
+    output = report(table, topic, running_state(history=POLLED).to_dict() | FAULT)
     assert (output["error_name"], output["error"]["code"]) == ("Waterhook.Error", "fault")
     assert "Lambda.Unknown" in output["error"]["message"]
     assert OWNER in output["error"]["message"]
@@ -216,19 +220,23 @@ def test_a_fault_of_a_duplicate_does_not_change_the_first_execution(table: Table
 
 def test_a_fault_after_the_outcome_does_not_change_it(table: Table, topic: Topic) -> None:
     table.put(running_record(**final_attributes(Status.COMPLETED)))
-    output = report(table, topic, job().to_dict() | FAULT)
+    output = report(table, topic, running_state().to_dict() | FAULT)
     assert (output["outcome"], len(topic.messages())) == (Status.COMPLETED, 1)
 
 
 def test_a_long_fault_is_shortened_in_the_notification(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    report(table, topic, job().to_dict() | FAULT | {"fault": "x\n" * 100_000})
+    report(table, topic, running_state().to_dict() | FAULT | {"fault": "x\n" * 100_000})
     assert len(topic.messages()[0]) < 8_000
 
 
 def test_an_unknown_next_step_is_named_in_the_error(table: Table, topic: Topic) -> None:
     table.put(running_record())
-    state = job().to_dict() | {"fault": "Waterhook.NoSuchStep", "outcome": "ERROR", "next": "notify"}
+    state = running_state().to_dict() | {
+        "fault": "Waterhook.NoSuchStep",
+        "outcome": "ERROR",
+        "next": "notify",
+    }
     assert "NoSuchStep" in report(table, topic, state)["error"]["message"]
 
 
@@ -267,7 +275,7 @@ def test_the_function_writes_publishes_and_returns_the_outcome(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
     table.put(running_record(expires_at=9_000_000_000))
-    ended = job().ended(Status.COMPLETED, final_output_json=OUTPUT)
+    ended = running_state().ended(Status.COMPLETED, final_output_json=OUTPUT)
     output = invoke(app, event(ended.to_dict()))
     (message,) = topic.messages()
     assert f'"final_output":{OUTPUT},' in message
@@ -278,7 +286,7 @@ def test_the_function_writes_publishes_and_returns_the_outcome(
 
 def test_the_function_sets_the_expiry_from_the_retention_setting(invoke: Invoke, table: Table) -> None:
     table.put(running_record(expires_at=9_000_000_000))
-    invoke(app, event(job().ended(Status.LOST).to_dict()), WATERHOOK_RETENTION_DAYS="7")
+    invoke(app, event(running_state().ended(Status.LOST).to_dict()), WATERHOOK_RETENTION_DAYS="7")
     stored = table.only()
     assert stored.finished_at is not None
     assert stored.expires_at - int(time.time()) == pytest.approx(7 * 24 * 3600, abs=60)
@@ -286,7 +294,7 @@ def test_the_function_sets_the_expiry_from_the_retention_setting(invoke: Invoke,
 
 def test_the_function_redelivers_the_same_notification(invoke: Invoke, table: Table, topic: Topic) -> None:
     table.put(running_record(expires_at=9_000_000_000))
-    invoke(app, event(job().ended(Status.COMPLETED, final_output_json=OUTPUT).to_dict()))
+    invoke(app, event(running_state().ended(Status.COMPLETED, final_output_json=OUTPUT).to_dict()))
     answer = invoke(app, {"redeliver": {"execution_id": ID}})
     first, again = topic.messages()
     assert again == first

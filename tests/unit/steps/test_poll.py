@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from functions.poll import app
-from tests.fakes.aws import Bucket, Failing, Secret, Stuttering, Table, Topic, client_error
+from tests.fakes.aws import Bucket, FailingClient, RepeatingClient, Secret, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.builders import (
@@ -18,9 +18,9 @@ from tests.support.builders import (
     STARTED_AT,
     UPSTREAM_ID,
     final_attributes,
-    job,
     record,
     running_record,
+    running_state,
 )
 from tests.support.invoke import Invoke
 from waterhook.dependencies import Dependencies
@@ -31,7 +31,7 @@ from waterhook.steps.poll import UpstreamIdRecovery
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.timestamps import to_rfc3339
 
-UNSAVED = job(unsaved=True)
+UNSAVED = running_state(unsaved=True)
 
 
 def saver(table: Table, client: Any = None) -> UpstreamIdRecovery:
@@ -53,7 +53,7 @@ def test_an_id_that_start_could_not_save_is_saved_later(table: Table) -> None:
 @pytest.mark.parametrize("operation", ["get_item", "update_item"])
 def test_an_id_that_the_table_refuses_is_saved_at_the_next_poll(table: Table, operation: str) -> None:
     table.put(record(status=Status.STARTING))
-    failing = Failing(table.client, {operation: client_error("ThrottlingException")})
+    failing = FailingClient(table.client, {operation: client_error("ThrottlingException")})
     assert saver(table, failing).save(UNSAVED, OWNER) == UNSAVED
     assert saver(table).save(UNSAVED, OWNER).unsaved is False
 
@@ -75,14 +75,14 @@ def test_a_job_whose_record_is_final_has_the_outcome_of_the_record(table: Table)
 
 def test_a_cancel_request_is_read_where_botocore_repeats_the_write_of_the_id(table: Table) -> None:
     table.put(record(status=Status.STARTING, cancel_requested=to_rfc3339(NOW)))
-    saved = saver(table, Stuttering(table.client)).save(UNSAVED, OWNER)
+    saved = saver(table, RepeatingClient(table.client)).save(UNSAVED, OWNER)
     assert (saved.unsaved, saved.cancel_requested) == (False, True)
     assert table.get(ID).waterflai_execution_id == UPSTREAM_ID
 
 
 def test_an_id_whose_record_is_erased_during_the_write_stays_unsaved(table: Table) -> None:
     stored = table.put(record(status=Status.STARTING))
-    client = Stuttering(table.client, lambda: table.delete(stored))
+    client = RepeatingClient(table.client, lambda: table.delete(stored))
     assert saver(table, client).save(UNSAVED, OWNER) == UNSAVED
 
 
@@ -102,7 +102,7 @@ def event(loop_state: LoopState, owner: str = OWNER) -> dict[str, Any]:
 
 
 def poll(invoke: Invoke, server: ScriptedServer, loop_state: LoopState | None = None) -> dict[str, Any]:
-    state = invoke(app, event(loop_state or job(deadline=9e9)), WATERFLAI_BASE_URL=server.url)
+    state = invoke(app, event(loop_state or running_state(deadline=9e9)), WATERFLAI_BASE_URL=server.url)
     assert json.loads(json.dumps(state)) == state
     return state
 
@@ -145,7 +145,7 @@ def test_the_function_saves_the_id_that_start_could_not_save_and_requests_the_st
 ) -> None:
     table.put(record(status=Status.STARTING, expires_at=9_000_000_000))
     with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
-        state = poll(invoke, server, job(deadline=9e9, unsaved=True))
+        state = poll(invoke, server, running_state(deadline=9e9, unsaved=True))
     assert "unsaved" not in state
     assert state["history"]["status_requests"] == 1
     assert ExecutionsTable(table.name, table.client).get(ID, NOW) is not None
@@ -176,7 +176,7 @@ def test_the_function_leads_to_a_cancel_that_was_requested_before_the_id_was_sav
 ) -> None:
     table.put(record(status=Status.STARTING, cancel_requested=to_rfc3339(NOW), expires_at=9_000_000_000))
     with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
-        state = poll(invoke, server, job(deadline=9e9, unsaved=True))
+        state = poll(invoke, server, running_state(deadline=9e9, unsaved=True))
     assert (state["next"], state["cancel_requested"]) == ("cancel", True)
 
 
@@ -193,7 +193,7 @@ def test_the_function_ends_the_loop_where_the_record_is_final(
     """The caller's DELETE was answered CANCELLED, while the upstream still returns RUNNING."""
     stored = table.put(FINAL)
     with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
-        state = poll(invoke, server, job(deadline=9e9, **changes))
+        state = poll(invoke, server, running_state(deadline=9e9, **changes))
     assert (state["outcome"], state["next"]) == ("CANCELLED", "notify")
     assert table.only() == stored
 
@@ -222,24 +222,26 @@ def test_after_a_failed_read_the_record_is_not_read_for_a_minute() -> None:
     client: Any = reads
     check = FinalRecordCheck(lambda: ExecutionsTable("executions", client), clock)
     for _ in range(3):
-        assert check.end_if_final(job(), clock.now) == job()
+        assert check.end_if_final(running_state(), clock.now) == running_state()
     assert reads.count == 1
     clock.advance(60)
-    check.end_if_final(job(), clock.now)
+    check.end_if_final(running_state(), clock.now)
     assert reads.count == 2
 
 
 def test_after_a_slow_status_request_the_record_is_not_read() -> None:
     clock, reads = Clock(), Reads()
     client: Any = reads
-    FinalRecordCheck(lambda: ExecutionsTable("executions", client), clock).end_if_final(job(), clock.now - 16)
+    FinalRecordCheck(lambda: ExecutionsTable("executions", client), clock).end_if_final(
+        running_state(), clock.now - 16
+    )
     assert reads.count == 0
 
 
 # Progress
 
 
-EAGER = job(deadline=9e9, progress_events=True)
+EAGER = running_state(deadline=9e9, progress_events=True)
 FORTY = reply(200, {"status": "RUNNING", "progress": 40.0})
 
 
@@ -258,7 +260,7 @@ def test_progress_is_published_where_the_request_has_progress_events(
 @pytest.mark.parametrize(
     ("loop_state", "answer"),
     [
-        (job(deadline=9e9), FORTY),
+        (running_state(deadline=9e9), FORTY),
         (EAGER, reply(200, {"status": "RUNNING"})),
         (EAGER, reply(200, {"status": "COMPLETED", "progress": 100.0, "final_output": {}})),
         (EAGER, reply(500)),

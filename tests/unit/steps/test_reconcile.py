@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from functions.reconcile import app
-from tests.fakes.aws import Bucket, Failing, Machine, Table, Topic, client_error
+from tests.fakes.aws import Bucket, FailingClient, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.scripted_server import ScriptedServer, reply
@@ -31,10 +31,10 @@ from tests.support.builders import (
     SUCCESS_AND_FAILURE,
     UPSTREAM_ID,
     final_attributes,
-    job,
     record,
     request_dict,
     running_record,
+    running_state,
 )
 from tests.support.invoke import Invoke
 from waterhook import aws_config
@@ -59,7 +59,7 @@ from waterhook.upstream.client import CancelResult
 YES = CancelResult(cancelled=True, message=None, previous_status="RUNNING")
 DOWN = PerhapsAcceptedError("server_error", "HTTP 500", status=500)
 # The input of the state machine execution of a request that the API accepted.
-GIVEN = {"execution_id": ID, "request": request_dict()}
+API_INPUT = {"execution_id": ID, "request": request_dict()}
 OUTCOMES = {"ABORTED": "CANCELLED", "TIMED_OUT": "TIMED_OUT", "FAILED": "ERROR"}
 
 
@@ -97,7 +97,7 @@ class ReconcileScenario:
     def close(
         self,
         status: str = "ABORTED",
-        execution_input: object = GIVEN,
+        execution_input: object = API_INPUT,
         *,
         arn: str = OWNER,
         error: str | None = None,
@@ -238,7 +238,7 @@ def test_a_later_notify_of_the_loop_publishes_nothing(table: Table, topic: Topic
     table.put(running_record())
     scenario = ReconcileScenario(table, topic, cancels=[YES])
     scenario.close()
-    scenario.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+    scenario.notifier.notify(running_state().ended(Status.COMPLETED), OWNER)
     assert (scenario.published(), table.status(ID)) == (["CANCELLED"], Status.CANCELLED)
 
 
@@ -246,7 +246,7 @@ def test_an_outcome_that_the_loop_writes_during_the_cancel_is_kept(table: Table,
     table.put(running_record())
 
     def cancel() -> CancelResult:
-        scenario.notifier.notify(job().ended(Status.COMPLETED), OWNER)
+        scenario.notifier.notify(running_state().ended(Status.COMPLETED), OWNER)
         return YES
 
     scenario = ReconcileScenario(table, topic, cancels=[cancel])
@@ -268,7 +268,7 @@ def test_the_end_of_a_duplicate_does_not_change_the_first_execution(table: Table
 def test_an_execution_with_a_forged_id_does_not_change_that_record(table: Table, topic: Topic) -> None:
     stored = table.put(running_record())
     scenario = ReconcileScenario(table, topic)
-    scenario.close(execution_input=GIVEN, arn=OTHER)
+    scenario.close(execution_input=API_INPUT, arn=OTHER)
     assert (table.get(ID), scenario.upstream.cancelled) == (stored, [])
 
 
@@ -365,7 +365,7 @@ def test_a_slot_that_was_not_released_with_the_notification_is_released_by_recon
 def slow(real: Any, clock: Clock, seconds: float, hanging: str) -> Any:
     """Return a client whose calls take `seconds`. Calls of `hanging` time out."""
     faults = {hanging: ReadTimeoutError(endpoint_url="x")}
-    return TimedClient(Failing(real, faults), clock, seconds)
+    return TimedClient(FailingClient(real, faults), clock, seconds)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_a_record_whose_output_cannot_be_stored_stays_open(
     """Closing it now would record a completed job as cancelled and lose its output."""
     stored = table.put(running_record())
     clock = Clock(NOW + 60)
-    refusing: Any = Failing(bucket.client, {"put_object": client_error("SlowDown", 503)})
+    refusing: Any = FailingClient(bucket.client, {"put_object": client_error("SlowDown", 503)})
     large = StatusDocument("COMPLETED", final_output_json='"' + "x" * 40_000 + '"')
     upstream = FakeUpstream(cancels=[UpstreamRefusedError("refused", "409")], statuses=[large])
     results = ResultsBucket("results", lambda: refusing)
@@ -536,7 +536,7 @@ def stopped(machine: Machine, execution_input: object) -> dict[str, Any]:
 def test_the_function_reads_the_input_of_the_execution(
     invoke: Invoke, machine: Machine, table: Table, topic: Topic
 ) -> None:
-    event = stopped(machine, GIVEN)
+    event = stopped(machine, API_INPUT)
     table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
     with ScriptedServer([reply(200, {"cancelled": True})]) as server:
         assert invoke(app, event, WATERFLAI_BASE_URL=server.url) == {"closed": True}
@@ -575,7 +575,7 @@ def test_the_start_of_an_execution_is_written_in_utc() -> None:
 def test_the_function_stores_the_output_of_a_job_that_completed_before_the_stop(
     invoke: Invoke, machine: Machine, table: Table, bucket: Bucket
 ) -> None:
-    event = stopped(machine, GIVEN)
+    event = stopped(machine, API_INPUT)
     table.put(running_record(owner_execution_arn=event["arn"], expires_at=9_000_000_000))
     output = '"' + "x" * 40_000 + '"'
     document = '{"status":"COMPLETED","final_output":' + output + "}"

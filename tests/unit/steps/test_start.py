@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from functions.start import app
-from tests.fakes.aws import Failing, Secret, Stuttering, Table, cancelled_transaction, client_error
+from tests.fakes.aws import FailingClient, RepeatingClient, Secret, Table, cancelled_transaction, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.fakes.lambda_context import CONTEXT
@@ -421,7 +421,7 @@ def test_a_cancel_request_during_the_post_leads_to_a_cancel_of_the_job(
 
 def test_without_a_record_nothing_is_posted(table: Table) -> None:
     scenario = StartScenario(
-        table, client=Failing(table.client, {"put_item": client_error("ThrottlingException")})
+        table, client=FailingClient(table.client, {"put_item": client_error("ThrottlingException")})
     )
     state = scenario.start()
     assert (state["outcome"], state["next"], scenario.posts) == ("RUNNING", "start", 0)
@@ -429,7 +429,7 @@ def test_without_a_record_nothing_is_posted(table: Table) -> None:
 
 def test_while_starting_cannot_be_written_nothing_is_posted(table: Table) -> None:
     fault = {"update_item": client_error("InternalServerError", 500)}
-    scenario = StartScenario(table, client=Failing(table.client, fault))
+    scenario = StartScenario(table, client=FailingClient(table.client, fault))
     state = scenario.start()
     assert (state["outcome"], state["next"], scenario.posts) == ("RUNNING", "start", 0)
     # Called again when the table works.
@@ -441,7 +441,7 @@ def test_an_error_after_starting_was_written_does_not_prevent_the_post(
     table: Table,
 ) -> None:
     fault = {"update_item": client_error("InternalServerError", 500)}
-    scenario = StartScenario(table, client=Failing(table.client, fault, after=True))
+    scenario = StartScenario(table, client=FailingClient(table.client, fault, after=True))
     state = scenario.start()
     assert (state["next"], state["waterflai_execution_id"], scenario.posts) == ("wait", UPSTREAM_ID, 1)
 
@@ -463,7 +463,7 @@ def test_an_id_that_could_not_be_saved_is_kept_in_the_state(table: Table) -> Non
 
 def test_writes_that_botocore_repeats_after_lost_answers_neither_post_twice_nor_cancel(table: Table) -> None:
     """Each write succeeds, its answer is lost, and its repetition fails at the condition of the first."""
-    scenario = StartScenario(table, client=Stuttering(table.client))
+    scenario = StartScenario(table, client=RepeatingClient(table.client))
     state = scenario.start()
     assert (state["outcome"], state["waterflai_execution_id"]) == ("RUNNING", UPSTREAM_ID)
     assert (scenario.posts, scenario.upstream.cancelled) == (1, [])
@@ -1037,7 +1037,7 @@ def test_while_the_table_fails_the_request_waits_and_is_not_posted(
     table: Table, operations: tuple[str, ...]
 ) -> None:
     scenario = StartScenario(table)
-    failing = Failing(table.client, dict.fromkeys(operations, THROTTLED))
+    failing = FailingClient(table.client, dict.fromkeys(operations, THROTTLED))
     scenario.records = table.records_over(failing)
     waits = []
     for _ in range(12):
@@ -1054,7 +1054,9 @@ def test_while_the_table_fails_the_request_waits_and_is_not_posted(
 
 def test_a_table_that_fails_for_six_hours_is_a_fault_that_notify_can_report(table: Table) -> None:
     scenario, execution_input = StartScenario(table), request_dict(timeout_seconds=30 * 24 * 3600)
-    scenario.records = table.records_over(Failing(table.client, dict.fromkeys(WRITES_AND_READS, THROTTLED)))
+    scenario.records = table.records_over(
+        FailingClient(table.client, dict.fromkeys(WRITES_AND_READS, THROTTLED))
+    )
     state = scenario.start(execution_input)
     while state["next"] == "start":
         assert state.keys() == {"v", "outcome", "next", "wait_seconds"}
@@ -1072,7 +1074,7 @@ def test_a_table_that_fails_for_six_hours_is_a_fault_that_notify_can_report(tabl
 def test_a_request_whose_start_cannot_be_undone_is_rejected_with_the_answer_of_waterflai(
     table: Table,
 ) -> None:
-    failing = Failing(table.client, {})
+    failing = FailingClient(table.client, {})
 
     def answer() -> str:
         failing.faults["update_item"] = THROTTLED
@@ -1090,7 +1092,7 @@ def test_a_request_whose_start_cannot_be_undone_is_rejected_with_the_answer_of_w
 
 
 def test_an_undo_that_succeeds_at_the_second_attempt_leads_to_another_start(table: Table) -> None:
-    failing = Failing(table.client, {})
+    failing = FailingClient(table.client, {})
 
     def answer() -> str:
         failing.faults["update_item"] = THROTTLED

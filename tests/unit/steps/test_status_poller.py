@@ -9,7 +9,7 @@ from tests.fakes.aws import Bucket
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.placeholders import NO_BUCKET
 from tests.fakes.upstream_client import Answer, FakeUpstream
-from tests.support.builders import ID, UPSTREAM_ID, history, job, settings
+from tests.support.builders import ID, UPSTREAM_ID, history, running_state, settings
 from waterhook.domain import polling_policy
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
@@ -52,7 +52,7 @@ class Polling:
         self.poller = StatusPoller(self.upstream, results or NO_BUCKET, settings(), self.clock)
 
     def poll(self, state: LoopState | None = None) -> LoopState:
-        return self.poller.poll(state or job())
+        return self.poller.poll(state or running_state())
 
 
 def test_a_running_job_is_polled_again_after_a_wait() -> None:
@@ -95,7 +95,7 @@ def test_an_unknown_status_with_an_end_time_is_final_after_three_polls_over_ten_
 
 
 def test_a_poll_of_an_old_job_with_an_unknown_status_and_an_end_time_is_repeated_soon() -> None:
-    old = job(deadline=NOW + 9e5, history=history(started_at=NOW - 9e4, status_requests=99))
+    old = running_state(deadline=NOW + 9e5, history=history(started_at=NOW - 9e4, status_requests=99))
     assert Polling(StatusDocument("EXPIRED")).poll(old).wait_seconds == 60
     assert Polling(ENDED).poll(old).wait_seconds == polling_policy.ENDED_POLL_S
     followed = following(ENDED)
@@ -115,7 +115,7 @@ def test_a_poll_of_an_old_job_with_an_unknown_status_and_an_end_time_is_repeated
 )
 def test_unknown_statuses_with_an_end_time_count_only_consecutively(between: StatusDocument) -> None:
     polling = Polling(ENDED, ENDED, between, ENDED, ENDED)
-    result = job()
+    result = running_state()
     for _ in range(5):
         result = polling.poll(result)
         polling.clock.advance(20)
@@ -124,7 +124,7 @@ def test_unknown_statuses_with_an_end_time_count_only_consecutively(between: Sta
 
 def test_a_failed_poll_between_unknown_statuses_with_an_end_time_changes_nothing() -> None:
     polling = Polling(ENDED, ENDED, FAULTS["500"], ENDED)
-    result = job()
+    result = running_state()
     for _ in range(4):
         result = polling.poll(result)
         polling.clock.advance(20)
@@ -135,7 +135,7 @@ def test_a_failed_poll_between_unknown_statuses_with_an_end_time_changes_nothing
 @pytest.mark.parametrize("word", ["RUNNING", None])
 def test_a_running_status_with_an_end_time_is_no_outcome(word: str | None) -> None:
     polling = Polling(StatusDocument(word, completed_at=NOW))
-    result = job()
+    result = running_state()
     for _ in range(5):
         result = polling.poll(result)
         polling.clock.advance(20)
@@ -201,7 +201,7 @@ def test_a_failed_status_request_is_repeated_and_never_raises(fault: UpstreamErr
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "404"])
 def test_consecutive_failed_requests_do_not_end_a_job_before_its_deadline(name: str) -> None:
     polling = Polling(FAULTS[name])
-    result = job()
+    result = running_state()
     while result.next is not NextStep.CANCEL:
         result = polling.poll(result)
         assert result.outcome is Status.RUNNING
@@ -212,7 +212,7 @@ def test_consecutive_failed_requests_do_not_end_a_job_before_its_deadline(name: 
 
 def test_a_job_that_is_not_found_for_a_minute_is_lost() -> None:
     polling = Polling(MISSING)
-    result = job()
+    result = running_state()
     while not result.outcome.is_final:
         result = polling.poll(result)
         polling.clock.advance(result.wait_seconds)
@@ -223,7 +223,7 @@ def test_a_job_that_is_not_found_for_a_minute_is_lost() -> None:
 
 def test_a_job_that_is_found_after_some_404_is_not_lost() -> None:
     polling = Polling(MISSING, MISSING, StatusDocument(status="RUNNING"), MISSING)
-    result = job()
+    result = running_state()
     for _ in range(4):
         result = polling.poll(result)
         polling.clock.advance(40)
@@ -231,17 +231,19 @@ def test_a_job_that_is_found_after_some_404_is_not_lost() -> None:
 
 
 def test_a_running_job_is_cancelled_at_its_deadline() -> None:
-    result = Polling(StatusDocument(status="RUNNING")).poll(job(deadline=NOW))
+    result = Polling(StatusDocument(status="RUNNING")).poll(running_state(deadline=NOW))
     assert (result.outcome, result.next) == (Status.RUNNING, NextStep.CANCEL)
 
 
 def test_a_job_that_has_completed_at_its_deadline_is_completed() -> None:
-    result = Polling(StatusDocument(status="COMPLETED", final_output_json="{}")).poll(job(deadline=NOW - 99))
+    result = Polling(StatusDocument(status="COMPLETED", final_output_json="{}")).poll(
+        running_state(deadline=NOW - 99)
+    )
     assert result.outcome is Status.COMPLETED
 
 
 def test_a_failed_request_after_the_deadline_also_leads_to_a_cancel() -> None:
-    result = Polling(FAULTS["500"]).poll(job(deadline=NOW - 1))
+    result = Polling(FAULTS["500"]).poll(running_state(deadline=NOW - 1))
     assert result.next is NextStep.CANCEL
 
 
@@ -251,7 +253,7 @@ def test_a_document_that_was_cut_before_its_status_is_requested_again() -> None:
 
 
 def test_a_poll_leaves_the_rest_of_the_state_unchanged() -> None:
-    state = job(unsaved=True, history=history(cancels=2))
+    state = running_state(unsaved=True, history=history(cancels=2))
     result = Polling(StatusDocument()).poll(state)
     assert (result.unsaved, result.history.cancels, result.execution_id, result.deadline) == (
         True,
@@ -264,7 +266,7 @@ def test_a_poll_leaves_the_rest_of_the_state_unchanged() -> None:
 def test_the_duration_of_a_status_request_counts_towards_the_deadline() -> None:
     polling = Polling(StatusDocument(status="RUNNING"))
     polling.clock.step_s = 25
-    result = polling.poll(job(deadline=NOW + 49))
+    result = polling.poll(running_state(deadline=NOW + 49))
     assert result.next is NextStep.CANCEL
 
 
@@ -297,7 +299,7 @@ def test_an_output_that_was_unreadable_once_is_used_when_it_is_read() -> None:
 
 def test_a_different_answer_restarts_the_count_of_flawed_documents() -> None:
     polling = Polling(flawed(), flawed(), FAULTS["500"], flawed(), flawed(), flawed())
-    result = job()
+    result = running_state()
     for seen in range(1, 6):
         result = polling.poll(result)
         assert not result.outcome.is_final, seen
@@ -313,13 +315,13 @@ def test_a_flawed_document_is_accepted_before_its_job_is_removed() -> None:
 def test_a_flawed_document_is_accepted_where_no_other_request_follows() -> None:
     upstream = FakeUpstream(statuses=[flawed()])
     poller = StatusPoller(upstream, NO_BUCKET, settings(), Clock(), polls_again=False)
-    assert poller.poll(job()).result["output_error"] == "unreadable"
+    assert poller.poll(running_state()).result["output_error"] == "unreadable"
 
 
 def test_a_flawed_document_of_a_failed_job_keeps_its_reason() -> None:
     document = flawed(status="FAILED", error_message="no credit", output_error=None)
     polling = Polling(document)
-    result = job()
+    result = running_state()
     while not result.outcome.is_final:
         result = polling.poll(result)
         polling.clock.advance(result.wait_seconds)
@@ -329,7 +331,7 @@ def test_a_flawed_document_of_a_failed_job_keeps_its_reason() -> None:
 
 def test_a_complete_output_of_a_document_that_breaks_off_is_used() -> None:
     polling = Polling(flawed(output_error=None, final_output_json='{"a":1}'))
-    result = polling.poll(job(history=history(unusable=5, unusable_since=NOW - 100)))
+    result = polling.poll(running_state(history=history(unusable=5, unusable_since=NOW - 100)))
     assert result.result == {"final_output_json": '{"a":1}'}
 
 
@@ -360,7 +362,7 @@ LARGE = StatusDocument(status="COMPLETED", too_large=True)
 def test_a_document_above_the_limit_of_the_follow_function_is_read_by_the_poll_function() -> None:
     upstream = FakeUpstream(statuses=[LARGE])
     small = StatusPoller(upstream, NO_BUCKET, settings(follow_concurrency=50), Clock(), limit_bytes=1024)
-    result = small.poll(job())
+    result = small.poll(running_state())
     assert (result.outcome, result.next, result.wait_seconds) == (Status.RUNNING, NextStep.POLL, 0)
     roomy = StatusPoller(upstream, NO_BUCKET, settings(follow_concurrency=50), Clock()).poll(result)
     assert (roomy.outcome, roomy.result) == (Status.COMPLETED, {"output_error": "too_large"})
@@ -379,7 +381,7 @@ def test_a_poll_leads_to_following_only_where_that_is_enabled() -> None:
 
 def test_after_a_refused_follow_the_job_is_polled_for_a_while() -> None:
     polling = following()
-    result = polling.poll(job(follow_refused=True))
+    result = polling.poll(running_state(follow_refused=True))
     assert (result.next, result.follow_refused, result.history.follow_refused_at) == (
         NextStep.WAIT,
         False,
@@ -403,19 +405,19 @@ def test_a_job_is_followed_only_while_the_upstream_answers() -> None:
 
 def test_a_job_whose_id_is_not_saved_yet_is_polled_until_it_is() -> None:
     """Only a poll saves it, and until then no caller can cancel the job."""
-    assert following().poll(job(unsaved=True)).next is NextStep.WAIT
+    assert following().poll(running_state(unsaved=True)).next is NextStep.WAIT
 
 
 @pytest.mark.parametrize("answer", [StatusDocument(status="RUNNING"), FAULTS["500"], MISSING], ids=str)
 def test_the_cancel_of_a_caller_is_repeated_until_the_job_has_ended(
     answer: Answer[StatusDocument],
 ) -> None:
-    result = following(answer).poll(job(cancel_requested=True))
+    result = following(answer).poll(running_state(cancel_requested=True))
     assert (result.outcome, result.next, result.wait_seconds) == (Status.RUNNING, NextStep.CANCEL, 0)
 
 
 def test_a_job_that_ended_before_its_callers_cancel_keeps_its_outcome() -> None:
-    result = following(StatusDocument(status="FAILED")).poll(job(cancel_requested=True))
+    result = following(StatusDocument(status="FAILED")).poll(running_state(cancel_requested=True))
     assert (result.outcome, result.next) == (Status.FAILED, NextStep.NOTIFY)
 
 
@@ -447,7 +449,7 @@ def storing(down: Down, *statuses: Answer[StatusDocument]) -> Polling:
 
 def lasting(polling: Polling, state: LoopState | None = None) -> LoopState:
     """Poll until the loop goes elsewhere than to Wait."""
-    result = polling.poll(state or job(deadline=NOW + 9e5))
+    result = polling.poll(state or running_state(deadline=NOW + 9e5))
     while result.next is NextStep.WAIT:
         polling.clock.advance(result.wait_seconds)
         result = polling.poll(result)
@@ -472,7 +474,7 @@ def test_an_unexpected_exception_is_raised() -> None:
 
 def test_faults_are_retried_at_doubled_intervals_up_to_a_quarter_of_an_hour() -> None:
     polling = Polling(NO_KEY)
-    result, waits = job(deadline=NOW + 9e5), []
+    result, waits = running_state(deadline=NOW + 9e5), []
     for _ in range(9):
         result = polling.poll(result)
         waits.append(result.wait_seconds)
@@ -515,7 +517,7 @@ def test_a_job_whose_api_key_is_unreadable_for_six_hours_is_cancelled() -> None:
 
 def test_a_job_with_a_fault_is_cancelled_at_its_deadline() -> None:
     polling = Polling(NO_KEY)
-    result = lasting(polling, job(deadline=NOW + 1000))
+    result = lasting(polling, running_state(deadline=NOW + 1000))
     assert (result.next, result.error, polling.clock.now - NOW) == (NextStep.CANCEL, None, 1000)
 
 
@@ -540,7 +542,7 @@ def test_each_output_that_the_bucket_refuses_counts_as_a_fault() -> None:
 def test_an_output_that_the_bucket_accepts_within_six_hours_is_stored() -> None:
     down = Down()
     polling = storing(down)
-    result = polling.poll(job(deadline=NOW + 9e5))
+    result = polling.poll(running_state(deadline=NOW + 9e5))
     while polling.clock.now < NOW + 5 * 3600:
         assert result.next is NextStep.WAIT
         polling.clock.advance(result.wait_seconds)
@@ -554,7 +556,7 @@ def test_a_completed_job_whose_output_cannot_be_stored_is_completed_without_it(
     deadline_s: float, ends_s: float
 ) -> None:
     polling = storing(Down())
-    result = lasting(polling, job(deadline=NOW + deadline_s))
+    result = lasting(polling, running_state(deadline=NOW + deadline_s))
     if result.next is NextStep.CANCEL:  # the deadline was found before its last poll
         result = polling.poll(result)
     assert (result.outcome, result.next, result.error) == (Status.COMPLETED, NextStep.NOTIFY, None)

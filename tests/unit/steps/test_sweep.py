@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from functions.reconcile import app
-from tests.fakes.aws import Failing, Machine, Table, Topic, client_error
+from tests.fakes.aws import FailingClient, Machine, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.step_functions import FakeStepFunctions
@@ -215,7 +215,7 @@ def test_a_notified_record_is_not_in_the_index(table: Table, scenario: SweepScen
 
 def test_a_record_older_than_the_index_is_added_to_it_with_its_outcome(table: Table, topic: Topic) -> None:
     table.put(running_record(unfinished=None))
-    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     with pytest.raises(Exception, match="InternalError"):
         scenario.notifier.conclude(table.only(), final_attributes(Status.FAILED))
@@ -238,7 +238,7 @@ def test_a_record_that_an_older_version_notified_leaves_the_index(
 
 
 def test_each_sweep_tries_to_publish_the_same_event_while_the_topic_fails(table: Table, topic: Topic) -> None:
-    down = Failing(topic.sns, {"publish": client_error("InternalError", 500)})
+    down = FailingClient(topic.sns, {"publish": client_error("InternalError", 500)})
     scenario = SweepScenario(table, topic, sns=down)
     table.put(running_record())
     scenario.step_functions.ended[OWNER] = ("FAILED", NOW)
@@ -358,7 +358,7 @@ def test_pages_of_the_index_are_read_one_at_a_time(
     for index in range(7):
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a"))
     client: Any = Pages(table)
-    entries = UnfinishedIndex(table.name, client).before(to_rfc3339(LATER) or "")
+    entries = UnfinishedIndex(table.name, client).accepted_before(to_rfc3339(LATER) or "")
     next(entries)
     # Ten empty shards, and one page of the eleventh.
     assert client.queries == 11
@@ -372,9 +372,9 @@ def test_from_any_position_each_record_is_found_once(table: Table) -> None:
             running_record(execution_id=f"{shard}{index:031x}", unfinished=shard, created_at=created_at)
         )
     unfinished = UnfinishedIndex(table.name, table.client)
-    ring = list(unfinished.before(to_rfc3339(LATER) or ""))
+    ring = list(unfinished.accepted_before(to_rfc3339(LATER) or ""))
     for index, position in enumerate(ring):
-        entries = list(unfinished.before(to_rfc3339(LATER) or "", after=position.key))
+        entries = list(unfinished.accepted_before(to_rfc3339(LATER) or "", after=position.key))
         # The entry at the position was the last of the previous sweep.
         assert entries == ring[index + 1 :] + ring[:index]
 
@@ -383,7 +383,7 @@ def test_the_oldest_record_of_a_shard_is_first(table: Table) -> None:
     for index, age_s in enumerate([5, 20, 10]):
         created_at = to_rfc3339(NOW - age_s)
         table.put(running_record(execution_id=f"a{index:031x}", unfinished="a", created_at=created_at))
-    entries = UnfinishedIndex(table.name, table.client).before(to_rfc3339(NOW) or "")
+    entries = UnfinishedIndex(table.name, table.client).accepted_before(to_rfc3339(NOW) or "")
     assert [entry.execution_id[-1] for entry in entries] == ["1", "2", "0"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fakes.clock import NOW
-from tests.support.builders import job, record
+from tests.support.builders import record, running_state
 from waterhook.domain.status import Status
 from waterhook.errors import UpstreamUnavailableError
 from waterhook.steps.wait_reason import WaitReason, end_without_job, waiting_attribute
@@ -36,7 +36,7 @@ def test_the_detail_of_a_reason_is_shortened_to_500_characters() -> None:
 
 @pytest.mark.parametrize("outcome", [Status.REJECTED, Status.CANCELLED, Status.ERROR])
 def test_without_a_lost_answer_the_outcome_is_the_requested_one(outcome: Status) -> None:
-    ended = end_without_job(job(), record(), outcome, code="why", message="text")
+    ended = end_without_job(running_state(), record(), outcome, code="why", message="text")
     assert (ended.outcome, ended.error) == (outcome, {"code": "why", "message": "text"})
 
 
@@ -51,7 +51,9 @@ def test_without_a_lost_answer_the_outcome_is_the_requested_one(outcome: Status)
 def test_after_a_lost_answer_every_outcome_is_uncertain_and_contains_the_reason(
     outcome: Status, code: str
 ) -> None:
-    ended = end_without_job(job(), record(perhaps_started=True), outcome, code="why", message="text")
+    ended = end_without_job(
+        running_state(), record(perhaps_started=True), outcome, code="why", message="text"
+    )
     assert ended.outcome is Status.UNCERTAIN
     assert ended.error is not None
     assert (ended.error["code"], ended.error["message"].partition(";")[0]) == (code, "text")

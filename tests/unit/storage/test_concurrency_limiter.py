@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Failing, Stuttering, Table, cancelled_transaction, client_error
+from tests.fakes.aws import FailingClient, RepeatingClient, Table, cancelled_transaction, client_error
 from tests.fakes.clock import NOW
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
 from tests.support.builders import record
@@ -133,7 +133,10 @@ def test_a_slot_can_be_released_again_after_a_crash_at_any_step_of_the_release(t
 
 
 def test_a_write_that_botocore_repeats_counts_once(table: Table) -> None:
-    execution_id, repeated = next(execution_ids), limiter(table, stack=2, client=Stuttering(table.client))
+    execution_id, repeated = (
+        next(execution_ids),
+        limiter(table, stack=2, client=RepeatingClient(table.client)),
+    )
     assert repeated.acquire(execution_id, "a")
     assert limiter(table, stack=2).acquire(execution_id, "a")
     repeated.release(execution_id, ConcurrencyLimiter.slots_of("a"))
@@ -269,7 +272,9 @@ def test_a_conflict_during_a_release_is_retried(table: Table) -> None:
 
 
 def test_a_slot_whose_response_was_lost_can_be_acquired_again(table: Table) -> None:
-    lost = Failing(table.client, {"transact_write_items": client_error("InternalServerError")}, after=True)
+    lost = FailingClient(
+        table.client, {"transact_write_items": client_error("InternalServerError")}, after=True
+    )
     execution_id = next(execution_ids)
     with pytest.raises(RecordUnavailableError):
         limiter(table, stack=1, client=lost).acquire(execution_id, "a")
@@ -283,7 +288,7 @@ def test_another_cancellation_reason_raises_record_unavailable(table: Table) -> 
 
 
 def test_a_failure_of_dynamodb_acquires_no_slot_and_raises_record_unavailable(table: Table) -> None:
-    failing = Failing(table.client, {"transact_write_items": client_error("ThrottlingException")})
+    failing = FailingClient(table.client, {"transact_write_items": client_error("ThrottlingException")})
     with pytest.raises(RecordUnavailableError):
         limiter(table, stack=1, client=failing).acquire(next(execution_ids), "a")
     assert held_by(table) == set()
@@ -293,7 +298,7 @@ def test_a_failure_of_dynamodb_acquires_no_slot_and_raises_record_unavailable(ta
 def test_a_failed_release_raises_record_unavailable(table: Table, code: str) -> None:
     execution_id = next(execution_ids)
     limiter(table, stack=1).acquire(execution_id, "a")
-    failing = Failing(table.client, {"update_item": client_error(code)})
+    failing = FailingClient(table.client, {"update_item": client_error(code)})
     with pytest.raises(RecordUnavailableError):
         limiter_with_pauses(table, failing, [], stack=1).release(
             execution_id, ConcurrencyLimiter.slots_of("a")

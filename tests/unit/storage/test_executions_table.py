@@ -9,7 +9,7 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.aws import Failing, Stuttering, Table, client_error
+from tests.fakes.aws import FailingClient, RepeatingClient, Table, client_error
 from tests.fakes.clock import NOW
 from tests.support.builders import (
     ID,
@@ -206,14 +206,14 @@ def test_only_one_of_two_starts_begins(table: Table) -> None:
 
 def test_a_start_recognizes_its_own_write_after_a_lost_response(table: Table) -> None:
     first = table.put(record())
-    begun = table.records_over(Stuttering(table.client)).begin_start(first)
+    begun = table.records_over(RepeatingClient(table.client)).begin_start(first)
     assert begun == table.get(ID)
     assert (begun.status, begun.start_attempts) == (Status.STARTING, 1)
 
 
 def test_a_start_has_begun_if_its_write_succeeded_in_spite_of_an_error_response(table: Table) -> None:
     first = table.put(record())
-    lost = Failing(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
+    lost = FailingClient(table.client, {"update_item": client_error("InternalServerError", 500)}, after=True)
     assert table.records_over(lost).begin_start(first) == table.get(ID)
     assert table.status(ID) is Status.STARTING
 
@@ -230,7 +230,7 @@ def test_begin_start_keeps_the_time_of_the_first_attempt_and_removes_the_reason_
 
 def test_an_outcome_wins_over_a_start_whose_response_was_lost(table: Table) -> None:
     first = table.put(record())
-    late = Stuttering(
+    late = RepeatingClient(
         table.client, lambda: table.records.conclude(table.get(ID), final_attributes(Status.CANCELLED))
     )
     with pytest.raises(RecordConflictError):
@@ -291,7 +291,7 @@ def test_undo_start_stores_the_reason_to_wait_and_whether_a_job_may_run(table: T
 
 def test_undo_start_recognizes_its_own_write_after_a_lost_response(table: Table) -> None:
     begun = table.records.begin_start(table.put(record()))
-    undone = table.records_over(Stuttering(table.client)).undo_start(begun, {"reason": "retrying"})
+    undone = table.records_over(RepeatingClient(table.client)).undo_start(begun, {"reason": "retrying"})
     assert undone == table.get(ID)
     assert undone.status is Status.ACCEPTED
 
@@ -463,7 +463,7 @@ def test_no_write_recreates_a_deleted_record(table: Table, write: Any) -> None:
 )
 def test_a_failure_of_dynamodb_is_not_a_conflict(table: Table, fault: Exception) -> None:
     operations = ("get_item", "put_item", "update_item", "delete_item")
-    records = table.records_over(Failing(table.client, dict.fromkeys(operations, fault)))
+    records = table.records_over(FailingClient(table.client, dict.fromkeys(operations, fault)))
     calls: list[Callable[[], object]] = [
         lambda: records.get(ID, NOW),
         lambda: records.accept(record(), NOW),
@@ -480,7 +480,9 @@ def test_a_failure_of_dynamodb_is_not_a_conflict(table: Table, fault: Exception)
 
 
 def test_the_message_of_a_failure_names_the_execution_without_its_data(table: Table) -> None:
-    records = table.records_over(Failing(table.client, {"put_item": client_error("ThrottlingException")}))
+    records = table.records_over(
+        FailingClient(table.client, {"put_item": client_error("ThrottlingException")})
+    )
     with pytest.raises(RecordUnavailableError) as caught:
         records.accept(record(request(metadata={"card": "k4711"})), NOW)
     assert str(caught.value) == f"{ID}: the table failed: ThrottlingException"
@@ -488,7 +490,7 @@ def test_the_message_of_a_failure_names_the_execution_without_its_data(table: Ta
 
 def test_a_put_that_botocore_repeats_after_a_lost_response_raises_a_conflict(table: Table) -> None:
     # The caller must therefore read the record again before it handles a conflict.
-    records = table.records_over(Stuttering(table.client))
+    records = table.records_over(RepeatingClient(table.client))
     with pytest.raises(RecordConflictError):
         records.accept(record(), NOW)
     assert table.get(ID) == record()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.fakes.aws import Failing, Secret, client_error
+from tests.fakes.aws import FailingClient, Secret, client_error
 from tests.support.builders import KEY
 from waterhook.errors import KeyUnavailableError
 from waterhook.upstream.api_key import ApiKey
@@ -53,7 +53,7 @@ def test_a_binary_secret_is_refused(secret: Secret) -> None:
 
 
 def test_an_error_of_secrets_manager_is_named(secret: Secret) -> None:
-    client = Failing(secret.client, {"get_secret_value": client_error("AccessDeniedException")})
+    client = FailingClient(secret.client, {"get_secret_value": client_error("AccessDeniedException")})
     with pytest.raises(KeyUnavailableError, match="AccessDeniedException"):
         ApiKey(secret.arn, client).get()  # type: ignore[arg-type]
 

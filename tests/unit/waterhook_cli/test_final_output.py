@@ -25,7 +25,7 @@ def test_a_stored_output_that_cannot_be_downloaded_is_printed_as_a_link(stack: D
         assert url in result.stderr
 
 
-def test_a_number_that_python_can_not_hold_is_printed_as_text(stack: DeployedStack) -> None:
+def test_a_number_that_python_cannot_hold_is_printed_as_text(stack: DeployedStack) -> None:
     text = json.dumps(status_document(final_output={"answer": "?"})).replace(
         '"?"', f"[{'9' * 5000}, 1e999, 2.50]"
     )

@@ -70,7 +70,7 @@ def test_in_a_checkout_the_local_stack_is_found_with_its_own_credentials(
     assert deployed.access_keys == {"test"}
 
 
-def test_the_user_s_aws_settings_do_not_apply_to_the_local_stack(
+def test_the_users_aws_settings_do_not_apply_to_the_local_stack(
     deployed: DeployedStack, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_outputs(here, deployed.url)

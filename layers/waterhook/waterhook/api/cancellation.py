@@ -54,7 +54,7 @@ class ExecutionCanceller:
             return self._cancel_start(record)
         state = self._loop_state(record)
         try:
-            stopped = self._canceller.stop(
+            cancelled = self._canceller.cancel(
                 state, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
             )
         except NotAcceptedError as error:
@@ -63,12 +63,12 @@ class ExecutionCanceller:
         except UpstreamError as error:
             detail = f"Waterflai may have cancelled the job; {_READ_STATUS}: {error.message}"
             raise ApiError(HTTPStatus.BAD_GATEWAY, detail) from error
-        if not stopped.outcome.is_final:
+        if not cancelled.outcome.is_final:
             # Waterflai refused the cancel while the job runs, or accepted it and the job still runs, or the status
             # request failed.
             detail = f"Waterflai has not confirmed the cancellation; {_READ_STATUS}"
             raise ApiError(HTTPStatus.BAD_GATEWAY, detail)
-        return self._publish(stopped, record, previous)
+        return self._publish(cancelled, record, previous)
 
     def _cancel_start(self, record: ExecutionRecord) -> CancelResult:
         if record.status is Status.STARTING:

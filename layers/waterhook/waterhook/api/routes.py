@@ -106,7 +106,7 @@ class Routes:
         headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
         return _json(HTTPStatus.OK, service.document(record), headers)
 
-    def browse(self, event: Event) -> HttpResponse:
+    def list_executions(self, event: Event) -> HttpResponse:
         """Return a page of the caller's own executions, newest first, with 200."""
         query = event.get("queryStringParameters") or {}
         limit = query.get("limit") or "20"
@@ -134,7 +134,7 @@ class Routes:
 ROUTES: Mapping[tuple[str, str], Callable[[Routes, Event], HttpResponse]] = {
     ("POST", f"{EXECUTIONS}/{{id}}/async"): Routes.accept,
     ("GET", f"{EXECUTIONS}/{{id}}"): Routes.read,
-    ("GET", EXECUTIONS): Routes.browse,
+    ("GET", EXECUTIONS): Routes.list_executions,
     ("DELETE", f"{EXECUTIONS}/{{id}}"): Routes.cancel,
 }
 

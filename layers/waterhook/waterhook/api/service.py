@@ -82,17 +82,19 @@ class ExecutionService:
         self._settings = settings
         self._clock = clock
 
-    def accept(self, raw: object, caller: str, texts: Mapping[str, str] | None = None) -> ExecutionRecord:
+    def accept(
+        self, raw: object, caller: str, input_members: Mapping[str, str] | None = None
+    ) -> ExecutionRecord:
         """Return the record of a new request, or of the same request that was accepted before.
 
-        `texts` are members of the state machine's input as JSON text: the request as it was sent, at most
-        MAX_REQUEST_BYTES. Without them `raw` is serialized.
+        `input_members` are the members of the state machine's input as JSON text, with the request as it was sent, at
+        most MAX_REQUEST_BYTES. Without them `raw` is serialized.
 
         The record is written before the execution is started, so a GET right after the POST finds it. If the start of
         an execution failed, it is started when the request is sent again with the same key. Raises
         InvalidRequestError, or ApiError for a conflict or a failing AWS service.
         """
-        limit_bytes = MAX_WRITTEN_BYTES if texts else MAX_REQUEST_BYTES
+        limit_bytes = MAX_WRITTEN_BYTES if input_members else MAX_REQUEST_BYTES
         request = Request.from_dict(raw, self._settings.defaults, limit_bytes=limit_bytes)
         key, now = request.idempotency_key, self._clock()
         execution_id = derive_execution_id(f"api/{caller}", key) if key else uuid.uuid4().hex
@@ -110,7 +112,7 @@ class ExecutionService:
         except RecordConflictError as error:
             record = self._find_same_request(record, now, error)
         if record.waterflai_execution_id is None and not record.status.is_final:
-            self._start(record, texts or {"request": to_json_bytes(raw).decode()})
+            self._start(record, input_members or {"request": to_json_bytes(raw).decode()})
         return record
 
     def find(self, execution_id: str, caller: str) -> ExecutionRecord:
@@ -209,14 +211,14 @@ class ExecutionService:
                 raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, _CHANGING) from conflict
             return current
 
-    def _start(self, record: ExecutionRecord, texts: Mapping[str, str]) -> None:
+    def _start(self, record: ExecutionRecord, input_members: Mapping[str, str]) -> None:
         """Start the state machine execution that owns the record. Its name makes retries idempotent.
 
         Raises ApiError 400 if Step Functions refuses the input, and 503 if no attempt succeeded. If every attempt was
         refused, the record is withdrawn.
         """
         name = record.owner_execution_arn.rpartition(":")[2]
-        execution_input = join_members({"execution_id": to_json(record.execution_id), **texts})
+        execution_input = join_members({"execution_id": to_json(record.execution_id), **input_members})
         ends_at = self._clock() + START_WITHIN_S
         may_be_started = False
         fault: ClientError | BotoCoreError | None = None
@@ -267,9 +269,9 @@ def _not_stored(record: ExecutionRecord) -> str | None:
 
 
 def _is_refusal(error: ClientError | BotoCoreError) -> bool:
-    """Return whether AWS refused the call, so that nothing was started. A 5xx or no response leaves that open."""
-    answer = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
-    return HTTPStatus.BAD_REQUEST <= answer.get("HTTPStatusCode", 0) < HTTPStatus.INTERNAL_SERVER_ERROR
+    """Return whether AWS refused the call. Otherwise (5xx or no response) an execution may have been started."""
+    metadata = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
+    return HTTPStatus.BAD_REQUEST <= metadata.get("HTTPStatusCode", 0) < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _write_cursor(key: Mapping[str, str]) -> str:
@@ -283,7 +285,7 @@ def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequestError(_BAD_CURSOR) from error
     # DynamoDB refuses a key that is empty or too long, and that would be reported as a failing table.
-    are_texts = isinstance(execution_id, str) and isinstance(created_at, str)
-    if not are_texts or not _ID.fullmatch(execution_id) or to_epoch_s(created_at) is None:
+    are_strings = isinstance(execution_id, str) and isinstance(created_at, str)
+    if not are_strings or not _ID.fullmatch(execution_id) or to_epoch_s(created_at) is None:
         raise InvalidRequestError(_BAD_CURSOR)
     return {"execution_id": execution_id, "created_at": created_at, "caller": caller}

@@ -103,24 +103,28 @@ class PollHistory:
 
 def after_response(history: PollHistory, document: StatusDocument, now: float) -> PollHistory:
     """Return the history after a status document: one more request, errors reset, progress updated."""
-    moved: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     progress = _progress_of(document)
     if progress is not None and progress != history.progress:
-        moved = {"progress": progress, "progress_at": now, "progress_readings": history.progress_readings + 1}
+        changes = {
+            "progress": progress,
+            "progress_at": now,
+            "progress_readings": history.progress_readings + 1,
+        }
         if history.progress is None or progress < history.progress:
             # The progress restarts after a retry at the upstream, so its rate is measured from here.
-            moved |= {"first_progress": progress, "first_progress_at": now, "progress_readings": 1}
+            changes |= {"first_progress": progress, "first_progress_at": now, "progress_readings": 1}
     word = document.unknown_status
     if word is None or document.completed_at is None:
-        moved |= {"ended_polls": 0, "ended_since": None}
+        changes |= {"ended_polls": 0, "ended_since": None}
     elif history.ended_polls and word.upper() == (history.unknown_status or "").upper():
-        moved |= {"ended_polls": history.ended_polls + 1}
+        changes |= {"ended_polls": history.ended_polls + 1}
     else:
-        moved |= {"ended_polls": 1, "ended_since": now}
+        changes |= {"ended_polls": 1, "ended_since": now}
     if document.outcome is None:
-        moved |= _NO_FAULT
+        changes |= _NO_FAULT
     return replace(
-        _key_read(history),
+        _without_key_fault(history),
         status_requests=history.status_requests + 1,
         polled_at=now,
         errors=0,
@@ -133,7 +137,7 @@ def after_response(history: PollHistory, document: StatusDocument, now: float) -
         cleanup_after=document.cleanup_after,
         unknown_status=word,
         retry_count=history.retry_count if document.retry_count is None else document.retry_count,
-        **moved,
+        **changes,
     )
 
 
@@ -142,7 +146,7 @@ def after_failed_request(history: PollHistory, error: UpstreamError, now: float)
     missing = error.status == 404  # noqa: PLR2004 - Not Found
     unusable = error.code in _UNUSABLE and error.status is not None
     return replace(
-        _key_read(history),
+        _without_key_fault(history),
         status_requests=history.status_requests + 1,
         polled_at=now,
         errors=history.errors + 1,
@@ -208,8 +212,8 @@ def _progress_of(document: StatusDocument) -> float | None:
     return None
 
 
-def _key_read(history: PollHistory) -> PollHistory:
-    """Return the history without AWS faults, because a request was sent: the key could be read. S3 may still fail."""
+def _without_key_fault(history: PollHistory) -> PollHistory:
+    """Return the history without AWS faults, except those of S3. A request was sent, so the key could be read."""
     if history.fault == ResultsUnavailableError.__name__:
         return history
     return replace(history, **_NO_FAULT)

@@ -36,15 +36,17 @@ class CancelStep:
         if state.waterflai_execution_id is None:
             return state.ended(reason.outcome, code=reason.code, message=reason.message)
         try:
-            stopped = self._canceller.stop(state, reason.outcome, code=reason.code, message=reason.cancelled)
+            cancelled = self._canceller.cancel(
+                state, reason.outcome, code=reason.code, message=reason.cancelled
+            )
         except UpstreamError as error:
             return self._retry(state, reason, error.message, error.retry_after_s)
         except DependencyUnavailableError as error:
             return self._retry(state, reason, dependency_fault_message(error))
-        if stopped.outcome.is_final:
-            return stopped
-        history = stopped.history
-        refused = replace(stopped, history=replace(history, cancel_refusals=history.cancel_refusals + 1))
+        if cancelled.outcome.is_final:
+            return cancelled
+        history = cancelled.history
+        refused = replace(cancelled, history=replace(history, cancel_refusals=history.cancel_refusals + 1))
         return self._retry(refused, reason, "Waterflai did not cancel it")
 
     def _retry(

@@ -77,7 +77,9 @@ class FollowStep:
             session.state if session.state.next is not NextStep.FOLLOW else self._poller.decide(session.state)
         )
         seconds = round(state.history.follow_seconds + self._monotonic() - began, 3)
-        return replace(state, stream=session.history, history=replace(state.history, follow_seconds=seconds))
+        return replace(
+            state, stream=session.stream_history, history=replace(state.history, follow_seconds=seconds)
+        )
 
     def _run(self, session: FollowSession, ends_at: float) -> None:
         while not session.finished and (left_s := ends_at - self._monotonic()) > 0:

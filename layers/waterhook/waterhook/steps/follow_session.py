@@ -41,7 +41,7 @@ class FollowSession:
     """The stream, the polls and the loop state of one followed execution.
 
     `advance` does what is due and returns. `wait` blocks until an event arrives or the time is over. `state` is the
-    loop state, `history` the history of the streams.
+    loop state, `stream_history` the observations of its streams.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FollowSession:
         stream_ends_at: float,
     ) -> None:
         self.state = state
-        self.history = state.stream
+        self.stream_history = state.stream
         self.finished = False
         """The job has an outcome, or the follow ends for another reason."""
         self.has_polled = False
@@ -79,7 +79,11 @@ class FollowSession:
         """
         if self._due_at() <= self._clock():
             self.poll()
-        if self._stream is None and not self.finished and (self.history.reopens_at or 0.0) <= self._clock():
+        if (
+            self._stream is None
+            and not self.finished
+            and (self.stream_history.reopens_at or 0.0) <= self._clock()
+        ):
             self._open()
         return self._wakes_at()
 
@@ -126,13 +130,13 @@ class FollowSession:
             self._stream = None
 
     def _wakes_at(self) -> float:
-        if self._stream is None and self.history.reopens_at is not None:
-            return min(self._due_at(), self.history.reopens_at)
+        if self._stream is None and self.stream_history.reopens_at is not None:
+            return min(self._due_at(), self.stream_history.reopens_at)
         return self._due_at()
 
     def _due_at(self) -> float:
         if self._known_due_at is None:
-            due_at = self._poller.due_at(self.state, self.history)
+            due_at = self._poller.due_at(self.state, self.stream_history)
             # An immediate poll must still respect Retry-After.
             self._known_due_at = (
                 min(due_at, polling_policy.retry_at(self.state.history)) if self._poll_now else due_at
@@ -158,24 +162,24 @@ class FollowSession:
         self._known_due_at = None
         now = self._clock()
         if event.is_final:
-            self.history = stream_history.after_final_event(self.history, now)
+            self.stream_history = stream_history.after_final_event(self.stream_history, now)
             # The status document has the outcome; the stream is not needed any more.
             self._poll_now = True
             self.close()
             return
-        self.history = stream_history.after_stream_event(self.history, now)
+        self.stream_history = stream_history.after_stream_event(self.stream_history, now)
         if self._publisher is not None:
             self._publisher.publish(self.state, progress_change(event))
 
     def _ended(self, error: UpstreamError | None, *, poll: bool) -> None:
         """Plan to reopen the stream, and poll now if the job may have ended."""
         self._known_due_at = None
-        delivered = self.history.delivered
+        delivered = self.stream_history.delivered
         self.close()
         now = self._clock()
         retry_after_s = None if error is None else error.retry_after_s
-        self.history = stream_history.after_stream_end(
-            self.history, now, now - self._opened_at, retry_after_s
+        self.stream_history = stream_history.after_stream_end(
+            self.stream_history, now, now - self._opened_at, retry_after_s
         )
         self._poll_now = self._poll_now or poll or (delivered and isinstance(error, UpstreamRefusedError))
 

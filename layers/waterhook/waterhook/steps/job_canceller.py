@@ -8,7 +8,7 @@ from waterhook.errors import PerhapsAcceptedError, ResultsUnavailableError, Upst
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.upstream.client import CancelResult
 
-# Time for each call of `stop`: a DELETE and perhaps a status request. Both fit into the cancel function's 30 s.
+# Time for each request of `cancel`: a DELETE and perhaps a status request. Both fit into the cancel function's 30 s.
 CALL_BUDGET_S = 12.0
 
 
@@ -27,7 +27,7 @@ class JobCanceller:
         self._upstream = upstream
         self._poller = poller
 
-    def stop(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
+    def cancel(self, state: LoopState, outcome: Status, *, code: str, message: str) -> LoopState:
         """Return the state ended with `outcome` or the job's real outcome, or still running if neither is certain.
 
         Raises UpstreamError if the cancel was not carried out, or if neither its answer nor the status shows whether it
@@ -43,12 +43,12 @@ class JobCanceller:
             polled = self._poll(state)
             if not polled.outcome.is_final:
                 raise
-            cancelled = None
+            is_cancelled = None
         else:
             if answer.cancelled:
                 return state.ended(outcome, code=code, message=message)
-            polled, cancelled = self._poll(state), answer.cancelled
-        if cancelled is None and polled.outcome is Status.CANCELLED:
+            polled, is_cancelled = self._poll(state), answer.cancelled
+        if is_cancelled is None and polled.outcome is Status.CANCELLED:
             # The cancel was perhaps carried out and the job is cancelled, so it counts as cancelled by Waterhook.
             return state.ended(outcome, code=code, message=message, **polled.result)
         return polled

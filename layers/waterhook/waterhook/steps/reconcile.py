@@ -146,7 +146,7 @@ class ReconcileStep:
                     break
                 self._sleep(CANCEL_PAUSE_S)
             try:
-                cancelled = self._canceller.stop(state, outcome, code=code, message=message)
+                cancelled = self._canceller.cancel(state, outcome, code=code, message=message)
             except UpstreamError as error:
                 self._telemetry.logger.warning(
                     "job not cancelled", execution_id=state.execution_id, code=error.code

@@ -44,7 +44,7 @@ _SERVICE_UNAVAILABLE = 503
 # total time: the function times out after 30 s, and the POST may have used most of them.
 _UNDO_PAUSES_S = (0.5, 1.0, 1.5)
 _UNDO_S = 4.0
-_CANCELLED_BEFORE = {"code": "cancelled", "message": "cancelled before the job was started"}
+_CANCELLED_BEFORE_START = {"code": "cancelled", "message": "cancelled before the job was started"}
 
 
 class Upstream(Protocol):
@@ -89,7 +89,7 @@ class StartStep:
     def start(self, execution_input: object, *, owner: str, started_at: str) -> dict[str, Any]:
         """Return the loop state, or the output of an execution whose key belongs to another execution.
 
-        Idempotent: safe to call again after a crash, because the record shows how far the last call came.
+        Idempotent: safe to call again after a crash, because the record has the progress of the last call.
         """
         now = self._clock()
         defaults = self._defaults
@@ -170,12 +170,12 @@ class StartStep:
             rejected = end_without_job(state, record, Status.REJECTED, code="fault", message=message)
             return self._unless_started(state, record, rejected)
         if not isinstance(error, RecordUnavailableError):
-            why = waiting_attribute(
+            waiting = waiting_attribute(
                 WaitReason.RETRYING, str(error), now, decision.wait_seconds, record.waiting
             )
-            # Only GET uses this reason. A failed write does not matter: the next call reads the record again.
+            # Only GET uses this attribute, so a failed write is ignored. The next call reads the record again.
             with suppress(RecordConflictError, RecordUnavailableError):
-                self._table.wait(record, why)
+                self._table.wait(record, waiting)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
 
     def _after_fault(self, record: ExecutionRecord) -> polling_policy.Decision:
@@ -202,7 +202,7 @@ class StartStep:
 
     def _start_accepted(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.cancel_requested:
-            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE_START)
         now = self._clock()
         if now >= record.deadline:
             return self._unless_started(state, record, self._overdue(state, record, now))
@@ -268,11 +268,11 @@ class StartStep:
             conflicts if acquisition.is_contended else 0,
         )
         detail = acquisition.full or before.get("detail") or "other requests took slots at the same time"
-        why = waiting_attribute(
+        waiting = waiting_attribute(
             WaitReason.QUEUED, detail, now, decision.wait_seconds, record.waiting, conflicts
         )
         try:
-            self._table.wait(record, why)
+            self._table.wait(record, waiting)
         except RecordConflictError:
             return self._current_state(state)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
@@ -373,7 +373,7 @@ class StartStep:
             message = f"{why}; the start can't be repeated: {error}"
             return end_without_job(state, record, Status.REJECTED, code="fault", message=message)
         if record.cancel_requested:
-            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE_START)
         if decision.next is NextStep.NOTIFY:
             return self._reject_at_deadline(state, record, why)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
@@ -412,7 +412,7 @@ class StartStep:
         if record is not None and record.status.is_final:
             return state.ended(record.status)
         if record is not None and record.cancel_requested:
-            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE)
+            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE_START)
         message = (
             f"{state.execution_id}: another call changed the record, and it is neither final nor cancelled"
         )

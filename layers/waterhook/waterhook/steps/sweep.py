@@ -76,24 +76,24 @@ class Sweeper:
         running = set(self._executions.running(remaining_s))
         position = self._unfinished.position()
         swept, handled = SweepResult(), position
-        entries = self._unfinished.before(before, after=position)
+        entries = self._unfinished.accepted_before(before, after=position)
         for entry in entries:
             # Most records belong to running executions, which are listed 1,000 per call. The others need a call each.
             if entry.owner in running:
                 swept, handled = replace(swept, alive=swept.alive + 1), entry.key
                 continue
-            outcome = self._handle_with_retries(entry, remaining_s) if remaining_s() >= RESERVE_S else None
-            if outcome is None:
-                left = 1 + self._count(entries, running, remaining_s)
+            counter = self._handle_with_retries(entry, remaining_s) if remaining_s() >= RESERVE_S else None
+            if counter is None:
+                left = 1 + self._count_unreached(entries, running, remaining_s)
                 self._unfinished.save_position(handled)
                 return replace(swept, left=left)
-            swept = replace(swept, **{outcome: getattr(swept, outcome) + 1})
+            swept = replace(swept, **{counter: getattr(swept, counter) + 1})
             handled = entry.key
         if position is not None:
             self._unfinished.save_position(None)
         return swept
 
-    def _count(
+    def _count_unreached(
         self, entries: Iterator[UnfinishedEntry], running: set[str], remaining_s: Callable[[], float]
     ) -> int:
         """Return how many records were not reached. Stops counting after half of the reserve."""

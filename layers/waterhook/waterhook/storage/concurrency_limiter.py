@@ -17,6 +17,7 @@ from waterhook.settings import ConcurrencyLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
 # An execution that already holds a slot gets it again.
 free_slot = "attribute_not_exists(running) OR contains(running, :id) OR size(running) < :cap"
 held_slot = "contains(running, :id)"
@@ -53,13 +54,13 @@ class ConcurrencyLimiter:
     def __init__(
         self,
         table: str,
-        caps: ConcurrencyLimits,
+        limits: ConcurrencyLimits,
         client: "DynamoDBClient",
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`sleep` is called between two attempts after a conflict."""
         self._table = table
-        self._caps = caps
+        self._limits = limits
         self._client = client
         self._sleep = sleep
 
@@ -75,14 +76,14 @@ class ConcurrencyLimiter:
         `held` are the slots that the record lists. `mark` returns the write that lists the new ones in the record.
         Raises RecordConflictError if the condition of that write fails, RecordUnavailableError if DynamoDB fails.
         """
-        caps = self._items(chatbot_id)
-        if caps.keys() <= set(held):
+        limits = self._limits_by_item(chatbot_id)
+        if limits.keys() <= set(held):
             return Acquisition()
         updates = [
-            self._update(key, execution_id, "ADD", free_slot) | _values(execution_id, cap)
-            for key, (_, cap) in caps.items()
+            self._update(key, execution_id, "ADD", free_slot) | _values(execution_id, limit)
+            for key, (_, limit) in limits.items()
         ]
-        updates += [mark(sorted({*held, *caps}))] if mark else []
+        updates += [mark(sorted({*held, *limits}))] if mark else []
         for _ in self._attempts(execution_id):
             reasons = self._transact(execution_id, updates)
             if reasons is None:
@@ -91,8 +92,8 @@ class ConcurrencyLimiter:
                 raise RecordConflictError(f"{execution_id}: the record was changed by another call")
             # The cancellation reasons have the order of the writes: the slots, then the record.
             full = [
-                f"{name} {cap}"
-                for (name, cap), reason in zip(caps.values(), reasons, strict=False)
+                f"{name} {limit}"
+                for (name, limit), reason in zip(limits.values(), reasons, strict=False)
                 if reason == _FAILED
             ]
             if full:
@@ -143,20 +144,20 @@ class ConcurrencyLimiter:
         return None
 
     def _attempts(self, execution_id: str) -> Iterator[None]:
-        """Yield once per attempt, with pauses in between, so that other transactions can end."""
+        """Yield once per attempt, with pauses in between in which other transactions can end."""
         yield
         for pause_s in _PAUSES_S:
             self._sleep(pause_s * (1 + jitter_of(execution_id, round(pause_s * 1000))))
             yield
 
-    def _items(self, chatbot_id: str) -> dict[str, tuple[str, int]]:
-        """Return parameter name and limit of each item."""
-        items = {}
-        if self._caps.stack:
-            items[_STACK] = ("MaxRunning", self._caps.stack)
-        if self._caps.chatbot and chatbot_id:
-            items[f"{_STACK}/{chatbot_id}"] = ("MaxRunningPerChatbot", self._caps.chatbot)
-        return items
+    def _limits_by_item(self, chatbot_id: str) -> dict[str, tuple[str, int]]:
+        """Return the template parameter and the limit that apply to each item, by the key of the item."""
+        limits = {}
+        if self._limits.stack:
+            limits[_STACK] = ("MaxRunning", self._limits.stack)
+        if self._limits.chatbot and chatbot_id:
+            limits[f"{_STACK}/{chatbot_id}"] = ("MaxRunningPerChatbot", self._limits.chatbot)
+        return limits
 
     def _update(self, key: str, execution_id: str, verb: str, condition: str) -> dict[str, Any]:
         return {
@@ -168,8 +169,8 @@ class ConcurrencyLimiter:
         }
 
 
-def _values(execution_id: str, cap: int) -> dict[str, Any]:
-    values = {":ids": {"SS": [execution_id]}, ":id": {"S": execution_id}, ":cap": {"N": str(cap)}}
+def _values(execution_id: str, limit: int) -> dict[str, Any]:
+    values = {":ids": {"SS": [execution_id]}, ":id": {"S": execution_id}, ":cap": {"N": str(limit)}}
     return {"ExpressionAttributeValues": values}
 
 

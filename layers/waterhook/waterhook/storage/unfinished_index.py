@@ -33,7 +33,9 @@ class UnfinishedIndex:
         self._table = table
         self._client = client
 
-    def before(self, created_at: str, *, after: Mapping[str, str] | None = None) -> Iterator[UnfinishedEntry]:
+    def accepted_before(
+        self, created_at: str, *, after: Mapping[str, str] | None = None
+    ) -> Iterator[UnfinishedEntry]:
         """Yield every record that was accepted before `created_at`, beginning after the key `after`.
 
         Each shard's oldest record comes first. Records before `after` are yielded last. Pages are read when needed.

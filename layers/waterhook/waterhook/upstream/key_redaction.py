@@ -23,7 +23,7 @@ class KeyRedactor:
         self._keys: tuple[str, ...] = ()
 
     def add_key(self, key: str) -> None:
-        """Remove this key from now on, in addition to the last ones."""
+        """Redact this key too. The last _MAX_KEYS keys are redacted."""
         if key not in self._keys and len(key) >= MIN_KEY_CHARS:
             self._keys = (key, *self._keys)[:_MAX_KEYS]
 

@@ -24,7 +24,7 @@ from waterhook.upstream.key_redaction import KeyRedactor
 MAX_RESPONSE_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 # With a `shorten` function, a body is read up to this many times its limit.
-MAX_SKIPPED = 4
+MAX_READ_FACTOR = 4
 # Exceptions of urllib3, of http.client and of sockets.
 CONNECTION_ERRORS = (urllib3.exceptions.HTTPError, HTTPException, OSError)
 _MAX_DETAIL_CHARS = 300
@@ -80,13 +80,13 @@ def read_response(
 
     Reads at most `limit_bytes` of the decoded body, and never holds more than one chunk beyond them. A larger body is
     cut off at the limit. With `shorten`, the body is what that function returns for the body up to the limit and the
-    following pieces, which are at most MAX_SKIPPED times the limit. Raises CONNECTION_ERRORS if the response breaks
+    following pieces, which are at most MAX_READ_FACTOR times the limit. Raises CONNECTION_ERRORS if the response breaks
     off. With `shorten` and a part of a body, the error is in `broken` instead.
     """
     if (fault := encoding_fault(response, redactor)) is not None:
         return Response(response.status, response.headers, fault=fault)
     body, capped, broken = bytearray(), False, None
-    pieces = _pieces(response, MAX_SKIPPED * limit_bytes)
+    pieces = _pieces(response, MAX_READ_FACTOR * limit_bytes)
     try:
         for piece in pieces:
             body += piece

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Failing, Topic, client_error
+from tests.fakes.aws import FailingClient, Topic, client_error
 from tests.unit.waterhook_cli.checks.helpers import (
     OK,
     PROBLEM,
@@ -81,15 +81,15 @@ def test_a_dead_letter_queue_that_does_not_exist_is_a_problem(topic: Topic) -> N
     assert "does not exist: a notification that can't be delivered is lost" in problem.message
 
 
-def test_a_queue_that_can_not_be_read_does_not_stop_the_check(topic: Topic) -> None:
+def test_a_queue_that_cannot_be_read_does_not_stop_the_check(topic: Topic) -> None:
     own, _ = create_queue(topic, "own", messages=1)
     set_dead_letter_queue(topic, create_queue(topic, "secret")[1])
-    sqs = Failing(topic.sqs, {"get_queue_url": client_error("AccessDenied", 403)})
+    sqs = FailingClient(topic.sqs, {"get_queue_url": client_error("AccessDenied", 403)})
     problem, unknown = findings(topic, own, sqs=sqs)
     assert (problem.level, unknown.level) == (PROBLEM, UNKNOWN)
     assert "you are not allowed to" in unknown.message
 
 
-def test_a_subscription_that_can_not_be_read_does_not_stop_the_check(topic: Topic) -> None:
+def test_a_subscription_that_cannot_be_read_does_not_stop_the_check(topic: Topic) -> None:
     own, _ = create_queue(topic, "own")
     assert only(findings(topic, own, sns=ForeignSubscriptions(topic.sns))).level == OK

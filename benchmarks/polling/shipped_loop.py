@@ -7,9 +7,9 @@ import heapq
 from dataclasses import replace
 
 from benchmarks.environment import environment
+from benchmarks.polling.measurements import INVOKE_S, TRANSITION_S, WaitMeasurement
 from benchmarks.polling.upstream import Upstream
-from benchmarks.polling.waited import INVOKE_S, TRANSITION_S, Waited
-from benchmarks.polling.workloads import Task, Workload
+from benchmarks.polling.workloads import SimulatedJob, Workload
 from tests.fakes.clock import Clock
 from tests.fakes.placeholders import NO_BUCKET, unused
 from waterhook.domain import cost
@@ -23,14 +23,14 @@ DEADLINE_S = 86_400.0
 
 
 class Loop:
-    """One execution in the state machine."""
+    """One execution that runs in the state machine."""
 
-    def __init__(self, task: Task, workload: Workload, settings: Settings) -> None:
+    def __init__(self, job: SimulatedJob, workload: Workload, settings: Settings) -> None:
         """Begin at the state "What next?" after the start of the job."""
-        self._task = task
+        self._job = job
         self._settings = settings
-        self._clock = Clock(task.arrives_s)
-        self._upstream = Upstream(task, self._clock, workload.stream_limit_s, workload.behaviour)
+        self._clock = Clock(job.arrives_s)
+        self._upstream = Upstream(job, self._clock, workload.stream_limit_s, workload.behaviour)
         self._poller = StatusPoller(self._upstream, NO_BUCKET, settings, self._clock)
         self._follower = FollowStep(
             self._upstream,
@@ -40,10 +40,10 @@ class Loop:
             monotonic=self._clock,
             sleep=self._clock.sleep,
         )
-        job = LoopState(f"job at {task.arrives_s}", task.arrives_s + DEADLINE_S, PollHistory(task.arrives_s))
-        self._job = self._poller.decide(job)
+        state = LoopState(f"job at {job.arrives_s}", job.arrives_s + DEADLINE_S, PollHistory(job.arrives_s))
+        self._state = self._poller.decide(state)
         # The first transition is "What next?" after the start. It is part of the loop and its cost.
-        self._transitions, self._polls, self._follows, self.held_s = 1, 0, 0, 0.0
+        self._transitions, self._polls, self._follows, self.followed_s = 1, 0, 0, 0.0
 
     @property
     def now(self) -> float:
@@ -55,67 +55,67 @@ class Loop:
 
         It returns before each follow, because the concurrency depends on the other executions.
         """
-        if self._job.next is NextStep.FOLLOW:
+        if self._state.next is NextStep.FOLLOW:
             self._follow(can_follow=can_follow)
-        while not self._job.outcome.is_final and self._job.next is not NextStep.FOLLOW:
-            if self._job.next is NextStep.WAIT:
-                self._enter(1, self._job.wait_seconds)
+        while not self._state.outcome.is_final and self._state.next is not NextStep.FOLLOW:
+            if self._state.next is NextStep.WAIT:
+                self._enter(1, self._state.wait_seconds)
             self._poll()
-        return not self._job.outcome.is_final
+        return not self._state.outcome.is_final
 
     def _follow(self, *, can_follow: bool) -> None:
         self._enter(1, INVOKE_S)
         if not can_follow:
             # The Catch of the state machine does the same.
-            self._job = replace(self._job, follow_refused=True, next=NextStep.WAIT)
+            self._state = replace(self._state, follow_refused=True, next=NextStep.WAIT)
             self._enter(1, 0)
             return
         self._follows += 1
         began = self.now
-        self._job = self._follower.follow(self._job, self._settings.follow_s)
-        self.held_s += self.now - began
+        self._state = self._follower.follow(self._state, self._settings.follow_s)
+        self.followed_s += self.now - began
         self._enter(1, 0)
 
     def _poll(self) -> None:
         self._polls += 1
         self._enter(1, INVOKE_S)
-        self._job = self._poller.poll(self._job)
+        self._state = self._poller.poll(self._state)
         self._enter(1, 0)
 
     def _enter(self, states: int, seconds: float) -> None:
         self._transitions += states
         self._clock.sleep(states * TRANSITION_S + seconds)
 
-    def waited(self) -> Waited:
-        """Return the measurements of this execution."""
-        return Waited(
-            lag_s=self.now - self._task.arrives_s - self._task.finish_s,
-            turns=self._polls + self._follows,
+    def measurement(self) -> WaitMeasurement:
+        """Return what this execution has measured so far."""
+        return WaitMeasurement(
+            delay_s=self.now - self._job.arrives_s - self._job.finish_s,
+            invocations=self._polls + self._follows,
             transitions=self._transitions,
-            held_s=self.held_s,
+            followed_s=self.followed_s,
             requests=self._upstream.requests,
             status_requests=self._upstream.status_requests,
-            age_s=self._task.finish_s,
-            cost_usd=cost.waiting_usd(self._transitions, self._follows, self.held_s, self._polls),
+            age_s=self._job.finish_s,
+            cost_usd=cost.waiting_usd(self._transitions, self._follows, self.followed_s, self._polls),
         )
 
 
-def wait(workload: Workload, *, follow: bool = True) -> list[Waited]:
+def wait(workload: Workload, *, follow: bool = True) -> list[WaitMeasurement]:
     """Run the shipped loop for each job of the workload."""
     settings = Settings.from_env({**environment(), "WATERHOOK_FOLLOW_CONCURRENCY": "50" if follow else "0"})
-    loops = [Loop(task, workload, settings) for task in workload.tasks]
+    loops = [Loop(job, workload, settings) for job in workload.jobs]
     queue = [(loop.now, number) for number, loop in enumerate(loops)]
     heapq.heapify(queue)
-    held_until: list[float] = []
+    followed_until: list[float] = []
     while queue:
         now, number = heapq.heappop(queue)
         loop = loops[number]
-        while held_until and held_until[0] <= now:
-            heapq.heappop(held_until)
-        can_follow = len(held_until) < workload.units
-        held_s, is_follow_due = loop.held_s, loop.run(can_follow=can_follow)
-        if loop.held_s > held_s:
-            heapq.heappush(held_until, now + loop.held_s - held_s)
+        while followed_until and followed_until[0] <= now:
+            heapq.heappop(followed_until)
+        can_follow = len(followed_until) < workload.units
+        followed_s, is_follow_due = loop.followed_s, loop.run(can_follow=can_follow)
+        if loop.followed_s > followed_s:
+            heapq.heappush(followed_until, now + loop.followed_s - followed_s)
         if is_follow_due:
             heapq.heappush(queue, (loop.now, number))
-    return [loop.waited() for loop in loops]
+    return [loop.measurement() for loop in loops]

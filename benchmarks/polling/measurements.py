@@ -19,14 +19,14 @@ BASELINE_POLL_S = 0.24
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
+class WaitMeasurement:
     """Measurements of waiting for one job, from its start until its end is detected."""
 
-    lag_s: float
-    turns: int
+    delay_s: float
+    invocations: int
     """Number of invocations: polls and follows."""
     transitions: int
-    held_s: float
+    followed_s: float
     """Seconds of following."""
     requests: int
     """Number of requests to Waterflai: status requests and streams."""
@@ -45,28 +45,28 @@ class Summary:
     p50_s: float
     p95_s: float
     p99_s: float
-    turns: float
+    invocations: float
     transitions: float
-    held_s: float
+    followed_s: float
     requests: float
     usd_per_1000: float
     s_per_status_request: float
     """Sum of the ages of the jobs divided by the number of status requests."""
 
     @classmethod
-    def of(cls, name: str, waited: list[Waited]) -> "Summary":
+    def of(cls, name: str, waited: list[WaitMeasurement]) -> "Summary":
         """Return the summary of at least one job."""
-        lags, count = sorted(each.lag_s for each in waited), len(waited)
-        p50_s, p95_s, p99_s = (lags[min(int(count * part), count - 1)] for part in (0.5, 0.95, 0.99))
+        delays, count = sorted(each.delay_s for each in waited), len(waited)
+        p50_s, p95_s, p99_s = (delays[min(int(count * part), count - 1)] for part in (0.5, 0.95, 0.99))
         return cls(
             name,
-            mean_s=fmean(lags),
+            mean_s=fmean(delays),
             p50_s=p50_s,
             p95_s=p95_s,
             p99_s=p99_s,
-            turns=fmean(each.turns for each in waited),
+            invocations=fmean(each.invocations for each in waited),
             transitions=fmean(each.transitions for each in waited),
-            held_s=fmean(each.held_s for each in waited),
+            followed_s=fmean(each.followed_s for each in waited),
             requests=fmean(each.requests for each in waited),
             usd_per_1000=fmean(each.cost_usd for each in waited) * 1000,
             s_per_status_request=sum(each.age_s for each in waited)
