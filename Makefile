@@ -88,6 +88,7 @@ check: .venv/.stamp ## Check format, lint, types, template and state machine; ch
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	PYTHONPATH=layers/waterhook:. .venv/bin/lint-imports --no-logo --no-cache
+	$(PY) -m local.word_list
 	$(SAM) validate --lint --region us-east-1
 	$(PY) -m local lint
 

@@ -39,7 +39,10 @@ def find_words(text: str, words: dict[str, str]) -> Iterator[tuple[int, str]]:
 
 
 def tracked_files(paths: Sequence[str]) -> list[Path]:
-    """Return the text files of the checkout at or under these paths, or all text files if `paths` is empty."""
+    """Return the text files of the checkout at or under these paths, or all text files if `paths` is empty.
+
+    Raises OSError or CalledProcessError outside a git checkout.
+    """
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *paths]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     files = [ROOT / name for name in listed.stdout.splitlines()]
@@ -50,8 +53,13 @@ def main(arguments: Sequence[str]) -> int:
     """Print each use of a listed word and return the exit code."""
     document = (ROOT / _LIST).read_text(encoding="utf-8")
     words = read_list(document)
+    try:
+        files = tracked_files(arguments)
+    except (OSError, subprocess.CalledProcessError):
+        sys.stdout.write("Words are not checked: this is not a git checkout.\n")
+        return 0
     uses = 0
-    for path in tracked_files(arguments):
+    for path in files:
         text = path.read_text(encoding="utf-8")
         if path.name == _LIST:
             text = document.partition(f"\n{_HEADING}\n")[0]
