@@ -1,4 +1,4 @@
-"""The templates in docs/recipes: lint, dead_letter_queue-letter queues, permissions, and the code inside them."""
+"""The templates in docs/recipes: lint, dead-letter queues, permissions, and the code inside them."""
 
 import json
 import re

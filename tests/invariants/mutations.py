@@ -633,7 +633,7 @@ MUTATIONS = (
         Components(final_record_check=LoopIgnoresFinalRecord),
     ),
     Mutation(
-        "a job is execution_input up without a cancel request",
+        "a job is given up without a cancel request",
         Invariant.JOB_IS_CANCELLED_AFTER_FAULT,
         Components(cancel_step=FaultIsReportedWithoutCancel),
         found_by_seed=104,
