@@ -120,12 +120,6 @@ class Table:
         # The items with slots or with the position of a sweep have no status.
         return [ExecutionRecord.from_item(item) for item in items if "status" in item]
 
-    def only_execution(self) -> ExecutionRecord:
-        """Return the only record beside the items that list slots."""
-        items = self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]
-        (record,) = [ExecutionRecord.from_item(item) for item in items if "status" in item]
-        return record
-
     def only(self) -> ExecutionRecord:
         (record,) = self.all()
         return record

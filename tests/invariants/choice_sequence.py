@@ -4,7 +4,6 @@ The same bytes give the same history. The bytes come from a seed, from hypothesi
 """
 
 from random import Random
-from typing import Self
 
 # Most histories read fewer choices than this.
 LENGTH_BYTES = 700
@@ -19,10 +18,6 @@ class ChoiceSequence:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._position = 0
-
-    @classmethod
-    def from_seed(cls, seed: int) -> Self:
-        return cls(choices_of_seed(seed))
 
     def choose(self, count: int) -> int:
         """Return a number from 0 to count - 1."""

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -20,6 +21,9 @@ from waterhook.domain.request import (
 from waterhook.errors import InvalidRequestError, RequestTooLargeError
 from waterhook.json_text import MAX_NESTING, to_json
 
+OPTIONAL = ("timeout_seconds", "deliver_to", "metadata", "progress_events", "idempotency_key")
+optional_fields = attrgetter(*OPTIONAL)
+
 TIMEOUT = f"timeout_seconds: expected whole number of seconds from 1 to {MAX_TIMEOUT_S}"
 
 
@@ -31,13 +35,7 @@ def message_for(raw: object) -> str:
 
 def test_missing_fields_get_the_defaults_of_the_deployment() -> None:
     parsed = Request.from_dict(request_dict(), RequestDefaults(timeout_s=77, deliver_to=("dynamodb",)))
-    assert (
-        parsed.timeout_seconds,
-        parsed.deliver_to,
-        parsed.metadata,
-        parsed.progress_events,
-        parsed.idempotency_key,
-    ) == (
+    assert optional_fields(parsed) == (
         77,
         ("dynamodb",),
         {},
@@ -47,8 +45,7 @@ def test_missing_fields_get_the_defaults_of_the_deployment() -> None:
 
 
 def test_null_in_an_optional_field_means_the_default() -> None:
-    optional = ("timeout_seconds", "deliver_to", "metadata", "progress_events", "idempotency_key")
-    assert request(**dict.fromkeys(optional)) == request()
+    assert request(**dict.fromkeys(OPTIONAL)) == request()
 
 
 def test_the_fields_of_a_request_take_precedence_over_the_defaults() -> None:
@@ -59,13 +56,7 @@ def test_the_fields_of_a_request_take_precedence_over_the_defaults() -> None:
         progress_events=True,
         idempotency_key="order 7/ß",
     )
-    assert (
-        parsed.timeout_seconds,
-        parsed.deliver_to,
-        parsed.metadata,
-        parsed.progress_events,
-        parsed.idempotency_key,
-    ) == (
+    assert optional_fields(parsed) == (
         5,
         ("sns",),
         {"order": 7},
