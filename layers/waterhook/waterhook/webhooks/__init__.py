@@ -1,0 +1,1 @@
+"""Webhooks: the signed request that delivers an outcome to the URL of the caller."""
