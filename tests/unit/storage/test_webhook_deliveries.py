@@ -145,9 +145,7 @@ def test_a_delivery_whose_output_is_to_be_deleted_is_due_once_more_after_a_day(
     assert stored(webhook_table) == replace(finished, drops_output=False)
 
 
-def test_a_delivery_that_ttl_has_deleted_is_not_created_again_without_its_fields(
-    webhook_table: WebhookTable,
-) -> None:
+def test_output_dropped_does_nothing_if_the_delivery_was_deleted(webhook_table: WebhookTable) -> None:
     finished = delivered(webhook_table, claimed(webhook_table, new(drops_output=True)))
     webhook_table.deliveries.delete_of(ID)
     webhook_table.deliveries.output_dropped(finished)
@@ -222,6 +220,42 @@ def test_of_two_writes_that_read_the_same_delivery_only_the_first_one_is_carried
         with pytest.raises(RecordConflictError):
             WRITES[second](webhook_table.deliveries, as_read)
     assert stored(webhook_table) == after
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("status", {"S": "gone"}),
+        ("attempts", {"N": "9"}),
+        ("next_at", {"N": "9"}),
+        ("claim", {"S": "another"}),
+    ],
+)
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("read", [claimed, waiting], ids=["after a claim", "after a failed attempt"])
+def test_a_write_fails_if_one_attribute_is_not_as_it_was_read(
+    webhook_table: WebhookTable,
+    read: Callable[[WebhookTable], Delivery],
+    write: str,
+    attribute: str,
+    value: Any,
+) -> None:
+    as_read = read(webhook_table)
+    (item,) = webhook_table.items()
+    changed = item | {attribute: value}
+    webhook_table.client.put_item(TableName=webhook_table.name, Item=changed)
+    with pytest.raises(RecordConflictError):
+        WRITES[write](webhook_table.deliveries, as_read)
+    assert webhook_table.items() == [changed]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_no_write_creates_a_delivery_that_was_deleted(webhook_table: WebhookTable, write: str) -> None:
+    as_read = claimed(webhook_table)
+    webhook_table.deliveries.delete_of(ID)
+    with pytest.raises(RecordConflictError):
+        WRITES[write](webhook_table.deliveries, as_read)
+    assert webhook_table.items() == []
 
 
 def test_of_two_claims_with_different_tokens_the_first_one_wins(webhook_table: WebhookTable) -> None:

@@ -30,13 +30,13 @@ _CHANGED = "the delivery was changed by another call"
 
 # The conditions. `#s` is `status`, a reserved word. The values are those of the delivery as it was read.
 never_stored = "attribute_not_exists(pk)"  # two first attempts: the first one wins
-# The result of an attempt and a resend change the status. A late attempt or result must not overwrite it.
+# The result of an attempt and a resend change the status. A late attempt or result must not overwrite it. The condition
+# also prevents that a write creates an item that TTL has deleted.
 same_status = "#s = :status"
 # Each attempt and each postponement changes one of them. Two messages of a delivery therefore make one attempt.
 same_attempt = "attempts = :attempts AND next_at = :next_at"
 same_claim = "claim = :claim"  # the result of an attempt is written before the next attempt begins, or never
 no_claim = "attribute_not_exists(claim)"  # an attempt that began in the meantime wins over a postponement
-in_index = "attribute_exists(undelivered)"  # an item that TTL has deleted is not created again
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class WebhookDeliveries:
             return self._write(claimed, _as_read(delivery) if exists else None)
         except (RecordConflictError, RecordUnavailableError):
             current = self.get(delivery.execution_id, delivery.event_id)
-            if current is None or current.claim != token or current.status is not DeliveryStatus.PENDING:
+            if current is None or current.claim != token:
                 raise
             return current
 
@@ -160,7 +160,10 @@ class WebhookDeliveries:
         return self._write(replace(fresh, queued=queued), _as_read(delivery) if exists else None)
 
     def output_dropped(self, delivery: Delivery) -> None:
-        """Remove a final delivery from the index, because the output of its record was deleted."""
+        """Remove a final delivery from the index, because the output of its record was deleted.
+
+        Does nothing if the delivery does not exist any more.
+        """
         condition, values = _as_read(delivery)
         try:
             with translate_errors(delivery.event_id, _CHANGED):
@@ -168,13 +171,13 @@ class WebhookDeliveries:
                     TableName=self._table,
                     Key=_key(delivery),
                     UpdateExpression="SET drops_output = :no REMOVE undelivered",
-                    ConditionExpression=f"{in_index} AND {condition}",
+                    ConditionExpression=condition,
                     ExpressionAttributeNames={"#s": "status"},
                     ExpressionAttributeValues=values | {":no": {"BOOL": False}},
                 )
         except RecordConflictError:
             current = self.get(delivery.execution_id, delivery.event_id)
-            if current is not None and (current.drops_output or not current.status.is_final):
+            if current is not None:
                 raise
 
     def of_execution(self, execution_id: str) -> list[Delivery]:
