@@ -87,7 +87,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         },
         "WebhookDeadLetterQueue.Arn": {"sqs:SendMessage"},
         TABLE: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
-        DELIVERIES: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        DELIVERIES: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
         "${WebhookDeliveriesTable.Arn}/index/undelivered": {"dynamodb:Query"},
         OBJECTS: {"s3:GetObject"},
         SIGNING_SECRET: {"secretsmanager:GetSecretValue"},
