@@ -17,14 +17,23 @@ ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / "template.yaml"
 
 SECRET_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:waterflai-AbCdEf"
+CA_BUNDLE_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:authority-GhIjKl"
 KMS_KEY_ARN = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-0000-1111-2222-333344445555"
 BOUNDARY_ARN = "arn:aws:iam::123456789012:policy/boundary"
 # The functions that the state machine invokes, then all functions.
 STEPS = ("StartFunction", "FollowFunction", "PollFunction", "CancelFunction", "NotifyFunction")
-FUNCTIONS = ("ApiFunction", *STEPS, "ReconcileFunction")
+FUNCTIONS = ("ApiFunction", *STEPS, "ReconcileFunction", "DeliverFunction")
 # Assumed by EventBridge. They exist only with an event bus or a schedule.
 TRIGGER_ROLES = ("EventBusRole", "ScheduleRole")
 ROLES = ("StateMachineRole", *(name.replace("Function", "Role") for name in FUNCTIONS), *TRIGGER_ROLES)
+# These exist only with webhooks.
+OPTIONAL_FUNCTIONS = {"DeliverFunction"}
+WEBHOOKS = {
+    "WebhookAllowedHosts": "hooks.example.com,*.example.org",
+    "WebhookAllowedNetworks": "10.20.0.0/16",
+    "WebhookCaBundle": CA_BUNDLE_ARN,
+    "DefaultWebhookUrl": "https://hooks.example.com/results?token=abc",
+}
 # All triggers except the API.
 TRIGGERS = {
     "EventBusName": "orders",
@@ -44,6 +53,7 @@ EVERYTHING = {
     "AlarmEmail": "ops@example.com",
     "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     **TRIGGERS,
+    **WEBHOOKS,
 }
 
 type Resources = dict[str, dict[str, Any]]

@@ -59,6 +59,15 @@ def test_the_sample_of_reconcile_has_only_arn_status_and_event_id() -> None:
     assert set(sample("reconcile")) == {"arn", "status", "event_id"}
 
 
+def test_the_sample_of_deliver_has_one_message_with_ids_only() -> None:
+    (message,) = sample("deliver")["Records"]
+    assert message["eventSource"] == "aws:sqs"
+    body = json.loads(message["body"])
+    assert body.keys() == {"execution_id", "event_id"}
+    assert body["event_id"].partition("/")[0] == body["execution_id"]
+    assert sample("deliver-sweep") == {"sweep": {}}
+
+
 @pytest.mark.parametrize("name", ["api-start", "api-read", "api-list", "api-cancel"])
 def test_the_sample_of_an_api_request_has_a_route(name: str) -> None:
     event = sample(name)

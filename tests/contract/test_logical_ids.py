@@ -5,6 +5,8 @@ It deletes the old resource, or leaves it outside the stack if UpdateReplacePoli
 
 - table, bucket: records, outputs and idempotency keys. Running executions would lose their record.
 - topic: all subscriptions.
+- table of deliveries: the attempts of webhooks, which would begin again.
+- signing secret: the secrets of all receivers of webhooks, which would refuse each signature.
 - queues: their messages. Consumers would read from a queue that receives nothing.
 - state machine: Step Functions stops its running executions. Callers would start a deleted state machine.
 - API, API key: the address and the key of all callers.
@@ -25,10 +27,14 @@ KEPT = {
     "ExecutionsTable": "AWS::DynamoDB::Table",
     "ResultsBucket": "AWS::S3::Bucket",
     "DeadLetterQueue": "AWS::SQS::Queue",
+    "WebhookQueue": "AWS::SQS::Queue",
+    "WebhookDeadLetterQueue": "AWS::SQS::Queue",
+    "WebhookDeliveriesTable": "AWS::DynamoDB::Table",
+    "WebhookSigningSecret": "AWS::SecretsManager::Secret",
     "AlarmTopic": "AWS::SNS::Topic",
 }
 # The template does not have these types. They would store data too.
-OTHER_TYPES = {"AWS::SecretsManager::Secret", "AWS::SSM::Parameter", "AWS::KMS::Key"}
+OTHER_TYPES = {"AWS::SSM::Parameter", "AWS::KMS::Key"}
 
 
 def test_resources_with_data_and_with_external_references_keep_their_logical_ids() -> None:

@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 
 from tests.contract.markdown import names, table
-from tests.contract.template import EVERYTHING, FUNCTIONS, KMS_KEY_ARN, ROOT, deployed, named, of_type, source
+from tests.contract.template import (
+    EVERYTHING,
+    FUNCTIONS,
+    KMS_KEY_ARN,
+    ROOT,
+    WEBHOOKS,
+    deployed,
+    named,
+    of_type,
+    source,
+)
 from waterhook.domain import polling_policy
 from waterhook.observability.metrics import DIMENSION, NAMESPACE, Metric
+from waterhook.steps.sweep import SWEEP_INTERVAL_S
 
 RUNBOOK = ROOT / "docs" / "runbook"
 INDEX = (RUNBOOK / "README.md").read_text(encoding="utf-8")
@@ -33,6 +44,7 @@ OTHER_NAMES = {
     "RecordUnavailableError",
     "KeyUnavailableError",
     "ResultsUnavailableError",
+    "SigningKeysUnavailableError",
     "AccessDenied",
     "ConcurrentExecutions",
 }
@@ -141,9 +153,27 @@ def test_each_dead_letter_queue_has_an_alarm() -> None:
         for metric in metrics(name)
         if metric["Namespace"] == "AWS/SQS"
     }
-    assert watched == {"DeadLetterQueue.QueueName", "ResultsDeadLetterQueue.QueueName"}
+    assert watched == {
+        "DeadLetterQueue.QueueName",
+        "ResultsDeadLetterQueue.QueueName",
+        "WebhookDeadLetterQueue.QueueName",
+    }
+
+
+def test_optional_parts_have_alarms_only_if_they_are_deployed() -> None:
+    optional = {"ResultsDeadLettersAlarm", "WebhookDeadLettersAlarm", "DeliverAlarm"}
     without = of_type(deployed(AlarmEmail="ops@example.com"), ALARM)
-    assert ALARMS.keys() - without.keys() == {"ResultsDeadLettersAlarm"}
+    assert ALARMS.keys() - without.keys() == optional
+    assert "DeliverFunction" not in json.dumps(without)
+
+
+def test_one_crash_of_the_deliver_function_raises_no_alarm_and_failing_sweeps_do() -> None:
+    alarm = properties("DeliverAlarm")
+    assert (alarm["MetricName"], alarm["Statistic"], alarm["Threshold"]) == ("Errors", "Sum", 1)
+    assert alarm["DatapointsToAlarm"] == 2
+    # Two sweeps are in the evaluated time. SQS repeats a message within one period.
+    assert alarm["Period"] * alarm["EvaluationPeriods"] >= 2 * SWEEP_INTERVAL_S
+    assert deployed(**EVERYTHING)["WebhookQueue"]["Properties"]["VisibilityTimeout"] < alarm["Period"]
 
 
 def test_there_is_no_alarm_and_no_dashboard_without_a_topic_or_an_email() -> None:
@@ -170,18 +200,20 @@ def test_cloudwatch_may_publish_to_the_alarm_topic_for_this_account_only() -> No
         assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-def dashboard() -> dict[str, Any]:
+def dashboard(**parameters: str) -> dict[str, Any]:
     """Return the dashboard, with each reference replaced by its name."""
-    (board,) = of_type(deployed(**EVERYTHING), "AWS::CloudWatch::Dashboard").values()
-    body, _ = board["Properties"]["DashboardBody"]["Fn::Sub"]
+    (board,) = of_type(deployed(**parameters), "AWS::CloudWatch::Dashboard").values()
+    body, variables = board["Properties"]["DashboardBody"]["Fn::Sub"]
+    widgets = variables["WebhookWidgets"]
+    body = body.replace("${WebhookWidgets}", widgets["Fn::Sub"] if widgets else "")
     document: dict[str, Any] = json.loads(re.sub(r"\$\{([^}]+)\}", r"\1", body))
     return document
 
 
-def dashboard_metrics() -> list[tuple[str, str, str]]:
+def dashboard_metrics(**parameters: str) -> list[tuple[str, str, str]]:
     """Return namespace, name and dimension of each metric. A "." repeats the value of the metric before."""
     found = []
-    for widget in dashboard()["widgets"]:
+    for widget in dashboard(**parameters)["widgets"]:
         before: list[str] = []
         for metric in widget["properties"]["metrics"]:
             words = [word for word in metric if isinstance(word, str)]
@@ -192,13 +224,29 @@ def dashboard_metrics() -> list[tuple[str, str, str]]:
 
 
 def test_the_dashboard_shows_each_published_metric() -> None:
-    assert all(is_published(*metric) for metric in dashboard_metrics())
-    assert {name for namespace, name, _ in dashboard_metrics() if namespace == NAMESPACE} == set(Metric)
+    shown = dashboard_metrics(**EVERYTHING)
+    assert all(is_published(*metric) for metric in shown)
+    assert {name for namespace, name, _ in shown if namespace == NAMESPACE} == set(Metric)
+
+
+def test_the_dashboard_shows_webhooks_only_if_they_are_on() -> None:
+    on, off = (
+        dashboard_metrics(**{"AlarmEmail": "ops@example.com"} | parameters) for parameters in (WEBHOOKS, {})
+    )
+    assert on[: len(off)] == off
+    assert {name for namespace, name, _ in on[len(off) :] if namespace == NAMESPACE} == {
+        "WebhooksDelivered",
+        "WebhookAttemptsFailed",
+        "WebhooksFailed",
+        "WebhooksPostponed",
+        "WebhookLatency",
+    }
+    assert not any("Webhook" in name for _, name, _ in off)
 
 
 def test_each_widget_has_a_title_and_its_own_place() -> None:
     taken: set[tuple[int, int]] = set()
-    for widget in dashboard()["widgets"]:
+    for widget in dashboard(**EVERYTHING)["widgets"]:
         assert widget["properties"]["title"]
         place = {
             (x, y)

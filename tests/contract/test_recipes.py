@@ -154,6 +154,7 @@ ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root
 STATEMENTS = {
     "AWS::DynamoDB::Table": {"UseInDynamoDB", "GrantToDynamoDB"},
     "AWS::S3::Bucket": {"UseInS3SnsAndSecretsManager"},
+    "AWS::SecretsManager::Secret": {"UseInS3SnsAndSecretsManager"},
     "AWS::SNS::Topic": {"UseInS3SnsAndSecretsManager", "PublishAlarms"},
     "AWS::StepFunctions::StateMachine": {
         "UseForStateMachines",

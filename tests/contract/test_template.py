@@ -11,7 +11,17 @@ import pytest
 import yaml
 
 from tests.contract import template
-from tests.contract.template import EVERYTHING, FUNCTIONS, ROOT, STEPS, deployed, of_type, one
+from tests.contract.template import (
+    EVERYTHING,
+    FUNCTIONS,
+    OPTIONAL_FUNCTIONS,
+    ROOT,
+    STEPS,
+    WEBHOOKS,
+    deployed,
+    of_type,
+    one,
+)
 from waterhook.domain.request import MAX_TIMEOUT_S
 
 NAMING_PROPERTIES = {
@@ -116,16 +126,18 @@ def test_functions_and_their_folders_correspond() -> None:
         if resource["Type"] == "AWS::Serverless::Function"
     }
     assert functions == {f"functions/{app.parent.name}" for app in (ROOT / "functions").glob("*/app.py")}
-    assert set(of_type(deployed(), "AWS::Lambda::Function")) == set(FUNCTIONS)
+    assert set(of_type(deployed(**WEBHOOKS), "AWS::Lambda::Function")) == set(FUNCTIONS)
+    assert set(of_type(deployed(), "AWS::Lambda::Function")) == set(FUNCTIONS) - OPTIONAL_FUNCTIONS
 
 
 def test_each_function_runs_python_3_13_on_arm64_with_the_layer() -> None:
-    resources = deployed()
+    # These functions mostly wait, and are billed for their memory while they do.
+    memory_mb = {"FollowFunction": 128, "DeliverFunction": 256}
+    resources = deployed(**WEBHOOKS)
     (layer,) = of_type(resources, "AWS::Lambda::LayerVersion")
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         properties = function["Properties"]
-        # The follow function mostly waits, and is billed for its memory while it does.
-        assert properties["MemorySize"] == (128 if name == "FollowFunction" else 512)
+        assert properties["MemorySize"] == memory_mb.get(name, 512)
         assert properties["Runtime"] == "python3.13"
         assert properties["Architectures"] == ["arm64"]
         assert properties["Layers"] == [{"Ref": layer}]
@@ -146,9 +158,9 @@ def test_the_layer_is_compiled_by_the_python_version_of_the_functions() -> None:
 
 
 def test_all_functions_are_in_the_vpc_or_none() -> None:
-    for function in of_type(deployed(), "AWS::Lambda::Function").values():
+    for function in of_type(deployed(**WEBHOOKS), "AWS::Lambda::Function").values():
         assert "VpcConfig" not in function["Properties"]
-    parameters = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
+    parameters = WEBHOOKS | {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
     for function in of_type(deployed(**parameters), "AWS::Lambda::Function").values():
         assert function["Properties"]["VpcConfig"] == {
             "SubnetIds": ["subnet-0a", "subnet-0b"],
@@ -156,15 +168,33 @@ def test_all_functions_are_in_the_vpc_or_none() -> None:
         }
 
 
+def is_accepted(rule: str, values: dict[str, str]) -> bool:
+    """Return whether a rule of the template accepts the values of parameters."""
+    (assertion,) = template.source()["Rules"][rule]["Assertions"]
+    return template.decided(assertion["Assert"], {}, values)
+
+
 @pytest.mark.parametrize(
     ("subnets", "groups", "accepted"),
     [("", "", True), ("subnet-0a", "sg-0a", True), ("subnet-0a", "", False), ("", "sg-0a", False)],
 )
 def test_subnets_and_security_groups_are_set_together(subnets: str, groups: str, *, accepted: bool) -> None:
-    (rule,) = template.source()["Rules"].values()
-    (assertion,) = rule["Assertions"]
     values = {"SubnetIds": subnets, "SecurityGroupIds": groups}
-    assert template.decided(assertion["Assert"], {}, values) is accepted
+    assert is_accepted("BothSubnetsAndSecurityGroupsOrNeither", values) is accepted
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "accepted"),
+    [
+        ("", "", True),
+        ("", "hooks.example.com", True),
+        ("https://hooks.example.com/", "hooks.example.com", True),
+        ("https://hooks.example.com/", "", False),
+    ],
+)
+def test_a_default_webhook_needs_an_allowed_host(url: str, hosts: str, *, accepted: bool) -> None:
+    values = {"DefaultWebhookUrl": url, "WebhookAllowedHosts": hosts}
+    assert is_accepted("DefaultWebhookUrlOnlyWithWebhooks", values) is accepted
 
 
 def test_the_api_function_times_out_before_api_gateway() -> None:
@@ -184,6 +214,11 @@ def test_the_outputs_and_their_conditions() -> None:
         "ResultsQueueUrl": "HasResultsQueue",
         "ResultsQueueArn": "HasResultsQueue",
         "DeadLetterQueueUrl": None,
+        "WebhookQueueUrl": "HasWebhooks",
+        "WebhookDeadLetterQueueUrl": "HasWebhooks",
+        "WebhookTableName": "HasWebhooks",
+        "WebhookSecretArn": "HasWebhooks",
+        "DeliverFunctionName": "HasWebhooks",
         "ReconcileFunctionName": None,
         "NotifyFunctionName": None,
         "LayerArn": None,
@@ -233,7 +268,7 @@ def test_the_state_machine_is_standard_and_times_out_after_the_longest_deadline(
 
 
 def test_each_function_has_its_own_log_group() -> None:
-    functions = of_type(deployed(), "AWS::Lambda::Function")
+    functions = of_type(deployed(**WEBHOOKS), "AWS::Lambda::Function")
     groups = {
         name: entry["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for name, entry in functions.items()
     }

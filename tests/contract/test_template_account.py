@@ -26,6 +26,7 @@ KINDS = {
     "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Role",
     "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
     "AWS::Lambda::LayerVersion",
     "AWS::Lambda::Permission",
@@ -38,11 +39,13 @@ KINDS = {
     "AWS::SQS::Queue",
     "AWS::SQS::QueuePolicy",
     "AWS::Scheduler::Schedule",
+    "AWS::SecretsManager::Secret",
     "AWS::StepFunctions::StateMachine",
 }
 # Properties that use a quota, or that need a setting of the account.
 OPTIONAL_CLAIMS = {
     "AccessLogSetting",  # needs the account's role for CloudWatch; ApiAccessLogs
+    "MaximumConcurrency",  # of the queue of webhooks: a limit that reserves nothing; WebhookAllowedHosts
     "VpcConfig",  # uses network interfaces and addresses; SubnetIds
 }
 CLAIMS = {
@@ -50,7 +53,6 @@ CLAIMS = {
     "AutoPublishAlias",
     "DataTraceEnabled",
     "LoggingLevel",  # needs the account's role for CloudWatch
-    "MaximumConcurrency",
     "ProvisionedConcurrencyConfig",
     "ProvisionedThroughput",
     "Quota",
@@ -133,6 +135,8 @@ def test_optional_resources_are_absent_by_default() -> None:
         "AWS::ApiGateway::UsagePlanKey",
         "AWS::SNS::Subscription",
         "AWS::Scheduler::Schedule",
+        "AWS::Lambda::EventSourceMapping",
+        "AWS::SecretsManager::Secret",
     }
     assert kinds == KINDS - optional
     for function in of_type(deployed(), "AWS::Lambda::Function").values():

@@ -5,31 +5,42 @@ from typing import Any
 import pytest
 
 from tests.contract import template
-from tests.contract.template import EVERYTHING, TRIGGERS, as_list, deployed, named, of_type, one
+from tests.contract.template import EVERYTHING, TRIGGERS, WEBHOOKS, as_list, deployed, named, of_type, one
 from waterhook.storage.executions_table import CALLER_INDEX, LISTED_FIELDS
 from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
 # Resources of these types store data.
-DATA_TYPES = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"}
+DATA_TYPES = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::SecretsManager::Secret"}
+# What `waterhook resend` replaces: ids in queues, and attempts.
+REPLACEABLE = {"WebhookQueue", "WebhookDeadLetterQueue", "WebhookDeliveriesTable"}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 
 
 def test_a_resource_with_data_is_retained_when_the_stack_is_deleted() -> None:
-    kept = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in DATA_TYPES}
-    assert kept.keys() == {
+    stored = {name: entry for name, entry in deployed(**EVERYTHING).items() if entry["Type"] in DATA_TYPES}
+    for name in REPLACEABLE:
+        entry = stored.pop(name)
+        assert entry["DeletionPolicy"] == entry["UpdateReplacePolicy"] == "Delete"
+    assert stored.keys() == {
         "ExecutionsTable",
         "ResultsBucket",
         "ResultsQueue",
         "ResultsDeadLetterQueue",
         "DeadLetterQueue",
+        "WebhookSigningSecret",
     }
-    for entry in kept.values():
+    for entry in stored.values():
         assert entry["DeletionPolicy"] == "RetainExceptOnCreate"
         assert entry["UpdateReplacePolicy"] == "Retain"
 
 
+def properties(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = deployed(**EVERYTHING)[name]["Properties"]
+    return found
+
+
 def test_the_table_is_on_demand_recoverable_and_expires_records() -> None:
-    table = one("AWS::DynamoDB::Table")
+    table = properties("ExecutionsTable")
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["KeySchema"] == [{"AttributeName": "execution_id", "KeyType": "HASH"}]
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
@@ -37,7 +48,7 @@ def test_the_table_is_on_demand_recoverable_and_expires_records() -> None:
 
 
 def test_the_index_for_lists_has_only_the_listed_fields() -> None:
-    table = one("AWS::DynamoDB::Table")
+    table = properties("ExecutionsTable")
     (index,) = (entry for entry in table["GlobalSecondaryIndexes"] if entry["IndexName"] == CALLER_INDEX)
     assert index["KeySchema"] == [
         {"AttributeName": "caller", "KeyType": "HASH"},
@@ -57,7 +68,7 @@ def test_the_index_for_lists_has_only_the_listed_fields() -> None:
 def test_the_index_of_unfinished_executions_has_only_their_owner() -> None:
     (index,) = (
         entry
-        for entry in one("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
+        for entry in properties("ExecutionsTable")["GlobalSecondaryIndexes"]
         if entry["IndexName"] == UNFINISHED_INDEX
     )
     assert index["KeySchema"] == [
@@ -77,25 +88,30 @@ def test_an_object_in_the_bucket_is_private_and_expires_after_its_record() -> No
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     assert "VersioningConfiguration" not in bucket
     (expiry,) = (rule for rule in bucket["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule)
-    assert expiry == {"Status": "Enabled", "ExpirationInDays": RETENTION["Default"] + 4}
+    assert expiry == {"Status": "Enabled", "ExpirationInDays": RETENTION["Default"] + 5}
     assert any("AbortIncompleteMultipartUpload" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
 
 
 @pytest.mark.parametrize("days", RETENTION["AllowedValues"])
-def test_an_output_expires_four_days_after_the_retention_of_records(days: int) -> None:
+def test_an_output_expires_five_days_after_the_retention_of_records(days: int) -> None:
     rules = deployed(RecordRetentionDays=str(days))["ResultsBucket"]["Properties"]["LifecycleConfiguration"][
         "Rules"
     ]
-    assert [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule] == [days + 4]
+    assert [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule] == [days + 5]
     assert 1 <= days <= 3650  # the bounds in Settings
 
 
-@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["with AWS's keys", "with the customer's key"])
+@pytest.mark.parametrize(
+    "parameters", [WEBHOOKS, EVERYTHING], ids=["with AWS's keys", "with the customer's key"]
+)
 def test_stored_data_is_encrypted(parameters: dict[str, str]) -> None:
     key = parameters.get("KmsKeyArn")
     resources = deployed(**parameters)
-    sse = resources["ExecutionsTable"]["Properties"]["SSESpecification"]
-    assert sse == {"SSEEnabled": True, "SSEType": "KMS"} | ({"KMSMasterKeyId": key} if key else {})
+    for table in of_type(resources, "AWS::DynamoDB::Table").values():
+        sse = table["Properties"]["SSESpecification"]
+        assert sse == {"SSEEnabled": True, "SSEType": "KMS"} | ({"KMSMasterKeyId": key} if key else {})
+    for secret in of_type(resources, "AWS::SecretsManager::Secret").values():
+        assert secret["Properties"].get("KmsKeyId") == key
     assert resources["NotificationTopic"]["Properties"]["KmsMasterKeyId"] == (key or "alias/aws/sns")
     (rule,) = resources["ResultsBucket"]["Properties"]["BucketEncryption"][
         "ServerSideEncryptionConfiguration"
@@ -134,7 +150,7 @@ def test_only_the_topic_sends_to_the_results_queue() -> None:
     assert denied["Effect"] == "Deny"
 
 
-@pytest.mark.parametrize("triggers", [{}, TRIGGERS], ids=["none", "all"])
+@pytest.mark.parametrize("triggers", [{}, TRIGGERS, TRIGGERS | WEBHOOKS], ids=["none", "triggers", "all"])
 def test_only_the_rules_of_the_stack_send_to_the_dead_letter_queue(triggers: dict[str, str]) -> None:
     resources = deployed(**triggers)
     policy = resources["DeadLetterQueuePolicy"]["Properties"]

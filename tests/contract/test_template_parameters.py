@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.contract import template
-from tests.contract.template import FUNCTIONS, ROOT, deployed
+from tests.contract.template import FUNCTIONS, OPTIONAL_FUNCTIONS, ROOT, WEBHOOKS, deployed
 from waterhook.errors import SettingsError
 from waterhook.settings import Settings
 
@@ -17,6 +17,13 @@ POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
 # Only for the functions that the state machine does not invoke: they start or list its executions.
 MACHINE_VARIABLES = {"WATERHOOK_STATE_MACHINE_ARN"}
 FUNCTIONS_WITH_MACHINE = {"ApiFunction", "ReconcileFunction"}
+# Only for the function that sends webhooks.
+DELIVER_VARIABLES = {
+    "WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL",
+    "WATERHOOK_WEBHOOK_SECRET_ARN",
+    "WATERHOOK_WEBHOOK_CA_BUNDLE_ARN",
+    "WATERHOOK_WEBHOOK_CONCURRENCY",
+}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 # Used by an alarm only.
 ALARM_PARAMETERS = {"LateAlarmSeconds"}
@@ -165,10 +172,50 @@ def test_template_and_settings_refuse_any_other_base_url(url: str) -> None:
         ("AllowedChatbotIds", "support-chat,report-flow", True),
         ("AllowedChatbotIds", "support-chat, report-flow", False),
         ("AllowedChatbotIds", ",", False),
+        ("WebhookAllowedHosts", "", True),
+        ("WebhookAllowedHosts", "*", True),
+        ("WebhookAllowedHosts", "*,hooks.internal", True),
+        ("WebhookAllowedHosts", "hooks.example.com,*.example.org,xn--bcher-kva.example", True),
+        ("WebhookAllowedHosts", "10.20.0.1,fd00:1::1", True),
+        ("WebhookAllowedHosts", "hooks.example.com, *.example.org", False),
+        ("WebhookAllowedHosts", "Hooks.example.com", False),
+        ("WebhookAllowedHosts", "hooks.example.com,", False),
+        ("WebhookAllowedHosts", ",hooks.example.com", False),
+        ("WebhookAllowedHosts", "https://hooks.example.com", False),
+        ("WebhookAllowedHosts", "hooks.example.com:8443", False),
+        ("WebhookAllowedHosts", "hooks.*.com", False),
+        ("WebhookAllowedHosts", "**", False),
+        ("WebhookAllowedHosts", "*example.com", False),
+        ("WebhookAllowedHosts", "bücher.example", False),
+        ("WebhookAllowedNetworks", "", True),
+        ("WebhookAllowedNetworks", "10.20.0.0/16,fd00:1::/64", True),
+        ("WebhookAllowedNetworks", "10.20.0.0", False),
+        ("WebhookAllowedNetworks", "10.20.0.0/16, 10.30.0.0/16", False),
+        ("WebhookAllowedNetworks", "10.20.0.0/16,", False),
+        ("WebhookAllowedNetworks", "internal/16", False),
+        ("WebhookCaBundle", "", True),
+        ("WebhookCaBundle", template.CA_BUNDLE_ARN, True),
+        ("WebhookCaBundle", "authority", False),
+        ("WebhookCaBundle", template.CA_BUNDLE_ARN.removesuffix("-GhIjKl"), False),
+        ("DefaultWebhookUrl", "", True),
+        ("DefaultWebhookUrl", "https://hooks.example.com", True),
+        ("DefaultWebhookUrl", "https://Hooks.example.com:8443/a/b?token=a%20b&c=d@e", True),
+        ("DefaultWebhookUrl", "https://[fd00:1::1]/a", True),
+        ("DefaultWebhookUrl", "http://hooks.example.com", False),
+        ("DefaultWebhookUrl", "https://user:pass@hooks.example.com/", False),
+        ("DefaultWebhookUrl", "https://hooks.example.com/#part", False),
+        ("DefaultWebhookUrl", "https://hooks.example.com/a b", False),
+        ("DefaultWebhookUrl", "https://", False),
+        ("DefaultWebhookUrl", "hooks.example.com", False),
     ],
 )
 def test_a_text_parameter_has_a_pattern(name: str, value: str, *, is_valid: bool) -> None:
     assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is is_valid
+
+
+def test_only_the_default_webhook_is_hidden_in_the_console() -> None:
+    # It may contain a token. No other parameter contains a secret.
+    assert [name for name, entry in PARAMETERS.items() if "NoEcho" in entry] == ["DefaultWebhookUrl"]
 
 
 def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
@@ -181,14 +228,26 @@ def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
         and re.fullmatch(r"(WATERFLAI|WATERHOOK)_[A-Z0-9_]+", node.value)
     }
     for name in FUNCTIONS:
-        variables = environment(name).keys() - POWERTOOLS_VARIABLES
-        assert variables == read - (MACHINE_VARIABLES if name not in FUNCTIONS_WITH_MACHINE else set())
-        assert environment(name).keys() >= POWERTOOLS_VARIABLES
+        variables = environment(name, **WEBHOOKS).keys()
+        others = set() if name in FUNCTIONS_WITH_MACHINE else MACHINE_VARIABLES
+        others |= set() if name == "DeliverFunction" else DELIVER_VARIABLES
+        assert variables - POWERTOOLS_VARIABLES == read - others
+        assert variables >= POWERTOOLS_VARIABLES
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_function_has_a_queue_or_a_table_of_webhooks_without_webhooks(name: str) -> None:
+    on = environment(name, **WEBHOOKS)
+    assert on["WATERHOOK_WEBHOOK_QUEUE_URL"] == "WebhookQueue"
+    assert on["WATERHOOK_WEBHOOK_TABLE"] == "WebhookDeliveriesTable"
+    if name not in OPTIONAL_FUNCTIONS:
+        off = environment(name)
+        assert off["WATERHOOK_WEBHOOK_QUEUE_URL"] == off["WATERHOOK_WEBHOOK_TABLE"] == ""
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_default_deployment_has_valid_settings(name: str) -> None:
-    settings = Settings.from_env(environment(name))
+    settings = Settings.from_env(environment(name, **WEBHOOKS if name in OPTIONAL_FUNCTIONS else {}))
     assert settings.retention_days == 30
     assert bool(settings.state_machine_arn) is (name in FUNCTIONS_WITH_MACHINE)
 
@@ -196,12 +255,13 @@ def test_a_default_deployment_has_valid_settings(name: str) -> None:
 @pytest.mark.parametrize("name", BOUNDED)
 def test_template_and_settings_have_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
-    others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
+    others = WEBHOOKS | {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
+    function = "DeliverFunction" if name == "WebhookConcurrency" else "PollFunction"
     for value in (least, most):
-        Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+        Settings.from_env(environment(function, **others | {name: str(value)}))
     for value in (least - 1, most + 1):
         with pytest.raises(SettingsError):
-            Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+            Settings.from_env(environment(function, **others | {name: str(value)}))
 
 
 @pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])

@@ -7,14 +7,17 @@ import pytest
 
 from tests.contract.template import (
     BOUNDARY_ARN,
+    CA_BUNDLE_ARN,
     EVERYTHING,
     FUNCTIONS,
     KMS_KEY_ARN,
+    OPTIONAL_FUNCTIONS,
     ROLES,
     SECRET_ARN,
     STEPS,
     TRIGGER_ROLES,
     TRIGGERS,
+    WEBHOOKS,
     deployed,
     named,
     of_type,
@@ -26,6 +29,7 @@ OBJECTS = "${ResultsBucket.Arn}/*"
 TOPIC = "NotificationTopic"
 MACHINE = "StateMachine"
 DEAD_LETTERS = "DeadLetterQueue.Arn"
+DELIVERIES = "WebhookDeliveriesTable.Arn"
 EXECUTIONS = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${StateMachine.Name}:*"
 
 # All that each role may do, its own log aside. A permission that is not here is a mistake, and so is one less.
@@ -73,9 +77,32 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         DEAD_LETTERS: {"sqs:SendMessage"},
     },
     "StateMachineRole": {f"{name}.Arn": {"lambda:InvokeFunction"} for name in STEPS},
+    "DeliverRole": {
+        "WebhookQueue.Arn": {
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:SendMessage",
+        },
+        "WebhookDeadLetterQueue.Arn": {"sqs:SendMessage"},
+        TABLE: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        DELIVERIES: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "${WebhookDeliveriesTable.Arn}/index/undelivered": {"dynamodb:Query"},
+        OBJECTS: {"s3:GetObject"},
+        "WebhookSigningSecret": {"secretsmanager:GetSecretValue"},
+        CA_BUNDLE_ARN: {"secretsmanager:GetSecretValue"},
+    },
     # Rules send their dead letters by the queue's own policy.
     "EventBusRole": {MACHINE: {"states:StartExecution"}},
     "ScheduleRole": {MACHINE: {"states:StartExecution"}, DEAD_LETTERS: {"sqs:SendMessage"}},
+}
+# What webhooks add to the other roles.
+GRANTS_WITH_WEBHOOKS: dict[str, dict[str, set[str]]] = {
+    "ApiRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}, DELIVERIES: {"dynamodb:GetItem"}},
+    "FollowRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}},
+    "PollRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}},
+    "NotifyRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}},
+    "ReconcileRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}},
 }
 # The services that assume the other roles.
 SERVICES = {
@@ -119,10 +146,15 @@ ON_ANY_RESOURCE = {
 }
 
 
+def optional_parts(role: str) -> dict[str, str]:
+    """Return the parameters without which a role does not exist."""
+    return TRIGGERS | (WEBHOOKS if role.replace("Role", "Function") in OPTIONAL_FUNCTIONS else {})
+
+
 def grants(role: str, **parameters: str) -> dict[str, set[str]]:
     """Return the allowed actions of a role by resource."""
     actions: dict[str, set[str]] = {}
-    for statement in statements(role, **TRIGGERS | parameters):
+    for statement in statements(role, **optional_parts(role) | parameters):
         assert statement["Effect"] == "Allow"
         for resource in statement["Resource"]:
             actions.setdefault(named(resource), set()).update(statement["Action"])
@@ -140,6 +172,20 @@ def test_a_role_has_the_permissions_of_its_code_and_its_log(role: str) -> None:
     granted = grants(role)
     granted.pop("*", None)
     assert granted == GRANTS[role] | own_log(role)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_webhooks_add_only_the_permission_to_queue_them_and_to_show_them(role: str) -> None:
+    granted = grants(role, **WEBHOOKS)
+    granted.pop("*", None)
+    assert granted == GRANTS[role] | own_log(role) | GRANTS_WITH_WEBHOOKS.get(role, {})
+
+
+def test_only_deliver_reads_the_signing_keys_and_the_certificates() -> None:
+    for secret in ("WebhookSigningSecret", CA_BUNDLE_ARN):
+        assert [role for role in ROLES if secret in grants(role, **EVERYTHING)] == ["DeliverRole"]
+    without = grants("DeliverRole", **WEBHOOKS | {"WebhookCaBundle": ""})
+    assert GRANTS["DeliverRole"].keys() - without.keys() == {CA_BUNDLE_ARN}
 
 
 def policy_documents(**parameters: str) -> list[dict[str, Any]]:
@@ -176,7 +222,7 @@ def test_each_managed_policy_is_attached_to_at_least_two_roles() -> None:
 
 def test_there_is_no_other_role() -> None:
     assert set(of_type(deployed(**EVERYTHING), "AWS::IAM::Role")) == set(ROLES)
-    assert set(of_type(deployed(), "AWS::IAM::Role")) == set(ROLES) - set(TRIGGER_ROLES)
+    assert set(of_type(deployed(), "AWS::IAM::Role")) == set(ROLES) - {*TRIGGER_ROLES, "DeliverRole"}
 
 
 def test_only_actions_without_a_resource_are_allowed_on_all_resources() -> None:
@@ -215,14 +261,14 @@ def test_only_lambda_manages_network_interfaces_and_only_in_a_vpc(role: str) -> 
     granted.pop("*", None)
     assert granted == GRANTS[role] | own_log(role) | ({} if role in SERVICES else IN_A_VPC)
     assert not any(action.startswith("ec2:") for actions in grants(role).values() for action in actions)
-    for statement in statements(role, **TRIGGERS | vpc):
+    for statement in statements(role, **optional_parts(role) | vpc):
         if statement["Action"][0].startswith("ec2:"):
             # Requests of a function's code have this condition key. Requests of Lambda itself do not.
             assert statement["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
 
 
 def test_each_function_has_its_own_role() -> None:
-    resources = deployed()
+    resources = deployed(**WEBHOOKS)
     roles = {name: resources[name]["Properties"]["Role"]["Fn::GetAtt"] for name in FUNCTIONS}
     assert roles == {name: [name.replace("Function", "Role"), "Arn"] for name in FUNCTIONS}
     assert resources["StateMachine"]["Properties"]["RoleArn"] == {"Fn::GetAtt": ["StateMachineRole", "Arn"]}
@@ -230,7 +276,7 @@ def test_each_function_has_its_own_role() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_only_its_service_assumes_a_role(role: str) -> None:
-    properties = deployed(**TRIGGERS)[role]["Properties"]
+    properties = deployed(**optional_parts(role))[role]["Properties"]
     service = SERVICES.get(role, "lambda.amazonaws.com")
     expected = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     if role in TRIGGER_ROLES:
@@ -241,7 +287,7 @@ def test_only_its_service_assumes_a_role(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_has_the_permissions_boundary_of_the_parameter(role: str) -> None:
-    assert "PermissionsBoundary" not in deployed(**TRIGGERS)[role]["Properties"]
+    assert "PermissionsBoundary" not in deployed(**optional_parts(role))[role]["Properties"]
     assert deployed(**EVERYTHING)[role]["Properties"]["PermissionsBoundary"] == BOUNDARY_ARN
 
 
@@ -260,7 +306,7 @@ def test_the_topic_policy_allows_nothing() -> None:
         assert statement["Effect"] == "Deny"
 
 
-def test_only_the_api_and_two_rules_may_invoke_a_function() -> None:
+def test_only_the_api_and_three_rules_may_invoke_a_function() -> None:
     permissions = {
         (
             named(entry["Properties"]["FunctionName"]),
@@ -273,4 +319,5 @@ def test_only_the_api_and_two_rules_may_invoke_a_function() -> None:
         ("ApiFunction", "apigateway.amazonaws.com", "${Api}/live/*/v1/executions*"),
         ("ReconcileFunction", "events.amazonaws.com", "ReconcileFunctionExecutionEnded.Arn"),
         ("ReconcileFunction", "events.amazonaws.com", "ReconcileFunctionSweep.Arn"),
+        ("DeliverFunction", "events.amazonaws.com", "DeliverFunctionSweep.Arn"),
     }

@@ -265,6 +265,7 @@ def test_each_rule_and_schedule_is_tested() -> None:
     assert deliveries().keys() == {
         "ReconcileFunctionExecutionEnded",
         "ReconcileFunctionSweep",
+        "DeliverFunctionSweep",
         "EventBusRule",
         "Schedule",
     }

@@ -17,6 +17,7 @@ from waterhook.domain.status import Status
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import CALLER_INDEX, ExecutionsTable
 from waterhook.storage.unfinished_index import UNFINISHED_INDEX
+from waterhook.storage.webhook_deliveries import UNDELIVERED_INDEX, WebhookDeliveries
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -134,6 +135,41 @@ class Table:
 
 
 @dataclass(frozen=True)
+class WebhookTable:
+    """A table of deliveries and hosts that only one test uses."""
+
+    name: str
+    client: "DynamoDBClient"
+
+    @property
+    def deliveries(self) -> WebhookDeliveries:
+        return WebhookDeliveries(self.name, self.client)
+
+    def items(self) -> list[dict[str, Any]]:
+        """Return every item with its attribute values as DynamoDB has them."""
+        return [dict(item) for item in self.client.scan(TableName=self.name, ConsistentRead=True)["Items"]]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue that only one test uses."""
+
+    url: str
+    client: "SQSClient"
+
+    def messages(self) -> list[Any]:
+        """Return the messages that are visible, and delete them."""
+        bodies = []
+        while received := self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get(
+            "Messages", []
+        ):
+            for message in received:
+                bodies.append(json.loads(message["Body"]))
+                self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
+
+
+@dataclass(frozen=True)
 class Topic:
     """A topic, and a queue that is subscribed to it."""
 
@@ -247,6 +283,45 @@ def table(dynamodb: "DynamoDBClient") -> Table:
         ],
     )
     return Table(name, dynamodb)
+
+
+@pytest.fixture
+def webhook_table(dynamodb: "DynamoDBClient") -> WebhookTable:
+    name = f"deliveries-{uuid4().hex}"
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+            {"AttributeName": "undelivered", "AttributeType": "S"},
+            {"AttributeName": "next_at", "AttributeType": "N"},
+        ],
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": UNDELIVERED_INDEX,
+                "KeySchema": [
+                    {"AttributeName": "undelivered", "KeyType": "HASH"},
+                    {"AttributeName": "next_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {
+                    "ProjectionType": "INCLUDE",
+                    "NonKeyAttributes": ["queued", "status", "host"],
+                },
+            }
+        ],
+    )
+    return WebhookTable(name, dynamodb)
+
+
+@pytest.fixture
+def queue(messaging: "tuple[SNSClient, SQSClient]") -> Queue:
+    _, sqs = messaging
+    return Queue(sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"], sqs)
 
 
 @pytest.fixture(scope="session")

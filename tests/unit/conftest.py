@@ -6,12 +6,14 @@ from tests.fakes.aws import (
     dynamodb,
     machine,
     messaging,
+    queue,
     s3,
     secret,
     secretsmanager,
     stepfunctions,
     table,
     topic,
+    webhook_table,
 )
 from tests.support import properties
 from tests.support.invoke import invoke
@@ -26,6 +28,7 @@ __all__ = [
     "machine",
     "messaging",
     "over_tls",
+    "queue",
     "s3",
     "secret",
     "secretsmanager",
@@ -34,6 +37,7 @@ __all__ = [
     "topic",
     "trusted",
     "trusted_tls",
+    "webhook_table",
 ]
 
 properties.load()

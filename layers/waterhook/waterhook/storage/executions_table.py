@@ -1,16 +1,14 @@
 """The executions table: one item per execution. Each write is conditional, and its conditions name the race it wins."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import TriggerInput
-from waterhook.errors import RecordConflictError, RecordUnavailableError, aws_error_code
+from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.storage.execution_record import ExecutionRecord, from_attribute, to_attribute
+from waterhook.storage.table_errors import translate_errors
 from waterhook.text import MAX_ID_CHARS
 from waterhook.timestamps import to_rfc3339
 
@@ -375,19 +373,3 @@ def update_arguments(
         "ConditionExpression": condition,
         **{name: value for name, value in defined.items() if value},
     }
-
-
-@contextmanager
-def translate_errors(execution_id: str) -> Iterator[None]:
-    """Translate a failed condition into RecordConflictError and any other failure into RecordUnavailableError."""
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        code = aws_error_code(error)
-        if code == "ConditionalCheckFailedException":
-            message = (
-                f"{execution_id}: the record was changed by another call, or belongs to another execution"
-            )
-            raise RecordConflictError(message) from error
-        message = f"{execution_id}: the table failed: {code}"
-        raise RecordUnavailableError(message) from error
