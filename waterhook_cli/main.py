@@ -11,8 +11,19 @@ from waterhook_cli.errors import CommandError, ExitCode, one_line, to_command_er
 from waterhook_cli.options import common_options
 from waterhook_cli.output import Output
 
-# In the order of `--help`. The command NAME is the function `command` of waterhook_cli/commands/NAME.py.
-COMMANDS = ("submit", "status", "list", "cancel", "redeliver", "erase", "doctor")
+# In the order of `--help`. The command NAME is the function `command` of waterhook_cli/commands/NAME.py, with
+# underscores for hyphens.
+COMMANDS = (
+    "submit",
+    "status",
+    "list",
+    "cancel",
+    "redeliver",
+    "erase",
+    "webhook-secret",
+    "rotate-webhook-secret",
+    "doctor",
+)
 
 _STACK_HELP = (
     "Without --stack, --profile or --region, a command uses the local stack that `make up` started in this checkout. "
@@ -66,4 +77,4 @@ def cli() -> None:
 
 
 for name in COMMANDS:
-    cli.add_command(import_module(f"waterhook_cli.commands.{name}").command, name)
+    cli.add_command(import_module(f"waterhook_cli.commands.{name.replace('-', '_')}").command, name)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from waterhook.text import format_duration
 from waterhook.timestamps import to_epoch_s
 from waterhook_cli.errors import printable
 
@@ -121,3 +122,9 @@ def format_time(value: object) -> str:
     if seconds is None:
         return str(value or "")
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_age(seconds: float) -> str:
+    """Return an age: `45 s`, `15 min`, `6 h`, `12 d`."""
+    days = seconds / 86_400
+    return f"{days:.0f} d" if days >= 2 else format_duration(seconds)  # noqa: PLR2004  # as the smaller units

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import click
 
 _AGE = re.compile(r"([0-9]{1,6})([smhd])")
 _AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_PORT = re.compile(r":[0-9]{1,5}")
+# The last label of a name begins with a letter, so that no form of an IPv4 address is a name.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII
+)
 _JSON_TYPES = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -80,3 +86,36 @@ class TimeType(click.ParamType):
                 param,
                 ctx,
             )
+
+
+class HostType(click.ParamType):
+    """The host of a webhook URL: a name or an IP address. Upper case, a port and a trailing dot are removed.
+
+    No message contains the value: it may be a whole URL, which may contain a token.
+    """
+
+    name = "HOST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the host as in `WebhookUrl.host`."""
+        if re.search(r"[/?#@%\\]", value):
+            self.fail("expected only the host of the URL, for example hooks.example.com", param, ctx)
+        if not value.isascii():
+            self.fail("expected ASCII: write an international host name in its form with xn--", param, ctx)
+        host = _without_port(value.lower())
+        try:
+            return str(ip_address(host))
+        except ValueError:
+            host = host.removesuffix(".")
+        if not _HOST_NAME.fullmatch(host):
+            self.fail("expected a host name such as hooks.example.com, or an IP address", param, ctx)
+        return host
+
+
+def _without_port(host: str) -> str:
+    """Return the host without port, and an IPv6 address also without brackets."""
+    if host.startswith("["):
+        address, bracket, port = host[1:].partition("]")
+        return address if bracket and (not port or _PORT.fullmatch(port)) else ""
+    name, colon, port = host.partition(":")
+    return name if _PORT.fullmatch(colon + port) else host

@@ -52,6 +52,8 @@ class DeployedStack:
     """The error code of every answer of CloudFormation."""
     table_items: list[dict[str, Any]] = field(default_factory=list)
     """The items of the table, in the JSON of DynamoDB."""
+    secret_text: str = "{}"
+    """The current value of the secret. PutSecretValue replaces it."""
     api_requests: list[ApiRequest] = field(default_factory=list)
     invocations: list[Any] = field(default_factory=list)
     """The payloads of NotifyFunction. Each response states that COMPLETED was published."""
@@ -79,6 +81,14 @@ class DeployedStack:
     def respond(self, request: ApiRequest) -> ApiResponse:
         self.api_requests.append(request)
         return self.api_responses.pop(0) if len(self.api_responses) > 1 else self.api_responses[0]
+
+    def secretsmanager(self, operation: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if operation == "PutSecretValue":
+            self.secret_text = request["SecretString"]
+            return {"VersionId": request["ClientRequestToken"]}
+        return (
+            {"VersionId": "0" * 36, "SecretString": self.secret_text} if operation == "GetSecretValue" else {}
+        )
 
     def describe_stacks(self, name: str | None) -> tuple[int, str]:
         if self.cloudformation_error:
@@ -124,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             items = [item for item in self.stack.table_items if key is None or key.items() <= item.items()]
             answer = {"Items": items} if target.endswith("Scan") else {"Item": items[0]} if items else {}
             self._send(200, json.dumps(answer))
+        elif target.startswith("secretsmanager."):
+            self._send(200, json.dumps(self.stack.secretsmanager(target.partition(".")[2], json.loads(body))))
         elif self.path.startswith("/2015-03-31/functions/notify/"):
             self.stack.invocations.append(json.loads(body))
             self._send(200, json.dumps({"redelivered": True, "outcome": "COMPLETED"}))

@@ -9,7 +9,9 @@
     ├── DependencyUnavailableError    an AWS service that Waterhook uses failed; a later call may succeed
     │   ├── RecordUnavailableError    DynamoDB failed; the write may have been carried out
     │   ├── ResultsUnavailableError   S3 did not store an output
-    │   └── KeyUnavailableError       the secret can't be read, or contains no usable API key
+    │   ├── KeyUnavailableError       the secret can't be read, or contains no usable API key
+    │   └── SigningKeysUnavailableError  the secret with the keys of webhooks can't be read, or has another format
+    ├── SigningKeysInUseError         a rotation would remove a key that webhooks are signed with
     ├── StreamOverflowError           a line or an event of a stream is larger than the decoder's limit
     └── UpstreamError                 a call to Waterflai failed
         ├── NotAcceptedError          Waterflai did not carry out the call: it was never sent, or it was refused
@@ -69,6 +71,14 @@ class ResultsUnavailableError(DependencyUnavailableError):
 
 class KeyUnavailableError(DependencyUnavailableError):
     """The secret can't be read, or contains no text that can be an API key, for example during a rotation."""
+
+
+class SigningKeysUnavailableError(DependencyUnavailableError):
+    """The secret with the master keys of webhooks can't be read, or its text has another format."""
+
+
+class SigningKeysInUseError(WaterhookError):
+    """A rotation would remove a key that webhooks are still signed with. The message has the time of its end."""
 
 
 class StreamOverflowError(WaterhookError):

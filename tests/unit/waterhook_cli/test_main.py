@@ -97,7 +97,8 @@ def test_an_unexpected_exception_is_reported_as_a_bug(stack: DeployedStack) -> N
 
 def test_each_module_in_commands_is_a_command_under_its_name() -> None:
     modules = {path.stem for path in Path(*commands.__path__).glob("*.py")} - {"__init__"}
-    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in modules}
+    names = {name.replace("_", "-") for name in modules}
+    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in names}
     assert [*cli.commands] == [*COMMANDS]
 
 

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from tests.support.builders import ID
-from waterhook_cli.parameter_types import ExecutionIdType, JsonObjectType, TimeType
+from waterhook_cli.parameter_types import ExecutionIdType, HostType, JsonObjectType, TimeType
 
 
 @pytest.mark.parametrize("value", ["{", "[1]", "@missing.json", "[" * 100_000])
@@ -45,3 +45,58 @@ def test_an_age_is_a_time_before_now() -> None:
 def test_an_invalid_time_is_a_usage_error(value: str) -> None:
     with pytest.raises(click.BadParameter, match="expected a time"):
         TimeType().convert(value, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "host"),
+    [
+        ("hooks.example.com", "hooks.example.com"),
+        ("Hooks.Example.COM.", "hooks.example.com"),
+        ("hooks.example.com:8443", "hooks.example.com"),
+        ("HOOKS.example.com.:443", "hooks.example.com"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("localhost", "localhost"),
+        ("10.0.0.1:8443", "10.0.0.1"),
+        ("[2001:DB8:0::1]:8443", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_a_host_is_written_as_in_the_key_of_the_host(value: str, host: str) -> None:
+    assert HostType().convert(value, None, None) == host
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ".",
+        "https://hooks.example.com",
+        "https://hooks.example.com/path?token=not-shown",
+        "hooks.example.com/not-shown",
+        "not-shown@hooks.example.com",
+        "hooks.example.com?not-shown",
+        "hooks.example.com#not-shown",
+        "hooks..example.com",
+        "hooks.example.com..",
+        "-hooks.example.com",
+        "hooks.example.com:",
+        "hooks.example.com:not-shown",
+        "hooks.example.com:123456",
+        "*.example.com",
+        "not shown.example.com",
+        "bücher.example",
+        "10.0.0.256",
+        "0x7f.1",
+        "127.1",
+        "[2001:db8::1",
+        "[2001:db8::1]not-shown",
+        "fe80::1%eth0",
+        "a" * 64 + ".example.com",
+        "a." * 127 + "com",
+        "hooks.example.com\n",
+    ],
+)
+def test_text_that_is_not_a_host_is_a_usage_error_that_does_not_show_it(value: str) -> None:
+    with pytest.raises(click.BadParameter, match="expected") as caught:
+        HostType().convert(value, None, None)
+    assert "not-shown" not in caught.value.message

@@ -1,0 +1,1 @@
+"""Webhook requests: their signature, and the HTTP request to a receiver."""
