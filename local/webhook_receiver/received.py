@@ -30,6 +30,11 @@ class ReceivedWebhook:
         return self.problem is None
 
     @property
+    def verification(self) -> str:
+        """The result of the verification, as text for the user."""
+        return "verified with standardwebhooks" if self.verified else f"not verified: {self.problem}"
+
+    @property
     def webhook_id(self) -> str:
         """The header `webhook-id`, the same in each attempt; empty without one."""
         return self.headers.get("webhook-id", "")

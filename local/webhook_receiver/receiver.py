@@ -43,12 +43,12 @@ class WebhookReceiver:
         Its certificate is for `certificate_name`, by default for the host and its addresses. Without `tls` it speaks
         HTTP. Raises ValueError for another host.
         """
-        self.host = host
+        self._addresses = _addresses_of(host)
+        self.host = host if host == "localhost" else self._addresses[0]
+        self.port = port
         self.secret = secret
         self.answers = AnswerPlan()
-        self.port = port
-        self._addresses = _addresses_of(host)
-        names = [certificate_name] if certificate_name else [host, *self._addresses]
+        names = [certificate_name] if certificate_name else [self.host, *self._addresses]
         self._context = authority.server_context(*dict.fromkeys(names)) if tls else None
         self._servers: list[_Server] = []
         self._received: list[ReceivedWebhook] = []
