@@ -161,6 +161,10 @@ env: .venv/.stamp .venv-awscli/.stamp ## eval "$(make -s env)": aws, sam and wat
 demo: .venv/.stamp .venv-aws/.stamp ## Run one execution and show each step (SCENARIO=failure, timeout, cancel or flaky)
 	@$(PY) -m local demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
+.PHONY: receiver
+receiver: .venv/.stamp ## Receive webhooks of the local stack, verify and print them (ARGS="--port 8443")
+	@$(PY) -m local webhook-receiver $(ARGS)
+
 .PHONY: soak
 soak: setup ## Run 300 concurrent executions with random faults (ARGS="--seed 2")
 	@PYTHONPATH=layers/waterhook $(PY) -m tests.soak $(ARGS)

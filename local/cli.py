@@ -1,4 +1,4 @@
-"""The commands of `python -m local`: up, down, demo, status, env and lint."""
+"""The commands of `python -m local`: up, down, demo, status, env, webhook-receiver and lint."""
 
 import argparse
 import os
@@ -33,6 +33,8 @@ def run(words: Sequence[str]) -> int:
                 return _status()
             case "env":
                 _env(shell_environ)
+            case "webhook-receiver":
+                _receive_webhooks(arguments.host, arguments.port)
             case _:
                 return _lint()
     except ToolError as error:
@@ -62,8 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop everything that `up` started")
     commands.add_parser("status", help="print whether the local stack is running, and its addresses")
     commands.add_parser("env", help="print the commands that make a shell use the local stack")
+    description = "receive webhooks of the local stack, verify their signatures and print them"
+    receiver = commands.add_parser("webhook-receiver", help=description, description=description)
+    receiver.add_argument("--host", default="localhost", help="localhost or a loopback address (localhost)")
+    receiver.add_argument("--port", type=_port, default=0, help="port (a free one)")
     commands.add_parser("lint", help="check the template and the state machine")
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:  # noqa: PLR2004  # the range of TCP
+        raise ValueError(text)
+    return port
 
 
 def _up(*, auth: bool) -> None:
@@ -92,9 +105,7 @@ def _status() -> int:
 
 
 def _env(shell_environ: Mapping[str, str]) -> None:
-    outputs = LocalDeployment().running()
-    if outputs is None:
-        raise ToolError("The local stack is not running. Start it: make up")
+    outputs = _running_stack()
     lines = shell_lines(
         outputs, aws_resources.cloudformation_outputs(outputs.endpoint_url), STATE_DIR, shell_environ
     )
@@ -103,6 +114,22 @@ def _env(shell_environ: Mapping[str, str]) -> None:
         f"In this shell, aws, sam and waterhook now use the local stack at {outputs.endpoint_url}.\n"
         "To use AWS, open another shell.\n"
     )
+
+
+def _receive_webhooks(host: str, port: int) -> None:
+    from local.webhook_receiver.command import receive_webhooks  # noqa: PLC0415  # only this command needs these
+    from local.webhook_receiver.stack_receiver import receiver_for  # noqa: PLC0415
+
+    outputs = _running_stack()
+    receive_webhooks(lambda: receiver_for(outputs, host=host, port=port), Terminal())
+
+
+def _running_stack() -> StackOutputs:
+    """Return the outputs of the running local stack. Raises ToolError if it does not run."""
+    outputs = LocalDeployment().running()
+    if outputs is None:
+        raise ToolError("The local stack is not running. Start it: make up")
+    return outputs
 
 
 def _demo(name: str, *, auth: bool) -> None:

@@ -1,9 +1,10 @@
-"""Runs a scenario on the local stack and prints each step: request, states, status, record and notification."""
+"""Runs a scenario on the local stack and prints each step, from the request to the notification and the webhook."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,12 +17,16 @@ from local.local_aws.errors import ToolError
 from local.local_aws.interrupts import pause
 from local.local_aws.stack_client import StackClient, execution_id_of, notification
 from local.local_aws.stack_outputs import StackOutputs
-from local.terminal import Terminal
+from local.terminal import WIDTH, Terminal
+from local.webhook_receiver import ReceivedWebhook, WebhookReceiver
+from local.webhook_receiver.stack_receiver import receiver_for
 
 _TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.2
 # How long a notification may take to reach the queue after the state machine execution has ended.
 _MAX_DELIVERY_S = 5.0
+# The same for a webhook. About 5 s after a failed attempt the next one follows.
+_MAX_WEBHOOK_S = 20.0
 _INTRODUCTION = """\
 Waterhook starts a job at Waterflai, waits for its end and publishes the result.
 This demo runs on this computer, with a local AWS and a simulated Waterflai.
@@ -32,6 +37,7 @@ State machine  the state that the AWS Step Functions state machine enters
 Status         the status that GET /v1/executions/ID returns
 Notification   the message with the result, received from a queue
 """
+_WEBHOOK_LEGEND = "Webhook        the signed HTTPS request with the result, received by this demo"
 _START_STEP = ("make up", "start a stack that keeps running")
 _NEXT_STEPS = [
     ('eval "$(make -s env)"', "use it with aws, sam and waterhook"),
@@ -42,10 +48,20 @@ _NEXT_STEPS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class ShownExecution:
+    """What one execution published."""
+
+    event: dict[str, Any]
+    """The notification."""
+    webhook: ReceivedWebhook | None
+    """None if the request named no webhook."""
+
+
 def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
     """Start the stack if necessary, show one execution, and stop what was started.
 
-    Raises ToolError if no notification arrives.
+    Raises ToolError if no notification or no webhook arrives.
     """
     for line in _INTRODUCTION.splitlines():
         terminal.print_line(line)
@@ -56,7 +72,7 @@ def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
     try:
         outputs = stack.up()
         keeps_running = not stack.started_here
-        event = show_execution(outputs, terminal, scenario)
+        shown = show_execution(outputs, terminal, scenario)
     except (httpx.HTTPError, BotoCoreError, ClientError) as error:
         raise ToolError(
             f"The local stack stopped responding: {error}. Start it again: make down demo"
@@ -66,23 +82,34 @@ def run(stack: LocalDeployment, terminal: Terminal, scenario: Scenario) -> None:
             with terminal.step("Stop the local AWS and the simulated Waterflai"):
                 stack.down()
     # Printed last, so that the notification is still on the screen.
-    print_result(terminal, event, keeps_running=keeps_running)
+    print_result(terminal, shown, keeps_running=keeps_running)
 
 
-def show_execution(outputs: StackOutputs, terminal: Terminal, scenario: Scenario) -> dict[str, Any]:
-    """Show one execution on a running stack and return its notification.
+def show_execution(outputs: StackOutputs, terminal: Terminal, scenario: Scenario) -> ShownExecution:
+    """Show one execution on a running stack and return its notification and its webhook.
 
-    Raises ToolError if no notification arrives.
+    Raises ToolError if one of them does not arrive.
     """
-    with StackClient(outputs) as client:
-        return _ExecutionView(client, terminal, scenario).show()
+    with StackClient(outputs) as client, started_receiver(outputs, scenario) as receiver:
+        return ExecutionView(client, terminal, scenario, receiver).show()
 
 
-def print_result(terminal: Terminal, event: dict[str, Any], *, keeps_running: bool) -> None:
-    """Print the notification and the next steps. `keeps_running`: the stack has been running before the demo."""
+def started_receiver(
+    outputs: StackOutputs, scenario: Scenario
+) -> AbstractContextManager[WebhookReceiver | None]:
+    """Return the receiver for the webhook of the scenario; None if there is none or webhooks are off."""
+    if not (scenario.has_webhook and outputs.has_webhooks):
+        return nullcontext()
+    return receiver_for(outputs)
+
+
+def print_result(terminal: Terminal, shown: ShownExecution, *, keeps_running: bool) -> None:
+    """Print what was published, and the next steps. `keeps_running`: the stack has been running before the demo."""
     terminal.print_line()
     terminal.print_line("The notification, published to an SNS topic and received from an SQS queue", "bold")
-    terminal.print_json(event)
+    terminal.print_json(shown.event)
+    if shown.webhook:
+        _print_webhook(terminal, shown.webhook, shown.event)
     terminal.print_line()
     terminal.print_line("What to do next", "bold")
     steps = _NEXT_STEPS if keeps_running else [_START_STEP, *_NEXT_STEPS]
@@ -90,13 +117,40 @@ def print_result(terminal: Terminal, event: dict[str, Any], *, keeps_running: bo
         terminal.print_line(f"  {command:40}{purpose}")
 
 
-class _ExecutionView:
+def _print_webhook(terminal: Terminal, webhook: ReceivedWebhook, event: dict[str, Any]) -> None:
+    """Print the headers of a webhook, and its body if it differs from the notification."""
+    terminal.print_line()
+    terminal.print_line(f"The webhook, received over HTTPS: signature {webhook.verification}", "bold")
+    for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+        line = f"  {name}: {webhook.headers.get(name, '')}"
+        terminal.print_line(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…")
+    if webhook.event == event:
+        terminal.print_line("  The body is the same CloudEvent.")
+    else:
+        terminal.print_json(webhook.event)
+
+
+class ExecutionView:
     """Prints what happens to one execution. Each line begins with the seconds since the request."""
 
-    def __init__(self, client: StackClient, terminal: Terminal, scenario: Scenario) -> None:
+    def __init__(
+        self,
+        client: StackClient,
+        terminal: Terminal,
+        scenario: Scenario,
+        receiver: WebhookReceiver | None,
+        *,
+        webhook_timeout_s: float = _MAX_WEBHOOK_S,
+    ) -> None:
+        """Prepare the request. With a receiver, it names a webhook."""
+        self._webhook_timeout_s = webhook_timeout_s
         self._client = client
         self._terminal = terminal
         self._scenario = scenario
+        self._receiver = receiver
+        self._request = dict(scenario.request)
+        if receiver:
+            self._request["webhook"] = {"url": receiver.url}
         self._cancelled = False
         self._foreign_receipts: list[str] = []
         self._started_at = time.monotonic()
@@ -104,23 +158,26 @@ class _ExecutionView:
         self._states_printed = 0
         self._last_status = ""
 
-    def show(self) -> dict[str, Any]:
-        """Print request, progress and record, and return the notification. Raises ToolError without one."""
+    def show(self) -> ShownExecution:
+        """Print request, progress and record, and return what was published.
+
+        Raises ToolError without a notification, and without a webhook if there is a receiver.
+        """
         self._terminal.print_line()
         self._terminal.print_line(
             f"The request to Waterhook's API: POST /v1/executions/{self._scenario.chatbot}/async", "bold"
         )
-        self._terminal.print_json(self._scenario.request)
+        self._terminal.print_json(self._request)
         self._terminal.print_line()
         self._terminal.print_line("What happens, with the seconds since the request", "bold")
-        for line in _LEGEND.splitlines():
+        for line in [*_LEGEND.splitlines(), *([_WEBHOOK_LEGEND] if self._receiver else [])]:
             self._terminal.print_line(f"  {line}", "dim")
         self._terminal.print_line()
         counts_before = self._request_counts()
         execution_id = self._submit()
         try:
             with self._terminal.spinner("Waiting for the notification"):
-                event = self._follow(execution_id)
+                shown = self._follow(execution_id)
         finally:
             self._release_messages()
         self._terminal.print_line()
@@ -128,51 +185,78 @@ class _ExecutionView:
         self._terminal.print_json(self._client.item(execution_id))
         self._terminal.print_line()
         self._print_request_counts(counts_before)
-        return event
+        return shown
 
     def _submit(self) -> str:
         self._started_at = time.monotonic()
-        response = self._client.post(self._scenario.chatbot, self._scenario.request)
+        response = self._client.post(self._scenario.chatbot, self._request)
         if response.status_code != 202:  # noqa: PLR2004  # HTTP status 202 Accepted
             raise ToolError(f"The API returned status {response.status_code}, expected 202: {response.text}")
         execution_id = str(response.json()["execution_id"])
         self._print_event("Request", f"202 Accepted, id {execution_id}")
         return execution_id
 
-    def _follow(self, execution_id: str) -> dict[str, Any]:
-        arn = None
+    def _follow(self, execution_id: str) -> ShownExecution:
+        arn, event, webhook = None, None, None
         while time.monotonic() - self._started_at < _TIMEOUT_S:
             arn = arn or self._client.execution_arn(execution_id)
             if arn:
                 self._print_new_states(arn)
             self._print_status(execution_id)
             self._cancel_if_due(execution_id)
-            event = self._receive(execution_id)
-            if event:
-                if arn:
-                    self._print_new_states(arn)
-                self._print_event("Notification", f"{event.get('type')}{_delay(event)}")
+            event = event or self._receive_and_print(execution_id, arn)
+            webhook = webhook or self._print_received_webhook(execution_id)
+            if event and (webhook or not self._receiver):
                 if arn:
                     self._print_end(arn)
-                return event
+                return ShownExecution(event, webhook)
             if arn:
-                self._fail_if_ended(arn)
+                self._fail_if_ended(arn, execution_id, has_event=event is not None)
             pause(_POLL_INTERVAL_S)
+        missing = "webhook" if event else "notification"
         raise ToolError(
-            f"No notification of execution {execution_id} was received within {_TIMEOUT_S:.0f} s. "
+            f"No {missing} of execution {execution_id} was received within {_TIMEOUT_S:.0f} s. "
             "The logs are in .local/log/."
         )
 
-    def _fail_if_ended(self, arn: str) -> None:
-        """Raise ToolError if the state machine execution ended _MAX_DELIVERY_S ago and no notification was received."""
+    def _receive_and_print(self, execution_id: str, arn: str | None) -> dict[str, Any] | None:
+        event = self._receive(execution_id)
+        if event:
+            if arn:
+                self._print_new_states(arn)
+            self._print_event("Notification", f"{event.get('type')}{_delay(event, time.time())}")
+        return event
+
+    def _print_received_webhook(self, execution_id: str) -> ReceivedWebhook | None:
+        """Print this execution's webhook and return it; None if there is none yet.
+
+        The port may get a repeated webhook of an earlier execution.
+        """
+        received = self._receiver.requests if self._receiver else []
+        for webhook in received:
+            if webhook.webhook_id.startswith(f"{execution_id}/"):
+                delay = _delay(webhook.event, webhook.received_at)
+                self._print_event("Webhook", f"{webhook.event.get('type')}{delay}")
+                self._print_event("Webhook", f"signature {webhook.verification}")
+                return webhook
+        return None
+
+    def _fail_if_ended(self, arn: str, execution_id: str, *, has_event: bool) -> None:
+        """Raise ToolError if the state machine execution ended so long ago that the rest can't be expected."""
         execution = self._client.stepfunctions.describe_execution(executionArn=arn)
         if execution["status"] == "RUNNING":
             self._last_running_at = time.monotonic()
-        elif time.monotonic() - self._last_running_at > _MAX_DELIVERY_S:
+            return
+        since_end_s = time.monotonic() - self._last_running_at
+        ended = f"The state machine execution ended with status {execution['status']}, but"
+        if not has_event and since_end_s > _MAX_DELIVERY_S:
             cause = f"{execution.get('error', '')} {execution.get('cause', '')}".strip()
+            raise ToolError(f"{ended} no notification was received. {cause}")
+        if since_end_s > self._webhook_timeout_s:
+            delivery = self._client.get(execution_id).json().get("webhook") or {}
             raise ToolError(
-                f"The state machine execution ended with status {execution['status']}, but no notification was "
-                f"received. {cause}"
+                f"{ended} no webhook was received. Status of its delivery: {delivery.get('status')}, "
+                f"last error: {delivery.get('last_error')}"
             )
 
     def _cancel_if_due(self, execution_id: str) -> None:
@@ -264,13 +348,14 @@ class _ExecutionView:
         self._terminal.print_line(f"{time.monotonic() - self._started_at:6.1f} s  {source:13}  {text}")
 
 
-def _delay(event: dict[str, Any]) -> str:
-    """Return the seconds from the job's end to the notification as text; an empty text without `completed_at`."""
+def _delay(event: dict[str, Any], received_at: float) -> str:
+    """Return the seconds from the job's end to `received_at` as text; an empty text without `completed_at`."""
     try:
         completed_at = datetime.fromisoformat(event["data"]["timing"]["completed_at"])
-        return f", {(datetime.now(UTC) - completed_at).total_seconds():.1f} s after job end"
+        seconds = (datetime.fromtimestamp(received_at, UTC) - completed_at).total_seconds()
     except (KeyError, TypeError, ValueError):
         return ""
+    return f", {seconds:.1f} s after job end"
 
 
 def _progress_details(document: dict[str, Any]) -> Iterator[str]:

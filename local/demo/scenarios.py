@@ -16,6 +16,8 @@ class Scenario:
     """Seconds from the request to the cancellation. None: the demo does not cancel."""
     simulated: bool = True
     """Whether the scenario needs the simulated Waterflai."""
+    has_webhook: bool = False
+    """Whether the request names a webhook, if webhooks are on."""
 
 
 _INPUT_DATA = {"message": "Where is my order?", "language": "en"}
@@ -36,6 +38,7 @@ SCENARIOS = {
         "support-chat",
         {"input_data": _INPUT_DATA, "metadata": _METADATA},
         simulated=False,
+        has_webhook=True,
     ),
     "failure": Scenario(
         "failure. The job fails; the notification has the error.",

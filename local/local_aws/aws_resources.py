@@ -1,5 +1,8 @@
 """Creates the AWS resources that `sam deploy` needs, and reads the outputs of the deployed stack."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import boto3
 
 from . import environment
@@ -9,6 +12,15 @@ from .stack_outputs import StackOutputs
 # FollowConcurrency of the local stack, part of the 32 concurrent executions in environment.py.
 FOLLOW_CONCURRENCY = 12
 SECRET_NAME = "waterhook/local/waterflai-api-key"  # noqa: S105  # the name of the secret
+CA_BUNDLE_NAME = "waterhook/local/webhook-ca-bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Prerequisites:
+    """The ARNs of the secrets that the parameters of the stack name."""
+
+    api_key_secret_arn: str
+    ca_bundle_arn: str
 
 
 def session() -> boto3.Session:
@@ -20,12 +32,15 @@ def session() -> boto3.Session:
     )
 
 
-def create_prerequisites(endpoint_url: str, waterflai_api_key: str) -> str:
-    """Create the bucket for `sam deploy` and the secret with the API key of Waterflai. Return the ARN of the secret."""
+def create_prerequisites(endpoint_url: str, waterflai_api_key: str, ca_pem: str) -> Prerequisites:
+    """Create the bucket for `sam deploy`, the secret with the API key of Waterflai and the one with the CA bundle."""
     aws = session()
     aws.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
     secrets = aws.client("secretsmanager", endpoint_url=endpoint_url)
-    return secrets.create_secret(Name=SECRET_NAME, SecretString=waterflai_api_key)["ARN"]
+    return Prerequisites(
+        api_key_secret_arn=secrets.create_secret(Name=SECRET_NAME, SecretString=waterflai_api_key)["ARN"],
+        ca_bundle_arn=secrets.create_secret(Name=CA_BUNDLE_NAME, SecretString=ca_pem)["ARN"],
+    )
 
 
 def reserve_follow_concurrency(endpoint_url: str, concurrency: int) -> None:
@@ -43,8 +58,11 @@ def reserve_follow_concurrency(endpoint_url: str, concurrency: int) -> None:
     functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=concurrency)
 
 
-def read_stack_outputs(endpoint_url: str, waterflai_base_url: str) -> StackOutputs:
-    """Return the addresses and names of the deployed stack, valid on this computer."""
+def read_stack_outputs(endpoint_url: str, waterflai_base_url: str, authority: Path) -> StackOutputs:
+    """Return the addresses and names of the deployed stack, valid on this computer.
+
+    `authority` is the folder of the authority that the stack trusts.
+    """
     aws = session()
     outputs = cloudformation_outputs(endpoint_url)
     key_id = outputs.get("ApiKeyId")
@@ -62,6 +80,12 @@ def read_stack_outputs(endpoint_url: str, waterflai_base_url: str) -> StackOutpu
         results_queue_url=outputs.get("ResultsQueueUrl", ""),
         table_name=outputs["TableName"],
         waterflai_base_url=waterflai_base_url,
+        # Empty if webhooks are off.
+        webhook_queue_url=outputs.get("WebhookQueueUrl", ""),
+        webhook_dead_letter_queue_url=outputs.get("WebhookDeadLetterQueueUrl", ""),
+        webhook_table_name=outputs.get("WebhookTableName", ""),
+        webhook_secret_arn=outputs.get("WebhookSecretArn", ""),
+        authority_path=str(authority),
     )
 
 

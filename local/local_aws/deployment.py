@@ -9,6 +9,8 @@ from local.terminal import Terminal
 from . import aws_resources, environment, sam, servers
 from .errors import ToolError
 from .files import locked
+from .local_authority import FOLDER as AUTHORITY_FOLDER
+from .local_authority import LocalAuthority
 from .process_group import ProcessGroup
 from .processes import ProcessIdentity
 from .servers import WaterflaiEndpoint
@@ -26,6 +28,9 @@ _PARAMETERS = {
     "LongestWaitSeconds": "5",
     "FollowConcurrency": str(aws_resources.FOLLOW_CONCURRENCY),
     "EventBusName": "default",
+    # For receivers of tests and of the demo. Each address counts as a host, so tests can use several hosts.
+    "WebhookAllowedHosts": "localhost,127.0.0.1,127.0.0.2,127.0.0.3",
+    "WebhookAllowedNetworks": "127.0.0.0/8,::1/128",
 }
 _BUILD_S = 300.0
 _DEPLOY_S = 180.0
@@ -48,7 +53,7 @@ class LocalDeployment:
         checkout: Path = environment.ROOT,
         terminal: Terminal | None = None,
     ) -> None:
-        """Store logs, addresses and process ids in `state_dir`.
+        """Store logs, addresses, process ids and the certificate authority in `state_dir`.
 
         `upstream` replaces the simulator, `parameters` override the default parameters. With `auth` the local AWS
         enforces roles and policies. The application is built from `checkout`.
@@ -61,6 +66,7 @@ class LocalDeployment:
         self._terminal = terminal or Terminal(silent=True)
         self._outputs_file = state_dir / "outputs.json"
         self._ready_file = state_dir / "waterflai.json"
+        self._authority = state_dir / AUTHORITY_FOLDER
         self._processes = ProcessGroup(state_dir / "state.json")
         self.started_here = False
         """Whether this object started the deployment."""
@@ -138,12 +144,14 @@ class LocalDeployment:
             with self._terminal.step("Start the simulated Waterflai"):
                 upstream = self._start_simulator()
         with self._terminal.step("Build the functions and their layer (sam build)"):
-            secret_arn = aws_resources.create_prerequisites(endpoint_url, upstream.api_key)
+            ca_pem = LocalAuthority.load_or_create(self._authority).certificate_pem
+            created = aws_resources.create_prerequisites(endpoint_url, upstream.api_key, ca_pem)
             self._processes.wait_for_exit(build, _BUILD_S)
         with self._terminal.step("Deploy the stack (sam deploy)"):
             parameters = {
                 "WaterflaiBaseUrl": upstream.base_url,
-                "WaterflaiApiKeySecretArn": secret_arn,
+                "WaterflaiApiKeySecretArn": created.api_key_secret_arn,
+                "WebhookCaBundle": created.ca_bundle_arn,
                 **self._parameters,
             }
             log = logs / "sam-deploy.log"
@@ -151,7 +159,7 @@ class LocalDeployment:
             deploy = launch(lambda: sam.start_deploy(endpoint_url, parameters, log, build=built))
             self._processes.wait_for_exit(deploy, _DEPLOY_S)
             aws_resources.reserve_follow_concurrency(endpoint_url, int(parameters["FollowConcurrency"]))
-        return aws_resources.read_stack_outputs(endpoint_url, upstream.base_url)
+        return aws_resources.read_stack_outputs(endpoint_url, upstream.base_url, self._authority)
 
     def _start_simulator(self) -> WaterflaiEndpoint:
         log = self._state_dir / "log" / "waterflai.log"

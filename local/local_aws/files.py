@@ -13,12 +13,16 @@ from . import interrupts
 
 
 def write_json_file(path: Path, document: dict[str, Any]) -> None:
-    """Replace a JSON file atomically, so that a reader never gets a part of it. Only the user can read the file."""
+    """Replace a JSON file as `write_private_file` does."""
+    write_private_file(path, f"{json.dumps(document, indent=2)}\n".encode())
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Replace a file atomically, so that a reader never gets a part of it. Only the user can read the file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.write("\n")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
     draft.replace(path)
 
 

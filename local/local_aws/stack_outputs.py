@@ -20,6 +20,18 @@ class StackOutputs:
     results_queue_url: str
     table_name: str
     waterflai_base_url: str
+    webhook_queue_url: str
+    """Empty if webhooks are off, like the next three."""
+    webhook_dead_letter_queue_url: str
+    webhook_table_name: str
+    webhook_secret_arn: str
+    authority_path: str
+    """Folder of the authority whose certificates the stack trusts. `LocalAuthority.load` reads it."""
+
+    @property
+    def has_webhooks(self) -> bool:
+        """Whether webhooks are on."""
+        return bool(self.webhook_queue_url)
 
     @classmethod
     def load(cls, path: Path) -> Self | None:

@@ -15,6 +15,8 @@ from local.local_aws.files import locked
 from local.local_aws.processes import ProcessIdentity
 from local.local_aws.stack_client import StackClient
 from local.local_aws.stack_outputs import StackOutputs
+from local.webhook_receiver import WebhookReceiver
+from local.webhook_receiver.stack_receiver import receiver_for
 
 # The local AWS runs at most 32 functions at the same time.
 FOLLOW_CONCURRENCY = 20
@@ -57,6 +59,17 @@ def strict() -> Iterator[StackClient]:
     """A stack with alarms and enforced permissions. One test at a time uses it, as some tests change it."""
     with locked(home_of("-strict") / "turn"), StackClient(started_strict_stack()) as client:
         yield client
+
+
+@pytest.fixture
+def receiver(stack: StackClient) -> Iterator[WebhookReceiver]:
+    """A receiver at `localhost` for the shared stack. A repeated webhook of another test may arrive there too.
+
+    A test with failing attempts uses `receiver_for` with one of the addresses 127.0.0.1 to 127.0.0.3, and no other test
+    the same one: failures of a host hold back all its webhooks.
+    """
+    with receiver_for(stack.outputs) as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ def test_a_scenario_of_the_demo_shows_its_outcome_and_ends_with_the_notification
     shown = capsys.readouterr().out
     for text in EXPECTED[name]:
         assert text in shown
+    if SCENARIOS[name].has_webhook and stack.outputs.has_webhooks:
+        assert shown.count("signature verified with standardwebhooks") == 2  # in the timeline and at the end
     assert "\x1b" not in shown
     assert [line for line in shown.splitlines() if len(line) > WIDTH] == []
     # The notification and the next steps come last and fit on a screen.
@@ -59,7 +61,7 @@ def test_the_demo_finds_its_notification_among_others_and_leaves_these_in_the_qu
     queue = stack.outputs.results_queue_url
     for _ in range(25):
         stack.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"data": {"execution_id": marker}}))
-    event = demo.show_execution(stack.outputs, Terminal(), SCENARIOS["failure"])
-    assert event["type"] == "waterhook.execution.failed"
+    shown = demo.show_execution(stack.outputs, Terminal(), SCENARIOS["failure"])
+    assert shown.event["type"] == "waterhook.execution.failed"
     assert "waterhook.execution.failed" in capsys.readouterr().out
     assert len(stack.peek(marker)) == 25

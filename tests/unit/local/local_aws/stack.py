@@ -12,4 +12,9 @@ OUTPUTS = StackOutputs(
     results_queue_url="http://127.0.0.1:4566/000000000000/queue",
     table_name="table",
     waterflai_base_url="http://127.0.0.1:8000",
+    webhook_queue_url="http://127.0.0.1:4566/000000000000/webhooks",
+    webhook_dead_letter_queue_url="http://127.0.0.1:4566/000000000000/webhooks-dead",
+    webhook_table_name="deliveries",
+    webhook_secret_arn="arn:webhooks",
+    authority_path="/state/authority",
 )
