@@ -356,7 +356,7 @@ LONGEST_S = 25.0
 
 def timeouts_s() -> dict[str, int]:
     """Return the Lambda timeout of each function."""
-    resources = template.deployed()
+    resources = template.deployed(**template.WEBHOOKS)
     return {
         name.removesuffix("Function").lower(): resources[name]["Properties"]["Timeout"]
         for name in template.FUNCTIONS
