@@ -8,9 +8,9 @@ from typing import Self
 
 from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
-from waterhook.domain.webhook import Webhook, url_problem
-from waterhook.domain.webhook_url import WebhookRules
-from waterhook.errors import SettingsError
+from waterhook.domain.webhook import Webhook
+from waterhook.domain.webhook_url import WebhookRules, WebhookUrl
+from waterhook.errors import InvalidWebhookUrlError, SettingsError
 
 # https anywhere. Plain http on the loopback interface only, where no other machine can read it.
 _BASE_URL = re.compile(
@@ -72,11 +72,12 @@ class WebhookSettings:
                 problems.append(
                     f"WATERHOOK_WEBHOOK_ALLOWED_NETWORKS: expected {expected}, got {network[:50]!r}"
                 )
-        rules = WebhookRules(hosts, tuple(networks))
         url = env.get("WATERHOOK_DEFAULT_WEBHOOK_URL", "")
-        if url and (problem := url_problem(url, rules)) is not None:
-            problems.append(f"WATERHOOK_DEFAULT_WEBHOOK_URL: {problem}")
-            url = ""
+        try:
+            # The operator chose this host, so it is allowed although it is not in the list.
+            hosts = (*hosts, WebhookUrl.parse(url).host) if url else hosts
+        except InvalidWebhookUrlError as error:
+            problems.append(f"WATERHOOK_DEFAULT_WEBHOOK_URL: {error}")
         problems += [
             f"{name}: missing, set this environment variable"
             for name in ("WATERHOOK_WEBHOOK_QUEUE_URL", "WATERHOOK_WEBHOOK_TABLE")
@@ -84,7 +85,7 @@ class WebhookSettings:
         ]
         concurrency = env.get("WATERHOOK_WEBHOOK_CONCURRENCY", "")
         return cls(
-            rules,
+            WebhookRules(hosts, tuple(networks)),
             Webhook(url) if url else None,
             queue_url=env.get("WATERHOOK_WEBHOOK_QUEUE_URL", ""),
             dead_letter_queue_url=env.get("WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL", ""),
