@@ -363,6 +363,27 @@ def test_the_delivery_of_an_erased_execution_is_deleted(world: World) -> None:
     assert world.webhooks.deliveries.of_execution(record.execution_id) == []
 
 
+def test_a_delivered_webhook_is_not_repeated_when_it_is_erased_between_two_reads(world: World) -> None:
+    record = world.put()
+    world.deliver(record)
+
+    class ErasingClient:
+        """Erases the execution after the first read."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.table.client, name)
+
+        def get_item(self, **arguments: Any) -> Any:
+            answer = world.table.client.get_item(**arguments)
+            world.table.delete(record)
+            world.webhooks.deliveries.delete_of(record.execution_id)
+            return answer
+
+    world.client = ErasingClient()
+    assert world.deliver(record) is DeliverResult.DROPPED
+    assert len(world.receiver.requests) == 1
+
+
 # ---- Faults of AWS and crashes -----------------------------------------------------------------------------------
 
 
