@@ -16,6 +16,7 @@ from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table, refusal
 from tests.support.build import build_reconcile_step, build_sweeper
 from tests.support.builders import MACHINE, SOURCE, running_record
+from waterhook.notifications.delivery_targets import SnsTarget
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.state_machine_executions import StateMachineExecutions
 from waterhook.steps.sweep import SWEEP_INTERVAL_S
@@ -93,9 +94,7 @@ def recover(dead: int) -> Recovery:
     upstream: Any = TimedClient(FakeUpstream(), clock, LATENCIES_S)
     states: Any = TimedClient(step_functions, clock, LATENCIES_S)
     records = ExecutionsTable("executions", client)
-    notifier = Notifier(
-        records, topic, topic_arn="topic", source=SOURCE, retention_s=30 * 24 * 3600, clock=clock
-    )
+    notifier = Notifier(records, SnsTarget(topic, "topic", SOURCE), retention_s=30 * 24 * 3600, clock=clock)
     step = build_reconcile_step(records, upstream, notifier, clock)
     executions = StateMachineExecutions(states, MACHINE, clock, clock.sleep)
     unfinished = UnfinishedIndex("executions", client)

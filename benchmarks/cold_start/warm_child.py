@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import app  # type: ignore[import-not-found]  # the module of the function
 import urllib3
 
-from waterhook.upstream import connections
+from waterhook.deadline_connection import shared_ssl_context
 
 
 class Context:
@@ -44,7 +44,7 @@ def main(rounds: int, event: Any) -> dict[str, Any]:
         app.handler(event, Context())
         bare.append(between - began)
         ours.append(time.perf_counter() - between)
-    return {"bare": bare, "ours": ours, "contexts": connections.shared_ssl_context.cache_info().misses}
+    return {"bare": bare, "ours": ours, "contexts": shared_ssl_context.cache_info().misses}
 
 
 # On standard error, because the function logs on standard output.

@@ -15,6 +15,7 @@ from tests.contract.template import ROOT, of_type, source
 from tests.fakes.clock import NOW
 from tests.support.builders import DEFAULTS, final_attributes, record, running_record, settings
 from waterhook.api.service import MAX_PAGE, ExecutionService
+from waterhook.deadline_connection import MAX_INTERIM_ANSWERS
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
 from waterhook.domain.status import Status
@@ -34,7 +35,6 @@ from waterhook.steps.follow_session import progress_change
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.results_bucket import PRESIGNED_SECONDS
 from waterhook.text import MAX_ID_CHARS, MAX_MESSAGE_CHARS
-from waterhook.upstream.connections import MAX_INTERIM_ANSWERS
 from waterhook.upstream.event_stream import StreamEvent
 from waterhook.upstream.responses import MAX_RESPONSE_BYTES, Response, error_from_response
 from waterhook.upstream.sse import MAX_EVENT_BYTES

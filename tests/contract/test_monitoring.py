@@ -240,6 +240,7 @@ def test_the_dashboard_shows_webhooks_only_if_they_are_on() -> None:
         "WebhooksFailed",
         "WebhooksPostponed",
         "WebhookLatency",
+        "WebhookLag",
     }
     assert not any("Webhook" in name for _, name, _ in off)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.contract import template
-from tests.contract.template import EVERYTHING, ROOT, deployed, of_type
+from tests.contract.template import EVERYTHING, FUNCTIONS, ROOT, deployed, of_type
 
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 RESERVED = "ReservedConcurrentExecutions"
@@ -121,6 +121,15 @@ def test_the_defaults_need_no_quota_and_no_setting_of_the_account(
     assert keys(resources) & (CLAIMS | OPTIONAL_CLAIMS) == claims
     for function in of_type(resources, "AWS::Lambda::Function").values():
         assert function["Properties"]["MemorySize"] <= NEW_ACCOUNT_MEMORY_MB
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_variables_of_a_function_leave_2000_characters_for_lists_and_a_url(name: str) -> None:
+    """Lambda allows 4 KB. References become ARNs, URLs and names, of which few are longer than 110 characters."""
+    function = deployed(WebhookAllowedHosts="*")[name]["Properties"]
+    variables = function["Environment"]["Variables"]
+    size = sum(len(key) + (len(value) if isinstance(value, str) else 110) for key, value in variables.items())
+    assert size + 2000 < 4096
 
 
 def test_each_listed_type_is_in_the_template() -> None:

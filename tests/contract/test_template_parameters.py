@@ -25,9 +25,9 @@ DELIVER_VARIABLES = {
     "WATERHOOK_WEBHOOK_CONCURRENCY",
 }
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
-# Used by an alarm only.
-ALARM_PARAMETERS = {"LateAlarmSeconds"}
-BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in ALARM_PARAMETERS]
+# Their bounds are those of CloudWatch and of Lambda. The package has none.
+BOUNDED_BY_AWS = {"LateAlarmSeconds", "WebhookConcurrency"}
+BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in BOUNDED_BY_AWS]
 
 
 def refers_to(node: Any) -> set[str]:
@@ -201,6 +201,11 @@ def test_template_and_settings_refuse_any_other_base_url(url: str) -> None:
         ("DefaultWebhookUrl", "https://hooks.example.com", True),
         ("DefaultWebhookUrl", "https://Hooks.example.com:8443/a/b?token=a%20b&c=d@e", True),
         ("DefaultWebhookUrl", "https://[fd00:1::1]/a", True),
+        ("DefaultWebhookUrl", "https://hooks.example.com?a=~b/c!$&'()*+,;=:@-._", True),
+        ("DefaultWebhookUrl", "https://hooks.example.com/a%2", False),
+        ("DefaultWebhookUrl", "https://hooks.example.com/<a>", False),
+        ("DefaultWebhookUrl", "https://hooks.example.com/a\\b", False),
+        ("DefaultWebhookUrl", "https://hooks.example.com/[a]", False),
         ("DefaultWebhookUrl", "http://hooks.example.com", False),
         ("DefaultWebhookUrl", "https://user:pass@hooks.example.com/", False),
         ("DefaultWebhookUrl", "https://hooks.example.com/#part", False),
@@ -229,9 +234,9 @@ def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
     }
     for name in FUNCTIONS:
         variables = environment(name, **WEBHOOKS).keys()
-        others = set() if name in FUNCTIONS_WITH_MACHINE else MACHINE_VARIABLES
-        others |= set() if name == "DeliverFunction" else DELIVER_VARIABLES
-        assert variables - POWERTOOLS_VARIABLES == read - others
+        no_machine = set() if name in FUNCTIONS_WITH_MACHINE else MACHINE_VARIABLES
+        no_deliver = set() if name == "DeliverFunction" else DELIVER_VARIABLES
+        assert variables - POWERTOOLS_VARIABLES == read - no_machine - no_deliver
         assert variables >= POWERTOOLS_VARIABLES
 
 
@@ -255,13 +260,12 @@ def test_a_default_deployment_has_valid_settings(name: str) -> None:
 @pytest.mark.parametrize("name", BOUNDED)
 def test_template_and_settings_have_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
-    others = WEBHOOKS | {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
-    function = "DeliverFunction" if name == "WebhookConcurrency" else "PollFunction"
+    others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
     for value in (least, most):
-        Settings.from_env(environment(function, **others | {name: str(value)}))
+        Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
     for value in (least - 1, most + 1):
         with pytest.raises(SettingsError):
-            Settings.from_env(environment(function, **others | {name: str(value)}))
+            Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
 
 
 @pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])

@@ -30,6 +30,7 @@ TOPIC = "NotificationTopic"
 MACHINE = "StateMachine"
 DEAD_LETTERS = "DeadLetterQueue.Arn"
 DELIVERIES = "WebhookDeliveriesTable.Arn"
+SIGNING_SECRET = "WebhookSigningSecret.Id"  # its ARN
 EXECUTIONS = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${StateMachine.Name}:*"
 
 # All that each role may do, its own log aside. A permission that is not here is a mistake, and so is one less.
@@ -86,10 +87,10 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         },
         "WebhookDeadLetterQueue.Arn": {"sqs:SendMessage"},
         TABLE: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
-        DELIVERIES: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        DELIVERIES: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
         "${WebhookDeliveriesTable.Arn}/index/undelivered": {"dynamodb:Query"},
         OBJECTS: {"s3:GetObject"},
-        "WebhookSigningSecret": {"secretsmanager:GetSecretValue"},
+        SIGNING_SECRET: {"secretsmanager:GetSecretValue"},
         CA_BUNDLE_ARN: {"secretsmanager:GetSecretValue"},
     },
     # Rules send their dead letters by the queue's own policy.
@@ -182,7 +183,7 @@ def test_webhooks_add_only_the_permission_to_queue_them_and_to_show_them(role: s
 
 
 def test_only_deliver_reads_the_signing_keys_and_the_certificates() -> None:
-    for secret in ("WebhookSigningSecret", CA_BUNDLE_ARN):
+    for secret in (SIGNING_SECRET, CA_BUNDLE_ARN):
         assert [role for role in ROLES if secret in grants(role, **EVERYTHING)] == ["DeliverRole"]
     without = grants("DeliverRole", **WEBHOOKS | {"WebhookCaBundle": ""})
     assert GRANTS["DeliverRole"].keys() - without.keys() == {CA_BUNDLE_ARN}

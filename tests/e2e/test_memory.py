@@ -264,7 +264,7 @@ def running_jobs(stack: StackClient) -> Iterator[list[RunningJob]]:
             time.time(),
             owner=owner["executionArn"],
             source="api",
-            deliver_to=DEFAULTS.deliver_to,
+            defaults=DEFAULTS,
             caller="arn:aws:iam::000000000000:user/measured",
         )
         record = replace(record, status=Status.RUNNING, start_attempts=1, waterflai_execution_id="job")

@@ -71,12 +71,11 @@ def test_a_sweep_finalizes_stalled_records_deletes_unstarted_ones_and_leaves_run
     strict.wait_for_status(running, "RUNNING")
     # A record whose state machine execution was never started.
     then, execution_id = time.time() - AN_HOUR_S, uuid4().hex
-    request = Request.from_dict(
-        {"chatbot_id": "support-chat", "input_data": {}}, RequestDefaults(2 * AN_HOUR_S, ("sns", "dynamodb"))
-    )
+    defaults = RequestDefaults(2 * AN_HOUR_S, ("sns", "dynamodb"))
+    request = Request.from_dict({"chatbot_id": "support-chat", "input_data": {}}, defaults)
     machine = strict.outputs.state_machine_arn.replace(":stateMachine:", ":execution:")
     accepted = ExecutionRecord.accepted(
-        execution_id, request, then, owner=f"{machine}:{execution_id}-0", source="api", deliver_to=()
+        execution_id, request, then, owner=f"{machine}:{execution_id}-0", source="api", defaults=defaults
     )
     records = ExecutionsTable(strict.outputs.table_name, strict.dynamodb)
     records.accept(accepted, time.time())

@@ -26,7 +26,7 @@ from waterhook.domain import poll_history, polling_policy
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.polling_policy import Decision, Limits
-from waterhook.domain.request import Request
+from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
 from waterhook.domain.stream_history import StreamHistory
@@ -226,9 +226,9 @@ class WithdrawIgnoresOtherCallers(ExecutionsTable):
 
 class DuplicateTakesOverRecord(ExecutionsTable):
     def claim(
-        self, trigger: TriggerInput, *, owner: str, now: float, deliver_to: tuple[str, ...]
+        self, trigger: TriggerInput, *, owner: str, now: float, defaults: RequestDefaults
     ) -> ExecutionRecord:
-        record = super().claim(trigger, owner=owner, now=now, deliver_to=deliver_to)
+        record = super().claim(trigger, owner=owner, now=now, defaults=defaults)
         if record.owner_execution_arn == owner or record.status.is_final:
             return record
         return self._change(record, {"owner_execution_arn": owner}, still_alive)
@@ -298,7 +298,7 @@ class DuplicateStartsAsOwner(StartStep):
         trigger = TriggerInput.read(
             execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
         )
-        record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
+        record = self._table.claim(trigger, owner=owner, now=now, defaults=defaults)
         return super().start(execution_input, owner=record.owner_execution_arn, started_at=started_at)
 
 

@@ -19,6 +19,7 @@ from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
 from waterhook.errors import KeyUnavailableError, ResultsUnavailableError, WaterhookError
+from waterhook.notifications.delivery_targets import SnsTarget
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import ConcurrencyLimits, Settings
@@ -168,9 +169,7 @@ class Simulation:
         limiter = components.limiter("executions", settings.concurrency_limits, dynamodb, self.clock.sleep)
         self.notifier = components.notifier(
             self.records,
-            topic,
-            topic_arn="topic",
-            source=builders.SOURCE,
+            SnsTarget(topic, "topic", builders.SOURCE),
             retention_s=RETENTION_S,
             clock=self.clock,
             limiter=limiter,
@@ -189,9 +188,7 @@ class Simulation:
         )
 
         def build_publisher() -> ProgressPublisher:
-            return ProgressPublisher(
-                self.records, topic, topic_arn="topic", source=builders.SOURCE, clock=self.clock
-            )
+            return ProgressPublisher(self.records, [SnsTarget(topic, "topic", builders.SOURCE)], self.clock)
 
         recovery = UpstreamIdRecovery(lambda: self.records, self.clock)
         check = components.final_record_check(lambda: self.records, self.clock)

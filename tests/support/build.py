@@ -1,6 +1,6 @@
 """Components of the package, built on fakes. Every argument that a test leaves out has a default."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.clock import NOW, Clock
@@ -9,6 +9,7 @@ from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.support.builders import SOURCE, settings
 from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
+from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.settings import ConcurrencyLimits
@@ -52,13 +53,13 @@ def build_notifier(
     clock: Clock | None = None,
     retention_s: float = RETENTION_S,
     limiter: ConcurrencyLimiter | None = None,
+    webhook: DeliveryTarget | None = None,
 ) -> Notifier:
     """Return a notifier whose clock shows a minute after NOW."""
     return Notifier(
         records or table.records,
-        sns or topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
+        SnsTarget(sns or topic.sns, topic.arn, SOURCE),
+        webhook,
         retention_s=retention_s,
         clock=clock or Clock(NOW + 60),
         limiter=limiter,
@@ -72,13 +73,12 @@ def build_progress_publisher(
     *,
     client: Any = None,
     sns: Any = None,
+    webhooks: Sequence[DeliveryTarget] = (),
 ) -> ProgressPublisher:
     return ProgressPublisher(
         table.records_over(client or table.client),
-        sns or topic.sns,
-        topic_arn=topic.arn,
-        source=SOURCE,
-        clock=clock or Clock(),
+        [SnsTarget(sns or topic.sns, topic.arn, SOURCE), *webhooks],
+        clock or Clock(),
     )
 
 

@@ -53,6 +53,11 @@ def environment(**changes: str | None) -> dict[str, str]:
         "WATERHOOK_MAX_RUNNING": "0",
         "WATERHOOK_MAX_RUNNING_PER_CHATBOT": "0",
         "WATERHOOK_ALLOWED_CHATBOTS": "",
+        "WATERHOOK_WEBHOOK_ALLOWED_HOSTS": "",
+        "WATERHOOK_WEBHOOK_ALLOWED_NETWORKS": "",
+        "WATERHOOK_DEFAULT_WEBHOOK_URL": "",
+        "WATERHOOK_WEBHOOK_QUEUE_URL": "",
+        "WATERHOOK_WEBHOOK_TABLE": "",
         "WATERHOOK_STATE_MACHINE_ARN": MACHINE,
     }
     return {name: value for name, value in (env | changes).items() if value is not None}
@@ -89,7 +94,7 @@ def running_state(**changes: Any) -> LoopState:
 def record(accepted: Request | None = None, **changes: Any) -> ExecutionRecord:
     """Return a record whose request has just been accepted."""
     new = ExecutionRecord.accepted(
-        ID, accepted or request(), NOW, owner=OWNER, source="states", deliver_to=DEFAULTS.deliver_to
+        ID, accepted or request(), NOW, owner=OWNER, source="states", defaults=DEFAULTS
     )
     return replace(new, **changes)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from waterhook.upstream.connections import shared_ssl_context
+from waterhook.deadline_connection import shared_ssl_context
 
 
 @pytest.fixture(scope="module")

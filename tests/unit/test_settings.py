@@ -6,6 +6,7 @@ from tests.fakes.clock import NOW
 from tests.support.builders import environment, settings
 from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import RequestDefaults
+from waterhook.domain.webhook import Webhook
 from waterhook.errors import SettingsError
 from waterhook.settings import Settings
 
@@ -33,8 +34,11 @@ def test_unknown_environment_variables_are_ignored() -> None:
     assert Settings.from_env(environment() | {"PATH": "/bin", "AWS_REGION": "x"}) == settings()
 
 
-# Only the API function has the ARN of the state machine. An empty list of chatbots allows all of them.
-OPTIONAL = {"WATERHOOK_STATE_MACHINE_ARN", "WATERHOOK_ALLOWED_CHATBOTS"}
+# Only the API function has the ARN of the state machine. An empty list of chatbots allows all of them. Without allowed
+# hosts webhooks are off.
+OPTIONAL = {"WATERHOOK_STATE_MACHINE_ARN", "WATERHOOK_ALLOWED_CHATBOTS"} | {
+    name for name in environment() if "WEBHOOK" in name
+}
 
 
 def test_every_missing_variable_is_named_in_one_error() -> None:
@@ -190,3 +194,54 @@ def test_following_needs_reserved_concurrency_and_a_job_that_allows_it(
 ) -> None:
     read = Settings.from_env(environment(WATERHOOK_FOLLOW_CONCURRENCY=concurrency))
     assert read.limits(0.0, may_follow=may_follow).follow is follows
+
+
+ON = {
+    "WATERHOOK_WEBHOOK_ALLOWED_HOSTS": "hooks.example.com, *.example.org",
+    "WATERHOOK_WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/8,fd00::/8",
+    "WATERHOOK_WEBHOOK_QUEUE_URL": "https://sqs.test/webhooks",
+    "WATERHOOK_WEBHOOK_TABLE": "deliveries",
+    "WATERHOOK_DEFAULT_WEBHOOK_URL": "https://hooks.example.com/in?token=s3cret",
+    "WATERHOOK_WEBHOOK_CONCURRENCY": "12",
+}
+
+
+def test_webhooks_are_off_without_allowed_hosts() -> None:
+    webhooks = Settings.from_env(environment(**ON | {"WATERHOOK_WEBHOOK_ALLOWED_HOSTS": ""})).webhooks
+    assert not webhooks
+    assert (webhooks.default, webhooks.queue_url) == (None, "")
+
+
+def test_the_settings_of_webhooks_are_read() -> None:
+    read = Settings.from_env(environment(**ON))
+    assert read.webhooks
+    assert read.webhooks.rules.allowed_hosts == ("hooks.example.com", "*.example.org")
+    assert [str(network) for network in read.webhooks.rules.allowed_networks] == ["10.0.0.0/8", "fd00::/8"]
+    assert (read.webhooks.queue_url, read.webhooks.table) == ("https://sqs.test/webhooks", "deliveries")
+    assert read.webhooks.concurrency == 12
+    assert (
+        read.defaults.webhook == read.webhooks.default == Webhook("https://hooks.example.com/in?token=s3cret")
+    )
+    assert read.defaults.webhook_rules == read.webhooks.rules
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8", "expected networks such as 10.0.0.0/16"),
+        ("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", "anywhere", "expected networks such as 10.0.0.0/16"),
+        (
+            "WATERHOOK_DEFAULT_WEBHOOK_URL",
+            "https://example.net/s3cret",
+            "example.net is not in WebhookAllowedHosts",
+        ),
+        ("WATERHOOK_DEFAULT_WEBHOOK_URL", "http://hooks.example.com/s3cret", "expected https://"),
+        ("WATERHOOK_WEBHOOK_QUEUE_URL", "", "missing"),
+        ("WATERHOOK_WEBHOOK_TABLE", "", "missing"),
+    ],
+)
+def test_a_wrong_setting_of_webhooks_is_named_without_the_url(name: str, value: str, problem: str) -> None:
+    message = message_for(**ON | {name: value})
+    assert message.startswith(f"{name}: ")
+    assert problem in message
+    assert "s3cret" not in message

@@ -7,8 +7,8 @@ import click
 
 from waterhook.errors import SigningKeysInUseError
 from waterhook.timestamps import to_rfc3339
+from waterhook.webhooks.cached_secret import CACHE_S
 from waterhook.webhooks.signing_keys import (
-    CACHE_S,
     MAX_KEYS,
     MasterKey,
     StoredKeys,

@@ -19,29 +19,40 @@ from waterhook.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
     from waterhook.api.cancellation import ExecutionCanceller
     from waterhook.api.live_status import LiveStatus
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
+    from waterhook.notifications.delivery_targets import SnsTarget, WebhookTarget
     from waterhook.notifications.notifier import Notifier
     from waterhook.notifications.progress_publisher import ProgressPublisher
+    from waterhook.notifications.webhook_queue import WebhookQueue
+    from waterhook.notifications.webhook_requests import WebhookRequests
     from waterhook.steps.cancel import CancelStep
+    from waterhook.steps.deliver import DeliverStep
+    from waterhook.steps.delivery_sweep import DeliverySweeper
     from waterhook.steps.follow import FollowStep
     from waterhook.steps.job_canceller import JobCanceller
     from waterhook.steps.notify import NotifyStep
     from waterhook.steps.poll import PollStep
     from waterhook.steps.reconcile import ReconcileStep
+    from waterhook.steps.resend import Resender
     from waterhook.steps.start import StartStep
     from waterhook.steps.state_machine_executions import StateMachineExecutions
     from waterhook.steps.sweep import Sweeper
+    from waterhook.steps.webhook_test import WebhookTester
     from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
     from waterhook.storage.executions_table import ExecutionsTable
     from waterhook.storage.results_bucket import ResultsBucket
+    from waterhook.storage.webhook_deliveries import WebhookDeliveries
     from waterhook.upstream.api_key import ApiKey
     from waterhook.upstream.client import WaterflaiClient
+    from waterhook.webhooks.sender import WebhookSender
 
 
 class Dependencies:
@@ -137,13 +148,66 @@ class Dependencies:
 
         return Notifier(
             self._table,
-            self._sns,
-            topic_arn=self.settings.topic_arn,
-            source=self.settings.source,
-            retention_s=self.settings.retention_days * 24 * 3600,
+            self._topic,
+            self._webhook,
+            retention_s=self.settings.retention_s,
             clock=time.time,
             limiter=self._limiter,
             on_delivery=self._telemetry.record_delivery,
+        )
+
+    @cached_property
+    def deliver_step(self) -> "DeliverStep":
+        """The deliver step."""
+        from waterhook.domain.webhook_host import share_of
+        from waterhook.steps.deliver import DeliverStep
+        from waterhook.steps.webhook_attempts import WebhookAttempts
+        from waterhook.storage.webhook_hosts import WebhookHosts
+
+        webhooks = self.settings.webhooks
+        hosts = WebhookHosts(webhooks.table, self._dynamodb, limit=share_of(webhooks.concurrency))
+        return DeliverStep(
+            self._table,
+            self._deliveries,
+            self._webhook_queue,
+            self._queue(webhooks.dead_letter_queue_url),
+            self._webhook_requests,
+            WebhookAttempts(hosts, self._webhook_requests, self._webhook_sender, time.time),
+            retention_s=self.settings.retention_s,
+            clock=time.time,
+        )
+
+    @cached_property
+    def delivery_sweeper(self) -> "DeliverySweeper":
+        """The sweep of the deliver function."""
+        from waterhook.steps.delivery_sweep import DeliverySweeper
+
+        return DeliverySweeper(self._deliveries, self._webhook_queue, time.time)
+
+    @cached_property
+    def resender(self) -> "Resender":
+        """Repeats deliveries for operators."""
+        from waterhook.steps.resend import Resender
+
+        return Resender(
+            self._table,
+            self._deliveries,
+            self._webhook_queue,
+            retention_s=self.settings.retention_s,
+            clock=time.time,
+        )
+
+    @cached_property
+    def webhook_tester(self) -> "WebhookTester":
+        """Sends test events for operators."""
+        from waterhook.steps.webhook_test import WebhookTester
+
+        return WebhookTester(
+            self.settings.webhooks.rules,
+            self._webhook_requests,
+            self._webhook_sender,
+            self.settings.source,
+            time.time,
         )
 
     @cached_property
@@ -206,6 +270,7 @@ class Dependencies:
             # Most invocations start an execution and call nothing else, so they don't import the upstream client.
             lambda: self._live_status,
             lambda: self._execution_canceller,
+            deliveries=lambda: self._deliveries if self.settings.webhooks else None,
         )
 
     @cached_property
@@ -262,13 +327,57 @@ class Dependencies:
         """Return a publisher for one execution. Built on use: few callers want progress, a client needs memory."""
         from waterhook.notifications.progress_publisher import ProgressPublisher
 
-        return ProgressPublisher(
-            self._table,
-            self._sns,
-            topic_arn=self.settings.topic_arn,
-            source=self.settings.source,
-            clock=time.time,
-        )
+        targets = [target for target in (self._topic, self._webhook) if target is not None]
+        return ProgressPublisher(self._table, targets, time.time)
+
+    @cached_property
+    def _topic(self) -> "SnsTarget":
+        from waterhook.notifications.delivery_targets import SnsTarget
+
+        return SnsTarget(self._sns, self.settings.topic_arn, self.settings.source)
+
+    @cached_property
+    def _webhook(self) -> "WebhookTarget | None":
+        from waterhook.notifications.delivery_targets import WebhookTarget
+
+        if not self.settings.webhooks:
+            return None
+        return WebhookTarget(self._webhook_queue, self.settings.source)
+
+    @cached_property
+    def _webhook_queue(self) -> "WebhookQueue":
+        return self._queue(self.settings.webhooks.queue_url)
+
+    def _queue(self, url: str) -> "WebhookQueue":
+        from waterhook.notifications.webhook_queue import WebhookQueue
+
+        return WebhookQueue(url, lambda: self._sqs)
+
+    @cached_property
+    def _webhook_requests(self) -> "WebhookRequests":
+        from waterhook.notifications.webhook_requests import WebhookRequests
+        from waterhook.webhooks.signing_keys import SigningKeys
+
+        keys = SigningKeys(self.settings.webhooks.secret_arn, self._secrets, time.time)
+        return WebhookRequests(keys, self._bucket.presign, self.settings.source, time.time)
+
+    @cached_property
+    def _webhook_sender(self) -> "WebhookSender":
+        from waterhook.webhooks.ca_bundle import read_ca_bundle
+        from waterhook.webhooks.cached_secret import CachedSecret
+        from waterhook.webhooks.sender import WebhookSender
+
+        rules, arn = self.settings.webhooks.rules, self.settings.webhooks.ca_bundle_arn
+        if not arn:
+            return WebhookSender(rules)
+        bundle = CachedSecret(lambda: read_ca_bundle(arn, self._secrets), time.time)
+        return WebhookSender(rules, ca_pem=bundle.get)
+
+    @cached_property
+    def _deliveries(self) -> "WebhookDeliveries":
+        from waterhook.storage.webhook_deliveries import WebhookDeliveries
+
+        return WebhookDeliveries(self.settings.webhooks.table, self._dynamodb)
 
     @cached_property
     def _table(self) -> "ExecutionsTable":
@@ -292,9 +401,7 @@ class Dependencies:
     def _api_key(self) -> "ApiKey":
         from waterhook.upstream.api_key import ApiKey
 
-        return ApiKey(
-            self.settings.api_key_secret_arn, boto3.client("secretsmanager", config=aws_config.DEFAULTS)
-        )
+        return ApiKey(self.settings.api_key_secret_arn, self._secrets)
 
     # ---- AWS clients --------------------------------------------------------------------------------------------
 
@@ -305,6 +412,14 @@ class Dependencies:
     @cached_property
     def _sns(self) -> "SNSClient":
         return boto3.client("sns", config=aws_config.DEFAULTS)
+
+    @cached_property
+    def _sqs(self) -> "SQSClient":
+        return boto3.client("sqs", config=aws_config.DEFAULTS)
+
+    @cached_property
+    def _secrets(self) -> "SecretsManagerClient":
+        return boto3.client("secretsmanager", config=aws_config.DEFAULTS)
 
     @cached_property
     def _s3(self) -> "S3Client":

@@ -3,7 +3,8 @@
     WaterhookError
     ├── SettingsError                 the environment variables of the function are missing or wrong
     ├── InvalidRequestError           the caller's request is wrong; the message names the field and the expected type
-    │   └── RequestTooLargeError      the request is larger than the service that carries it allows
+    │   ├── RequestTooLargeError      the request is larger than the service that carries it allows
+    │   └── InvalidWebhookUrlError    the URL of a webhook is not valid
     ├── ApiError                      our API refuses a call: the HTTP status and what the caller can do
     ├── RecordConflictError           a condition of a write failed, or the record belongs to another execution
     ├── DependencyUnavailableError    an AWS service that Waterhook uses failed; a later call may succeed
@@ -12,6 +13,7 @@
     │   ├── KeyUnavailableError       the secret can't be read, or contains no usable API key
     │   └── SigningKeysUnavailableError  the secret with the keys of webhooks can't be read, or has another format
     ├── SigningKeysInUseError         a rotation would remove a key that webhooks are signed with
+    ├── ReceiverError                 an attempt to deliver a webhook got no answer
     ├── StreamOverflowError           a line or an event of a stream is larger than the decoder's limit
     └── UpstreamError                 a call to Waterflai failed
         ├── NotAcceptedError          Waterflai did not carry out the call: it was never sent, or it was refused
@@ -41,6 +43,10 @@ class InvalidRequestError(WaterhookError):
 
 class RequestTooLargeError(InvalidRequestError):
     """The request is larger than Step Functions can carry together with the fields that Waterhook adds."""
+
+
+class InvalidWebhookUrlError(InvalidRequestError):
+    """The URL of a webhook is not valid. The message is the reason, without the URL, which may contain a token."""
 
 
 class ApiError(WaterhookError):
@@ -79,6 +85,15 @@ class SigningKeysUnavailableError(DependencyUnavailableError):
 
 class SigningKeysInUseError(WaterhookError):
     """A rotation would remove a key that webhooks are still signed with. The message has the time of its end."""
+
+
+class ReceiverError(WaterhookError):
+    """An attempt to deliver a webhook got no answer. The message is its code, such as `unresolved`."""
+
+    def __init__(self, code: str) -> None:
+        """`code` is the error code of the attempt."""
+        super().__init__(code)
+        self.code = code
 
 
 class StreamOverflowError(WaterhookError):

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Self
 
 from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
+from waterhook.domain.webhook import Webhook, url_problem
+from waterhook.domain.webhook_url import WebhookRules
 from waterhook.errors import SettingsError
 
 # https anywhere. Plain http on the loopback interface only, where no other machine can read it.
@@ -37,6 +40,66 @@ class ConcurrencyLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """The configuration of webhooks. Without allowed hosts webhooks are off, and the other values are empty.
+
+    The dead-letter queue, the secrets and the concurrency are set for the deliver function only.
+    """
+
+    rules: WebhookRules = WebhookRules()  # noqa: RUF009 - it is frozen
+    default: Webhook | None = None
+    """The webhook of requests that have none."""
+    queue_url: str = ""
+    dead_letter_queue_url: str = ""
+    table: str = ""
+    secret_arn: str = ""
+    ca_bundle_arn: str = ""
+    """ARN of the secret with the certificates of private authorities, or empty."""
+    concurrency: int = 0
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], problems: list[str]) -> Self:
+        """Return the settings. Adds to `problems` what is wrong, without the values: a URL may contain a token."""
+        hosts = tuple(_split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", "")))
+        if not hosts:
+            return cls()
+        networks = []
+        for network in _split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", "")):
+            try:
+                networks.append(ip_network(network))
+            except ValueError:
+                expected = "networks such as 10.0.0.0/16, separated by commas"
+                problems.append(
+                    f"WATERHOOK_WEBHOOK_ALLOWED_NETWORKS: expected {expected}, got {network[:50]!r}"
+                )
+        rules = WebhookRules(hosts, tuple(networks))
+        url = env.get("WATERHOOK_DEFAULT_WEBHOOK_URL", "")
+        if url and (problem := url_problem(url, rules)) is not None:
+            problems.append(f"WATERHOOK_DEFAULT_WEBHOOK_URL: {problem}")
+            url = ""
+        problems += [
+            f"{name}: missing, set this environment variable"
+            for name in ("WATERHOOK_WEBHOOK_QUEUE_URL", "WATERHOOK_WEBHOOK_TABLE")
+            if not env.get(name)
+        ]
+        concurrency = env.get("WATERHOOK_WEBHOOK_CONCURRENCY", "")
+        return cls(
+            rules,
+            Webhook(url) if url else None,
+            queue_url=env.get("WATERHOOK_WEBHOOK_QUEUE_URL", ""),
+            dead_letter_queue_url=env.get("WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL", ""),
+            table=env.get("WATERHOOK_WEBHOOK_TABLE", ""),
+            secret_arn=env.get("WATERHOOK_WEBHOOK_SECRET_ARN", ""),
+            ca_bundle_arn=env.get("WATERHOOK_WEBHOOK_CA_BUNDLE_ARN", ""),
+            concurrency=int(concurrency) if concurrency.isascii() and concurrency.isdigit() else 0,
+        )
+
+    def __bool__(self) -> bool:
+        """Whether webhooks are on."""
+        return bool(self.rules)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The configuration that the template sets. `_s` is seconds, `_days` is days; ARNs and names are those of AWS."""
 
@@ -58,6 +121,7 @@ class Settings:
     follow_s: int
     concurrency_limits: ConcurrencyLimits
     allowed_chatbots: frozenset[str]
+    webhooks: WebhookSettings
     state_machine_arn: str
 
     @classmethod
@@ -111,6 +175,7 @@ class Settings:
                 chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CONCURRENCY_LIMIT),
             ),
             allowed_chatbots=frozenset(_split_list(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
+            webhooks=WebhookSettings.from_env(env, problems),
             # Empty in the functions that the state machine calls: the template would have a circular dependency.
             state_machine_arn=env.get("WATERHOOK_STATE_MACHINE_ARN", ""),
         )
@@ -132,7 +197,18 @@ class Settings:
     @property
     def defaults(self) -> RequestDefaults:
         """Values for the fields that a request leaves out."""
-        return RequestDefaults(self.default_timeout_s, self.deliver_to, self.allowed_chatbots)
+        return RequestDefaults(
+            self.default_timeout_s,
+            self.deliver_to,
+            self.allowed_chatbots,
+            self.webhooks.rules,
+            self.webhooks.default,
+        )
+
+    @property
+    def retention_s(self) -> float:
+        """How long a record is stored after its notification, in seconds."""
+        return self.retention_days * 24 * 3600
 
     def limits(self, deadline: float, *, may_follow: bool = True) -> Limits:
         """Return the bounds of the polling policy. `deadline` is in epoch seconds."""

@@ -1,4 +1,4 @@
-"""Times as RFC 3339 text and as seconds since 1970."""
+"""Times as text (RFC 3339, Retry-After) and as seconds."""
 
 import re
 from datetime import UTC, datetime
@@ -38,3 +38,19 @@ def to_epoch_s(time: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return seconds if _MIN_EPOCH_S <= seconds < _END_EPOCH_S else None
+
+
+def read_retry_after(header: str | None, now: float) -> float | None:
+    """Return the seconds of a Retry-After header in either format (RFC 9110, 10.2.3), or None.
+
+    `now` is in seconds since 1970.
+    """
+    from email.utils import parsedate_to_datetime
+
+    value = (header or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
+    except (ValueError, OverflowError):
+        return None

@@ -392,6 +392,7 @@ def test_a_status_document_has_exactly_the_fields_of_the_contract(
         "cancel_requested",
         "waiting",
         "final_output_url",
+        "webhook",
         "notified_at",
         "usage",
         "final_output",

@@ -31,7 +31,7 @@ def read(given_input: object, *, arn: str = OWNER, started_at: str = STARTED_AT)
 
 def claim(table: Table, given_input: object, *, owner: str = OWNER, now: float = NOW) -> ExecutionRecord:
     trigger = read(given_input, arn=owner)
-    return table.records.claim(trigger, owner=owner, now=now, deliver_to=DEFAULTS.deliver_to)
+    return table.records.claim(trigger, owner=owner, now=now, defaults=DEFAULTS)
 
 
 wrapped_requests = st.fixed_dictionaries(

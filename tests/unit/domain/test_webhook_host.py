@@ -143,15 +143,24 @@ def test_the_share_is_a_quarter_of_the_concurrency_and_at_least_one(concurrency:
     assert share_of(concurrency) == places
 
 
-def test_a_delivery_without_a_place_waits_five_to_ten_seconds() -> None:
-    assert enter_again_at(Admission.FULL, 0.0, NOW, 0.0) == NOW + 5
-    assert enter_again_at(Admission.FULL, 0.0, NOW, 1.0) == NOW + 10
+def test_a_delivery_without_a_place_waits_longer_each_time_up_to_half_a_minute() -> None:
+    waits = [
+        [enter_again_at(Admission.FULL, 0.0, NOW, jitter, earlier_waits=waits) - NOW for jitter in (0, 1)]
+        for waits in (0, 1, 2, 3, 4, 5, 5000)
+    ]
+    assert waits == [[1, 2], [2, 4], [4, 8], [8, 16], [16, 32], [16, 32], [16, 32]]
+
+
+def test_an_attempt_that_was_not_made_gives_back_its_place_and_leaves_the_breaker() -> None:
+    _, entered = enter(HostState(failures=3), "t", NOW, limit=LIMIT, held_back_s=0.0)
+    left = leave(entered, "t", NOW, host_failed=None, error=None)
+    assert (left.failures, left.places) == (3, {})
 
 
 def test_deliveries_that_wait_for_the_same_breaker_are_spread_over_a_minute() -> None:
     opened = NOW + 900
     times = [
-        enter_again_at(Admission.OPEN, opened, NOW, jitter_of(f"execution-{number}", 1))
+        enter_again_at(Admission.OPEN, opened, NOW, jitter_of(f"execution-{number}", 1), earlier_waits=0)
         for number in range(600)
     ]
     assert all(opened <= time < opened + SPREAD_S for time in times)
@@ -160,7 +169,7 @@ def test_deliveries_that_wait_for_the_same_breaker_are_spread_over_a_minute() ->
 
 
 def test_a_delivery_waits_for_the_probe_of_another_one() -> None:
-    assert enter_again_at(Admission.OPEN, NOW - 1, NOW, 0.0) == NOW + 15
+    assert enter_again_at(Admission.OPEN, NOW - 1, NOW, 0.0, earlier_waits=0) == NOW + 15
 
 
 steps = st.lists(
@@ -211,7 +220,7 @@ class SimulatedDelivery:
         jitter = jitter_of(self.name, self.checks)
         admission, entered = enter(state, self.name, now, limit=LIMIT, held_back_s=now - self.created_at)
         if admission is not Admission.ADMITTED:
-            self.due_at = enter_again_at(admission, state.open_until, now, jitter)
+            self.due_at = enter_again_at(admission, state.open_until, now, jitter, earlier_waits=self.checks)
             return entered
         self.attempts += 1
         works = now >= works_from

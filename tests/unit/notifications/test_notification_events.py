@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from tests.fakes.clock import NOW
-from tests.support.builders import ID, OWNER, SOURCE, final_attributes, final_record, largest_record
+from tests.support.builders import DEFAULTS, ID, OWNER, SOURCE, final_attributes, final_record, largest_record
 from tests.support.json_values import any_text
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
@@ -140,7 +140,7 @@ def test_an_event_without_an_output_has_the_output_error() -> None:
 
 
 def test_an_invalid_request_has_an_event_without_a_chatbot() -> None:
-    rejected = ExecutionRecord.accepted(ID, None, NOW, owner=OWNER, source="states", deliver_to=("sns",))
+    rejected = ExecutionRecord.accepted(ID, None, NOW, owner=OWNER, source="states", defaults=DEFAULTS)
     event = read(ExecutionRecord(**_fields(rejected) | final_attributes(Status.REJECTED)))
     assert (event["data"]["chatbot_id"], event["data"]["metadata"]) == (None, {})
 

@@ -33,7 +33,7 @@ def published(topic: Topic) -> list[dict[str, Any]]:
 
 
 def test_a_change_is_published_with_a_number_and_written_to_the_record(table: Table, topic: Topic) -> None:
-    table.put(running_record(metadata_json='{"order":7}'))
+    table.put(running_record(progress_events=True, metadata_json='{"order":7}'))
     assert build_progress_publisher(table, topic).publish(
         EAGER, {"event": "node_started", "node_id": "a", "progress": 12.5}
     )
@@ -63,13 +63,13 @@ def test_a_change_is_published_with_a_number_and_written_to_the_record(table: Ta
 
 
 def test_a_caller_that_did_not_request_progress_events_gets_none(table: Table, topic: Topic) -> None:
-    stored = table.put(running_record())
+    stored = table.put(running_record(progress_events=True))
     assert not build_progress_publisher(table, topic).publish(running_state(), {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], stored)
 
 
 def test_without_a_change_nothing_is_published(table: Table, topic: Topic) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 50.0})
@@ -82,7 +82,7 @@ def test_without_a_change_nothing_is_published(table: Table, topic: Topic) -> No
 def test_at_most_one_event_a_second_is_published_and_the_latest_change_is_in_the_next(
     table: Table, topic: Topic
 ) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 1.0})
@@ -97,7 +97,7 @@ def test_at_most_one_event_a_second_is_published_and_the_latest_change_is_in_the
 
 
 def test_a_field_that_an_event_does_not_have_keeps_its_value(table: Table, topic: Topic) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 40.0})
@@ -109,13 +109,13 @@ def test_a_field_that_an_event_does_not_have_keeps_its_value(table: Table, topic
 
 
 def test_nothing_is_published_once_the_record_is_final(table: Table, topic: Topic) -> None:
-    stored = table.put(running_record(**final_attributes()))
+    stored = table.put(running_record(progress_events=True, **final_attributes()))
     assert not build_progress_publisher(table, topic).publish(EAGER, {"progress": 50.0})
     assert (topic.messages(), table.get(ID)) == ([], stored)
 
 
 def test_nothing_is_published_after_an_outcome_between_two_events(table: Table, topic: Topic) -> None:
-    stored = table.put(running_record())
+    stored = table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 50.0})
@@ -127,7 +127,7 @@ def test_nothing_is_published_after_an_outcome_between_two_events(table: Table, 
 
 
 def test_an_erased_execution_publishes_nothing_and_gets_no_new_record(table: Table, topic: Topic) -> None:
-    stored = table.put(running_record())
+    stored = table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 50.0})
@@ -141,7 +141,7 @@ def test_an_erased_execution_publishes_nothing_and_gets_no_new_record(table: Tab
 
 def test_two_publishers_at_the_same_time_never_use_the_same_number(table: Table, topic: Topic) -> None:
     """A function that timed out may run for a while beside its successor."""
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     publishers = [
         build_progress_publisher(table, topic, clock),
@@ -158,7 +158,7 @@ def test_two_publishers_at_the_same_time_never_use_the_same_number(table: Table,
 
 
 def test_the_next_publisher_continues_the_numbers(table: Table, topic: Topic) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     for percent in (10.0, 20.0, 30.0):
         build_progress_publisher(table, topic, clock).publish(EAGER, {"progress": percent})
@@ -171,7 +171,7 @@ def test_the_next_publisher_continues_the_numbers(table: Table, topic: Topic) ->
 
 
 def test_a_change_whose_write_lost_a_race_is_published_a_second_later(table: Table, topic: Topic) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 10.0})
@@ -184,7 +184,7 @@ def test_a_change_whose_write_lost_a_race_is_published_a_second_later(table: Tab
 
 
 def test_a_write_that_botocore_repeats_skips_one_number(table: Table, topic: Topic) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     assert not build_progress_publisher(table, topic, clock, client=RepeatingClient(table.client)).publish(
         EAGER, {"progress": 10.0}
@@ -198,7 +198,7 @@ def test_a_write_that_botocore_repeats_skips_one_number(table: Table, topic: Top
 def test_a_change_that_table_or_topic_refused_is_published_later(
     table: Table, topic: Topic, operation: str, fault: Exception
 ) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     client, sns = (
         FailingClient(table.client, {operation: fault}),
@@ -225,7 +225,9 @@ class Counting(FailingClient):
         return super().__getattr__(name)
 
 
-@pytest.mark.parametrize("stored", [running_record(**final_attributes()), None], ids=["final", "erased"])
+@pytest.mark.parametrize(
+    "stored", [running_record(progress_events=True, **final_attributes()), None], ids=["final", "erased"]
+)
 def test_many_events_after_the_outcome_cause_few_reads(
     table: Table, topic: Topic, stored: ExecutionRecord | None
 ) -> None:
@@ -241,7 +243,7 @@ def test_many_events_after_the_outcome_cause_few_reads(
 
 
 def test_the_record_of_another_execution_is_not_changed(table: Table, topic: Topic) -> None:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     clock = Clock()
     publisher = build_progress_publisher(table, topic, clock)
     publisher.publish(EAGER, {"progress": 10.0})

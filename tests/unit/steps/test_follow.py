@@ -10,7 +10,8 @@ from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.placeholders import NO_BUCKET
 from tests.fakes.upstream_client import Answer, FakeUpstream, StreamItem, next_answer
-from tests.support.builders import SOURCE, history, running_record, running_state, settings
+from tests.support.build import build_progress_publisher
+from tests.support.builders import history, running_record, running_state, settings
 from waterhook.domain import polling_policy, stream_history
 from waterhook.domain.loop_state import LoopState, NextStep
 from waterhook.domain.status import Status
@@ -334,11 +335,9 @@ def moved(percent: float) -> StreamEvent:
 def scenario_with_topic(
     table: Table, topic: Topic, *scripts: list[StreamItem], statuses: list[Answer[StatusDocument]]
 ) -> FollowScenario:
-    table.put(running_record())
+    table.put(running_record(progress_events=True))
     scenario = FollowScenario(*scripts, statuses=statuses)
-    scenario.publisher = ProgressPublisher(
-        table.records, topic.sns, topic_arn=topic.arn, source=SOURCE, clock=scenario.clock
-    )
+    scenario.publisher = build_progress_publisher(table, topic, scenario.clock)
     return scenario
 
 
@@ -386,7 +385,7 @@ def test_events_that_a_reopened_stream_replays_do_not_lower_the_published_progre
 
 def test_the_next_follow_does_not_lower_the_published_progress(table: Table, topic: Topic) -> None:
     scenario = scenario_with_topic(table, topic, [moved(10.0), 1.5, DONE], statuses=[COMPLETED])
-    table.put(replace(running_record(), progress=60.0, progress_sequence=1))
+    table.put(replace(running_record(progress_events=True), progress=60.0, progress_sequence=1))
     scenario.follow(EAGER)
     assert published(topic) == []
 

@@ -201,7 +201,7 @@ def test_the_function_ends_the_loop_where_the_record_is_final(
 def test_without_a_final_record_the_job_is_polled_again(invoke: Invoke, table: Table) -> None:
     with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         assert poll(invoke, server)["next"] == "wait"
-    table.put(running_record(expires_at=9_000_000_000))
+    table.put(running_record(expires_at=9_000_000_000, progress_events=True))
     with ScriptedServer([reply(200, {"status": "RUNNING"})]) as server:
         assert poll(invoke, server)["next"] == "wait"
 
@@ -248,7 +248,7 @@ FORTY = reply(200, {"status": "RUNNING", "progress": 40.0})
 def test_progress_is_published_where_the_request_has_progress_events(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
-    table.put(running_record(expires_at=9_000_000_000))
+    table.put(running_record(expires_at=9_000_000_000, progress_events=True))
     with ScriptedServer([FORTY]) as server:
         state = poll(invoke, server, EAGER)
         poll(invoke, server, LoopState.from_dict(state))
@@ -279,7 +279,7 @@ def test_no_progress_is_published_without_new_progress_or_the_request_for_it(
 def test_a_topic_that_fails_does_not_fail_a_poll_with_progress(
     invoke: Invoke, table: Table, topic: Topic
 ) -> None:
-    table.put(running_record(expires_at=9_000_000_000))
+    table.put(running_record(expires_at=9_000_000_000, progress_events=True))
     topic.sns.delete_topic(TopicArn=topic.arn)
     with ScriptedServer([FORTY]) as server:
         state = poll(invoke, server, EAGER)

@@ -10,9 +10,9 @@ from botocore.exceptions import EndpointConnectionError
 from tests.fakes.aws import FailingClient, RepeatingClient, WebhookTable, client_error
 from tests.fakes.clock import NOW
 from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
-from waterhook.domain.webhook_retries import CLAIM_S, MAX_ATTEMPTS
+from waterhook.domain.webhook_retries import CLAIM_S, KEPT_AFTER_S, MAX_ATTEMPTS
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.storage.webhook_deliveries import DUE_SHARDS, OUTPUT_KEPT_S, DueDelivery, WebhookDeliveries
+from waterhook.storage.webhook_deliveries import DUE_SHARDS, DueDelivery, WebhookDeliveries
 
 ID = "a" * 32
 EVENT_ID = f"{ID}/1767225600000/COMPLETED"
@@ -20,14 +20,14 @@ HOST = "hooks.example.com"
 EXPIRES_AT = int(NOW) + 10**6
 
 
-def new(event_id: str = EVENT_ID, *, now: float = NOW, drops_output: bool = False) -> Delivery:
+def new(event_id: str = EVENT_ID, *, now: float = NOW, has_cleanup: bool = False) -> Delivery:
     return Delivery.new(
         event_id.partition("/")[0],
         event_id,
         host=HOST,
         now=now,
         expires_at=EXPIRES_AT,
-        drops_output=drops_output,
+        has_cleanup=has_cleanup,
     )
 
 
@@ -136,29 +136,27 @@ def test_a_failed_delivery_moves_to_the_partition_of_failed_ones(webhook_table: 
 def test_a_delivery_whose_output_is_to_be_deleted_is_due_once_more_after_a_day(
     webhook_table: WebhookTable,
 ) -> None:
-    finished = delivered(webhook_table, claimed(webhook_table, new(drops_output=True)))
-    assert in_index(webhook_table, NOW + OUTPUT_KEPT_S) == []
-    (due,) = in_index(webhook_table, NOW + OUTPUT_KEPT_S + 1)
+    finished = delivered(webhook_table, claimed(webhook_table, new(has_cleanup=True)))
+    assert in_index(webhook_table, NOW + KEPT_AFTER_S) == []
+    (due,) = in_index(webhook_table, NOW + KEPT_AFTER_S + 1)
     assert due.status is DeliveryStatus.DELIVERED
-    webhook_table.deliveries.output_dropped(finished)
+    webhook_table.deliveries.cleaned_up(finished)
     assert in_index(webhook_table) == []
-    assert stored(webhook_table) == replace(finished, drops_output=False)
+    assert stored(webhook_table) == replace(finished, has_cleanup=False, next_at=NOW + 1)
 
 
-def test_a_delivery_that_ttl_has_deleted_is_not_created_again_without_its_fields(
-    webhook_table: WebhookTable,
-) -> None:
-    finished = delivered(webhook_table, claimed(webhook_table, new(drops_output=True)))
+def test_cleaned_up_does_nothing_if_the_delivery_was_deleted(webhook_table: WebhookTable) -> None:
+    finished = delivered(webhook_table, claimed(webhook_table, new(has_cleanup=True)))
     webhook_table.deliveries.delete_of(ID)
-    webhook_table.deliveries.output_dropped(finished)
+    webhook_table.deliveries.cleaned_up(finished)
     assert webhook_table.items() == []
 
 
 def test_a_resend_that_was_made_meanwhile_keeps_its_output(webhook_table: WebhookTable) -> None:
-    finished = delivered(webhook_table, claimed(webhook_table, new(drops_output=True)))
+    finished = delivered(webhook_table, claimed(webhook_table, new(has_cleanup=True)))
     again = webhook_table.deliveries.reset(finished, exists=True, now=NOW + 2, queued=True)
     with pytest.raises(RecordConflictError):
-        webhook_table.deliveries.output_dropped(finished)
+        webhook_table.deliveries.cleaned_up(finished)
     assert stored(webhook_table) == again
 
 
@@ -224,6 +222,42 @@ def test_of_two_writes_that_read_the_same_delivery_only_the_first_one_is_carried
     assert stored(webhook_table) == after
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("status", {"S": "gone"}),
+        ("attempts", {"N": "9"}),
+        ("next_at", {"N": "9"}),
+        ("claim", {"S": "another"}),
+    ],
+)
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("read", [claimed, waiting], ids=["after a claim", "after a failed attempt"])
+def test_a_write_fails_if_one_attribute_is_not_as_it_was_read(
+    webhook_table: WebhookTable,
+    read: Callable[[WebhookTable], Delivery],
+    write: str,
+    attribute: str,
+    value: Any,
+) -> None:
+    as_read = read(webhook_table)
+    (item,) = webhook_table.items()
+    changed = item | {attribute: value}
+    webhook_table.client.put_item(TableName=webhook_table.name, Item=changed)
+    with pytest.raises(RecordConflictError):
+        WRITES[write](webhook_table.deliveries, as_read)
+    assert webhook_table.items() == [changed]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_no_write_creates_a_delivery_that_was_deleted(webhook_table: WebhookTable, write: str) -> None:
+    as_read = claimed(webhook_table)
+    webhook_table.deliveries.delete_of(ID)
+    with pytest.raises(RecordConflictError):
+        WRITES[write](webhook_table.deliveries, as_read)
+    assert webhook_table.items() == []
+
+
 def test_of_two_claims_with_different_tokens_the_first_one_wins(webhook_table: WebhookTable) -> None:
     first = claimed(webhook_table)
     with pytest.raises(RecordConflictError):
@@ -271,11 +305,11 @@ def test_a_write_that_botocore_repeats_is_no_conflict(webhook_table: WebhookTabl
     assert written == stored(webhook_table)
 
 
-def test_output_dropped_that_botocore_repeats_is_no_conflict(webhook_table: WebhookTable) -> None:
-    finished = delivered(webhook_table, claimed(webhook_table, new(drops_output=True)))
+def test_cleaned_up_that_botocore_repeats_is_no_conflict(webhook_table: WebhookTable) -> None:
+    finished = delivered(webhook_table, claimed(webhook_table, new(has_cleanup=True)))
     repeating = WebhookDeliveries(webhook_table.name, RepeatingClient(webhook_table.client))  # type: ignore[arg-type]
-    repeating.output_dropped(finished)
-    assert not stored(webhook_table).drops_output
+    repeating.cleaned_up(finished)
+    assert not stored(webhook_table).has_cleanup
 
 
 def test_a_claim_whose_response_is_lost_permanently_is_ours(webhook_table: WebhookTable) -> None:
@@ -305,7 +339,7 @@ CALLS: dict[str, Callable[[WebhookDeliveries], object]] = {
     "get": lambda table: table.get(ID, EVENT_ID),
     "claim": lambda table: table.claim(new(), exists=False, token="t", now=NOW),
     "postpone": lambda table: table.postpone(new(), exists=False, next_at=NOW, queued=True),
-    "output_dropped": lambda table: table.output_dropped(new()),
+    "cleaned_up": lambda table: table.cleaned_up(new()),
     "of_execution": lambda table: table.of_execution(ID),
     "due": lambda table: list(table.due("a", NOW)),
     "failed": lambda table: list(table.failed()),

@@ -31,6 +31,7 @@ from tests.fakes.scripted_server import (
     stall,
 )
 from tests.support.builders import KEY, UPSTREAM_ID
+from waterhook.deadline_connection import MAX_INTERIM_ANSWERS
 from waterhook.errors import (
     PerhapsAcceptedError,
     UpstreamError,
@@ -40,7 +41,6 @@ from waterhook.errors import (
 from waterhook.upstream import client as client_module
 from waterhook.upstream import transport
 from waterhook.upstream.client import CancelResult, WaterflaiClient
-from waterhook.upstream.connections import MAX_INTERIM_ANSWERS
 
 STARTED = reply(202, {"execution_id": UPSTREAM_ID})
 RUNNING = reply(200, {"status": "RUNNING"})

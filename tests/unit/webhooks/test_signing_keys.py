@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from tests.fakes.aws import FailingClient, Secret, client_error
 from tests.fakes.clock import NOW, Clock
 from waterhook.errors import SigningKeysInUseError, SigningKeysUnavailableError
+from waterhook.webhooks.cached_secret import CACHE_S, RETRY_S
 from waterhook.webhooks.signature import derive_key
 from waterhook.webhooks.signing_keys import (
-    CACHE_S,
     MAX_KEYS,
     OVERLAP_S,
-    RETRY_S,
     MasterKey,
     SigningKeys,
     master_keys,

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.live_status import LiveStatus
+from waterhook.api.webhook_status import DeliverySource, public_webhook
 from waterhook.domain import polling_policy
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request
@@ -58,7 +59,7 @@ _NOT_STARTED = "the execution may not have been started; try again with the same
 class ExecutionService:
     """Accepts requests, and reads, lists and cancels executions. The state machine does the rest."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is another system
         self,
         table: ExecutionsTable,
         states: "SFNClient",
@@ -68,14 +69,18 @@ class ExecutionService:
         live_status: Callable[[], LiveStatus],
         canceller: Callable[[], ExecutionCanceller],
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        deliveries: Callable[[], DeliverySource | None] = lambda: None,
     ) -> None:
         """`states` makes one attempt per call, so that the service sees the error of every attempt.
 
-        `live_status` and `canceller` are called only by requests that need the upstream.
+        `live_status` and `canceller` are called only by requests that need the upstream, `deliveries` only for an
+        execution with a webhook; it returns None if webhooks are off.
         """
         self._sleep = sleep
         self._live_status = live_status
         self._canceller = canceller
+        self._deliveries = deliveries
         self._table = table
         self._states = states
         self._results = results
@@ -104,7 +109,7 @@ class ExecutionService:
             now,
             owner=self._owner(f"{execution_id}-{int(now * 1000)}"),
             source="api",
-            deliver_to=request.deliver_to,
+            defaults=self._settings.defaults,
             caller=caller,
         )
         try:
@@ -154,6 +159,7 @@ class ExecutionService:
             "cancel_requested": record.cancel_requested,
             "waiting": wait_reason.public_waiting(record),
             "notified_at": record.notified_at,
+            "webhook": public_webhook(record, self._deliveries()) if record.webhook else None,
             "usage": record.usage,
         }
         members = {name: to_json(value) for name, value in values.items()}

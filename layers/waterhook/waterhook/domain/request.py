@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from waterhook.domain.webhook import Webhook, webhook_problem
+from waterhook.domain.webhook_url import WebhookRules
 from waterhook.errors import InvalidRequestError, RequestTooLargeError
 from waterhook.json_text import TOO_DEEP, is_nested_too_deeply, json_type, to_json, to_json_bytes
 from waterhook.text import MAX_ID_CHARS, clip
@@ -26,6 +28,7 @@ _FIELDS = {
     "metadata",
     "deliver_to",
     "progress_events",
+    "webhook",
 }
 # Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
 _FOREIGN_PREFIX = "AWS_"
@@ -42,6 +45,9 @@ class RequestDefaults:
     deliver_to: tuple[str, ...]
     allowed_chatbots: frozenset[str] = frozenset()
     """The only chatbots that a request may name. Empty: any chatbot."""
+    webhook_rules: WebhookRules = WebhookRules()  # noqa: RUF009 - it is frozen
+    webhook: Webhook | None = None
+    """The webhook of a request without one, and of an invalid request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Request:
     idempotency_key: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     progress_events: bool = False
+    webhook: Webhook | None = None
 
     @classmethod
     def from_dict(
@@ -75,6 +82,8 @@ class Request:
             if name not in _FIELDS and not str(name).startswith(_FOREIGN_PREFIX)
         ]
         problems += [problem for check in _CHECKS if (problem := check(raw))]
+        if (problem := webhook_problem(raw.get("webhook"), defaults.webhook_rules)) is not None:
+            problems.append(problem)
         allowed = defaults.allowed_chatbots
         if not problems and allowed and raw["chatbot_id"] not in allowed:
             problems = [f"chatbot_id: {raw['chatbot_id']!r} is not in AllowedChatbotIds of this deployment"]
@@ -94,6 +103,7 @@ class Request:
             idempotency_key=raw.get("idempotency_key"),
             metadata=_get_or_default(raw, "metadata", {}),
             progress_events=raw.get("progress_events") or False,
+            webhook=_webhook(raw.get("webhook"), defaults),
         )
 
     @property
@@ -107,6 +117,13 @@ class Request:
 def _get_or_default(raw: Mapping[str, Any], name: str, default: Any) -> Any:
     """Return a field, or the default if the field is missing or null."""
     return default if raw.get(name) is None else raw[name]
+
+
+def _webhook(value: Any, defaults: RequestDefaults) -> Webhook | None:
+    """Return the webhook of a valid request: its own, none if it is `false`, else the one of the deployment."""
+    if value is None:
+        return defaults.webhook
+    return Webhook.from_mapping(value) if value else None
 
 
 def _unexpected(raw: Mapping[str, Any], name: str, expected: str) -> str:

@@ -50,8 +50,8 @@ class Delivery:
     delivered_at: float | None = None
     queued: bool = False
     """Whether a message in the queue starts the next attempt. Otherwise the sweep does."""
-    drops_output: bool = False
-    """The output is deleted from the record a day after the result."""
+    has_cleanup: bool = False
+    """A day after the result, the record drops what it kept only for this delivery."""
 
     @classmethod
     def new(
@@ -62,7 +62,7 @@ class Delivery:
         host: str,
         now: float,
         expires_at: int,
-        drops_output: bool = False,
+        has_cleanup: bool = False,
     ) -> Self:
         """Return a delivery without attempts, whose first attempt is due now. It is not stored yet."""
         return cls(
@@ -74,7 +74,7 @@ class Delivery:
             created_at=now,
             next_at=int(now),
             expires_at=expires_at,
-            drops_output=drops_output,
+            has_cleanup=has_cleanup,
         )
 
     def is_running(self, now: float) -> bool:

@@ -16,8 +16,10 @@ LONGEST_OPEN_S = 900.0
 PLACE_S = 60.0
 # An older delivery is not held back by the breaker, so that it can use its attempts before it ends.
 MAX_HELD_BACK_S = 3 * 24 * 3600
-# Without a free place, a delivery waits this long. Jitter up to doubles it.
-FULL_WAIT_S = 5.0
+# Without a free place, a delivery waits this long. Each further time doubles it up to the longest wait, and jitter up
+# to doubles it again: few deliveries wait shortly, and many do not keep the function busy.
+FULL_WAIT_S = 1.0
+LONGEST_FULL_WAIT_S = 16.0
 # While another attempt probes the host, a delivery waits this long: an attempt takes at most about 15 s.
 PROBE_WAIT_S = 15.0
 # Deliveries that wait for the same breaker are spread over this time.
@@ -70,17 +72,22 @@ def enter(
     return Admission.ADMITTED, replace(state, places=places | {token: now + PLACE_S})
 
 
-def leave(state: HostState, token: str, now: float, *, host_failed: bool, error: str | None) -> HostState:
+def leave(
+    state: HostState, token: str, now: float, *, host_failed: bool | None, error: str | None
+) -> HostState:
     """Return the state after the attempt `token`, without its place.
 
-    The result of an attempt without a place is ignored: it was counted already, or it is too old. A failure while the
-    breaker is open does not open it for longer, because that attempt began earlier.
+    `host_failed` is None if no attempt was made after all. The result of an attempt without a place is ignored: it was
+    counted already, or it is too old. A failure while the breaker is open does not open it for longer, because that
+    attempt began earlier.
     """
     if token not in state.places:
         return state
     places = {
         holder: expires for holder, expires in state.places.items() if holder != token and expires > now
     }
+    if host_failed is None:
+        return replace(state, places=places)
     if not host_failed:
         return replace(state, failures=0, openings=0, open_until=0.0, places=places)
     failed = replace(state, failures=state.failures + 1, places=places, last_error=error, last_failed_at=now)
@@ -91,10 +98,16 @@ def leave(state: HostState, token: str, now: float, *, host_failed: bool, error:
     return replace(failed, openings=state.openings + 1, open_until=now + open_s)
 
 
-def enter_again_at(admission: Admission, open_until: float, now: float, jitter: float) -> float:
-    """Return when a delivery that was not admitted tries to enter again. `jitter` is a number from 0 to 1."""
+def enter_again_at(
+    admission: Admission, open_until: float, now: float, jitter: float, *, earlier_waits: int
+) -> float:
+    """Return when a delivery that was not admitted tries to enter again.
+
+    `jitter` is a number from 0 to 1. `earlier_waits` is how often it waited for a place since its last attempt.
+    """
     if admission is not Admission.OPEN:
-        return now + FULL_WAIT_S * (1 + jitter)
+        wait_s = min(FULL_WAIT_S * 2.0 ** min(earlier_waits, 10), LONGEST_FULL_WAIT_S)
+        return now + wait_s * (1 + jitter)
     return max(open_until, now + PROBE_WAIT_S) + SPREAD_S * jitter
 
 

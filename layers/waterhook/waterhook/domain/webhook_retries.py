@@ -7,6 +7,8 @@ MAX_ATTEMPTS = len(DELAYS_S) + 1
 JITTER = 0.1
 # No attempt is made after this age of the delivery.
 MAX_AGE_S = 5 * 24 * 3600
+# How long a record and its output outlive the delivery, so that an operator can repeat it.
+KEPT_AFTER_S = 24 * 3600
 # The last attempt is made at this age or later. Without it, jitter might end the attempts before three days.
 LAST_ATTEMPT_AGE_S = 73 * 3600.0
 # A longer `Retry-After` is shortened to this.

@@ -14,11 +14,14 @@ PROGRESS_TYPE = "waterhook.execution.progress"
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def outcome_event(record: ExecutionRecord, source: str) -> str:
+def outcome_event(
+    record: ExecutionRecord, source: str, *, has_output: bool = True, output_url: str | None = None
+) -> str:
     """Return the CloudEvents 1.0 event of a final record as JSON text.
 
-    `final_output` is inserted as the text that was received, so its numbers don't change. Characters that SNS and SQS
-    do not carry are written as JSON escapes, which parsers read as the same value.
+    Without `has_output` the event has no `final_output`. `output_url` is a link to an output in S3, for a receiver that
+    has no access to the bucket. `final_output` is inserted as the text that was received, so its numbers don't change.
+    Characters that SNS and SQS do not carry are written as JSON escapes, which parsers read as the same value.
     """
     data = {
         "execution_id": to_json(record.execution_id),
@@ -26,6 +29,7 @@ def outcome_event(record: ExecutionRecord, source: str) -> str:
         "chatbot_id": to_json(record.chatbot_id),
         "status": to_json(record.status),
         "final_output": _escape_for_sns(record.final_output_json or "null"),
+        "final_output_url": to_json(output_url),
         # Sorted, because DynamoDB returns a map in any order.
         "error": to_json(record.error, sort_keys=True),
         "metadata": _escape_for_sns(record.metadata_json),
@@ -34,6 +38,10 @@ def outcome_event(record: ExecutionRecord, source: str) -> str:
     }
     if record.output_error:
         data["output_error"] = to_json(record.output_error)
+    if not has_output:
+        del data["final_output"]
+    if output_url is None:
+        del data["final_output_url"]
     attributes = {
         "specversion": to_json("1.0"),
         "id": to_json(event_id(record)),
@@ -58,6 +66,20 @@ def event_id(record: ExecutionRecord) -> str:
     return f"{_record_id(record)}/{record.status}"
 
 
+def progress_id(record: ExecutionRecord) -> str:
+    """Return the CloudEvents id of the record's latest progress event."""
+    return f"{_record_id(record)}/progress/{record.progress_sequence}"
+
+
+def is_output_deleted(record: ExecutionRecord) -> bool:
+    """Return whether the record of a completed job has lost its output, so that its event can't be built again.
+
+    Without `dynamodb` in `deliver_to` an inline output is deleted when every target has received it.
+    """
+    has_output = record.final_output_json or record.output_ref or record.output_error
+    return record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to
+
+
 def event_type(status: Status) -> str:
     """Return the CloudEvents type of a status, for example `waterhook.execution.timed_out`."""
     return f"waterhook.execution.{status.lower()}"
@@ -68,7 +90,7 @@ def progress_event(record: ExecutionRecord, source: str, change: Mapping[str, An
     return to_json(
         {
             "specversion": "1.0",
-            "id": f"{_record_id(record)}/progress/{record.progress_sequence}",
+            "id": progress_id(record),
             "source": source,
             "type": PROGRESS_TYPE,
             "subject": record.execution_id,

@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
-from waterhook.errors import RecordConflictError
+from waterhook.domain.webhook_retries import KEPT_AFTER_S, MAX_AGE_S
+from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications import notification_events, state_machine_output
-from waterhook.notifications.delivery_targets import SnsTarget
+from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_GRACE_S, ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.text import clip
 from waterhook.timestamps import to_rfc3339
-
-if TYPE_CHECKING:
-    from mypy_boto3_sns import SNSClient
 
 
 def _ignore_delivery(_record: ExecutionRecord) -> None:
@@ -30,10 +30,9 @@ class Notifier:
     def __init__(
         self,
         table: ExecutionsTable,
-        sns: "SNSClient",
+        topic: SnsTarget,
+        webhook: DeliveryTarget | None = None,
         *,
-        topic_arn: str,
-        source: str,
         retention_s: float,
         clock: Callable[[], float],
         limiter: ConcurrencyLimiter | None = None,
@@ -41,12 +40,14 @@ class Notifier:
     ) -> None:
         """`retention_s` is how long a record is stored after its notification, in seconds.
 
-        `on_delivery` is called with each record that this notifier marks as notified. Without a `limiter` no slot is
-        released.
+        Without a `webhook` target no webhooks are sent, because they are off in this deployment. `on_delivery` is
+        called with each record that this notifier marks as notified. Without a `limiter` no slot is released.
         """
         self._table = table
+        self._topic = topic
+        self._webhook = webhook
         # Delivery to DynamoDB means that the record keeps the output, see ExecutionsTable.mark_notified.
-        self._targets = (SnsTarget(sns, topic_arn, source),)
+        self._targets: tuple[DeliveryTarget, ...] = (topic,) if webhook is None else (topic, webhook)
         self._retention_s = retention_s
         self._clock = clock
         self._limiter = limiter
@@ -101,8 +102,9 @@ class Notifier:
         """Publish the event of a finished execution again, with the same bytes, and return the result.
 
         The result has `execution_id`, `redelivered`, `outcome` (None if there is no record), and either `event_id` or
-        the `reason` why nothing was published. A record that was not marked as notified is marked now. Raises
-        RecordUnavailableError or boto3's errors if DynamoDB or SNS fails.
+        the `reason` why nothing was published. Only the topic receives it; webhooks have a command of their own. A
+        record that was not marked as notified is marked now, unless another target has not received its outcome.
+        Raises RecordUnavailableError or boto3's errors if DynamoDB or SNS fails.
         """
         record = self._table.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
         if record is None:
@@ -111,8 +113,12 @@ class Notifier:
         result = {"execution_id": record.execution_id, "outcome": record.status}
         if (why := _redelivery_obstacle(record)) is not None:
             return result | {"redelivered": False, "reason": why}
-        self._publish(record)
-        self.release(self._mark_notified(record))
+        self._topic.publish_outcome(record)
+        if record.notified_at is None and self._missing_targets(record, {self._topic.name}):
+            # The state machine or a sweep publishes to the other targets.
+            self._mark_published(record, {self._topic.name})
+        else:
+            self.release(self._mark_notified(record))
         return result | {"redelivered": True, "event_id": notification_events.event_id(record)}
 
     def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
@@ -122,17 +128,53 @@ class Notifier:
         return self._mark_notified(record)
 
     def _publish(self, record: ExecutionRecord) -> None:
-        for target in self._targets:
-            if target.name in record.deliver_to:
-                target.deliver(record)
+        """Publish to each target that has not received the outcome. If one fails, raise its error after the others.
+
+        The record then lists those that did not fail, so that a retry does not repeat them.
+        """
+        published: set[str] = set()
+        failure: ClientError | BotoCoreError | None = None
+        for target in self._missing_targets(record):
+            try:
+                target.publish_outcome(record)
+            except (ClientError, BotoCoreError) as error:
+                failure = failure or error
+            else:
+                published.add(target.name)
+        if failure is not None:
+            if published:
+                self._mark_published(record, published)
+            raise failure
+
+    def _missing_targets(
+        self, record: ExecutionRecord, published: Iterable[str] = ()
+    ) -> list[DeliveryTarget]:
+        done = {*(record.published_to or ()), *published}
+        return [
+            target for target in self._targets if target.receives_outcome(record) and target.name not in done
+        ]
+
+    def _mark_published(self, record: ExecutionRecord, published: set[str]) -> None:
+        # Best effort: without the mark, a retry repeats an event, which subscribers have to expect.
+        with suppress(RecordConflictError, RecordUnavailableError):
+            self._table.mark_published(record, sorted({*(record.published_to or ()), *published}))
 
     def _mark_notified(self, record: ExecutionRecord) -> ExecutionRecord:
         if record.notified_at is not None:
             return record
         now = self._clock()
+        # The deliver function shortens the lifetime again when the delivery has ended.
+        lifetime_s = self._retention_s
+        has_delivery = self._webhook is not None and self._webhook.receives_outcome(record)
+        if has_delivery:
+            lifetime_s = max(lifetime_s, MAX_AGE_S + KEPT_AFTER_S)
         try:
             marked = self._table.mark_notified(
-                record, now, now + self._retention_s, has_slots=bool(record.slots)
+                record,
+                now,
+                now + lifetime_s,
+                has_slots=bool(record.slots),
+                keeps_output=has_delivery,
             )
         except RecordConflictError:
             # Another call published the same event, or the response to this write was lost. In both cases the record
@@ -181,9 +223,6 @@ def _redelivery_obstacle(record: ExecutionRecord) -> str | None:
         )
     if "sns" not in record.deliver_to:
         return "the request has no sns in deliver_to, so there is no notification"
-    # The output of a completed job is in one of these attributes. Without `dynamodb` an inline output is removed after
-    # the notification.
-    has_output = record.final_output_json or record.output_ref or record.output_error
-    if record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to:
+    if notification_events.is_output_deleted(record):
         return "the request has no dynamodb in deliver_to, so its output was deleted after the notification"
     return None

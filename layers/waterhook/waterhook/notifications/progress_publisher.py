@@ -1,22 +1,20 @@
 """Publishes progress events while a job runs: at most one per second, and none after the outcome."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.domain.loop_state import LoopState
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.notifications import notification_events
+from waterhook.notifications.delivery_targets import DeliveryTarget
 from waterhook.storage.executions_table import ExecutionsTable
 
 if TYPE_CHECKING:
-    from mypy_boto3_sns import SNSClient
-
     from waterhook.storage.execution_record import ExecutionRecord
 
 MIN_INTERVAL_S = 1.0
-# A failed attempt that took this long means that DynamoDB or SNS does not answer.
+# A failed attempt that took this long means that DynamoDB, SNS or SQS does not answer.
 SLOW_S = 1.5
 
 
@@ -31,16 +29,11 @@ class ProgressPublisher:
     def __init__(
         self,
         table: ExecutionsTable,
-        sns: "SNSClient",
-        *,
-        topic_arn: str,
-        source: str,
+        targets: Iterable[DeliveryTarget],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
-        self._sns = sns
-        self._topic_arn = topic_arn
-        self._source = source
+        self._targets = tuple(targets)
         self._clock = clock
         self._record: ExecutionRecord | None = None
         self._latest: Mapping[str, Any] = {}
@@ -54,8 +47,8 @@ class ProgressPublisher:
 
         `restarted` means that the upstream has retried the job, so the progress may be lower than before. Nothing is
         published without a change, within a second of the last attempt, or after the outcome. Failures of DynamoDB and
-        SNS are ignored; the next change is published instead. After a failure that took SLOW_S or longer, nothing more
-        is published, because each attempt would delay the job's outcome.
+        of a target are ignored; the next change is published instead. After a failure that took SLOW_S or longer,
+        nothing more is published, because each attempt would delay the job's outcome.
         """
         now = self._clock()
         self._latest = {**self._latest, **change}
@@ -75,11 +68,7 @@ class ProgressPublisher:
             if record is None or record.status.is_final or not self._has_changed(record):
                 return False
             self._record = self._table.save_progress(record, self._latest.get("progress"))
-            self._sns.publish(
-                TopicArn=self._topic_arn,
-                Message=notification_events.progress_event(self._record, self._source, self._latest, now),
-                MessageAttributes=notification_events.progress_attributes(self._record),
-            )
+            self._publish(self._record, now)
         except (RecordConflictError, RecordUnavailableError, ClientError, BotoCoreError):
             self._record = None
             self._is_slow = self._clock() - now >= SLOW_S
@@ -87,6 +76,18 @@ class ProgressPublisher:
         self._published = self._latest
         self._restarted = False
         return True
+
+    def _publish(self, record: "ExecutionRecord", now: float) -> None:
+        """Publish to every target. If one fails, raise its error after the others."""
+        failure: ClientError | BotoCoreError | None = None
+        for target in self._targets:
+            try:
+                if target.receives_progress(record):
+                    target.publish_progress(record, self._latest, now)
+            except (ClientError, BotoCoreError) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _has_changed(self, record: "ExecutionRecord") -> bool:
         """Raise the latest progress to the published one if it is lower; return whether a change remains."""

@@ -46,6 +46,12 @@ class Metric(StrEnum):
     OUTCOME_UNCERTAIN = "OutcomeUncertain"
     OUTCOME_ERROR = "OutcomeError"
     NOTIFY_LAG = "NotifyLag"
+    WEBHOOKS_DELIVERED = "WebhooksDelivered"
+    WEBHOOKS_FAILED = "WebhooksFailed"
+    WEBHOOKS_POSTPONED = "WebhooksPostponed"
+    WEBHOOK_ATTEMPTS_FAILED = "WebhookAttemptsFailed"
+    WEBHOOK_LATENCY = "WebhookLatency"
+    WEBHOOK_LAG = "WebhookLag"
     TIME_TO_COMPLETE = "TimeToComplete"
     POLLS = "Polls"
     FOLLOW_SECONDS = "FollowSeconds"
@@ -66,6 +72,8 @@ _UNITS = {
     Metric.SECONDS_WITHOUT_PROGRESS: "Seconds",
     Metric.UPSTREAM_LATENCY: "Milliseconds",
     Metric.NOTIFY_LAG: "Seconds",
+    Metric.WEBHOOK_LATENCY: "Milliseconds",
+    Metric.WEBHOOK_LAG: "Seconds",
     Metric.TIME_TO_COMPLETE: "Seconds",
     Metric.FOLLOW_SECONDS: "Seconds",
     Metric.ESTIMATED_COST: "None",

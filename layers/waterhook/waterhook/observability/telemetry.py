@@ -24,6 +24,8 @@ from waterhook.text import MAX_ID_CHARS, clip
 from waterhook.timestamps import to_epoch_s
 
 if TYPE_CHECKING:
+    from waterhook.steps.delivered import Delivered
+    from waterhook.steps.delivery_sweep import DeliverySweepResult
     from waterhook.steps.sweep import SweepResult
     from waterhook.storage.execution_record import ExecutionRecord
 
@@ -44,6 +46,14 @@ LOG_FIELDS = (
     "route",
     "http_status",
     "redelivered",
+    "resent",
+    "webhook_result",
+    "webhook_host",
+    "webhook_attempt",
+    "webhook_status",
+    "webhook_error",
+    "webhook_latency_ms",
+    "webhooks_queued",
     "swept",
     "swept_alive",
     "swept_failed",
@@ -57,6 +67,14 @@ _USAGE = {
     "polls": Metric.POLLS,
     "follow_seconds": Metric.FOLLOW_SECONDS,
     "estimated_cost_usd": Metric.ESTIMATED_COST,
+}
+
+# By the results of the deliver step.
+_WEBHOOK_METRICS = {
+    "delivered": Metric.WEBHOOKS_DELIVERED,
+    "gone": Metric.WEBHOOKS_FAILED,
+    "failed": Metric.WEBHOOKS_FAILED,
+    "postponed": Metric.WEBHOOKS_POSTPONED,
 }
 
 type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
@@ -196,6 +214,40 @@ class Telemetry:
         # The operator may have typed anything as id, so it is logged only if a record has it.
         self.add_fields(result, execution_id=result["execution_id"] if result["outcome"] else None)
         return result
+
+    def record_resend(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Log the result of a resend and return it."""
+        self.add_fields(result, execution_id=result["execution_id"] if result["outcome"] else None)
+        return result
+
+    def record_webhook(self, delivered: "Delivered") -> None:
+        """Log and measure what a message of the deliveries queue led to. The URL is not part of it."""
+        attempt = delivered.attempt
+        self.add_fields(
+            execution_id=delivered.execution_id,
+            event_id=delivered.event_id,
+            webhook_result=delivered.result,
+            webhook_host=delivered.host,
+            webhook_attempt=delivered.attempt_number,
+        )
+        if attempt is not None:
+            self.add_fields(
+                webhook_status=attempt.code,
+                webhook_error=attempt.error,
+                webhook_latency_ms=attempt.latency_ms,
+            )
+            self.add_metric(Metric.WEBHOOK_LATENCY, attempt.latency_ms)
+            # Zeros are added too: the average is then the rate of failed attempts.
+            self.add_metric(Metric.WEBHOOK_ATTEMPTS_FAILED, int(not attempt.is_delivered))
+        if delivered.since_outcome_s is not None:
+            self.add_metric(Metric.WEBHOOK_LAG, delivered.since_outcome_s)
+        if (metric := _WEBHOOK_METRICS.get(delivered.result)) is not None:
+            self.add_metric(metric)
+
+    def record_delivery_sweep(self, swept: "DeliverySweepResult") -> dict[str, Any]:
+        """Log the result of a sweep of deliveries. Returns it as plain JSON."""
+        self.add_fields(webhooks_queued=swept.queued)
+        return asdict(swept)
 
     def record_sweep(self, swept: "SweepResult") -> dict[str, Any]:
         """Log and measure the result of a sweep. Returns it as plain JSON."""

@@ -74,9 +74,7 @@ class FaultReporter:
         trigger = TriggerInput.read(
             execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
         )
-        return trigger, self._table.claim(
-            trigger, owner=owner, now=self._clock(), deliver_to=defaults.deliver_to
-        )
+        return trigger, self._table.claim(trigger, owner=owner, now=self._clock(), defaults=defaults)
 
 
 class NotifyStep:

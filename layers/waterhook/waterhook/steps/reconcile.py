@@ -89,7 +89,7 @@ class ReconcileStep:
         trigger = TriggerInput.read(
             ended.execution_input, execution_arn=ended.arn, started_at=ended.started_at, defaults=defaults
         )
-        record = self._table.claim(trigger, owner=ended.arn, now=now, deliver_to=defaults.deliver_to)
+        record = self._table.claim(trigger, owner=ended.arn, now=now, defaults=defaults)
         return None if record.owner_execution_arn != ended.arn else self.close_record(record, ended.status)
 
     def find(self, arn: str) -> ExecutionRecord | None:

@@ -97,7 +97,7 @@ class StartStep:
             execution_input, execution_arn=owner, started_at=started_at, defaults=defaults
         )
         try:
-            record = self._table.claim(trigger, owner=owner, now=now, deliver_to=defaults.deliver_to)
+            record = self._table.claim(trigger, owner=owner, now=now, defaults=defaults)
         except RecordUnavailableError as error:
             return self._defer_unclaimed(execution_input, trigger, owner, started_at, error)
         request = trigger.request
@@ -114,7 +114,7 @@ class StartStep:
             record.deadline,
             PollHistory(round(now, 3), earlier_events=events),
             record.waterflai_execution_id,
-            progress_events=record.progress_events,
+            progress_events=record.publishes_progress,
             chatbot_id=record.chatbot_id,
         )
         if request is None:

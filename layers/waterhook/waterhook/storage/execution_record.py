@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from waterhook.domain.request import Request
+from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.status import Status
+from waterhook.domain.webhook import Webhook
 from waterhook.json_text import to_json
 from waterhook.timestamps import to_rfc3339
 
@@ -43,6 +44,7 @@ class ExecutionRecord:
     request_sha256: str | None = None
     metadata_json: str = "{}"
     progress_events: bool = False
+    webhook: Webhook | None = None
     caller: str | None = None
     start_attempts: int = 0
     start_token: str | None = None
@@ -62,6 +64,8 @@ class ExecutionRecord:
     waterflai_execution_id: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
+    published_to: tuple[str, ...] | None = None
+    """Targets that received the outcome while another target failed. Only the others are tried again."""
     notified_at: str | None = None
     unfinished: str | None = None
     """Shard in the index of unfinished records. Removed when the record is notified and its slots are released."""
@@ -81,10 +85,13 @@ class ExecutionRecord:
         *,
         owner: str,
         source: str,
-        deliver_to: tuple[str, ...],
+        defaults: RequestDefaults,
         caller: str | None = None,
     ) -> Self:
-        """Return the record of a request that was just accepted. `request` is None if it is invalid."""
+        """Return the record of a request that was just accepted. `request` is None if it is invalid.
+
+        The outcome of an invalid request goes to the targets of `defaults`.
+        """
         deadline = int(now) + (request.timeout_seconds if request else 0)
         return cls(
             execution_id=execution_id,
@@ -94,11 +101,12 @@ class ExecutionRecord:
             created_at=to_rfc3339(now) or "",
             deadline=deadline,
             expires_at=deadline + UNFINISHED_GRACE_S,
-            deliver_to=request.deliver_to if request else deliver_to,
+            deliver_to=request.deliver_to if request else defaults.deliver_to,
             chatbot_id=request.chatbot_id if request else None,
             request_sha256=request.sha256 if request else None,
             metadata_json=to_json(request.metadata) if request else "{}",
             progress_events=request.progress_events if request else False,
+            webhook=request.webhook if request else defaults.webhook,
             caller=caller,
             unfinished=execution_id[0],
         )
@@ -108,8 +116,11 @@ class ExecutionRecord:
         """Read an item. Attributes of another version are ignored."""
         known = {name: from_attribute(item[name]) for name in cls.__dataclass_fields__ if name in item}
         known |= {"status": Status(known["status"]), "deliver_to": tuple(known["deliver_to"])}
-        if "slots" in known:
-            known["slots"] = tuple(known["slots"])
+        for name in ("slots", "published_to"):
+            if name in known:
+                known[name] = tuple(known[name])
+        if "webhook" in known:
+            known["webhook"] = Webhook.from_mapping(known["webhook"])
         return cls(**known)
 
     def to_item(self) -> dict[str, Any]:
@@ -123,6 +134,16 @@ class ExecutionRecord:
         if self.status is not Status.ACCEPTED or self.start_attempts:
             return True
         return any(trace is not None for trace in (self.slots, self.waiting, self.cancel_requested))
+
+    @property
+    def publishes_progress(self) -> bool:
+        """Whether a target receives progress events."""
+        return self.progress_events or (self.webhook is not None and self.webhook.wants_progress)
+
+    @property
+    def webhook_wants_outcome(self) -> bool:
+        """Whether the record is final and its webhook receives this outcome."""
+        return self.webhook is not None and self.status.is_final and self.webhook.wants(self.status)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -142,11 +163,13 @@ def from_attribute(attribute: Any) -> Any:
 
 
 def _fit(value: Any) -> Any:
-    """Return a value in the types that boto3's serializer accepts: no tuple, float or StrEnum."""
+    """Return a value in the types that boto3's serializer accepts: no tuple, float, StrEnum or Webhook."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, Webhook):
+        return value.to_mapping()
     if isinstance(value, float):
         # DynamoDB accepts 38 digits and exponents from -130. An upstream number may be smaller.
         return Decimal(str(round(value, 6)))

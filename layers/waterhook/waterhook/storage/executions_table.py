@@ -1,9 +1,10 @@
 """The executions table: one item per execution. Each write is conditional, and its conditions name the race it wins."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waterhook.domain.request import RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import TriggerInput
 from waterhook.errors import RecordConflictError, RecordUnavailableError
@@ -93,11 +94,11 @@ class ExecutionsTable:
             )
 
     def claim(
-        self, trigger: TriggerInput, *, owner: str, now: float, deliver_to: tuple[str, ...]
+        self, trigger: TriggerInput, *, owner: str, now: float, defaults: RequestDefaults
     ) -> ExecutionRecord:
         """Return the record of a trigger's input: the one of `owner`, or of the execution that claimed it first.
 
-        `deliver_to` is used if the request is invalid. Raises RecordConflictError if the record was deleted between two
+        `defaults` are used if the request is invalid. Raises RecordConflictError if the record was deleted between two
         reads; Step Functions then retries the step.
         """
         if trigger.accepted_id is not None:
@@ -110,7 +111,7 @@ class ExecutionsTable:
             now,
             owner=owner,
             source=trigger.source,
-            deliver_to=deliver_to,
+            defaults=defaults,
         )
         try:
             self.accept(record, now)
@@ -304,20 +305,37 @@ class ExecutionsTable:
         )
 
     def mark_notified(
-        self, record: ExecutionRecord, now: float, expires_at: float | None = None, *, has_slots: bool = False
+        self,
+        record: ExecutionRecord,
+        now: float,
+        expires_at: float | None = None,
+        *,
+        has_slots: bool = False,
+        keeps_output: bool = False,
     ) -> ExecutionRecord:
         """Mark the record as notified and set when it expires, in epoch seconds.
 
-        An inline output is removed unless `dynamodb` is in `deliver_to`. A record that may have slots stays in the
-        index of unfinished records until `leave_index`, so that the sweep can release them.
+        An inline output is removed unless `dynamodb` is in `deliver_to` or a webhook still needs it. A record that may
+        have slots stays in the index of unfinished records until `leave_index`, so that the sweep can release them.
         """
         drop = [] if has_slots else ["unfinished"]
-        drop += [] if "dynamodb" in record.deliver_to else ["final_output_json"]
+        drop += [] if "dynamodb" in record.deliver_to or keeps_output else ["final_output_json"]
         changes = {
             "notified_at": to_rfc3339(now),
             "expires_at": None if expires_at is None else int(expires_at),
         }
         return self._change(record, changes, f"{not_notified} AND {mine}", drop)
+
+    def mark_published(self, record: ExecutionRecord, targets: Iterable[str]) -> ExecutionRecord:
+        """Write which targets have received the outcome, while another target fails."""
+        return self._change(record, {"published_to": tuple(targets)}, f"{not_notified} AND {mine}")
+
+    def set_lifetime(
+        self, record: ExecutionRecord, expires_at: float, *, drops_output: bool = False
+    ) -> ExecutionRecord:
+        """Set when a notified record expires, in epoch seconds. `drops_output` removes its inline output."""
+        drop = ["final_output_json"] if drops_output else []
+        return self._change(record, {"expires_at": int(expires_at)}, f"{already_notified} AND {mine}", drop)
 
     def leave_index(self, record: ExecutionRecord) -> ExecutionRecord:
         """Remove a notified record from the index of unfinished records."""

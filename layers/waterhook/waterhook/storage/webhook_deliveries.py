@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
-from waterhook.domain.webhook_retries import claimed_until
+from waterhook.domain.webhook_retries import KEPT_AFTER_S, claimed_until
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.storage.execution_record import from_attribute, to_attribute
 from waterhook.storage.table_errors import translate_errors
@@ -23,20 +23,18 @@ UNDELIVERED_INDEX = "undelivered"
 # Partitions of the index: the first digit of the execution id, as in the index of unfinished records.
 DUE_SHARDS = "0123456789abcdef"
 FAILED_SHARD = "failed"
-# A delivered execution whose output is deleted stays in the index for this long, see `Delivery.drops_output`.
-OUTPUT_KEPT_S = 24 * 3600
 _PAGE = 500
 _CHANGED = "the delivery was changed by another call"
 
 # The conditions. `#s` is `status`, a reserved word. The values are those of the delivery as it was read.
 never_stored = "attribute_not_exists(pk)"  # two first attempts: the first one wins
-# The result of an attempt and a resend change the status. A late attempt or result must not overwrite it.
+# The result of an attempt and a resend change the status. A late attempt or result must not overwrite it. The condition
+# also prevents that a write creates an item that TTL has deleted.
 same_status = "#s = :status"
 # Each attempt and each postponement changes one of them. Two messages of a delivery therefore make one attempt.
 same_attempt = "attempts = :attempts AND next_at = :next_at"
 same_claim = "claim = :claim"  # the result of an attempt is written before the next attempt begins, or never
 no_claim = "attribute_not_exists(claim)"  # an attempt that began in the meantime wins over a postponement
-in_index = "attribute_exists(undelivered)"  # an item that TTL has deleted is not created again
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class WebhookDeliveries:
             return self._write(claimed, _as_read(delivery) if exists else None)
         except (RecordConflictError, RecordUnavailableError):
             current = self.get(delivery.execution_id, delivery.event_id)
-            if current is None or current.claim != token or current.status is not DeliveryStatus.PENDING:
+            if current is None or current.claim != token:
                 raise
             return current
 
@@ -111,10 +109,9 @@ class WebhookDeliveries:
     ) -> Delivery:
         """PENDING → DELIVERED, FAILED or GONE. `delivery` is the one that `claim` returned, or that was read.
 
-        The delivery leaves the index. Exceptions: a failed one moves to the partition of failed deliveries, and one
-        with `drops_output` is due once more, a day later.
+        The delivery leaves the index, or moves to the partition of failed deliveries. One with `has_cleanup` is due
+        once more before, a day later.
         """
-        is_failed = status is DeliveryStatus.FAILED
         finished = replace(
             delivery,
             status=status,
@@ -122,7 +119,7 @@ class WebhookDeliveries:
             last_code=code,
             last_error=error,
             delivered_at=now if status is DeliveryStatus.DELIVERED else None,
-            next_at=now if is_failed or not delivery.drops_output else now + OUTPUT_KEPT_S,
+            next_at=now + KEPT_AFTER_S if delivery.has_cleanup else now,
             queued=False,
         )
         return self._write(finished, _as_read(delivery))
@@ -155,26 +152,18 @@ class WebhookDeliveries:
             host=delivery.host,
             now=now,
             expires_at=delivery.expires_at,
-            drops_output=delivery.drops_output,
+            has_cleanup=delivery.has_cleanup,
         )
         return self._write(replace(fresh, queued=queued), _as_read(delivery) if exists else None)
 
-    def output_dropped(self, delivery: Delivery) -> None:
-        """Remove a final delivery from the index, because the output of its record was deleted."""
-        condition, values = _as_read(delivery)
+    def cleaned_up(self, delivery: Delivery) -> None:
+        """Write that the record of a final delivery was cleaned up. A sweep does not find the delivery any more."""
+        clean = replace(delivery, has_cleanup=False, next_at=delivery.next_at - KEPT_AFTER_S)
         try:
-            with translate_errors(delivery.event_id, _CHANGED):
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=_key(delivery),
-                    UpdateExpression="SET drops_output = :no REMOVE undelivered",
-                    ConditionExpression=f"{in_index} AND {condition}",
-                    ExpressionAttributeNames={"#s": "status"},
-                    ExpressionAttributeValues=values | {":no": {"BOOL": False}},
-                )
+            self._write(clean, _as_read(delivery))
         except RecordConflictError:
-            current = self.get(delivery.execution_id, delivery.event_id)
-            if current is not None and (current.drops_output or not current.status.is_final):
+            # TTL may have deleted the delivery.
+            if self.get(delivery.execution_id, delivery.event_id) is not None:
                 raise
 
     def of_execution(self, execution_id: str) -> list[Delivery]:
@@ -184,13 +173,26 @@ class WebhookDeliveries:
     def due(self, shard: str, before: float) -> Iterator[DueDelivery]:
         """Yield the entries of a shard that are due at `before`, the oldest one first. Pages are read when needed.
 
-        A final delivery is among them if its output is to be deleted.
+        A final delivery is among them if its record is to be cleaned up.
         """
         return self._entries(shard, "next_at <= :at", before)
 
     def failed(self, since: float = 0) -> Iterator[DueDelivery]:
-        """Yield the deliveries that failed at `since` or later, the oldest one first. `next_at` is when it failed."""
-        return self._entries(FAILED_SHARD, "next_at >= :at", since)
+        """Yield the deliveries that failed at `since` or later. `next_at` is when it failed."""
+        yield from self._entries(FAILED_SHARD, "next_at >= :at", since)
+        # These are due once more, to clean up their records.
+        for shard in DUE_SHARDS:
+            for entry in self._entries(shard, "next_at >= :at", since + KEPT_AFTER_S):
+                if entry.status is DeliveryStatus.FAILED:
+                    yield replace(entry, next_at=entry.next_at - KEPT_AFTER_S)
+
+    def delete(self, execution_id: str, event_id: str) -> None:
+        """Delete a delivery whose record does not exist any more. It is no error if the delivery does not exist."""
+        if sort_key := _sort_key(execution_id, event_id):
+            with translate_errors(event_id):
+                self._client.delete_item(
+                    TableName=self._table, Key={"pk": {"S": execution_id}, "sk": {"S": sort_key}}
+                )
 
     def delete_of(self, execution_id: str) -> int:
         """Delete the deliveries of an execution and return their number."""
@@ -299,10 +301,9 @@ def _to_item(delivery: Delivery) -> dict[str, Any]:
 
 def _partition(delivery: Delivery) -> str | None:
     """Return the partition of the index, or None for a delivery that is not in the index."""
-    if delivery.status is DeliveryStatus.FAILED:
-        return FAILED_SHARD
-    is_due = delivery.status is DeliveryStatus.PENDING or delivery.drops_output
-    return delivery.execution_id[0] if is_due else None
+    if delivery.status is DeliveryStatus.PENDING or delivery.has_cleanup:
+        return delivery.execution_id[0]
+    return FAILED_SHARD if delivery.status is DeliveryStatus.FAILED else None
 
 
 def _from_item(item: Mapping[str, Any]) -> Delivery:

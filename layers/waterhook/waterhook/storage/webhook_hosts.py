@@ -78,7 +78,9 @@ class WebhookHosts:
             return Entry(admission, state.open_until)
         return Entry(Admission.FULL, state.open_until)
 
-    def leave(self, host: str, token: str, now: float, *, host_failed: bool, error: str | None) -> None:
+    def leave(
+        self, host: str, token: str, now: float, *, host_failed: bool | None, error: str | None
+    ) -> None:
         """Give back the place and write the result for the breaker, see `waterhook.domain.webhook_host.leave`.
 
         Best effort: the place expires if the table fails or other attempts prevent each write.

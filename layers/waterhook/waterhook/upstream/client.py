@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from waterhook.deadline_connection import is_timeout, shared_ssl_context
 from waterhook.domain.status_document import (
     FOREIGN,
     MAX_STATUS_BYTES,
@@ -21,7 +22,6 @@ from waterhook.errors import InvalidRequestError, UpstreamError
 from waterhook.json_text import to_json_bytes
 from waterhook.observability.metrics import RequestKind, UpstreamCall, ignore_call
 from waterhook.text import MAX_ID_CHARS, clip
-from waterhook.upstream.connections import shared_ssl_context
 from waterhook.upstream.event_stream import EventStream
 from waterhook.upstream.responses import (
     MAX_RESPONSE_BYTES,
@@ -30,7 +30,7 @@ from waterhook.upstream.responses import (
     retry_after_s,
     unusable_response,
 )
-from waterhook.upstream.transport import KeySource, Transport, is_timeout, no_answer
+from waterhook.upstream.transport import KeySource, Transport, no_answer
 
 __all__ = [
     "CALL_BUDGET_S",

@@ -5,12 +5,11 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from http.client import HTTPException
 
 import urllib3
 
+from waterhook.deadline_connection import CONNECTION_ERRORS
 from waterhook.errors import (
     PerhapsAcceptedError,
     UpstreamError,
@@ -19,14 +18,13 @@ from waterhook.errors import (
 )
 from waterhook.json_scanner import Bytes
 from waterhook.text import clip
+from waterhook.timestamps import read_retry_after
 from waterhook.upstream.key_redaction import KeyRedactor
 
 MAX_RESPONSE_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 # With a `shorten` function, a body is read up to this many times its limit.
 MAX_READ_FACTOR = 4
-# Exceptions of urllib3, of http.client and of sockets.
-CONNECTION_ERRORS = (urllib3.exceptions.HTTPError, HTTPException, OSError)
 _MAX_DETAIL_CHARS = 300
 # Statuses that mean the origin did not process the request: 429, 503, and those of a CDN: 521 refused, 523 no route,
 # 525 and 526 TLS, 530 no address. 520, 522, 524 and 527 leave open whether the origin received it.
@@ -183,11 +181,5 @@ def _detail(response: Response) -> str:
 
 
 def retry_after_s(response: Response) -> float | None:
-    """Return the seconds of a Retry-After header in either format (RFC 9110, 10.2.3), or None."""
-    value = (response.headers.get("Retry-After") or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return None
+    """Return the seconds of a Retry-After header, or None."""
+    return read_retry_after(response.headers.get("Retry-After"), time.time())

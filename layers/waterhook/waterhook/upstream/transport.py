@@ -15,13 +15,21 @@ from weakref import finalize
 
 import urllib3
 
+from waterhook.deadline_connection import (
+    CONNECTION_ERRORS,
+    Connection,
+    NotConnectedError,
+    PlainConnection,
+    TLSConnection,
+    is_timeout,
+    send_request,
+    shared_ssl_context,
+)
 from waterhook.errors import PerhapsAcceptedError, UpstreamError, UpstreamUnavailableError
 from waterhook.text import clip
-from waterhook.upstream.connections import Connection, NotConnectedError, connection_to
 from waterhook.upstream.key_redaction import KeyRedactor
 from waterhook.upstream.request_headers import request_headers
 from waterhook.upstream.responses import (
-    CONNECTION_ERRORS,
     MAX_RESPONSE_BYTES,
     BodyShortener,
     Response,
@@ -198,7 +206,7 @@ class Transport:
         connection.timeout = self._read_timeout_s
         connection.opened.begin_call(request.ends_at)
         try:
-            _transmit(connection, request.method, request.path, request.body, request.headers)
+            send_request(connection, request.method, request.path, request.body, request.headers)
             with closing(connection.getresponse()) as response:
                 status = response.status
                 limit_bytes, shorten = request.limit_bytes, request.shorten
@@ -226,7 +234,7 @@ class Transport:
         return None
 
     def _connect(self, ends_at: float) -> Connection:
-        connection = connection_to(self._base_url, self._connect_timeout_s)
+        connection = _connection_to(self._base_url, self._connect_timeout_s)
         connection.ends_at = ends_at
         try:
             connection.connect()
@@ -276,7 +284,7 @@ class ByteStream:
         self._socket.begin_call(self.ends_at)
         status = None
         try:
-            _transmit(self._connection, "GET", self._path, None, self._headers)
+            send_request(self._connection, "GET", self._path, None, self._headers)
             with closing(self._connection.getresponse()) as response:
                 status = response.status
                 self._socket.allow(self._limit_bytes)
@@ -314,30 +322,19 @@ class ByteStream:
         self._open_file.close()
 
 
-def _transmit(
-    connection: Connection, method: str, path: str, body: bytes | None, headers: dict[str, str]
-) -> None:
-    """Send a request. Return early if the server has answered or closed before all of it was sent."""
-    try:
-        connection.request(method, path, body, headers, preload_content=False)
-    except (BrokenPipeError, ConnectionResetError):
-        # The server may have answered before it closed the connection, so the caller reads the response.
-        pass
-    except TimeoutError:
-        # The server stopped reading. It may have sent a refusal, for example because the body is too large.
-        if connection.is_connected:
-            raise
-
-
-def is_timeout(error: BaseException) -> bool:
-    """Return whether no byte arrived within the timeout, or the time of the call was over."""
-    return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
-
-
 def no_answer(error: BaseException | None, status: int | None = None) -> PerhapsAcceptedError:
     """Return the error for a missing response, or for one that broke off after its headers."""
     what = "no answer" if status is None else "the answer broke off"
     return PerhapsAcceptedError("no_answer", f"{what}: {type(error).__name__}", status=status)
+
+
+def _connection_to(base_url: str, timeout_s: float) -> Connection:
+    """Return an unopened connection to the host of `base_url`. `timeout_s` limits the time to connect."""
+    url = urllib3.util.parse_url(base_url)
+    host = (url.host or "").strip("[]")
+    if url.scheme == "https":
+        return TLSConnection(host, url.port, timeout=timeout_s, ssl_context=shared_ssl_context())
+    return PlainConnection(host, url.port, timeout=timeout_s)
 
 
 def _close_all(kept: list[tuple[Connection, float]]) -> None:

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from waterhook.errors import SigningKeysInUseError, SigningKeysUnavailableError, aws_error_code
 from waterhook.json_text import to_json
 from waterhook.timestamps import to_epoch_s, to_rfc3339
+from waterhook.webhooks.cached_secret import CachedSecret
 from waterhook.webhooks.signature import derive_key
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 MAX_KEYS = 3
 # After a rotation, the previous key signs for this long.
 OVERLAP_S = 24 * 3600.0
-CACHE_S = 300.0
-# Pause after a failed refresh. The cached keys are used in the meantime.
-RETRY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,30 +135,15 @@ class SigningKeys:
     ) -> None:
         """Read nothing yet. `clock` returns epoch seconds."""
         self._secret_arn = secret_arn
-        self._client = client
         self._clock = clock
-        self._keys: list[MasterKey] = []
-        self._refresh_at = 0.0
+        self._keys = CachedSecret(lambda: read_keys(secret_arn, client).keys, clock)
 
     def keys_for(self, host: str) -> list[bytes]:
         """Return the keys to sign a request to this host with, newest first; `host` as for `derive_key`.
 
         Raises SigningKeysUnavailableError if the secret has never been readable. After that, cached keys are used.
         """
-        now = self._clock()
-        if not self._keys or now >= self._refresh_at:
-            self._refresh(now)
-        return [derive_key(master.key, host) for master in signing(self._keys, now)]
-
-    def _refresh(self, now: float) -> None:
-        try:
-            self._keys = read_keys(self._secret_arn, self._client).keys
-        except SigningKeysUnavailableError:
-            if not self._keys:
-                raise
-            self._refresh_at = now + RETRY_S
-        else:
-            self._refresh_at = now + CACHE_S
+        return [derive_key(master.key, host) for master in signing(self._keys.get(), self._clock())]
 
     def __repr__(self) -> str:
         """Return a text without keys, because a repr may be logged."""

@@ -1,6 +1,7 @@
-"""The local AWS evaluates a JSONata expression also after the machine was suspended."""
+"""The local AWS evaluates JSONata also after the machine was suspended, and polls queues with limited concurrency."""
 
 from itertools import count
+from typing import Any
 
 import pytest
 from jsonata import Jsonata
@@ -28,3 +29,18 @@ def test_an_endless_expression_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Timebox, "__init__", run_ministack.init_with_longer_timeout)
     with pytest.raises(JException, match="timeout"):
         Jsonata.jsonata("($f := function() { $f() }; $f())", timeout=A_SECOND_MS).evaluate(None)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "limit"),
+    [({"ScalingConfig": {"MaximumConcurrency": "10"}}, 10), ({"ScalingConfig": {}}, 5), ({}, 5)],
+    ids=["from a parameter", "empty", "none"],
+)
+def test_the_limit_of_an_event_source_mapping_may_be_text(mapping: dict[str, Any], limit: int) -> None:
+    def concurrency_of(mapping: dict[str, Any], reserved: int) -> int:
+        limit: int = mapping["ScalingConfig"].get("MaximumConcurrency", 5)
+        return min(limit, reserved)
+
+    given = {**mapping}
+    assert run_ministack.with_numeric_limit(concurrency_of)(mapping, 100) == limit
+    assert mapping == given

@@ -1,4 +1,4 @@
-"""Connections to the upstream's host. Each socket operation ends at the deadline of its call."""
+"""HTTP connections on top of urllib3. Each socket operation ends at the deadline of its call."""
 
 import http.client
 import io
@@ -14,7 +14,7 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-# urllib3 logs headers that it can't parse, and such a header may contain the API key.
+# urllib3 logs headers that it can't parse, with the path. They may contain the API key, and the path a token.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 # Limit for the status line and headers of a response, with its interim responses. Usual responses have 1 to 2 KB.
@@ -22,6 +22,10 @@ MAX_HEAD_BYTES = 128 * 1024
 MAX_INTERIM_ANSWERS = 20
 # Bytes that are sent between two checks of the deadline. Also the size of the largest TLS record.
 _PIECE_BYTES = 16 * 1024
+
+
+# Exceptions of urllib3, of http.client and of sockets.
+CONNECTION_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
 
 class NotConnectedError(Exception):
@@ -219,15 +223,15 @@ class _DeadlineMixin:
         return min(float(self.timeout), left_s)
 
 
-class _PlainConnection(_DeadlineMixin, HTTPConnection):
-    pass
+class PlainConnection(_DeadlineMixin, HTTPConnection):
+    """Connection without TLS."""
 
 
-class _TLSConnection(_DeadlineMixin, HTTPSConnection):
-    pass
+class TLSConnection(_DeadlineMixin, HTTPSConnection):
+    """Connection with TLS."""
 
 
-type Connection = _PlainConnection | _TLSConnection
+type Connection = PlainConnection | TLSConnection
 
 
 @cache
@@ -236,10 +240,21 @@ def shared_ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def connection_to(base_url: str, timeout_s: float) -> Connection:
-    """Return an unopened connection to the host of `base_url`. `timeout_s` limits the time to connect."""
-    url = urllib3.util.parse_url(base_url)
-    host = (url.host or "").strip("[]")
-    if url.scheme == "https":
-        return _TLSConnection(host, url.port, timeout=timeout_s, ssl_context=shared_ssl_context())
-    return _PlainConnection(host, url.port, timeout=timeout_s)
+def send_request(
+    connection: Connection, method: str, path: str, body: bytes | None, headers: dict[str, str]
+) -> None:
+    """Send a request. Return early if the server has answered or closed before all of it was sent."""
+    try:
+        connection.request(method, path, body, headers, preload_content=False)
+    except (BrokenPipeError, ConnectionResetError):
+        # The server may have answered before it closed the connection, so the caller reads the response.
+        pass
+    except TimeoutError:
+        # The server stopped reading. It may have sent a refusal, for example because the body is too large.
+        if connection.is_connected:
+            raise
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Return whether no byte arrived within the timeout, or the time of the call was over."""
+    return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
