@@ -504,7 +504,9 @@ def test_a_delivery_without_a_place_comes_again_within_seconds(world: World) -> 
 # ---- What the record keeps for the delivery ----------------------------------------------------------------------
 
 
-def test_a_day_after_the_delivery_the_record_drops_the_output_that_nobody_stores(world: World) -> None:
+def test_a_day_after_the_delivery_the_record_drops_an_output_that_is_not_delivered_to_dynamodb(
+    world: World,
+) -> None:
     record = world.put(deliver_to=("sns",))
     world.queue.send(message_for(record))
     world.run(until=NOW + DAY_S)
