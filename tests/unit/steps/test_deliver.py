@@ -497,6 +497,7 @@ def test_a_delivery_without_a_place_comes_again_within_seconds(world: World) -> 
     ((at, message),) = world.queue.waiting
     assert 1 <= at - world.clock.now <= 3
     assert message == message_for(waiting) | {"waits": 1}
+    assert world.webhooks.deliveries.of_execution(waiting.execution_id) == []
     world.run(until=world.clock.now + 10)
     assert world.delivery(waiting).status is DeliveryStatus.DELIVERED
 
