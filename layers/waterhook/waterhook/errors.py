@@ -3,13 +3,15 @@
     WaterhookError
     ├── SettingsError                 the environment variables of the function are missing or wrong
     ├── InvalidRequestError           the caller's request is wrong; the message names the field and the expected type
-    │   └── RequestTooLargeError      the request is larger than the service that carries it allows
+    │   ├── RequestTooLargeError      the request is larger than the service that carries it allows
+    │   └── InvalidWebhookUrlError    the URL of a webhook is not valid
     ├── ApiError                      our API refuses a call: the HTTP status and what the caller can do
     ├── RecordConflictError           a condition of a write failed, or the record belongs to another execution
     ├── DependencyUnavailableError    an AWS service that Waterhook uses failed; a later call may succeed
     │   ├── RecordUnavailableError    DynamoDB failed; the write may have been carried out
     │   ├── ResultsUnavailableError   S3 did not store an output
     │   └── KeyUnavailableError       the secret can't be read, or contains no usable API key
+    ├── ReceiverError                 an attempt to deliver a webhook got no answer
     ├── StreamOverflowError           a line or an event of a stream is larger than the decoder's limit
     └── UpstreamError                 a call to Waterflai failed
         ├── NotAcceptedError          Waterflai did not carry out the call: it was never sent, or it was refused
@@ -41,6 +43,10 @@ class RequestTooLargeError(InvalidRequestError):
     """The request is larger than Step Functions can carry together with the fields that Waterhook adds."""
 
 
+class InvalidWebhookUrlError(InvalidRequestError):
+    """The URL of a webhook is not valid. The message is the reason, without the URL, which may contain a token."""
+
+
 class ApiError(WaterhookError):
     """The API answers a call with an error: its HTTP status, and what the caller can do."""
 
@@ -69,6 +75,15 @@ class ResultsUnavailableError(DependencyUnavailableError):
 
 class KeyUnavailableError(DependencyUnavailableError):
     """The secret can't be read, or contains no text that can be an API key, for example during a rotation."""
+
+
+class ReceiverError(WaterhookError):
+    """An attempt to deliver a webhook got no answer. The message is its code, such as `unresolved`."""
+
+    def __init__(self, code: str) -> None:
+        """`code` is the error code of the attempt."""
+        super().__init__(code)
+        self.code = code
 
 
 class StreamOverflowError(WaterhookError):
