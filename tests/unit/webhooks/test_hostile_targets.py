@@ -410,7 +410,7 @@ def test_a_hostile_url_is_refused_at_intake_and_at_delivery(row: Row) -> None:
     assert problem
     assert row.url not in problem
     dns, network = Dns(row), Network()
-    sender = WebhookSender(row.rules, ca_pem=lambda: None, resolve=dns, connect=network)
+    sender = WebhookSender(row.rules, resolve=dns, connect=network)
     attempt = sender.send(row.url, b"{}", {})
     assert (attempt.code, attempt.error) == (None, "host_not_allowed")
     assert (dns.looked_up, network.connections) == ([], [])
@@ -424,7 +424,7 @@ def test_a_hostile_url_is_refused_at_intake_and_at_delivery(row: Row) -> None:
 def test_a_hostile_dns_answer_is_refused_at_delivery_before_a_connection(row: Row) -> None:
     assert intake_problem(row) is None
     dns, network = Dns(row), Network()
-    sender = WebhookSender(row.rules, ca_pem=lambda: None, resolve=dns, connect=network)
+    sender = WebhookSender(row.rules, resolve=dns, connect=network)
     attempt = sender.send(row.url, b"{}", {})
     assert (attempt.code, attempt.error) == (None, "address_not_allowed")
     assert attempt.host_failed
@@ -437,7 +437,7 @@ def test_a_hostile_dns_answer_is_refused_at_delivery_before_a_connection(row: Ro
 def test_a_dns_answer_that_changes_after_the_check_has_no_effect(row: Row) -> None:
     assert intake_problem(row) is None
     dns, network = Dns(row), Network(*row.answers[0])
-    sender = WebhookSender(row.rules, ca_pem=lambda: None, resolve=dns, connect=network)
+    sender = WebhookSender(row.rules, resolve=dns, connect=network)
     assert sender.send(row.url, b"{}", {}).error == "no_connection"
     assert (dns.looked_up, network.connections) == ([HOST], list(row.answers[0]))
     # The next attempt gets the hostile answer.
@@ -481,7 +481,6 @@ def test_the_connection_resolves_no_name(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(socket, "getaddrinfo", record)
     sender = WebhookSender(
         allowing("127.0.0.0/8"),
-        ca_pem=lambda: None,
         resolve=lambda host, port, *, timeout_s: [ip_address("127.0.0.77")],
     )
     assert sender.send(f"https://{HOST}:9/", b"{}", {}).error == "no_connection"
