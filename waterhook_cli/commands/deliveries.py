@@ -88,7 +88,7 @@ def _state(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def _nothing(execution_id: str | None, *, failed_only: bool) -> str:
     if execution_id:
         return (
-            "No deliveries of this execution: it has no webhook, no outcome yet, or it was erased or has expired. "
-            f"See: waterhook status {execution_id}"
+            "No deliveries of this execution: it has no webhook or no outcome, its first attempt has not begun, or it "
+            f"was erased or has expired. See: waterhook status {execution_id}"
         )
     return "No failed deliveries." if failed_only else "No pending or failed deliveries."
