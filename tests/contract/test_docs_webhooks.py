@@ -109,6 +109,12 @@ def test_a_request_may_have_no_webhook_although_webhooks_are_off(value: object) 
 # ---- What is sent, and what its answers mean ----------------------------------------------------------------------
 
 
+def test_the_parameters_of_the_guide_have_the_defaults_of_the_template() -> None:
+    parameters = source()["Parameters"]
+    for name, default, _ in table(GUIDE, "Parameter"):
+        assert default.strip("`") == (str(parameters[name]["Default"]) or "none"), name
+
+
 def test_the_headers_are_listed() -> None:
     headers, _ = signed_request({"id": f"{ID}/1/COMPLETED"})
     assert first_cells("Header") == [*headers]
