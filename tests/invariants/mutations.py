@@ -543,6 +543,14 @@ class FailedDeliveryIsNotDeadLettered(DeliverStep):
         return result
 
 
+class FailedAttemptSendsNoMessage(DeliverStep):
+    def _conclude(
+        self, record: ExecutionRecord, delivery: Delivery, attempt: Attempt, result: Delivered
+    ) -> Delivered:
+        with patch.object(self._queue, "send"):
+            return super()._conclude(record, delivery, attempt, result)
+
+
 class CleanUpKeepsOutput(DeliverStep):
     def _clean_up(self, record: ExecutionRecord, delivery: Delivery, result: Delivered) -> Delivered:
         return super()._clean_up(
@@ -926,6 +934,11 @@ MUTATIONS = (
         "a message that comes too early makes an attempt",
         Invariant.ATTEMPT_IS_DUE,
         replacements=(Replacement(webhook_retries, "TOLERANCE_S", 1_000.0),),
+    ),
+    Mutation(
+        "a failed attempt sends no message for the next one",
+        Invariant.ATTEMPT_IS_DUE,
+        Components(deliver_step=FailedAttemptSendsNoMessage),
     ),
     Mutation(
         "an attempt that the host does not admit counts as failed",

@@ -293,6 +293,11 @@ class Simulation:
                 raise error
         return result
 
+    @property
+    def has_had_no_faults(self) -> bool:
+        """Whether no call has failed so far, and there is no outage."""
+        return not self.fault_count and not self.outage.target
+
     def is_down(self, target: str) -> bool:
         """Return whether a dependency, or the poll function, is down now."""
         return target == self.outage.target and self.outage.begins_at <= self.clock.now < self.outage.ends_at

@@ -227,7 +227,7 @@ class Webhooks:
             return
         if message in self.queue.messages:
             self.queue.messages.remove(message)
-        if call.faults == self._simulation.fault_count:
+        if call.faults == self._simulation.fault_count and not self._simulation.outage.target:
             self.checks.check_ended(call)
 
     def sweep(self) -> object:
