@@ -66,6 +66,8 @@ def condition(expression: str) -> Condition:
 
     Raises NotImplementedError for a term that Waterhook did not use so far: add it to _TERMS.
     """
+    if re.fullmatch(r"\([^()]*\)", expression):
+        return condition(expression[1:-1])
     for word, combine in ((" OR ", any), (" AND ", all)):
         if word in expression:
             parts = [condition(part) for part in expression.split(word)]

@@ -150,8 +150,7 @@ class History:
 
         Or the call of the deliver function for a message.
         """
-        # A sweep ignores records that are younger than five minutes. By then each call of the API has ended.
-        tasks = [entry for entry in self._tasks if not (self._is_sweeping and entry[0] in self._accept_tasks)]
+        tasks = [entry for entry in self._tasks if not self._must_wait(entry[0])]
         ready: list[StateMachineExecution | Message] = [*self._ready()]
         if self._simulation.webhooks is not None:
             ready += self._simulation.webhooks.visible()
@@ -167,6 +166,12 @@ class History:
         else:
             self._add_task(chosen.invoke(), chosen.settle)
         return self._tasks[-1]
+
+    def _must_wait(self, task: Task) -> bool:
+        # A sweep ignores records that are younger than five minutes. By then each call of the API has ended.
+        if self._is_sweeping and task in self._accept_tasks:
+            return True
+        return self._simulation.webhooks is not None and self._simulation.webhooks.must_wait(task)
 
     def _let_time_pass(self) -> bool:
         """Advance to the end of a wait, or to the next event. Return False where nothing is left to do."""

@@ -196,6 +196,7 @@ class Simulation:
         if self.webhooks is not None:
             webhook = self.webhooks.build(
                 self.records,
+                dynamodb,
                 lambda service, dependency: FaultyClient(self, service, dependency=dependency),
                 components,
             )

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.clock import NOW
@@ -19,6 +21,8 @@ from waterhook.settings import WebhookSettings
 from waterhook.steps.delivery_sweep import LOST_AFTER_S, SWEEP_INTERVAL_S
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.webhooks.sender import Attempt
+from waterhook_cli.commands.erase import Eraser
+from waterhook_cli.errors import CommandError
 
 if TYPE_CHECKING:
     from tests.invariants.choice_sequence import ChoiceSequence
@@ -149,13 +153,19 @@ class Webhooks:
         self.resends_left = choices.pick(0, 1, 0, 2)
         self.redeliveries_left = choices.pick(0, 0, 0, 1)
         self.erasures_left = choices.pick(0, 0, 0, 1)
+        self._waiting_since: dict[Task, int] = {}
+        """Since how many calls to other systems each erasure waits."""
         self.while_frozen: Callable[[str], None] = lambda _event_id: None
         """Called with an event id while the call of the deliver function for it is frozen."""
         self.next_sweep_at = NOW + SWEEP_INTERVAL_S
         self._fail_before(choices.pick(0, 0, OPEN_AFTER - 1))
 
     def build(
-        self, records: ExecutionsTable, faulty: Callable[[object, str], Any], components: "Components"
+        self,
+        records: ExecutionsTable,
+        dynamodb: Any,
+        faulty: Callable[[object, str], Any],
+        components: "Components",
     ) -> WebhookTarget:
         """Build the deliver function and return the target of its queue.
 
@@ -183,7 +193,7 @@ class Webhooks:
         self.resender = components.resender(
             records, deliveries, messages, retention_s=self.retention_s, clock=clock
         )
-        self._deliveries = deliveries
+        self._deliveries, self._dynamodb = deliveries, dynamodb
         return components.webhook_target(messages, builders.SOURCE)
 
     def _next_token(self) -> str:
@@ -249,11 +259,35 @@ class Webhooks:
         return self.next_sweep_at + -(-missing_s // SWEEP_INTERVAL_S) * SWEEP_INTERVAL_S
 
     def erase(self, execution_id: str) -> None:
-        """Delete the data of an execution, as `waterhook erase` does."""
-        self._simulation.table.delete_item(Key={"execution_id": {"S": execution_id}})
-        self._simulation.pause()
-        self._deliveries.delete_of(execution_id)
-        self.checks.erased_at[execution_id] = self._simulation.calls
+        """Delete the data of an execution, as an operator does. A second erasure finds nothing."""
+        no_objects: Any = SimpleNamespace(
+            get_paginator=lambda _operation: SimpleNamespace(paginate=lambda **_arguments: [])
+        )
+        eraser = Eraser(
+            self._dynamodb,
+            no_objects,
+            table="executions",
+            bucket="results",
+            deliveries=self._deliveries,
+            clock=self._simulation.clock,
+            sleep=self._wait_for_calls,
+        )
+        with suppress(CommandError):
+            eraser.erase(execution_id)
+            self.checks.erased_at[execution_id] = self._simulation.calls
+
+    def _wait_for_calls(self, seconds: float) -> None:
+        """Let the time pass in which each call of the deliver function that has begun ends."""
+        task = self.checks.task()
+        self._waiting_since[task] = self._simulation.calls
+        self._simulation.clock.advance(seconds)
+        self._simulation.scheduler.pause()
+        del self._waiting_since[task]
+
+    def must_wait(self, task: Task) -> bool:
+        """Whether a call of the deliver function runs that began before `task` began to wait."""
+        since = self._waiting_since.get(task)
+        return since is not None and any(call.began_at <= since for call in self.checks.calls.values())
 
     # ---- Signing keys and receivers ----------------------------------------------------------------------------
 
