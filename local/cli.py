@@ -73,10 +73,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:  # noqa: PLR2004  # the range of TCP
-        raise ValueError(text)
-    return port
+    """Return a port number, 0 for a free port. Raises ArgumentTypeError."""
+    if text.isdecimal() and int(text) <= 65_535:  # noqa: PLR2004  # the range of TCP
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
 
 
 def _up(*, auth: bool) -> None:

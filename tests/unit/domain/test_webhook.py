@@ -115,3 +115,8 @@ def test_the_representation_of_a_webhook_has_no_url() -> None:
 def test_a_webhook_survives_its_form_in_a_record() -> None:
     webhook = Webhook(URL, ("failed", "progress"), "thin")
     assert Webhook.from_mapping(webhook.to_mapping()) == webhook
+
+
+def test_the_host_of_a_url_that_an_earlier_version_accepted_is_invalid() -> None:
+    assert Webhook("ftp://hooks.example.com/").host == "invalid"
+    assert Webhook(URL).host == "hooks.example.com"

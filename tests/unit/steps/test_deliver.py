@@ -497,6 +497,7 @@ def test_a_delivery_without_a_place_comes_again_within_seconds(world: World) -> 
     ((at, message),) = world.queue.waiting
     assert 1 <= at - world.clock.now <= 3
     assert message == message_for(waiting) | {"waits": 1}
+    assert world.webhooks.deliveries.of_execution(waiting.execution_id) == []
     world.run(until=world.clock.now + 10)
     assert world.delivery(waiting).status is DeliveryStatus.DELIVERED
 
@@ -504,7 +505,9 @@ def test_a_delivery_without_a_place_comes_again_within_seconds(world: World) -> 
 # ---- What the record keeps for the delivery ----------------------------------------------------------------------
 
 
-def test_a_day_after_the_delivery_the_record_drops_the_output_that_nobody_stores(world: World) -> None:
+def test_a_day_after_the_delivery_the_record_drops_an_output_that_is_not_delivered_to_dynamodb(
+    world: World,
+) -> None:
     record = world.put(deliver_to=("sns",))
     world.queue.send(message_for(record))
     world.run(until=NOW + DAY_S)

@@ -38,8 +38,11 @@ class Webhook:
 
     @property
     def host(self) -> str:
-        """The host of the URL, which may be logged."""
-        return WebhookUrl.parse(self.url).host
+        """The host of the URL, which may be logged. `invalid` if this version does not accept the stored URL."""
+        try:
+            return WebhookUrl.parse(self.url).host
+        except InvalidWebhookUrlError:
+            return "invalid"
 
     @property
     def wants_progress(self) -> bool:

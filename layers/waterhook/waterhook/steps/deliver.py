@@ -12,6 +12,7 @@ from waterhook.domain import webhook_host, webhook_retries
 from waterhook.domain.jitter import jitter_of
 from waterhook.domain.webhook import Webhook
 from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
+from waterhook.domain.webhook_host import Admission
 from waterhook.errors import RecordConflictError
 from waterhook.notifications import notification_events
 from waterhook.notifications.webhook_queue import MAX_DELAY_S, WebhookQueue
@@ -112,7 +113,11 @@ class DeliverStep:
                 jitter_of(event_id, delivery.attempts * 100 + waits),
                 earlier_waits=waits,
             )
-            self._schedule(delivery, next_at, waits + 1, exists=stored is not None)
+            if stored is not None or attempt.admission is Admission.OPEN:
+                self._postpone(delivery, next_at, waits + 1, exists=stored is not None)
+            else:
+                # It waits for seconds and has a message, so it needs no item yet. Thousands may wait at the same time.
+                self._queue.send({**message_of(delivery), "waits": waits + 1}, next_at - now)
             return replace(result, result=DeliverResult.POSTPONED)
         result = replace(result, attempt=attempt, attempt_number=claimed.attempts)
         return self._conclude(record, claimed, attempt, result)
@@ -185,7 +190,7 @@ class DeliverStep:
         self._deliveries.cleaned_up(delivery)
         return replace(result, result=DeliverResult.CLEANED)
 
-    def _schedule(self, delivery: Delivery, next_at: float, waits: int, *, exists: bool) -> None:
+    def _postpone(self, delivery: Delivery, next_at: float, waits: int, *, exists: bool) -> None:
         """Postpone a delivery without an attempt. A conflict means that another message has changed it."""
         now = self._clock()
         queued = next_at - now <= MAX_DELAY_S
