@@ -172,7 +172,7 @@ class ExecutionService:
             return None
         from waterhook.api.webhook_status import public_webhook
 
-        return public_webhook(record.webhook, record, self._deliveries())
+        return public_webhook(record, self._deliveries())
 
     def cancel(self, execution_id: str, caller: str) -> CancelResult:
         """Return the result of a cancel of the caller's execution. Raises ApiError 404 or 502."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from waterhook.domain.webhook import Webhook
 from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
 from waterhook.notifications import notification_events
 from waterhook.storage.execution_record import ExecutionRecord
@@ -20,13 +19,14 @@ class DeliverySource(Protocol):
         """Return the delivery of an event, or None before its first attempt."""
 
 
-def public_webhook(
-    webhook: Webhook, record: ExecutionRecord, deliveries: DeliverySource | None
-) -> Mapping[str, Any]:
+def public_webhook(record: ExecutionRecord, deliveries: DeliverySource | None) -> Mapping[str, Any] | None:
     """Return the `webhook` of a status document: its fields, and the state of the outcome's delivery.
 
-    `webhook` is the one of the record. `deliveries` is None if webhooks are off. Raises RecordUnavailableError.
+    Returns None without a webhook. `deliveries` is None if webhooks are off. Raises RecordUnavailableError.
     """
+    webhook = record.webhook
+    if webhook is None:
+        return None
     delivery: Delivery | None = None
     if not record.status.is_final:
         status: str = WAITING
