@@ -180,7 +180,7 @@ def poll_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def poll_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True))
     scene.hang(dependency)
     state = scene.step(poll, young(progress_events=True))
     return bool(
@@ -204,7 +204,7 @@ def follow_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def follow_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True))
     scene.hang(dependency)
     nodes = [{"type": "node_started", "node_id": node, "progress": 10.0} for node in "abc"]
 
