@@ -32,7 +32,8 @@ class WebhookSettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str], problems: list[str]) -> Self:
         """Return the settings. Adds to `problems` what is wrong, without the values: a URL may contain a token."""
-        hosts = tuple(split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", "")))
+        allowed = split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", ""))
+        hosts = tuple(host.lower().removesuffix(".") for host in allowed)
         networks = []
         for network in split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", "")):
             try:
