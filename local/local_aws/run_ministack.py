@@ -1,9 +1,10 @@
-"""Runs MiniStack with two changes. It runs with the Python of .venv-aws.
+"""Runs MiniStack with three changes. It runs with the Python of .venv-aws.
 
 - Like AWS, MiniStack stops a JSONata expression after one second. It measures wall-clock time, so an execution would
   fail on a computer that was suspended or overloaded for a second.
 - MiniStack stores MaximumConcurrency of an event source mapping as text if a parameter of the template sets it. Then it
   compares the text with a number, which raises TypeError, and polls no queue.
+- MiniStack requires a permission sqs:SendMessageBatch. In AWS it does not exist: sqs:SendMessage covers a batch.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from jsonata.timebox import Timebox
 
 _FACTOR = 60
 _CONCURRENCY = "_sqs_esm_concurrency"
+_ACTION = "extract_iam_action"
 
 _original_init = Timebox.__init__
 
@@ -38,8 +40,20 @@ def with_numeric_limit(concurrency_of: Callable[..., int]) -> Callable[..., int]
     return concurrency
 
 
+def with_send_message_for_batches(action_of: Callable[..., str | None]) -> Callable[..., str | None]:
+    """Return MiniStack's function for the IAM action of a request, which then is that of AWS for batches of SQS."""
+
+    def action(*request: Any) -> str | None:
+        found = action_of(*request)
+        return "sqs:SendMessage" if found == "sqs:SendMessageBatch" else found
+
+    return action
+
+
 if __name__ == "__main__":
     Timebox.__init__ = init_with_longer_timeout
     lambda_service = importlib.import_module("ministack.services.lambda_svc")
     setattr(lambda_service, _CONCURRENCY, with_numeric_limit(getattr(lambda_service, _CONCURRENCY)))
+    iam_actions = importlib.import_module("ministack.core.iam_actions")
+    setattr(iam_actions, _ACTION, with_send_message_for_batches(getattr(iam_actions, _ACTION)))
     runpy.run_module("ministack", run_name="__main__", alter_sys=True)

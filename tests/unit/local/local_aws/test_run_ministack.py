@@ -44,3 +44,9 @@ def test_the_limit_of_an_event_source_mapping_may_be_text(mapping: dict[str, Any
     given = {**mapping}
     assert run_ministack.with_numeric_limit(concurrency_of)(mapping, 100) == limit
     assert mapping == given
+
+
+@pytest.mark.parametrize("action", ["sqs:SendMessage", "sqs:SendMessageBatch"])
+def test_a_batch_of_messages_needs_the_permission_of_one_message(action: str) -> None:
+    action_of = run_ministack.with_send_message_for_batches(lambda *_request: action)
+    assert action_of("sqs", "POST", "/", {}) == "sqs:SendMessage"
