@@ -16,6 +16,7 @@ from tests.support.captured_logs import CapturedLogs
 from tests.support.invoke import Invoke, log_of
 from waterhook.domain.webhook import Webhook
 from waterhook.domain.webhook_delivery import Delivery
+from waterhook.errors import SettingsError
 from waterhook.notifications import notification_events
 from waterhook.storage.execution_record import ExecutionRecord
 
@@ -181,3 +182,8 @@ def test_a_test_of_a_url_that_is_not_allowed_sends_nothing(deliver: Deliver, req
     assert result.keys() == {"delivered", "reason"}
     assert not result["delivered"]
     assert TOKEN not in result["reason"]
+
+
+def test_without_allowed_hosts_the_function_raises_and_names_the_variable(invoke: Invoke) -> None:
+    with pytest.raises(SettingsError, match="WATERHOOK_WEBHOOK_ALLOWED_HOSTS"):
+        invoke(app, message_of({}))
