@@ -24,6 +24,8 @@ FOLLOW_CONCURRENCY = 20
 MAX_RUNNING_PER_CHATBOT = 7
 # The local AWS sends no e-mail.
 WATCHED = {"AlarmEmail": "ops@waterhook.test", "Tracing": "ON"}
+# Each address is a host with a breaker and places of its own. The addresses from 10 are for receivers that fail.
+RECEIVER_HOSTS = ",".join(["localhost", *(f"127.0.0.{number}" for number in [1, 2, 3, *range(10, 60)])])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[StackClient]:
     """A stack with permissions not enforced. Tests share it and run at the same time: check your own execution only."""
-    with StackClient(started_stack(parameters={"FollowConcurrency": str(FOLLOW_CONCURRENCY)})) as client:
+    parameters = {"FollowConcurrency": str(FOLLOW_CONCURRENCY), "WebhookAllowedHosts": RECEIVER_HOSTS}
+    with StackClient(started_stack(parameters=parameters)) as client:
         yield client
 
 

@@ -44,3 +44,34 @@ def test_the_limit_of_an_event_source_mapping_may_be_text(mapping: dict[str, Any
     given = {**mapping}
     assert run_ministack.with_numeric_limit(concurrency_of)(mapping, 100) == limit
     assert mapping == given
+
+
+@pytest.mark.parametrize("action", ["sqs:SendMessage", "sqs:SendMessageBatch"])
+def test_a_batch_of_messages_needs_the_permission_of_one_message(action: str) -> None:
+    action_of = run_ministack.with_send_message_for_batches(lambda *_request: action)
+    assert action_of("sqs", "POST", "/", {}) == "sqs:SendMessage"
+
+
+def test_a_throttled_invocation_is_repeated_for_a_message_of_a_queue_only() -> None:
+    answers: list[dict[str, Any]] = [{"throttle": True}, {"throttle": True}, {"body": {}}]
+    results: list[Any] = []
+    pauses: list[float] = []
+
+    def run_batch(event: str) -> None:
+        results.append(execute(event))
+
+    execute, run = run_ministack.with_repeated_throttles(
+        lambda _event: answers.pop(0), run_batch, pauses.append
+    )
+    assert execute("of a caller") == {"throttle": True}
+    run("of a queue")
+    assert (results, len(pauses), answers) == ([{"body": {}}], 1, [])
+
+
+def test_an_invocation_that_stays_throttled_fails() -> None:
+    results: list[Any] = []
+    execute, run = run_ministack.with_repeated_throttles(
+        lambda: {"throttle": True}, lambda: results.append(execute()), lambda _seconds: None
+    )
+    run()
+    assert results == [{"throttle": True}]
