@@ -26,7 +26,7 @@ from waterhook.notifications.notification_events import PROGRESS_TYPE
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
 from waterhook.notifications.webhook_requests import WebhookRequests
-from waterhook.settings import ConcurrencyLimits, Settings, WebhookSettings
+from waterhook.settings import ConcurrencyLimits, Settings
 from waterhook.steps.cancel import CancelStep
 from waterhook.steps.deliver import DeliverStep
 from waterhook.steps.delivery_sweep import DeliverySweeper
@@ -184,7 +184,7 @@ class Simulation:
         self.table = Table(self._check_write)
         self.waterflai = Waterflai(self)
         self._components = components
-        self.webhooks = Webhooks(self) if has_webhooks else None
+        self.webhooks = Webhooks(self, self.settings.webhooks) if self.settings.webhooks else None
         self._build(components)
 
     def _build(self, components: Components) -> None:
@@ -473,5 +473,5 @@ def _settings(choices: ChoiceSequence, *, has_webhooks: bool) -> Settings:
         start_deadline_s=choices.pick(60, 15),
         longest_wait_s=choices.pick(60, 20),
         default_timeout_s=120,
-        webhooks=webhook_settings(choices) if has_webhooks else WebhookSettings(),
+        webhooks=webhook_settings(choices) if has_webhooks else None,
     )

@@ -13,11 +13,11 @@ from tests.invariants.webhook_checks import Call, WebhookChecks
 from tests.support import builders
 from waterhook.domain.webhook import Webhook
 from waterhook.domain.webhook_host import OPEN_AFTER, PLACE_S, share_of
+from waterhook.domain.webhook_settings import WebhookSettings
 from waterhook.domain.webhook_url import WebhookRules, WebhookUrl
 from waterhook.errors import SigningKeysUnavailableError
 from waterhook.notifications.delivery_targets import WebhookTarget
 from waterhook.notifications.webhook_queue import MAX_DELAY_S, WebhookQueue
-from waterhook.settings import WebhookSettings
 from waterhook.steps.delivery_sweep import LOST_AFTER_S, SWEEP_INTERVAL_S
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.webhooks.sender import Attempt
@@ -140,10 +140,10 @@ class Host:
 class Webhooks:
     """The surroundings of the deliver function, and the deliver function itself."""
 
-    def __init__(self, simulation: "Simulation") -> None:
+    def __init__(self, simulation: "Simulation", settings: WebhookSettings) -> None:
         choices = simulation.choices
         self._simulation = simulation
-        self._limit = share_of(simulation.settings.webhooks.concurrency)
+        self._limit = share_of(settings.concurrency)
         self.checks = WebhookChecks(simulation, self._limit)
         self.table = self.checks.table
         self.queue = Queue(simulation, self.checks.check_message)
