@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.aws import aws, dynamodb, table
+from tests.fakes.aws import aws, dynamodb, table, webhook_table
 from tests.support import properties
 
-__all__ = ["aws", "dynamodb", "table"]
+__all__ = ["aws", "dynamodb", "table", "webhook_table"]
 
 properties.load()
 

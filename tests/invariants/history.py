@@ -1,5 +1,6 @@
 """One history: a few requests, events that happen to them, and the order in which the functions' calls run."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,8 +11,10 @@ from tests.invariants.invariants import Invariant, Violation, find_violations
 from tests.invariants.scheduler import Scheduler, Task
 from tests.invariants.simulation import LONG_TIMEOUT_S, Components, Simulation
 from tests.invariants.state_machine import EXPECTED_ERRORS, StateMachineExecution, StepFunctions
+from tests.invariants.webhooks import Message, Webhooks, webhook_of_request
 from tests.support.builders import CALLER, MACHINE
 from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.steps.delivery_sweep import SWEEP_INTERVAL_S
 from waterhook.steps.reconcile import EndedExecution
 from waterhook.steps.sweep import SweepResult
 
@@ -21,6 +24,8 @@ MAX_CALLS = 4_000
 _EVENT_SPANS = (6, 12, 40)
 # Between a failed reconcile or sweep and the next attempt.
 _CALLS_BEFORE_RETRY = 3
+# The deliveries of webhooks end within this many calls after the executions have ended.
+_MAX_DELIVERY_CALLS = 3_000
 # The schedule of the sweep. Only histories with an outage take this long.
 _SWEEP_EVERY_S = 900.0
 
@@ -56,9 +61,13 @@ class History:
         self._count = 0
         self._reconciled: set[str] = set()
         self._is_sweeping = self._had_last_sweep = False
+        self._deliveries_end_at: int | None = None
+        """The number of calls by which the deliveries must have ended."""
         self._next_sweep_at = self._simulation.outage.ends_at + _SWEEP_EVERY_S
         self._accept_tasks: list[Task] = []
         """Calls of the API that may be starting a state machine execution."""
+        if self._simulation.webhooks is not None:
+            self._simulation.webhooks.while_frozen = self._operate_while_frozen
         executions = self._step_functions.executions
         self._simulation.is_running = lambda arn: arn in executions and executions[arn].status == "RUNNING"
         self._simulation.others_can_run = lambda: len(self._tasks) > 1 or bool(self._ready())
@@ -89,6 +98,9 @@ class History:
             "progress_events": self._choices.one_in(4),
             "deliver_to": self._choices.pick(["sns", "dynamodb"], ["sns", "dynamodb"], ["sns"]),
         }
+        if self._simulation.webhooks is not None:
+            request["webhook"] = webhook_of_request(self._choices)
+            request["deliver_to"] = self._choices.pick(request["deliver_to"], ["dynamodb"])
         name = f"{trigger} {index}"
         if trigger in {"api", "states"}:
             request["idempotency_key"] = name
@@ -134,25 +146,41 @@ class History:
         return None
 
     def _choose_step(self) -> tuple[Task, Callable[[Task], None]] | None:
-        """Return one of the tasks that can continue, or the next task of an execution whose wait is over."""
-        # A sweep ignores records that are younger than five minutes. By then each call of the API has ended.
-        tasks = [entry for entry in self._tasks if not (self._is_sweeping and entry[0] in self._accept_tasks)]
-        ready = self._ready()
+        """Return one of the tasks that can continue, or the next task of an execution whose wait is over.
+
+        Or the call of the deliver function for a message.
+        """
+        tasks = [entry for entry in self._tasks if not self._must_wait(entry[0])]
+        ready: list[StateMachineExecution | Message] = [*self._ready()]
+        if self._simulation.webhooks is not None:
+            ready += self._simulation.webhooks.visible()
         count = len(tasks) + len(ready)
         if not count:
             return None
         index = self._choices.choose(count) if count > 1 else 0
         if index < len(tasks):
             return tasks[index]
-        execution = ready[index - len(tasks)]
-        self._add_task(execution.invoke(), execution.settle)
+        chosen = ready[index - len(tasks)]
+        if isinstance(chosen, Message):
+            self._receive(chosen)
+        else:
+            self._add_task(chosen.invoke(), chosen.settle)
         return self._tasks[-1]
+
+    def _must_wait(self, task: Task) -> bool:
+        # A sweep ignores records that are younger than five minutes. By then each call of the API has ended.
+        if self._is_sweeping and task in self._accept_tasks:
+            return True
+        return self._simulation.webhooks is not None and self._simulation.webhooks.must_wait(task)
 
     def _let_time_pass(self) -> bool:
         """Advance to the end of a wait, or to the next event. Return False where nothing is left to do."""
         simulation = self._simulation
         if waiting := self._waiting():
-            simulation.clock.now = min(execution.wakes_at for execution in waiting)
+            wakes_at = [execution.wakes_at for execution in waiting]
+            if simulation.webhooks is not None:
+                wakes_at += [message.visible_at for message in simulation.webhooks.queue.messages]
+            simulation.clock.now = max(min(wakes_at), simulation.clock.now)
             simulation.calls += 1
             if simulation.outage.target and simulation.clock.now >= self._next_sweep_at:
                 self._next_sweep_at = simulation.clock.now + _SWEEP_EVERY_S
@@ -162,6 +190,63 @@ class History:
         elif not self._had_last_sweep:
             self._had_last_sweep = True
             self._sweep()
+        elif simulation.webhooks is not None:
+            return self._continue_deliveries(simulation.webhooks)
+        else:
+            return False
+        return True
+
+    def _continue_deliveries(self, webhooks: Webhooks) -> bool:
+        """Advance to the next message or sweep of deliveries. Return False when the deliveries have ended."""
+        simulation = self._simulation
+        if self._deliveries_end_at is None:
+            self._deliveries_end_at = simulation.calls + _MAX_DELIVERY_CALLS
+            simulation.allow_faults(self._choices.pick(0, 0, 1, 2, 4))
+        due_at = webhooks.next_due_at()
+        if simulation.calls > min(self._deliveries_end_at, MAX_CALLS):
+            return False
+        if due_at is None or self._choices.one_in(16):
+            # In the order of their outcomes: some ids are random.
+            ended = [entry for entry in simulation.final_at if entry not in simulation.observed.erased]
+            if not (ended and self._operate(webhooks, self._choices.pick(*ended))):
+                return due_at is not None
+            return True
+        simulation.clock.now = max(due_at, simulation.clock.now)
+        simulation.calls += 1
+        if simulation.clock.now >= webhooks.next_sweep_at:
+            webhooks.next_sweep_at = simulation.clock.now + SWEEP_INTERVAL_S
+            self._add_task(Task("delivery sweep", webhooks.sweep), lambda _: None)
+        return True
+
+    def _receive(self, message: Message) -> None:
+        """Call the deliver function for a message. An operator may do something at the same time."""
+        webhooks = self._simulation.webhooks
+        assert webhooks is not None
+        body = json.loads(message.body)
+        # The message of a delivery that has ended leads to the clean-up of its record: a time of races.
+        has_ended = webhooks.checks.events[body["event_id"]].status is not None
+        if self._choices.one_in(2 if has_ended else 5):
+            self._operate(webhooks, body["execution_id"])
+        self._add_task(webhooks.receive(message), partial(webhooks.settle, message))
+
+    def _operate_while_frozen(self, event_id: str) -> None:
+        webhooks = self._simulation.webhooks
+        if webhooks is not None and self._choices.one_in(2):
+            self._operate(webhooks, event_id.partition("/")[0])
+
+    def _operate(self, webhooks: Webhooks, execution_id: str) -> bool:
+        """Resend, redeliver or erase, whichever the history has planned and is left. Return whether one was."""
+        request = {"execution_id": execution_id}
+        if webhooks.resends_left:
+            webhooks.resends_left -= 1
+            self._add_task(Task("resend", lambda: webhooks.resender.resend(request)), lambda _: None)
+        elif webhooks.redeliveries_left:
+            webhooks.redeliveries_left -= 1
+            redeliver = self._simulation.notifier.redeliver
+            self._add_task(Task("redeliver", lambda: redeliver(execution_id)), lambda _: None)
+        elif webhooks.erasures_left and self._deliveries_end_at is not None:
+            webhooks.erasures_left -= 1
+            self._add_task(Task("erase", lambda: webhooks.erase(execution_id)), lambda _: None)
         else:
             return False
         return True
@@ -189,6 +274,7 @@ class History:
         event()
 
     def _add_task(self, task: Task, when_done: Callable[[Task], None]) -> None:
+        task.began_at = self._simulation.calls
         self._tasks.append((task, when_done))
 
     def _plan_reconciles(self) -> None:

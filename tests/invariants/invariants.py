@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from waterhook.domain.poll_history import LOST_AFTER_COUNT
 from waterhook.domain.status import Status
+from waterhook.domain.webhook_delivery import DeliveryStatus
 from waterhook.notifications.notification_events import PROGRESS_TYPE
+from waterhook.notifications.notification_events import event_id as event_id_of
 from waterhook.notifications.state_machine_output import DUPLICATE, IDEMPOTENCY_CONFLICT
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_epoch_s
@@ -27,7 +29,7 @@ MAX_DELAY_S = 13.0
 # Events that keep arriving postpone a poll by up to 30 s.
 MAX_DELAY_WITH_EVENTS_S = 32.0
 # A follow reads the record every 30 s. A young job is polled this often in that time.
-MAX_POLLS_AFTER_OUTCOME = 17
+MAX_POLLS_AFTER_OUTCOME = 20
 
 
 class Invariant(StrEnum):
@@ -78,6 +80,46 @@ class Invariant(StrEnum):
     SWEEP_SPARES_RUNNING = "A sweep changes no record whose state machine execution is running."
     SLOT_IS_KEPT = "An execution keeps its concurrency slot until it has an outcome."
     SLOT_IS_RELEASED = "An execution that has ended holds no concurrency slot."
+    TARGET_IS_NOT_REPEATED = (
+        "Once the record lists a target, no call publishes the outcome there; redeliver never to the webhook."
+    )
+    WEBHOOK_IS_DELIVERED = (
+        "Each outcome that its webhook wants, and each resend, is delivered, answered 410, or dead-lettered."
+    )
+    WEBHOOK_SURVIVES_OUTAGE = (
+        "Without faults of AWS, a receiver that works again within three days gets the outcome."
+    )
+    WEBHOOK_USES_ITS_ATTEMPTS = "A delivery is dead-lettered after ten attempts or five days, not earlier."
+    WEBHOOK_IS_NOT_REPEATED = "Without a fault or a resend, nothing is sent after an answer 2xx."
+    WEBHOOK_IS_CONSTANT = "All requests with one webhook-id have the same body."
+    WEBHOOK_MATCHES_RECORD = (
+        "A webhook is sent for an outcome in the record, with its id and content; if full, with the output."
+    )
+    WEBHOOK_IS_WANTED = "A webhook receives only the events that its request lists."
+    NO_PROGRESS_AFTER_OUTCOME = "A call that begins after the outcome was written sends no progress webhook."
+    ATTEMPT_IS_COUNTED = (
+        "Each attempt is counted before its request, and is made by one call; ten are made at most."
+    )
+    ATTEMPT_IS_DUE = (
+        "An attempt is made at most two seconds before it is due; without faults, soon after that."
+    )
+    DELIVERY_MATCHES_ANSWER = (
+        "DELIVERED follows an answer 2xx, GONE 410, FAILED a dead letter; none of them from before a resend."
+    )
+    DELIVERIES_END = (
+        "After the last sweep no delivery is pending, none is in the index, and no message is queued."
+    )
+    OUTPUT_IS_KEPT = "The output is kept for the webhook until a day after the delivery has ended."
+    OUTPUT_IS_DROPPED = "Without dynamodb in `deliver_to` the record loses its output in the end."
+    OPEN_HOST_IS_NOT_USED = (
+        "An open breaker, or an attempt that probes the host, holds back deliveries younger than three days."
+    )
+    BREAKER_COUNTS_FAILURES = (
+        "A breaker opens after five failures of its host in a row, and any other answer closes it."
+    )
+    HOST_IS_SHARED = "At most a quarter of the concurrency sends to one host at the same time."
+    PLACE_IS_GIVEN_BACK = "A call without a fault gives back its place of the host."
+    ERASED_IS_NOT_SENT = "After an erasure, no call that begins sends a webhook, and no delivery is left."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +152,11 @@ class FinalState:
 def find_violations(simulation: "Simulation", executions: "list[StateMachineExecution]") -> list[Violation]:
     """Return the violations of a history that has ended."""
     items = simulation.table.items
-    records = {key: ExecutionRecord.from_item(item) for key, item in items.items() if "status" in item}
+    records = {
+        key: ExecutionRecord.from_item(item)
+        for key, item in (items | simulation.observed.erased).items()
+        if "status" in item
+    }
     final = FinalState(simulation, executions, records)
     checks = (
         _check_records,
@@ -126,6 +172,8 @@ def find_violations(simulation: "Simulation", executions: "list[StateMachineExec
         _check_faults,
         _check_late_polls,
         _check_slots,
+        _check_webhooks,
+        _check_deliveries,
     )
     violations = list(simulation.observed.violations)
     for check in checks:
@@ -212,7 +260,7 @@ def _check_notifications(final: FinalState) -> Found:
         owner = record.owner_execution_arn
         if owner not in started and execution_id not in final.simulation.observed.accepted:
             yield Invariant.NOTIFICATION_HAS_EXECUTION, f"the execution of {event['id']} was never started"
-        if published.task not in {"api", "sweep", owner, f"reconcile {owner}"}:
+        if published.task not in {"api", "sweep", "redeliver", owner, f"reconcile {owner}"}:
             detail = f"{published.task} published {event['id']}, which {owner} owns"
             yield Invariant.NOTIFICATION_IS_OF_OWNER, detail
         if event["type"] == PROGRESS_TYPE:
@@ -286,7 +334,8 @@ def _check_cancel_answers(final: FinalState) -> Found:
 
 def _check_delays(final: FinalState) -> Found:
     # All executions share one clock: with several of them, the sleep of one would count as a delay of another.
-    if len(final.executions) > 1 or not final.simulation.has_no_faults:
+    # For the same reason, a receiver that does not answer would.
+    if len(final.executions) > 1 or not final.simulation.has_no_faults or final.simulation.webhooks:
         return
     for execution in final.executions:
         record = final.by_owner.get(execution.arn)
@@ -307,6 +356,8 @@ def _check_outages(final: FinalState) -> Found:
         job = None if record is None else final.job_of(record)
         if record is None or job is None or execution.was_stopped or execution.start_failed:
             continue
+        if record.cancel_requested is not None:
+            continue  # by its caller, perhaps before the job could be cancelled
         if record.status != job.outcome:
             detail = f"{record.execution_id} is {record.status} {record.error}, and its job is {job}"
             yield Invariant.OUTCOME_SURVIVES_OUTAGE, detail
@@ -329,6 +380,7 @@ def _check_late_polls(final: FinalState) -> Found:
     if not final.simulation.has_no_faults:
         return
     most = MAX_POLLS_AFTER_OUTCOME if final.simulation.settings.follow else 1
+    most += sum(execution.lost_answers for execution in final.executions)
     for job_id, count in final.simulation.waterflai.late_polls.items():
         if count > most:
             yield Invariant.LOOP_ENDS_WITH_RECORD, f"{job_id} was polled {count} times after that"
@@ -337,3 +389,40 @@ def _check_late_polls(final: FinalState) -> Found:
 def _check_slots(final: FinalState) -> Found:
     for execution_id in final.simulation.table.slot_holders():
         yield Invariant.SLOT_IS_RELEASED, f"{execution_id} holds one"
+
+
+def _check_webhooks(final: FinalState) -> Found:
+    webhooks = final.simulation.webhooks
+    if webhooks is None:
+        return
+    for record in final.records.values():
+        if record.webhook is None or not record.webhook_wants_outcome:
+            continue
+        if record.execution_id in final.simulation.observed.erased:
+            continue
+        event_id = event_id_of(record)
+        event = webhooks.checks.events[event_id]
+        if event.claims != event.requests and not final.simulation.fault_count:
+            yield Invariant.ATTEMPT_IS_COUNTED, f"{event_id} has {event}"
+        if event.status is None:
+            yield Invariant.WEBHOOK_IS_DELIVERED, f"{event_id} has no result: {event}"
+        works = webhooks.hosts[record.webhook.host].works_in_time and not final.simulation.fault_count
+        if works and event.status is not DeliveryStatus.DELIVERED:
+            yield Invariant.WEBHOOK_SURVIVES_OUTAGE, f"{event_id} was not delivered: {event}"
+        if "dynamodb" not in record.deliver_to and record.final_output_json is not None:
+            yield Invariant.OUTPUT_IS_DROPPED, f"{record.execution_id} has {record.final_output_json}"
+
+
+def _check_deliveries(final: FinalState) -> Found:
+    webhooks = final.simulation.webhooks
+    if webhooks is None:
+        return
+    for message in webhooks.queue.messages:
+        yield Invariant.DELIVERIES_END, f"a message is left: {message}"
+    for item in webhooks.table.items.values():
+        # A function that is frozen for more than a minute may write a delivery later.
+        if item["pk"]["S"] in webhooks.checks.erased_at and not final.simulation.fault_count:
+            yield Invariant.ERASED_IS_NOT_SENT, f"a delivery is left: {item}"
+        is_in_index = item.get("undelivered", {"S": "failed"})["S"] != "failed"
+        if is_in_index or item.get("status", {"S": ""})["S"] == DeliveryStatus.PENDING:
+            yield Invariant.DELIVERIES_END, f"a sweep would find {item}"

@@ -18,6 +18,8 @@ class Task:
     def __init__(self, name: str, call: Callable[[], object]) -> None:
         self.name = name
         self.call = call
+        self.began_at = 0
+        """How many calls to other systems the history had made before."""
         self.done = False
         self.result: object = None
         self.error: BaseException | None = None

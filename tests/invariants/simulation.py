@@ -1,5 +1,6 @@
 """What surrounds the functions in one history, such as the clock, the table and the topic, and the faults of calls."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,31 +14,40 @@ from tests.invariants.dynamodb import Item, Table, refusal
 from tests.invariants.invariants import Invariant, Violation
 from tests.invariants.scheduler import Crash, Scheduler
 from tests.invariants.waterflai import Waterflai
+from tests.invariants.webhooks import Webhooks, webhook_settings
 from tests.support import builders
 from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
 from waterhook.errors import KeyUnavailableError, ResultsUnavailableError, WaterhookError
-from waterhook.notifications.delivery_targets import SnsTarget
+from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget, WebhookTarget
+from waterhook.notifications.notification_events import PROGRESS_TYPE
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
+from waterhook.notifications.webhook_requests import WebhookRequests
 from waterhook.settings import ConcurrencyLimits, Settings
 from waterhook.steps.cancel import CancelStep
+from waterhook.steps.deliver import DeliverStep
+from waterhook.steps.delivery_sweep import DeliverySweeper
 from waterhook.steps.final_record_check import FinalRecordCheck
 from waterhook.steps.follow import FollowStep
 from waterhook.steps.job_canceller import JobCanceller
 from waterhook.steps.notify import FaultReporter
 from waterhook.steps.poll import PollStep, UpstreamIdRecovery
 from waterhook.steps.reconcile import ReconcileStep
+from waterhook.steps.resend import Resender
 from waterhook.steps.start import StartStep
 from waterhook.steps.state_machine_executions import GRACE_S, StateMachineExecutions
 from waterhook.steps.status_poller import StatusPoller
 from waterhook.steps.sweep import Sweeper, SweepResult
+from waterhook.steps.webhook_attempts import WebhookAttempts
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.storage.unfinished_index import UnfinishedIndex
+from waterhook.storage.webhook_deliveries import WebhookDeliveries
+from waterhook.storage.webhook_hosts import WebhookHosts
 from waterhook.upstream.client import CancelResult
 
 OUTAGE_S = 3600.0
@@ -71,6 +81,14 @@ class Components:
     sweeper: type[Sweeper] = Sweeper
     state_machine_executions: type[StateMachineExecutions] = StateMachineExecutions
     execution_canceller: type[ExecutionCanceller] = ExecutionCanceller
+    webhook_target: type[WebhookTarget] = WebhookTarget
+    webhook_requests: type[WebhookRequests] = WebhookRequests
+    webhook_attempts: type[WebhookAttempts] = WebhookAttempts
+    deliveries: type[WebhookDeliveries] = WebhookDeliveries
+    hosts: type[WebhookHosts] = WebhookHosts
+    deliver_step: type[DeliverStep] = DeliverStep
+    delivery_sweeper: type[DeliverySweeper] = DeliverySweeper
+    resender: type[Resender] = Resender
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +109,7 @@ class Outage:
 
     @property
     def is_of_a_dependency(self) -> bool:
-        return self.target in {"table", "bucket", "secret"}
+        return self.target not in {"", "poll"}
 
     @property
     def ends_at(self) -> float:
@@ -118,6 +136,8 @@ class Observations:
     accepted: dict[str, set[str]] = field(default_factory=dict)
     """The execution ids that callers of the API received, each with the markers of their requests."""
     cancel_answers: list[tuple[str, CancelResult]] = field(default_factory=list)
+    erased: dict[str, Item] = field(default_factory=dict)
+    """The records that an operator erased, as they were."""
     violations: list[Violation] = field(default_factory=list)
 
 
@@ -146,8 +166,13 @@ class Simulation:
         self.is_running: Callable[[str], bool] = lambda _arn: False
         """Whether a state machine execution is running, by its ARN."""
         self.running_when_sweep_began: frozenset[str] = frozenset()
+        self.final_at: dict[str, int] = {}
+        """After how many calls each record got its outcome."""
+        self.fault_count = 0
+        has_webhooks = choices.one_in(3)
         self._faults_left = choices.pick(0, 0, 1, 2, 3, 5, 8, -1)
-        target = choices.pick("table", "bucket", "secret", "poll") if self._faults_left < 0 else ""
+        targets = ("table", "bucket", "secret", "poll", *(("topic", "queue") if has_webhooks else ()))
+        target = choices.pick(*targets) if self._faults_left < 0 else ""
         self.outage = Outage(target, NOW + choices.pick(0.0, 0.3, 1.0, 5.0, 20.0) if target else 0.0)
         if target:
             self._faults_left = choices.pick(0, 0, 2)
@@ -155,22 +180,33 @@ class Simulation:
         """Whether no single call fails and no function crashes; there may be an outage."""
         self.has_no_faults = self.has_no_call_faults and not target
         self._calls_per_fault = choices.pick(8, 4, 2, 16)
-        self.settings = _settings(choices)
+        self.settings = _settings(choices, has_webhooks=has_webhooks)
         self.table = Table(self._check_write)
         self.waterflai = Waterflai(self)
         self._components = components
+        self.webhooks = Webhooks(self, self.settings.webhooks) if self.settings.webhooks else None
         self._build(components)
 
     def _build(self, components: Components) -> None:
         dynamodb: Any = FaultyClient(self, self.table, dependency="table")
-        topic: Any = FaultyClient(self, self)
+        topic: Any = FaultyClient(self, self, dependency="topic")
         settings, client = self.settings, self.waterflai.client
         self.records = components.table("executions", dynamodb)
+        sns, webhook = SnsTarget(topic, "topic", builders.SOURCE), None
+        if self.webhooks is not None:
+            webhook = self.webhooks.build(
+                self.records,
+                dynamodb,
+                lambda service, dependency: FaultyClient(self, service, dependency=dependency),
+                components,
+            )
+        targets: list[DeliveryTarget] = [sns] if webhook is None else [sns, webhook]
         limiter = components.limiter("executions", settings.concurrency_limits, dynamodb, self.clock.sleep)
         self.notifier = components.notifier(
             self.records,
-            SnsTarget(topic, "topic", builders.SOURCE),
-            retention_s=RETENTION_S,
+            sns,
+            webhook,
+            retention_s=RETENTION_S if self.webhooks is None else self.webhooks.retention_s,
             clock=self.clock,
             limiter=limiter,
         )
@@ -188,7 +224,7 @@ class Simulation:
         )
 
         def build_publisher() -> ProgressPublisher:
-            return ProgressPublisher(self.records, [SnsTarget(topic, "topic", builders.SOURCE)], self.clock)
+            return ProgressPublisher(self.records, targets, self.clock)
 
         recovery = UpstreamIdRecovery(lambda: self.records, self.clock)
         check = components.final_record_check(lambda: self.records, self.clock)
@@ -257,6 +293,11 @@ class Simulation:
             if not isinstance(error, (WaterhookError, ClientError, BotoCoreError)):
                 raise error
         return result
+
+    @property
+    def has_had_no_faults(self) -> bool:
+        """Whether no call has failed so far, and there is no outage."""
+        return not self.fault_count and not self.outage.target
 
     def is_down(self, target: str) -> bool:
         """Return whether a dependency, or the poll function, is down now."""
@@ -331,47 +372,62 @@ class Simulation:
         if not self._faults_left or not self.choices.one_in(one_in):
             return False
         self._faults_left -= 1
+        self.fault_count += 1
         return True
+
+    def allow_faults(self, count: int) -> None:
+        """Allow further faults."""
+        self._faults_left += count
 
     def publish(self, **arguments: Any) -> dict[str, Any]:
         """Publish to the topic, as the SNS client does."""
         task = self.scheduler.current.name if self.scheduler.current else ""
-        self.observed.published.append(
-            Published(task, arguments["Message"], str(arguments["MessageAttributes"]))
-        )
+        message: str = arguments["Message"]
+        self.observed.published.append(Published(task, message, str(arguments["MessageAttributes"])))
+        if self.webhooks is not None and PROGRESS_TYPE not in message:
+            self.webhooks.checks.check_published(json.loads(message)["subject"], "sns")
         return {}
 
     def _check_write(self, before: Item | None, after: Item | None) -> None:
         """Check the invariants that a write to the table can violate."""
+        if self.webhooks is not None:
+            self.webhooks.checks.check_record_write(before, after)
+        self._check_slots(before, after)
+        if before is not None and "status" in before:
+            self._check_record(before, after)
+
+    def _check_slots(self, before: Item | None, after: Item | None) -> None:
         slots_before, slots_after = (
             set((item or {}).get("running", {"SS": []})["SS"]) for item in (before, after)
         )
         for execution_id in slots_before - slots_after:
             record = self.table.items.get(execution_id)
             if record is not None and not Status(record["status"]["S"]).is_final:
-                self._violated(
+                self.violated(
                     Invariant.SLOT_IS_KEPT, f"{execution_id} lost its slot while {record['status']}"
                 )
-        if before is None or "status" not in before:
-            return
+
+    def _check_record(self, before: Item, after: Item | None) -> None:
         execution_id = before["execution_id"]["S"]
         if after is None:
-            if execution_id in self.observed.accepted:
-                self._violated(Invariant.RECORD_IS_KEPT, f"{execution_id} was deleted")
+            if self.scheduler.current is not None and self.scheduler.current.name == "erase":
+                self.observed.erased[execution_id] = before
+            elif execution_id in self.observed.accepted:
+                self.violated(Invariant.RECORD_IS_KEPT, f"{execution_id} was deleted")
             return
         old, new = before["status"]["S"], after["status"]["S"]
+        if Status(new).is_final:
+            self.final_at.setdefault(execution_id, self.calls)
         if Status(old).is_final and (old != new or before["finished_at"] != after["finished_at"]):
-            self._violated(Invariant.OUTCOME_IS_FINAL, f"{execution_id} changed from {old} to {new}")
+            self.violated(Invariant.OUTCOME_IS_FINAL, f"{execution_id} changed from {old} to {new}")
         owner = before["owner_execution_arn"]["S"]
         is_sweep = self.scheduler.current is not None and self.scheduler.current.name == "sweep"
         if is_sweep and owner in self.running_when_sweep_began and self.is_running(owner):
-            self._violated(Invariant.SWEEP_SPARES_RUNNING, f"{execution_id} was changed, and {owner} runs")
+            self.violated(Invariant.SWEEP_SPARES_RUNNING, f"{execution_id} was changed, and {owner} runs")
         if before["owner_execution_arn"] != after["owner_execution_arn"]:
-            self._violated(
-                Invariant.RECORD_KEEPS_OWNER, f"{execution_id} does not belong to {owner} any more"
-            )
+            self.violated(Invariant.RECORD_KEEPS_OWNER, f"{execution_id} does not belong to {owner} any more")
 
-    def _violated(self, invariant: Invariant, detail: str) -> None:
+    def violated(self, invariant: Invariant, detail: str) -> None:
         self.observed.violations.append(Violation(invariant, detail))
 
 
@@ -402,7 +458,7 @@ def _result[T](result: Exception | T) -> T:
     return result
 
 
-def _settings(choices: ChoiceSequence) -> Settings:
+def _settings(choices: ChoiceSequence, *, has_webhooks: bool) -> Settings:
     return builders.settings(
         at_least_once=choices.one_in(4),
         uncertain_on_503=choices.one_in(4),
@@ -417,4 +473,5 @@ def _settings(choices: ChoiceSequence) -> Settings:
         start_deadline_s=choices.pick(60, 15),
         longest_wait_s=choices.pick(60, 20),
         default_timeout_s=120,
+        webhooks=webhook_settings(choices) if has_webhooks else None,
     )

@@ -59,7 +59,9 @@ class StateMachineExecution:
         self.poll_failed = False
         """A poll failed permanently."""
         self.start_failed = False
-        """A start failed permanently. One of its attempts may have started the job."""
+        """A start failed permanently, or its answer was lost. One of its attempts may have started the job."""
+        self.lost_answers = 0
+        """How often the answer of a function was lost. The state machine then calls the function again."""
         self._step = "start"
         self._state: dict[str, Any] = {}
         self._attempts: Counter[int] = Counter()
@@ -90,6 +92,8 @@ class StateMachineExecution:
         """Give up the current call, whose function runs on."""
         if self.status == "RUNNING" and self.task is not None:
             self.task = None
+            self.start_failed = self.start_failed or self._step == "start"
+            self.lost_answers += 1
             self._handle_error("Lambda.SdkClientException")
 
     def stop(self, status: str) -> None:

@@ -27,4 +27,4 @@ def test_a_unit_test_fails_with_each_bug_in_code_that_no_history_runs() -> None:
 
 def test_each_subpackage_that_histories_replace_in_part_has_a_bug() -> None:
     subpackages = {mutation.module.split(".")[1] for mutation in UNIT_MUTATIONS}
-    assert subpackages == {"observability", "upstream"}
+    assert subpackages == {"domain", "observability", "upstream", "webhooks"}

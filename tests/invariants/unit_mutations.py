@@ -3,13 +3,15 @@
     PYTHONPATH=layers/waterhook python -m tests.invariants.unit_mutations
 
 prints a table: the bug, its module, and the first test that fails with it. Histories replace the transport and the
-streams of `waterhook.upstream`, and `waterhook.observability` is a no-op in them: logs and metrics change no record
-and no notification, so no invariant depends on them.
+streams of `waterhook.upstream`, and the sender and the keys of `waterhook.webhooks`; every receiver is allowed.
+`waterhook.observability` is a no-op in them: logs and metrics change no record and no notification, so no invariant
+depends on them.
 """
 
 import contextlib
 import io
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +19,9 @@ from unittest.mock import patch
 
 import pytest
 
+from waterhook.domain import webhook_url
 from waterhook.domain.status import Status
+from waterhook.domain.webhook_url import WebhookUrl
 from waterhook.json_scanner import Bytes
 from waterhook.observability import telemetry
 from waterhook.observability.metrics import Metric, UpstreamCall
@@ -25,6 +29,9 @@ from waterhook.upstream import event_stream, transport
 from waterhook.upstream.api_key import ApiKey
 from waterhook.upstream.key_redaction import KeyRedactor
 from waterhook.upstream.sse import SseDecoder, SseEvent
+from waterhook.webhooks import sender, signature, signing_keys
+from waterhook.webhooks.cached_secret import CachedSecret
+from waterhook.webhooks.sender import Attempt, AttemptError, WebhookSender
 
 _UNIT_TESTS = Path(__file__).parents[1] / "unit"
 
@@ -63,7 +70,7 @@ class _Results:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.failed:
-            self.failed.append(report.nodeid.rpartition("::")[2])
+            self.failed.append(report.nodeid.partition("[")[0].rpartition("::")[2])
 
 
 def dispatch_keep_alive(self: SseDecoder) -> SseEvent:
@@ -80,6 +87,24 @@ def redact_plain_key_only(self: KeyRedactor, body: Bytes) -> Bytes:
     return body
 
 
+def count_redirect_as_delivered(response: Any, latency_ms: float) -> Attempt:
+    attempt = _attempt(response, latency_ms)
+    return replace(attempt, error=None) if attempt.error == AttemptError.REDIRECT else attempt
+
+
+def resolve_without_check(self: WebhookSender, url: WebhookUrl, ends_at: float) -> Any:
+    return self._resolve(url.host, url.port, timeout_s=ends_at - time.monotonic())
+
+
+def derive_same_key_for_all_hosts(key_material: bytes, **arguments: Any) -> bytes:
+    return _hkdf_sha256(key_material, **(arguments | {"info": b""}))
+
+
+def read_secret_each_time(self: CachedSecret[Any]) -> Any:
+    return self._read()
+
+
+_attempt, _hkdf_sha256 = sender._attempt, signature.hkdf_sha256  # noqa: SLF001 - it gets the bug
 _dispatch = SseDecoder._dispatch  # noqa: SLF001 - it gets the bug
 _Request = transport._Request  # noqa: SLF001 - it gets the bug
 
@@ -142,6 +167,62 @@ UNIT_MUTATIONS = (
         property(lambda self: self.error is not None),
         "observability",
     ),
+    UnitMutation(
+        "an address that is not global unicast counts as public",
+        webhook_url,
+        "_is_public",
+        lambda address: address.is_global,
+        "domain/test_webhook_url.py",
+        "refused",
+    ),
+    UnitMutation(
+        "an allowed network allows the metadata services in it",
+        webhook_url,
+        "_NEVER_ALLOWED",
+        (),
+        "domain/test_webhook_url.py",
+        "never",
+    ),
+    UnitMutation(
+        "the addresses of a receiver are not checked",
+        WebhookSender,
+        "_allowed_addresses",
+        resolve_without_check,
+        "webhooks/test_hostile_targets.py",
+        "dns_answer",
+    ),
+    UnitMutation(
+        "a redirect counts as delivered",
+        sender,
+        "_attempt",
+        count_redirect_as_delivered,
+        "webhooks/test_sender.py",
+        "redirect",
+    ),
+    UnitMutation(
+        "all hosts have the same signing key",
+        signature,
+        "hkdf_sha256",
+        derive_same_key_for_all_hosts,
+        "webhooks/test_signature.py",
+        "host",
+    ),
+    UnitMutation(
+        "the previous key does not sign after a rotation",
+        signing_keys,
+        "OVERLAP_S",
+        0.0,
+        "webhooks/test_signing_keys.py",
+        "previous",
+    ),
+    UnitMutation(
+        "a secret that can't be read for a moment stops all webhooks",
+        CachedSecret,
+        "get",
+        read_secret_each_time,
+        "webhooks/test_signing_keys.py",
+        "refresh",
+    ),
 )
 
 
@@ -149,7 +230,7 @@ def main() -> None:
     """Print which test finds each bug."""
     for mutation in UNIT_MUTATIONS:
         test = mutation.failed_test() or "none"
-        line = f"{mutation.bug:<64}  {mutation.module:<35}  {test.partition('[')[0]}"
+        line = f"{mutation.bug:<64}  {mutation.module:<35}  {test}"
         print(line, flush=True)  # noqa: T201 - the output of a command
 
 

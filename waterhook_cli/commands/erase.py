@@ -91,8 +91,8 @@ class Eraser:
     def erase(self, execution_id: str) -> ErasureReport:
         """Delete outputs, concurrency slots, record and deliveries. The order makes it repeatable after a crash.
 
-        Without the record, no webhook is sent any more. The function that sends webhooks reads the record first, and
-        may create the delivery afterwards, so the deliveries are deleted after the record. Takes a minute if the
+        Without the record, no webhook is sent any more. The function that sends webhooks may have read the record
+        before and create the delivery afterwards, so the deliveries are deleted after the record. Takes a minute if the
         function may have read the record before.
 
         Afterwards the idempotency key can be used again. Raises CommandError if the execution does not exist or has

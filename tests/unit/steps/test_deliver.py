@@ -363,6 +363,27 @@ def test_the_delivery_of_an_erased_execution_is_deleted(world: World) -> None:
     assert world.webhooks.deliveries.of_execution(record.execution_id) == []
 
 
+def test_a_delivered_webhook_is_not_repeated_when_it_is_erased_between_two_reads(world: World) -> None:
+    record = world.put()
+    world.deliver(record)
+
+    class ErasingClient:
+        """Erases the execution after the first read."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.table.client, name)
+
+        def get_item(self, **arguments: Any) -> Any:
+            answer = world.table.client.get_item(**arguments)
+            world.table.delete(record)
+            world.webhooks.deliveries.delete_of(record.execution_id)
+            return answer
+
+    world.client = ErasingClient()
+    assert world.deliver(record) is DeliverResult.DROPPED
+    assert len(world.receiver.requests) == 1
+
+
 # ---- Faults of AWS and crashes -----------------------------------------------------------------------------------
 
 
@@ -579,6 +600,34 @@ def test_a_resend_during_an_attempt_is_refused(world: World) -> None:
     assert world.deliver(record) is DeliverResult.DELIVERED
     assert seen[0]["resent"] is False
     assert "try again in a minute" in seen[0]["reason"]
+
+
+@pytest.mark.parametrize("early_s", [250, 0, -2000], ids=["before", "at", "after"])
+def test_a_resend_is_refused_around_the_time_when_the_record_is_cleaned_up(
+    world: World, early_s: float
+) -> None:
+    record = world.put(deliver_to=("sns",))
+    world.deliver(record)
+    world.clock.now = world.delivery(record).next_at - early_s
+    result = world.resender.resend({"execution_id": ID})
+    assert result["resent"] is False
+    assert "try again" in result["reason"]
+    assert world.delivery(record).status is DeliveryStatus.DELIVERED
+
+
+def test_a_resend_is_refused_if_the_record_is_cleaned_up_while_it_reads(world: World) -> None:
+    record = world.put(deliver_to=("sns",))
+    world.deliver(record)
+    resender, clean_up = world.resender, world.webhooks.deliveries.get
+
+    def get_after_clean_up(execution_id: str, event_id: str) -> Delivery | None:
+        world.clock.now += DAY_S
+        world.deliver(record)
+        return clean_up(execution_id, event_id)
+
+    resender._deliveries.get = get_after_clean_up  # type: ignore[method-assign]  # noqa: SLF001
+    assert resender.resend({"execution_id": ID})["resent"] is False
+    assert world.table.get(ID).final_output_json is None
 
 
 def test_a_resend_lets_the_record_outlive_the_delivery(world: World) -> None:

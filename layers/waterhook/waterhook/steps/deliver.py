@@ -64,9 +64,12 @@ class DeliverStep:
         execution_id, event_id = message.get("execution_id"), message.get("event_id")
         if not isinstance(execution_id, str) or not isinstance(event_id, str):
             return Delivered(DeliverResult.DROPPED)
+        is_progress = "progress" in message
+        # The delivery is read before the record: if both are erased in between, it must not look like a new one.
+        stored = None if is_progress else self._deliveries.get(execution_id, event_id)
         record = self._table.get(execution_id, self._clock())
         webhook = record.webhook if record else None
-        if "progress" in message:
+        if is_progress:
             if record is None or webhook is None or record.status.is_final:
                 return Delivered(DeliverResult.DROPPED, execution_id, event_id)
             return self._progress.deliver(message, webhook)
@@ -74,13 +77,12 @@ class DeliverStep:
             # It was erased or has expired, and another execution may have the same id. The sweep must not find it.
             self._deliveries.delete(execution_id, event_id)
             return Delivered(DeliverResult.DROPPED, execution_id, event_id)
-        return self._deliver_outcome(message, record, webhook)
+        return self._deliver_outcome(message, record, webhook, stored)
 
     def _deliver_outcome(
-        self, message: Mapping[str, Any], record: ExecutionRecord, webhook: Webhook
+        self, message: Mapping[str, Any], record: ExecutionRecord, webhook: Webhook, stored: Delivery | None
     ) -> Delivered:
         now, event_id, host = self._clock(), notification_events.event_id(record), webhook.host
-        stored = self._deliveries.get(record.execution_id, event_id)
         delivery = stored or new_delivery(record, self._retention_s, now)
         result = Delivered(DeliverResult.DROPPED, record.execution_id, event_id, host)
         if delivery.next_at > now + webhook_retries.TOLERANCE_S:

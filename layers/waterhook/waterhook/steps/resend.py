@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from waterhook.domain.webhook_delivery import Delivery
 from waterhook.errors import RecordConflictError
 from waterhook.notifications import notification_events
 from waterhook.notifications.webhook_queue import WebhookQueue
@@ -11,6 +12,10 @@ from waterhook.steps.deliver import message_of, new_delivery
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.webhook_deliveries import WebhookDeliveries
+
+# This long before the record is cleaned up, and until it is, nothing is resent: the deliver function may have read the
+# delivery as ended, and would delete the output that the resend needs. Its timeout is much shorter.
+CLEANUP_MARGIN_S = 300.0
 
 
 class Resender:
@@ -49,6 +54,10 @@ class Resender:
             return result | {"resent": False, "reason": why}
         event_id = notification_events.event_id(record)
         stored = self._deliveries.get(record.execution_id, event_id)
+        # Read again: the record may have been cleaned up before the delivery was read.
+        if _is_cleaned_up_soon(stored, now) or self._table.get(record.execution_id, now) != record:
+            reason = "its record is being cleaned up or changed at this moment; try again in a few minutes"
+            return result | {"resent": False, "reason": reason}
         fresh = new_delivery(record, self._retention_s, now)
         delivery = fresh if stored is None else replace(stored, expires_at=fresh.expires_at, has_cleanup=True)
         try:
@@ -62,6 +71,13 @@ class Resender:
             return result | {"resent": False, "reason": reason}
         self._queue.send(message_of(fresh))
         return result | {"resent": True, "event_id": event_id}
+
+
+def _is_cleaned_up_soon(delivery: Delivery | None, now: float) -> bool:
+    """Whether the record of an ended delivery is due to be cleaned up, see `DeliverStep`."""
+    if delivery is None or not (delivery.status.is_final and delivery.has_cleanup):
+        return False
+    return delivery.next_at - CLEANUP_MARGIN_S <= now
 
 
 def _obstacle(record: ExecutionRecord) -> str | None:
