@@ -168,6 +168,8 @@ class ScriptedServer:
     """Returns the script for a request, instead of `steps` and `streams`."""
     port: int = 0
     """0 stands for any free port."""
+    host: str = "127.0.0.1"
+    """A loopback address, of IPv4 or IPv6."""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     """The number of connections that were accepted."""
@@ -177,13 +179,16 @@ class ScriptedServer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._server_socket = socket.create_server(("127.0.0.1", self.port))
+        self._server_socket = socket.create_server(
+            (self.host, self.port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        )
         self.port = self._server_socket.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.context else 'http'}://{host}:{self.port}"
 
     def __enter__(self) -> Self:
         self._acceptor.start()

@@ -197,7 +197,7 @@ def test_following_needs_reserved_concurrency_and_a_job_that_allows_it(
 
 
 ON = {
-    "WATERHOOK_WEBHOOK_ALLOWED_HOSTS": "hooks.example.com, *.example.org",
+    "WATERHOOK_WEBHOOK_ALLOWED_HOSTS": "Hooks.example.com., *.example.org",
     "WATERHOOK_WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/8,fd00::/8",
     "WATERHOOK_WEBHOOK_QUEUE_URL": "https://sqs.test/webhooks",
     "WATERHOOK_WEBHOOK_TABLE": "deliveries",

@@ -60,7 +60,8 @@ class WebhookSettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str], problems: list[str]) -> Self:
         """Return the settings. Adds to `problems` what is wrong, without the values: a URL may contain a token."""
-        hosts = tuple(_split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", "")))
+        allowed = _split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", ""))
+        hosts = tuple(host.lower().removesuffix(".") for host in allowed)
         if not hosts:
             return cls()
         networks = []

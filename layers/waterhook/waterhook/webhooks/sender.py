@@ -222,7 +222,7 @@ class WebhookSender:
         except CONNECTION_ERRORS as error:
             if is_timeout(error):
                 code = AttemptError.TIMEOUT
-            elif _is_tls_error(error) and not isinstance(error, ssl.SSLEOFError):
+            elif _is_tls_error(error):
                 code = AttemptError.TLS  # with TLS 1.3 a receiver refuses the client after the handshake
             else:
                 code = AttemptError.BAD_ANSWER
@@ -282,7 +282,6 @@ def _attempt(response: urllib3.BaseHTTPResponse, latency_ms: float) -> Attempt:
 def _skip_body(connection: "_ReceiverConnection", response: urllib3.BaseHTTPResponse, ends_at: float) -> None:
     """Read the start of the body, so that the receiver usually can send it all. A failure here changes nothing."""
     connection.opened.begin_call(min(ends_at, time.monotonic() + MAX_BODY_S))
-    connection.opened.allow(MAX_BODY_BYTES)
     with suppress(*CONNECTION_ERRORS):
         response.read(MAX_BODY_BYTES, decode_content=False)
 
