@@ -50,3 +50,14 @@ def test_the_limit_of_an_event_source_mapping_may_be_text(mapping: dict[str, Any
 def test_a_batch_of_messages_needs_the_permission_of_one_message(action: str) -> None:
     action_of = run_ministack.with_send_message_for_batches(lambda *_request: action)
     assert action_of("sqs", "POST", "/", {}) == "sqs:SendMessage"
+
+
+@pytest.mark.parametrize(("source", "invocations"), [("aws:sqs", 4), ("aws:s3", 1)])
+def test_a_throttled_invocation_for_a_queue_is_repeated(source: str, invocations: int) -> None:
+    results: list[dict[str, Any]] = [{"throttle": True}] * 3 + [{"body": {}}]
+    pauses: list[float] = []
+    execute = run_ministack.with_retries_for_queues(lambda *_invocation: results.pop(0), pauses.append)
+    result = execute({}, {"Records": [{"eventSource": source}]})
+    assert 4 - len(results) == invocations
+    assert bool(result.get("throttle")) == (invocations == 1)
+    assert len(pauses) == invocations - 1
