@@ -4,19 +4,18 @@ import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
 import click
 
+from waterhook.domain.webhook import EVENTS
+from waterhook.domain.webhook_url import WebhookUrl
+from waterhook.errors import InvalidWebhookUrlError
+
 _AGE = re.compile(r"([0-9]{1,6})([smhd])")
 _AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_PORT = re.compile(r":[0-9]{1,5}")
-# The last label of a name begins with a letter, so that no form of an IPv4 address is a name.
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII
-)
 _JSON_TYPES = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -100,22 +99,46 @@ class HostType(click.ParamType):
         """Return the host as in `WebhookUrl.host`."""
         if re.search(r"[/?#@%\\]", value):
             self.fail("expected only the host of the URL, for example hooks.example.com", param, ctx)
-        if not value.isascii():
-            self.fail("expected ASCII: write an international host name in its form with xn--", param, ctx)
-        host = _without_port(value.lower())
         try:
-            return str(ip_address(host))
-        except ValueError:
-            host = host.removesuffix(".")
-        if not _HOST_NAME.fullmatch(host):
-            self.fail("expected a host name such as hooks.example.com, or an IP address", param, ctx)
+            return WebhookUrl.parse(f"https://{_bracketed(value)}").host
+        except InvalidWebhookUrlError as error:
+            self.fail(
+                f"expected a host name such as hooks.example.com, or an IP address: {error}", param, ctx
+            )
+
+
+def _bracketed(host: str) -> str:
+    """Return an IPv6 address in the brackets that it has in a URL, and any other text unchanged."""
+    try:
+        return f"[{IPv6Address(host)}]"
+    except ValueError:
         return host
 
 
-def _without_port(host: str) -> str:
-    """Return the host without port, and an IPv6 address also without brackets."""
-    if host.startswith("["):
-        address, bracket, port = host[1:].partition("]")
-        return address if bracket and (not port or _PORT.fullmatch(port)) else ""
-    name, colon, port = host.partition(":")
-    return name if _PORT.fullmatch(colon + port) else host
+class WebhookUrlType(click.ParamType):
+    """The URL of a webhook. No message contains it, because it may contain a token."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the URL as it was given."""
+        try:
+            WebhookUrl.parse(value)
+        except InvalidWebhookUrlError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class EventsType(click.ParamType):
+    """Events of a webhook, separated by commas: `completed,failed`."""
+
+    name = "EVENTS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Return the events."""
+        if isinstance(value, list):
+            return value
+        events = [event.strip().lower() for event in value.split(",")]
+        if unknown := [event for event in events if event not in EVENTS]:
+            self.fail(f"{unknown[0]!r} is not an event: expected one of {', '.join(EVENTS)}", param, ctx)
+        return events

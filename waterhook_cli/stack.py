@@ -53,10 +53,12 @@ class Account:
     session: boto3.Session
     endpoint_url: str | None = None
 
-    def client(self, service: str) -> Any:
-        """Return a boto3 client with timeouts. Raises CommandError if AWS_ENDPOINT_URL is not a URL."""
+    def client(self, service: str, config: Config | None = None) -> Any:
+        """Return a boto3 client with timeouts; `config` overrides them. Raises CommandError if its URL is no URL."""
         make_client: Any = self.session.client  # its type allows literal names only
-        config = _CLIENT_CONFIG if self.endpoint_url is None else _CLIENT_CONFIG.merge(_NO_PROXIES)
+        config = _CLIENT_CONFIG if config is None else _CLIENT_CONFIG.merge(config)
+        if self.endpoint_url is not None:
+            config = config.merge(_NO_PROXIES)
         try:
             return make_client(service, endpoint_url=self.endpoint_url, config=config)
         except BotoCoreError:  # some are also ValueErrors
@@ -143,9 +145,9 @@ class Stack:
             )
         return self.outputs[name]
 
-    def client(self, service: str) -> Any:
-        """Return a boto3 client for the account and region of the stack."""
-        return self.account.client(service)
+    def client(self, service: str, config: Config | None = None) -> Any:
+        """Return a boto3 client for the account and region of the stack. `config` overrides its timeouts."""
+        return self.account.client(service, config)
 
     def resources(self) -> list[StackResource]:
         """Return the resources of the stack."""

@@ -9,11 +9,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from waterhook.webhooks.signing_keys import MasterKey, StoredKeys, read_keys, to_secret_text
 from waterhook_cli.errors import CommandError, ExitCode
 from waterhook_cli.stack import Stack
+from waterhook_cli.webhook_stack import webhook_output
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_OUTPUT = "WebhookSecretArn"
 # Label of a version before it becomes the current one. Secrets Manager may delete versions without a label.
 _NEW = "WATERHOOK_NEW"
 
@@ -28,14 +28,7 @@ class WebhookKeyStore:
     @classmethod
     def of_stack(cls, stack: Stack) -> Self:
         """Return the store of a stack. Raises CommandError if webhooks are switched off."""
-        if _OUTPUT not in stack.outputs:
-            raise CommandError(
-                ExitCode.UNAVAILABLE,
-                f"webhooks are switched off in {stack}: it has no output {_OUTPUT}",
-                "To switch them on, deploy with the hosts of the receivers: "
-                "sam deploy --parameter-overrides WebhookAllowedHosts=hooks.example.com",
-            )
-        return cls(stack.output(_OUTPUT), stack.client("secretsmanager"))
+        return cls(webhook_output(stack, "WebhookSecretArn"), stack.client("secretsmanager"))
 
     def read(self) -> StoredKeys:
         """Return the keys. Raises SigningKeysUnavailableError."""

@@ -20,6 +20,9 @@ from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES, MAX_OUTPUT_BYTES
+from waterhook.domain.webhook import Webhook
+from waterhook.domain.webhook_retries import MAX_ATTEMPTS, MAX_RETRY_AFTER_S
+from waterhook.domain.webhook_url import MAX_URL_CHARS
 from waterhook.errors import (
     InvalidRequestError,
     PerhapsAcceptedError,
@@ -38,6 +41,7 @@ from waterhook.text import MAX_ID_CHARS, MAX_MESSAGE_CHARS
 from waterhook.upstream.event_stream import StreamEvent
 from waterhook.upstream.responses import MAX_RESPONSE_BYTES, Response, error_from_response
 from waterhook.upstream.sse import MAX_EVENT_BYTES
+from waterhook.webhooks.sender import TIMEOUT_S
 
 DOCUMENT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 API = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
@@ -55,6 +59,7 @@ FULL = running_record(
     **final_attributes(Status.COMPLETED)
     | {"final_output_json": "{}", "output_ref": "s3://a/b", "output_error": "missing", "usage": {"polls": 1}}
     | {"error": {"code": "a", "message": "b"}}
+    | {"webhook": Webhook("https://hooks.example.com/"), "published_to": ("sns",)}
 )
 
 
@@ -240,6 +245,10 @@ def test_the_limits_of_the_code_are_listed() -> None:
         "a link to an output": f"{PRESIGNED_SECONDS // 3600} hour",
         "a page of executions": f"{MAX_PAGE}",
         "progress events": f"{1 / MIN_INTERVAL_S:.0f} a second",
+        "webhook.url": f"{MAX_URL_CHARS:,} characters",
+        "an attempt of a webhook": f"{TIMEOUT_S:.0f} s",
+        "attempts of a webhook": f"{MAX_ATTEMPTS}",
+        "Retry-After of a receiver": f"{MAX_RETRY_AFTER_S // 3600} hours",
         "Retry-After of Waterflai": f"{RETRY_AFTER_LIMIT_S} s",
         "an answer of Waterflai, except status documents": f"{MAX_RESPONSE_BYTES // 1024} KiB",
         "an event of a stream": f"{MAX_EVENT_BYTES // 1024} KiB",

@@ -8,16 +8,24 @@ from typing import Any
 
 from tests.contract.markdown import names, table
 from tests.contract.template import ROOT
-from waterhook.storage import executions_table
+from waterhook.storage import executions_table, webhook_deliveries, webhook_hosts
 from waterhook.storage.executions_table import ExecutionsTable
+from waterhook.storage.webhook_deliveries import WebhookDeliveries
 
 PACKAGE = ROOT / "layers" / "waterhook" / "waterhook"
 DOCUMENT = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
-CONDITIONS = {
-    name
-    for name, value in vars(executions_table).items()
-    if isinstance(value, str) and name.islower() and not name.startswith("_")
-}
+
+
+def named_conditions(module: Any) -> set[str]:
+    """Return the names of the conditions of a module: its texts with lower-case names."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, str) and name.islower() and not name.startswith("_")
+    }
+
+
+CONDITIONS = named_conditions(executions_table)
 
 
 def conditions_of(method: Any) -> set[str]:
@@ -61,3 +69,16 @@ def test_each_write_is_listed_with_its_conditions() -> None:
     listed = {row[0]: set(names(row[2])) & CONDITIONS for row in table(DOCUMENT, "Write")}
     assert listed == writes
     assert set().union(*writes.values()) == CONDITIONS
+
+
+def test_each_write_of_a_delivery_is_listed_and_each_condition_is_used() -> None:
+    writes = {
+        name
+        for name, method in vars(WebhookDeliveries).items()
+        if callable(method) and "self._write(" in inspect.getsource(method)
+    }
+    rows = table(DOCUMENT, "Delivery write")
+    assert {row[0] for row in rows} == writes
+    conditions = named_conditions(webhook_deliveries)
+    assert {name for row in rows for name in names(row[2])} == conditions
+    assert named_conditions(webhook_hosts) <= set(names(DOCUMENT))

@@ -1,6 +1,8 @@
 """openapi.yaml matches the deployed API, and describes each field."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -8,13 +10,16 @@ import pytest
 import yaml
 
 from tests.contract.template import ROOT, deployed
+from tests.fakes.clock import NOW
 from tests.support.builders import DEFAULTS, request_dict
 from waterhook.api.routes import ROUTES
 from waterhook.domain.request import Request
 from waterhook.errors import InvalidRequestError
+from waterhook.notifications.webhook_requests import UnsignedRequest, WebhookRequests
 
 API: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = API["components"]["schemas"]
+GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
 METHODS = {"get", "post", "delete"}
 TEXTS = [
     *("a", "support-chat", "a/b", "a%2Fb", "a?b#c", "größe", "🙂", "語", "...", "..a", "x" * 200, "🙂" * 200),
@@ -83,6 +88,34 @@ def resolved(entry: dict[str, Any]) -> dict[str, Any]:
     for name in entry.get("$ref", "#").split("/")[1:]:
         component = component[name]
     return {**component, **entry} if "$ref" in entry else entry
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_a_notification_has_the_described_fields(path: Path) -> None:
+    event = json.loads(path.read_text(encoding="utf-8"))
+    schema = {"$ref": "#/components/schemas/Event", "components": API["components"]}
+    jsonschema_rs.validate(schema, event)
+    described = {name for name, _ in fields("event", SCHEMAS["Event"])}
+    sent = {f"event.{name}" for name in event} | {f"event.data.{name}" for name in event["data"]}
+    assert sent <= described
+
+
+def test_the_headers_of_a_webhook_are_described() -> None:
+    operation = API["webhooks"]["event"]["post"]
+    described = {entry["name"] for entry in operation["parameters"]}
+    request = UnsignedRequest("any", b"{}")
+    headers = WebhookRequests(Keys(), lambda _ref: "", "/waterhook/tests", lambda: NOW).headers(
+        request, "a.example"
+    )
+    assert described == {name for name in headers if name.startswith("webhook-")}
+    assert headers["Content-Type"].partition(";")[0] in operation["requestBody"]["content"]
+
+
+class Keys:
+    """The key of any host."""
+
+    def keys_for(self, host: str) -> list[bytes]:
+        return [host.encode()]
 
 
 def parts() -> Iterator[tuple[str, dict[str, Any]]]:

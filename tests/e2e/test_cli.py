@@ -16,10 +16,11 @@ from click.testing import CliRunner, Result
 from local.local_aws import aws_resources
 from local.local_aws.sam import STACK_NAME
 from local.local_aws.stack_client import StackClient
+from local.webhook_receiver import WebhookReceiver, status
 from tests.contract.markdown import names, table
 from tests.contract.template import ROOT
-from tests.e2e.conftest import started_strict_stack
-from tests.support.waiting import PATIENCE_S
+from tests.e2e.conftest import home_of, started_strict_stack
+from tests.support.waiting import PATIENCE_S, until
 from waterhook_cli.main import cli
 
 pytestmark = pytest.mark.e2e
@@ -119,6 +120,66 @@ def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(hom
     assert run(home, "cancel", running).exit_code == 0
 
 
+def delivery_of(home: Path, execution_id: str) -> Any:
+    """Return the delivery of an execution; None before its first attempt."""
+    deliveries = run_json(home, "deliveries", execution_id)["deliveries"]
+    return deliveries[0] if deliveries else None
+
+
+def test_a_webhook_is_submitted_listed_tested_and_resent(
+    home: Path, receiver: WebhookReceiver, marker: str
+) -> None:
+    # 404 concerns one webhook only. Other codes would hold back the webhooks of other tests.
+    receiver.answers.for_path(f"/{marker}", status(404))
+    url = receiver.url_of(f"/{marker}?token=not-shown")
+    options = ["--webhook", url, "--webhook-events", "completed", "--webhook-payload", "thin"]
+    execution_id = run_json(home, "submit", "instant", *options)["execution_id"]
+    until(lambda: (delivery_of(home, execution_id) or {}).get("last_code"))
+    delivery = delivery_of(home, execution_id)
+    assert (delivery["status"], delivery["host"], delivery["last_code"]) == ("pending", "localhost", 404)
+    listed = run_json(home, "deliveries", "--host", "localhost", "--limit", "1000")["deliveries"]
+    assert execution_id in [entry["execution_id"] for entry in listed]
+    shown = run(home, "status", execution_id).stdout
+    assert "webhook     pending, " in shown
+    assert "not-shown" not in shown
+    tested = run(home, "webhook-test", url)
+    assert (tested.exit_code, "localhost answered 404" in tested.stdout) == (1, True)
+
+    receiver.answers.for_path(f"/{marker}")
+    until(lambda: run_json(home, "resend", execution_id)["executions"][0]["resent"])
+    until(lambda: delivery_of(home, execution_id)["status"] == "delivered")
+    outcomes = [one for one in receiver.requests if one.webhook_id == delivery["event_id"]]
+    assert len(outcomes) >= 2
+    assert all(one.verified for one in outcomes)
+    assert "final_output" not in outcomes[-1].event["data"]
+    assert run(home, "resend", execution_id).exit_code == 0
+    receiver_got = len(outcomes)
+    until(
+        lambda: (
+            len([one for one in receiver.requests if one.webhook_id == delivery["event_id"]]) > receiver_got
+        )
+    )
+    assert run(home, "resend", "0" * 32).exit_code == 1
+
+    tested = run(home, "webhook-test", url)
+    assert (tested.exit_code, "localhost answered 200" in tested.stdout) == (0, True)
+    refused = run(home, "webhook-test", "https://10.255.255.1/")
+    assert (refused.exit_code, "WebhookAllowedHosts" in refused.stdout) == (1, True)
+    secrets = run_json(home, "webhook-secret", "localhost")["secrets"]
+    assert receiver.secret in [secret["secret"] for secret in secrets]
+
+
+def test_after_a_rotation_both_secrets_are_printed(polling_stack: StackClient) -> None:
+    # No test of this stack verifies signatures. Functions use the new secret minutes later.
+    assert polling_stack.outputs.webhook_secret_arn
+    home = home_of("-polling")
+    before = run_json(home, "webhook-secret", "127.0.0.1")["secrets"]
+    assert run(home, "rotate-webhook-secret", "--yes", "--force").exit_code == 0
+    new, old, *_ = run_json(home, "webhook-secret", "127.0.0.1")["secrets"]
+    assert (new["signs_until"], old["secret"]) == (None, before[0]["secret"])
+    assert new["secret"] != old["secret"]
+
+
 def levels(findings: list[dict[str, str]], check: str) -> set[str]:
     return {finding["level"] for finding in findings if finding["check"] == check}
 
@@ -130,7 +191,7 @@ def test_doctor_runs_every_check(home: Path) -> None:
     assert result.exit_code == (5 if printed["count"]["problem"] else 0)
     for check in ("the stack", "the API", "the secret", "Waterflai", "concurrency"):
         assert levels(printed["findings"], check) == {"ok"}, printed
-    for check in ("subscriptions", "alarms", "dead letters", "records"):
+    for check in ("subscriptions", "alarms", "dead letters", "webhooks", "records"):
         assert levels(printed["findings"], check), printed
         assert "unknown" not in levels(printed["findings"], check), printed
 
@@ -189,5 +250,16 @@ def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> N
         user.allow(documented(command))
         result = user.run(command, unknown_id, "--yes")
         assert result.exit_code == 3, result.stderr
+    for arguments, exit_code, word in (
+        (["deliveries", unknown_id], 0, ""),
+        (["deliveries"], 0, ""),
+        (["resend", unknown_id], 1, "no such execution"),
+        (["resend", "--failed", "--host", "no.example.com", "--yes"], 0, ""),
+        (["webhook-test", "https://127.0.0.1:1/"], 1, "127.0.0.1 accepts no connection"),
+    ):
+        user.allow(documented(arguments[0]))
+        result = user.run(*arguments)
+        assert (result.exit_code, word in result.stdout) == (exit_code, True), result.stderr
+    user.allow(documented("erase"))
     result = user.run("redeliver", "--undelivered", "--yes")
     assert (result.exit_code, "not allowed: Scan" in result.stderr) == (4, True)

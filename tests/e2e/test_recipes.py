@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ import yaml
 from local.local_aws import aws_resources
 from local.local_aws.shell_environment import shell_lines
 from local.local_aws.stack_client import StackClient
+from local.webhook_receiver.stack_receiver import receiver_for
 from tests.contract.markdown import Block, block
 from tests.contract.template import ROOT
 from tests.e2e.account import aws_client, stack_output
@@ -151,6 +153,18 @@ def test_the_commands_of_the_quick_start_start_executions_and_read_a_notificatio
         QueueUrl=stack.outputs.results_queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
     )
     assert json.loads(message["Body"])["type"].startswith("waterhook.execution.")
+
+
+def test_the_command_of_the_webhook_guide_leads_to_a_signed_webhook(stack: StackClient, shell: Shell) -> None:
+    command = block("docs/webhooks.md", "Test on your laptop", 2)
+    with receiver_for(stack.outputs) as receiver:
+        text = f"WEBHOOK_URL='{receiver.url}'\n{command.text}"
+        execution_id = json.loads(shell(replace(command, text=text)))["execution_id"]
+        webhook = until(
+            lambda: next((one for one in receiver.requests if one.webhook_id.startswith(execution_id)), None)
+        )
+    assert webhook.verified
+    assert webhook.event["data"]["status"] == "COMPLETED"
 
 
 def test_the_commands_of_an_operator_find_executions(stack: StackClient, shell: Shell) -> None:

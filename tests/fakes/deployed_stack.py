@@ -1,8 +1,9 @@
 """A deployed stack on a loopback port: the AWS services that the CLI calls, and the stack's API by script."""
 
 import json
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -15,6 +16,7 @@ type ApiResponse = tuple[int, object]
 STACK_NAME = "shop"
 API_KEY = "the-key-of-the-api"
 PARAMETERS = {"Delivery": "BOTH", "FollowConcurrency": "50"}
+WEBHOOK_OUTPUTS = {"WebhookTableName": "deliveries", "DeliverFunctionName": "deliver"}
 _XMLNS = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 
 
@@ -56,12 +58,16 @@ class DeployedStack:
     """The current value of the secret. PutSecretValue replaces it."""
     api_requests: list[ApiRequest] = field(default_factory=list)
     invocations: list[Any] = field(default_factory=list)
-    """The payloads of NotifyFunction. Each response states that COMPLETED was published."""
+    """The payloads of NotifyFunction and DeliverFunction. NotifyFunction states that COMPLETED was published."""
+    deliveries: list[dict[str, Any]] = field(default_factory=list)
+    """The items of the table of deliveries. Conditions on times are ignored."""
+    deliver: Callable[[Any], object] = lambda _payload: {"resent": True, "outcome": "COMPLETED"}
+    """Returns the result of DeliverFunction for a payload. If it raises ConnectionError, there is no answer."""
     access_keys: set[str] = field(default_factory=set)
     """The first characters of the access keys that CloudFormation was called with."""
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stack": self}))
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"stack": self}))
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
@@ -81,6 +87,19 @@ class DeployedStack:
     def respond(self, request: ApiRequest) -> ApiResponse:
         self.api_requests.append(request)
         return self.api_responses.pop(0) if len(self.api_responses) > 1 else self.api_responses[0]
+
+    def dynamodb(self, operation: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        items = self.deliveries if request["TableName"] == "deliveries" else self.table_items
+        wanted = request.get("Key", {})
+        values = request.get("ExpressionAttributeValues", {})
+        if operation == "Query" and ":shard" in values:
+            wanted = {"undelivered": values[":shard"]}
+        elif operation == "Query":
+            wanted = {"pk": next(iter(values.values()))}
+        matching = [item for item in items if wanted.items() <= item.items()]
+        if operation in {"Scan", "Query"}:
+            return {"Items": matching}
+        return {"Item": matching[0]} if matching else {}
 
     def secretsmanager(self, operation: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         if operation == "PutSecretValue":
@@ -123,6 +142,13 @@ def _error_xml(code: str, message: str) -> str:
     return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *arguments: Any) -> None:
+        # A client that was interrupted closes its connection early.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*arguments)
+
+
 class _Handler(BaseHTTPRequestHandler):
     stack: DeployedStack
 
@@ -130,15 +156,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         target = self.headers.get("X-Amz-Target", "")
         if target.startswith("DynamoDB"):
-            key = json.loads(body).get("Key")
-            items = [item for item in self.stack.table_items if key is None or key.items() <= item.items()]
-            answer = {"Items": items} if target.endswith("Scan") else {"Item": items[0]} if items else {}
-            self._send(200, json.dumps(answer))
+            self._send(200, json.dumps(self.stack.dynamodb(target.partition(".")[2], json.loads(body))))
         elif target.startswith("secretsmanager."):
             self._send(200, json.dumps(self.stack.secretsmanager(target.partition(".")[2], json.loads(body))))
         elif self.path.startswith("/2015-03-31/functions/notify/"):
             self.stack.invocations.append(json.loads(body))
             self._send(200, json.dumps({"redelivered": True, "outcome": "COMPLETED"}))
+        elif self.path.startswith("/2015-03-31/functions/deliver/"):
+            payload = json.loads(body)
+            self.stack.invocations.append(payload)
+            self._send(200, json.dumps(self.stack.deliver(payload)))
         elif self.path == "/":
             self.stack.access_keys.add(self.headers["Authorization"].partition("Credential=")[2][:4])
             query = parse_qs(body.decode())

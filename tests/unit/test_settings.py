@@ -222,7 +222,7 @@ def test_the_settings_of_webhooks_are_read() -> None:
     assert (
         read.defaults.webhook
         == read.webhooks.default
-        == Webhook("https://default.example.net/in?token=s3cret")
+        == Webhook("https://default.example.net/in?token=s3cret", is_default=True)
     )
     assert read.defaults.webhook_rules == read.webhooks.rules
 

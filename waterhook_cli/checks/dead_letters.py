@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _QUEUE_TYPE = "AWS::SQS::Queue"
+# Pages of docs/runbook by the logical id of a queue.
+_RUNBOOK_PAGES = {"WebhookDeadLetterQueue": "WebhookDeadLettersAlarm.md"}
+_OTHER_PAGE = "DeadLettersAlarm.md"
 _COLONS_IN_QUEUE_ARN = 5  # arn:<partition>:sqs:<region>:<account>:<name>
 
 
@@ -69,7 +72,7 @@ def check_dead_letters(
         if count:
             yield Finding.problem(
                 f"{count} in {description}. These messages could not be processed. SQS deletes them after two weeks",
-                "Find the cause with docs/runbook/DeadLettersAlarm.md. Read a message: "
+                f"Find the cause with docs/runbook/{_RUNBOOK_PAGES.get(description, _OTHER_PAGE)}. Read a message: "
                 f"aws sqs receive-message --message-attribute-names All --queue-url {url}",
             )
         empty += count == 0

@@ -7,6 +7,7 @@ from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook.errors import DependencyUnavailableError
 from waterhook_cli.errors import CommandError, ExitCode, is_access_denied, one_line, to_command_error
 
 _ACCESS_DENIED_HINT = "Get this permission, or run doctor with a profile that has it."
@@ -77,10 +78,12 @@ class Check:
         """Yield the findings. If the check fails or is denied, its last finding has the level UNKNOWN."""
         try:
             yield from self.run()
-        except (ClientError, BotoCoreError, CommandError) as error:
+        except (ClientError, BotoCoreError, CommandError, DependencyUnavailableError) as error:
             yield self._unknown(error)
 
     def _unknown(self, error: Exception) -> Finding:
+        if isinstance(error, DependencyUnavailableError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
         if isinstance(error, ClientError) and is_access_denied(error):
             return Finding.access_denied(self.name, error.operation_name)
         explained = to_command_error(error) or CommandError(ExitCode.UNAVAILABLE, one_line(error))

@@ -9,6 +9,8 @@ from functools import cache
 
 import click
 
+from waterhook.storage.webhook_deliveries import WebhookDeliveries
+from waterhook.storage.webhook_hosts import WebhookHosts
 from waterhook_cli.api_client import ApiClient, http_sender
 from waterhook_cli.checks.alarms import check_alarm_subscriptions, check_alarms
 from waterhook_cli.checks.api import check_api
@@ -20,6 +22,7 @@ from waterhook_cli.checks.secret import check_secret
 from waterhook_cli.checks.stack_status import check_stack_status
 from waterhook_cli.checks.subscriptions import check_subscriptions
 from waterhook_cli.checks.upstream import check_upstream
+from waterhook_cli.checks.webhooks import check_webhooks
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.options import CommandContext, common_options, pass_context
 from waterhook_cli.output import Output
@@ -117,11 +120,27 @@ def checks_of_stack(stack: Stack, stack_options: str = "") -> Iterator[Check]:
         "dead letters",
         lambda: check_dead_letters(client("sqs"), client("sns"), stack.output("TopicArn"), resources()),
     )
+    yield Check("webhooks", lambda: _check_webhooks(stack, stack_options))
     yield Check(
         "records",
         lambda: check_records(
             client("dynamodb"), stack.output("TableName"), time.time(), parameters, stack_options
         ),
+    )
+
+
+def _check_webhooks(stack: Stack, stack_options: str) -> Iterator[Finding]:
+    table = stack.outputs.get("WebhookTableName")
+    if table is None:
+        yield Finding.ok("webhooks are off")
+        return
+    client = stack.client("dynamodb")
+    yield from check_webhooks(
+        WebhookDeliveries(table, client),
+        WebhookHosts(table, client, limit=1),  # it only reads, so the limit does not apply
+        time.time(),
+        stack.parameters,
+        stack_options,
     )
 
 

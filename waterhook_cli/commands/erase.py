@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from botocore.exceptions import ClientError
 
+from waterhook.domain.status import Status
+from waterhook.domain.webhook import Webhook
+from waterhook.domain.webhook_retries import CLAIM_S
 from waterhook.errors import aws_error_code
 from waterhook.settings import ConcurrencyLimits
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
+from waterhook.storage.execution_record import from_attribute
+from waterhook.storage.webhook_deliveries import WebhookDeliveries
 from waterhook_cli.errors import CommandError, ExitCode
 from waterhook_cli.options import (
     CommandContext,
@@ -22,6 +27,7 @@ from waterhook_cli.options import (
 )
 from waterhook_cli.output import Output
 from waterhook_cli.parameter_types import ExecutionIdType
+from waterhook_cli.webhook_stack import deliveries_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -51,6 +57,8 @@ class ErasureReport:
     notified: bool
     """Whether the outcome was published before. If false, it is never published."""
     objects: tuple[str, ...]
+    deliveries: int
+    """Deleted deliveries of its webhook."""
     remaining: tuple[RemainingData, ...]
 
 
@@ -64,17 +72,28 @@ class Eraser:
         *,
         table: str,
         bucket: str,
+        deliveries: WebhookDeliveries | None = None,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`table` is the name of the executions table, `bucket` that of the results bucket."""
+        """`table` is the name of the executions table, `bucket` that of the results bucket.
+
+        `deliveries` is None if webhooks are off.
+        """
         self._dynamodb = dynamodb
         self._s3 = s3
         self._table = table
         self._bucket = bucket
+        self._deliveries = deliveries
         self._clock = clock
+        self._sleep = sleep
 
     def erase(self, execution_id: str) -> ErasureReport:
-        """Delete outputs, concurrency slots and record. This order makes the command repeatable after a crash.
+        """Delete outputs, concurrency slots, record and deliveries. The order makes it repeatable after a crash.
+
+        Without the record, no webhook is sent any more. The function that sends webhooks reads the record first, and
+        may create the delivery afterwards, so the deliveries are deleted after the record. Takes a minute if the
+        function may have read the record before.
 
         Afterwards the idempotency key can be used again. Raises CommandError if the execution does not exist or has
         not ended, or if S3 did not delete an object. Raises ClientError or RecordUnavailableError if a service fails.
@@ -95,17 +114,19 @@ class Eraser:
         chatbot_id = item["chatbot_id"]["S"] if item and "chatbot_id" in item else None
         slots = ConcurrencyLimiter(self._table, ConcurrencyLimits(), self._dynamodb)
         slots.release(execution_id, ConcurrencyLimiter.slots_of(chatbot_id))
-        if item is None and not objects:
+        if item is not None:
+            self._delete_record(item)
+        deleted = self._delete_deliveries(execution_id, item)
+        if item is None and not objects and not deleted:
             raise CommandError(
                 ExitCode.NOT_FOUND, f"execution {execution_id} does not exist: it was erased or has expired"
             )
-        if item is not None:
-            self._delete_record(item)
         return ErasureReport(
             execution_id,
             record=item is not None,
             notified=item is not None and "notified_at" in item,
             objects=objects,
+            deliveries=deleted,
             remaining=_remaining(datetime.fromtimestamp(self._clock(), UTC), item or {}),
         )
 
@@ -128,6 +149,23 @@ class Eraser:
                     f"S3 did not delete {errors[0].get('Key')} ({errors[0].get('Code')}): repeat the command",
                 )
             yield from (one["Key"] for one in versions)
+
+    def _delete_deliveries(self, execution_id: str, item: Mapping[str, Any] | None) -> int:
+        """Delete the deliveries after the record, and return their number.
+
+        An attempt that read the record before, and no delivery, may still create the delivery. An attempt that read a
+        delivery can't create it again: its writes have the condition that the delivery is unchanged. Each attempt has
+        ended after CLAIM_S.
+        """
+        if self._deliveries is None:
+            return 0
+        found = self._deliveries.of_execution(execution_id)
+        is_settled = found and all(self._clock() - one.created_at > CLAIM_S for one in found)
+        deleted = self._deliveries.delete_of(execution_id)
+        if is_settled or item is None or not _is_sent(item):
+            return deleted
+        self._sleep(CLAIM_S)
+        return deleted + self._deliveries.delete_of(execution_id)
 
     def _delete_record(self, item: Mapping[str, Any]) -> None:
         """Delete the record, unless a later execution with the same idempotency key has replaced it."""
@@ -152,6 +190,13 @@ class Eraser:
             ) from error
 
 
+def _is_sent(item: Mapping[str, Any]) -> bool:
+    """Return whether the outcome of a final record is sent to a webhook."""
+    if "webhook" not in item:
+        return False
+    return Webhook.from_mapping(from_attribute(item["webhook"])).wants(Status(item["status"]["S"]))
+
+
 def _remaining(now: datetime, item: Mapping[str, Any]) -> tuple[RemainingData, ...]:
     """Return the data that Waterhook can't delete and that may still exist."""
     today = now.date()
@@ -172,10 +217,35 @@ def _remaining(now: datetime, item: Mapping[str, Any]) -> tuple[RemainingData, .
             "the record; it appears only in a table that is restored from it",
             today + timedelta(days=_RECOVERY_DAYS),
         ),
+        *_remaining_of_webhooks(today, item),
         RemainingData("subscribers that received the notification, and Waterflai", "their copies", None),
         RemainingData("logs", "ids, outcomes and error codes; no input and no output", None),
     )
     return tuple(place for place in places if place.until is None or place.until >= today)
+
+
+def _remaining_of_webhooks(today: date, item: Mapping[str, Any]) -> tuple[RemainingData, ...]:
+    """Return the data that the webhook of an execution leaves. Without a record, the webhook is unknown."""
+    if item and "webhook" not in item:
+        return ()
+    return (
+        RemainingData(
+            "queue of webhooks",
+            "progress of the execution that is not sent yet; it is dropped when the deliver function receives it",
+            today + timedelta(days=_MESSAGE_DAYS),
+        ),
+        RemainingData(
+            "dead-letter queue of webhooks",
+            "ids, the host and the last error of a webhook that failed; no input and no output",
+            today + timedelta(days=_MESSAGE_DAYS),
+        ),
+        RemainingData(
+            "point-in-time recovery of the table of deliveries",
+            "ids, host, times and results of the delivery; they appear only in a table that is restored from it",
+            today + timedelta(days=_RECOVERY_DAYS),
+        ),
+        RemainingData("receiver of the webhook", "its copy of each event", None),
+    )
 
 
 @click.command("erase")
@@ -194,8 +264,10 @@ def command(context: CommandContext, execution_id: str, *, yes: bool) -> ExitCod
         stack.client("s3"),
         table=stack.output("TableName"),
         bucket=stack.output("BucketName"),
+        deliveries=deliveries_of(stack) if "WebhookTableName" in stack.outputs else None,
     )
-    report = eraser.erase(execution_id)
+    with context.spinner("Erasing. It takes a minute if a webhook may be sent at this moment"):
+        report = eraser.erase(execution_id)
     if output.as_json:
         output.json(_to_dict(report))
     else:
@@ -213,6 +285,8 @@ def _to_dict(report: ErasureReport) -> dict[str, Any]:
 def _print(report: ErasureReport, output: Output) -> None:
     output.marked_line("erased", "green", f"record: {'yes' if report.record else 'did not exist'}")
     output.marked_line("erased", "green", f"stored outputs: {len(report.objects)}")
+    if report.deliveries:
+        output.marked_line("erased", "green", f"deliveries of webhooks: {report.deliveries}")
     if report.record and not report.notified:
         output.marked_line("note", "yellow", "the outcome was not published, and never will be")
     for place in report.remaining:

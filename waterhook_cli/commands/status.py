@@ -13,6 +13,7 @@ from waterhook_cli.options import CommandContext, common_options, pass_context
 from waterhook_cli.output import format_time
 from waterhook_cli.parameter_types import ExecutionIdType
 from waterhook_cli.progress import progress_text
+from waterhook_cli.webhook_deliveries import webhook_text
 
 
 @click.command("status")
@@ -52,6 +53,7 @@ def _labelled(fields: Mapping[str, Any]) -> dict[str, object]:
         "started": format_time(fields.get("started_at")),
         "ended": format_time(fields.get("completed_at")),
         "notified": format_time(fields.get("notified_at")),
+        "webhook": webhook_text(fields["webhook"]) if fields.get("webhook") else None,
         "cancel sent": format_time(fields.get("cancel_requested")),
         "error": fields.get("error_message"),
         "waterflai": fields.get("waterflai_execution_id"),

@@ -7,7 +7,7 @@ import click
 from waterhook_cli.errors import ExitCode
 from waterhook_cli.follow_execution import follow
 from waterhook_cli.options import CommandContext, common_options, pass_context
-from waterhook_cli.parameter_types import JsonObjectType
+from waterhook_cli.parameter_types import EventsType, JsonObjectType
 
 
 @click.command("submit")
@@ -36,6 +36,18 @@ from waterhook_cli.parameter_types import JsonObjectType
     multiple=True,
     help="Where to deliver the result. Repeat the option for both.",
 )
+@click.option("--webhook", "url", metavar="URL", help="Send the outcome to this URL, https://...")
+@click.option(
+    "--webhook-events",
+    type=EventsType(),
+    help="Events that the webhook receives, separated by commas: completed,failed,progress.  [default: each outcome]",
+)
+@click.option(
+    "--webhook-payload",
+    type=click.Choice(["full", "thin"]),
+    help="thin: the events of the webhook have no output.  [default: full]",
+)
+@click.option("--no-webhook", is_flag=True, help="Send nothing to the webhook of the deployment.")
 @click.option("--progress", "progress_events", is_flag=True, help="Also publish progress notifications.")
 @click.option(
     "--follow",
@@ -46,11 +58,30 @@ from waterhook_cli.parameter_types import JsonObjectType
 @common_options
 @pass_context
 def command(
-    context: CommandContext, /, chatbot_id: str, key: str | None, *, is_followed: bool, **request: Any
+    context: CommandContext,
+    /,
+    chatbot_id: str,
+    key: str | None,
+    url: str | None,
+    webhook_events: list[str] | None,
+    webhook_payload: str | None,
+    *,
+    no_webhook: bool,
+    is_followed: bool,
+    **request: Any,
 ) -> ExitCode:
     """Start an execution of the chatbot CHATBOT_ID."""
-    api, output = context.api_client(), context.output
     fields = {name: value for name, value in request.items() if value not in (None, (), False)}
+    if no_webhook:
+        if url or webhook_events or webhook_payload:
+            raise click.UsageError("--no-webhook can't be combined with the other options of webhooks.")
+        fields["webhook"] = False
+    elif url:
+        webhook = {"url": url, "events": webhook_events, "payload": webhook_payload}
+        fields["webhook"] = {name: value for name, value in webhook.items() if value is not None}
+    elif webhook_events or webhook_payload:
+        raise click.UsageError("--webhook-events and --webhook-payload require --webhook.")
+    api, output = context.api_client(), context.output
     accepted = api.submit(chatbot_id, fields, key)
     execution_id = str(accepted.fields.get("execution_id"))
     if is_followed:

@@ -87,7 +87,7 @@ class WebhookSettings:
         concurrency = env.get("WATERHOOK_WEBHOOK_CONCURRENCY", "")
         return cls(
             WebhookRules(hosts, tuple(networks)),
-            Webhook(url) if url else None,
+            Webhook(url, is_default=True) if url else None,
             queue_url=env.get("WATERHOOK_WEBHOOK_QUEUE_URL", ""),
             dead_letter_queue_url=env.get("WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL", ""),
             table=env.get("WATERHOOK_WEBHOOK_TABLE", ""),

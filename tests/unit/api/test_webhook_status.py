@@ -100,3 +100,9 @@ def test_an_outcome_that_is_not_sent_is_shown_as_such(
     record: ExecutionRecord, deliveries: Deliveries | None
 ) -> None:
     assert shown(record, deliveries)["status"] == "not_sent"
+
+
+def test_the_url_of_the_deployments_webhook_is_not_shown_to_callers() -> None:
+    webhook = shown(running_record(webhook=Webhook(WEBHOOK.url, is_default=True)), Deliveries())
+    assert webhook["url"] is None
+    assert "s3cret" not in str(webhook)

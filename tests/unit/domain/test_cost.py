@@ -25,4 +25,10 @@ def test_every_poll_and_every_follow_adds_to_the_estimate(more: dict[str, float]
 
 def test_the_estimate_uses_the_memory_sizes_of_the_template() -> None:
     follow = source()["Resources"]["FollowFunction"]["Properties"]["MemorySize"]
-    assert (follow, source()["Globals"]["Function"]["MemorySize"]) == (cost.FOLLOW_MB, cost.FUNCTION_MB)
+    deliver = source()["Resources"]["DeliverFunction"]["Properties"]["MemorySize"]
+    others = source()["Globals"]["Function"]["MemorySize"]
+    assert (follow, deliver, others) == (cost.FOLLOW_MB, cost.DELIVER_MB, cost.FUNCTION_MB)
+
+
+def test_a_failed_attempt_adds_more_to_the_cost_of_a_webhook_if_the_receiver_is_slow() -> None:
+    assert 0 < cost.attempt_usd() < cost.failed_attempt_usd() < cost.failed_attempt_usd(15.0) < 1e-4

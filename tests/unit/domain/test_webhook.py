@@ -14,7 +14,7 @@ from waterhook.errors import InvalidRequestError
 
 URL = "https://hooks.example.com/waterhook?token=s3cret"
 RULES = WebhookRules(("*.example.com", "10.1.2.3"), (ip_network("10.0.0.0/8"),))
-DEFAULT = Webhook("https://default.example.com/")
+DEFAULT = Webhook("https://default.example.com/", is_default=True)
 ON = RequestDefaults(DEFAULTS.timeout_s, DEFAULTS.deliver_to, webhook_rules=RULES, webhook=DEFAULT)
 
 
@@ -115,6 +115,7 @@ def test_the_representation_of_a_webhook_has_no_url() -> None:
 def test_a_webhook_survives_its_form_in_a_record() -> None:
     webhook = Webhook(URL, ("failed", "progress"), "thin")
     assert Webhook.from_mapping(webhook.to_mapping()) == webhook
+    assert Webhook.from_mapping(DEFAULT.to_mapping()) == DEFAULT
 
 
 def test_the_host_of_a_url_that_an_earlier_version_accepted_is_invalid() -> None:

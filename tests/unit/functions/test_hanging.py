@@ -14,20 +14,21 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
 from functions.api import app as api
 from functions.cancel import app as cancel
+from functions.deliver import app as deliver
 from functions.follow import app as follow
 from functions.notify import app as notify
 from functions.poll import app as poll
 from functions.reconcile import app as reconcile
 from functions.start import app as start
 from tests.contract import markdown, template
-from tests.fakes.aws import Machine, Table
+from tests.fakes.aws import Machine, Queue, Secret, Table, WebhookTable
 from tests.fakes.clock import NOW
 from tests.fakes.lambda_context import Context
 from tests.fakes.scripted_server import ScriptedServer, Step, reply, sse
@@ -37,6 +38,7 @@ from tests.support.builders import (
     OWNER,
     STARTED_AT,
     UPSTREAM_ID,
+    final_record,
     request_dict,
     running_record,
     running_state,
@@ -45,12 +47,19 @@ from tests.support.invoke import Invoke
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.status import Status
+from waterhook.domain.webhook import EVENTS, Webhook
+from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
 from waterhook.errors import DependencyUnavailableError
+from waterhook.notifications import notification_events
 from waterhook.steps import state_machine_executions, sweep
 from waterhook.timestamps import to_rfc3339
 
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
 FAR = 9_000_000_000
 LARGE = {"status": "COMPLETED", "final_output": "x" * 40_000}
+WEBHOOK = Webhook("https://127.0.0.1/", EVENTS)
 # botocore repeats a call once.
 ATTEMPTS = 2
 RUNNING = reply(200, {"status": "RUNNING", "progress": 50.0})
@@ -58,6 +67,7 @@ RUNNING = reply(200, {"status": "RUNNING", "progress": 50.0})
 SERVICES = {
     "table": "dynamodb",
     "topic": "sns",
+    "queue": "sqs",
     "bucket": "s3",
     "secret": "secrets-manager",
     "Step Functions": "sfn",
@@ -75,8 +85,17 @@ class Short(Context):
 class Scene:
     """A function in a simulated AWS of which one service may stop answering."""
 
-    def __init__(self, invoke: Invoke, table: Table, machine: Machine, hole: socket.socket) -> None:
-        self.table, self.machine = table, machine
+    def __init__(
+        self,
+        invoke: Invoke,
+        table: Table,
+        machine: Machine,
+        hole: socket.socket,
+        webhooks: WebhookTable,
+        queue: Queue,
+        keys: Secret,
+    ) -> None:
+        self.table, self.machine, self.webhooks, self.queue, self.keys = table, machine, webhooks, queue, keys
         self.attempts = 0
         self._invoke = invoke
         self._hanging: set[str] = set()
@@ -107,7 +126,7 @@ class Scene:
         return self.call(app, event, *steps, **kwargs)
 
     def http(
-        self, method: str, resource: str, id_: str, *steps: Step, body: object = None
+        self, method: str, resource: str, id_: str, *steps: Step, body: object = None, **kwargs: Any
     ) -> tuple[int, str]:
         path = resource.replace("{id}", id_)
         event = {
@@ -124,8 +143,40 @@ class Scene:
             "body": None if body is None else json.dumps(body),
             "isBase64Encoded": False,
         }
-        answer = self.call(api, event, *steps)
+        answer = self.call(api, event, *steps, **kwargs)
         return answer["statusCode"], json.loads(answer["body"]).get("detail", "")
+
+    def with_webhooks(self) -> dict[str, str]:
+        """Return the environment variables that switch webhooks on."""
+        return {
+            "WATERHOOK_WEBHOOK_ALLOWED_HOSTS": "127.0.0.1",
+            "WATERHOOK_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "WATERHOOK_WEBHOOK_QUEUE_URL": self.queue.url,
+            "WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL": self.queue.url,
+            "WATERHOOK_WEBHOOK_TABLE": self.webhooks.name,
+            "WATERHOOK_WEBHOOK_SECRET_ARN": self.keys.arn,
+            "WATERHOOK_WEBHOOK_CA_BUNDLE_ARN": "",
+            "WATERHOOK_WEBHOOK_CONCURRENCY": "10",
+        }
+
+    def deliver(self, on_connection: Callable[[], object] = lambda: None) -> tuple[Any, Delivery | None]:
+        """Deliver an outcome to a receiver that closes each connection. Return the result and the delivery."""
+        receiver = socket.create_server(("127.0.0.1", 0))
+
+        def close_connections() -> None:
+            while True:
+                connection, _ = receiver.accept()
+                on_connection()
+                connection.close()
+
+        threading.Thread(target=close_connections, daemon=True).start()
+        webhook = Webhook(f"https://127.0.0.1:{receiver.getsockname()[1]}/")
+        record = final_record(webhook=webhook, notified_at=to_rfc3339(NOW), expires_at=FAR)
+        self.table.put(record)
+        event_id = notification_events.event_id(record)
+        body = json.dumps({"execution_id": ID, "event_id": event_id})
+        result = self.call(deliver, {"Records": [{"messageId": "m", "body": body}]}, **self.with_webhooks())
+        return result, self.webhooks.deliveries.get(ID, event_id)
 
 
 def young(**changes: Any) -> LoopState:
@@ -180,9 +231,18 @@ def poll_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def poll_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True))
     scene.hang(dependency)
     state = scene.step(poll, young(progress_events=True))
+    return bool(
+        state["outcome"] == "RUNNING" and state["next"] == "wait" and not state["history"].get("errors")
+    )
+
+
+def poll_with_progress_of_a_webhook(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR, webhook=WEBHOOK))
+    scene.hang(dependency)
+    state = scene.step(poll, young(progress_events=True), **scene.with_webhooks())
     return bool(
         state["outcome"] == "RUNNING" and state["next"] == "wait" and not state["history"].get("errors")
     )
@@ -204,7 +264,7 @@ def follow_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def follow_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True))
     scene.hang(dependency)
     nodes = [{"type": "node_started", "node_id": node, "progress": 10.0} for node in "abc"]
 
@@ -242,6 +302,42 @@ def notify_once(scene: Scene, dependency: str) -> bool:
     scene.table.put(running_record(expires_at=FAR))
     scene.hang(dependency)
     result = scene.step(notify, young().ended(Status.COMPLETED, final_output_json="{}"))
+    return result in ("DependencyUnavailableError", "ReadTimeoutError")
+
+
+def notify_with_a_webhook(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR, webhook=WEBHOOK))
+    scene.hang(dependency)
+    state = young().ended(Status.COMPLETED, final_output_json="{}")
+    result = scene.step(notify, state, **scene.with_webhooks())
+    record = scene.table.get(ID)
+    return result == "ReadTimeoutError" and (record.published_to, record.notified_at) == (("sns",), None)
+
+
+def deliver_once(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    return scene.deliver() == ("DependencyUnavailableError", None)
+
+
+def deliver_after_a_failed_attempt(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    result, delivery = scene.deliver()
+    assert delivery is not None
+    return (result, delivery.queued, delivery.claim, delivery.attempts) == ("ReadTimeoutError", True, None, 1)
+
+
+def deliver_after_an_attempt(scene: Scene, dependency: str) -> bool:
+    result, delivery = scene.deliver(on_connection=lambda: scene.hang(dependency))
+    assert delivery is not None
+    assert delivery.last_error is None
+    return (result, delivery.status) == ("DependencyUnavailableError", DeliveryStatus.PENDING)
+
+
+def deliver_in_a_sweep(scene: Scene, dependency: str) -> bool:
+    due = Delivery.new(ID, f"{ID}/1/COMPLETED", host="127.0.0.1", now=NOW, expires_at=FAR)
+    scene.webhooks.deliveries.postpone(due, exists=False, next_at=NOW, queued=False)
+    scene.hang(dependency)
+    result = scene.call(deliver, {"sweep": {}}, **scene.with_webhooks())
     return result in ("DependencyUnavailableError", "ReadTimeoutError")
 
 
@@ -300,6 +396,14 @@ def api_cancel(scene: Scene, dependency: str) -> bool:
     return status == 503 and "is unavailable" in detail
 
 
+def api_cancel_with_a_webhook(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR, webhook=WEBHOOK))
+    scene.hang(dependency)
+    cancelled = reply(200, {"cancelled": True})
+    status, _ = scene.http("DELETE", "/v1/executions/{id}", ID, cancelled, **scene.with_webhooks())
+    return status == 503 and scene.table.get(ID).published_to == ("sns",)
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table in docs/internals.md: the function, the service that hangs, and when."""
@@ -322,6 +426,7 @@ TABLE = [
     Row("poll", "bucket", "with a completed job", poll_a_completed_job),
     Row("poll", "topic", "with progress", poll_with_progress),
     Row("poll", "table", "with progress", poll_with_progress),
+    Row("poll", "queue", "with progress", poll_with_progress_of_a_webhook),
     Row("follow", "secret", "", follow_once),
     Row("follow", "bucket", "with a completed job", follow_a_completed_job),
     Row("follow", "topic", "with progress", follow_with_progress),
@@ -330,6 +435,13 @@ TABLE = [
     Row("cancel", "bucket", "with a completed job", cancel_a_completed_job),
     Row("notify", "table", "", notify_once),
     Row("notify", "topic", "", notify_once),
+    Row("notify", "queue", "with a webhook", notify_with_a_webhook),
+    Row("deliver", "table", "", deliver_once),
+    Row("deliver", "secret", "", deliver_once),
+    Row("deliver", "queue", "after a failed attempt", deliver_after_a_failed_attempt),
+    Row("deliver", "table", "after an attempt", deliver_after_an_attempt),
+    Row("deliver", "table", "in a sweep", deliver_in_a_sweep),
+    Row("deliver", "queue", "in a sweep", deliver_in_a_sweep),
     Row("reconcile", "Step Functions", "", reconcile_once),
     Row("reconcile", "table", "", reconcile_once),
     Row("reconcile", "secret", "", reconcile_once),
@@ -347,8 +459,8 @@ TABLE = [
     Row("api", "secret", "at a DELETE", api_cancel),
     Row("api", "bucket", "at a DELETE", api_cancel),
     Row("api", "topic", "at a DELETE", api_cancel),
+    Row("api", "queue", "at a DELETE", api_cancel_with_a_webhook),
 ]
-
 
 # Limit of a row beside Lambda's timeout. The test lasts as long as its slowest row.
 LONGEST_S = 25.0
@@ -378,12 +490,17 @@ def test_a_function_returns_its_fallback_in_time_while_a_service_hangs(
     invoke: Invoke,
     table: Table,
     machine: Machine,
+    webhook_table: WebhookTable,
+    queue: Queue,
+    secretsmanager: "SecretsManagerClient",
     monkeypatch: pytest.MonkeyPatch,
     subtests: pytest.Subtests,
 ) -> None:
     monkeypatch.setattr("tests.support.invoke.CONTEXT", Short())
     for module in (sweep, state_machine_executions):
         monkeypatch.setattr(module, "RESERVE_S", 0.0)
+    created = secretsmanager.create_secret(Name="signing keys", SecretString='{"key": "k"}')
+    keys = Secret(created["ARN"], secretsmanager)
     context = multiprocessing.get_context("fork")
     running = []
     # The kernel accepts the connections; no thread ever reads from them.
@@ -391,11 +508,11 @@ def test_a_function_returns_its_fallback_in_time_while_a_service_hangs(
 
     # Load the service definitions before the forks. Each process would otherwise spend its measured time on them.
     boto3.setup_default_session()
-    for service in ("dynamodb", "sns", "s3", "secretsmanager", "stepfunctions"):
+    for service in ("dynamodb", "sns", "sqs", "s3", "secretsmanager", "stepfunctions"):
         boto3.client(service)
 
     def scene() -> Scene:
-        return Scene(invoke, table, machine, hole)
+        return Scene(invoke, table, machine, hole, webhook_table, queue, keys)
 
     for row in TABLE:
         receiver, sender = context.Pipe(duplex=False)

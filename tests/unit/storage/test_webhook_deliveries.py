@@ -13,6 +13,7 @@ from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
 from waterhook.domain.webhook_retries import CLAIM_S, KEPT_AFTER_S, MAX_ATTEMPTS
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.storage.webhook_deliveries import DUE_SHARDS, DueDelivery, WebhookDeliveries
+from waterhook.storage.webhook_hosts import WebhookHosts
 
 ID = "a" * 32
 EVENT_ID = f"{ID}/1767225600000/COMPLETED"
@@ -52,6 +53,23 @@ def stored(table: WebhookTable) -> Delivery:
 
 def in_index(table: WebhookTable, before: float = NOW + 10**6) -> list[DueDelivery]:
     return [entry for shard in DUE_SHARDS for entry in table.deliveries.due(shard, before)]
+
+
+def test_the_deliveries_that_began_since_a_time_are_found_in_all_pages(webhook_table: WebhookTable) -> None:
+    # A page is a megabyte. An attribute of another version fills it.
+    for digit in "0123456789":
+        delivery = new(f"{digit * 32}/1/FAILED", now=NOW + int(digit))
+        webhook_table.deliveries.claim(delivery, exists=False, token="first", now=NOW)
+        webhook_table.client.update_item(
+            TableName=webhook_table.name,
+            Key={"pk": {"S": delivery.execution_id}, "sk": {"S": "1/FAILED"}},
+            UpdateExpression="SET padding = :padding",
+            ExpressionAttributeValues={":padding": {"S": "x" * 300_000}},
+        )
+    WebhookHosts(webhook_table.name, webhook_table.client, limit=1).enter(HOST, "token", NOW, held_back_s=0)
+    found = webhook_table.deliveries.created_since(NOW + 3)
+    assert sorted(delivery.execution_id[0] for delivery in found) == [*"3456789"]
+    assert list(webhook_table.deliveries.created_since(NOW + 9.5)) == []
 
 
 def test_a_missing_delivery_is_none(webhook_table: WebhookTable) -> None:

@@ -36,7 +36,10 @@ def public_webhook(record: ExecutionRecord, deliveries: DeliverySource | None) -
         delivery = deliveries.get(record.execution_id, notification_events.event_id(record))
         status = delivery.status if delivery else DeliveryStatus.PENDING
     is_pending = delivery is not None and not delivery.status.is_final
-    return webhook.to_mapping() | {
+    return {
+        "url": None if webhook.is_default else webhook.url,
+        "events": list(webhook.events),
+        "payload": webhook.payload,
         "status": status,
         "attempts": delivery.attempts if delivery else 0,
         "last_code": delivery.last_code if delivery else None,

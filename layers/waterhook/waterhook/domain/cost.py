@@ -14,8 +14,11 @@ LAMBDA_GB_SECOND_USD = 0.000_013_333_4
 # API Gateway REST API: per request. SNS: per message.
 API_REQUEST_USD = 3.50 / 1e6
 SNS_MESSAGE_USD = 0.50 / 1e6
-# DynamoDB on demand: per KB written.
+# DynamoDB on demand: per KB written, and per consistent read of 4 KB.
 DYNAMODB_WRITE_USD = 0.625 / 1e6
+DYNAMODB_READ_USD = 0.125 / 1e6
+# SQS standard: per request of up to 64 KB.
+SQS_REQUEST_USD = 0.40 / 1e6
 
 # Memory of the functions as in template.yaml, and duration of a warm invocation: one status request, a start, and a
 # notification. Measured with a server 0.1 s away. The durations are about 1 % of the estimate.
@@ -28,6 +31,17 @@ NOTIFY_S = 0.2
 # (table and the callers' index). End: the outcome (likewise), then notified (table and the unfinished index).
 START_WRITES = 7
 END_WRITES = 4
+
+# An attempt of a webhook: memory of the deliver function, and its duration without the time of the receiver.
+DELIVER_MB = 256
+ATTEMPT_S = 0.2
+# Its message is sent, received and deleted. Reads: the record, the delivery, and the host twice.
+ATTEMPT_QUEUE_REQUESTS = 3
+ATTEMPT_READS = 4
+# Writes of the only attempt: the host twice, the new delivery with its index, the result with its index. A failed
+# attempt adds the host twice, and twice a change of the index key: the table, and one entry deleted and one written.
+ATTEMPT_WRITES = 6
+FAILED_ATTEMPT_WRITES = 8
 
 _MB_PER_GB = 1024
 # Decimal places of the estimate: a millionth of a dollar is a tenth of a cent for 1,000 executions.
@@ -57,6 +71,28 @@ def end_usd() -> float:
     """Return the cost of an outcome and its notification: the states Notify, Completed? and the final state."""
     written = END_WRITES * DYNAMODB_WRITE_USD
     return 3 * TRANSITION_USD + lambda_usd(1, NOTIFY_S, FUNCTION_MB) + written + SNS_MESSAGE_USD
+
+
+def attempt_usd(receiver_s: float = 0.1) -> float:
+    """Return the cost of a webhook that is delivered in one attempt, if the receiver answers after `receiver_s`.
+
+    An output that makes the record larger than 4 KB costs more to read.
+    """
+    return _attempt_usd(ATTEMPT_WRITES, receiver_s)
+
+
+def failed_attempt_usd(receiver_s: float = 0.1) -> float:
+    """Return what one failed attempt adds to the cost of a webhook."""
+    return _attempt_usd(FAILED_ATTEMPT_WRITES, receiver_s)
+
+
+def _attempt_usd(writes: int, receiver_s: float) -> float:
+    return (
+        lambda_usd(1, ATTEMPT_S + receiver_s, DELIVER_MB)
+        + ATTEMPT_QUEUE_REQUESTS * SQS_REQUEST_USD
+        + ATTEMPT_READS * DYNAMODB_READ_USD
+        + writes * DYNAMODB_WRITE_USD
+    )
 
 
 def loop_transitions(history: PollHistory) -> int:

@@ -25,16 +25,19 @@ class Webhook:
     url: str = field(repr=False)
     events: tuple[str, ...] = TERMINAL_EVENTS
     payload: str = FULL
+    is_default: bool = False
+    """Whether it is the webhook of the deployment. Its URL belongs to the operator, so callers don't see it."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """Return the webhook of a valid request, or the one that a record stores."""
         events = TERMINAL_EVENTS if values.get("events") is None else tuple(dict.fromkeys(values["events"]))
-        return cls(values["url"], events, values.get("payload") or FULL)
+        return cls(values["url"], events, values.get("payload") or FULL, values.get("is_default", False))
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the fields of a request's `webhook`."""
-        return {"url": self.url, "events": list(self.events), "payload": self.payload}
+        """Return the fields as a record stores them."""
+        stored = {"url": self.url, "events": list(self.events), "payload": self.payload}
+        return stored | {"is_default": True} if self.is_default else stored
 
     @property
     def host(self) -> str:

@@ -5,7 +5,7 @@ next attempt is later than a message can wait. Failed deliveries are in a partit
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +186,17 @@ class WebhookDeliveries:
                 if entry.status is DeliveryStatus.FAILED:
                     yield replace(entry, next_at=entry.next_at - KEPT_AFTER_S)
 
+    def created_since(self, since: float) -> Iterator[Delivery]:
+        """Yield the deliveries that began at `since` or later, in no order. Reads the whole table, for operators only.
+
+        A delivery that was sent again began then.
+        """
+        arguments = {
+            "FilterExpression": "created_at >= :since",
+            "ExpressionAttributeValues": {":since": to_attribute(since)},
+        }
+        return map(_from_item, self._pages(self._client.scan, "deliveries", arguments))
+
     def delete(self, execution_id: str, event_id: str) -> None:
         """Delete a delivery whose record does not exist any more. It is no error if the delivery does not exist."""
         if sort_key := _sort_key(execution_id, event_id):
@@ -263,14 +274,19 @@ class WebhookDeliveries:
             )
 
     def _query(self, subject: str, arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        query = {"TableName": self._table, "Limit": _PAGE, **arguments}
+        return self._pages(self._client.query, subject, {"Limit": _PAGE, **arguments})
+
+    def _pages(
+        self, read: Callable[..., Any], subject: str, arguments: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any]]:
+        request = {"TableName": self._table, **arguments}
         while True:
             with translate_errors(subject):
-                page = self._client.query(**query)
+                page = read(**request)
             yield from page["Items"]
             if not (last := page.get("LastEvaluatedKey")):
                 return
-            query["ExclusiveStartKey"] = last
+            request["ExclusiveStartKey"] = last
 
 
 _KEYS = ("execution_id", "event_id")

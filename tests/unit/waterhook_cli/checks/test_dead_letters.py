@@ -36,6 +36,13 @@ def test_messages_in_a_dead_letter_queue_are_a_problem(topic: Topic) -> None:
     assert (finding.level, finding.message[:20]) == (PROBLEM, "2 in DeadLetterQueue")
 
 
+def test_the_dead_letter_queue_of_webhooks_has_a_runbook_page_of_its_own(topic: Topic) -> None:
+    url, _ = create_queue(topic, "dead", messages=1)
+    resource = StackResource("WebhookDeadLetterQueue", "AWS::SQS::Queue", url)
+    finding = only(check_dead_letters(topic.sqs, topic.sns, topic.arn, [resource]))
+    assert "docs/runbook/WebhookDeadLettersAlarm.md" in finding.hint
+
+
 def test_the_dead_letter_queue_of_a_subscription_is_checked(topic: Topic) -> None:
     own, _ = create_queue(topic, "own")
     full, arn = create_queue(topic, "of-a-subscriber", messages=3)

@@ -1,21 +1,28 @@
 """`waterhook erase`: deletes all data of one execution that can be deleted, and no other."""
 
 import json
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 import pytest
 
-from tests.fakes.aws import Bucket, Table
+from tests.fakes.aws import Bucket, Table, WebhookTable
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
-from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
+from tests.fakes.deployed_stack import STACK_NAME, WEBHOOK_OUTPUTS, DeployedStack
 from tests.support.builders import ID, OTHER, final_attributes, record, running_record
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
+from waterhook.domain.webhook import Webhook
+from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
+from waterhook.domain.webhook_retries import CLAIM_S
+from waterhook.errors import RecordConflictError
+from waterhook.notifications import notification_events
 from waterhook.settings import ConcurrencyLimits
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.webhook_deliveries import WebhookDeliveries
 from waterhook.timestamps import to_rfc3339
 from waterhook_cli.commands.erase import Eraser, ErasureReport
 from waterhook_cli.errors import CommandError, ExitCode
@@ -161,8 +168,166 @@ def test_an_erasure_can_be_repeated_after_a_crash_at_any_step(table: Table, buck
         assert bucket.keys() == []
 
 
-def until(report: ErasureReport, word: str) -> date | None:
-    (place,) = (place for place in report.remaining if word in place.place)
+WEBHOOK = Webhook("https://hooks.example.com/?token=not-shown")
+ERASED_AT = NOW + 86_400
+
+
+def webhook_eraser(
+    table: Table,
+    bucket: Bucket,
+    webhooks: WebhookTable,
+    sleep: Callable[[float], None] | None = None,
+    counter: StepCounter | None = None,
+) -> Eraser:
+    """Return an eraser with webhooks. Without `sleep`, it must not wait."""
+    counted = StepCounter() if counter is None else counter
+    dynamodb: Any = CountedClient(table.client, counted)
+
+    def must_not_wait(_seconds: float) -> None:
+        raise AssertionError
+
+    return Eraser(
+        dynamodb,
+        bucket.client,
+        table=table.name,
+        bucket=bucket.name,
+        deliveries=WebhookDeliveries(webhooks.name, dynamodb),
+        clock=lambda: ERASED_AT,
+        sleep=sleep or must_not_wait,
+    )
+
+
+def new_delivery(ended: ExecutionRecord, now: float = NOW) -> Delivery:
+    event_id = notification_events.event_id(ended)
+    return Delivery.new(ended.execution_id, event_id, host=WEBHOOK.host, now=now, expires_at=2**31)
+
+
+def attempt(
+    webhooks: WebhookTable, delivery: Delivery, now: float = NOW, *, exists: bool = False
+) -> Delivery:
+    """Begin an attempt of a delivery as the deliver function does."""
+    return webhooks.deliveries.claim(delivery, exists=exists, token=f"token {now}", now=now)
+
+
+def deliver(webhooks: WebhookTable, delivery: Delivery) -> None:
+    claimed = attempt(webhooks, delivery)
+    webhooks.deliveries.finish(claimed, DeliveryStatus.DELIVERED, now=NOW, code=200, error=None)
+
+
+def test_the_deliveries_of_one_execution_are_deleted_and_no_others(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable
+) -> None:
+    ended = table.put(finished(webhook=WEBHOOK))
+    other = finished(webhook=WEBHOOK, execution_id=OTHER_ID)
+    deliver(webhook_table, new_delivery(ended))
+    deliver(webhook_table, new_delivery(other))
+    erased = webhook_eraser(table, bucket, webhook_table).erase(ID)
+    assert (erased.record, erased.deliveries) == (True, 1)
+    assert [item["pk"] for item in webhook_table.items()] == [{"S": OTHER_ID}]
+
+
+def test_a_delivery_without_a_record_is_deleted(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable
+) -> None:
+    deliver(webhook_table, new_delivery(finished(webhook=WEBHOOK)))
+    erased = webhook_eraser(table, bucket, webhook_table).erase(ID)
+    assert (erased.record, erased.deliveries) == (False, 1)
+    assert webhook_table.items() == []
+    with pytest.raises(CommandError, match="erased or has expired"):
+        webhook_eraser(table, bucket, webhook_table).erase(ID)
+
+
+def test_a_first_attempt_that_read_the_record_before_leaves_no_delivery(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable
+) -> None:
+    delivery = new_delivery(table.put(finished(webhook=WEBHOOK)))
+
+    def sleep(seconds: float) -> None:
+        assert seconds >= CLAIM_S  # longer than the timeout of the deliver function
+        assert table.all() == []  # so no further attempt begins
+        deliver(webhook_table, delivery)
+
+    erased = webhook_eraser(table, bucket, webhook_table, sleep).erase(ID)
+    assert erased.deliveries == 1
+    assert webhook_table.items() == []
+
+
+@pytest.mark.parametrize("ends", ["claim", "finish", "retry", "postpone"])
+def test_an_attempt_that_read_the_delivery_before_can_not_create_it_again(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable, ends: str
+) -> None:
+    ended = table.put(finished(webhook=WEBHOOK))
+    read = attempt(webhook_table, new_delivery(ended))
+    webhook_eraser(table, bucket, webhook_table).erase(ID)
+    deliveries = webhook_table.deliveries
+    writes: dict[str, Callable[[], object]] = {
+        "claim": lambda: attempt(webhook_table, read, ERASED_AT, exists=True),
+        "finish": lambda: deliveries.finish(read, DeliveryStatus.DELIVERED, now=NOW, code=200, error=None),
+        "retry": lambda: deliveries.retry(read, next_at=NOW, queued=True, code=503, error="http_status"),
+        "postpone": lambda: deliveries.postpone(read, exists=True, next_at=NOW, queued=True),
+    }
+    with pytest.raises(RecordConflictError):
+        writes[ends]()
+    assert webhook_table.items() == []
+
+
+def test_a_delivery_that_has_just_begun_is_deleted_again_after_a_minute(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable
+) -> None:
+    # Another message of the delivery may have read the table before the first attempt wrote it.
+    ended = table.put(finished(webhook=WEBHOOK))
+    deliver(webhook_table, new_delivery(ended, now=ERASED_AT - CLAIM_S))
+    waits: list[float] = []
+    erased = webhook_eraser(table, bucket, webhook_table, waits.append).erase(ID)
+    assert (erased.deliveries, waits) == (1, [CLAIM_S])
+
+
+@pytest.mark.parametrize("webhook", [None, Webhook("https://hooks.example.com/", events=("failed",))])
+def test_an_execution_whose_outcome_is_not_sent_is_erased_without_waiting(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable, webhook: Webhook | None
+) -> None:
+    table.put(finished(webhook=webhook))
+    assert webhook_eraser(table, bucket, webhook_table).erase(ID).deliveries == 0
+
+
+def test_an_erasure_with_deliveries_can_be_repeated_after_a_crash_at_any_step(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable
+) -> None:
+    def prepare() -> None:
+        deliver(webhook_table, new_delivery(table.put(finished(webhook=WEBHOOK))))
+        store(bucket)
+
+    prepare()
+    complete = StepCounter()
+    webhook_eraser(table, bucket, webhook_table, counter=complete).erase(ID)
+    record_deleted = complete.steps.index("after delete_item")
+    assert complete.steps[record_deleted + 1 :].count("after delete_item") == 1  # the delivery
+    for at in range(len(complete.steps)):
+        prepare()
+        with pytest.raises(Killed):
+            webhook_eraser(table, bucket, webhook_table, counter=StepCounter(kill_at=at)).erase(ID)
+        if webhook_table.items() or table.all():
+            webhook_eraser(table, bucket, webhook_table).erase(ID)
+        assert (table.all(), webhook_table.items(), bucket.keys()) == ([], [], []), complete.steps[at]
+
+
+def test_remaining_data_of_a_webhook_is_reported(
+    table: Table, bucket: Bucket, webhook_table: WebhookTable
+) -> None:
+    deliver(webhook_table, new_delivery(table.put(finished(webhook=WEBHOOK))))
+    erased = webhook_eraser(table, bucket, webhook_table).erase(ID)
+    assert until(erased, "queue of webhooks", exact=True) == date(2026, 1, 16)
+    assert until(erased, "receiver of the webhook") is None
+    assert "not-shown" not in str(erased)
+    table.put(finished())
+    places = [place.place for place in webhook_eraser(table, bucket, webhook_table).erase(ID).remaining]
+    assert not [place for place in places if "webhook" in place]
+
+
+def until(report: ErasureReport, word: str, *, exact: bool = False) -> date | None:
+    (place,) = (
+        place for place in report.remaining if (word == place.place if exact else word in place.place)
+    )
     return place.until
 
 
@@ -214,6 +379,13 @@ def test_the_report_is_printed(stack: DeployedStack) -> None:
         "note     the outcome was not published, and never will be",
     ]
     assert "remains  logs: ids, outcomes and error codes; no input and no output" in lines
+
+
+def test_the_deleted_deliveries_are_printed(stack: DeployedStack) -> None:
+    stack.table_items = [FINISHED]
+    stack.outputs = WEBHOOK_OUTPUTS
+    stack.deliveries = [{"pk": {"S": ID}, "sk": {"S": "1/FAILED"}}]
+    assert "erased   deliveries of webhooks: 1\n" in run("erase", ID, "--yes", on=stack).stdout
 
 
 def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:

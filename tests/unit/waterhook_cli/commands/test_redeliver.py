@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.fakes.aws import Table
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
+from tests.fakes.lambda_function import LambdaFunction
 from tests.support.builders import ID, final_attributes, running_record
 from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 from waterhook.domain.status import Status
@@ -21,21 +21,8 @@ from waterhook_cli.commands.redeliver import Redeliverer, Redelivery
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class NotifyFunction:
-    """Lambda with one function that returns a given answer."""
-
-    def __init__(self, answer: object = None, error: str | None = None) -> None:
-        self._answer, self._error = answer, error
-        self.calls: list[dict[str, Any]] = []
-
-    def invoke(self, **arguments: Any) -> dict[str, Any]:
-        self.calls.append(arguments)
-        answer = {"Payload": BytesIO(json.dumps(self._answer).encode())}
-        return answer | ({"FunctionError": self._error} if self._error else {})
-
-
-def redeliverer(table: Table, function: NotifyFunction | None = None) -> Redeliverer:
-    client: Any = function or NotifyFunction()
+def redeliverer(table: Table, function: LambdaFunction | None = None) -> Redeliverer:
+    client: Any = function or LambdaFunction()
     return Redeliverer(
         table.client,
         client,
@@ -91,7 +78,7 @@ def test_all_pages_of_the_table_are_read(table: Table) -> None:
 
 
 def test_a_redelivery_has_the_outcome_that_was_published(table: Table) -> None:
-    function = NotifyFunction({"execution_id": ID, "redelivered": True, "outcome": "FAILED", "event_id": "x"})
+    function = LambdaFunction({"execution_id": ID, "redelivered": True, "outcome": "FAILED", "event_id": "x"})
     assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=True, outcome="FAILED")
     (call,) = function.calls
     assert (call["FunctionName"], call["InvocationType"]) == ("notify", "RequestResponse")
@@ -99,7 +86,7 @@ def test_a_redelivery_has_the_outcome_that_was_published(table: Table) -> None:
 
 
 def test_a_refused_redelivery_has_the_reason(table: Table) -> None:
-    function = NotifyFunction({"execution_id": ID, "redelivered": False, "outcome": None, "reason": "gone"})
+    function = LambdaFunction({"execution_id": ID, "redelivered": False, "outcome": None, "reason": "gone"})
     assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=False, reason="gone")
 
 
@@ -116,7 +103,7 @@ def test_a_refused_redelivery_has_the_reason(table: Table) -> None:
 def test_an_error_of_the_function_is_returned_without_its_message(
     table: Table, answer: object, error: str | None, kind: str
 ) -> None:
-    result = redeliverer(table, NotifyFunction(answer, error)).redeliver(ID)
+    result = redeliverer(table, LambdaFunction(answer, error=error)).redeliver(ID)
     assert result.redelivered is False
     assert f"failed ({kind})" in (result.reason or "")
     assert "k4711" not in (result.reason or "")

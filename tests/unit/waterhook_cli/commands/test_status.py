@@ -42,6 +42,24 @@ def test_a_status_has_the_reason_why_an_execution_waits(stack: DeployedStack) ->
     assert "next attempt" not in run("status", ID, on=stack).stdout
 
 
+def test_a_status_has_the_state_of_the_webhook_and_not_its_url(stack: DeployedStack) -> None:
+    webhook = {
+        "url": "https://hooks.example.com/?token=not-shown",
+        "status": "pending",
+        "attempts": 3,
+        "last_code": 503,
+        "last_error": "http_status",
+        "next_attempt_at": "2026-01-31T10:00:45.000Z",
+    }
+    stack.api_responses = [(200, status_document(webhook=webhook)), (200, status_document(webhook=None))]
+    stdout = run("status", ID, on=stack).stdout
+    line = "webhook     pending, 3 attempts, last http_status 503, next 2026-01-31T10:00:45Z\n"
+    assert line in stdout
+    assert len(line) <= 81
+    assert "not-shown" not in stdout
+    assert "webhook" not in run("status", ID, on=stack).stdout
+
+
 def test_following_quietly_prints_the_output_and_errors_only(stack: DeployedStack) -> None:
     stack.api_responses = [(200, status_document())]
     result = run("status", ID, "--follow", "--quiet", on=stack)

@@ -35,6 +35,48 @@ def test_a_request_has_only_the_fields_of_the_options(stack: DeployedStack, tmp_
     assert stack.api_requests[-1].body == {"input_data": {}}
 
 
+@pytest.mark.parametrize(
+    ("options", "webhook"),
+    [
+        (["--webhook", "https://a.test/"], {"url": "https://a.test/"}),
+        (
+            [
+                "--webhook",
+                "https://a.test/",
+                "--webhook-events",
+                "Completed, progress",
+                "--webhook-payload",
+                "thin",
+            ],
+            {"url": "https://a.test/", "events": ["completed", "progress"], "payload": "thin"},
+        ),
+        (["--no-webhook"], False),
+    ],
+)
+def test_the_options_of_a_webhook_are_sent(stack: DeployedStack, options: list[str], webhook: object) -> None:
+    stack.api_responses = [ACCEPTED]
+    run("submit", "bot", *options, on=stack)
+    assert stack.api_requests[-1].body == {"input_data": {}, "webhook": webhook}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--webhook-events", "completed"],
+        ["--webhook-payload", "thin"],
+        ["--no-webhook", "--webhook", "https://a.test/"],
+        ["--no-webhook", "--webhook-payload", "thin"],
+        ["--webhook", "https://a.test/", "--webhook-events", "finished"],
+        ["--webhook", "https://a.test/", "--webhook-events", ""],
+    ],
+)
+def test_options_of_a_webhook_that_do_not_fit_are_a_usage_error(
+    stack: DeployedStack, options: list[str]
+) -> None:
+    assert run("submit", "bot", *options, on=stack).exit_code == 2
+    assert (stack.api_requests, stack.access_keys) == ([], set())
+
+
 def test_a_request_is_signed_or_has_the_api_key(stack: DeployedStack) -> None:
     stack.api_responses = [ACCEPTED]
     run("submit", "bot", on=stack)
