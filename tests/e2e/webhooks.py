@@ -119,7 +119,9 @@ class FinishedExecutions:
             **times,
         )
         self._stack.dynamodb.put_item(TableName=self._stack.outputs.table_name, Item=record.to_item())
-        return {"execution_id": record.execution_id, "event_id": notification_events.event_id(record)}
+        host = record.webhook.host if record.webhook else ""
+        event_id = notification_events.event_id(record)
+        return {"execution_id": record.execution_id, "event_id": event_id, "host": host}
 
     def queue_one(self, url: str) -> str:
         """Create an execution, queue its webhook and return its id."""
