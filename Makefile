@@ -136,7 +136,7 @@ test: setup check checkov ## Run all checks and tests, as CI does, with the loca
 # ---- Benchmarks ---------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: setup ## Run all benchmarks and write their report (eleven minutes)
+bench: setup ## Run all benchmarks and write their report (sixteen minutes)
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
 .PHONY: diagram

@@ -8,6 +8,7 @@ from benchmarks.cold_start.__main__ import run as cold_start
 from benchmarks.e2e.__main__ import run as e2e
 from benchmarks.polling.__main__ import run as polling
 from benchmarks.target import Target
+from benchmarks.webhooks.__main__ import run as webhooks
 from local.local_aws import interrupts
 from local.local_aws.errors import ToolError
 
@@ -15,7 +16,8 @@ from local.local_aws.errors import ToolError
 def main() -> int:
     """Return 1 if a target of the simulation is missed, else 0. Targets of timed benchmarks depend on the machine."""
     simulated = _run("Waiting, simulated", polling)
-    results = [*simulated, *_run("Cold start", cold_start), *_run("End to end", e2e)]
+    timed = [*_run("Cold start", cold_start), *_run("End to end", e2e), *_run("Webhooks", webhooks)]
+    results = [*simulated, *timed]
     print(f"\nReport: {document.REPORT}\n{target.summary(results)}")
     return 0 if all(each.held for each in simulated) else 1
 

@@ -1,4 +1,7 @@
-"""Minimal fakes of the services that a function calls: Secrets Manager, DynamoDB, SNS, Step Functions, Waterflai."""
+"""Minimal fakes of the services that a function calls: Secrets Manager, DynamoDB, SNS, Step Functions, Waterflai.
+
+The queue of webhooks receives no message: each webhook is delivered with its first attempt.
+"""
 
 import json
 import re
@@ -8,6 +11,8 @@ from urllib.parse import parse_qs
 from benchmarks.cold_start.wire import Request, Response, json_response
 
 API_KEY = "benchmark-key"
+KEYS_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:webhook-keys-AbCdEf"
+BUNDLE_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:webhook-bundle-AbCdEf"
 UPSTREAM_ID = "0b7c1f52-6a0e-4e1f-9d53-2f6f3f0c9a11"
 STATUS = {
     "execution_id": UPSTREAM_ID,
@@ -32,10 +37,15 @@ type Item = dict[str, Any]
 class Backend:
     """The services for one function, with their own records."""
 
-    def __init__(self, *items: Item, api_key: str = API_KEY) -> None:
-        """`items` are the initial DynamoDB items, `api_key` is the key in the secret."""
+    def __init__(self, *items: Item, api_key: str = API_KEY, bundle_pem: str = "") -> None:
+        """`items` are the initial DynamoDB items, `api_key` is the key in the secret, `bundle_pem` the CA bundle."""
+        self._secrets = {KEYS_ARN: '{"key": "benchmark-master-key"}', BUNDLE_ARN: bundle_pem}
         self._api_key = api_key
-        self._items = {item["execution_id"]["S"]: item for item in items}
+        self._items = {_key_of(item): item for item in items}
+
+    def put(self, item: Item) -> None:
+        """Store an item."""
+        self._items[_key_of(item)] = item
 
     def respond(self, request: Request) -> Response:
         """Return the response of the service that the request is for."""
@@ -51,15 +61,16 @@ class Backend:
     def _aws(self, target: str, parameters: dict[str, Any]) -> dict[str, Any]:
         match target:
             case "GetSecretValue":
-                return {"Name": "key", "SecretString": self._api_key}
+                text = self._secrets.get(parameters["SecretId"], self._api_key)
+                return {"Name": "key", "VersionId": "0", "SecretString": text}
             case "StartExecution":
                 arn = parameters["stateMachineArn"].replace(":stateMachine:", ":execution:")
                 return {"executionArn": f"{arn}:{parameters['name']}", "startDate": 1767225600.0}
             case "GetItem":
-                item = self._items.get(parameters["Key"]["execution_id"]["S"])
+                item = self._items.get(_key_of(parameters["Key"]))
                 return {"Item": item} if item else {}
             case "PutItem":
-                self._items[parameters["Item"]["execution_id"]["S"]] = parameters["Item"]
+                self._items[_key_of(parameters["Item"])] = parameters["Item"]
                 return {}
             case "UpdateItem":
                 return {"Attributes": self._update(parameters)}
@@ -71,10 +82,15 @@ class Backend:
             parameters.get("ExpressionAttributeNames", {}),
             parameters["ExpressionAttributeValues"],
         )
-        item = self._items.setdefault(parameters["Key"]["execution_id"]["S"], dict(parameters["Key"]))
+        item = self._items.setdefault(_key_of(parameters["Key"]), dict(parameters["Key"]))
         for name, value in re.findall(r"([#\w]+) = (:\w+)", parameters["UpdateExpression"]):
             item[names.get(name, name)] = values[value]
         return item
+
+
+def _key_of(item: Item) -> str:
+    """Return the key of an item of the executions table or of the deliveries table."""
+    return "/".join(item[name]["S"] for name in ("execution_id", "pk", "sk") if name in item)
 
 
 def _waterflai(request: Request) -> Response:

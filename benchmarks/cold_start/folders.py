@@ -14,7 +14,7 @@ from local.local_aws import sam
 from local.local_aws.errors import ToolError
 from local.local_aws.files import locked
 
-FUNCTIONS = ("poll", "follow", "start", "notify", "api")
+FUNCTIONS = ("poll", "follow", "start", "notify", "api", "deliver")
 _BARE = "def handler(event, context):\n    return {}\n"
 _NAIVE = Path(__file__).parent / "naive"
 _RUNTIME = ("boto3", "awslambdaric")

@@ -11,9 +11,12 @@ from typing import Any
 from benchmarks.cold_start.backend import UPSTREAM_ID, Backend
 from benchmarks.cold_start.folders import FUNCTIONS, Folders
 from benchmarks.cold_start.process import Build, Run, run
+from benchmarks.cold_start.receiver import certificate_pem, receiving
+from benchmarks.cold_start.runtime_api import FunctionError
 from benchmarks.cold_start.wire import serving
 from benchmarks.environment import environment_at
 from waterhook.domain.status import Status
+from waterhook.domain.webhook import Webhook
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_rfc3339
 
@@ -116,9 +119,45 @@ def _subjects(folders: Folders) -> Iterator[tuple[str, tuple[str, Build]]]:
         yield f"compiled {name}", (name, folders.compiled[name])
 
 
+def delivered_record(event: Any, url: str, now: float) -> dict[str, Any]:
+    """Return the DynamoDB item of the completed execution whose outcome a message is about."""
+    message = json.loads(event["Records"][0]["body"])
+    execution_id, accepted_ms, status = message["event_id"].split("/")
+    record = ExecutionRecord(
+        execution_id=execution_id,
+        status=Status(status),
+        owner_execution_arn="any",
+        source="states",
+        created_at=to_rfc3339(int(accepted_ms) / 1000) or "",
+        deadline=int(now),
+        expires_at=int(now) + 30 * 24 * 3600,
+        deliver_to=("sns", "dynamodb"),
+        chatbot_id="support-chat",
+        waterflai_execution_id=UPSTREAM_ID,
+        final_output_json='{"answer": "Waterflai runs chatflows and workflows."}',
+        finished_at=to_rfc3339(now),
+        notified_at=to_rfc3339(now),
+        webhook=Webhook(url),
+    )
+    return record.to_item()
+
+
 def _once(name: str, build: Build, *, throttled: bool = False) -> Run:
     now = time.time()
     event = event_for(name, now)
+    if name == "deliver":
+        return _deliver_once(build, event, now, throttled=throttled)
     backend = Backend(*([record_for(event, now)] if "state" in event else []))
     with serving(backend.respond) as server:
         return run(build, event, environment_at(f"http://{server.host}"), throttled=throttled)
+
+
+def _deliver_once(build: Build, event: Any, now: float, *, throttled: bool) -> Run:
+    backend = Backend(bundle_pem=certificate_pem())
+    with serving(backend.respond) as server, receiving(f"http://{server.host}") as receiver:
+        backend.put(delivered_record(event, receiver.url, now))
+        env = {**environment_at(f"http://{server.host}"), **receiver.environment}
+        result = run(build, event, env, throttled=throttled)
+        if not receiver.requests:
+            raise FunctionError(f"{build.task}: no webhook was received")
+        return result

@@ -9,7 +9,7 @@ from benchmarks.cold_start.warm import PROCESSES, Warm
 from benchmarks.target import Target, at_most, table
 
 # Maximum cold start of each function, as a multiple of the bare handler's.
-OF_BARE = {"poll": 10.0, "follow": 10.0, "start": 11.0, "notify": 10.5, "api": 10.0}
+OF_BARE = {"poll": 10.0, "follow": 10.0, "start": 11.0, "notify": 10.5, "api": 10.0, "deliver": 11.0}
 OF_NAIVE = 0.7
 # Maximum memory as a multiple. Botocore reads all its endpoints: docs/decisions/0023.
 MEMORY = 4.0

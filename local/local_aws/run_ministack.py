@@ -4,13 +4,14 @@
   fail on a computer that was suspended or overloaded for a second.
 - MiniStack stores MaximumConcurrency of an event source mapping as text if a parameter of the template sets it. Then it
   compares the text with a number, which raises TypeError, and polls no queue.
+- If the concurrency of the account is used up, MiniStack returns a message to its queue, where it is invisible for the
+  rest of VisibilityTimeout. Lambda repeats the invocation until then.
 - MiniStack requires a permission sqs:SendMessageBatch. In AWS it does not exist: sqs:SendMessage covers a batch.
-- If all concurrency is in use, MiniStack leaves the messages of a queue hidden until their visibility timeout ends.
-  Lambda invokes the function again before that.
 """
 
 import importlib
 import runpy
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +21,8 @@ from jsonata.timebox import Timebox
 _FACTOR = 60
 _CONCURRENCY = "_sqs_esm_concurrency"
 _ACTION = "extract_iam_action"
-_EXECUTE = "_execute_function"
-_THROTTLED_PAUSE_S = 0.5
-_THROTTLED_RETRIES = 100  # 50 s. The visibility timeouts of the template are longer.
+_EXECUTE, _RUN_BATCH = "_execute_function", "_run_sqs_batch"
+_THROTTLED_S, _PAUSE_S = 60.0, 0.2
 
 _original_init = Timebox.__init__
 
@@ -56,33 +56,44 @@ def with_send_message_for_batches(action_of: Callable[..., str | None]) -> Calla
     return action
 
 
-def with_retries_for_queues(
-    execute: Callable[..., dict[str, Any]], sleep: Callable[[float], None] = time.sleep
-) -> Callable[..., dict[str, Any]]:
-    """Return MiniStack's function that invokes a function, which then retries throttled invocations for queues."""
+def with_repeated_throttles(
+    execute: Callable[..., dict[str, Any]],
+    run_batch: Callable[..., None],
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Callable[..., dict[str, Any]], Callable[..., None]]:
+    """Return MiniStack's functions that invoke a function, and that do this with messages of a queue.
 
-    def execute_with_retries(function: dict[str, Any], event: Any) -> dict[str, Any]:
-        result = execute(function, event)
-        retries = _THROTTLED_RETRIES if _is_of_queue(event) else 0
-        while retries and result.get("throttle"):
-            sleep(_THROTTLED_PAUSE_S)
-            result = execute(function, event)
-            retries -= 1
+    The first one then repeats a throttled invocation if the second one called it.
+    """
+    thread = threading.local()
+
+    def execute_again(*arguments: Any, **options: Any) -> dict[str, Any]:
+        result = execute(*arguments, **options)
+        attempts = int(_THROTTLED_S / _PAUSE_S) if getattr(thread, "has_messages", False) else 0
+        while result.get("throttle") and attempts:
+            pause(_PAUSE_S)
+            result, attempts = execute(*arguments, **options), attempts - 1
         return result
 
-    return execute_with_retries
+    def run(*arguments: Any) -> None:
+        thread.has_messages = True
+        try:
+            run_batch(*arguments)
+        finally:
+            thread.has_messages = False
 
-
-def _is_of_queue(event: Any) -> bool:
-    records = event.get("Records") if isinstance(event, dict) else None
-    return bool(records) and isinstance(records, list) and records[0].get("eventSource") == "aws:sqs"
+    return execute_again, run
 
 
 if __name__ == "__main__":
     Timebox.__init__ = init_with_longer_timeout
     lambda_service = importlib.import_module("ministack.services.lambda_svc")
     setattr(lambda_service, _CONCURRENCY, with_numeric_limit(getattr(lambda_service, _CONCURRENCY)))
-    setattr(lambda_service, _EXECUTE, with_retries_for_queues(getattr(lambda_service, _EXECUTE)))
+    execute, run_batch = with_repeated_throttles(
+        getattr(lambda_service, _EXECUTE), getattr(lambda_service, _RUN_BATCH)
+    )
+    setattr(lambda_service, _EXECUTE, execute)
+    setattr(lambda_service, _RUN_BATCH, run_batch)
     iam_actions = importlib.import_module("ministack.core.iam_actions")
     setattr(iam_actions, _ACTION, with_send_message_for_batches(getattr(iam_actions, _ACTION)))
     runpy.run_module("ministack", run_name="__main__", alter_sys=True)

@@ -10,6 +10,8 @@ from waterhook.api.routes import ROUTES
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.trigger_input import TriggerInput
+from waterhook.domain.webhook import url_problem
+from waterhook.domain.webhook_url import WebhookRules
 
 DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))
 FUNCTIONS = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
@@ -66,6 +68,13 @@ def test_the_sample_of_deliver_has_one_message_with_ids_only() -> None:
     assert body.keys() == {"execution_id", "event_id"}
     assert body["event_id"].partition("/")[0] == body["execution_id"]
     assert sample("deliver-sweep") == {"sweep": {}}
+
+
+def test_the_samples_of_operators_have_the_fields_that_deliver_reads() -> None:
+    resend, test = sample("deliver-resend"), sample("deliver-test")
+    assert (resend.keys(), resend["resend"].keys()) == ({"resend"}, {"execution_id"})
+    assert (test.keys(), test["test"].keys()) == ({"test"}, {"url"})
+    assert url_problem(test["test"]["url"], WebhookRules(("hooks.example.com",))) is None
 
 
 @pytest.mark.parametrize("name", ["api-start", "api-read", "api-list", "api-cancel"])

@@ -127,6 +127,24 @@ def test_a_function_imports_with_only_the_layer_and_boto3(function: str, layer: 
     assert "waterhook" in json.loads(run.stdout)
 
 
+MODULES = sorted(
+    f"waterhook.{path.relative_to(PACKAGE).with_suffix('').as_posix().replace('/', '.')}"
+    for path in PACKAGE.rglob("*.py")
+    if not path.stem.startswith(("webhook", "deliver", "resend", "_")) and path.parent.name != "webhooks"
+)
+
+
+def test_only_webhooks_load_the_modules_of_webhooks() -> None:
+    """Each module is a millisecond of a cold start, also in a deployment without webhooks."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(LAYER)!r})\n"
+        + "".join(f"import {module}\n" for module in MODULES)
+        + "print(*(name for name in sys.modules if 'webhook' in name))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
 def test_no_module_loads_a_tracer() -> None:
     """Powertools' tracer loads the X-Ray SDK: 96 ms of a cold start, also with tracing off."""
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "functions").glob("*/app.py")]:

@@ -11,7 +11,8 @@ from tests.contract.template import FUNCTIONS, OPTIONAL_FUNCTIONS, ROOT, WEBHOOK
 from waterhook.errors import SettingsError
 from waterhook.settings import Settings
 
-SETTINGS = ROOT / "layers" / "waterhook" / "waterhook" / "settings.py"
+PACKAGE = ROOT / "layers" / "waterhook" / "waterhook"
+SETTINGS = (PACKAGE / "settings.py", PACKAGE / "domain" / "webhook_settings.py")
 # Read by Powertools.
 POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
 # Only for the functions that the state machine does not invoke: they start or list its executions.
@@ -224,10 +225,10 @@ def test_only_the_default_webhook_is_hidden_in_the_console() -> None:
 
 
 def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
-    tree = ast.parse(SETTINGS.read_text(encoding="utf-8"))
     read = {
         node.value
-        for node in ast.walk(tree)
+        for path in SETTINGS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(r"(WATERFLAI|WATERHOOK)_[A-Z0-9_]+", node.value)

@@ -15,6 +15,7 @@ from tests.fakes.aws import (
     topic,
     webhook_table,
 )
+from tests.fakes.webhook_stack import receiver_authority, webhook_stack
 from tests.support import properties
 from tests.support.invoke import invoke
 from tests.support.tls import authority, over_tls, trusted, trusted_tls
@@ -29,6 +30,7 @@ __all__ = [
     "messaging",
     "over_tls",
     "queue",
+    "receiver_authority",
     "s3",
     "secret",
     "secretsmanager",
@@ -37,6 +39,7 @@ __all__ = [
     "topic",
     "trusted",
     "trusted_tls",
+    "webhook_stack",
     "webhook_table",
 ]
 

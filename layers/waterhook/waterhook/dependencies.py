@@ -13,6 +13,7 @@ import boto3
 from botocore.config import Config
 
 from waterhook import aws_config
+from waterhook.errors import SettingsError
 from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from waterhook.api.live_status import LiveStatus
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
+    from waterhook.domain.webhook_settings import WebhookSettings
     from waterhook.notifications.delivery_targets import SnsTarget, WebhookTarget
     from waterhook.notifications.notifier import Notifier
     from waterhook.notifications.progress_publisher import ProgressPublisher
@@ -164,7 +166,7 @@ class Dependencies:
         from waterhook.steps.webhook_attempts import WebhookAttempts
         from waterhook.storage.webhook_hosts import WebhookHosts
 
-        webhooks = self.settings.webhooks
+        webhooks = self._webhook_settings
         hosts = WebhookHosts(webhooks.table, self._dynamodb, limit=share_of(webhooks.concurrency))
         return DeliverStep(
             self._table,
@@ -203,7 +205,7 @@ class Dependencies:
         from waterhook.steps.webhook_test import WebhookTester
 
         return WebhookTester(
-            self.settings.webhooks.rules,
+            self._webhook_settings.rules,
             self._webhook_requests,
             self._webhook_sender,
             self.settings.source,
@@ -280,6 +282,13 @@ class Dependencies:
 
     # ---- Shared objects -----------------------------------------------------------------------------------------
 
+    @property
+    def _webhook_settings(self) -> "WebhookSettings":
+        """The configuration of webhooks. Raises SettingsError if they are off."""
+        if self.settings.webhooks is None:
+            raise SettingsError("WATERHOOK_WEBHOOK_ALLOWED_HOSTS: missing, set this environment variable")
+        return self.settings.webhooks
+
     @cached_property
     def _live_status(self) -> "LiveStatus":
         from waterhook.api.live_status import LiveStatus
@@ -346,7 +355,7 @@ class Dependencies:
 
     @cached_property
     def _webhook_queue(self) -> "WebhookQueue":
-        return self._queue(self.settings.webhooks.queue_url)
+        return self._queue(self._webhook_settings.queue_url)
 
     def _queue(self, url: str) -> "WebhookQueue":
         from waterhook.notifications.webhook_queue import WebhookQueue
@@ -358,7 +367,7 @@ class Dependencies:
         from waterhook.notifications.webhook_requests import WebhookRequests
         from waterhook.webhooks.signing_keys import SigningKeys
 
-        keys = SigningKeys(self.settings.webhooks.secret_arn, self._secrets, time.time)
+        keys = SigningKeys(self._webhook_settings.secret_arn, self._secrets, time.time)
         return WebhookRequests(keys, self._bucket.presign, self.settings.source, time.time)
 
     @cached_property
@@ -367,7 +376,7 @@ class Dependencies:
         from waterhook.webhooks.cached_secret import CachedSecret
         from waterhook.webhooks.sender import WebhookSender
 
-        rules, arn = self.settings.webhooks.rules, self.settings.webhooks.ca_bundle_arn
+        rules, arn = self._webhook_settings.rules, self._webhook_settings.ca_bundle_arn
         if not arn:
             return WebhookSender(rules)
         bundle = CachedSecret(lambda: read_ca_bundle(arn, self._secrets), time.time)
@@ -377,7 +386,7 @@ class Dependencies:
     def _deliveries(self) -> "WebhookDeliveries":
         from waterhook.storage.webhook_deliveries import WebhookDeliveries
 
-        return WebhookDeliveries(self.settings.webhooks.table, self._dynamodb)
+        return WebhookDeliveries(self._webhook_settings.table, self._dynamodb)
 
     @cached_property
     def _table(self) -> "ExecutionsTable":

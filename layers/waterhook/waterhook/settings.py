@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
-from waterhook.domain.webhook import Webhook
-from waterhook.domain.webhook_url import WebhookRules, WebhookUrl
-from waterhook.errors import InvalidWebhookUrlError, SettingsError
+from waterhook.errors import SettingsError
+from waterhook.text import split_list
+
+if TYPE_CHECKING:
+    from waterhook.domain.webhook_settings import WebhookSettings
 
 # https anywhere. Plain http on the loopback interface only, where no other machine can read it.
 _BASE_URL = re.compile(
@@ -40,68 +41,6 @@ class ConcurrencyLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookSettings:
-    """The configuration of webhooks. Without allowed hosts webhooks are off, and the other values are empty.
-
-    The dead-letter queue, the secrets and the concurrency are set for the deliver function only.
-    """
-
-    rules: WebhookRules = WebhookRules()  # noqa: RUF009 - it is frozen
-    default: Webhook | None = None
-    """The webhook of requests that have none."""
-    queue_url: str = ""
-    dead_letter_queue_url: str = ""
-    table: str = ""
-    secret_arn: str = ""
-    ca_bundle_arn: str = ""
-    """ARN of the secret with the certificates of private authorities, or empty."""
-    concurrency: int = 0
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str], problems: list[str]) -> Self:
-        """Return the settings. Adds to `problems` what is wrong, without the values: a URL may contain a token."""
-        allowed = _split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", ""))
-        hosts = tuple(host.lower().removesuffix(".") for host in allowed)
-        if not hosts:
-            return cls()
-        networks = []
-        for network in _split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", "")):
-            try:
-                networks.append(ip_network(network))
-            except ValueError:
-                expected = "networks such as 10.0.0.0/16, separated by commas"
-                problems.append(
-                    f"WATERHOOK_WEBHOOK_ALLOWED_NETWORKS: expected {expected}, got {network[:50]!r}"
-                )
-        url = env.get("WATERHOOK_DEFAULT_WEBHOOK_URL", "")
-        try:
-            # The operator chose this host, so it is allowed although it is not in the list.
-            hosts = (*hosts, WebhookUrl.parse(url).host) if url else hosts
-        except InvalidWebhookUrlError as error:
-            problems.append(f"WATERHOOK_DEFAULT_WEBHOOK_URL: {error}")
-        problems += [
-            f"{name}: missing, set this environment variable"
-            for name in ("WATERHOOK_WEBHOOK_QUEUE_URL", "WATERHOOK_WEBHOOK_TABLE")
-            if not env.get(name)
-        ]
-        concurrency = env.get("WATERHOOK_WEBHOOK_CONCURRENCY", "")
-        return cls(
-            WebhookRules(hosts, tuple(networks)),
-            Webhook(url, is_default=True) if url else None,
-            queue_url=env.get("WATERHOOK_WEBHOOK_QUEUE_URL", ""),
-            dead_letter_queue_url=env.get("WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL", ""),
-            table=env.get("WATERHOOK_WEBHOOK_TABLE", ""),
-            secret_arn=env.get("WATERHOOK_WEBHOOK_SECRET_ARN", ""),
-            ca_bundle_arn=env.get("WATERHOOK_WEBHOOK_CA_BUNDLE_ARN", ""),
-            concurrency=int(concurrency) if concurrency.isascii() and concurrency.isdigit() else 0,
-        )
-
-    def __bool__(self) -> bool:
-        """Whether webhooks are on."""
-        return bool(self.rules)
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """The configuration that the template sets. `_s` is seconds, `_days` is days; ARNs and names are those of AWS."""
 
@@ -123,7 +62,8 @@ class Settings:
     follow_s: int
     concurrency_limits: ConcurrencyLimits
     allowed_chatbots: frozenset[str]
-    webhooks: WebhookSettings
+    webhooks: "WebhookSettings | None"
+    """None: webhooks are off."""
     state_machine_arn: str
 
     @classmethod
@@ -176,8 +116,8 @@ class Settings:
                 stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CONCURRENCY_LIMIT),
                 chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CONCURRENCY_LIMIT),
             ),
-            allowed_chatbots=frozenset(_split_list(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
-            webhooks=WebhookSettings.from_env(env, problems),
+            allowed_chatbots=frozenset(split_list(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
+            webhooks=_webhooks(env, problems),
             # Empty in the functions that the state machine calls: the template would have a circular dependency.
             state_machine_arn=env.get("WATERHOOK_STATE_MACHINE_ARN", ""),
         )
@@ -203,8 +143,8 @@ class Settings:
             self.default_timeout_s,
             self.deliver_to,
             self.allowed_chatbots,
-            self.webhooks.rules,
-            self.webhooks.default,
+            self.webhooks.rules if self.webhooks else None,
+            self.webhooks.default if self.webhooks else None,
         )
 
     @property
@@ -218,6 +158,10 @@ class Settings:
         return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=follow)
 
 
-def _split_list(text: str) -> list[str]:
-    """Return the entries of a comma-separated list without surrounding spaces and without empty ones."""
-    return [entry.strip() for entry in text.split(",") if entry.strip()]
+def _webhooks(env: Mapping[str, str], problems: list[str]) -> "WebhookSettings | None":
+    if not split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", "")):
+        return None
+    # Imported here, so that functions of a deployment without webhooks do not load it.
+    from waterhook.domain.webhook_settings import WebhookSettings
+
+    return WebhookSettings.from_env(env, problems)

@@ -23,3 +23,8 @@ def format_duration(seconds: float) -> str:
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def split_list(text: str) -> list[str]:
+    """Return the entries of a comma-separated list without surrounding spaces and without empty ones."""
+    return [entry.strip() for entry in text.split(",") if entry.strip()]

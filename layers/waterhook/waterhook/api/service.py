@@ -14,7 +14,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.live_status import LiveStatus
-from waterhook.api.webhook_status import DeliverySource, public_webhook
 from waterhook.domain import polling_policy
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request
@@ -41,6 +40,8 @@ from waterhook.upstream.client import CancelResult
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
+
+    from waterhook.api.webhook_status import DeliverySource
 
 MAX_PAGE = 100
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -70,7 +71,7 @@ class ExecutionService:
         canceller: Callable[[], ExecutionCanceller],
         sleep: Callable[[float], None] = time.sleep,
         *,
-        deliveries: Callable[[], DeliverySource | None] = lambda: None,
+        deliveries: Callable[[], "DeliverySource | None"] = lambda: None,
     ) -> None:
         """`states` makes one attempt per call, so that the service sees the error of every attempt.
 
@@ -159,12 +160,19 @@ class ExecutionService:
             "cancel_requested": record.cancel_requested,
             "waiting": wait_reason.public_waiting(record),
             "notified_at": record.notified_at,
-            "webhook": public_webhook(record, self._deliveries()) if record.webhook else None,
+            "webhook": self._public_webhook(record),
             "usage": record.usage,
         }
         members = {name: to_json(value) for name, value in values.items()}
         members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
         return join_members(members)
+
+    def _public_webhook(self, record: ExecutionRecord) -> Mapping[str, Any] | None:
+        if record.webhook is None:
+            return None
+        from waterhook.api.webhook_status import public_webhook
+
+        return public_webhook(record, self._deliveries())
 
     def cancel(self, execution_id: str, caller: str) -> CancelResult:
         """Return the result of a cancel of the caller's execution. Raises ApiError 404 or 502."""

@@ -4,13 +4,15 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from waterhook.domain.webhook import Webhook, webhook_problem
-from waterhook.domain.webhook_url import WebhookRules
 from waterhook.errors import InvalidRequestError, RequestTooLargeError
 from waterhook.json_text import TOO_DEEP, is_nested_too_deeply, json_type, to_json, to_json_bytes
 from waterhook.text import MAX_ID_CHARS, clip
+
+if TYPE_CHECKING:
+    from waterhook.domain.webhook import Webhook
+    from waterhook.domain.webhook_url import WebhookRules
 
 # Step Functions carries 256 KiB per payload. The difference is for the fields that Waterhook adds.
 MAX_REQUEST_BYTES = 240 * 1024
@@ -45,8 +47,9 @@ class RequestDefaults:
     deliver_to: tuple[str, ...]
     allowed_chatbots: frozenset[str] = frozenset()
     """The only chatbots that a request may name. Empty: any chatbot."""
-    webhook_rules: WebhookRules = WebhookRules()  # noqa: RUF009 - it is frozen
-    webhook: Webhook | None = None
+    webhook_rules: "WebhookRules | None" = None
+    """None: webhooks are off."""
+    webhook: "Webhook | None" = None
     """The webhook of a request without one, and of an invalid request."""
 
 
@@ -61,7 +64,7 @@ class Request:
     idempotency_key: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     progress_events: bool = False
-    webhook: Webhook | None = None
+    webhook: "Webhook | None" = None
 
     @classmethod
     def from_dict(
@@ -82,7 +85,7 @@ class Request:
             if name not in _FIELDS and not str(name).startswith(_FOREIGN_PREFIX)
         ]
         problems += [problem for check in _CHECKS if (problem := check(raw))]
-        if (problem := webhook_problem(raw.get("webhook"), defaults.webhook_rules)) is not None:
+        if (problem := _webhook_problem(raw.get("webhook"), defaults)) is not None:
             problems.append(problem)
         allowed = defaults.allowed_chatbots
         if not problems and allowed and raw["chatbot_id"] not in allowed:
@@ -119,11 +122,23 @@ def _get_or_default(raw: Mapping[str, Any], name: str, default: Any) -> Any:
     return default if raw.get(name) is None else raw[name]
 
 
-def _webhook(value: Any, defaults: RequestDefaults) -> Webhook | None:
+def _webhook_problem(value: Any, defaults: RequestDefaults) -> str | None:
+    if value is None or value is False:
+        return None
+    from waterhook.domain.webhook import webhook_problem
+
+    return webhook_problem(value, defaults.webhook_rules)
+
+
+def _webhook(value: Any, defaults: RequestDefaults) -> "Webhook | None":
     """Return the webhook of a valid request: its own, none if it is `false`, else the one of the deployment."""
     if value is None:
         return defaults.webhook
-    return Webhook.from_mapping(value) if value else None
+    if value is False:
+        return None
+    from waterhook.domain.webhook import Webhook
+
+    return Webhook.from_mapping(value)
 
 
 def _unexpected(raw: Mapping[str, Any], name: str, expected: str) -> str:

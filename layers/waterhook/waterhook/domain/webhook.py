@@ -57,13 +57,11 @@ class Webhook:
         return outcome.lower() in self.events
 
 
-def webhook_problem(value: object, rules: WebhookRules) -> str | None:
+def webhook_problem(value: object, rules: WebhookRules | None) -> str | None:
     """Return what is wrong with the `webhook` of a request, without its URL, or None.
 
-    `false` and null are valid: no webhook, and the webhook of the deployment.
+    `value` is neither null nor false, which are always valid. `rules` are None if webhooks are off.
     """
-    if value is None or value is False:
-        return None
     if not isinstance(value, dict):
         return f"webhook: expected object or false, got {json_type(value)}"
     if not rules:

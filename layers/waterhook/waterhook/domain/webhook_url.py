@@ -7,7 +7,7 @@ of the host before a connection is made.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
 
@@ -21,40 +21,39 @@ DEFAULT_PORT = 443
 _MAX_PORT = 65_535
 _MAX_NAME_CHARS = 253
 
+# `re` compiles a pattern when it is first used, and `_networks` reads networks then. Deployments without webhooks and
+# most invocations of the others check no URL.
 # Characters of a path segment (RFC 3986, 3.3).
 _CHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-_URL = re.compile(
+_URL = (
     r"[Hh][Tt][Tt][Pp][Ss]://"
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9.-]+))"
     r"(?::(?P<port>[0-9]+))?"
     rf"(?P<path>(?:/{_CHAR}*)*)"
     rf"(?P<query>\?(?:{_CHAR}|[/?])*)?"
 )
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label of a name that some resolvers read as an IPv4 address: decimal, octal or hexadecimal.
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_NUMBER = r"[0-9]+|0x[0-9a-f]*"
+_PORT = r"[1-9][0-9]{0,4}"
 # Why the pattern does not match, in the order of the checks.
-_REASONS = [
+_REASONS = (
     (
-        re.compile(r"[!-~]*[^!-~]"),
+        r"[!-~]*[^!-~]",
         "only visible ASCII characters are allowed: write the host in its xn-- form, and the rest percent-encoded",
     ),
-    (re.compile(r"[^\\]*\\"), "a backslash is not allowed"),
-    (re.compile(r"(?!https://)", re.IGNORECASE), "expected https://"),
-    (re.compile(r"[^#]*#"), "a fragment (#) is not allowed"),
-    (re.compile(r"https://[^/?]*@", re.IGNORECASE), "a user name or password is not allowed"),
-    (re.compile(r"https://(?:[:/?]|$)", re.IGNORECASE), "the host is missing"),
-    (re.compile(r"https://\[[^\]]*%", re.IGNORECASE), "an IPv6 zone id is not allowed"),
+    (r"[^\\]*\\", "a backslash is not allowed"),
+    (r"(?!https://)", "expected https://"),
+    (r"[^#]*#", "a fragment (#) is not allowed"),
+    (r"https://[^/?]*@", "a user name or password is not allowed"),
+    (r"https://(?:[:/?]|$)", "the host is missing"),
+    (r"https://\[[^\]]*%", "an IPv6 zone id is not allowed"),
     (
-        re.compile(r"https://(?:\[[^]]*\]|[^\[:/?]*):(?![0-9]+(?:[/?]|$))", re.IGNORECASE),
+        r"https://(?:\[[^]]*\]|[^\[:/?]*):(?![0-9]+(?:[/?]|$))",
         f"the port is not a number from 1 to {_MAX_PORT}",
     ),
-    (
-        re.compile(r"https://(?!(?:\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?:[:/?]|$))", re.IGNORECASE),
-        "the host is not valid",
-    ),
-]
+    (r"https://(?!(?:\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?:[:/?]|$))", "the host is not valid"),
+)
 
 # `*` does not allow names below these: they belong to private networks (RFC 6761, 6762, 7686, 8375 and the names that
 # ICANN reserved or that private networks use).
@@ -64,16 +63,12 @@ _PRIVATE_SUFFIXES = (
 )
 
 
-def _networks(*texts: str) -> tuple[Network, ...]:
-    return tuple(map(ip_network, texts))
-
-
 # No setting allows these. `ipaddress` counts some of them as global.
-_NEVER_ALLOWED: tuple[tuple[str, tuple[Network, ...]], ...] = (
-    ("link-local or site-local", _networks("169.254.0.0/16", "fe80::/10", "fec0::/10")),
+_NEVER_ALLOWED = (
+    ("link-local or site-local", ("169.254.0.0/16", "fe80::/10", "fec0::/10")),
     (
         "a cloud provider's metadata service",
-        _networks(
+        (
             "fd00:ec2::/32",  # AWS, with its DNS and time servers; 169.254.169.254 and 169.254.170.2 are link-local
             "100.100.100.200/32",  # Alibaba Cloud
             "168.63.129.16/32",  # Azure
@@ -83,18 +78,18 @@ _NEVER_ALLOWED: tuple[tuple[str, tuple[Network, ...]], ...] = (
             "fd00:42::42/128",  # Scaleway
         ),
     ),
-    ("multicast", _networks("224.0.0.0/4", "ff00::/8")),
-    ("unspecified", _networks("0.0.0.0/8", "::/128")),
-    ("reserved", _networks("240.0.0.0/4")),
+    ("multicast", ("224.0.0.0/4", "ff00::/8")),
+    ("unspecified", ("0.0.0.0/8", "::/128")),
+    ("reserved", ("240.0.0.0/4",)),
 )
-_LOOPBACK_V6 = IPv6Address("::1")
+_LOOPBACK_V6 = ("::1/128",)
 # An IPv4 address in these prefixes is checked itself: IPv4-mapped, and NAT64, which an IPv6-only subnet needs.
-_UNWRAPPED = _networks("::ffff:0:0/96", "64:ff9b::/96")
+_UNWRAPPED = ("::ffff:0:0/96", "64:ff9b::/96")
 # IPv4-compatible, IPv4-translated, local NAT64 (its length is unknown), 6to4, Teredo.
-_REFUSED_WRAPPERS = _networks("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
-_GLOBAL_V6 = IPv6Network("2000::/3")
+_REFUSED_WRAPPERS = ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+_GLOBAL_V6 = ("2000::/3",)
 # Not public, though `is_global` of some Python versions is true: 6to4 relays, IETF protocols, documentation.
-_NOT_PUBLIC = _networks("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20")
+_NOT_PUBLIC = ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +109,17 @@ class WebhookUrl:
             raise InvalidWebhookUrlError("expected a string")
         if len(text) > MAX_URL_CHARS:
             raise InvalidWebhookUrlError(f"longer than {MAX_URL_CHARS:,} characters")
-        if (match := _URL.fullmatch(text)) is None:
+        if (match := re.fullmatch(_URL, text)) is None:
             otherwise = "the path or query contains a character that must be percent-encoded"
             raise InvalidWebhookUrlError(
-                next((reason for pattern, reason in _REASONS if pattern.match(text)), otherwise)
+                next(
+                    (
+                        reason
+                        for pattern, reason in _REASONS
+                        if re.match(pattern, text, re.IGNORECASE | re.ASCII)
+                    ),
+                    otherwise,
+                )
             )
         ipv6, name, port, path, query = match.group("ipv6", "name", "port", "path", "query")
         return cls(
@@ -153,9 +155,9 @@ def _canonical_name(text: str) -> str:
     if not host:
         raise InvalidWebhookUrlError("the host is missing")
     labels = host.split(".")
-    if len(host) > _MAX_NAME_CHARS or not all(map(_LABEL.fullmatch, labels)):
+    if len(host) > _MAX_NAME_CHARS or not all(re.fullmatch(_LABEL, label) for label in labels):
         raise InvalidWebhookUrlError("the host is not a valid name")
-    if _NUMBER.fullmatch(labels[-1]):
+    if re.fullmatch(_NUMBER, labels[-1]):
         try:
             # Accepts four decimal numbers without leading zeros only.
             return str(IPv4Address(host))
@@ -167,7 +169,7 @@ def _canonical_name(text: str) -> str:
 def _port(text: str | None) -> int:
     if text is None:
         return DEFAULT_PORT
-    if not _PORT.fullmatch(text) or int(text) > _MAX_PORT:
+    if not re.fullmatch(_PORT, text) or int(text) > _MAX_PORT:
         raise InvalidWebhookUrlError(f"the port is not a number from 1 to {_MAX_PORT}")
     return int(text)
 
@@ -201,12 +203,12 @@ class WebhookRules:
         if isinstance(address, IPv6Address):
             if address.scope_id is not None:
                 return "an IPv6 address with a zone id is never allowed"
-            if any(address in network for network in _UNWRAPPED):
+            if _is_in(_UNWRAPPED, address):
                 return self.address_problem(IPv4Address(int(address) & 0xFFFF_FFFF))
         for name, networks in _NEVER_ALLOWED:
-            if any(address in network for network in networks):
+            if _is_in(networks, address):
                 return f"the address is never allowed: {name}"
-        if address != _LOOPBACK_V6 and any(address in network for network in _REFUSED_WRAPPERS):
+        if not _is_in(_LOOPBACK_V6, address) and _is_in(_REFUSED_WRAPPERS, address):
             return "the address is never allowed: it contains an IPv4 address"
         if any(address in network for network in self.allowed_networks) or _is_public(address):
             return None
@@ -224,6 +226,15 @@ def _covers(allowed: str, host: str, address: Address | None) -> bool:
 @lru_cache(maxsize=256)
 def _is_public(address: Address) -> bool:
     """Return whether an address is global unicast. `is_global` is true for much of the unassigned IPv6 space."""
-    if isinstance(address, IPv6Address) and address not in _GLOBAL_V6:
+    if isinstance(address, IPv6Address) and not _is_in(_GLOBAL_V6, address):
         return False
-    return address.is_global and not any(address in network for network in _NOT_PUBLIC)
+    return address.is_global and not _is_in(_NOT_PUBLIC, address)
+
+
+def _is_in(networks: tuple[str, ...], address: Address) -> bool:
+    return any(address in network for network in _networks(networks))
+
+
+@cache
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(map(ip_network, texts))

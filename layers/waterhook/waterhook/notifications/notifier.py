@@ -9,7 +9,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from waterhook.domain import cost
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
-from waterhook.domain.webhook_retries import KEPT_AFTER_S, MAX_AGE_S
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications import notification_events, state_machine_output
 from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget
@@ -167,6 +166,8 @@ class Notifier:
         lifetime_s = self._retention_s
         has_delivery = self._webhook is not None and self._webhook.receives_outcome(record)
         if has_delivery:
+            from waterhook.domain.webhook_retries import KEPT_AFTER_S, MAX_AGE_S
+
             lifetime_s = max(lifetime_s, MAX_AGE_S + KEPT_AFTER_S)
         try:
             marked = self._table.mark_notified(

@@ -4,15 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.status import Status
-from waterhook.domain.webhook import Webhook
 from waterhook.json_text import to_json
 from waterhook.timestamps import to_rfc3339
+
+if TYPE_CHECKING:
+    from waterhook.domain.webhook import Webhook
 
 # TTL of a record without a notification, counted from its deadline or outcome. It must outlive its job.
 UNFINISHED_GRACE_S = 30 * 24 * 3600
@@ -44,7 +46,7 @@ class ExecutionRecord:
     request_sha256: str | None = None
     metadata_json: str = "{}"
     progress_events: bool = False
-    webhook: Webhook | None = None
+    webhook: "Webhook | None" = None
     caller: str | None = None
     start_attempts: int = 0
     start_token: str | None = None
@@ -120,12 +122,15 @@ class ExecutionRecord:
             if name in known:
                 known[name] = tuple(known[name])
         if "webhook" in known:
+            from waterhook.domain.webhook import Webhook
+
             known["webhook"] = Webhook.from_mapping(known["webhook"])
         return cls(**known)
 
     def to_item(self) -> dict[str, Any]:
         """Return the item without empty attributes."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values["webhook"] = self.webhook and self.webhook.to_mapping()
         return {name: to_attribute(value) for name, value in values.items() if value is not None}
 
     @property
@@ -163,13 +168,11 @@ def from_attribute(attribute: Any) -> Any:
 
 
 def _fit(value: Any) -> Any:
-    """Return a value in the types that boto3's serializer accepts: no tuple, float, StrEnum or Webhook."""
+    """Return a value in the types that boto3's serializer accepts: no tuple, float or StrEnum."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple):
         return list(value)
-    if isinstance(value, Webhook):
-        return value.to_mapping()
     if isinstance(value, float):
         # DynamoDB accepts 38 digits and exponents from -130. An upstream number may be smaller.
         return Decimal(str(round(value, 6)))

@@ -52,12 +52,26 @@ def test_a_batch_of_messages_needs_the_permission_of_one_message(action: str) ->
     assert action_of("sqs", "POST", "/", {}) == "sqs:SendMessage"
 
 
-@pytest.mark.parametrize(("source", "invocations"), [("aws:sqs", 4), ("aws:s3", 1)])
-def test_a_throttled_invocation_for_a_queue_is_repeated(source: str, invocations: int) -> None:
-    results: list[dict[str, Any]] = [{"throttle": True}] * 3 + [{"body": {}}]
+def test_a_throttled_invocation_is_repeated_for_a_message_of_a_queue_only() -> None:
+    answers: list[dict[str, Any]] = [{"throttle": True}, {"throttle": True}, {"body": {}}]
+    results: list[Any] = []
     pauses: list[float] = []
-    execute = run_ministack.with_retries_for_queues(lambda *_invocation: results.pop(0), pauses.append)
-    result = execute({}, {"Records": [{"eventSource": source}]})
-    assert 4 - len(results) == invocations
-    assert bool(result.get("throttle")) == (invocations == 1)
-    assert len(pauses) == invocations - 1
+
+    def run_batch(event: str) -> None:
+        results.append(execute(event))
+
+    execute, run = run_ministack.with_repeated_throttles(
+        lambda _event: answers.pop(0), run_batch, pauses.append
+    )
+    assert execute("of a caller") == {"throttle": True}
+    run("of a queue")
+    assert (results, len(pauses), answers) == ([{"body": {}}], 1, [])
+
+
+def test_an_invocation_that_stays_throttled_fails() -> None:
+    results: list[Any] = []
+    execute, run = run_ministack.with_repeated_throttles(
+        lambda: {"throttle": True}, lambda: results.append(execute()), lambda _seconds: None
+    )
+    run()
+    assert results == [{"throttle": True}]

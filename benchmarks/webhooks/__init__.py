@@ -1,0 +1,1 @@
+"""Measures webhooks: their delay, hundreds of deliveries with failing receivers, and the share of a host."""
