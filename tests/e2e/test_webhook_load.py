@@ -41,9 +41,8 @@ def test_a_host_that_hangs_does_not_use_the_places_of_another_host(
             )
     print(f"\n{HANGING_WEBHOOKS} webhooks to a host that hangs: another host's one after {lag_s:.2f} s")
     assert webhook.verified
-    # If all of them were attempted first, it would take a minute with the concurrency of ten.
-    assert attempts <= PLACES * (1 + lag_s // TIMEOUT_S + 1)
-    assert lag_s < TIMEOUT_S * HANGING_WEBHOOKS / 10 / 2
+    # Without places for each host, ten functions at the same time would send to the host that hangs.
+    assert attempts <= PLACES * (lag_s // TIMEOUT_S + 2)
 
 
 def test_webhooks_that_fail_once_and_messages_that_come_twice_are_each_delivered_with_one_content(
