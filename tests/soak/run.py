@@ -49,6 +49,8 @@ _RECEIVER_HOSTS = ("localhost", "127.0.0.1", "127.0.0.2", "127.0.0.3")
 # Time for the webhooks after the last outcome. A second attempt follows 5 s after the first one.
 _WEBHOOKS_S = 60.0
 LIMIT_S = 150.0
+# Time for one execution, if there are many.
+SLOWEST_S = 1.0
 SENDERS = 12
 _POLL_S = 1.0
 _DELIVERY_S = 2.0
@@ -104,6 +106,7 @@ class SoakTest:
         self._requests = requests
         self._receivers = receivers
         self._terminal = terminal
+        self._limit_s = max(LIMIT_S, len(requests) * SLOWEST_S)
         self._urls: dict[str, str] = {}
         for request, receiver in zip(requests, cycle(receivers), strict=False):
             self._urls[request.key] = receiver.url_of(request.path)
@@ -145,7 +148,7 @@ class SoakTest:
                 {**request.body, "webhook": {"url": self._urls[request.key]}},
                 idempotency_key=request.key,
             ),
-            timeout_s=LIMIT_S,
+            timeout_s=self._limit_s,
             interval_s=0.5,
         )
         if response.status_code != httpx.codes.ACCEPTED:
@@ -159,7 +162,7 @@ class SoakTest:
             machine_executions = self._machine_executions()
             running = sum(execution["status"] == "RUNNING" for execution in machine_executions)
             max_running = max(max_running, running)
-            if not running or time.monotonic() - began > LIMIT_S:
+            if not running or time.monotonic() - began > self._limit_s:
                 return machine_executions, max_running
             pause(_POLL_S)
 
