@@ -167,7 +167,7 @@ receiver: .venv/.stamp ## Receive webhooks of the local stack, verify and print 
 	@$(PY) -m local webhook-receiver $(ARGS)
 
 .PHONY: soak
-soak: setup ## Run 300 concurrent executions with random faults (ARGS="--seed 2")
+soak: setup ## Run 300 concurrent executions and webhooks with random faults (ARGS="--seed 2")
 	@PYTHONPATH=layers/waterhook $(PY) -m tests.soak $(ARGS)
 
 # ---- AWS account --------------------------------------------------------------------------------------------

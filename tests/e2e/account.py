@@ -1,5 +1,7 @@
 """The AWS account of a deployed stack: service clients, resource names and stack outputs."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -30,3 +32,15 @@ def stack_output(stack: StackClient, key: str, stack_name: str = STACK_NAME) -> 
     """Return the value of a CloudFormation output."""
     (deployed,) = aws_client(stack, "cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
     return next(str(entry["OutputValue"]) for entry in deployed["Outputs"] if entry["OutputKey"] == key)
+
+
+@contextmanager
+def changed_environment(stack: StackClient, logical_id: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block, new containers of a function have these variables. All its earlier containers end."""
+    functions, name = aws_client(stack, "lambda"), physical_id(stack, logical_id)
+    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": before | variables})
+    try:
+        yield
+    finally:
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})

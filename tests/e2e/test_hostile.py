@@ -144,11 +144,15 @@ def test_a_caller_cannot_read_or_cancel_executions_of_another_one(stack: StackCl
     gateway.create_usage_plan_key(
         usagePlanId=physical_id(stack, "ApiUsagePlan"), keyId=key["id"], keyType="API_KEY"
     )
-    execution_id = stack.submit("instant", idempotency_key="the key of two")
+    # No webhook is sent, because the outcome is not among the events.
+    webhook = {"url": "https://localhost/token-of-the-url", "events": ["lost"]}
+    execution_id = stack.submit("instant", idempotency_key="the key of two", webhook=webhook)
     headers, api_url = {"x-api-key": key["value"]}, stack.outputs.api_url
     for method in ("GET", "DELETE"):
         answer = stack.http.request(method, f"{api_url}/v1/executions/{execution_id}", headers=headers)
         assert answer.status_code == 404
+        assert "token-of-the-url" not in answer.text
+    assert stack.get(execution_id).json()["webhook"]["url"] == webhook["url"]
     answer = stack.http.get(f"{api_url}/v1/executions", headers=headers)
     assert answer.json() == {"executions": [], "next": None}
     # The same idempotency key of another caller is another execution.

@@ -19,7 +19,9 @@ from local.local_aws import environment, sam
 from local.local_aws.files import locked
 from local.local_aws.servers import SIMULATOR_API_KEY
 from local.local_aws.stack_client import StackClient
+from local.webhook_receiver import WebhookReceiver, huge
 from tests.e2e.account import aws_client, physical_id
+from tests.e2e.webhooks import receiver_at
 from tests.fakes.scripted_server import ScriptedServer, Step, reply
 from tests.support.waiting import PATIENCE_S
 from waterhook.domain.loop_state import LoopState, NextStep
@@ -27,7 +29,10 @@ from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Request, RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES, MAX_OUTPUT_BYTES, MAX_SHORT_STATUS_BYTES
+from waterhook.domain.webhook import Webhook
+from waterhook.notifications import notification_events
 from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES
 
 pytestmark = [
@@ -86,6 +91,7 @@ class RunningJob:
 
     stack: StackClient
     record: ExecutionRecord
+    webhook_url: str
 
     @property
     def execution(self) -> dict[str, str]:
@@ -154,6 +160,21 @@ def accept_too_much(running: RunningJob) -> Any:
 
 def cancel_by_api(running: RunningJob) -> Any:
     return running.http("DELETE", f"/v1/executions/{running.record.execution_id}")
+
+
+def deliver(running: RunningJob) -> Any:
+    now = to_rfc3339(time.time())
+    record = replace(
+        running.record,
+        status=Status.COMPLETED,
+        final_output_json=dense_json(MAX_INLINE_BYTES),
+        webhook=Webhook(running.webhook_url),
+        finished_at=now,
+        notified_at=now,
+    )
+    running.stack.dynamodb.put_item(TableName=running.stack.outputs.table_name, Item=record.to_item())
+    message = {"execution_id": record.execution_id, "event_id": notification_events.event_id(record)}
+    return {"Records": [{"messageId": "1", "body": json.dumps(message)}]}
 
 
 @dataclass(frozen=True)
@@ -228,6 +249,14 @@ CASES = [
         [TOO_LATE, LARGEST],
         lambda answer: answer["closed"],
     ),
+    # The answer is larger than what the function reads of it.
+    Case(
+        "deliver",
+        "32 KiB of output, 4 KiB of metadata, 100 MB of answer",
+        deliver,
+        [LARGEST],
+        lambda answer: answer == {},
+    ),
     Case("api", "240 KiB of request", accept, [LARGEST], has_status(202)),
     Case("api", "6 MiB of request", accept_too_much, [LARGEST], has_status(413)),
     Case("api", "DELETE, too late: 6 MiB of status", cancel_by_api, [TOO_LATE, SHORT], has_status(200)),
@@ -244,7 +273,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def running_jobs(stack: StackClient) -> Iterator[list[RunningJob]]:
+def receiver(stack: StackClient) -> Iterator[WebhookReceiver]:
+    """A receiver with a very large answer."""
+    with receiver_at(stack, 58) as receiver:
+        receiver.answers.for_path("/", huge())
+        yield receiver
+
+
+@pytest.fixture
+def running_jobs(stack: StackClient, receiver: WebhookReceiver) -> Iterator[list[RunningJob]]:
     """Records of running jobs, one for each case, owned by executions that have ended. Deleted after the test."""
     machine = stack.stepfunctions.create_state_machine(
         name=f"ends-immediately-{uuid.uuid4().hex[:8]}",
@@ -269,7 +306,7 @@ def running_jobs(stack: StackClient) -> Iterator[list[RunningJob]]:
         )
         record = replace(record, status=Status.RUNNING, start_attempts=1, waterflai_execution_id="job")
         stack.dynamodb.put_item(TableName=stack.outputs.table_name, Item=record.to_item())
-        running_jobs.append(RunningJob(stack, record))
+        running_jobs.append(RunningJob(stack, record, receiver.url))
     yield running_jobs
     for running in running_jobs:
         delete_record(stack, running.record.execution_id)
@@ -309,10 +346,10 @@ def measure(case: Case, running: RunningJob, built: Path, configuration: Mapping
     return answer
 
 
-# Twelve calls that need the processor for seconds each, on a loaded machine for much longer.
+# Thirteen calls that need the processor for seconds each, on a loaded machine for much longer.
 @pytest.mark.timeout(900, func_only=True)
 def test_each_function_needs_less_than_70_percent_of_its_memory_for_the_largest_inputs(
-    stack: StackClient, running_jobs: list[RunningJob], built: Path
+    stack: StackClient, running_jobs: list[RunningJob], receiver: WebhookReceiver, built: Path
 ) -> None:
     functions = aws_client(stack, "lambda")
     configurations = {
@@ -337,6 +374,7 @@ def test_each_function_needs_less_than_70_percent_of_its_memory_for_the_largest_
         if case.event is start:
             delete_record(stack, result["answer"]["execution_id"])
     assert max(shares) < MAX_SHARE
+    assert [webhook.verified for webhook in receiver.requests] == [True]
 
 
 def test_each_function_has_a_case() -> None:

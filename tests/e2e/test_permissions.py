@@ -2,9 +2,13 @@
 
 import pytest
 
+from local.local_aws import aws_resources
 from local.local_aws.stack_client import StackClient
+from local.webhook_receiver import OK, WebhookReceiver, status
+from local.webhook_receiver.stack_receiver import receiver_for
 from tests.e2e.account import aws_client, physical_id
 from tests.e2e.executions import owner_arn
+from tests.e2e.webhooks import invoke_deliver, received, wait_for_outcomes
 
 pytestmark = pytest.mark.e2e
 
@@ -18,14 +22,29 @@ def decision(stack: StackClient, role: str, action: str, resource: str) -> str:
 
 
 def test_each_role_allows_its_step(strict: StackClient) -> None:
-    done = strict.submit("support-chat", {"simulate": {"seconds": 1}}, progress_events=True)
+    with receiver_for(strict.outputs) as receiver, receiver_for(strict.outputs, host="127.0.0.1") as failing:
+        failing.answers.for_path("/", status(503), OK)
+        run_with_webhooks(strict, receiver, failing)
+
+
+def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: WebhookReceiver) -> None:
+    """Run executions that need every permission, each with a webhook. The one to `failing` succeeds after a retry."""
+    webhook = {"url": receiver.url}
+    done = strict.submit(
+        "support-chat",
+        {"simulate": {"seconds": 1}},
+        progress_events=True,
+        webhook=webhook | {"events": ["completed", "progress"]},
+    )
     # One after the other at first: on a loaded machine, five cold starts at the same time outlast a short deadline.
     strict.wait_for_status(done, "COMPLETED")
-    overdue = strict.submit("endless", timeout_seconds=12)
+    overdue = strict.submit("endless", timeout_seconds=12, webhook=webhook)
     strict.wait_for_status(overdue, "RUNNING")
-    large = strict.submit("big-output", {"simulate": {"output_kib": 300, "seconds": 1}})
-    cancelled = strict.submit("endless")
-    stopped = strict.submit("endless")
+    large = strict.submit(
+        "big-output", {"simulate": {"output_kib": 300, "seconds": 1}}, webhook={"url": failing.url}
+    )
+    cancelled = strict.submit("endless", webhook=webhook)
+    stopped = strict.submit("endless", webhook=webhook)
     for execution_id in (cancelled, stopped):
         strict.wait_for_status(execution_id, "RUNNING")
     assert strict.delete(cancelled).json()["cancelled"] is True
@@ -37,11 +56,21 @@ def test_each_role_allows_its_step(strict: StackClient) -> None:
         cancelled: "CANCELLED",
         stopped: "CANCELLED",
     }
-    for execution_id, status in expected.items():
-        strict.wait_for_status(execution_id, status)
+    for execution_id, outcome in expected.items():
+        strict.wait_for_status(execution_id, outcome)
     assert strict.get(large).json()["final_output_url"]
     listed = strict.list_executions(limit=100).json()["executions"]
     assert set(expected) <= {entry["execution_id"] for entry in listed}
+
+    assert invoke_deliver(strict, {"resend": {"execution_id": done}})["resent"]
+    assert invoke_deliver(strict, {"sweep": {}})["is_complete"]
+    for execution_id, outcome in expected.items():
+        at, attempts = (failing, 2) if execution_id == large else (receiver, 1 + (execution_id == done))
+        sent = wait_for_outcomes(at, execution_id, attempts)
+        assert {webhook.event["data"]["status"] for webhook in sent} == {outcome}
+        assert all(webhook.verified for webhook in sent)
+    link = received(failing, large)[-1].event["data"]["final_output_url"]
+    assert strict.http.get(link).status_code == 200
 
 
 def test_a_role_without_one_of_its_policies_cannot_do_its_step(strict: StackClient) -> None:
@@ -91,6 +120,30 @@ def test_a_role_allows_the_actions_of_its_step_only(strict: StackClient) -> None
         ("ApiRole", "lambda:InvokeFunction"),
         ("FollowRole", "states:StopExecution"),
         ("ReconcileRole", "states:StartExecution"),
+        ("DeliverRole", "sns:Publish"),
+        ("DeliverRole", "states:StartExecution"),
+        ("DeliverRole", "s3:PutObject"),
     ]
     for role, action in actions_of_other_steps:
         assert decision(strict, role, action, "*") == "implicitDeny", (role, action)
+
+
+def test_only_deliver_reads_the_secret_of_webhooks_and_not_the_api_key(strict: StackClient) -> None:
+    secrets = aws_client(strict, "secretsmanager")
+    api_key = secrets.describe_secret(SecretId=aws_resources.SECRET_NAME)["ARN"]
+    decisions = {
+        role: [
+            decision(strict, role, "secretsmanager:GetSecretValue", arn)
+            for arn in (api_key, strict.outputs.webhook_secret_arn)
+        ]
+        for role in ("ApiRole", "StartRole", "FollowRole", "PollRole", "NotifyRole", "ReconcileRole")
+    }
+    reads_key = {role for role, (key, _) in decisions.items() if key == "allowed"}
+    assert {secret for _, secret in decisions.values()} == {"implicitDeny"}
+    assert "NotifyRole" not in reads_key
+    assert "StartRole" in reads_key
+    of_deliver = [
+        decision(strict, "DeliverRole", "secretsmanager:GetSecretValue", arn)
+        for arn in (api_key, strict.outputs.webhook_secret_arn)
+    ]
+    assert of_deliver == ["implicitDeny", "allowed"]

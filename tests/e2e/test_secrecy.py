@@ -3,15 +3,18 @@
 import uuid
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import pytest
 
 from local.local_aws import aws_resources
 from local.local_aws.stack_client import StackClient
-from tests.e2e.account import aws_client, physical_id
+from local.webhook_receiver import RESET, status
+from local.webhook_receiver.stack_receiver import receiver_for
+from tests.e2e.account import aws_client, changed_environment
 from tests.e2e.conftest import home_of
 from tests.e2e.executions import (
     LONG_JOB,
@@ -23,7 +26,9 @@ from tests.e2e.executions import (
     starts_of,
 )
 from tests.e2e.traces import Trace, everything
+from tests.e2e.webhooks import deliveries, queue_webhooks, shown_webhook
 from tests.support.waiting import until
+from waterhook.domain.webhook_retries import MAX_ATTEMPTS
 
 pytestmark = pytest.mark.e2e
 
@@ -47,19 +52,6 @@ def count_401(stack: StackClient, operation: str) -> int:
 
 
 @contextmanager
-def broken_start(stack: StackClient) -> Iterator[None]:
-    """The start function uses a table that does not exist inside the block, so each start fails."""
-    functions, name = aws_client(stack, "lambda"), physical_id(stack, "StartFunction")
-    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-    wrong = {**before, "WATERHOOK_TABLE": "no-such-table"}
-    functions.update_function_configuration(FunctionName=name, Environment={"Variables": wrong})
-    try:
-        yield
-    finally:
-        functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
-
-
-@contextmanager
 def key_echoed(stack: StackClient, key: str) -> Iterator[None]:
     """Inside the block, the upstream refuses each start with a message that contains the key."""
     echo = {"on": "start", "kind": "status_code", "code": 422, "detail": f"the key is {key}"}
@@ -70,14 +62,18 @@ def key_echoed(stack: StackClient, key: str) -> Iterator[None]:
         stack.waterflai("faults", {"faults": []})
 
 
-def end_with_each_outcome(stack: StackClient, key: str, data: str) -> dict[str, str]:
-    """Run executions with `data` in each field of the customer. Returns the outcome of each by its id."""
-    metadata = {"note": data}
+def end_with_each_outcome(
+    stack: StackClient, key: str, data: str, webhook_urls: Iterable[str]
+) -> dict[str, str]:
+    """Run executions with `data` in each field of the customer. Returns the outcome of each by its id.
+
+    They use the URLs of webhooks in turns.
+    """
+    metadata, urls = {"note": data}, cycle(webhook_urls)
 
     def submit(chatbot_id: str, simulate: dict[str, Any] | None = None, **more: Any) -> str:
-        return stack.submit(
-            chatbot_id, {"question": data, "simulate": simulate or {}}, metadata=metadata, **more
-        )
+        input_data = {"question": data, "simulate": simulate or {}}
+        return stack.submit(chatbot_id, input_data, metadata=metadata, webhook={"url": next(urls)}, **more)
 
     ids = [submit("endless", timeout_seconds=12)]
     # It starts first: on a loaded machine, ten cold starts at the same time outlast a short deadline.
@@ -92,11 +88,37 @@ def end_with_each_outcome(stack: StackClient, key: str, data: str) -> dict[str, 
     with key_echoed(stack, key):
         ids.append(submit("support-chat"))
         stack.wait_for_notification(ids[-1])
-    with broken_start(stack):
+    with changed_environment(stack, "StartFunction", {"WATERHOOK_TABLE": "no-such-table"}):
         # A start that cannot read the table is repeated until the deadline.
         ids.append(submit("support-chat", timeout_seconds=6))
         stack.wait_for_notification(ids[-1])
     return {execution_id: stack.wait_for_notification(execution_id)["data"]["status"] for execution_id in ids}
+
+
+def give_up_delivery(stack: StackClient, execution_ids: Iterable[str]) -> None:
+    """Let one of the executions' deliveries use up its attempts, and wait for its message in the dead letters."""
+    delivery = until(
+        lambda: next(
+            (
+                delivery
+                for execution_id in execution_ids
+                for delivery in deliveries(stack).of_execution(execution_id)
+                if delivery.attempts and delivery.claim is None and not delivery.status.is_final
+            ),
+            None,
+        )
+    )
+    stack.dynamodb.update_item(
+        TableName=stack.outputs.webhook_table_name,
+        Key={
+            "pk": {"S": delivery.execution_id},
+            "sk": {"S": delivery.event_id.removeprefix(f"{delivery.execution_id}/")},
+        },
+        UpdateExpression="SET attempts = :all, next_at = :past",
+        ExpressionAttributeValues={":all": {"N": str(MAX_ATTEMPTS)}, ":past": {"N": "0"}},
+    )
+    queue_webhooks(stack, [{"execution_id": delivery.execution_id, "event_id": delivery.event_id}])
+    until(lambda: shown_webhook(stack, delivery.execution_id)["status"] == "failed")
 
 
 def places(traces: list[Trace], text: str) -> Counter[str]:
@@ -130,10 +152,22 @@ def test_a_key_rotated_while_jobs_run_ends_none_of_them(strict: StackClient, mar
 
 
 def test_the_key_is_only_in_its_secret_and_customer_data_in_no_log(strict: StackClient, marker: str) -> None:
-    key, data = f"canary-{uuid.uuid4().hex}", f"data-{marker}"
+    key, data, token = f"canary-{uuid.uuid4().hex}", f"data-{marker}", f"token-{marker}"
     rotate(strict, key)
-    outcomes = end_with_each_outcome(strict, key, data)
+    with (
+        receiver_for(strict.outputs) as receiver,
+        receiver_for(strict.outputs, host="127.0.0.2") as failing,
+    ):
+        failing.answers.for_path("/in", status(500), RESET)
+        target = f"/in?token={token}"
+        outcomes = end_with_each_outcome(strict, key, data, [receiver.url_of(target), failing.url_of(target)])
+        invalid = {"chatbot_id": "instant", "webhook": {"url": f"https://another.example{target}"}}
+        refused = strict.wait_for_end(strict.start_execution(invalid))
+        give_up_delivery(strict, outcomes)
+        received = receiver.wait_for(len(outcomes) // 2)
     assert set(outcomes.values()) == OUTCOMES
+    assert refused["error"] == "Waterhook.Rejected"
+    assert all(webhook.verified for webhook in received), [webhook.verification for webhook in received]
 
     traces = list(everything(strict, home_of("-strict")))
     data_places = places(traces, data)
@@ -150,7 +184,12 @@ def test_the_key_is_only_in_its_secret_and_customer_data_in_no_log(strict: Stack
         "object",
         "answer of the API",
     }
-    # It has also read the logs of the executions, faults included.
+    # The URL of a webhook may contain a token. It is only where its owner, operators and deliver need it.
+    assert places(traces, token).keys() - {"file ministack.log"} == {"history", "record", "answer of the API"}
+    assert not any(key in sent.body.decode() + sent.target for sent in received)
+    # The search has read the logs, deliveries and dead letters of these executions. A webhook may still wait.
+    for place in ("log DeliverLogs", "delivery", "dead letter"):
+        assert any(places(traces, execution_id)[place] for execution_id in outcomes)
     assert all(places(traces, execution_id)["log NotifyLogs"] for execution_id in outcomes)
     assert places(traces, "RecordUnavailableError")["log StartLogs"]
     assert not any(place.startswith("log ") for place in data_places)

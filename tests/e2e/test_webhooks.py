@@ -5,9 +5,14 @@ import time
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from local.local_aws.stack_client import StackClient
 from local.webhook_receiver import ReceivedWebhook, WebhookReceiver, status
+from local.webhook_receiver.received import problem_of
+from local.webhook_receiver.stack_receiver import receiver_for, secret_of_host
+from tests.e2e.account import changed_environment
+from tests.e2e.conftest import home_of
 from tests.e2e.executions import owner_arn, put_event
 from tests.e2e.webhooks import (
     deliveries,
@@ -21,6 +26,7 @@ from tests.e2e.webhooks import (
 from tests.support.waiting import until
 from waterhook.domain.trigger_input import derive_execution_id
 from waterhook.domain.webhook import TERMINAL_EVENTS
+from waterhook_cli.main import cli
 
 pytestmark = pytest.mark.e2e
 
@@ -227,3 +233,47 @@ def test_a_deleted_execution_gets_no_further_attempt(stack: StackClient) -> None
         until(lambda: deliveries(stack).get(execution_id, failed.webhook_id) is None)
         assert stack.get(execution_id).status_code == 404
         assert len(received(receiver, execution_id)) == 1
+
+
+# ---- On the stack with enforced permissions, one test at a time ----------------------------------------------------
+
+
+def test_requests_without_a_webhook_use_that_of_the_deployment_unless_they_opt_out(
+    strict: StackClient,
+) -> None:
+    with (
+        receiver_for(strict.outputs) as receiver,
+        receiver_for(strict.outputs, host="127.0.0.3") as default,
+    ):
+        variables = {"WATERHOOK_DEFAULT_WEBHOOK_URL": default.url_of("/default")}
+        with changed_environment(strict, "ApiFunction", variables):
+            without = strict.submit("instant")
+            opted_out = strict.submit("instant", webhook=False)
+            own = strict.submit("instant", webhook={"url": receiver.url})
+        sent = only(wait_for_webhooks(default, without))
+        assert (sent.target, sent.event) == ("/default", strict.wait_for_notification(without))
+        only(wait_for_webhooks(receiver, own))
+        strict.wait_for_notification(opted_out)
+        assert shown_webhook(strict, opted_out) is None
+        assert received(default, own) == received(default, opted_out) == []
+
+
+def test_after_a_rotation_webhooks_have_a_signature_for_each_secret(strict: StackClient) -> None:
+    with receiver_for(strict.outputs) as receiver:
+        old = receiver.secret
+        rotated = CliRunner(mix_stderr=False, env={"WATERHOOK_LOCAL": str(home_of("-strict"))}).invoke(
+            cli, ["rotate-webhook-secret", "--yes"]
+        )
+        assert rotated.exit_code == 0, rotated.stderr
+        new = secret_of_host(strict.outputs, receiver.host)
+        assert new != old
+        # Containers keep the keys for five minutes. With the change, new ones start.
+        with changed_environment(strict, "DeliverFunction", {"TEST": "rotation"}):
+            execution_id = strict.submit("instant", webhook={"url": receiver.url})
+            sent = only(wait_for_webhooks(receiver, execution_id))
+        first, second, *rest = sent.signatures
+        assert not rest
+        for secret, signature in ((new, first), (old, second)):
+            headers = {**sent.headers, "webhook-signature": signature}
+            assert problem_of("POST", headers, sent.body, secret) is None
+        assert problem_of("POST", {**sent.headers, "webhook-signature": second}, sent.body, new) is not None

@@ -38,8 +38,9 @@ def function_logs(stack: StackClient) -> Iterator[Trace]:
 
 def _records(stack: StackClient) -> Iterator[Trace]:
     for table in stack.dynamodb.list_tables()["TableNames"]:
+        place = "delivery" if table == stack.outputs.webhook_table_name else "record"
         for item in _pages(stack.dynamodb, "scan", "Items", TableName=table, ConsistentRead=True):
-            yield "record", _text(item)
+            yield place, _text(item)
 
 
 def _histories(stack: StackClient) -> Iterator[Trace]:
@@ -58,8 +59,13 @@ def _queues(stack: StackClient) -> Iterator[Trace]:
         answer = stack.http.get(
             f"{stack.outputs.endpoint_url}/_ministack/sqs/messages", params={"QueueUrl": url}
         )
-        name = "dead letter" if "DeadLetter" in url else "notification"
-        yield name, _text(answer.raise_for_status().json()["messages"])
+        yield _name_of_queue(stack, url), _text(answer.raise_for_status().json()["messages"])
+
+
+def _name_of_queue(stack: StackClient, url: str) -> str:
+    if url == stack.outputs.webhook_queue_url:
+        return "queued webhook"
+    return "dead letter" if "DeadLetter" in url else "notification"
 
 
 def _objects(stack: StackClient) -> Iterator[Trace]:

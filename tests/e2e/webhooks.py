@@ -16,6 +16,7 @@ from tests.support.builders import final_record
 from tests.support.waiting import PATIENCE_S, until
 from waterhook.domain.webhook import Webhook
 from waterhook.notifications import notification_events
+from waterhook.notifications.notification_events import PROGRESS_TYPE
 from waterhook.notifications.webhook_queue import WebhookQueue
 from waterhook.storage.webhook_deliveries import WebhookDeliveries
 from waterhook.timestamps import to_rfc3339
@@ -40,6 +41,17 @@ def wait_for_webhooks(
     return until(enough, timeout_s)
 
 
+def wait_for_outcomes(receiver: WebhookReceiver, execution_id: str, count: int = 1) -> list[ReceivedWebhook]:
+    """Wait until the receiver has an execution's outcome this number of times, and return these webhooks."""
+
+    def enough() -> list[ReceivedWebhook] | None:
+        sent = received(receiver, execution_id)
+        outcomes = [webhook for webhook in sent if webhook.event["type"] != PROGRESS_TYPE]
+        return outcomes if len(outcomes) >= count else None
+
+    return until(enough)
+
+
 def shown_webhook(stack: StackClient, execution_id: str) -> Any:
     """Return the `webhook` of the status document."""
     answer = stack.get(execution_id)
@@ -61,6 +73,12 @@ def wait_for_shown(
 
 def deliveries(stack: StackClient) -> WebhookDeliveries:
     return WebhookDeliveries(stack.outputs.webhook_table_name, stack.dynamodb)
+
+
+def queue_webhooks(stack: StackClient, messages: Iterable[Mapping[str, str]]) -> None:
+    """Send messages with `execution_id` and `event_id`, as notify does."""
+    queue = WebhookQueue(stack.outputs.webhook_queue_url, lambda: stack.sqs)
+    queue.send_batch((message, 0.0) for message in messages)
 
 
 def invoke_deliver(stack: StackClient, event: Mapping[str, Any]) -> Any:
@@ -101,17 +119,14 @@ class FinishedExecutions:
             **times,
         )
         self._stack.dynamodb.put_item(TableName=self._stack.outputs.table_name, Item=record.to_item())
-        return {"execution_id": record.execution_id, "event_id": notification_events.event_id(record)}
-
-    def queue(self, messages: Iterable[Mapping[str, str]]) -> None:
-        """Send the messages to the queue of webhooks."""
-        queue = WebhookQueue(self._stack.outputs.webhook_queue_url, lambda: self._stack.sqs)
-        queue.send_batch((message, 0.0) for message in messages)
+        host = record.webhook.host if record.webhook else ""
+        event_id = notification_events.event_id(record)
+        return {"execution_id": record.execution_id, "event_id": event_id, "host": host}
 
     def queue_one(self, url: str) -> str:
         """Create an execution, queue its webhook and return its id."""
         message = self.create(url)
-        self.queue([message])
+        queue_webhooks(self._stack, [message])
         return message["execution_id"]
 
 

@@ -1,5 +1,7 @@
 """`make soak`: hundreds of concurrent executions with random faults, each checked for its one outcome.
 
+Each has a webhook. A tenth of the receivers' first answers are faults too.
+
 Deploys its own stack, and deletes it at the end. The same `--seed` creates the same requests.
 """
 
@@ -10,11 +12,14 @@ import os
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -28,6 +33,8 @@ from local.local_aws.stack_client import StackClient, execution_id_of, notificat
 from local.local_aws.waiting import retry_while
 from local.simulator.chatbots import CHATBOTS
 from local.terminal import Terminal
+from local.webhook_receiver import CLOSE, GARBAGE, OK, RESET, Answer, ReceivedWebhook, WebhookReceiver, status
+from local.webhook_receiver.stack_receiver import receiver_for
 from tests.soak.fault_cases import COMPLETED, FAULT_CASES, FaultCase
 from waterhook.timestamps import to_epoch_s
 
@@ -35,7 +42,15 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef
 
 _CHATBOT = "support-chat"
+RECEIVER_FAULTS = (status(500), status(503, retry_after=6), status(404), CLOSE, RESET, GARBAGE)
+FAILING_RECEIVERS = 0.1
+# Hosts of the receivers. Each has a breaker, and a quarter of WebhookConcurrency.
+_RECEIVER_HOSTS = ("localhost", "127.0.0.1", "127.0.0.2", "127.0.0.3")
+# Time for the webhooks after the last outcome. A second attempt follows 5 s after the first one.
+_WEBHOOKS_S = 60.0
 LIMIT_S = 150.0
+# Time for one execution, if there are many.
+SLOWEST_S = 1.0
 SENDERS = 12
 _POLL_S = 1.0
 _DELIVERY_S = 2.0
@@ -50,6 +65,8 @@ class SoakRequest:
     key: str
     case: FaultCase
     body: Mapping[str, Any]
+    receiver_fault: Answer | None = None
+    """The first answer to the webhook of its outcome. None: it is delivered with the first attempt."""
 
     @classmethod
     def all(cls, count: int, seed: int) -> list["SoakRequest"]:
@@ -65,17 +82,36 @@ class SoakRequest:
         simulate = {"seconds": seconds, "queue_seconds": 0.2, "faults": list(case.faults), **outcome}
         input_data = {"marker": key, "simulate": simulate}
         deadline = {"timeout_seconds": _TIMEOUT_S} if case.endless else {}
-        return cls(key, case, {"input_data": input_data, **deadline})
+        receiver_fault = generator.choice(RECEIVER_FAULTS) if generator.random() < FAILING_RECEIVERS else None
+        return cls(key, case, {"input_data": input_data, **deadline}, receiver_fault)
+
+    @property
+    def path(self) -> str:
+        """The path of its webhook."""
+        return f"/{self.key}"
 
 
 class SoakTest:
     """Sends the requests, waits until all executions have ended, and checks each."""
 
-    def __init__(self, client: StackClient, requests: Sequence[SoakRequest], terminal: Terminal) -> None:
-        """Send nothing yet."""
+    def __init__(
+        self,
+        client: StackClient,
+        requests: Sequence[SoakRequest],
+        receivers: Sequence[WebhookReceiver],
+        terminal: Terminal,
+    ) -> None:
+        """Send nothing yet. The receivers take turns."""
         self._client = client
         self._requests = requests
+        self._receivers = receivers
         self._terminal = terminal
+        self._limit_s = max(LIMIT_S, len(requests) * SLOWEST_S)
+        self._urls: dict[str, str] = {}
+        for request, receiver in zip(requests, cycle(receivers), strict=False):
+            self._urls[request.key] = receiver.url_of(request.path)
+            if request.receiver_fault is not None:
+                receiver.answers.for_path(request.path, request.receiver_fault, OK)
 
     def run(self) -> list[str]:
         """Return one line for each problem, and print totals."""
@@ -96,6 +132,8 @@ class SoakTest:
         ended_s = time.monotonic() - began
         self._terminal.print_line(f"all ended after {ended_s:.1f} s, at most {max_running} concurrently")
         pause(_DELIVERY_S)
+        with self._terminal.spinner("Waiting for webhooks"):
+            self._wait_for_webhooks()
         return list(self._check(ids, machine_executions))
 
     def _send(self, request: SoakRequest) -> str:
@@ -105,8 +143,12 @@ class SoakTest:
     def _accepted(self, request: SoakRequest) -> str:
         response = retry_while(
             lambda response: response.status_code in {502, 503},  # the machine is busy
-            lambda: self._client.post(_CHATBOT, request.body, idempotency_key=request.key),
-            timeout_s=LIMIT_S,
+            lambda: self._client.post(
+                _CHATBOT,
+                {**request.body, "webhook": {"url": self._urls[request.key]}},
+                idempotency_key=request.key,
+            ),
+            timeout_s=self._limit_s,
             interval_s=0.5,
         )
         if response.status_code != httpx.codes.ACCEPTED:
@@ -120,9 +162,21 @@ class SoakTest:
             machine_executions = self._machine_executions()
             running = sum(execution["status"] == "RUNNING" for execution in machine_executions)
             max_running = max(max_running, running)
-            if not running or time.monotonic() - began > LIMIT_S:
+            if not running or time.monotonic() - began > self._limit_s:
                 return machine_executions, max_running
             pause(_POLL_S)
+
+    def _wait_for_webhooks(self) -> None:
+        """Wait until each request has its webhook, with an attempt more for each fault of a receiver."""
+        began = time.monotonic()
+        attempts = sum(1 if request.receiver_fault is None else 2 for request in self._requests)
+        while time.monotonic() - began < _WEBHOOKS_S:
+            if sum(len(receiver.requests) for receiver in self._receivers) >= attempts:
+                break
+            pause(_POLL_S)
+        self._terminal.print_line(
+            f"last webhook {time.monotonic() - began + _DELIVERY_S:.1f} s after the last end"
+        )
 
     def _machine_executions(self) -> "list[ExecutionListItemTypeDef]":
         machine = self._client.outputs.state_machine_arn
@@ -132,7 +186,7 @@ class SoakTest:
     def _check(
         self, ids: Mapping[str, str], machine_executions: "Sequence[ExecutionListItemTypeDef]"
     ) -> Iterator[str]:
-        events = self._notifications()
+        events, webhooks = self._notifications(), self._webhooks()
         starts = self._client.waterflai("requests")["starts"]
         posts = Counter((start["input_data"] or {}).get("marker") for start in starts)
         jobs = Counter((start["input_data"] or {}).get("marker") for start in starts if start["execution_id"])
@@ -158,10 +212,30 @@ class SoakTest:
                 yield f"{request.key} ({case.name}): {status} {item.get('error')}"
             yield from wrong_outputs(request, status, published)
             yield from leaked_keys(request, published, item)
+            yield from wrong_webhooks(request, published, webhooks[execution_id])
             counts = posts[request.key], jobs[request.key]
             if counts != (case.posts, case.jobs):
                 yield f"{request.key} ({case.name}): {counts[0]} POSTs, {counts[1]} jobs"
         self._print(outcomes, events, starts)
+        self._print_webhooks(webhooks)
+
+    def _webhooks(self) -> defaultdict[str, list[ReceivedWebhook]]:
+        """Return all received webhooks by execution id, in the order of their arrival."""
+        webhooks = defaultdict[str, list[ReceivedWebhook]](list)
+        for receiver in self._receivers:
+            for webhook in receiver.requests:
+                webhooks[webhook.webhook_id.partition("/")[0]].append(webhook)
+        return webhooks
+
+    def _print_webhooks(self, webhooks: Mapping[str, Sequence[ReceivedWebhook]]) -> None:
+        first = [attempts[0] for attempts in webhooks.values()]
+        lags_s = [_lag_s(webhook) for webhook in first]
+        repeated = sum(len(attempts) > 1 for attempts in webhooks.values())
+        self._terminal.print_line(f"webhooks       {len(first)}, {repeated} of them in more than one attempt")
+        if lags_s:
+            self._terminal.print_line(
+                f"first attempt  {median(lags_s):.1f} s after the outcome (median), at most {max(lags_s):.1f} s"
+            )
 
     def _notifications(self) -> dict[str, list[dict[str, Any]]]:
         """Return all notifications in the results queue by execution id, each received once."""
@@ -195,6 +269,26 @@ def wrong_outputs(request: SoakRequest, status: str, notifications: Sequence[Map
     outputs = [event["data"].get("final_output") for event in notifications]
     name = f"{request.key} ({request.case.name})"
     return [f"{name}: {status}, output {str(output)[:200]}" for output in outputs if output != expected]
+
+
+def wrong_webhooks(
+    request: SoakRequest, notifications: Sequence[Mapping[str, Any]], webhooks: Sequence[ReceivedWebhook]
+) -> list[str]:
+    """Return what is wrong with the webhooks: none, without a valid signature, or not equal to the notification."""
+    name = f"{request.key} ({request.case.name})"
+    problems = [f"{name}: webhook {sent.verification}" for sent in webhooks if not sent.verified]
+    if len(webhooks) < (1 if request.receiver_fault is None else 2):
+        problems.append(f"{name}: {len(webhooks)} webhooks")
+    if len({(sent.webhook_id, sent.body) for sent in webhooks}) > 1:
+        problems.append(f"{name}: its {len(webhooks)} webhooks differ")
+    if any(sent.event not in notifications for sent in webhooks):
+        problems.append(f"{name}: its webhook is not its notification")
+    return problems
+
+
+def _lag_s(webhook: ReceivedWebhook) -> float:
+    """Return the seconds from the outcome to the arrival."""
+    return webhook.received_at - (to_epoch_s(webhook.event["time"]) or 0.0)
 
 
 def leaked_keys(
@@ -232,8 +326,10 @@ def main(argv: Sequence[str]) -> int:
         with (
             LocalDeployment(_state_dir(), parameters=parameters, terminal=terminal) as outputs,
             StackClient(outputs) as client,
+            ExitStack() as running,
         ):
-            problems = SoakTest(client, requests, terminal).run()
+            receivers = [running.enter_context(receiver_for(outputs, host=host)) for host in _RECEIVER_HOSTS]
+            problems = SoakTest(client, requests, receivers, terminal).run()
     except ToolError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -49,13 +49,13 @@ def webhook(queue: RecordingQueue) -> WebhookTarget:
     return WebhookTarget(target, SOURCE)
 
 
-def test_an_outcome_is_queued_for_its_webhook_by_its_ids_only(
+def test_an_outcome_is_queued_for_its_webhook_by_its_ids_and_host_only(
     table: Table, topic: Topic, queue: RecordingQueue, webhook: WebhookTarget
 ) -> None:
     table.put(running_record(webhook=WEBHOOK))
     build_notifier(table, topic, webhook=webhook).notify(COMPLETED, OWNER)
     event_id = notification_events.event_id(table.get(ID))
-    assert queue.messages == [{"execution_id": ID, "event_id": event_id}]
+    assert queue.messages == [{"execution_id": ID, "event_id": event_id, "host": WEBHOOK.host}]
     assert len(topic.messages()) == 1
 
 

@@ -185,7 +185,8 @@ def world(table: Table, webhook_table: WebhookTable) -> World:
 
 
 def message_for(record: ExecutionRecord) -> dict[str, str]:
-    return {"execution_id": record.execution_id, "event_id": notification_events.event_id(record)}
+    host = {"host": record.webhook.host} if record.webhook else {}
+    return {"execution_id": record.execution_id, "event_id": notification_events.event_id(record)} | host
 
 
 # ---- The request ---------------------------------------------------------------------------------------------------
@@ -500,6 +501,47 @@ def test_another_host_is_not_held_back(world: World) -> None:
     world.receiver.answers = [OK]
     other = world.put(execution_id="a" * 32, webhook=Webhook("https://other.example.com/"))
     assert world.deliver(other) is DeliverResult.DELIVERED
+
+
+def test_messages_for_a_host_without_a_place_wait_without_a_read_for_a_second(world: World) -> None:
+    step, waiting = world.step, world.put(execution_id="a" * 32)
+    # Without its record, a message is dropped once the tables are read.
+    unread = {**message_for(waiting), "execution_id": "b" * 32, "waits": 7}
+    seen: list[DeliverResult] = []
+
+    def fill() -> None:
+        if len(world.receiver.requests) == 1:
+            step.deliver(message_for(world.put(execution_id="1" * 32)))
+        elif len(world.receiver.requests) == 2:
+            seen.append(step.deliver(unread).result)
+            seen.append(step.deliver(message_for(waiting)).result)
+            seen.append(step.deliver(unread).result)
+            world.clock.now += 1.5
+            seen.append(step.deliver(unread).result)
+
+    world.receiver.during = fill
+    step.deliver(message_for(world.put(execution_id="2" * 32)))
+    postponed, dropped = DeliverResult.POSTPONED, DeliverResult.DROPPED
+    assert seen == [dropped, postponed, postponed, dropped]
+    _, (at, message) = world.queue.waiting
+    assert message == {**unread, "waits": 8}
+    assert 16 <= at - (world.clock.now - 1.5) <= 32
+
+
+def test_the_second_wait_for_a_breaker_is_written_to_the_delivery(world: World) -> None:
+    step = world.step
+    world.receiver.answers = [HANGS]
+    for number in range(5):
+        step.deliver(message_for(world.put(execution_id=f"{number:032x}")))
+    first, second = (world.put(execution_id=digit * 32) for digit in "ab")
+    step.deliver(message_for(first))  # reads that the breaker is open
+    assert step.deliver(message_for(second)).result is DeliverResult.POSTPONED
+    assert world.webhooks.deliveries.of_execution(second.execution_id) == []
+    (*_, (at, message)) = world.queue.waiting
+    assert message == message_for(second) | {"waits": 1}
+    assert 60 <= at - world.clock.now <= 121
+    assert step.deliver(message).result is DeliverResult.POSTPONED
+    assert world.delivery(second).next_at - world.clock.now >= 60
 
 
 def test_a_delivery_without_a_place_comes_again_within_seconds(world: World) -> None:

@@ -89,7 +89,8 @@ class WebhookTarget:
     def publish_outcome(self, record: "ExecutionRecord") -> None:
         """Send a message without the event: the deliver function builds it from the record."""
         event_id = notification_events.event_id(record)
-        self._queue.send({"execution_id": record.execution_id, "event_id": event_id})
+        host = {} if record.webhook is None else {"host": record.webhook.host}
+        self._queue.send({"execution_id": record.execution_id, "event_id": event_id} | host)
 
     def receives_progress(self, record: "ExecutionRecord") -> bool:
         """Whether the request has a webhook that receives progress."""

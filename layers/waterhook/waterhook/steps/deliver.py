@@ -55,7 +55,7 @@ class DeliverStep:
         self._clock = clock
 
     def deliver(self, message: object) -> Delivered:
-        """Handle one message of the queue: `execution_id`, `event_id`, and the event itself if it is `progress`.
+        """Handle one message of the queue: `execution_id`, `event_id`, `host`, and for progress the event itself.
 
         Raises RecordUnavailableError, SigningKeysUnavailableError or boto3's errors if AWS fails.
         """
@@ -64,6 +64,11 @@ class DeliverStep:
         execution_id, event_id = message.get("execution_id"), message.get("event_id")
         if not isinstance(execution_id, str) or not isinstance(event_id, str):
             return Delivered(DeliverResult.DROPPED)
+        return self._wait_again(message, execution_id, event_id) or self._deliver(
+            message, execution_id, event_id
+        )
+
+    def _deliver(self, message: Mapping[str, Any], execution_id: str, event_id: str) -> Delivered:
         is_progress = "progress" in message
         # The delivery is read before the record: if both are erased in between, it must not look like a new one.
         stored = None if is_progress else self._deliveries.get(execution_id, event_id)
@@ -78,6 +83,24 @@ class DeliverStep:
             self._deliveries.delete(execution_id, event_id)
             return Delivered(DeliverResult.DROPPED, execution_id, event_id)
         return self._deliver_outcome(message, record, webhook, stored)
+
+    def _wait_again(self, message: Mapping[str, Any], execution_id: str, event_id: str) -> Delivered | None:
+        """Postpone a message whose host admitted no attempt a moment ago. Returns None if the tables must be read.
+
+        The breaker may be open for long, so the second wait for it is written to the delivery.
+        """
+        host, waits = message.get("host"), count_of(message, "waits")
+        entry = self._attempts.closed(host) if isinstance(host, str) and "progress" not in message else None
+        if entry is None or (entry.admission is Admission.OPEN and waits):
+            return None
+        now = self._clock()
+        next_at = webhook_host.enter_again_at(
+            entry.admission, entry.open_until, now, jitter_of(event_id, waits), earlier_waits=waits
+        )
+        if next_at - now > MAX_DELAY_S:
+            return None
+        self._queue.send({**message, "waits": waits + 1}, next_at - now)
+        return Delivered(DeliverResult.POSTPONED, execution_id, event_id, str(host))
 
     def _deliver_outcome(
         self, message: Mapping[str, Any], record: ExecutionRecord, webhook: Webhook, stored: Delivery | None
@@ -160,7 +183,6 @@ class DeliverStep:
         self._dead_letters.send(
             message_of(delivery)
             | {
-                "host": delivery.host,
                 "attempts": delivery.attempts,
                 "last_code": delivery.last_code,
                 "last_error": delivery.last_error,
@@ -227,7 +249,7 @@ def new_delivery(record: ExecutionRecord, retention_s: float, now: float) -> Del
 
 def message_of(delivery: Delivery) -> dict[str, Any]:
     """Return the message that leads to the next attempt of a delivery."""
-    return {"execution_id": delivery.execution_id, "event_id": delivery.event_id}
+    return {"execution_id": delivery.execution_id, "event_id": delivery.event_id, "host": delivery.host}
 
 
 def _since_outcome_s(record: ExecutionRecord, now: float) -> float | None:

@@ -61,7 +61,10 @@ class DeliverySweeper:
     def _send(self, batch: list[DueDelivery]) -> int:
         now = self._clock()
         messages = [
-            ({"execution_id": due.execution_id, "event_id": due.event_id}, max(due.next_at - now, 0.0))
+            (
+                {"execution_id": due.execution_id, "event_id": due.event_id, "host": due.host},
+                max(due.next_at - now, 0.0),
+            )
             for due in batch
         ]
         return self._queue.send_batch(messages)
