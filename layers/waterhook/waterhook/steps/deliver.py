@@ -85,22 +85,16 @@ class DeliverStep:
         return self._deliver_outcome(message, record, webhook, stored)
 
     def _wait_again(self, message: Mapping[str, Any], execution_id: str, event_id: str) -> Delivered | None:
-        """Postpone a message whose host admitted no attempt a moment ago. Returns None if the tables must be read.
-
-        The breaker may be open for long, so the second wait for it is written to the delivery.
-        """
+        """Postpone a message whose host had no free place a moment ago. Returns None if the tables must be read."""
         host, waits = message.get("host"), count_of(message, "waits")
-        entry = self._attempts.closed(host) if isinstance(host, str) and "progress" not in message else None
-        if entry is None or (entry.admission is Admission.OPEN and waits):
+        if not isinstance(host, str) or "progress" in message or not self._attempts.is_full(host):
             return None
         now = self._clock()
         next_at = webhook_host.enter_again_at(
-            entry.admission, entry.open_until, now, jitter_of(event_id, waits), earlier_waits=waits
+            Admission.FULL, 0.0, now, jitter_of(event_id, waits), earlier_waits=waits
         )
-        if next_at - now > MAX_DELAY_S:
-            return None
         self._queue.send({**message, "waits": waits + 1}, next_at - now)
-        return Delivered(DeliverResult.POSTPONED, execution_id, event_id, str(host))
+        return Delivered(DeliverResult.POSTPONED, execution_id, event_id, host)
 
     def _deliver_outcome(
         self, message: Mapping[str, Any], record: ExecutionRecord, webhook: Webhook, stored: Delivery | None

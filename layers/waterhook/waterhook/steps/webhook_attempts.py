@@ -11,9 +11,9 @@ from waterhook.notifications.webhook_requests import UnsignedRequest, WebhookReq
 from waterhook.storage.webhook_hosts import Entry, WebhookHosts
 from waterhook.webhooks.sender import Attempt
 
-# For this time, a container does not read again that a host admits no attempt.
-CLOSED_S = 1.0
-_MAX_CLOSED = 1000
+# For this time, a container does not read again that a host has no free place.
+FULL_S = 1.0
+_MAX_HOSTS = 1000
 
 
 class Sender(Protocol):
@@ -47,15 +47,14 @@ class WebhookAttempts:
         self._sender = sender
         self._clock = clock
         self._token = token
-        self._closed: dict[str, tuple[Entry, float]] = {}
+        self._full_until: dict[str, float] = {}
 
-    def closed(self, host: str) -> Entry | None:
-        """Return the entry of a host that admitted no attempt a moment ago, or None. Reads no table.
+    def is_full(self, host: str) -> bool:
+        """Whether a host had no free place a moment ago. Reads no table.
 
         With thousands of messages for one host, each of them would otherwise delay those for other hosts.
         """
-        entry, until = self._closed.get(host, (None, 0.0))
-        return entry if self._clock() < until else None
+        return self._clock() < self._full_until.get(host, 0.0)
 
     def make(
         self,
@@ -77,11 +76,12 @@ class WebhookAttempts:
         token = self._token()
         entry = self._hosts.enter(host, token, self._clock(), held_back_s=held_back_s)
         if entry.admission is not Admission.ADMITTED:
-            if len(self._closed) >= _MAX_CLOSED:
-                self._closed.clear()
-            self._closed[host] = (entry, self._clock() + CLOSED_S)
+            if entry.admission is Admission.FULL:
+                if len(self._full_until) >= _MAX_HOSTS:
+                    self._full_until.clear()
+                self._full_until[host] = self._clock() + FULL_S
             return entry
-        self._closed.pop(host, None)
+        self._full_until.pop(host, None)
         try:
             begin(token)
         except RecordConflictError:
