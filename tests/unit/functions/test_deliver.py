@@ -141,7 +141,7 @@ def test_a_sweep_sends_the_messages_of_due_attempts(
     )
     result, logs = deliver({"sweep": {}})
     assert result == {"queued": 1, "is_complete": True}
-    assert webhook_stack.queue.messages() == [{"execution_id": ID, "event_id": event_id}]
+    assert webhook_stack.queue.messages() == [{"execution_id": ID, "event_id": event_id, "host": "localhost"}]
     assert logs.of("deliver")[0]["webhooks_queued"] == 1
 
 
@@ -151,7 +151,7 @@ def test_a_resend_sends_a_message_and_returns_the_event(
     event_id = notification_events.event_id(record)
     result, logs = deliver({"resend": {"execution_id": ID}})
     assert result == {"execution_id": ID, "outcome": "COMPLETED", "resent": True, "event_id": event_id}
-    assert webhook_stack.queue.messages() == [{"execution_id": ID, "event_id": event_id}]
+    assert webhook_stack.queue.messages() == [{"execution_id": ID, "event_id": event_id, "host": "localhost"}]
     assert logs.of("deliver")[0]["execution_id"] == ID
 
 

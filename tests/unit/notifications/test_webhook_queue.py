@@ -59,6 +59,20 @@ def test_a_delay_is_rounded_up_and_limited(delay_s: float, seconds: int) -> None
     assert single["DelaySeconds"] == batch["Entries"][0]["DelaySeconds"] == seconds
 
 
+@pytest.mark.parametrize(
+    ("host", "group"),
+    [("hooks.example.com", "hooks.example.com"), ("::1", "::1"), ("a" * 253, "a" * 128), (None, "unknown")],
+)
+def test_messages_of_a_host_are_a_group_so_that_other_hosts_do_not_wait_for_them(
+    host: str | None, group: str
+) -> None:
+    client = RecordingClient()
+    queue_over(client).send({**MESSAGE, "host": host})
+    queue_over(client).send_batch([({**MESSAGE, "host": host}, 0.0)])
+    single, batch = client.requests
+    assert single["MessageGroupId"] == batch["Entries"][0]["MessageGroupId"] == group
+
+
 def test_many_messages_are_sent_in_batches_of_ten(queue: Queue) -> None:
     assert queue_over(queue.client, queue.url).send_batch(numbered(23)) == 23
     assert sorted(int(message["event_id"]) for message in queue.messages()) == list(range(23))

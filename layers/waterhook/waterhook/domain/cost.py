@@ -19,6 +19,8 @@ DYNAMODB_WRITE_USD = 0.625 / 1e6
 DYNAMODB_READ_USD = 0.125 / 1e6
 # SQS standard: per request of up to 64 KB.
 SQS_REQUEST_USD = 0.40 / 1e6
+# In addition for a message with a MessageGroupId (fair queues).
+SQS_FAIR_QUEUE_USD = 0.10 / 1e6
 
 # Memory of the functions as in template.yaml, and duration of a warm invocation: one status request, a start, and a
 # notification. Measured with a server 0.1 s away. The durations are about 1 % of the estimate.
@@ -89,7 +91,7 @@ def failed_attempt_usd(receiver_s: float = 0.1) -> float:
 def _attempt_usd(writes: int, receiver_s: float) -> float:
     return (
         lambda_usd(1, ATTEMPT_S + receiver_s, DELIVER_MB)
-        + ATTEMPT_QUEUE_REQUESTS * SQS_REQUEST_USD
+        + ATTEMPT_QUEUE_REQUESTS * (SQS_REQUEST_USD + SQS_FAIR_QUEUE_USD)
         + ATTEMPT_READS * DYNAMODB_READ_USD
         + writes * DYNAMODB_WRITE_USD
     )

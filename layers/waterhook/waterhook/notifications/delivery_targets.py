@@ -89,8 +89,7 @@ class WebhookTarget:
     def publish_outcome(self, record: "ExecutionRecord") -> None:
         """Send a message without the event: the deliver function builds it from the record."""
         event_id = notification_events.event_id(record)
-        host = {} if record.webhook is None else {"host": record.webhook.host}
-        self._queue.send({"execution_id": record.execution_id, "event_id": event_id} | host)
+        self._queue.send(_message(record, event_id))
 
     def receives_progress(self, record: "ExecutionRecord") -> bool:
         """Whether the request has a webhook that receives progress."""
@@ -98,10 +97,10 @@ class WebhookTarget:
 
     def publish_progress(self, record: "ExecutionRecord", change: Mapping[str, Any], now: float) -> None:
         """Send a message with the event: the record does not store the changes of progress."""
-        self._queue.send(
-            {
-                "execution_id": record.execution_id,
-                "event_id": notification_events.progress_id(record),
-                "progress": notification_events.progress_event(record, self._source, change, now),
-            }
-        )
+        event = notification_events.progress_event(record, self._source, change, now)
+        self._queue.send(_message(record, notification_events.progress_id(record)) | {"progress": event})
+
+
+def _message(record: "ExecutionRecord", event_id: str) -> dict[str, Any]:
+    host = record.webhook.host if record.webhook else None
+    return {"execution_id": record.execution_id, "event_id": event_id, "host": host}

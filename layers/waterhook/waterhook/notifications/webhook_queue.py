@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 # Limits of SQS.
 MAX_DELAY_S = 900
 _BATCH = 10
+_MAX_GROUP_CHARS = 128
 
 
 class WebhookQueue:
-    """The queue of webhooks. Errors of boto3 are raised unchanged."""
+    """The queue of webhooks. Errors of boto3 are raised unchanged.
+
+    The `host` of a message is its MessageGroupId. With many messages for one host, SQS then delivers those for other
+    hosts first (fair queues).
+    """
 
     def __init__(self, url: str, client: Callable[[], "SQSClient"]) -> None:
         """`client` returns the client. It is called with the first message."""
@@ -28,7 +33,10 @@ class WebhookQueue:
     def send(self, message: Mapping[str, Any], delay_s: float = 0.0) -> None:
         """Send a message. SQS delivers it after `delay_s` (rounded up, at most MAX_DELAY_S)."""
         self._client().send_message(
-            QueueUrl=self._url, MessageBody=to_json(message), DelaySeconds=_delay(delay_s)
+            QueueUrl=self._url,
+            MessageBody=to_json(message),
+            DelaySeconds=_delay(delay_s),
+            MessageGroupId=_group(message),
         )
 
     def send_batch(self, messages: Iterable[tuple[Mapping[str, Any], float]]) -> int:
@@ -40,7 +48,12 @@ class WebhookQueue:
         sent, refused = 0, list[str]()
         for batch in batched(messages, _BATCH, strict=False):
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
-                {"Id": str(index), "MessageBody": to_json(message), "DelaySeconds": _delay(delay_s)}
+                {
+                    "Id": str(index),
+                    "MessageBody": to_json(message),
+                    "DelaySeconds": _delay(delay_s),
+                    "MessageGroupId": _group(message),
+                }
                 for index, (message, delay_s) in enumerate(batch)
             ]
             failed = self._refused(entries)
@@ -60,6 +73,11 @@ class WebhookQueue:
         """Send up to ten entries and return the error code of each one that failed, by its id."""
         answer = self._client().send_message_batch(QueueUrl=self._url, Entries=entries)
         return {failure["Id"]: failure["Code"] for failure in answer.get("Failed", [])}
+
+
+def _group(message: Mapping[str, Any]) -> str:
+    """Return the host of a message within the limit of SQS. Messages of an earlier version have none."""
+    return str(message.get("host") or "unknown")[:_MAX_GROUP_CHARS]
 
 
 def _delay(delay_s: float) -> int:
