@@ -147,7 +147,7 @@ class Stack:
 
     def client(self, service: str, config: Config | None = None) -> Any:
         """Return a boto3 client for the account and region of the stack. `config` overrides its timeouts."""
-        return self.account.client(service, config)
+        return self.account.client(service) if config is None else self.account.client(service, config)
 
     def resources(self) -> list[StackResource]:
         """Return the resources of the stack."""

@@ -63,7 +63,12 @@ class Update:
         described = aws_client(self.stack, "cloudformation").describe_stacks(StackName=sam.STACK_NAME)[
             "Stacks"
         ][0]
-        parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in described["Parameters"]}
+        # CloudFormation hides the values of parameters with NoEcho.
+        parameters = {
+            entry["ParameterKey"]: entry["ParameterValue"]
+            for entry in described["Parameters"]
+            if set(entry["ParameterValue"]) != {"*"}
+        }
         log = home_of("-update") / "log" / f"sam-deploy-{build.name}.log"
         with locked(sam.SAM_WORKDIR / "lock"):
             finish_process(

@@ -26,7 +26,13 @@ _MAX_DELETIONS = 2
 _MAX_READ_ERRORS = 5
 _STATE_MACHINE = "AWS::StepFunctions::StateMachine"
 # Resources that a deleted stack retains, and log groups, which a function may recreate while it ends.
-RETAINED = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::Logs::LogGroup")
+RETAINED = (
+    "AWS::DynamoDB::Table",
+    "AWS::S3::Bucket",
+    "AWS::SecretsManager::Secret",
+    "AWS::SQS::Queue",
+    "AWS::Logs::LogGroup",
+)
 _MISSING_CODES = {
     "ResourceNotFoundException",
     "NoSuchBucket",
@@ -211,6 +217,9 @@ class StackDeletion:
             "AWS::DynamoDB::Table": lambda name: self.account.client("dynamodb").delete_table(TableName=name),
             "AWS::SQS::Queue": lambda url: self.account.client("sqs").delete_queue(QueueUrl=url),
             "AWS::S3::Bucket": self._delete_bucket,
+            "AWS::SecretsManager::Secret": lambda arn: self.account.client("secretsmanager").delete_secret(
+                SecretId=arn, ForceDeleteWithoutRecovery=True
+            ),
             "AWS::Logs::LogGroup": lambda name: self.account.client("logs").delete_log_group(
                 logGroupName=name
             ),
