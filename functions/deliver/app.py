@@ -1,4 +1,4 @@
-"""Deliver: sends webhooks, one message of the queue at a time, and sweeps for attempts that are due."""
+"""Deliver: sends webhooks, one attempt for each invocation, and sweeps for attempts that are due."""
 
 import json
 import os
@@ -16,7 +16,7 @@ dependencies = Dependencies(telemetry)
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Make one attempt for the message of the queue. An exception makes SQS deliver the message again.
+    """Handle the messages of the queue, with one attempt at most. An exception makes SQS deliver them again.
 
     `{"sweep": {}}` sends the messages of attempts that are due before the next sweep. Operators send
     `{"resend": {"execution_id": "..."}}` and `{"test": {"url": "..."}}`.
@@ -28,14 +28,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return telemetry.record_resend(dependencies.resender.resend(event["resend"]))
     if "test" in event:
         return dependencies.webhook_tester.test(event["test"])
-    for record in event["Records"]:
-        message = None
-        # A message that is not JSON is dropped, because it would come again for two weeks.
-        with suppress(ValueError):
-            message = json.loads(record["body"])
-        telemetry.record_webhook(dependencies.deliver_step.deliver(message))
+    telemetry.record_webhooks(dependencies.deliver_batch.deliver(map(_message, event["Records"])))
     return {}
 
 
+def _message(record: dict[str, Any]) -> object:
+    """Return the message of a record, or None if it is not JSON: it is dropped, or it would come again for weeks."""
+    with suppress(ValueError):
+        return json.loads(record["body"])
+    return None
+
+
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.deliver_step  # built while the container initializes
+    _ = dependencies.deliver_batch  # built while the container initializes

@@ -116,7 +116,7 @@ def test_the_queue_invokes_deliver_with_one_message_and_limited_concurrency() ->
     mapping = properties("DeliverFunctionWebhookQueued")
     assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["WebhookQueue", "Arn"]}
     assert mapping["FunctionName"] == {"Ref": "DeliverFunction"}
-    assert mapping["BatchSize"] == 1
+    assert mapping["BatchSize"] == 10
     parameter = template.source()["Parameters"]["WebhookConcurrency"]
     assert mapping["ScalingConfig"] == {"MaximumConcurrency": str(parameter["Default"])}
     # The limits of Lambda.

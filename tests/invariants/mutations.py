@@ -521,12 +521,12 @@ class NoAttemptIsMadeWithoutPlace(WebhookAttempts):
 
 
 class ProgressIsSentAfterOutcome(DeliverStep):
-    def deliver(self, message: object) -> Delivered:
+    def deliver(self, message: object, *, before_attempt: Callable[[], object] = lambda: None) -> Delivered:
         assert isinstance(message, Mapping)
         record = self._table.get(message["execution_id"], self._clock())
         if "progress" in message and record is not None and record.webhook is not None:
-            return self._progress.deliver(message, record.webhook)
-        return super().deliver(message)
+            return self._progress.deliver(message, record.webhook, before_attempt)
+        return super().deliver(message, before_attempt=before_attempt)
 
 
 class ResultOfDeliveryIsNotWritten(DeliverStep):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from waterhook.notifications.webhook_queue import WebhookQueue
     from waterhook.notifications.webhook_requests import WebhookRequests
     from waterhook.steps.cancel import CancelStep
-    from waterhook.steps.deliver import DeliverStep
+    from waterhook.steps.deliver_batch import DeliverBatch
     from waterhook.steps.delivery_sweep import DeliverySweeper
     from waterhook.steps.follow import FollowStep
     from waterhook.steps.job_canceller import JobCanceller
@@ -159,25 +159,28 @@ class Dependencies:
         )
 
     @cached_property
-    def deliver_step(self) -> "DeliverStep":
-        """The deliver step."""
+    def deliver_batch(self) -> "DeliverBatch":
+        """The deliver step, for the messages of one invocation."""
         from waterhook.domain.webhook_host import share_of
         from waterhook.steps.deliver import DeliverStep
+        from waterhook.steps.deliver_batch import DeliverBatch
         from waterhook.steps.webhook_attempts import WebhookAttempts
         from waterhook.storage.webhook_hosts import WebhookHosts
 
         webhooks = self._webhook_settings
         hosts = WebhookHosts(webhooks.table, self._dynamodb, limit=share_of(webhooks.concurrency))
-        return DeliverStep(
+        attempts = WebhookAttempts(hosts, self._webhook_requests, self._webhook_sender, time.time)
+        step = DeliverStep(
             self._table,
             self._deliveries,
             self._webhook_queue,
             self._queue(webhooks.dead_letter_queue_url),
             self._webhook_requests,
-            WebhookAttempts(hosts, self._webhook_requests, self._webhook_sender, time.time),
+            attempts,
             retention_s=self.settings.retention_s,
             clock=time.time,
         )
+        return DeliverBatch(step, attempts, self._webhook_queue, time.time)
 
     @cached_property
     def delivery_sweeper(self) -> "DeliverySweeper":

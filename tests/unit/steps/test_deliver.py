@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from waterhook.errors import RecordUnavailableError, SigningKeysUnavailableError
 from waterhook.notifications import notification_events
 from waterhook.notifications.webhook_requests import WebhookRequests
 from waterhook.steps.deliver import DeliverStep
+from waterhook.steps.deliver_batch import DeliverBatch
 from waterhook.steps.delivered import DeliverResult
 from waterhook.steps.delivery_sweep import DeliverySweeper
 from waterhook.steps.resend import Resender
@@ -117,18 +118,34 @@ class World:
 
     @property
     def step(self) -> DeliverStep:
+        return self.step_with(self.attempts)
+
+    @property
+    def batch(self) -> DeliverBatch:
+        attempts, queue = self.attempts, cast("Any", self.queue)
+        return DeliverBatch(self.step_with(attempts), attempts, queue, self.clock)
+
+    @property
+    def requests(self) -> WebhookRequests:
+        return WebhookRequests(self.keys, lambda ref: f"https://signed/{ref}", SOURCE, self.clock)
+
+    @property
+    def attempts(self) -> WebhookAttempts:
+        client = self.client or self.table.client
+        hosts = WebhookHosts(self.webhooks.name, client, limit=2, sleep=lambda _seconds: None)
+        return WebhookAttempts(hosts, self.requests, self.receiver, self.clock)
+
+    def step_with(self, attempts: WebhookAttempts) -> DeliverStep:
         client = self.client or self.table.client
         queue: Any = self.queue
         dead_letters: Any = self.dead_letters
-        requests = WebhookRequests(self.keys, lambda ref: f"https://signed/{ref}", SOURCE, self.clock)
-        hosts = WebhookHosts(self.webhooks.name, client, limit=2, sleep=lambda _seconds: None)
         return DeliverStep(
             ExecutionsTable(self.table.name, client),
             WebhookDeliveries(self.webhooks.name, client),
             queue,
             dead_letters,
-            requests,
-            WebhookAttempts(hosts, requests, self.receiver, self.clock),
+            self.requests,
+            attempts,
             retention_s=self.retention_s,
             clock=self.clock,
         )
@@ -501,31 +518,6 @@ def test_another_host_is_not_held_back(world: World) -> None:
     world.receiver.answers = [OK]
     other = world.put(execution_id="a" * 32, webhook=Webhook("https://other.example.com/"))
     assert world.deliver(other) is DeliverResult.DELIVERED
-
-
-def test_messages_for_a_host_without_a_place_wait_without_a_read_for_a_second(world: World) -> None:
-    step, waiting = world.step, world.put(execution_id="a" * 32)
-    # Without its record, a message is dropped once the tables are read.
-    unread = {**message_for(waiting), "execution_id": "b" * 32, "waits": 7}
-    seen: list[DeliverResult] = []
-
-    def fill() -> None:
-        if len(world.receiver.requests) == 1:
-            step.deliver(message_for(world.put(execution_id="1" * 32)))
-        elif len(world.receiver.requests) == 2:
-            seen.append(step.deliver(unread).result)
-            seen.append(step.deliver(message_for(waiting)).result)
-            seen.append(step.deliver(unread).result)
-            world.clock.now += 1.5
-            seen.append(step.deliver(unread).result)
-
-    world.receiver.during = fill
-    step.deliver(message_for(world.put(execution_id="2" * 32)))
-    postponed, dropped = DeliverResult.POSTPONED, DeliverResult.DROPPED
-    assert seen == [dropped, postponed, postponed, dropped]
-    _, (at, message) = world.queue.waiting
-    assert message == {**unread, "waits": 8}
-    assert 16 <= at - (world.clock.now - 1.5) <= 32
 
 
 def test_each_delivery_that_waits_for_a_breaker_is_written(world: World) -> None:

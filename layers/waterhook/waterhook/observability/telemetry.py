@@ -6,7 +6,7 @@ Lambda itself logs the traceback of an exception.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import wraps
@@ -220,8 +220,13 @@ class Telemetry:
         self.add_fields(result, execution_id=result["execution_id"] if result["outcome"] else None)
         return result
 
-    def record_webhook(self, delivered: "Delivered") -> None:
-        """Log and measure what a message of the deliveries queue led to. The URL is not part of it."""
+    def record_webhooks(self, results: "Iterable[Delivered]") -> None:
+        """Measure what the messages of an invocation led to, and log the one with an attempt, or the last one."""
+        for delivered in sorted(results, key=lambda delivered: delivered.attempt is not None):
+            self._record_webhook(delivered)
+
+    def _record_webhook(self, delivered: "Delivered") -> None:
+        # The URL is not part of the result.
         attempt = delivered.attempt
         self.add_fields(
             execution_id=delivered.execution_id,

@@ -54,21 +54,17 @@ class DeliverStep:
         self._retention_s = retention_s
         self._clock = clock
 
-    def deliver(self, message: object) -> Delivered:
+    def deliver(self, message: object, *, before_attempt: Callable[[], object] = lambda: None) -> Delivered:
         """Handle one message of the queue: `execution_id`, `event_id`, `host`, and for progress the event itself.
 
-        Raises RecordUnavailableError, SigningKeysUnavailableError or boto3's errors if AWS fails.
+        `before_attempt` is called before an attempt, which may take 15 s. Raises RecordUnavailableError,
+        SigningKeysUnavailableError or boto3's errors if AWS fails.
         """
         if not isinstance(message, Mapping):
             return Delivered(DeliverResult.DROPPED)
         execution_id, event_id = message.get("execution_id"), message.get("event_id")
         if not isinstance(execution_id, str) or not isinstance(event_id, str):
             return Delivered(DeliverResult.DROPPED)
-        return self._wait_again(message, execution_id, event_id) or self._deliver(
-            message, execution_id, event_id
-        )
-
-    def _deliver(self, message: Mapping[str, Any], execution_id: str, event_id: str) -> Delivered:
         is_progress = "progress" in message
         # The delivery is read before the record: if both are erased in between, it must not look like a new one.
         stored = None if is_progress else self._deliveries.get(execution_id, event_id)
@@ -77,27 +73,20 @@ class DeliverStep:
         if is_progress:
             if record is None or webhook is None or record.status.is_final:
                 return Delivered(DeliverResult.DROPPED, execution_id, event_id)
-            return self._progress.deliver(message, webhook)
+            return self._progress.deliver(message, webhook, before_attempt)
         if record is None or webhook is None or not is_event_of(record, event_id):
             # It was erased or has expired, and another execution may have the same id. The sweep must not find it.
             self._deliveries.delete(execution_id, event_id)
             return Delivered(DeliverResult.DROPPED, execution_id, event_id)
-        return self._deliver_outcome(message, record, webhook, stored)
-
-    def _wait_again(self, message: Mapping[str, Any], execution_id: str, event_id: str) -> Delivered | None:
-        """Postpone a message whose host had no free place a moment ago. Returns None if the tables must be read."""
-        host, waits = message.get("host"), count_of(message, "waits")
-        if not isinstance(host, str) or "progress" in message or not self._attempts.is_full(host):
-            return None
-        now = self._clock()
-        next_at = webhook_host.enter_again_at(
-            Admission.FULL, 0.0, now, jitter_of(event_id, waits), earlier_waits=waits
-        )
-        self._queue.send({**message, "waits": waits + 1}, next_at - now)
-        return Delivered(DeliverResult.POSTPONED, execution_id, event_id, host)
+        return self._deliver_outcome(message, record, webhook, stored, before_attempt)
 
     def _deliver_outcome(
-        self, message: Mapping[str, Any], record: ExecutionRecord, webhook: Webhook, stored: Delivery | None
+        self,
+        message: Mapping[str, Any],
+        record: ExecutionRecord,
+        webhook: Webhook,
+        stored: Delivery | None,
+        before_attempt: Callable[[], object],
     ) -> Delivered:
         now, event_id, host = self._clock(), notification_events.event_id(record), webhook.host
         delivery = stored or new_delivery(record, self._retention_s, now)
@@ -113,6 +102,7 @@ class DeliverStep:
 
         def claim(token: str) -> None:
             nonlocal claimed
+            before_attempt()
             claimed = self._deliveries.claim(
                 delivery, exists=stored is not None, token=token, now=self._clock()
             )

@@ -27,13 +27,20 @@ class ProgressDelivery:
         self._attempts = attempts
         self._clock = clock
 
-    def deliver(self, message: Mapping[str, Any], webhook: Webhook) -> Delivered:
-        """Make one attempt for a message with `execution_id`, `event_id` and `progress`, the event as JSON text."""
+    def deliver(
+        self, message: Mapping[str, Any], webhook: Webhook, before_attempt: Callable[[], object]
+    ) -> Delivered:
+        """Make one attempt for a message with `execution_id`, `event_id` and `progress`, the event as JSON text.
+
+        `before_attempt` is called before the request is sent.
+        """
         execution_id, event_id = message["execution_id"], message["event_id"]
         now, number, waits = self._clock(), count_of(message, "attempt") or 1, count_of(message, "waits")
         result = Delivered(DeliverResult.DROPPED, execution_id, event_id, webhook.host)
         request = UnsignedRequest(event_id, str(message["progress"]).encode())
-        attempt = self._attempts.make(webhook, request, held_back_s=0.0)
+        attempt = self._attempts.make(
+            webhook, request, held_back_s=0.0, begin=lambda _token: before_attempt()
+        )
         if isinstance(attempt, Entry):
             if attempt.admission is Admission.OPEN or waits >= MAX_WAITS:
                 return result
