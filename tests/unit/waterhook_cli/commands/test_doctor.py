@@ -46,7 +46,7 @@ def test_the_quota_is_the_first_check_and_a_denied_call_stops_no_other(
     services: list[str] = []
 
     class Denying:
-        def client(self, service: str, config: object) -> Any:
+        def client(self, service: str) -> Any:
             services.append(service)
             raise client_error("AccessDeniedException", 403)
 
