@@ -222,6 +222,8 @@ class ExecutionView:
     def _receive_and_print(self, execution_id: str, arn: str | None) -> dict[str, Any] | None:
         event = self._receive(execution_id)
         if event:
+            # The webhook may take longer. Other consumers of the queue do not have to wait for it.
+            self._release_messages()
             if arn:
                 self._print_new_states(arn)
             self._print_event("Notification", f"{event.get('type')}{_delay(event, time.time())}")

@@ -1,15 +1,18 @@
 """Each scenario of `make demo` on the deployed stack."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from local.demo import run as demo
 from local.demo.scenarios import SCENARIOS
+from local.local_aws.files import locked
 from local.local_aws.stack_client import StackClient
 from local.local_aws.stack_outputs import StackOutputs
 from local.terminal import WIDTH, Terminal
+from tests.e2e.conftest import home_of
 
 EXPECTED = {
     "success": ("waterhook.execution.completed", "SUCCEEDED"),
@@ -33,6 +36,13 @@ class StackOfTheTests:
 
     def down(self) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(stack: StackClient) -> Iterator[None]:
+    """Run one demo at a time: it makes the notifications of other executions invisible while it waits for its own."""
+    with locked(home_of() / "demo.lock"):
+        yield
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
