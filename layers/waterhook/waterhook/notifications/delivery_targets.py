@@ -102,5 +102,8 @@ class WebhookTarget:
 
 
 def _message(record: "ExecutionRecord", event_id: str) -> dict[str, Any]:
+    # Imported here, because functions without webhooks load no module of webhooks.
+    from waterhook.notifications.webhook_queue import delivery_message
+
     host = record.webhook.host if record.webhook else None
-    return {"execution_id": record.execution_id, "event_id": event_id, "host": host}
+    return delivery_message(record.execution_id, event_id, host)

@@ -75,6 +75,11 @@ class WebhookQueue:
         return {failure["Id"]: failure["Code"] for failure in answer.get("Failed", [])}
 
 
+def delivery_message(execution_id: str, event_id: str, host: str | None) -> dict[str, Any]:
+    """Return the message for the next attempt to send an event to the webhook of an execution."""
+    return {"execution_id": execution_id, "event_id": event_id, "host": host}
+
+
 def _group(message: Mapping[str, Any]) -> str:
     """Return the host of a message within the limit of SQS. Messages of an earlier version have none."""
     return str(message.get("host") or "unknown")[:_MAX_GROUP_CHARS]

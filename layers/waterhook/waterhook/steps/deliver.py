@@ -15,7 +15,7 @@ from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
 from waterhook.domain.webhook_host import Admission
 from waterhook.errors import RecordConflictError
 from waterhook.notifications import notification_events
-from waterhook.notifications.webhook_queue import MAX_DELAY_S, WebhookQueue
+from waterhook.notifications.webhook_queue import MAX_DELAY_S, WebhookQueue, delivery_message
 from waterhook.notifications.webhook_requests import WebhookRequests
 from waterhook.steps.deliver_progress import ProgressDelivery, count_of
 from waterhook.steps.delivered import Delivered, DeliverResult
@@ -25,7 +25,7 @@ from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.webhook_deliveries import WebhookDeliveries
 from waterhook.storage.webhook_hosts import Entry
 from waterhook.timestamps import to_epoch_s
-from waterhook.webhooks.sender import Attempt
+from waterhook.webhooks.sender import Attempt, AttemptError
 
 
 class DeliverStep:
@@ -172,7 +172,7 @@ class DeliverStep:
                 "last_error": delivery.last_error,
             }
         )
-        error = delivery.last_error or "no_result"
+        error = delivery.last_error or AttemptError.NO_RESULT
         self._finish(delivery, DeliveryStatus.FAILED, delivery.last_code, error)
         return replace(result, result=DeliverResult.FAILED)
 
@@ -233,7 +233,7 @@ def new_delivery(record: ExecutionRecord, retention_s: float, now: float) -> Del
 
 def message_of(delivery: Delivery) -> dict[str, Any]:
     """Return the message that leads to the next attempt of a delivery."""
-    return {"execution_id": delivery.execution_id, "event_id": delivery.event_id, "host": delivery.host}
+    return delivery_message(delivery.execution_id, delivery.event_id, delivery.host)
 
 
 def _since_outcome_s(record: ExecutionRecord, now: float) -> float | None:

@@ -7,9 +7,8 @@ finds deliveries whose message was lost because a function ended at the wrong mo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from waterhook.notifications.webhook_queue import WebhookQueue
-from waterhook.storage.execution_record import UNFINISHED_SHARDS
-from waterhook.storage.webhook_deliveries import DueDelivery, WebhookDeliveries
+from waterhook.notifications.webhook_queue import WebhookQueue, delivery_message
+from waterhook.storage.webhook_deliveries import DUE_SHARDS, DueDelivery, WebhookDeliveries
 
 SWEEP_INTERVAL_S = 900.0
 # A delivery that has a message and is overdue by this much has lost it.
@@ -53,7 +52,7 @@ class DeliverySweeper:
 
     def _due(self) -> Iterator[DueDelivery]:
         now = self._clock()
-        for shard in UNFINISHED_SHARDS:
+        for shard in DUE_SHARDS:
             for due in self._deliveries.due(shard, now + SWEEP_INTERVAL_S):
                 if not due.queued or due.next_at < now - LOST_AFTER_S:
                     yield due
@@ -61,10 +60,7 @@ class DeliverySweeper:
     def _send(self, batch: list[DueDelivery]) -> int:
         now = self._clock()
         messages = [
-            (
-                {"execution_id": due.execution_id, "event_id": due.event_id, "host": due.host},
-                max(due.next_at - now, 0.0),
-            )
+            (delivery_message(due.execution_id, due.event_id, due.host), max(due.next_at - now, 0.0))
             for due in batch
         ]
         return self._queue.send_batch(messages)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
 from waterhook.domain.webhook_retries import KEPT_AFTER_S, claimed_until
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.storage.execution_record import from_attribute, to_attribute
+from waterhook.storage.execution_record import UNFINISHED_SHARDS, from_attribute, to_attribute
 from waterhook.storage.table_errors import translate_errors
 from waterhook.text import MAX_ID_CHARS
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 UNDELIVERED_INDEX = "undelivered"
 # Partitions of the index: the first digit of the execution id, as in the index of unfinished records.
-DUE_SHARDS = "0123456789abcdef"
+DUE_SHARDS = UNFINISHED_SHARDS
 FAILED_SHARD = "failed"
 _PAGE = 500
 _CHANGED = "the delivery was changed by another call"
