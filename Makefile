@@ -144,6 +144,10 @@ bench: setup ## Run all benchmarks and write their report (sixteen minutes)
 diagram: .venv/.stamp ## Draw the state machine into docs/concepts.md
 	@$(PY) -m local.state_machine_diagram
 
+.PHONY: schemas
+schemas: .venv/.stamp ## Write the JSON Schemas in schemas/ from openapi.yaml
+	@$(PY) -m local.schemas
+
 # ---- Local AWS ----------------------------------------------------------------------------------------------
 
 .PHONY: up
