@@ -145,8 +145,9 @@ diagram: .venv/.stamp ## Draw the state machine into docs/concepts.md
 	@$(PY) -m local.state_machine_diagram
 
 .PHONY: schemas
-schemas: .venv/.stamp ## Write the JSON Schemas in schemas/ from openapi.yaml
+schemas: .venv/.stamp ## Write schemas/ from openapi.yaml, and the samples in events/notifications
 	@$(PY) -m local.schemas
+	@PYTHONPATH=layers/waterhook $(PY) -m tests.support.write_samples
 
 # ---- Local AWS ----------------------------------------------------------------------------------------------
 
