@@ -118,23 +118,17 @@ class ListenSession:
     def _receive_all(self) -> None:
         while self._left != 0:
             if self._forwarder is None or self._forwarder.has_room(_ROOM_WAIT_S):
-                for message in self._receive():
-                    self._handle(message)
+                messages = self._receive()
+                self._delete([message for message in messages if self._handle(message)])
             if self._clock() - self._renewed_at > RENEW_INTERVAL_S:
                 self._renew()
         if self._forwarder is not None:
             self._forwarder.drain()
 
-    def _handle(self, message: Any) -> None:
-        """Print and forward a message, unless it is a repetition, and delete it."""
-        url, receipt = self._queue.url, message["ReceiptHandle"]
-
-        def delete() -> None:
-            with suppress(ClientError, BotoCoreError):  # it arrives again, as a repetition
-                self._sqs.delete_message(QueueUrl=url, ReceiptHandle=receipt)
-
+    def _handle(self, message: Any) -> bool:
+        """Print and forward a message, unless it is a repetition. Return whether it can be deleted now."""
         if self._left == 0:
-            return
+            return False
         notification = Notification.parse(message["Body"])
         if notification is None:
             self._output.warning("A message that is not a notification was skipped.")
@@ -145,9 +139,18 @@ class ListenSession:
             self._printer.print_notification(notification)
             self._left = None if self._left is None else self._left - 1
             if self._forwarder is not None:
-                self._forwarder.submit(notification, delete)
-                return
-        delete()
+                self._forwarder.submit(notification, lambda: self._delete([message]))
+                return False
+        return True
+
+    def _delete(self, messages: list[Any]) -> None:
+        entries: list[Any] = [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+            for number, message in enumerate(messages)
+        ]
+        if entries:
+            with suppress(ClientError, BotoCoreError):  # they arrive again, as repetitions
+                self._sqs.delete_message_batch(QueueUrl=self._queue.url, Entries=entries)
 
     def _receive(self) -> list[Any]:
         """Return up to ten messages, or none if SQS does not answer for the moment."""

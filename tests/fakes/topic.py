@@ -101,8 +101,9 @@ class FakeTopic:
         match operation:
             case "ReceiveMessage":
                 return {"Messages": self._receive(name, queue, request["WaitTimeSeconds"])}
-            case "DeleteMessage":
-                queue.received.pop(request["ReceiptHandle"], None)
+            case "DeleteMessageBatch":
+                deleted = {entry["ReceiptHandle"] for entry in request["Entries"]}
+                queue.received = {key: queue.received[key] for key in queue.received.keys() - deleted}
             case "DeleteQueue":
                 del self.queues[name]
             case "TagQueue":

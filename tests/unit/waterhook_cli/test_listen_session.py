@@ -107,7 +107,7 @@ def test_a_repeated_notification_is_printed_once_and_deleted(listen: Run) -> Non
     listen.publish(COMPLETED, COMPLETED, COMPLETED, FAILED)
     listen(count=2)
     assert listen.printed == ["COMPLETED", "FAILED"]
-    assert listen.topic.calls.count("DeleteMessage") == 4
+    assert len(listen.topic.requests["DeleteMessageBatch"]["Entries"]) == 4
 
 
 def test_what_does_not_match_and_what_is_no_notification_is_skipped(
@@ -120,7 +120,7 @@ def test_what_does_not_match_and_what_is_no_notification_is_skipped(
 
 
 def test_a_message_that_is_not_deleted_ends_nothing(listen: Run) -> None:
-    listen.topic.before["DeleteMessage"] = fail(UNREACHABLE)
+    listen.topic.before["DeleteMessageBatch"] = fail(UNREACHABLE)
     listen(count=1)
     assert listen.topic.is_empty
 
@@ -136,7 +136,7 @@ def test_a_message_is_deleted_after_it_was_forwarded(listen: Run) -> None:
     listen.forwarder = Forwarder(send, lambda *_: None)
     listen(count=1)
     assert in_queue == [True]
-    assert listen.topic.calls.count("DeleteMessage") == 1
+    assert listen.topic.calls.count("DeleteMessageBatch") == 1
 
 
 def test_received_messages_stay_invisible_while_they_wait_for_a_slow_server(listen: Run) -> None:
@@ -149,7 +149,7 @@ def test_received_messages_stay_invisible_while_they_wait_for_a_slow_server(list
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "ReceiveMessage", "DeleteMessage"])
+@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "ReceiveMessage", "DeleteMessageBatch"])
 def test_a_signal_at_any_call_leaves_nothing(
     listen: Run, operation: str, moment: str, signum: signal.Signals
 ) -> None:
@@ -210,9 +210,9 @@ def test_a_bug_in_printing_leaves_nothing(listen: Run) -> None:
 @pytest.mark.parametrize("operation", ["TagQueue", "ListSubscriptionsByTopic"])
 def test_a_lease_that_is_not_renewed_once_ends_nothing(listen: Run, operation: str) -> None:
     listen.topic.before[operation] = fail(AwsError("AccessDenied", 403))
-    listen.topic.before["DeleteMessage"] = lambda: listen.clock.advance(RENEW_INTERVAL_S + 1)
+    listen.topic.before["DeleteMessageBatch"] = lambda: listen.clock.advance(RENEW_INTERVAL_S + 1)
     listen.publish(COMPLETED)
-    listen.topic.after["DeleteMessage"] = lambda: listen.topic.publish(FAILED)
+    listen.topic.after["DeleteMessageBatch"] = lambda: listen.topic.publish(FAILED)
     listen(count=2)
     assert operation in listen.topic.calls
 
@@ -222,7 +222,7 @@ def test_a_topic_that_is_deleted_ends_the_session(listen: Run) -> None:
         listen.topic.has_topic = False
         listen.clock.advance(RENEW_INTERVAL_S + 1)
 
-    listen.topic.after["DeleteMessage"] = delete
+    listen.topic.after["DeleteMessageBatch"] = delete
     with pytest.raises(CommandError, match="the notification topic of the stack does not exist"):
         listen()
     assert listen.topic.queues == {}
@@ -233,12 +233,12 @@ def test_a_queue_that_is_deleted_is_replaced(
     listen: Run, part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def delete() -> None:
-        listen.topic.after.pop("DeleteMessage")
+        listen.topic.after.pop("DeleteMessageBatch")
         getattr(listen.topic, part).clear()
         listen.clock.advance(RENEW_INTERVAL_S + 1)
         listen.publish(COMPLETED, FAILED)
 
-    listen.topic.after["DeleteMessage"] = delete
+    listen.topic.after["DeleteMessageBatch"] = delete
     listen(count=2)
     assert listen.printed == ["COMPLETED", "FAILED"]
     assert "Continuing with a new queue" in capsys.readouterr().err
