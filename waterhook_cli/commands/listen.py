@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -39,6 +39,7 @@ _FAILURES: Mapping[str, str] = {
     AttemptError.TIMEOUT: f"no answer within {TIMEOUT_S:.0f} s",
     AttemptError.TLS: "the TLS handshake failed",
     AttemptError.BAD_ANSWER: "the connection ended without a valid HTTP answer",
+    AttemptError.REDIRECT: "redirects are not followed",
 }
 
 
@@ -161,7 +162,9 @@ def command(
     try:
         with Interrupts() as interrupts:
             with interrupts.allowed():
-                _remove_leftovers(stack, output)
+                _remove_leftovers(
+                    lambda: remove_expired(topic_arn, stack.name, sns, sqs, time.time()), output
+                )
             session.run(
                 interrupts, lambda: output.info("Waiting for notifications. Ctrl-C ends the command.")
             )
@@ -202,8 +205,6 @@ class AttemptPrinter:
             self.failures += not attempt.is_delivered
             mark = f"-> {attempt.code or 'failed'}"
             failure = _FAILURES.get(attempt.error or "", "").format(authority=self._authority)
-            if attempt.error == AttemptError.REDIRECT:
-                failure = "redirects are not followed"
             details = [f"{attempt.latency_ms:.0f} ms", failure]
             self._line(
                 format_time(to_rfc3339(time.time())), mark, notification, *details, is_ok=attempt.is_delivered
@@ -269,12 +270,10 @@ def _forwarding(stack: Stack, url: LoopbackUrl, keys: KeySource) -> Forwarding:
     return Forwarding(WebhookRequests(keys, presign, "", time.time), LoopbackSender(url), bucket, presign)
 
 
-def _remove_leftovers(stack: Stack, output: Output) -> None:
+def _remove_leftovers(remove: Callable[[], Sequence[str]], output: Output) -> None:
     """Remove queues of earlier commands that were killed. A failure is no reason to print no notifications."""
     try:
-        removed = remove_expired(
-            stack.output("TopicArn"), stack.name, stack.client("sns"), stack.client("sqs"), time.time()
-        )
+        removed = remove()
     except (ClientError, BotoCoreError) as error:
         reason = to_command_error(_explain(error) if isinstance(error, ClientError) else error)
         output.warning(f"Queues of earlier runs were not removed: {reason.message if reason else error}.")
