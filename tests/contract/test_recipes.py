@@ -2,14 +2,18 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from samcli.yamlhelper import yaml_parse
 
 from local.local_aws.definition import write_inlined
@@ -144,6 +148,31 @@ def test_inline_code_is_within_the_limit_of_cloudformation() -> None:
         for function in of_type(read(path)["Resources"], "AWS::Lambda::Function").values():
             assert len(function["Properties"]["Code"]["ZipFile"]) < 4096
             assert re.fullmatch(r"python3\.\d+", function["Properties"]["Runtime"])
+
+
+# ---- Receivers of webhooks ------------------------------------------------------------------------------------------
+
+
+def installed_by(document: str, command: str) -> set[str]:
+    """Return the packages that the only such command of a file under docs installs."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if f"{command} " in line)
+    return {word for word in shlex.split(line.partition(command)[2]) if not word.startswith("-")}
+
+
+def test_the_tests_run_the_receivers_with_versions_that_their_commands_allow() -> None:
+    python = installed_by("recipes.md", "-m pip install")
+    assert python == installed_by("recipes/receiver_fastapi.py", "-m pip install")
+    for requirement in map(Requirement, python):
+        assert version(requirement.name) in requirement.specifier, requirement
+    node = installed_by("recipes.md", "npm install")
+    assert node == installed_by("recipes/receiver_express.mjs", "npm install")
+    lock = (ROOT / "tests" / "webhook_receiver" / "package-lock.json").read_text(encoding="utf-8")
+    for name, _, oldest in (package.partition("@") for package in node):
+        tested = Version(json.loads(lock)["packages"][f"node_modules/{name}"]["version"])
+        wanted = Version(oldest.removeprefix("^"))
+        assert tested.major == wanted.major
+        assert tested >= wanted
 
 
 # ---- The key ------------------------------------------------------------------------------------------------------
