@@ -304,7 +304,13 @@ def running_jobs(stack: StackClient, receiver: WebhookReceiver) -> Iterator[list
             defaults=DEFAULTS,
             caller="arn:aws:iam::000000000000:user/measured",
         )
-        record = replace(record, status=Status.RUNNING, start_attempts=1, waterflai_execution_id="job")
+        record = replace(
+            record,
+            status=Status.RUNNING,
+            start_attempts=1,
+            waterflai_execution_id="job",
+            progress_events=True,
+        )
         stack.dynamodb.put_item(TableName=stack.outputs.table_name, Item=record.to_item())
         running_jobs.append(RunningJob(stack, record, receiver.url))
     yield running_jobs

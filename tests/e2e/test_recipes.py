@@ -147,7 +147,7 @@ def test_rules_on_the_bus_receive_the_notification(stack: StackClient, buses: st
     received: dict[str, list[Any]] = {queue: [], buses: []}
 
     def take(url: str) -> list[Any]:
-        """Return the messages of the queue so far. Other tests put nothing on the bus."""
+        """Return the messages about the execution so far, and delete all."""
         new = stack.sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
         ).get("Messages", [])
