@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from tests.fakes.clock import NOW
 from tests.support import samples
@@ -12,6 +12,7 @@ from tests.support.builders import ID, REGION, SOURCE, running_record
 from tests.support.outcomes import OUTCOMES, final_record
 from waterhook.domain.webhook import Webhook
 from waterhook.notifications import notification_events
+from waterhook.notifications.delivery_targets import EventBridgeTarget
 from waterhook.notifications.webhook_requests import WebhookRequests
 from waterhook.steps.webhook_test import TEST_TYPE
 from waterhook.timestamps import to_rfc3339
@@ -141,19 +142,31 @@ def from_sqs(name: str) -> Any:
 
 def from_eventbridge(name: str) -> Any:
     """Return the event with which a rule calls its target."""
-    event = outcome(name)
+    bus = Bus()
+    EventBridgeTarget(lambda: cast("Any", bus), "results", SOURCE).publish_outcome(final_record(name))
+    (entry,) = bus.entries
     return {
         "version": "0",
         "id": "7bf73129-1428-4cd3-a780-95db273d1602",
-        "detail-type": event["type"],
-        "source": "waterhook",
+        "detail-type": entry["DetailType"],
+        "source": entry["Source"],
         "account": "123456789012",
-        # EventBridge has no milliseconds.
-        "time": event["time"][:19] + "Z",
+        "time": f"{entry['Time']:%Y-%m-%dT%H:%M:%SZ}",
         "region": REGION,
-        "resources": [final_record(name).owner_execution_arn],
-        "detail": event,
+        "resources": entry["Resources"],
+        "detail": json.loads(entry["Detail"]),
     }
+
+
+class Bus:
+    """Client of an event bus that keeps the entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def put_events(self, *, Entries: list[dict[str, Any]]) -> Any:  # noqa: N803 - the name of boto3
+        self.entries += Entries
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "any"} for _ in Entries]}
 
 
 def attributes(name: str) -> dict[str, str]:
