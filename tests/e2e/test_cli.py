@@ -86,7 +86,7 @@ def test_ctrl_c_ends_following_and_not_the_execution(home: Path, stack: StackCli
     match = re.search(r"waterhook cancel ([0-9a-f]{32})", rest)
     assert match is not None
     assert stack.get(match[1]).json()["status"] == "RUNNING"
-    assert run(home, "cancel", match[1]).stdout == "CANCELLED. The status before was RUNNING.\n"
+    assert run(home, "cancel", match[1], "--yes").stdout == "CANCELLED. The status before was RUNNING.\n"
     assert run(home, "status", match[1], "--follow").exit_code == 1
 
 
@@ -115,9 +115,9 @@ def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(hom
     running = run_json(home, "submit", "support-chat", "--input", json.dumps(SLOW))["execution_id"]
     assert run(home, "erase", running, "--yes").exit_code == 1
     ended = run_json(home, "submit", "instant", "--follow")["execution_id"]
-    late = run(home, "cancel", ended, "--json")
+    late = run(home, "cancel", ended, "--yes", "--json")
     assert (late.exit_code, json.loads(late.stdout)["previous_status"]) == (1, "COMPLETED")
-    assert run(home, "cancel", running).exit_code == 0
+    assert run(home, "cancel", running, "--yes").exit_code == 0
 
 
 def delivery_of(home: Path, execution_id: str) -> Any:
@@ -140,7 +140,7 @@ def test_a_webhook_is_submitted_listed_tested_and_resent(
     listed = run_json(home, "deliveries", "--host", "localhost", "--limit", "1000")["deliveries"]
     assert execution_id in [entry["execution_id"] for entry in listed]
     shown = run(home, "status", execution_id).stdout
-    assert "webhook     pending, " in shown
+    assert "webhook\tpending, " in shown
     assert "not-shown" not in shown
     tested = run(home, "webhook-test", url)
     assert (tested.exit_code, "localhost answered 404" in tested.stdout) == (1, True)
@@ -246,9 +246,9 @@ def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> N
         findings
     )
     unknown_id = "0" * 32
-    for command in ("redeliver", "erase"):
+    for command, *options in (("redeliver", "--yes"), ("erase", "--yes")):
         user.allow(documented(command))
-        result = user.run(command, unknown_id, "--yes")
+        result = user.run(command, unknown_id, *options)
         assert result.exit_code == 3, result.stderr
     for arguments, exit_code, word in (
         (["deliveries", unknown_id], 0, ""),

@@ -12,9 +12,11 @@ import click
 from waterhook.domain.status import Status
 from waterhook.timestamps import to_rfc3339
 from waterhook_cli.errors import CommandError, ExitCode
+from waterhook_cli.execution_records import ID_COLUMNS, RESULT_COLUMNS, RecordReader, describe
 from waterhook_cli.options import (
     CommandContext,
     common_options,
+    examples,
     pass_context,
     require_confirmation_possible,
     yes_option,
@@ -144,7 +146,14 @@ class Redeliverer:
             yield self._dynamodb.get_item(TableName=self._table, Key=key, **_PROJECTION).get("Item", {})
 
 
-@click.command("redeliver")
+@click.command(
+    "redeliver",
+    epilog=examples(
+        "waterhook redeliver 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
+        "waterhook redeliver --undelivered --dry-run",
+        "waterhook redeliver --status failed --since 24h --yes",
+    ),
+)
 @click.argument("ids", type=ExecutionIdType(), metavar="[ID]...", nargs=-1)
 @click.option(
     "--status",
@@ -191,15 +200,17 @@ def command(
         )
     count = f"{len(selected)} notification{'' if len(selected) == 1 else 's'}"
     if selected and not dry_run:
-        question = f"Publish {count} again, to every subscriber of {stack}?"
+        which = "" if yes else describe(RecordReader.of_stack(stack), selected)
+        question = f"Publish {count} again, to every subscriber of {stack}: {which}?"
         if not context.confirm(question, yes=yes):
             return ExitCode.UNSUCCESSFUL
     results: list[dict[str, Any]] = []
+    print_row = output.row_printer(*(ID_COLUMNS if dry_run else RESULT_COLUMNS))
     for execution_id in selected:
         result = None if dry_run else redeliverer.redeliver(execution_id)
         results.append(asdict(result) if result else {"execution_id": execution_id, "redelivered": False})
         if not output.as_json:
-            output.line(_result_line(result) if result else execution_id)
+            print_row(execution_id, *([_result_text(result)] if result else []))
     if output.as_json:
         output.json({"dry_run": dry_run, "executions": results})
     if dry_run:
@@ -210,6 +221,5 @@ def command(
     return ExitCode.OK if published == len(results) else ExitCode.UNSUCCESSFUL
 
 
-def _result_line(result: Redelivery) -> str:
-    text = result.outcome if result.redelivered else f"not published: {result.reason}"
-    return f"{result.execution_id}  {text}"
+def _result_text(result: Redelivery) -> str:
+    return str(result.outcome) if result.redelivered else f"not published: {result.reason}"

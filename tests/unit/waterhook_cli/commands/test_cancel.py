@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.fakes.deployed_stack import DeployedStack
+from tests.fakes.deployed_stack import STACK_NAME, ApiResponse, DeployedStack, status_document
 from tests.support.builders import ID
-from tests.unit.waterhook_cli.command_line import run
+from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,28 @@ def test_a_cancellation_prints_its_result_and_fails_where_there_is_another_outco
         "previous_status": previous,
     }
     stack.api_responses = [(200, response)]
-    result = run("cancel", ID, on=stack)
+    result = run("cancel", ID, "--yes", on=stack)
     assert (result.exit_code, result.stdout) == (code, f"{text}\n")
-    assert stack.api_requests[0].method == "DELETE"
+    assert [request.method for request in stack.api_requests] == ["DELETE"]
+
+
+CANCELLED: ApiResponse = (
+    200,
+    {"execution_id": ID, "cancelled": True, "message": None, "previous_status": "RUNNING"},
+)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("n\n", 1)])
+def test_the_prompt_has_the_status_and_the_chatbot(stack: DeployedStack, typed: str, code: int) -> None:
+    stack.api_responses = [(200, status_document("RUNNING")), CANCELLED]
+    exit_code, screen = run_in_terminal("cancel", ID, on=stack, typed=typed, columns=250)
+    assert f"Cancel execution {ID} (RUNNING, chatbot support-chat) of the stack {STACK_NAME}" in screen
+    methods = [request.method for request in stack.api_requests]
+    assert (exit_code, methods) == (code, ["GET", "DELETE"] if code == 0 else ["GET"])
+
+
+def test_an_execution_that_has_ended_needs_no_confirmation(stack: DeployedStack) -> None:
+    ended = {"execution_id": ID, "cancelled": False, "message": None, "previous_status": "COMPLETED"}
+    stack.api_responses = [(200, status_document("COMPLETED")), (200, ended)]
+    code, screen = run_in_terminal("cancel", ID, on=stack, columns=250)
+    assert (code, "[y/N]" in screen) == (1, False)
