@@ -14,10 +14,10 @@ from waterhook_cli.output import Output
 # The sections of `--help` with their commands. The command NAME is the function `command` of
 # waterhook_cli/commands/NAME.py, with underscores for hyphens.
 SECTIONS = {
-    "Executions": ("submit", "status", "list", "cancel"),
+    "Executions": ("submit", "status", "list", "cancel", "logs", "open"),
     "Results": ("redeliver", "erase"),
     "Webhooks": ("deliveries", "resend", "webhook-test", "webhook-secret", "rotate-webhook-secret"),
-    "Operation": ("doctor",),
+    "Operation": ("doctor", "completion"),
 }
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
@@ -31,6 +31,7 @@ _STACK_HELP = (
 _EXAMPLES = examples(
     "waterhook submit support-chat message='Where is my order?' --follow",
     "waterhook list --status failed --after 24h",
+    "waterhook logs 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
 )
 # click does not rewrap a paragraph that begins with a line that contains only \b.
 _EXIT_CODES_HELP = "\b\nExit codes:\n" + "\n".join(

@@ -120,6 +120,20 @@ def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(hom
     assert run(home, "cancel", running, "--yes").exit_code == 0
 
 
+def test_the_log_lines_of_an_execution_are_followed_to_its_end(home: Path) -> None:
+    execution_id = run_json(home, "submit", "instant", "message=a=b", "count:=2")["execution_id"]
+    tail = run(home, "logs", execution_id, "--tail")
+    assert tail.exit_code == 0, tail.stderr
+    lines = [text.split("\t") for text in tail.stdout.splitlines()]
+    assert {"api", "start", "notify"} <= {source for _, source, *_ in lines}
+    assert "outcome=COMPLETED" in next(details for *_, message, details in lines if message == "notify")
+    again = run(home, "logs", execution_id, "--json").stdout.splitlines()
+    assert len(again) >= len(lines)
+    assert all(execution_id in json.loads(text)["message"] for text in again)
+    linked = run(home, "open", execution_id)
+    assert (linked.exit_code, f"waterhook logs {execution_id}\n" in linked.stderr) == (4, True)
+
+
 def delivery_of(home: Path, execution_id: str) -> Any:
     """Return the delivery of an execution; None before its first attempt."""
     deliveries = run_json(home, "deliveries", execution_id)["deliveries"]
@@ -246,7 +260,7 @@ def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> N
         findings
     )
     unknown_id = "0" * 32
-    for command, *options in (("redeliver", "--yes"), ("erase", "--yes")):
+    for command, *options in (("redeliver", "--yes"), ("erase", "--yes"), ("logs",), ("open",)):
         user.allow(documented(command))
         result = user.run(command, unknown_id, *options)
         assert result.exit_code == 3, result.stderr
