@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, dropwhile, takewhile
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _PARALLEL = 4
 # A line may become readable after later lines of another function. CloudWatch Logs needs seconds for it.
 _LATE_MS = 120_000
+# Lambda writes the traceback immediately after the line of the failed invocation, into the same log stream.
+_TRACEBACK_MS = 2_000
+_MAX_TRACEBACKS = 20  # of one read
+_PLATFORM_LINE = re.compile(r"(START|END|REPORT) RequestId: ")
 # Fields of a line that are the same in every line of an execution, or are printed in columns of their own.
 _HIDDEN = {
     "level",
@@ -74,6 +78,11 @@ class LogEvent:
         """Identifies the event. The local AWS has no event ids."""
         event_id = self.fields.get("eventId")
         return f"{self.group.name} {event_id or (self.fields.get('logStreamName'), self.timestamp_ms, self.message)}"
+
+    @property
+    def is_failed_invocation(self) -> bool:
+        """Whether the line is that of an invocation that an exception ended."""
+        return "fault" in (_read_object(self.message) or {}) and '"ERROR"' in self.message
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event with the names of CloudWatch Logs."""
@@ -143,6 +152,9 @@ class LogReader:
         try:
             read = [executor.submit(self._read_group, group, start_ms, end_ms) for group in self._groups]
             found = list(chain.from_iterable(future.result() for future in read))
+            failed = [event for event in found if event.is_failed_invocation and event.key not in self._seen]
+            tracebacks = executor.map(self._read_traceback, failed[:_MAX_TRACEBACKS])
+            found.extend(chain.from_iterable(tracebacks))
         finally:
             # After an error or Ctrl-C, calls that have not begun are not made.
             executor.shutdown(wait=False, cancel_futures=True)
@@ -154,6 +166,20 @@ class LogReader:
     def read_new(self, start_ms: int) -> list[LogEvent]:
         """Return the events since `start_ms` that were not returned before. Reads the last two minutes again."""
         return self.read(max(start_ms, self._newest_ms - _LATE_MS))
+
+    def _read_traceback(self, event: LogEvent) -> list[LogEvent]:
+        """Return what Lambda wrote between the line of a failed invocation and the end of this invocation."""
+        pages = self._client.get_paginator("filter_log_events").paginate(
+            logGroupName=event.group.name,
+            logStreamNames=[event.fields["logStreamName"]],
+            startTime=event.timestamp_ms,
+            endTime=event.timestamp_ms + _TRACEBACK_MS,
+        )
+        written = (LogEvent(event.group, fields) for page in pages for fields in page["events"])
+        after = dropwhile(lambda one: one.key != event.key, written)
+        until_end = takewhile(lambda one: not _PLATFORM_LINE.match(one.message), after)
+        # Metrics are JSON too.
+        return [one for one in until_end if _read_object(one.message) is None]
 
     def _read_group(self, group: LogGroup, start_ms: int, end_ms: int | None) -> list[LogEvent]:
         request: dict[str, Any] = {"logGroupName": group.name, "startTime": max(start_ms, 0)}
@@ -212,12 +238,9 @@ def follow_events(
 
 def _read_message(message: str) -> tuple[str, str, dict[str, Any]]:
     """Return the level, the text and the details of a line."""
-    try:
-        fields = json.loads(message)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        return "", message, {}
+    fields = _read_object(message)
+    if fields is None:
+        return "ERROR" if message.startswith("[ERROR]") else "", message, {}
     if "type" in fields and "execution_arn" in fields:
         return _read_state_machine_event(fields)
     details = {
@@ -226,6 +249,15 @@ def _read_message(message: str) -> tuple[str, str, dict[str, Any]]:
         if name not in _HIDDEN and value is not None and (name != "cold_start" or value)
     }
     return str(fields.get("level", "")), str(fields.get("message", "")), details
+
+
+def _read_object(message: str) -> dict[str, Any] | None:
+    """Return the JSON object in a line, or None if the line is another text."""
+    try:
+        fields = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def _read_state_machine_event(fields: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:

@@ -129,6 +129,30 @@ def test_each_event_is_read_once_also_a_late_one() -> None:
     assert logs.requests[-1]["startTime"] == HOUR_MS + 1 - 120_000
 
 
+def test_the_traceback_of_a_failed_invocation_is_read_from_its_log_stream() -> None:
+    failed = event(10, line("poll", "ERROR", fault="ZeroDivisionError"))
+    stream = [
+        event(9, "START RequestId: 1"),
+        failed,
+        event(10, '{"_aws": {}}'),
+        event(11, "[ERROR] ZeroDivisionError: division by zero\nTraceback (most recent call last):"),
+        event(12, "END RequestId: 1"),
+        event(12, "START RequestId: 2"),
+        event(13, "[ERROR] of another execution"),
+    ]
+    logs = Logs({"poll-logs": [stream]})
+    logs_reader = reader(logs, POLL)
+    assert times(logs_reader.read(0)) == [10, 11]
+    assert logs.requests[-1] == {
+        "logGroupName": "poll-logs",
+        "logStreamNames": ["stream"],
+        "startTime": 10,
+        "endTime": 2010,
+    }
+    assert logs_reader.read_new(0) == []
+    assert len(logs.requests) == 3
+
+
 def test_events_of_two_groups_may_have_the_same_id() -> None:
     logs = Logs({"start-logs": [[event(1, ID, "same")]], "poll-logs": [[event(2, ID, "same")]]})
     assert times(reader(logs).read(0)) == [1, 2]
@@ -182,6 +206,7 @@ def test_following_ends_although_lines_continue() -> None:
         (state_event("TaskStateEntered", name="Start job"), "INFO", "TaskStateEntered", 'name="Start job"'),
         (state_event("ExecutionFailed", error="Lost"), "ERROR", "ExecutionFailed", "error=Lost"),
         ("START RequestId: 1", "", "START RequestId: 1", ""),
+        ("[ERROR] KeyError: 1", "ERROR", "[ERROR] KeyError: 1", ""),
         ("[1]", "", "[1]", ""),
         ("{" * 10, "", "{" * 10, ""),
     ],
