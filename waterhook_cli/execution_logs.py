@@ -82,7 +82,8 @@ class LogEvent:
     @property
     def is_failed_invocation(self) -> bool:
         """Whether the line is that of an invocation that an exception ended."""
-        return "fault" in (_read_object(self.message) or {}) and '"ERROR"' in self.message
+        fields = _read_object(self.message) or {}
+        return "fault" in fields and fields.get("level") == "ERROR"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event with the names of CloudWatch Logs."""

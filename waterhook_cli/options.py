@@ -29,6 +29,8 @@ class CommandContext:
     region: str | None = None
     output_format: str | None = None
     quiet: bool = False
+    found_name: str | None = None
+    """Name of the stack, when it was found."""
 
     @property
     def output(self) -> Output:
@@ -43,6 +45,7 @@ class CommandContext:
         output = self.output  # a wrong WATERHOOK_OUTPUT is reported before any call
         with self.spinner("Looking for the stack"):
             stack = find_stack(StackSelection(self.stack, self.local, self.profile, self.region))
+        self.found_name = stack.name
         output.info(str(stack), "dim")
         return stack
 
@@ -52,8 +55,8 @@ class CommandContext:
 
     def complete_hint(self, hint: str) -> str:
         """Return a hint whose commands have the options for the same stack and account."""
-        options = CommandOptions(waterhook=self.stack_options, aws=self.aws_cli_options)
-        return options.complete(hint)
+        sam = f"--stack-name {self.found_name} {self.aws_cli_options}".strip() if self.found_name else ""
+        return CommandOptions(waterhook=self.stack_options, aws=self.aws_cli_options, sam=sam).complete(hint)
 
     def spinner(self, title: str) -> AbstractContextManager[None]:
         """Return a context manager that shows a spinner, unless `--quiet`."""

@@ -24,10 +24,11 @@ _CONFIG = Config(read_timeout=10, retries={"mode": "standard", "total_max_attemp
 # The clocks of the functions may differ by seconds.
 _BEFORE_ACCEPTANCE_S = 60
 _DAYS_WITHOUT_RECORD = 7
+# The attempts of a webhook continue for three days.
+_AFTER_END_S = 4 * 86_400
 # Seconds between reads, and without a line after the end. On AWS a line is readable after about ten seconds.
 _INTERVAL_S, _LOCAL_INTERVAL_S = 5.0, 0.5
 _QUIET_S, _LOCAL_QUIET_S = 20.0, 2.0
-# Attempts of a webhook continue for days.
 _MAX_AFTER_END_S = 120.0
 _MAX_UNAVAILABLE_S = 120.0
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
@@ -56,7 +57,11 @@ _SOURCE_WIDTH, _LEVEL_WIDTH = 13, 7
     type=TimeType(),
     help="Only lines since this time: 30m, 24h, 7d, 2026-01-31.  [default: when the execution was accepted]",
 )
-@click.option("--until", type=TimeType(), help="Only lines before this time.")
+@click.option(
+    "--until",
+    type=TimeType(),
+    help="Only lines before this time.  [default: 4 days after the end; with --since none]",
+)
 @common_options
 @pass_context
 def command(
@@ -78,7 +83,7 @@ def command(
     records = RecordReader.of_stack(stack)
     with context.spinner("Reading logs"):
         record = records.read(execution_id)
-        start_ms = _start_ms(record, since)
+        start_ms, end_ms = period_ms(record, since, until, time.time())
         texts = [execution_id]
         if record is not None and execution_id not in record.execution_name:
             texts.append(record.execution_name)  # in the log of the state machine
@@ -88,7 +93,7 @@ def command(
             texts,
             has_patterns=not stack.is_local,
         )
-        events = reader.read(start_ms, None if until is None else int(until.timestamp() * 1000) - 1)
+        events = reader.read(start_ms, end_ms)
     for event in events:
         _print(event, output)
     has_lines = bool(events)
@@ -99,14 +104,25 @@ def command(
     return ExitCode.OK
 
 
-def _start_ms(record: RecordSummary | None, since: datetime | None) -> int:
-    """Return from when lines are read: `--since`, else the acceptance, else some days ago."""
-    if since is not None:
-        return int(since.timestamp() * 1000)
+def period_ms(
+    record: RecordSummary | None, since: datetime | None, until: datetime | None, now: float
+) -> tuple[int, int | None]:
+    """Return the first and the last millisecond in which lines are read. None: there is no last one.
+
+    Without `since` it begins with the acceptance, and ends when the attempts of a webhook have ended: reading all logs
+    since an old execution takes minutes. Without a record it begins some days ago.
+    """
     accepted_at = to_epoch_s(record.created_at) if record else None
-    if accepted_at is None:
-        return int((time.time() - _DAYS_WITHOUT_RECORD * 86_400) * 1000)
-    return int((accepted_at - _BEFORE_ACCEPTANCE_S) * 1000)
+    ended_at = to_epoch_s(record.finished_at) if record else None
+    start_s = (
+        now - _DAYS_WITHOUT_RECORD * 86_400 if accepted_at is None else accepted_at - _BEFORE_ACCEPTANCE_S
+    )
+    end_s = None if ended_at is None else ended_at + _AFTER_END_S
+    if since is not None:
+        start_s, end_s = since.timestamp(), None
+    if until is not None:
+        end_s = until.timestamp()
+    return int(start_s * 1000), None if end_s is None else int(end_s * 1000) - 1
 
 
 def _ended_long_ago(record: RecordSummary) -> bool:

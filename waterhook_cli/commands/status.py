@@ -20,6 +20,7 @@ from waterhook_cli.webhook_deliveries import webhook_text
 _EXAMPLES = examples(
     "waterhook status 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
     "waterhook status 4f2c0a9e6d8b4c1fa37d5e9b20c18f46 --follow",
+    "waterhook status 4f2c0a9e6d8b4c1fa37d5e9b20c18f46 --wait 10",
     "waterhook status 4f2c0a9e6d8b4c1fa37d5e9b20c18f46 --json",
 )
 

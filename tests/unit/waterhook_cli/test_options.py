@@ -129,6 +129,11 @@ def test_a_hint_of_an_error_finds_the_same_stack(stack: DeployedStack) -> None:
         3,
         f"To list them: waterhook list --stack {STACK_NAME}",
     )
+    arguments = ["deliveries", "--stack", STACK_NAME, "--region", "us-east-1"]
+    assert (
+        f"sam deploy --stack-name {STACK_NAME} --region us-east-1 --parameter-over"
+        in run(*arguments, on=stack).stderr
+    )
     result = run("list", "--stack", "other", "--region", "eu-west-1", "--json", on=stack)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "waterhook: there is no stack 'other'" in result.stderr

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -16,10 +17,12 @@ from tests.support.builders import ID
 from tests.unit.waterhook_cli.command_line import COMMAND, environment, run, run_in_terminal
 from tests.unit.waterhook_cli.log_events import event, line, state_event
 from waterhook.timestamps import to_rfc3339
-from waterhook_cli.commands.logs import Retry
+from waterhook_cli.commands.logs import Retry, period_ms
+from waterhook_cli.execution_records import RecordSummary
 from waterhook_cli.output import Output
 
 ACCEPTED_MS = 1_767_225_600_000
+DAY_MS = 86_400_000
 ARN = "arn:aws:states:us-east-1:123456789012:execution:shop"
 
 
@@ -94,10 +97,32 @@ def test_an_execution_of_an_event_is_also_found_by_its_name(logs: DeployedStack)
 
 def test_a_period_limits_the_lines(logs: DeployedStack) -> None:
     run("logs", ID, "--since", "2026-01-02", "--until", "2026-01-03", on=logs)
-    day_ms = 86_400_000
     request = logs.log_requests[0]
-    assert (request["startTime"], request["endTime"]) == (ACCEPTED_MS + day_ms, ACCEPTED_MS + 2 * day_ms - 1)
+    assert (request["startTime"], request["endTime"]) == (ACCEPTED_MS + DAY_MS, ACCEPTED_MS + 2 * DAY_MS - 1)
     assert run("logs", ID, "--until", "2026-01-03", "--tail", on=logs).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("finished_at", "since", "until", "days"),
+    [
+        (None, None, None, (0, None)),
+        ("2026-01-02T00:00:00Z", None, None, (0, 5)),
+        ("2026-01-02T00:00:00Z", 3, None, (3, None)),
+        ("2026-01-02T00:00:00Z", None, 8, (0, 8)),
+        (None, 3, 8, (3, 8)),
+    ],
+)
+def test_the_period_of_an_ended_execution_ends_after_its_webhooks(
+    finished_at: str | None, since: int | None, until: int | None, days: tuple[int, int | None]
+) -> None:
+    def day(number: int | None) -> datetime | None:
+        return None if number is None else datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)
+
+    summary = RecordSummary(ID, "RUNNING", "2026-01-01T00:01:00Z", finished_at=finished_at)
+    first, last = period_ms(summary, day(since), day(until), now=0)
+    start_day, end_day = days
+    assert first == ACCEPTED_MS + start_day * DAY_MS
+    assert last == (None if end_day is None else ACCEPTED_MS + end_day * DAY_MS - 1)
 
 
 def test_without_a_record_the_lines_of_the_last_days_are_printed(logs: DeployedStack) -> None:
