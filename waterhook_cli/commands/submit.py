@@ -102,9 +102,11 @@ def command(
             f"waterhook list --mine --limit 5{context.stack_options}"
         )
         raise
-    if wait_s and accepted.status_code == HTTPStatus.OK and accepted.is_final:
-        return print_outcome(accepted, output)
     execution_id = str(accepted.fields.get("execution_id"))
+    if wait_s and accepted.is_final:
+        # A repeated key of an execution that has ended, and a stack that does not let callers wait: 202.
+        is_document = accepted.status_code == HTTPStatus.OK
+        return print_outcome(accepted if is_document else api.status(execution_id), output)
     if is_followed:
         output.info(f"execution {execution_id}")
         return follow(context, api, execution_id)

@@ -212,12 +212,17 @@ def test_ctrl_c_while_waiting_prints_how_to_find_the_execution(stack: DeployedSt
 def test_an_execution_that_does_not_end_in_time_is_printed_with_the_command_to_follow_it(
     stack: DeployedStack,
 ) -> None:
-    # A final status without a document: the stack does not let callers wait, and the key was used before.
-    repeated: ApiResponse = (202, {"execution_id": ID, "status": "COMPLETED"})
-    for response in (ACCEPTED, repeated):
-        stack.api_responses = [response]
-        result = run("submit", "bot", "--wait", "1", "--stack", STACK_NAME, on=stack)
-        assert (result.exit_code, result.stdout) == (6, f"{ID}\n")
-        assert result.stderr.endswith(f"\nwaterhook status {ID} --follow --stack {STACK_NAME}\n")
+    stack.api_responses = [ACCEPTED]
+    result = run("submit", "bot", "--wait", "1", "--stack", STACK_NAME, on=stack)
+    assert (result.exit_code, result.stdout) == (6, f"{ID}\n")
+    assert result.stderr.endswith(f"\nwaterhook status {ID} --follow --stack {STACK_NAME}\n")
     as_json = run("submit", "bot", "--wait", "1", "--json", "-q", on=stack)
-    assert (as_json.exit_code, json.loads(as_json.stdout), as_json.stderr) == (6, repeated[1], "")
+    assert (as_json.exit_code, json.loads(as_json.stdout), as_json.stderr) == (6, ACCEPTED[1], "")
+
+
+def test_an_execution_that_has_ended_before_is_printed_also_if_the_stack_does_not_let_callers_wait(
+    stack: DeployedStack,
+) -> None:
+    stack.api_responses = [(202, {"execution_id": ID, "status": "COMPLETED"}), (200, status_document())]
+    result = run("submit", "bot", "--key", "used", "--wait", on=stack)
+    assert (result.exit_code, result.stdout) == (0, OUTPUT)
