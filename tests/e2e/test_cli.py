@@ -96,7 +96,8 @@ def test_an_execution_is_submitted_read_listed_redelivered_and_erased(home: Path
     assert run_json(home, *submit)["execution_id"] == execution_id
     document = run_json(home, "status", execution_id, "--follow")
     assert (document["final_output"], document["metadata"]) == ({"answer": "Done."}, {"ticket": "T-1"})
-    listed = run_json(home, "list", "--status", "completed", "--limit", "50")
+    filters = ["--status", "completed", "--chatbot", "instant", "--trigger", "api", "--mine", "--after", "1h"]
+    listed = run_json(home, "list", *filters, "--limit", "50")
     assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
     stack.wait_for_notification(execution_id)
     matching = run_json(home, "redeliver", execution_id, "--since", "1h", "--dry-run")

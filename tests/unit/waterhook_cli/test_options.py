@@ -115,11 +115,9 @@ def test_an_unknown_form_is_a_usage_error_before_any_call(stack: DeployedStack) 
 
 
 def test_text_has_no_colours_and_no_headings_on_a_terminal(stack: DeployedStack) -> None:
-    stack.api_responses = [LISTED, (200, status_document())]
+    stack.api_responses = [LISTED]
     code, screen = run_in_terminal("list", "-q", "--limit", "1", "--output", "text", on=stack, columns=200)
     assert (code, screen) == (0, f"{ID}\tFAILED\t2026-01-01T00:00:00Z\t\t\t\n")
-    _, screen = run_in_terminal("status", ID, "-q", "--output", "text", on=stack, columns=200)
-    assert screen.startswith(f"execution\t{ID}\nstatus\tCOMPLETED\nchatbot\tsupport-chat\n")
 
 
 def test_a_hint_of_an_error_finds_the_same_stack(stack: DeployedStack) -> None:

@@ -14,7 +14,7 @@ from tests.fakes.aws import client_error
 from tests.fakes.clock import Clock
 from tests.fakes.deployed_stack import STACK_NAME, DeployedStack
 from tests.support.builders import ID
-from tests.unit.waterhook_cli.command_line import COMMAND, environment, run, run_in_terminal
+from tests.unit.waterhook_cli.command_line import COMMAND, environment, run
 from tests.unit.waterhook_cli.log_events import event, line, state_event
 from waterhook.timestamps import to_rfc3339
 from waterhook_cli.commands.logs import Retry, period_ms
@@ -67,10 +67,9 @@ def test_the_lines_of_all_functions_and_of_the_state_machine_are_merged(logs: De
         assert (request["startTime"], request["filterPattern"]) == (ACCEPTED_MS - 60_000, f'"{ID}"')
 
 
-def test_in_a_terminal_the_lines_are_aligned(logs: DeployedStack) -> None:
-    code, screen = run_in_terminal("logs", ID, "-q", on=logs, columns=200)
-    assert code == 0
-    assert screen.splitlines() == [
+def test_in_a_table_the_lines_are_aligned(logs: DeployedStack) -> None:
+    result = run("logs", ID, "--output", "table", on=logs)
+    assert result.stdout.splitlines() == [
         "2026-01-01T00:00:01.000Z  start          INFO     start  outcome=RUNNING",
         "2026-01-01T00:00:02.000Z  state-machine  INFO     TaskStateEntered  name=Notify",
         "2026-01-01T00:00:03.000Z  notify         WARNING  notify  outcome=COMPLETED",
@@ -85,7 +84,8 @@ def test_as_json_each_line_is_an_event_of_cloudwatch_logs(logs: DeployedStack) -
 
 def test_a_line_can_t_write_control_characters(logs: DeployedStack) -> None:
     logs.log_events["start-logs"] = [[event(ACCEPTED_MS, f"\x1b]0;title\x07 {ID}")]]
-    assert not set("\x1b\x07") & set(run_in_terminal("logs", ID, "-q", on=logs)[1])
+    for form in ("table", "text", "json"):
+        assert not set("\x1b\x07") & set(run("logs", ID, "--output", form, on=logs).stdout)
 
 
 def test_an_execution_of_an_event_is_also_found_by_its_name(logs: DeployedStack) -> None:

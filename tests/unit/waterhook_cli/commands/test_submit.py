@@ -155,10 +155,8 @@ def test_an_unclear_request_is_a_usage_error_before_any_call(
     [
         (["bot", "--wait"], "wait=20"),
         (["bot", "--wait", "3"], "wait=3"),
-        (["bot", "--wait=3"], "wait=3"),
         (["--wait", "bot"], "wait=20"),
         (["bot", "--wait", "a=1"], "wait=20"),
-        (["bot", "--wait", "--json"], "wait=20"),
         (["bot"], None),
     ],
 )
