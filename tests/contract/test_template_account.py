@@ -157,6 +157,7 @@ WRITTEN = [
     template.PATH,
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
+    *(ROOT / "docs" / "recipes").glob("*/*.yaml"),
     ROOT / "events" / "parent.asl.yaml",
     *(ROOT / "layers" / "waterhook" / "waterhook").rglob("*.py"),
     *(ROOT / "functions").glob("*/app.py"),
