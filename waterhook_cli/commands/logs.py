@@ -141,10 +141,11 @@ def _follow(
         return record is None or record.finished_at is not None
 
     has_lines = False
-    retry = Retry(output)
+    # One for each service: a success of one does not end the failure of the other.
+    reads, record_reads = Retry(output), Retry(output)
     for event in follow_events(
-        lambda: retry.call(lambda: reader.read_new(start_ms), []),
-        lambda: retry.call(has_ended, default=False),
+        lambda: reads.call(lambda: reader.read_new(start_ms), []),
+        lambda: record_reads.call(has_ended, default=False),
         interval_s=_LOCAL_INTERVAL_S if stack.is_local else _INTERVAL_S,
         quiet_s=_LOCAL_QUIET_S if stack.is_local else _QUIET_S,
         max_s=_MAX_AFTER_END_S,
