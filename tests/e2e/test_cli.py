@@ -37,7 +37,8 @@ def home(stack: StackClient) -> Path:
 
 def run(home: Path, *arguments: str) -> Result:
     """Run the CLI in this process, which is faster than a new one."""
-    runner = CliRunner(mix_stderr=False, env={"WATERHOOK_LOCAL": str(home), "WATERHOOK_DEBUG": "1"})
+    env = {"WATERHOOK_LOCAL": str(home), "WATERHOOK_DEBUG": "1", "WATERHOOK_OUTPUT": None}
+    runner = CliRunner(mix_stderr=False, env=env)
     return runner.invoke(cli, arguments, prog_name="waterhook")
 
 
