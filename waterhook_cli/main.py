@@ -15,7 +15,7 @@ from waterhook_cli.output import Output
 # waterhook_cli/commands/NAME.py, with underscores for hyphens.
 SECTIONS = {
     "Executions": ("submit", "status", "list", "cancel", "logs", "open"),
-    "Results": ("redeliver", "erase"),
+    "Results": ("listen", "redeliver", "erase"),
     "Webhooks": ("deliveries", "resend", "webhook-test", "webhook-secret", "rotate-webhook-secret"),
     "Operation": ("doctor", "completion"),
 }

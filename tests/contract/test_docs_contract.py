@@ -14,6 +14,7 @@ from tests.contract.markdown import names, table
 from tests.contract.template import ROOT, of_type, source
 from tests.fakes.clock import NOW
 from tests.support.builders import DEFAULTS, final_attributes, record, running_record, settings
+from waterhook.api.api_settings import MAX_WAIT_S, MAX_WAITERS
 from waterhook.api.service import MAX_PAGE, ExecutionService
 from waterhook.deadline_connection import MAX_INTERIM_ANSWERS
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
@@ -257,4 +258,6 @@ def test_the_limits_of_the_code_are_listed() -> None:
             f"{throttling['ThrottlingRateLimit']} per second, bursts of {throttling['ThrottlingBurstLimit']}"
         ),
         "MaxRunning, MaxRunningPerChatbot": f"{MAX_CONCURRENCY_LIMIT:,}",
+        "MaxWaitSeconds": f"{MAX_WAIT_S} s",
+        "MaxWaiters": f"{MAX_WAITERS:,}",
     }

@@ -8,11 +8,16 @@ import pytest
 
 from tests.contract import template
 from tests.contract.template import FUNCTIONS, OPTIONAL_FUNCTIONS, ROOT, WEBHOOKS, deployed
+from waterhook.api.api_settings import ApiSettings
 from waterhook.errors import SettingsError
 from waterhook.settings import Settings
 
 PACKAGE = ROOT / "layers" / "waterhook" / "waterhook"
-SETTINGS = (PACKAGE / "settings.py", PACKAGE / "domain" / "webhook_settings.py")
+SETTINGS = (
+    PACKAGE / "settings.py",
+    PACKAGE / "domain" / "webhook_settings.py",
+    PACKAGE / "api" / "api_settings.py",
+)
 # Read by Powertools.
 POWERTOOLS_VARIABLES = {"POWERTOOLS_LOG_LEVEL"}
 # Only for the functions that the state machine does not invoke: they start or list its executions.
@@ -25,9 +30,17 @@ DELIVER_VARIABLES = {
     "WATERHOOK_WEBHOOK_CA_BUNDLE_ARN",
     "WATERHOOK_WEBHOOK_CONCURRENCY",
 }
+# Only for the function of the API.
+API_VARIABLES = {
+    "WATERHOOK_MAX_WAIT_S",
+    "WATERHOOK_MAX_WAITERS",
+    "WATERHOOK_OPERATOR_PRINCIPALS",
+    "WATERHOOK_CALLER_IDENTITY",
+}
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 # Their bounds are those of CloudWatch and of Lambda. The package has none.
 BOUNDED_BY_AWS = {"LateAlarmSeconds", "WebhookConcurrency"}
+API_PARAMETERS = {"MaxWaitSeconds", "MaxWaiters"}
 BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in BOUNDED_BY_AWS]
 
 
@@ -237,7 +250,8 @@ def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
         variables = environment(name, **WEBHOOKS).keys()
         no_machine = set() if name in FUNCTIONS_WITH_MACHINE else MACHINE_VARIABLES
         no_deliver = set() if name == "DeliverFunction" else DELIVER_VARIABLES
-        assert variables - POWERTOOLS_VARIABLES == read - no_machine - no_deliver
+        no_api = set() if name == "ApiFunction" else API_VARIABLES
+        assert variables - POWERTOOLS_VARIABLES == read - no_machine - no_deliver - no_api
         assert variables >= POWERTOOLS_VARIABLES
 
 
@@ -262,11 +276,14 @@ def test_a_default_deployment_has_valid_settings(name: str) -> None:
 def test_template_and_settings_have_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
     others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
+    function, settings = (
+        ("ApiFunction", ApiSettings) if name in API_PARAMETERS else ("PollFunction", Settings)
+    )
     for value in (least, most):
-        Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+        settings.from_env(environment(function, **others | {name: str(value)}))
     for value in (least - 1, most + 1):
         with pytest.raises(SettingsError):
-            Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+            settings.from_env(environment(function, **others | {name: str(value)}))
 
 
 @pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])

@@ -122,6 +122,17 @@ def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(hom
     assert run(home, "cancel", running, "--yes").exit_code == 0
 
 
+def test_waiting_prints_the_outcome_or_the_command_that_follows_the_execution(home: Path) -> None:
+    waited = run(home, "submit", "instant", "--wait", "message=a=b")
+    assert (waited.exit_code, json.loads(waited.stdout)) == (0, {"answer": "Done."}), waited.stderr
+    slow = run(home, "submit", "support-chat", "--input", json.dumps(SLOW), "--wait", "1")
+    running = slow.stdout.strip()
+    assert (slow.exit_code, f"\nwaterhook status {running} --follow\n" in slow.stderr) == (6, True)
+    assert run(home, "status", running, "--wait", "1").exit_code == 6
+    assert run(home, "cancel", running, "--yes").exit_code == 0
+    assert run(home, "status", running, "--wait").exit_code == 1
+
+
 def test_the_log_lines_of_an_execution_are_followed_to_its_end(home: Path) -> None:
     execution_id = run_json(home, "submit", "instant", "message=a=b", "count:=2")["execution_id"]
     tail = run(home, "logs", execution_id, "--tail")
@@ -261,6 +272,15 @@ def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> N
     assert {finding["check"] for finding in findings if finding["level"] == "unknown"} == {"the API"}, (
         findings
     )
+    user.allow(documented("listen") - {"sns:Subscribe"})
+    result = user.run("listen")
+    assert (result.exit_code, "not allowed: sns:Subscribe" in result.stderr) == (4, True), result.stderr
+    user.allow(documented("listen"))
+    with StackClient(started_strict_stack()) as client:
+        client.submit("support-chat", {"simulate": {"seconds": 2, "queue_seconds": 0}})
+        result = user.run("listen", "--count", "1")
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1), result.stderr
+    assert "remove" not in result.stderr
     unknown_id = "0" * 32
     for command, *options in (("redeliver", "--yes"), ("erase", "--yes"), ("logs",), ("open",)):
         user.allow(documented(command))

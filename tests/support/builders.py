@@ -59,6 +59,10 @@ def environment(**changes: str | None) -> dict[str, str]:
         "WATERHOOK_WEBHOOK_QUEUE_URL": "",
         "WATERHOOK_WEBHOOK_TABLE": "",
         "WATERHOOK_STATE_MACHINE_ARN": MACHINE,
+        "WATERHOOK_MAX_WAIT_S": "20",
+        "WATERHOOK_MAX_WAITERS": "5",
+        "WATERHOOK_OPERATOR_PRINCIPALS": "",
+        "WATERHOOK_CALLER_IDENTITY": "ROLE",
     }
     return {name: value for name, value in (env | changes).items() if value is not None}
 

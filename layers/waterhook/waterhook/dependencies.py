@@ -6,7 +6,7 @@ creates boto3 clients and steps.
 
 import os
 import time
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
+    from waterhook.api.api_settings import ApiSettings
     from waterhook.api.cancellation import ExecutionCanceller
     from waterhook.api.live_status import LiveStatus
+    from waterhook.api.outcome_wait import OutcomeWait
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
     from waterhook.domain.webhook_settings import WebhookSettings
@@ -73,7 +75,7 @@ class Dependencies:
 
         # Set on the local AWS: it serves an API under a path prefix that is missing in its events.
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
-        return Routes(lambda: self.service, self._telemetry, path_prefix)
+        return Routes(lambda: self.service, lambda: self.outcome_wait, self._telemetry, path_prefix)
 
     @cached_property
     def start_step(self) -> "StartStep":
@@ -268,7 +270,7 @@ class Dependencies:
 
         return ExecutionService(
             self._table,
-            self._step_functions(aws_config.ONE_ATTEMPT),
+            self._starter,
             self._bucket,
             self.settings,
             time.time,
@@ -279,9 +281,37 @@ class Dependencies:
         )
 
     @cached_property
+    def outcome_wait(self) -> "OutcomeWait":
+        """Waits for outcomes. The clients with short timeouts are created when they are needed."""
+        from waterhook.api.outcome_wait import Access, OutcomeWait
+        from waterhook.storage.waiting_places import WaitingPlaces
+
+        def places(client: "DynamoDBClient") -> WaitingPlaces:
+            return WaitingPlaces(self.settings.table, client, limit=self.api_settings.max_waiters)
+
+        return OutcomeWait(
+            self.api_settings.max_wait_s,
+            Access(lambda: self._table, lambda: places(self._dynamodb), lambda: self.service),
+            Access(
+                lambda: self._short_table,
+                lambda: places(self._short_dynamodb),
+                lambda: self._service_after_wait,
+            ),
+            time.time,
+            time.sleep,
+        )
+
+    @cached_property
     def settings(self) -> Settings:
         """The deployment's configuration. Raises SettingsError if the environment is wrong."""
         return Settings.from_env(os.environ)
+
+    @cached_property
+    def api_settings(self) -> "ApiSettings":
+        """The configuration of the API function. Raises SettingsError if the environment is wrong."""
+        from waterhook.api.api_settings import ApiSettings
+
+        return ApiSettings.from_env(os.environ)
 
     # ---- Shared objects -----------------------------------------------------------------------------------------
 
@@ -305,6 +335,39 @@ class Dependencies:
         canceller = self._job_canceller(self._api_upstream)
         return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
 
+    @cached_property
+    def _service_after_wait(self) -> "ExecutionService":
+        """The service that builds the answer after a wait, when little time is left."""
+        from waterhook.api.live_status import LiveStatus
+        from waterhook.api.outcome_wait import PROGRESS_BUDGET_S
+        from waterhook.api.service import ExecutionService
+        from waterhook.storage.webhook_deliveries import WebhookDeliveries
+        from waterhook.upstream.api_key import ApiKey
+
+        def live_status() -> LiveStatus:
+            secrets = boto3.client("secretsmanager", config=aws_config.SHORT)
+            key = ApiKey(self.settings.api_key_secret_arn, secrets)
+            return LiveStatus(self._upstream(PROGRESS_BUDGET_S, PROGRESS_BUDGET_S, key), time.time)
+
+        live, webhooks = cache(live_status), self.settings.webhooks
+        deliveries = WebhookDeliveries(webhooks.table, self._short_dynamodb) if webhooks else None
+        return ExecutionService(
+            self._short_table,
+            self._starter,
+            self._bucket,
+            self.settings,
+            time.time,
+            live,
+            lambda: self._execution_canceller,
+            deliveries=lambda: deliveries,
+        )
+
+    @cached_property
+    def _short_table(self) -> "ExecutionsTable":
+        from waterhook.storage.executions_table import ExecutionsTable
+
+        return ExecutionsTable(self.settings.table, self._short_dynamodb)
+
     def _job_canceller(self, client: "WaterflaiClient") -> "JobCanceller":
         """Return a canceller for a function with little time: it reads small status documents only."""
         from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
@@ -323,13 +386,16 @@ class Dependencies:
         return self._upstream(CALL_BUDGET_S, READ_TIMEOUT_S)
 
     def _upstream(
-        self, budget_s: float | None = None, read_timeout_s: float | None = None
+        self,
+        budget_s: float | None = None,
+        read_timeout_s: float | None = None,
+        key: "ApiKey | None" = None,
     ) -> "WaterflaiClient":
         from waterhook.upstream.client import WaterflaiClient
 
         return WaterflaiClient(
             self.settings.base_url,
-            self._api_key,
+            key or self._api_key,
             read_timeout_s=read_timeout_s,
             budget_s=budget_s,
             on_call=self._telemetry.record_call,
@@ -422,6 +488,10 @@ class Dependencies:
         return boto3.client("dynamodb", config=aws_config.DEFAULTS)
 
     @cached_property
+    def _short_dynamodb(self) -> "DynamoDBClient":
+        return boto3.client("dynamodb", config=aws_config.SHORT)
+
+    @cached_property
     def _sns(self) -> "SNSClient":
         return boto3.client("sns", config=aws_config.DEFAULTS)
 
@@ -436,6 +506,10 @@ class Dependencies:
     @cached_property
     def _s3(self) -> "S3Client":
         return boto3.client("s3", config=aws_config.UPLOADS)
+
+    @cached_property
+    def _starter(self) -> "SFNClient":
+        return self._step_functions(aws_config.ONE_ATTEMPT)
 
     @staticmethod
     def _step_functions(config: Config = aws_config.DEFAULTS) -> "SFNClient":

@@ -17,11 +17,11 @@ from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
+from tests.support.api_events import event
 from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, running_state
 from tests.support.builders import settings as deployed
 from tests.support.example_counts import CountExample, count_example
 from tests.support.json_values import any_json, any_object, any_request, any_text
-from tests.unit.functions.test_api import event
 from waterhook.api.service import ExecutionService
 from waterhook.dependencies import Dependencies
 from waterhook.domain.loop_state import NextStep

@@ -106,6 +106,11 @@ class Scene:
     def hang(self, dependency: str) -> None:
         self._hanging.add(SERVICES[dependency])
 
+    def hang_after(self, operation: str, dependency: str) -> None:
+        """Let a service hang after the first call of an operation, such as `dynamodb.GetItem`."""
+        session: Any = boto3.DEFAULT_SESSION
+        session.events.register(f"after-call.{operation}", lambda **_: self.hang(dependency))
+
     def _redirect(self, request: Any, event_name: str, **_: Any) -> None:
         if event_name.split(".")[1] in self._hanging:
             self.attempts += 1
@@ -129,12 +134,14 @@ class Scene:
         self, method: str, resource: str, id_: str, *steps: Step, body: object = None, **kwargs: Any
     ) -> tuple[int, str]:
         path = resource.replace("{id}", id_)
+        headers, query = kwargs.pop("headers", {}), kwargs.pop("query", None)
         event = {
             "resource": resource,
             "path": path,
             "pathParameters": {"id": id_},
             "httpMethod": method,
-            "headers": {},
+            "headers": headers,
+            "queryStringParameters": query,
             "requestContext": {
                 "path": f"/live{path}",
                 "domainName": "api.test",
@@ -388,6 +395,25 @@ def api_read(scene: Scene, dependency: str) -> bool:
     return status == 200 if dependency == "secret" else status == 503 and "is unavailable" in detail
 
 
+def api_start_and_wait(scene: Scene, dependency: str) -> bool:
+    scene.hang_after("sfn.StartExecution", dependency)
+    status, _ = scene.http(
+        "POST",
+        "/v1/executions/{id}/async",
+        "support-chat",
+        body={"input_data": {}},
+        headers={"Prefer": "wait=20"},
+    )
+    return status == 202
+
+
+def api_read_and_wait(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, expires_at=FAR))
+    scene.hang_after("dynamodb.GetItem", dependency)
+    status, _ = scene.http("GET", "/v1/executions/{id}", ID, query={"wait": "20"})
+    return status == 200
+
+
 def api_cancel(scene: Scene, dependency: str) -> bool:
     scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
@@ -455,6 +481,8 @@ TABLE = [
     Row("api", "Step Functions", "at a POST", api_start),
     Row("api", "table", "at a GET", api_read),
     Row("api", "secret", "at a GET", api_read),
+    Row("api", "table", "while a POST waits", api_start_and_wait),
+    Row("api", "table", "while a GET waits", api_read_and_wait),
     Row("api", "table", "at a DELETE", api_cancel),
     Row("api", "secret", "at a DELETE", api_cancel),
     Row("api", "bucket", "at a DELETE", api_cancel),

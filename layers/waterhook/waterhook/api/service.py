@@ -125,18 +125,17 @@ class ExecutionService:
         """Return the caller's record. Raises ApiError 404, also for the record of another caller."""
         record = self._table.get(execution_id, self._clock())
         if record is None or record.caller != caller:
-            detail = (
-                f"execution_id: this caller has no execution {clip(execution_id, 100)}; it may have expired"
-            )
-            raise ApiError(HTTPStatus.NOT_FOUND, detail)
+            raise not_found(execution_id)
         return record
 
-    def document(self, record: ExecutionRecord) -> str:
-        """Return the status document as JSON text: the fields of Waterflai's document, then our own."""
+    def document(self, record: ExecutionRecord, *, with_progress: bool = True) -> str:
+        """Return the status document as JSON text: the fields of Waterflai's document, then our own.
+
+        Without `with_progress`, Waterflai is not called, and the progress is that of the record.
+        """
         timing = record.timing or {}
-        live = (
-            self._live_status().read(record) if record.waterflai_execution_id else None
-        ) or StatusDocument()
+        is_live = with_progress and record.waterflai_execution_id
+        live = (self._live_status().read(record) if is_live else None) or StatusDocument()
         is_completed = record.status is Status.COMPLETED
         values = {
             "execution_id": record.execution_id,
@@ -273,6 +272,12 @@ class ExecutionService:
     def _owner(self, name: str) -> str:
         machine = self._settings.state_machine_arn
         return machine.replace(":stateMachine:", ":execution:") + f":{name}"
+
+
+def not_found(execution_id: str) -> ApiError:
+    """Return the error for an execution that the caller does not have."""
+    detail = f"execution_id: this caller has no execution {clip(execution_id, 100)}; it may have expired"
+    return ApiError(HTTPStatus.NOT_FOUND, detail)
 
 
 def _not_stored(record: ExecutionRecord) -> str | None:

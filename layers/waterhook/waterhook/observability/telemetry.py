@@ -45,6 +45,8 @@ LOG_FIELDS = (
     "event_id",
     "route",
     "http_status",
+    "wait_result",
+    "waited_s",
     "redelivered",
     "resent",
     "webhook_result",
