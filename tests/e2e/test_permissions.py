@@ -1,5 +1,7 @@
 """Each role allows its step and nothing more, on a stack whose local AWS enforces permissions."""
 
+from functools import partial
+
 import pytest
 
 from local.local_aws import aws_resources
@@ -9,6 +11,7 @@ from local.webhook_receiver.stack_receiver import receiver_for
 from tests.e2e.account import aws_client, physical_id
 from tests.e2e.executions import owner_arn
 from tests.e2e.webhooks import invoke_deliver, received, wait_for_outcomes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -27,13 +30,20 @@ def test_each_role_allows_its_step(strict: StackClient) -> None:
         run_with_webhooks(strict, receiver, failing)
 
 
+def is_notified(stack: StackClient, execution_id: str) -> bool:
+    """Return whether every target has received the outcome."""
+    return "notified_at" in (stack.item(execution_id) or {})
+
+
 def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: WebhookReceiver) -> None:
     """Run executions that need every permission, each with a webhook. The one to `failing` succeeds after a retry."""
     webhook = {"url": receiver.url}
+    everywhere = ["sns", "dynamodb", "eventbridge"]
     done = strict.submit(
         "support-chat",
         {"simulate": {"seconds": 1}},
         progress_events=True,
+        deliver_to=everywhere,
         webhook=webhook | {"events": ["completed", "progress"]},
     )
     # One after the other at first: on a loaded machine, five cold starts at the same time outlast a short deadline.
@@ -43,8 +53,8 @@ def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: W
     large = strict.submit(
         "big-output", {"simulate": {"output_kib": 300, "seconds": 1}}, webhook={"url": failing.url}
     )
-    cancelled = strict.submit("endless", webhook=webhook)
-    stopped = strict.submit("endless", webhook=webhook)
+    cancelled = strict.submit("endless", webhook=webhook, deliver_to=everywhere)
+    stopped = strict.submit("endless", webhook=webhook, deliver_to=everywhere)
     for execution_id in (cancelled, stopped):
         strict.wait_for_status(execution_id, "RUNNING")
     assert strict.delete(cancelled).json()["cancelled"] is True
@@ -58,6 +68,8 @@ def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: W
     }
     for execution_id, outcome in expected.items():
         strict.wait_for_status(execution_id, outcome)
+    for execution_id in (done, cancelled, stopped):
+        until(partial(is_notified, strict, execution_id))
     assert strict.get(large).json()["final_output_url"]
     listed = strict.list_executions(limit=100).json()["executions"]
     assert set(expected) <= {entry["execution_id"] for entry in listed}

@@ -1,4 +1,4 @@
-"""`waterhook redeliver`: publishes the notifications of finished executions again."""
+"""`waterhook redeliver`: publishes the notifications of finished executions again, to the topic and to the bus."""
 
 import json
 import time
@@ -12,7 +12,7 @@ import click
 from waterhook.domain.status import Status
 from waterhook.timestamps import to_rfc3339
 from waterhook_cli.errors import CommandError, ExitCode
-from waterhook_cli.execution_records import ID_COLUMNS, RESULT_COLUMNS, RecordReader, describe
+from waterhook_cli.execution_records import ID_COLUMNS, RecordReader, describe
 from waterhook_cli.options import (
     CommandContext,
     common_options,
@@ -33,15 +33,21 @@ _PROJECTION: dict[str, Any] = {
     "ExpressionAttributeNames": {"#s": "status"},
 }
 
+_COLUMNS = (("ID", "RESULT", "PUBLISHED TO"), (32, 9, 0))
+
 
 @dataclass(frozen=True, slots=True)
 class Redelivery:
-    """Result of one redelivery: the `outcome` that was published again, or the `reason` why it was not published."""
+    """Result of one redelivery: the `outcome` that was published again, or the `reason` why it was not published.
+
+    `published_to` lists the targets: sns, eventbridge.
+    """
 
     execution_id: str
     redelivered: bool
     outcome: str | None = None
     reason: str | None = None
+    published_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class Redeliverer:
         return (item["execution_id"]["S"] for item in items if filters.matches(item))
 
     def redeliver(self, execution_id: str) -> Redelivery:
-        """Publish the notification of one execution again, with the same id, time and data, to every subscriber.
+        """Publish the notification of one execution again, with the same id, time and data, where the request lists.
 
         An error of the function is returned as the reason, so that the caller can continue with the next execution.
         Raises ClientError if the function can't be invoked.
@@ -131,6 +137,7 @@ class Redeliverer:
             redelivered=result["redelivered"],
             outcome=result.get("outcome"),
             reason=result.get("reason"),
+            published_to=tuple(result.get("published_to", ())),
         )
 
     def _scan(self) -> Iterator[Mapping[str, Any]]:
@@ -178,7 +185,10 @@ class Redeliverer:
 def command(
     context: CommandContext, /, ids: tuple[str, ...], *, dry_run: bool, yes: bool, **filters: Any
 ) -> ExitCode:
-    """Publish notifications again, with the same id, time and data."""
+    """Publish notifications again, with the same id, time and data.
+
+    They go to the topic and to the event bus, whichever the request lists in deliver_to. Webhooks are not sent.
+    """
     if not (ids or any(filters.values())):
         raise click.UsageError(
             "No executions are selected. Add an ID, --status, --since, --until or --undelivered."
@@ -201,16 +211,16 @@ def command(
     count = f"{len(selected)} notification{'' if len(selected) == 1 else 's'}"
     if selected and not dry_run:
         which = "" if yes else describe(RecordReader.of_stack(stack), selected)
-        question = f"Publish {count} again, to every subscriber of {stack}: {which}?"
+        question = f"Publish {count} again, to every subscriber and event bus of {stack}: {which}?"
         if not context.confirm(question, yes=yes):
             return ExitCode.UNSUCCESSFUL
     results: list[dict[str, Any]] = []
-    print_row = output.row_printer(*(ID_COLUMNS if dry_run else RESULT_COLUMNS))
+    print_row = output.row_printer(*(ID_COLUMNS if dry_run else _COLUMNS))
     for execution_id in selected:
         result = None if dry_run else redeliverer.redeliver(execution_id)
         results.append(asdict(result) if result else {"execution_id": execution_id, "redelivered": False})
         if not output.as_json:
-            print_row(execution_id, *([_result_text(result)] if result else []))
+            print_row(*(_row(result) if result else (execution_id,)))
     if output.as_json:
         output.json({"dry_run": dry_run, "executions": results})
     if dry_run:
@@ -221,5 +231,6 @@ def command(
     return ExitCode.OK if published == len(results) else ExitCode.UNSUCCESSFUL
 
 
-def _result_text(result: Redelivery) -> str:
-    return str(result.outcome) if result.redelivered else f"not published: {result.reason}"
+def _row(result: Redelivery) -> tuple[str, str, str]:
+    text = str(result.outcome) if result.redelivered else f"not published: {result.reason}"
+    return result.execution_id, text, ", ".join(result.published_to)

@@ -19,6 +19,7 @@ from waterhook.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
     from waterhook.domain.webhook_settings import WebhookSettings
-    from waterhook.notifications.delivery_targets import SnsTarget, WebhookTarget
+    from waterhook.notifications.delivery_targets import EventBridgeTarget, SnsTarget, WebhookTarget
     from waterhook.notifications.notifier import Notifier
     from waterhook.notifications.progress_publisher import ProgressPublisher
     from waterhook.notifications.webhook_queue import WebhookQueue
@@ -154,6 +155,7 @@ class Dependencies:
             self._table,
             self._topic,
             self._webhook,
+            self._result_bus,
             retention_s=self.settings.retention_s,
             clock=time.time,
             limiter=self._limiter,
@@ -405,8 +407,9 @@ class Dependencies:
         """Return a publisher for one execution. Built on use: few callers want progress, a client needs memory."""
         from waterhook.notifications.progress_publisher import ProgressPublisher
 
-        targets = [target for target in (self._topic, self._webhook) if target is not None]
-        return ProgressPublisher(self._table, targets, time.time)
+        # The bus is last, as in the notifier: if it does not answer, the others have their event already.
+        targets = (self._topic, self._webhook, self._result_bus)
+        return ProgressPublisher(self._table, [target for target in targets if target is not None], time.time)
 
     @cached_property
     def _topic(self) -> "SnsTarget":
@@ -421,6 +424,14 @@ class Dependencies:
         if not self.settings.webhooks:
             return None
         return WebhookTarget(self._webhook_queue, self.settings.source)
+
+    @cached_property
+    def _result_bus(self) -> "EventBridgeTarget | None":
+        from waterhook.notifications.delivery_targets import EventBridgeTarget
+
+        if not self.settings.result_event_bus:
+            return None
+        return EventBridgeTarget(lambda: self._events, self.settings.result_event_bus, self.settings.source)
 
     @cached_property
     def _webhook_queue(self) -> "WebhookQueue":
@@ -498,6 +509,10 @@ class Dependencies:
     @cached_property
     def _sqs(self) -> "SQSClient":
         return boto3.client("sqs", config=aws_config.DEFAULTS)
+
+    @cached_property
+    def _events(self) -> "EventBridgeClient":
+        return boto3.client("events", config=aws_config.DEFAULTS)
 
     @cached_property
     def _secrets(self) -> "SecretsManagerClient":

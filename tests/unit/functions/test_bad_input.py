@@ -80,7 +80,8 @@ like_a_body = st.fixed_dictionaries(
         "metadata": any_object | any_json,
         "timeout_seconds": st.integers(-1, 3_000_000) | any_json,
         "idempotency_key": any_text | any_json,
-        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb", "mail"]), max_size=3) | any_json,
+        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb", "eventbridge", "mail"]), max_size=3)
+        | any_json,
         "progress_events": st.booleans() | any_json,
     },
 )

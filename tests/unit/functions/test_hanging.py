@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 FAR = 9_000_000_000
 LARGE = {"status": "COMPLETED", "final_output": "x" * 40_000}
 WEBHOOK = Webhook("https://127.0.0.1/", EVENTS)
+WITH_BUS = {"WATERHOOK_RESULT_EVENT_BUS": "results"}
+TO_BUS = ("sns", "dynamodb", "eventbridge")
 # botocore repeats a call once.
 ATTEMPTS = 2
 RUNNING = reply(200, {"status": "RUNNING", "progress": 50.0})
@@ -68,6 +70,7 @@ SERVICES = {
     "table": "dynamodb",
     "topic": "sns",
     "queue": "sqs",
+    "event bus": "eventbridge",
     "bucket": "s3",
     "secret": "secrets-manager",
     "Step Functions": "sfn",
@@ -238,9 +241,9 @@ def poll_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def poll_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR, progress_events=True))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True, deliver_to=TO_BUS))
     scene.hang(dependency)
-    state = scene.step(poll, young(progress_events=True))
+    state = scene.step(poll, young(progress_events=True), **WITH_BUS if dependency == "event bus" else {})
     return bool(
         state["outcome"] == "RUNNING" and state["next"] == "wait" and not state["history"].get("errors")
     )
@@ -271,7 +274,7 @@ def follow_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def follow_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR, progress_events=True))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True, deliver_to=TO_BUS))
     scene.hang(dependency)
     nodes = [{"type": "node_started", "node_id": node, "progress": 10.0} for node in "abc"]
 
@@ -290,6 +293,7 @@ def follow_with_progress(scene: Scene, dependency: str) -> bool:
 
     over = threading.Event()
     kwargs = {"WATERHOOK_FOLLOW_CONCURRENCY": "50", "WATERHOOK_FOLLOW_S": "30"}
+    kwargs |= WITH_BUS if dependency == "event bus" else {}
     state = scene.step(follow, young(progress_events=True), document, streams=[slowly], **kwargs)
     return bool(state["outcome"] == "COMPLETED" and scene.attempts == ATTEMPTS)
 
@@ -317,6 +321,14 @@ def notify_with_a_webhook(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
     state = young().ended(Status.COMPLETED, final_output_json="{}")
     result = scene.step(notify, state, **scene.with_webhooks())
+    record = scene.table.get(ID)
+    return result == "ReadTimeoutError" and (record.published_to, record.notified_at) == (("sns",), None)
+
+
+def notify_with_the_bus(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR, deliver_to=TO_BUS))
+    scene.hang(dependency)
+    result = scene.step(notify, young().ended(Status.COMPLETED, final_output_json="{}"), **WITH_BUS)
     record = scene.table.get(ID)
     return result == "ReadTimeoutError" and (record.published_to, record.notified_at) == (("sns",), None)
 
@@ -355,17 +367,20 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
         "executionArn"
     ]
     client.stop_execution(executionArn=arn)
-    stored = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
+    stored = scene.table.put(
+        running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR, deliver_to=TO_BUS)
+    )
     scene.hang(dependency)
     steps = (
         [reply(200, {"cancelled": False}), reply(200, LARGE)]
         if dependency == "bucket"
         else [reply(200, {"cancelled": True})]
     )
-    result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps)
+    kwargs = WITH_BUS if dependency == "event bus" else {}
+    result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps, **kwargs)
     raised = result in ("DependencyUnavailableError", "ReadTimeoutError")
-    # With a topic that hangs the outcome has already been written.
-    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == stored)
+    # With a topic or a bus that hangs the outcome has already been written.
+    return raised and (dependency in {"table", "topic", "event bus"} or scene.table.get(ID) == stored)
 
 
 def sweep_once(scene: Scene, dependency: str) -> bool:
@@ -430,6 +445,16 @@ def api_cancel_with_a_webhook(scene: Scene, dependency: str) -> bool:
     return status == 503 and scene.table.get(ID).published_to == ("sns",)
 
 
+def api_cancel_with_the_bus(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR, deliver_to=TO_BUS))
+    scene.hang(dependency)
+    status, detail = scene.http(
+        "DELETE", "/v1/executions/{id}", ID, reply(200, {"cancelled": True}), **WITH_BUS
+    )
+    is_published = scene.table.get(ID).published_to == ("sns",)
+    return status == 503 and "is unavailable" in detail and is_published
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table in docs/internals.md: the function, the service that hangs, and when."""
@@ -453,15 +478,18 @@ TABLE = [
     Row("poll", "topic", "with progress", poll_with_progress),
     Row("poll", "table", "with progress", poll_with_progress),
     Row("poll", "queue", "with progress", poll_with_progress_of_a_webhook),
+    Row("poll", "event bus", "with progress", poll_with_progress),
     Row("follow", "secret", "", follow_once),
     Row("follow", "bucket", "with a completed job", follow_a_completed_job),
     Row("follow", "topic", "with progress", follow_with_progress),
     Row("follow", "table", "with progress", follow_with_progress),
+    Row("follow", "event bus", "with progress", follow_with_progress),
     Row("cancel", "secret", "", cancel_once),
     Row("cancel", "bucket", "with a completed job", cancel_a_completed_job),
     Row("notify", "table", "", notify_once),
     Row("notify", "topic", "", notify_once),
     Row("notify", "queue", "with a webhook", notify_with_a_webhook),
+    Row("notify", "event bus", "", notify_with_the_bus),
     Row("deliver", "table", "", deliver_once),
     Row("deliver", "secret", "", deliver_once),
     Row("deliver", "queue", "after a failed attempt", deliver_after_a_failed_attempt),
@@ -473,6 +501,7 @@ TABLE = [
     Row("reconcile", "secret", "", reconcile_once),
     Row("reconcile", "bucket", "with a completed job", reconcile_once),
     Row("reconcile", "topic", "", reconcile_once),
+    Row("reconcile", "event bus", "", reconcile_once),
     Row("reconcile", "Step Functions", "in a sweep", sweep_once),
     Row("reconcile", "table", "in a sweep", sweep_once),
     Row("reconcile", "secret", "in a sweep", sweep_once),
@@ -488,6 +517,7 @@ TABLE = [
     Row("api", "bucket", "at a DELETE", api_cancel),
     Row("api", "topic", "at a DELETE", api_cancel),
     Row("api", "queue", "at a DELETE", api_cancel_with_a_webhook),
+    Row("api", "event bus", "at a DELETE", api_cancel_with_the_bus),
 ]
 
 # Limit of a row beside Lambda's timeout. The test lasts as long as its slowest row.
@@ -536,7 +566,7 @@ def test_a_function_returns_its_fallback_in_time_while_a_service_hangs(
 
     # Load the service definitions before the forks. Each process would otherwise spend its measured time on them.
     boto3.setup_default_session()
-    for service in ("dynamodb", "sns", "sqs", "s3", "secretsmanager", "stepfunctions"):
+    for service in ("dynamodb", "sns", "sqs", "s3", "secretsmanager", "stepfunctions", "events"):
         boto3.client(service)
 
     def scene() -> Scene:
