@@ -144,6 +144,11 @@ bench: setup ## Run all benchmarks and write their report (eighteen minutes)
 diagram: .venv/.stamp ## Draw the state machine into docs/concepts.md
 	@$(PY) -m local.state_machine_diagram
 
+.PHONY: schemas
+schemas: .venv/.stamp ## Write schemas/ from openapi.yaml, and the samples in events/notifications
+	@$(PY) -m local.schemas
+	@PYTHONPATH=layers/waterhook $(PY) -m tests.support.write_samples
+
 # ---- Local AWS ----------------------------------------------------------------------------------------------
 
 .PHONY: up

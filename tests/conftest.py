@@ -108,6 +108,7 @@ _TEST_S = {
     "test_permissions": 10,
     "test_webhook_load": 10,
     "test_webhooks": 5,
+    "test_generated_client": 5,
     "test_recipes": 8,
     "test_demo": 7,
 }

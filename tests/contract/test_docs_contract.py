@@ -14,6 +14,7 @@ from moto.events.models import EventPattern
 from tests.contract.markdown import fences, names, table
 from tests.contract.template import ROOT, of_type, source
 from tests.fakes.clock import NOW
+from tests.support import samples
 from tests.support.builders import (
     DEFAULTS,
     OWNER,
@@ -57,7 +58,6 @@ from waterhook.webhooks.sender import TIMEOUT_S
 DOCUMENT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 API = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = API["components"]["schemas"]
-GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
 # Meaning of an answer for a start, and the exception that the code raises for it.
 MEANINGS = {
     "not accepted": UpstreamUnavailableError,
@@ -98,9 +98,17 @@ def test_the_fields_of_a_request_are_listed() -> None:
     assert required == {"chatbot_id", *SCHEMAS["Request"]["required"]}
 
 
-@pytest.mark.parametrize("schema", ["Accepted", "Document", "Cancelled"])
-def test_the_fields_of_an_answer_are_listed(schema: str) -> None:
-    assert listed(schema) == SCHEMAS[schema]["properties"].keys()
+@pytest.mark.parametrize(
+    ("heading", "schema"),
+    [
+        ("Accepted", "Accepted"),
+        ("Document", "Execution"),
+        ("Cancelled", "Cancelled"),
+        ("Listed", "ExecutionSummary"),
+    ],
+)
+def test_the_fields_of_an_answer_are_listed(heading: str, schema: str) -> None:
+    assert listed(heading) == SCHEMAS[schema]["properties"].keys()
 
 
 def test_the_fields_of_a_status_document_are_listed() -> None:
@@ -114,17 +122,10 @@ def test_the_fields_and_reasons_of_a_waiting_request_are_listed() -> None:
     waiting = wait_reason.public_waiting(
         record(waiting=wait_reason.waiting_attribute(wait_reason.WaitReason.QUEUED, "MaxRunning 2", NOW, 4))
     )
-    schema = SCHEMAS["Document"]["properties"]["waiting"]
+    reasons = SCHEMAS["WaitingReason"]["enum"]
     assert waiting is not None
-    assert listed("Waiting") == waiting.keys() == schema["properties"].keys()
-    assert [row[0] for row in table(DOCUMENT, "Reason")] == schema["properties"]["reason"]["enum"]
-    assert schema["properties"]["reason"]["enum"] == list(wait_reason.WaitReason)
-
-
-def test_the_fields_of_a_list_are_listed() -> None:
-    page = SCHEMAS["Page"]["properties"]
-    assert listed("Listed") == page["executions"]["items"]["properties"].keys()
-    assert page.keys() == {"executions", "next"}
+    assert listed("Waiting") == waiting.keys() == SCHEMAS["Waiting"]["properties"].keys()
+    assert [row[0] for row in table(DOCUMENT, "Reason")] == reasons == list(wait_reason.WaitReason)
 
 
 def test_each_error_of_the_api_is_listed() -> None:
@@ -136,7 +137,7 @@ def test_each_error_of_the_api_is_listed() -> None:
 
 
 def test_the_fields_of_a_notification_are_listed() -> None:
-    events = [json.loads(path.read_text(encoding="utf-8")) for path in GOLDEN]
+    events = map(samples.read, samples.OUTCOMES)
     assert listed("Notification") == {path for event in events for path in leaves(event)}
 
 

@@ -1,17 +1,29 @@
 """The samples in events/ have the form of the functions' real inputs."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.utilities.parser.models import EventBridgeModel, SnsModel, SqsModel
 
+from tests.contract.markdown import table
 from tests.contract.template import ROOT
+from tests.fakes.clock import NOW
+from tests.support import samples
+from tests.support.builders import SOURCE
+from tests.support.outcomes import final_record
+from tests.support.write_samples import to_text, written
 from waterhook.api.routes import ROUTES
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.request import Request, RequestDefaults
 from waterhook.domain.trigger_input import TriggerInput
 from waterhook.domain.webhook import url_problem
 from waterhook.domain.webhook_url import WebhookRules
+from waterhook.notifications import notification_events
+from waterhook.notifications.webhook_requests import WebhookRequests
+from waterhook.steps.webhook_test import WebhookTester
+from waterhook.webhooks.sender import Attempt
 
 DEFAULTS = RequestDefaults(timeout_s=60, deliver_to=("sns",))
 FUNCTIONS = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
@@ -81,3 +93,65 @@ def test_the_samples_of_operators_have_the_fields_that_deliver_reads() -> None:
 def test_the_sample_of_an_api_request_has_a_route(name: str) -> None:
     event = sample(name)
     assert (event["httpMethod"], event["resource"]) in ROUTES
+
+
+def test_each_sample_is_listed() -> None:
+    document = (ROOT / "events" / "README.md").read_text(encoding="utf-8")
+    listed = [
+        name
+        for heading in ("Sample", "Notification")
+        for row in table(document, heading)
+        for name in row[0].split(", ")
+    ]
+    files = [path for path in (ROOT / "events").rglob("*.*") if path.name != "README.md"]
+    assert sorted(listed) == sorted(path.name for path in files)
+
+
+# What subscribers and receivers get
+
+
+def test_the_samples_of_notifications_are_up_to_date() -> None:
+    expected = {f"{name}.json": to_text(event) for name, event in written().items()}
+    found = {path.name: path.read_text(encoding="utf-8") for path in samples.FOLDER.iterdir()}
+    assert found == expected, "run `make schemas`"
+
+
+def test_the_sample_of_a_webhook_test_equals_what_is_sent() -> None:
+    requests = WebhookRequests(Keys(), lambda _ref: "", SOURCE, lambda: NOW)
+    sender = Sender()
+    rules = WebhookRules(("hooks.example.com",))
+    WebhookTester(rules, requests, sender, SOURCE, lambda: NOW + 60).test(sample("deliver-test")["test"])
+    (body,) = sender.bodies
+    assert samples.read("webhook-test") == body | {"id": samples.read("webhook-test")["id"]}
+
+
+def test_the_envelopes_have_the_form_that_powertools_reads() -> None:
+    text = notification_events.outcome_event(final_record("completed"), SOURCE)
+    (delivered,) = SnsModel.model_validate(samples.read("sns-lambda")).Records
+    assert delivered.Sns.Message == text
+    (received,) = SqsModel.model_validate(samples.read("sqs-lambda")).Records
+    assert received.body == text
+    event = EventBridgeModel.model_validate(samples.read("eventbridge"))
+    assert event.detail == samples.read("completed")
+    assert (event.source, event.detail_type) == ("waterhook", samples.read("completed")["type"])
+
+
+class Keys:
+    """The key of any host."""
+
+    def keys_for(self, host: str) -> list[bytes]:
+        return [host.encode()]
+
+
+class Sender:
+    """Keeps the body of each request."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Any] = []
+
+    def prepare(self) -> None:
+        """Read nothing."""
+
+    def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Attempt:
+        self.bodies.append(json.loads(body))
+        return Attempt(200)

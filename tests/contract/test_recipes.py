@@ -18,6 +18,7 @@ from samcli.yamlhelper import yaml_parse
 
 from local.local_aws.definition import write_inlined
 from tests.contract.template import EVERYTHING, KMS_KEY_ARN, ROOT, as_list, deployed, of_type, source
+from tests.support import samples
 from waterhook.notifications.delivery_targets import EVENT_SOURCE
 from waterhook.notifications.notification_events import PROGRESS_TYPE
 
@@ -25,7 +26,6 @@ RECIPES = sorted(
     path for pattern in ("*.yaml", "*/*.yaml") for path in (ROOT / "docs" / "recipes").glob(pattern)
 )
 SUBSCRIBING = [path for path in RECIPES if "AWS::SNS::Subscription" in path.read_text(encoding="utf-8")]
-GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -194,25 +194,25 @@ def test_no_recipe_or_sample_is_limited_to_one_partition() -> None:
 
 def test_the_function_recipe_accepts_each_notification(capsys: pytest.CaptureFixture[str]) -> None:
     handler = code("function.yaml")["handler"]
-    for path in GOLDEN:
-        handler(delivered(json.loads(path.read_text(encoding="utf-8"))), None)
+    for name in samples.OUTCOMES:
+        handler(delivered(samples.read(name)), None)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == len(GOLDEN)
+    assert len(lines) == len(samples.OUTCOMES)
     assert {"id", "output_is_in"} in [set(each) for each in lines]
 
 
 def test_a_slack_message_has_chatbot_and_status_and_mentions_no_one() -> None:
     line = code("slack.yaml")["line"]
-    event = json.loads((ROOT / "tests" / "contract" / "golden" / "failed.json").read_text(encoding="utf-8"))
+    event = samples.read("failed")
     event["data"]["error"]["message"] = "<!channel> & <@U1>"
     message = line(event)
     assert message.startswith("support-chat FAILED")
     assert message.endswith("&lt;!channel&gt; &amp; &lt;@U1&gt;")
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_a_slack_message_has_the_status_and_no_output(path: Path) -> None:
-    event = json.loads(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", samples.OUTCOMES)
+def test_a_slack_message_has_the_status_and_no_output(name: str) -> None:
+    event = samples.read(name)
     event["data"]["final_output"] = "what the customer got"
     message = code("slack.yaml")["line"](event)
     assert event["data"]["status"] in message

@@ -12,6 +12,7 @@ import pytest
 
 from local.local_aws.stack_client import StackClient
 from tests.e2e.executions import owner_arn, starts_of
+from tests.support.schemas import strict
 
 pytestmark = pytest.mark.e2e
 
@@ -70,6 +71,7 @@ def check(stack: StackClient, case: Case, trigger: str) -> None:
     assert description.get("error") == case.error
 
     event = stack.wait_for_notification(execution_id)
+    strict("notification").validate(event)
     assert len(stack.peek(execution_id)) == 1
     assert re.fullmatch(rf"{execution_id}/\d{{13}}/{case.outcome}", event["id"])
     assert event["type"] == f"waterhook.execution.{case.outcome.lower()}"

@@ -13,6 +13,7 @@ from local.webhook_receiver import ReceivedWebhook, WebhookReceiver
 from local.webhook_receiver.stack_receiver import receiver_for
 from tests.e2e.account import aws_client, stack_output
 from tests.support.builders import final_record
+from tests.support.schemas import strict
 from tests.support.waiting import PATIENCE_S, until
 from waterhook.domain.webhook import Webhook
 from waterhook.notifications import notification_events
@@ -25,8 +26,14 @@ LIFETIME_S = 7 * 24 * 3600
 
 
 def received(receiver: WebhookReceiver, execution_id: str) -> list[ReceivedWebhook]:
-    """Return the webhooks of an execution, oldest first. Repeated ones of other tests may be at the same port."""
-    return [webhook for webhook in receiver.requests if webhook.webhook_id.startswith(f"{execution_id}/")]
+    """Return the webhooks of an execution, oldest first. Repeated ones of other tests may be at the same port.
+
+    Fails if the body of one is not as its JSON Schema describes it.
+    """
+    webhooks = [webhook for webhook in receiver.requests if webhook.webhook_id.startswith(f"{execution_id}/")]
+    for webhook in webhooks:
+        strict("webhook").validate(webhook.event)
+    return webhooks
 
 
 def wait_for_webhooks(

@@ -17,6 +17,7 @@ from moto.awslambda_simple.models import LambdaSimpleBackend
 
 from tests.fakes.scripted_waterflai import API_KEY, ScriptedWaterflai
 from tests.support.builders import environment
+from tests.support.schemas import require_valid_event
 from tests.workflow import interpreter
 from tests.workflow.clock import WorkflowClock
 from tests.workflow.functions_in_process import STEPS, Functions
@@ -190,13 +191,14 @@ class World:
         )
 
     def notifications(self) -> list[Notification]:
-        """Return everything that was published since the test began."""
+        """Return everything that was published since the test began. Each message is as its JSON Schema describes."""
         while messages := self._sqs.receive_message(
             QueueUrl=self._queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
         ).get("Messages"):
             for message in messages:
                 attributes = message.get("MessageAttributes", {})
                 values = {name: value["StringValue"] for name, value in attributes.items()}
+                require_valid_event(message["Body"])
                 self._inbox.append(Notification(message["Body"], values))
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
         return self._inbox

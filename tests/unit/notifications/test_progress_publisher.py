@@ -62,6 +62,13 @@ def test_a_change_is_published_with_a_number_and_written_to_the_record(table: Ta
     assert (table.get(ID).progress, table.get(ID).progress_sequence) == (12.5, 1)
 
 
+def test_nothing_is_published_before_the_id_of_the_job_is_saved(table: Table, topic: Topic) -> None:
+    table.put(record(request(progress_events=True), status=Status.STARTING))
+    publisher = build_progress_publisher(table, topic)
+    assert not publisher.publish(EAGER, {"progress": 10.0})
+    assert topic.messages() == []
+
+
 def test_a_caller_that_did_not_request_progress_events_gets_none(table: Table, topic: Topic) -> None:
     stored = table.put(running_record(progress_events=True))
     assert not build_progress_publisher(table, topic).publish(running_state(), {"progress": 50.0})

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from functions.notify import app
-from tests.contract.template import ROOT
 from tests.fakes.aws import Table, Topic
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
+from tests.support import samples
 from tests.support.build import build_notifier
 from tests.support.builders import (
     DEFAULTS,
@@ -19,23 +19,18 @@ from tests.support.builders import (
     OWNER,
     SOURCE,
     STARTED_AT,
-    UPSTREAM_ID,
     final_attributes,
-    history,
     record,
-    request,
     request_dict,
     running_record,
     running_state,
 )
 from tests.support.invoke import Invoke, log_of
-from waterhook.domain.loop_state import LoopState
+from tests.support.outcomes import METADATA, OUTCOMES, OUTPUT, POLLED, accepted, started
 from waterhook.domain.status import Status
 from waterhook.steps.notify import FaultReporter
 from waterhook.storage.execution_record import ExecutionRecord
-from waterhook.timestamps import to_rfc3339
 
-GOLDEN = ROOT / "tests" / "contract" / "golden"
 KEYED = request_dict(idempotency_key="order-7")
 FAULT = {"fault": "Lambda.Unknown", "outcome": "ERROR", "next": "notify"}
 
@@ -49,107 +44,24 @@ def report(table: Table, topic: Topic, state: dict[str, Any], owner: str = OWNER
     return build_notifier(table, topic).notify(reported, owner)
 
 
-# The contract: one golden file for each outcome
-
-ORDER = {"order": 7, "customer": "Müller 🙂"}
-OUTPUT = '{"answer":"because","n":12345678901234567890,"ratio":1.0}'
+# The contract: one sample for each outcome
 
 
-def accepted(**changes: Any) -> ExecutionRecord:
-    return record(request(metadata=ORDER), **changes)
-
-
-def started(**changes: Any) -> ExecutionRecord:
-    return accepted(
-        status=Status.RUNNING,
-        start_attempts=1,
-        waterflai_execution_id=UPSTREAM_ID,
-        started_at=to_rfc3339(NOW + 1),
-        **changes,
-    )
-
-
-POLLED = history(status_requests=3, polls=2, follows=1)
-DONE_AT = {"completed_at": "2026-01-01T00:00:59.000Z"}
-OUTCOMES: dict[str, tuple[ExecutionRecord, LoopState]] = {
-    "completed": (
-        started(),
-        running_state(history=POLLED).ended(Status.COMPLETED, final_output_json=OUTPUT, **DONE_AT),
-    ),
-    "completed_with_a_large_output": (
-        started(),
-        running_state(history=POLLED).ended(
-            Status.COMPLETED, output_ref=f"s3://results/executions/{ID}/final_output.json", **DONE_AT
-        ),
-    ),
-    "completed_with_an_output_too_large": (
-        started(),
-        running_state(history=POLLED).ended(Status.COMPLETED, output_error="too_large", **DONE_AT),
-    ),
-    "failed": (
-        started(),
-        running_state(history=POLLED).ended(
-            Status.FAILED, code="failed", message="node 3: no credit", **DONE_AT
-        ),
-    ),
-    "cancelled": (
-        started(),
-        running_state(history=POLLED).ended(
-            Status.CANCELLED, code="cancelled", message="cancelled at Waterflai", **DONE_AT
-        ),
-    ),
-    "timed_out": (
-        started(),
-        running_state(history=POLLED).ended(
-            Status.TIMED_OUT, code="deadline", message="cancelled at its deadline"
-        ),
-    ),
-    "lost": (
-        started(),
-        running_state(history=POLLED).ended(
-            Status.LOST, code="not_found", message="Waterflai no longer has this job (HTTP 404)"
-        ),
-    ),
-    "rejected": (
-        accepted(),
-        running_state(waterflai_execution_id=None).ended(
-            Status.REJECTED, code="refused", message="Waterflai refused the start: HTTP 404: no such chatbot"
-        ),
-    ),
-    "uncertain": (
-        accepted(status=Status.STARTING, start_attempts=1),
-        running_state(waterflai_execution_id=None).ended(
-            Status.UNCERTAIN,
-            code="start_uncertain",
-            message="HTTP 504; Waterflai may be running this job, and it was not started a second time",
-        ),
-    ),
-    "error": (
-        started(),
-        running_state(history=POLLED).ended(
-            Status.ERROR,
-            code="fault",
-            message=f"Waterhook failed (Lambda.Unknown); see the history of the state machine execution {OWNER}",
-        ),
-    ),
-}
-
-
-def test_there_is_a_golden_file_for_every_outcome() -> None:
+def test_there_is_a_sample_of_every_outcome() -> None:
     outcomes = {status.value.lower() for status in Status if status.is_final}
     assert outcomes <= set(OUTCOMES)
-    assert {path.stem for path in GOLDEN.glob("*.json")} == set(OUTCOMES)
+    assert set(samples.OUTCOMES) == set(OUTCOMES)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_the_notification_equals_its_golden_file(table: Table, topic: Topic, name: str) -> None:
+def test_the_notification_equals_its_sample(table: Table, topic: Topic, name: str) -> None:
     stored, ended = OUTCOMES[name]
     table.put(stored)
     build_notifier(table, topic).notify(ended, OWNER)
     (message,) = topic.messages()
     # Only the indentation differs from the published text.
     shown = json.dumps(json.loads(message), indent=2, ensure_ascii=False) + "\n"
-    assert shown == (GOLDEN / f"{name}.json").read_text()
+    assert shown == samples.text(name)
 
 
 # Faults of Waterhook
@@ -165,9 +77,9 @@ def test_the_error_of_a_fault_names_the_state_machine_execution(table: Table, to
 
 
 def test_a_fault_without_a_record_is_notified(table: Table, topic: Topic) -> None:
-    output = report(table, topic, {"input": request_dict(metadata=ORDER)} | FAULT)
+    output = report(table, topic, {"input": request_dict(metadata=METADATA)} | FAULT)
     data = json.loads(topic.messages()[0])["data"]
-    assert (data["status"], data["chatbot_id"], data["metadata"]) == ("ERROR", "support-chat", ORDER)
+    assert (data["status"], data["chatbot_id"], data["metadata"]) == ("ERROR", "support-chat", METADATA)
     assert table.only().execution_id == output["execution_id"]
 
 
@@ -191,7 +103,7 @@ def test_a_fault_of_start_is_written_to_the_record_that_start_had_claimed(
     table: Table, topic: Topic, stored: ExecutionRecord
 ) -> None:
     table.put(stored)
-    report(table, topic, {"input": {"execution_id": ID, "request": request_dict(metadata=ORDER)}} | FAULT)
+    report(table, topic, {"input": {"execution_id": ID, "request": request_dict(metadata=METADATA)}} | FAULT)
     data = json.loads(topic.messages()[0])["data"]
     # While a record is STARTING, its job may be running.
     outcome = "UNCERTAIN" if stored.status is Status.STARTING else "ERROR"

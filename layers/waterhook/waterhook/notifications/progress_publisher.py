@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.domain.loop_state import LoopState
+from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications.delivery_targets import DeliveryTarget
 from waterhook.storage.executions_table import ExecutionsTable
@@ -46,9 +47,10 @@ class ProgressPublisher:
         """Publish a change (`progress` in percent, `node_id`, `event`) and return whether a target received it.
 
         `restarted` means that the upstream has retried the job, so the progress may be lower than before. Nothing is
-        published without a change, within a second of the last attempt, or after the outcome. Failures of DynamoDB and
-        of a target are ignored; that target receives the next change, or this one a second later. After a failure that
-        took SLOW_S or longer, nothing more is published there, because each attempt would delay the job's outcome.
+        published without a change, within a second of the last attempt, before the record is RUNNING or after the
+        outcome. Failures of DynamoDB and of a target are ignored; that target receives the next change, or this one a
+        second later. After a failure that took SLOW_S or longer, nothing more is published there, because each attempt
+        would delay the job's outcome.
         """
         now = self._clock()
         self._latest = {**self._latest, **change}
@@ -60,7 +62,8 @@ class ProgressPublisher:
         self._tried_at = now
         try:
             record = self._record or self._table.get(state.execution_id, now)
-            if record is None or record.status.is_final:
+            # While the id of the job is not saved yet, the record is STARTING, and an event would have no id.
+            if record is None or record.status is not Status.RUNNING:
                 return False
             self._targets = [target for target in self._targets if target.receives_progress(record)]
             if not self._has_changed(record):

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from docs.recipes.endpoint import MAX_BYTES, Endpoint, Inbox, application
 from tests.contract.template import ROOT
+from tests.support import samples
 from tests.support.builders import SOURCE, final_attributes, record
 from waterhook.domain.status import Status
 from waterhook.notifications.notification_events import outcome_event
@@ -29,7 +30,7 @@ TOPIC = "arn:aws:sns:us-east-1:123456789012:waterhook-NotificationTopic-1"
 HOST = "https://sns.us-east-1.amazonaws.com"
 CERTIFICATE_URL = f"{HOST}/SimpleNotificationService-0123456789abcdef.pem"
 SUBSCRIBE_URL = f"{HOST}/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token=2336412f37"
-EVENT = json.loads((ROOT / "tests" / "contract" / "golden" / "completed.json").read_text(encoding="utf-8"))
+EVENT = samples.read("completed")
 
 
 @cache

@@ -1,17 +1,16 @@
 """The recipe for Slack posts one message for each event, and fails if Slack refuses it."""
 
-import json
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 
-from tests.contract.template import ROOT
 from tests.contract.test_recipes import code, delivered
 from tests.fakes.aws import Secret
 from tests.fakes.scripted_server import ScriptedServer, reply
+from tests.support import samples
 
-EVENT = json.loads((ROOT / "tests" / "contract" / "golden" / "failed.json").read_text(encoding="utf-8"))
+EVENT = samples.read("failed")
 
 
 def handle(secret: Secret, slack: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -14,8 +14,8 @@ from uuid import uuid4
 import pytest
 
 from tests.contract.template import ROOT, source
-from tests.contract.test_recipes import GOLDEN
 from tests.fakes.lambda_context import Context
+from tests.support import samples
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -102,8 +102,7 @@ def log(app: ModuleType) -> Iterator[io.StringIO]:
 
 def event(name: str = "completed", **changes: Any) -> dict[str, Any]:
     """Return a sample notification with an id of its own."""
-    (path,) = (path for path in GOLDEN if path.stem == name)
-    sample: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    sample: dict[str, Any] = samples.read(name)
     return sample | {"id": f"{uuid4().hex}/1767225600000/{sample['data']['status']}"} | changes
 
 
@@ -131,7 +130,7 @@ def invoke(app: ModuleType, *bodies: Any, remaining_ms: int = 60_000) -> list[in
 
 
 def test_each_outcome_is_worked_on_with_its_output(app: ModuleType, work: Work, s3: "S3Client") -> None:
-    events = [event(path.stem) for path in GOLDEN]
+    events = [event(name) for name in samples.NOTIFICATIONS]
     outcomes = [one for one in events if one["type"] != "waterhook.execution.progress"]
     for one in events:
         if "dataref" in one:
