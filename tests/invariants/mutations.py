@@ -640,8 +640,8 @@ _enter, _leave = webhook_host.enter, webhook_host.leave
 
 
 class CancelIsAlwaysConfirmed(ExecutionCanceller):
-    def cancel(self, record: ExecutionRecord) -> CancelResult:
-        return replace(super().cancel(record), cancelled=True)
+    def cancel(self, record: ExecutionRecord, *, by_operator: bool = False) -> CancelResult:
+        return replace(super().cancel(record, by_operator=by_operator), cancelled=True)
 
 
 def every_error_is_refusal(error: ClientError | BotoCoreError) -> bool:

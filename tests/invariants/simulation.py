@@ -257,6 +257,7 @@ class Simulation:
     def build_service(self, step_functions: object) -> ExecutionService:
         """Return the service of the API, which starts state machine executions."""
         states: Any = FaultyClient(self, step_functions)
+        nothing: Any = None
         return ExecutionService(
             self.records,
             states,
@@ -266,6 +267,7 @@ class Simulation:
             lambda: self.live_status,
             lambda: self.execution_canceller,
             self.clock.sleep,
+            lists=nothing,
         )
 
     def sweep(self, step_functions: object) -> SweepResult:

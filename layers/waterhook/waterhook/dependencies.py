@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
+    from waterhook.api.api_settings import ApiSettings
+    from waterhook.api.callers import Callers
     from waterhook.api.cancellation import ExecutionCanceller
     from waterhook.api.live_status import LiveStatus
     from waterhook.api.routes import Routes
@@ -73,7 +75,7 @@ class Dependencies:
 
         # Set on the local AWS: it serves an API under a path prefix that is missing in its events.
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
-        return Routes(lambda: self.service, self._telemetry, path_prefix)
+        return Routes(lambda: self.service, lambda: self._callers, self._telemetry, path_prefix)
 
     @cached_property
     def start_step(self) -> "StartStep":
@@ -265,6 +267,7 @@ class Dependencies:
     def service(self) -> "ExecutionService":
         """The service that implements the API's routes."""
         from waterhook.api.service import ExecutionService
+        from waterhook.storage.execution_lists import ExecutionLists
 
         return ExecutionService(
             self._table,
@@ -275,6 +278,7 @@ class Dependencies:
             # Most invocations start an execution and call nothing else, so they don't import the upstream client.
             lambda: self._live_status,
             lambda: self._execution_canceller,
+            lists=ExecutionLists(self.settings.table, self._dynamodb),
             deliveries=lambda: self._deliveries if self.settings.webhooks else None,
         )
 
@@ -282,6 +286,13 @@ class Dependencies:
     def settings(self) -> Settings:
         """The deployment's configuration. Raises SettingsError if the environment is wrong."""
         return Settings.from_env(os.environ)
+
+    @cached_property
+    def api_settings(self) -> "ApiSettings":
+        """The configuration of the API function. Raises SettingsError if the environment is wrong."""
+        from waterhook.api.api_settings import ApiSettings
+
+        return ApiSettings.from_env(os.environ)
 
     # ---- Shared objects -----------------------------------------------------------------------------------------
 
@@ -291,6 +302,12 @@ class Dependencies:
         if self.settings.webhooks is None:
             raise SettingsError("WATERHOOK_WEBHOOK_ALLOWED_HOSTS: missing, set this environment variable")
         return self.settings.webhooks
+
+    @cached_property
+    def _callers(self) -> "Callers":
+        from waterhook.api.callers import Callers
+
+        return Callers(self.api_settings)
 
     @cached_property
     def _live_status(self) -> "LiveStatus":
