@@ -136,6 +136,8 @@ class Observations:
     accepted: dict[str, set[str]] = field(default_factory=dict)
     """The execution ids that callers of the API received, each with the markers of their requests."""
     cancel_answers: list[tuple[str, CancelResult]] = field(default_factory=list)
+    cancels_by_operators: dict[str, set[bool]] = field(default_factory=dict)
+    """By execution id: whether the cancels came from operators or from the caller."""
     erased: dict[str, Item] = field(default_factory=dict)
     """The records that an operator erased, as they were."""
     violations: list[Violation] = field(default_factory=list)
