@@ -24,7 +24,8 @@ class FakeIndex:
         assert query["ScanIndexForward"] is False
         values = {name: value["S"] for name, value in query["ExpressionAttributeValues"].items()}
         key, _, times = query["KeyConditionExpression"].partition(" AND ")
-        name = key.removesuffix(" = :key")
+        assert key == "#key = :key"
+        name = query["ExpressionAttributeNames"]["#key"]
         items = [item for item in self.items if item.get(name) == values[":key"]]
         if times:
             items = [item for item in items if _SIGNS[times](item["created_at"], values)]
@@ -50,7 +51,7 @@ def _order(item: Entry) -> tuple[str, str]:
 
 
 def _matches(item: Entry, query: dict[str, Any], values: dict[str, str]) -> bool:
-    names = query.get("ExpressionAttributeNames", {})
+    names = {alias: name for alias, name in query["ExpressionAttributeNames"].items() if alias != "#key"}
     expected = {names[alias]: values[f":{alias[1:]}"] for alias in names}
     text = " AND ".join(f"{alias} = :{alias[1:]}" for alias in names)
     assert query.get("FilterExpression", "") == text

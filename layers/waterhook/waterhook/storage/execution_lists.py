@@ -86,25 +86,26 @@ class ExecutionLists:
         self, partition: tuple[str, str, str], filters: ListFilter, first: str | None, last: str | None
     ) -> dict[str, Any]:
         index, key, value = partition
-        conditions = [f"{key} = :key"]
+        # Aliases, because `shard`, `status` and `source` are reserved words.
+        names = {"#key": key} | {f"#{name}": name for name in filters.attributes}
+        conditions = ["#key = :key"]
         values = {":key": value}
         if first is not None and last is not None:
             conditions.append("created_at BETWEEN :first AND :last")
         elif first is not None or last is not None:
             conditions.append("created_at >= :first" if last is None else "created_at <= :last")
         values |= {name: time for name, time in ((":first", first), (":last", last)) if time is not None}
-        # Aliases, because some of the names are reserved words.
         values |= {f":{name}": text for name, text in filters.attributes.items()}
         query = {
             "TableName": self._table,
             "IndexName": index,
             "KeyConditionExpression": " AND ".join(conditions),
+            "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": {name: {"S": text} for name, text in values.items()},
             "ScanIndexForward": False,
         }
         if filters.attributes:
             query["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in filters.attributes)
-            query["ExpressionAttributeNames"] = {f"#{name}": name for name in filters.attributes}
         return query
 
 
