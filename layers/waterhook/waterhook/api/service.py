@@ -20,7 +20,7 @@ from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import OutputError, StatusDocument
-from waterhook.domain.trigger_input import TRIGGERS, derive_execution_id
+from waterhook.domain.trigger_input import derive_execution_id, trigger_name
 from waterhook.errors import (
     THROTTLING_CODES,
     ApiError,
@@ -154,7 +154,7 @@ class ExecutionService:
             "started_at": record.started_at,
             "completed_at": timing.get("completed_at") or record.finished_at,
             "chatbot_id": record.chatbot_id,
-            "trigger": TRIGGERS[record.source],
+            "trigger": trigger_name(record.source),
             "waterflai_execution_id": record.waterflai_execution_id,
             "error": record.error,
             "output_error": record.output_error or _not_stored(record),
@@ -294,5 +294,5 @@ def _is_refusal(error: ClientError | BotoCoreError) -> bool:
 def _public_entry(entry: Entry, caller: Caller) -> Entry:
     """Return a record's entry in a list."""
     shown = {name: entry[name] for name in _LISTED if name in entry}
-    shown["trigger"] = TRIGGERS[entry.get("source", _API)]
+    shown["trigger"] = trigger_name(entry.get("source", _API))
     return shown | {"caller": entry.get("caller")} if caller.is_operator else shown

@@ -19,6 +19,11 @@ TRIGGERS = {
 }
 
 
+def trigger_name(source: str) -> str:
+    """Return the name of a trigger in the API; that of a newer version is unchanged."""
+    return TRIGGERS.get(source, source)
+
+
 def derive_execution_id(source: str, key: str) -> str:
     """Return the execution id of a source and a key: 32 hexadecimal digits, always the same for the same pair."""
     # An EventBridge event id may contain half of a surrogate pair.
