@@ -388,6 +388,13 @@ def api_read(scene: Scene, dependency: str) -> bool:
     return status == 200 if dependency == "secret" else status == 503 and "is unavailable" in detail
 
 
+def api_list_of_all(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    status, detail = scene.http("GET", "/v1/executions", ID, WATERHOOK_OPERATOR_PRINCIPALS=CALLER)
+    # The shards hang at the same time, not one after the other.
+    return status == 503 and "is unavailable" in detail and scene.attempts > ATTEMPTS
+
+
 def api_cancel(scene: Scene, dependency: str) -> bool:
     scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
@@ -454,6 +461,7 @@ TABLE = [
     Row("api", "table", "at a POST", api_start),
     Row("api", "Step Functions", "at a POST", api_start),
     Row("api", "table", "at a GET", api_read),
+    Row("api", "table", "at a list of an operator", api_list_of_all),
     Row("api", "secret", "at a GET", api_read),
     Row("api", "table", "at a DELETE", api_cancel),
     Row("api", "secret", "at a DELETE", api_cancel),
