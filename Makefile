@@ -72,14 +72,14 @@ setup: .venv/.stamp .venv-aws/.stamp .venv-awscli/.stamp .node/.stamp ## Install
 	@$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $(filter %.txt,$^)
 	@touch $@
 
-# npm packages that tests verify signatures with. Without the npm registry, these tests are skipped.
+# npm packages for tests of signatures and of the receiver with Express. Without the npm registry, these are skipped.
 .node/.stamp: tests/webhook_receiver/package.json tests/webhook_receiver/package-lock.json | .venv-node/.stamp
 	@echo "Installing $(@D) from tests/webhook_receiver/package-lock.json" >&2
 	@rm -rf $(@D)
 	@mkdir $(@D)
 	@cp $^ tests/webhook_receiver/.npmrc $(@D)
 	@if $(NPM) ci --prefix $(@D) --loglevel error >&2; then touch $@; else \
-		echo "make setup: npm failed. The tests that verify signatures with npm packages are skipped" >&2; fi
+		echo "make setup: npm failed. The tests with npm packages are skipped" >&2; fi
 
 .PHONY: lock
 lock: .venv-node/.stamp $(UV_FILE) ## Update the pinned requirements to the newest compatible versions

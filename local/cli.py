@@ -163,4 +163,5 @@ def _print_outputs(terminal: Terminal, outputs: StackOutputs) -> None:
     terminal.print_line(f"  curl -H 'x-api-key: {outputs.api_key}' -d '{{\"input_data\": {{}}}}' \\")
     terminal.print_line(f"    {outputs.api_url}/v1/executions/support-chat/async")
     terminal.print_line()
+    terminal.print_line("To see notifications arrive, in another terminal: local/bin/waterhook listen")
     terminal.print_line('To use aws, sam and waterhook in this shell: eval "$(make -s env)"')

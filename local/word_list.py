@@ -14,6 +14,8 @@ from local.local_aws.environment import ROOT
 _LIST = "CONTRIBUTING.md"
 _HEADING = "## Words"
 _ROW = re.compile(r"^\| (?P<words>[^|]+) \| (?P<instead>[^|]+) \|$", re.MULTILINE)
+# Not the lock file of npm: one of its hashes may contain a word.
+_GENERATED = {"package-lock.json"}
 _TEXT = {".md", ".py", ".yaml", ".toml", ".json", ".in", ".js", ".sh", ""}
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -46,7 +48,7 @@ def tracked_files(paths: Sequence[str]) -> list[Path]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *paths]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     files = [ROOT / name for name in listed.stdout.splitlines()]
-    return [path for path in files if path.suffix in _TEXT and path.is_file()]
+    return [path for path in files if path.suffix in _TEXT and path.name not in _GENERATED and path.is_file()]
 
 
 def main(arguments: Sequence[str]) -> int:

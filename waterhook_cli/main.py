@@ -17,6 +17,7 @@ COMMANDS = (
     "submit",
     "status",
     "list",
+    "listen",
     "cancel",
     "redeliver",
     "erase",

@@ -117,7 +117,11 @@ def test_a_deployed_template_gets_existing_and_all_required_parameters() -> None
 
 def test_each_recipe_is_in_the_document() -> None:
     document = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    files = [path for path in (ROOT / "docs" / "recipes").iterdir() if path.suffix in {".yaml", ".py"}]
+    files = [
+        path
+        for path in (ROOT / "docs" / "recipes").iterdir()
+        if path.suffix in {".yaml", ".py", ".mjs"} or (path / "template.yaml").exists()
+    ]
     assert files
     assert not [path.name for path in files if f"(recipes/{path.name})" not in document]
 

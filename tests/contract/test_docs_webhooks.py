@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import socket
 import subprocess
+import sys
 import time
 from dataclasses import fields
 from typing import Any
 
 import pytest
 import yaml
+from standardwebhooks import WebhookVerificationError
 
 from benchmarks import webhook_cost
 from tests.contract.markdown import fences, names, table
@@ -17,6 +20,7 @@ from tests.contract.template import ROOT, source
 from tests.fakes.clock import NOW
 from tests.support.builders import DEFAULTS, ID, SOURCE, final_record, request_dict
 from tests.support.node import NODE, NODE_PACKAGES
+from tests.support.waiting import until
 from waterhook.api import webhook_status
 from waterhook.domain import webhook_host, webhook_retries
 from waterhook.domain.request import Request
@@ -24,6 +28,7 @@ from waterhook.domain.webhook import EVENTS, FULL, TERMINAL_EVENTS, THIN, Webhoo
 from waterhook.domain.webhook_delivery import Delivery, DeliveryStatus
 from waterhook.domain.webhook_host import HostState
 from waterhook.domain.webhook_url import WebhookRules
+from waterhook.notifications.notification_events import outcome_event
 from waterhook.notifications.webhook_requests import UnsignedRequest, WebhookRequests
 from waterhook.steps import deliver_progress, delivered
 from waterhook.storage import webhook_deliveries
@@ -33,6 +38,8 @@ from waterhook.webhooks import signing_keys
 from waterhook.webhooks.cached_secret import CACHE_S
 from waterhook.webhooks.sender import Attempt, AttemptError
 from waterhook.webhooks.signature import derive_key, shown_secret
+from waterhook_cli.forward import Forwarding, LoopbackSender, LoopbackUrl, SessionKey
+from waterhook_cli.notification import Notification
 
 CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
@@ -237,11 +244,11 @@ def test_the_attributes_of_a_host_are_listed() -> None:
     assert {"pk", "sk", "places", "version"} <= client.kinds.keys()
 
 
-# ---- The examples of receivers ------------------------------------------------------------------------------------
+# ---- The examples of verification ---------------------------------------------------------------------------------
 
 
 def example(language: str) -> str:
-    (found,) = (fence.text for fence in fences(GUIDE, language))
+    (found,) = (fence.text for fence in fences(GUIDE, language) if fence.heading == "Verify it")
     return found
 
 
@@ -251,30 +258,58 @@ def requests_to_verify() -> list[tuple[dict[str, str], str]]:
     return [(headers, body), (headers, body.replace("COMPLETED", "FAILED"))]
 
 
-def test_the_receiver_in_python_accepts_a_signed_request_and_refuses_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("WEBHOOK_SECRET", shown_secret(derive_key("key", "hooks.example.com")))
-    stored: list[Any] = []
-    scope: dict[str, Any] = {"store": stored.append}
+def test_the_example_in_python_accepts_a_signed_request_and_refuses_another() -> None:
+    secret = shown_secret(derive_key("key", "hooks.example.com"))
+    (headers, body), (_, changed) = requests_to_verify()
+    scope: dict[str, Any] = {"secret": secret, "headers": headers, "body": body.encode()}
     exec(example("python"), scope)  # noqa: S102 - the text of the document
-    answers = [scope["receive"](headers, body.encode()) for headers, body in requests_to_verify()]
-    assert answers == [204, 401]
-    assert [event["id"] for event in stored] == [f"{ID}/1/COMPLETED"]
+    assert scope["event"]["id"] == f"{ID}/1/COMPLETED"
+    with pytest.raises(WebhookVerificationError):
+        exec(example("python"), scope | {"body": changed.encode()})  # noqa: S102
+    with pytest.raises(ValueError, match="not enough values"):
+        exec(example("python"), scope | {"headers": headers | {"webhook-signature": "v1"}})  # noqa: S102
 
 
-def test_the_receiver_in_node_accepts_a_signed_request_and_refuses_another() -> None:
+def test_the_receiver_on_a_laptop_accepts_what_listen_forwards() -> None:
+    (text,) = (
+        fence.text for fence in fences(GUIDE, "python") if fence.heading == "Build a receiver on your laptop"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    secret = shown_secret(b"k" * 32)
+    event = Notification.parse(outcome_event(final_record(), SOURCE))
+    assert event is not None
+    requests = WebhookRequests(SessionKey(secret), str, "", time.time)
+    forwarding = Forwarding(requests, LoopbackSender(LoopbackUrl.parse(f"localhost:{port}/hook")), "", str)
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", text.replace("3000", str(port))],
+        env={"WATERHOOK_WEBHOOK_SECRET": secret},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as receiver:
+        code = until(lambda: forwarding.send(event).code, 30, pause_s=0.05)
+        receiver.kill()
+        assert code == 204
+        assert receiver.stdout is not None
+        assert receiver.stdout.read().startswith(f"{event.type} {{'execution_id': '{ID}'")
+
+
+def test_the_example_in_node_accepts_a_signed_request_and_refuses_another() -> None:
     if not NODE_PACKAGES.is_dir():
         pytest.skip("the npm packages are not installed: `make setup` installs them from the npm registry")
-    driver = """
-        const stored = [], answers = [];
-        const store = (event) => stored.push(event.id);
+    program = f"""
+        const secret = process.env.WEBHOOK_SECRET;
+        function verify(headers, body) {{
+            {example("js")}
+            return event.id;
+        }}
         for (const [headers, body] of JSON.parse(require("node:fs").readFileSync(0, "utf8")))
-            receive({headers, body: Buffer.from(body)}, {sendStatus: (code) => answers.push(code)});
-        console.log(JSON.stringify({stored, answers}));
+            try {{ console.log(verify(headers, Buffer.from(body))); }} catch {{ console.log("refused"); }}
     """
     done = subprocess.run(
-        [NODE, "-e", f"{example('js')}\n{driver}"],
+        [NODE, "-e", program],
         input=json.dumps(requests_to_verify()),
         env={
             "PATH": os.defpath,
@@ -286,4 +321,4 @@ def test_the_receiver_in_node_accepts_a_signed_request_and_refuses_another() -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"stored": [f"{ID}/1/COMPLETED"], "answers": [204, 401]}
+    assert done.stdout.splitlines() == [f"{ID}/1/COMPLETED", "refused"]

@@ -2,20 +2,26 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from samcli.yamlhelper import yaml_parse
 
 from local.local_aws.definition import write_inlined
-from tests.contract.template import EVERYTHING, KMS_KEY_ARN, ROOT, as_list, deployed, of_type
+from tests.contract.template import EVERYTHING, KMS_KEY_ARN, ROOT, as_list, deployed, of_type, source
 
-RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
+RECIPES = sorted(
+    path for pattern in ("*.yaml", "*/*.yaml") for path in (ROOT / "docs" / "recipes").glob(pattern)
+)
 SUBSCRIBING = [path for path in RECIPES if "AWS::SNS::Subscription" in path.read_text(encoding="utf-8")]
 GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.json"))
 
@@ -75,6 +81,20 @@ def test_a_subscription_has_a_filter_and_a_dead_letter_queue(path: Path) -> None
     assert condition == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicArn"}}}
     if properties["Protocol"] == "sqs":
         assert properties["Endpoint"] in arns
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_table_or_a_log_group_of_a_recipe_expires_its_data_and_names_what_a_deletion_does(
+    path: Path,
+) -> None:
+    for resource in read(path)["Resources"].values():
+        if resource["Type"] in {"AWS::DynamoDB::Table", "AWS::Logs::LogGroup"}:
+            assert {"DeletionPolicy", "UpdateReplacePolicy"} <= resource.keys()
+        if resource["Type"] == "AWS::Logs::LogGroup":
+            assert resource["Properties"]["RetentionInDays"] <= 30
+        if resource["Type"] == "AWS::DynamoDB::Table":
+            assert resource["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+            assert resource["Properties"]["TimeToLiveSpecification"]["Enabled"] is True
 
 
 def test_the_topic_uses_the_signature_version_that_the_endpoint_requires() -> None:
@@ -144,6 +164,73 @@ def test_inline_code_is_within_the_limit_of_cloudformation() -> None:
         for function in of_type(read(path)["Resources"], "AWS::Lambda::Function").values():
             assert len(function["Properties"]["Code"]["ZipFile"]) < 4096
             assert re.fullmatch(r"python3\.\d+", function["Properties"]["Runtime"])
+
+
+# ---- The subscriber with Powertools -------------------------------------------------------------------------------
+
+SUBSCRIBER = ROOT / "docs" / "recipes" / "subscriber"
+
+
+def test_the_subscriber_has_time_to_finish_a_batch_before_its_messages_are_delivered_again() -> None:
+    resources = read(SUBSCRIBER / "template.yaml")["Resources"]
+    function, queue = resources["Function"]["Properties"], resources["Queue"]["Properties"]
+    (event,) = function["Events"].values()
+    assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]  # the recommendation of Lambda
+    assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
+
+
+def test_the_subscriber_stores_ids_longer_than_a_notification_can_be_repeated() -> None:
+    document = read(SUBSCRIBER / "template.yaml")
+    days = document["Parameters"]["IdempotencyDays"]
+    queue_days = document["Resources"]["Queue"]["Properties"]["MessageRetentionPeriod"] / 86_400
+    records = source()["Parameters"]["RecordRetentionDays"]
+    assert days["Default"] >= records["Default"] + queue_days
+    assert days["MinValue"] >= min(records["AllowedValues"]) + queue_days
+
+
+def test_the_role_of_the_subscriber_reads_outputs_and_uses_its_own_resources() -> None:
+    resources = read(SUBSCRIBER / "template.yaml")["Resources"]
+    (policy,) = resources["Role"]["Properties"]["Policies"]
+    statements = [one.get("Fn::If", [None, one])[1] for one in policy["PolicyDocument"]["Statement"]]
+    allowed = {action: one["Resource"] for one in statements for action in as_list(one["Action"])}
+    assert allowed.pop("s3:GetObject") == {"Fn::Sub": "arn:${AWS::Partition}:s3:::${BucketName}/executions/*"}
+    assert allowed.pop("kms:Decrypt") == {"Ref": "KmsKeyArn"}
+    own = {"logs": "Logs", "sqs": "Queue", "dynamodb": "IdempotencyTable"}
+    assert allowed == {action: {"Fn::GetAtt": [own[action.partition(":")[0]], "Arn"]} for action in allowed}
+
+
+def test_the_tests_run_the_subscriber_with_a_version_that_it_allows() -> None:
+    text = (SUBSCRIBER / "requirements.txt").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if not line.startswith("#"))
+    requirement = Requirement(line)
+    assert requirement.extras == {"parser"}
+    assert version(requirement.name) in requirement.specifier
+
+
+# ---- Receivers of webhooks ------------------------------------------------------------------------------------------
+
+
+def installed_by(document: str, command: str) -> set[str]:
+    """Return the packages that the only such command of a file under docs installs."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if f"{command} " in line)
+    return {word for word in shlex.split(line.partition(command)[2]) if not word.startswith("-")}
+
+
+def test_the_tests_run_the_receivers_with_versions_that_their_commands_allow() -> None:
+    python = installed_by("recipes.md", "-m pip install")
+    assert python == installed_by("recipes/receiver_fastapi.py", "-m pip install")
+    for requirement in map(Requirement, python):
+        assert version(requirement.name) in requirement.specifier, requirement
+    node = installed_by("recipes.md", "npm install")
+    assert node == installed_by("recipes/receiver_express.mjs", "npm install")
+    lock = (ROOT / "tests" / "webhook_receiver" / "package-lock.json").read_text(encoding="utf-8")
+    for name, _, oldest in (package.partition("@") for package in node):
+        tested = Version(json.loads(lock)["packages"][f"node_modules/{name}"]["version"])
+        wanted = Version(oldest.removeprefix("^"))
+        assert tested.major == wanted.major
+        assert tested >= wanted
 
 
 # ---- The key ------------------------------------------------------------------------------------------------------

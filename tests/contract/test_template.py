@@ -44,6 +44,7 @@ SHIPPED = [
     template.PATH,
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
+    *(ROOT / "docs" / "recipes").glob("*/*.yaml"),
     ROOT / "events" / "parent.asl.yaml",
 ]
 

@@ -157,6 +157,7 @@ WRITTEN = [
     template.PATH,
     template.definition_file(),
     *(ROOT / "docs" / "recipes").glob("*.yaml"),
+    *(ROOT / "docs" / "recipes").glob("*/*.yaml"),
     ROOT / "events" / "parent.asl.yaml",
     *(ROOT / "layers" / "waterhook" / "waterhook").rglob("*.py"),
     *(ROOT / "functions").glob("*/app.py"),
@@ -169,5 +170,5 @@ def test_no_file_contains_a_partition_or_a_domain_of_aws(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     # Messages may show an example ARN. The name of a service is the same in each partition.
     text = re.sub(r"^ *ConstraintDescription:.*$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"(Service|Principal): [a-z.]+\.amazonaws\.com", "", text)
+    text = re.sub(r'"?(Service|Principal)"?: "?[a-z.]+\.amazonaws\.com', "", text)
     assert re.findall(r"arn:aws(?!\[)[a-z-]*:|amazonaws\.com", text) == []

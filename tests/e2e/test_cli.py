@@ -243,6 +243,15 @@ def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> N
     user.allow(documented("doctor") | LOCAL_NAMES)
     findings = json.loads(user.run("doctor", "--json").stdout)["findings"]
     assert [finding for finding in findings if finding["level"] == "unknown"] == []
+    user.allow(documented("listen") - {"sns:Subscribe"})
+    result = user.run("listen")
+    assert (result.exit_code, "not allowed: sns:Subscribe" in result.stderr) == (4, True), result.stderr
+    user.allow(documented("listen"))
+    with StackClient(started_strict_stack()) as client:
+        client.submit("support-chat", {"simulate": {"seconds": 2, "queue_seconds": 0}})
+        result = user.run("listen", "--count", "1")
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1), result.stderr
+    assert "remove" not in result.stderr
     unknown_id = "0" * 32
     for command in ("redeliver", "erase"):
         user.allow(documented(command))

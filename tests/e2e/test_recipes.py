@@ -155,6 +155,19 @@ def test_the_commands_of_the_quick_start_start_executions_and_read_a_notificatio
     assert json.loads(message["Body"])["type"].startswith("waterhook.execution.")
 
 
+def test_the_three_commands_of_the_readme_show_a_notification(stack: StackClient, shell: Shell) -> None:
+    readme = block("README.md", "Try it on your laptop", 1)
+    up, listen, submit = readme.lines
+    assert up == "make up"
+    with ThreadPoolExecutor() as pool:
+        # The notification of another test may be the first one.
+        printed = pool.submit(shell, replace(readme, text=f"{listen} --count 1"))
+        until(lambda: any("waterhook-listen" in endpoint for _, endpoint in subscribers(stack)))
+        assert re.fullmatch(r"[0-9a-f]{32}\n", shell(replace(readme, text=submit)))
+        line = printed.result()
+    assert re.fullmatch(r"[\d-]{10}T[\d:]{8}Z\t[A-Z_]+\t[0-9a-f]{32}\t.*\n", line)
+
+
 def test_the_command_of_the_webhook_guide_leads_to_a_signed_webhook(stack: StackClient, shell: Shell) -> None:
     command = block("docs/webhooks.md", "Test on your laptop", 2)
     with receiver_for(stack.outputs) as receiver:

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from waterhook_cli.checks.finding import Finding
 from waterhook_cli.errors import is_access_denied
+from waterhook_cli.temporary_queue import is_temporary
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -20,7 +21,10 @@ def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iter
 
     `delivery` is the value of the parameter Delivery.
     """
-    subscriptions = list_subscriptions(sns, topic_arn)
+    # The queues of `waterhook listen` receive nothing that may not be lost.
+    subscriptions = [
+        entry for entry in list_subscriptions(sns, topic_arn) if not is_temporary(entry["Endpoint"])
+    ]
     if not subscriptions:
         yield _no_subscription(topic_arn, delivery)
         return

@@ -15,6 +15,7 @@ import urllib3
 
 from waterhook.deadline_connection import (
     CONNECTION_ERRORS,
+    Connection,
     NotConnectedError,
     TLSConnection,
     is_timeout,
@@ -162,11 +163,17 @@ class WebhookSender:
         context = self._ssl_context()
         ends_at = time.monotonic() + self._timeout_s
         began = self._clock()
+
+        def elapsed_ms() -> float:
+            return (self._clock() - began) * 1000
+
         try:
             with closing(self._open(target, context, ends_at)) as connection:
-                return self._exchange(connection, target, body, headers, ends_at, began)
+                connection.timeout = self._timeout_s
+                all_headers = {**headers, "Host": target.authority}
+                return exchange(connection, target.target, body, all_headers, ends_at, elapsed_ms)
         except ReceiverError as error:
-            return Attempt(error=error.code, latency_ms=(self._clock() - began) * 1000)
+            return Attempt(error=error.code, latency_ms=elapsed_ms())
 
     def _open(self, url: WebhookUrl, context: ssl.SSLContext, ends_at: float) -> "_ReceiverConnection":
         """Return a connection to the first address that accepts one. Raises ReceiverError."""
@@ -181,11 +188,11 @@ class WebhookSender:
                 connection.connect()
             except NotConnectedError as error:
                 failure = error.__cause__
-                if _is_tls_error(failure):
+                if is_tls_error(failure):
                     break  # the other addresses would answer with the same certificate
             else:
                 return connection
-        if _is_tls_error(failure):
+        if is_tls_error(failure):
             raise ReceiverError(AttemptError.TLS)
         is_slow = isinstance(failure, TimeoutError)
         raise ReceiverError(AttemptError.TIMEOUT if is_slow else AttemptError.NO_CONNECTION)
@@ -199,34 +206,6 @@ class WebhookSender:
         if any(self._rules.address_problem(address) is not None for address in addresses):
             raise ReceiverError(AttemptError.ADDRESS_NOT_ALLOWED)
         return addresses
-
-    def _exchange(
-        self,
-        connection: "_ReceiverConnection",
-        url: WebhookUrl,
-        body: bytes,
-        headers: Mapping[str, str],
-        ends_at: float,
-        began: float,
-    ) -> Attempt:
-        """Send the request and return the result of its answer. Raises ReceiverError if there is none."""
-        connection.timeout = self._timeout_s
-        connection.opened.begin_call(ends_at)
-        all_headers = {"User-Agent": "Waterhook", **headers, "Host": url.authority, "Connection": "close"}
-        try:
-            send_request(connection, "POST", url.target, body, all_headers)
-            with closing(connection.getresponse()) as response:
-                attempt = _attempt(response, (self._clock() - began) * 1000)
-                _skip_body(connection, response, ends_at)
-                return attempt
-        except CONNECTION_ERRORS as error:
-            if is_timeout(error):
-                code = AttemptError.TIMEOUT
-            elif _is_tls_error(error):
-                code = AttemptError.TLS  # with TLS 1.3 a receiver refuses the client after the handshake
-            else:
-                code = AttemptError.BAD_ANSWER
-            raise ReceiverError(code) from error
 
     def _ssl_context(self) -> ssl.SSLContext:
         """Return the context with the system's authorities and those of the bundle."""
@@ -242,6 +221,36 @@ class WebhookSender:
                 raise DependencyUnavailableError(message) from error
             self._bundle = (pem, context)
         return self._bundle[1]
+
+
+def exchange(
+    connection: Connection,
+    target: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    ends_at: float,
+    elapsed_ms: Callable[[], float],
+) -> Attempt:
+    """Send one POST on an open connection and return the result of its answer. Raises ReceiverError if there is none.
+
+    `target` is path and query. `headers` include `Host`. `ends_at` is the deadline on the monotonic clock.
+    """
+    connection.opened.begin_call(ends_at)
+    all_headers = {"User-Agent": "Waterhook", **headers, "Connection": "close"}
+    try:
+        send_request(connection, "POST", target, body, all_headers)
+        with closing(connection.getresponse()) as response:
+            attempt = _attempt(response, elapsed_ms())
+            _skip_body(connection, response, ends_at)
+            return attempt
+    except CONNECTION_ERRORS as error:
+        if is_timeout(error):
+            code = AttemptError.TIMEOUT
+        elif is_tls_error(error):
+            code = AttemptError.TLS  # with TLS 1.3 a receiver refuses the client after the handshake
+        else:
+            code = AttemptError.BAD_ANSWER
+        raise ReceiverError(code) from error
 
 
 class _ReceiverConnection(TLSConnection):
@@ -279,12 +288,13 @@ def _attempt(response: urllib3.BaseHTTPResponse, latency_ms: float) -> Attempt:
     return Attempt(code, error, retry_after_s, latency_ms)
 
 
-def _skip_body(connection: "_ReceiverConnection", response: urllib3.BaseHTTPResponse, ends_at: float) -> None:
+def _skip_body(connection: Connection, response: urllib3.BaseHTTPResponse, ends_at: float) -> None:
     """Read the start of the body, so that the receiver usually can send it all. A failure here changes nothing."""
     connection.opened.begin_call(min(ends_at, time.monotonic() + MAX_BODY_S))
     with suppress(*CONNECTION_ERRORS):
         response.read(MAX_BODY_BYTES, decode_content=False)
 
 
-def _is_tls_error(error: BaseException | None) -> bool:
+def is_tls_error(error: BaseException | None) -> bool:
+    """Return whether a connection failed because of TLS."""
     return isinstance(error, (ssl.SSLError, urllib3.exceptions.SSLError))

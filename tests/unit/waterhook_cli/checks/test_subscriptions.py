@@ -43,3 +43,13 @@ def test_a_subscription_that_only_its_owner_can_read_is_not_checked(topic: Topic
     finding = only(check_subscriptions(sns, topic.arn, "BOTH"))
     assert finding.level == UNKNOWN
     assert "of account 123456789012: not checked" in finding.message
+
+
+def test_the_queue_of_a_listen_command_needs_no_dead_letter_queue_and_is_no_subscriber(topic: Topic) -> None:
+    temporary = "arn:aws:sqs:us-east-1:123456789012:waterhook-listen-shop-0123456789abcdef"
+    set_dead_letter_queue(topic, subscription_of(topic)["Endpoint"])
+    topic.sns.subscribe(TopicArn=topic.arn, Protocol="sqs", Endpoint=temporary)
+    assert only(check_subscriptions(topic.sns, topic.arn, "BOTH")).level == OK
+    arn = topic.sns.create_topic(Name="only-temporary")["TopicArn"]
+    topic.sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=temporary)
+    assert "has no subscription" in only(check_subscriptions(topic.sns, arn, "BOTH")).message
