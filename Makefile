@@ -137,7 +137,7 @@ test: setup check checkov ## Run all checks and tests, as CI does, with the loca
 # ---- Benchmarks ---------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: setup ## Run all benchmarks and write their report (sixteen minutes)
+bench: setup ## Run all benchmarks and write their report (eighteen minutes)
 	@PYTHONPATH=layers/waterhook $(PY) -m benchmarks
 
 .PHONY: diagram

@@ -7,6 +7,7 @@ from benchmarks import document, target
 from benchmarks.cold_start.__main__ import run as cold_start
 from benchmarks.e2e.__main__ import run as e2e
 from benchmarks.polling.__main__ import run as polling
+from benchmarks.prefer_wait.__main__ import run as prefer_wait
 from benchmarks.target import Target
 from benchmarks.webhooks.__main__ import run as webhooks
 from local.local_aws import interrupts
@@ -16,7 +17,12 @@ from local.local_aws.errors import ToolError
 def main() -> int:
     """Return 1 if a target of the simulation is missed, else 0. Targets of timed benchmarks depend on the machine."""
     simulated = _run("Waiting, simulated", polling)
-    timed = [*_run("Cold start", cold_start), *_run("End to end", e2e), *_run("Webhooks", webhooks)]
+    timed = [
+        *_run("Cold start", cold_start),
+        *_run("End to end", e2e),
+        *_run("Webhooks", webhooks),
+        *_run("Callers that wait", prefer_wait),
+    ]
     results = [*simulated, *timed]
     print(f"\nReport: {document.REPORT}\n{target.summary(results)}")
     return 0 if all(each.held for each in simulated) else 1

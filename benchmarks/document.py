@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 REPORT = Path(__file__).parent / "report" / "report.md"
-SECTIONS = ("polling", "cold_start", "e2e", "webhooks")
+SECTIONS = ("polling", "cold_start", "e2e", "webhooks", "prefer_wait")
 _SECTION = re.compile(r"<!-- (\w+) -->\n(.*?)(?=<!-- \w+ -->\n|\Z)", re.DOTALL)
 
 

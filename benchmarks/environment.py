@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from samcli.yamlhelper import yaml_parse
 
@@ -27,11 +28,18 @@ def environment() -> Mapping[str, str]:
     defaults = {
         name: entry["Default"] for name, entry in template["Parameters"].items() if "Default" in entry
     }
-    values = {
-        name: defaults.get(value.get("Ref")) if isinstance(value, dict) else value
-        for name, value in variables.items()
-    }
+    values = {name: _value(value, defaults) for name, value in variables.items()}
     return {name: str(value) for name, value in values.items() if value is not None} | _FIXED
+
+
+def _value(value: Any, defaults: Mapping[str, Any]) -> Any:
+    """Return the value of a variable; None if it refers to a resource."""
+    match value:
+        case {"Ref": name} | {"Fn::Join": [",", {"Ref": name}]}:
+            return defaults.get(name)
+        case dict():
+            return None
+    return value
 
 
 def environment_at(endpoint: str) -> dict[str, str]:

@@ -1,21 +1,19 @@
 """Measures the delay of webhooks and of notifications by SNS, both for the same executions."""
 
-import threading
 import time
 from dataclasses import dataclass
-from typing import Self
 
 from benchmarks.e2e.jobs import Job
+from benchmarks.e2e.notifications import QueueConsumer
 from local.local_aws.errors import ToolError
 from local.local_aws.interrupts import pause
-from local.local_aws.stack_client import StackClient, execution_id_of, notification
+from local.local_aws.stack_client import StackClient, execution_id_of
 from local.webhook_receiver import WebhookReceiver
 from waterhook.timestamps import to_epoch_s
 
 _JOB_S = 1.0
 _TIMEOUT_S = 30.0
 _POLL_S = 0.02
-_LONG_POLL_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,38 +24,6 @@ class Delay:
     """At a consumer of the queue that is subscribed to the topic."""
     webhook_s: float
     """At the receiver of the webhook."""
-
-
-class QueueConsumer:
-    """Receives the notifications from the subscribed queue with long polls while its block runs."""
-
-    def __init__(self, stack: StackClient) -> None:
-        self._stack = stack
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.arrived_at: dict[str, float] = {}
-        """When the notification of an execution was received, in epoch seconds."""
-
-    def __enter__(self) -> Self:
-        """Start the thread."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Wait for the end of the last long poll."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        queue = self._stack.outputs.results_queue_url
-        while not self._stopping.is_set():
-            answer = self._stack.sqs.receive_message(
-                QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=_LONG_POLL_S
-            )
-            now = time.time()
-            for message in answer.get("Messages", []):
-                self.arrived_at.setdefault(execution_id_of(notification(message["Body"])) or "", now)
-                self._stack.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
 
 
 def measure(stack: StackClient, receiver: WebhookReceiver, executions: int) -> list[Delay]:

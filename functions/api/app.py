@@ -16,7 +16,7 @@ dependencies = Dependencies(telemetry)
 @telemetry.observe
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one HTTP request."""
-    response = dependencies.routes.answer(event)
+    response = dependencies.routes.answer(event, lambda: context.get_remaining_time_in_millis() / 1000)
     # The path of the template, because the path of the request may contain anything and is not logged.
     route = f"{event.get('httpMethod')} {event.get('resource')}"
     telemetry.add_fields(route=route, http_status=response["statusCode"])

@@ -28,6 +28,7 @@ _PARAMETERS = {
     "LongestWaitSeconds": "5",
     "FollowConcurrency": str(aws_resources.FOLLOW_CONCURRENCY),
     "EventBusName": "default",
+    "ResultEventBusName": "default",
     # For receivers of tests and of the demo. Each address counts as a host, so tests can use several hosts.
     "WebhookAllowedHosts": "localhost,127.0.0.1,127.0.0.2,127.0.0.3",
     "WebhookAllowedNetworks": "127.0.0.0/8,::1/128",

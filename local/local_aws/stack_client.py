@@ -71,16 +71,19 @@ class StackClient:
 
     # ---- The API ----
 
-    def post(self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None) -> httpx.Response:
+    def post(
+        self, chatbot_id: str, body: Any, *, idempotency_key: str | None = None, prefer: str | None = None
+    ) -> httpx.Response:
         """Send a start request and return the response. `body` is sent as JSON, or unchanged if it is text."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers |= {"Prefer": prefer} if prefer else {}
         content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         headers["Content-Type"] = "application/json"
         return self._request("POST", f"/{chatbot_id}/async", headers, content=content)
 
-    def get(self, execution_id: str) -> httpx.Response:
+    def get(self, execution_id: str, *, wait: str | None = None) -> httpx.Response:
         """Send a status request and return the response."""
-        return self._request("GET", f"/{execution_id}")
+        return self._request("GET", f"/{execution_id}", params={} if wait is None else {"wait": wait})
 
     def delete(self, execution_id: str) -> httpx.Response:
         """Send a cancel request and return the response."""

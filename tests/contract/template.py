@@ -34,6 +34,8 @@ WEBHOOKS = {
     "WebhookCaBundle": CA_BUNDLE_ARN,
     "DefaultWebhookUrl": "https://hooks.example.com/results?token=abc",
 }
+# The event bus for results.
+RESULT_BUS = {"ResultEventBusName": "results", "DefaultDeliverTo": "sns,dynamodb,eventbridge"}
 # All triggers except the API.
 TRIGGERS = {
     "EventBusName": "orders",
@@ -54,6 +56,7 @@ EVERYTHING = {
     "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     **TRIGGERS,
     **WEBHOOKS,
+    **RESULT_BUS,
 }
 
 type Resources = dict[str, dict[str, Any]]
@@ -142,6 +145,8 @@ def decided(rule: Any, rules: dict[str, Any], values: dict[str, Any]) -> bool:
             return all(decided(argument, rules, values) for argument in arguments)
         case "Fn::Not":
             return not decided(arguments[0], rules, values)
+        case "Fn::Contains":
+            return arguments[1] in values[arguments[0]["Ref"]].split(",")
     assert function == "Fn::Equals", function
     left, right = (values[side["Ref"]] if isinstance(side, dict) else side for side in arguments)
     return bool(left == right)
@@ -170,6 +175,9 @@ def _evaluated(node: dict[str, Any], values: dict[str, Any]) -> Any:
             return values.get(name, node)
         case {"Fn::Split": [separator, str(text)]}:
             return text.split(separator)
+        # Of the references, only a list of a parameter is joined here. Of the literals, SAM's are not.
+        case {"Fn::Join": [",", str(text)]}:
+            return text
         case {"Fn::Sub": str(text)}:
             return _filled(text, {k: v for k, v in values.items() if isinstance(v, str)})
     return node

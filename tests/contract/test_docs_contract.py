@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 import yaml
+from moto.events.models import EventPattern
 
-from tests.contract.markdown import names, table
+from tests.contract.markdown import fences, names, table
 from tests.contract.template import ROOT, of_type, source
 from tests.fakes.clock import NOW
-from tests.support.builders import DEFAULTS, final_attributes, record, running_record, settings
+from tests.support.builders import (
+    DEFAULTS,
+    OWNER,
+    final_attributes,
+    final_record,
+    record,
+    running_record,
+    settings,
+)
+from waterhook.api.api_settings import MAX_WAIT_S, MAX_WAITERS
 from waterhook.api.callers import Caller
 from waterhook.api.list_query import MAX_PAGE, PARAMETERS
 from waterhook.api.service import ExecutionService
@@ -34,6 +44,7 @@ from waterhook.errors import (
 )
 from waterhook.json_text import MAX_NESTING
 from waterhook.notifications import notification_events, state_machine_output
+from waterhook.notifications.delivery_targets import EVENT_SOURCE
 from waterhook.notifications.progress_publisher import MIN_INTERVAL_S
 from waterhook.settings import MAX_CONCURRENCY_LIMIT
 from waterhook.steps import wait_reason
@@ -160,6 +171,47 @@ def test_the_sns_attributes_are_listed() -> None:
     assert notification_events.progress_attributes(running_record()).keys() == attributes.keys()
 
 
+def on_bus(event: str) -> Any:
+    """Return the envelope that EventBridge makes for an event of EventBridgeTarget."""
+    detail = json.loads(event)
+    return {"source": EVENT_SOURCE, "detail-type": detail["type"], "resources": [OWNER], "detail": detail}
+
+
+def test_the_event_patterns_select_what_their_rows_state() -> None:
+    rows = {row[0]: json.loads(row[1].strip("`")) for row in table(DOCUMENT, "To receive")}
+    failed = final_record(Status.FAILED)
+    progress = notification_events.progress_event(failed, "/waterhook/NAME", {"progress": 5.0}, NOW)
+    outcomes = {
+        "failed": notification_events.outcome_event(failed, "/waterhook/NAME"),
+        "another chatbot": notification_events.outcome_event(final_record(chatbot_id="x"), "/waterhook/NAME"),
+        "another stack": notification_events.outcome_event(final_record(), "/waterhook/other"),
+    }
+    selected = {
+        what: {
+            name
+            for name, event in {**outcomes, "progress": progress}.items()
+            if EventPattern.load(json.dumps(pattern)).matches_event(on_bus(event))
+        }
+        for what, pattern in rows.items()
+    }
+    assert selected == {
+        "all outcomes, without progress": outcomes.keys(),
+        "failed executions": {"failed"},
+        "outcomes of one chatbot": {"failed", "another stack"},
+        "outcomes of one stack, on a bus of several": {"failed", "another chatbot"},
+    }
+
+
+def test_the_example_of_an_event_on_the_bus_has_the_fields_of_the_table() -> None:
+    (text,) = (one.text for one in fences(DOCUMENT) if '"detail-type": "waterhook' in one.text)
+    example = json.loads(text)
+    assert listed("Event on the bus") <= example.keys()
+    assert (example["source"], example["detail-type"]) == (EVENT_SOURCE, example["detail"]["type"])
+    event = json.loads(notification_events.outcome_event(FULL, "/waterhook/waterhook"))
+    assert example["detail"].keys() <= event.keys()
+    assert example["detail"]["data"].keys() <= event["data"].keys()
+
+
 def test_the_output_fields_of_the_state_machine_are_listed() -> None:
     assert listed("Output") == state_machine_output.outcome_output(FULL).keys()
     failed = state_machine_output.outcome_output(running_record(**final_attributes(Status.FAILED)))
@@ -274,4 +326,6 @@ def test_the_limits_of_the_code_are_listed() -> None:
             f"{throttling['ThrottlingRateLimit']} per second, bursts of {throttling['ThrottlingBurstLimit']}"
         ),
         "MaxRunning, MaxRunningPerChatbot": f"{MAX_CONCURRENCY_LIMIT:,}",
+        "MaxWaitSeconds": f"{MAX_WAIT_S} s",
+        "MaxWaiters": f"{MAX_WAITERS:,}",
     }

@@ -39,6 +39,10 @@ AWS_METRICS = {
 }
 # Names in the runbook that are not in the template: errors, a policy and a metric of AWS.
 OTHER_NAMES = {
+    # Error codes of EventBridge.
+    "AccessDeniedException",
+    "ThrottlingException",
+    "MalformedDetail",
     "AmazonAPIGatewayPushToCloudWatchLogs",
     "SettingsError",
     "RecordUnavailableError",

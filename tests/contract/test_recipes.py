@@ -18,6 +18,8 @@ from samcli.yamlhelper import yaml_parse
 
 from local.local_aws.definition import write_inlined
 from tests.contract.template import EVERYTHING, KMS_KEY_ARN, ROOT, as_list, deployed, of_type, source
+from waterhook.notifications.delivery_targets import EVENT_SOURCE
+from waterhook.notifications.notification_events import PROGRESS_TYPE
 
 RECIPES = sorted(
     path for pattern in ("*.yaml", "*/*.yaml") for path in (ROOT / "docs" / "recipes").glob(pattern)
@@ -81,6 +83,64 @@ def test_a_subscription_has_a_filter_and_a_dead_letter_queue(path: Path) -> None
     assert condition == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicArn"}}}
     if properties["Protocol"] == "sqs":
         assert properties["Endpoint"] in arns
+
+
+@pytest.mark.parametrize("name", ["bus-fifo.yaml", "bus-account.yaml"])
+def test_a_rule_on_the_bus_selects_the_outcomes_of_one_stack_and_has_a_dead_letter_queue(name: str) -> None:
+    resources = read(ROOT / "docs" / "recipes" / name)["Resources"]
+    (rule,) = of_type(resources, "AWS::Events::Rule").values()
+    assert rule["Properties"]["EventPattern"] == {
+        "source": [EVENT_SOURCE],
+        "detail-type": [{"anything-but": PROGRESS_TYPE}],
+        "detail": {"source": [{"Fn::Sub": "/waterhook/${WaterhookStackName}"}]},
+    }
+    (target,) = rule["Properties"]["Targets"]
+    undelivered = target["DeadLetterConfig"]["Arn"]
+    queue = resources[undelivered["Fn::GetAtt"][0]]["Properties"]
+    assert "FifoQueue" not in queue
+    for properties in [entry["Properties"] for entry in of_type(resources, "AWS::SQS::Queue").values()]:
+        assert properties["SqsManagedSseEnabled"] is True
+        assert properties["MessageRetentionPeriod"] == 1209600
+    (policy,) = of_type(resources, "AWS::SQS::QueuePolicy").values()
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert undelivered in as_list(statement["Resource"])
+    arn = statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"]
+    # The name that CloudFormation generates for the rule, on the default bus and on another one.
+    pattern = arn.replace("${AWS::StackName}", "shop")
+    prefix = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule"
+    assert fnmatchcase(f"{prefix}/shop-Rule-AbCdEf", pattern)
+    assert fnmatchcase(f"{prefix}/results/shop-Rule-AbCdEf", pattern)
+
+
+def test_the_fifo_queue_drops_an_event_that_is_published_again() -> None:
+    resources = read(ROOT / "docs" / "recipes" / "bus-fifo.yaml")["Resources"]
+    (target,) = resources["Rule"]["Properties"]["Targets"]
+    assert (target["InputPath"], target["SqsParameters"]) == (
+        "$.detail",
+        {"MessageGroupId": {"Ref": "GroupId"}},
+    )
+    queue = resources["Queue"]["Properties"]
+    assert queue["ContentBasedDeduplication"] is True
+    dead_letters = resources[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
+    assert dead_letters["Properties"]["FifoQueue"] is queue["FifoQueue"] is True
+
+
+def test_events_are_forwarded_to_one_bus_of_another_account_only() -> None:
+    sender = read(ROOT / "docs" / "recipes" / "bus-account.yaml")["Resources"]
+    (policy,) = sender["Role"]["Properties"]["Policies"]
+    bus = {"Ref": "ReceivingBusArn"}
+    assert policy["PolicyDocument"]["Statement"] == [
+        {"Effect": "Allow", "Action": "events:PutEvents", "Resource": bus}
+    ]
+    assert sender["Rule"]["Properties"]["Targets"][0]["Arn"] == bus
+    receiver = read(ROOT / "docs" / "recipes" / "bus-account-receiver.yaml")["Resources"]
+    (statement,) = receiver["Bus"]["Properties"]["Policy"]["Statement"]
+    assert statement["Action"] == "events:PutEvents"
+    assert statement["Principal"] == {
+        "AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${SendingAccountId}:root"}
+    }
+    assert statement["Condition"] == {"StringEquals": {"events:source": EVENT_SOURCE}}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -209,6 +209,33 @@ def test_a_default_webhook_needs_an_allowed_host(url: str, hosts: str, *, accept
     assert is_accepted("DefaultWebhookUrlOnlyWithWebhooks", values) is accepted
 
 
+@pytest.mark.parametrize(
+    ("targets", "bus", "accepted"),
+    [
+        ("sns,dynamodb", "", True),
+        ("sns,dynamodb", "results", True),
+        ("eventbridge", "default", True),
+        ("dynamodb,eventbridge,sns", "results", True),
+        ("eventbridge", "", False),
+        ("sns,eventbridge", "", False),
+    ],
+)
+def test_results_go_to_the_bus_by_default_only_where_there_is_one(
+    targets: str, bus: str, *, accepted: bool
+) -> None:
+    values = {"DefaultDeliverTo": targets, "ResultEventBusName": bus}
+    assert is_accepted("DeliverToEventBridgeOnlyWithBus", values) is accepted
+
+
+def test_a_bus_for_results_adds_only_a_permission() -> None:
+    def names(**parameters: str) -> set[str]:
+        resources = deployed(**parameters)
+        # The name of a deployment contains a hash of the API.
+        return resources.keys() - of_type(resources, "AWS::ApiGateway::Deployment").keys()
+
+    assert names(ResultEventBusName="results") - names() == {"PutResultEventsPolicy"}
+
+
 def test_the_api_function_times_out_before_api_gateway() -> None:
     assert deployed()["ApiFunction"]["Properties"]["Timeout"] < 29
 

@@ -41,6 +41,7 @@ IAM = "arn:aws:iam::111122223333"
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 # Their bounds are those of CloudWatch and of Lambda. The package has none.
 BOUNDED_BY_AWS = {"LateAlarmSeconds", "WebhookConcurrency"}
+API_PARAMETERS = {"MaxWaitSeconds", "MaxWaiters"}
 BOUNDED = [name for name, entry in PARAMETERS.items() if "MinValue" in entry and name not in BOUNDED_BY_AWS]
 
 
@@ -171,6 +172,9 @@ def test_template_and_settings_refuse_any_other_base_url(url: str) -> None:
         ("EventBusName", "aws.partner/example.com/orders", True),
         ("EventBusName", "arn:aws:events:us-east-1:123456789012:event-bus/orders", False),
         ("EventBusName", "my orders", False),
+        ("ResultEventBusName", "", True),
+        ("ResultEventBusName", "default", True),
+        ("ResultEventBusName", "arn:aws:events:us-east-1:123456789012:event-bus/results", False),
         ("ScheduleExpression", "", True),
         ("ScheduleExpression", "rate(1 hour)", True),
         ("ScheduleExpression", "cron(0 8 ? * MON-FRI *)", True),
@@ -306,19 +310,33 @@ def test_a_default_deployment_has_valid_settings(name: str) -> None:
 def test_template_and_settings_have_the_same_bounds(name: str) -> None:
     least, most = PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]
     others = {"ShortestWaitSeconds": "1", "LongestWaitSeconds": "3600"}
+    function, settings = (
+        ("ApiFunction", ApiSettings) if name in API_PARAMETERS else ("PollFunction", Settings)
+    )
     for value in (least, most):
-        Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+        settings.from_env(environment(function, **others | {name: str(value)}))
     for value in (least - 1, most + 1):
         with pytest.raises(SettingsError):
-            Settings.from_env(environment("PollFunction", **others | {name: str(value)}))
+            settings.from_env(environment(function, **others | {name: str(value)}))
 
 
-@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart", "Delivery"])
+@pytest.mark.parametrize("name", ["StartSemantics", "On503AtStart"])
 def test_settings_accept_each_allowed_value_of_the_template(name: str) -> None:
     for value in PARAMETERS[name]["AllowedValues"]:
         Settings.from_env(environment("PollFunction", **{name: value}))
     with pytest.raises(SettingsError):
         Settings.from_env(environment("PollFunction", **{name: "SOMETHING_ELSE"}))
+
+
+@pytest.mark.parametrize("value", ["sns", "dynamodb", "eventbridge", "SNS", "BOTH", "", " sns", "mail"])
+def test_template_and_settings_accept_the_same_targets(value: str) -> None:
+    variables = environment("PollFunction", DefaultDeliverTo=value, ResultEventBusName="results")
+    # CloudFormation removes the spaces around an item, and compares each item with the pattern.
+    if re.search(PARAMETERS["DefaultDeliverTo"]["AllowedPattern"], value.strip()):
+        assert Settings.from_env(variables).deliver_to == (value.strip(),)
+    else:
+        with pytest.raises(SettingsError, match="WATERHOOK_DEFAULT_DELIVER_TO"):
+            Settings.from_env(variables)
 
 
 def test_each_chatbot_is_allowed_without_a_list() -> None:

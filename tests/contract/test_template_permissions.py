@@ -106,6 +106,12 @@ GRANTS_WITH_WEBHOOKS: dict[str, dict[str, set[str]]] = {
     "NotifyRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}},
     "ReconcileRole": {"WebhookQueue.Arn": {"sqs:SendMessage"}},
 }
+# What an event bus for results adds.
+BUS = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/results"
+GRANTS_WITH_RESULT_BUS: dict[str, dict[str, set[str]]] = {
+    role: {BUS: {"events:PutEvents"}}
+    for role in ("ApiRole", "FollowRole", "PollRole", "NotifyRole", "ReconcileRole")
+}
 # The services that assume the other roles.
 SERVICES = {
     "StateMachineRole": "states.amazonaws.com",
@@ -181,6 +187,14 @@ def test_webhooks_add_only_the_permission_to_queue_them_and_to_show_them(role: s
     granted = grants(role, **WEBHOOKS)
     granted.pop("*", None)
     assert granted == GRANTS[role] | own_log(role) | GRANTS_WITH_WEBHOOKS.get(role, {})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_bus_for_results_adds_only_the_permission_to_put_events_on_it(role: str) -> None:
+    granted = grants(role, ResultEventBusName="results")
+    granted.pop("*", None)
+    assert granted == GRANTS[role] | own_log(role) | GRANTS_WITH_RESULT_BUS.get(role, {})
+    assert (BUS in granted) is ("sns:Publish" in GRANTS[role].get(TOPIC, set()))
 
 
 def test_only_deliver_reads_the_signing_keys_and_the_certificates() -> None:

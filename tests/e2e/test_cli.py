@@ -191,7 +191,7 @@ def test_doctor_runs_every_check(home: Path) -> None:
     assert result.exit_code == (5 if printed["count"]["problem"] else 0)
     for check in ("the stack", "the API", "the secret", "Waterflai", "concurrency"):
         assert levels(printed["findings"], check) == {"ok"}, printed
-    for check in ("subscriptions", "alarms", "dead letters", "webhooks", "records"):
+    for check in ("subscriptions", "event bus for results", "alarms", "dead letters", "webhooks", "records"):
         assert levels(printed["findings"], check), printed
         assert "unknown" not in levels(printed["findings"], check), printed
 

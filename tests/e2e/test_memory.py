@@ -42,7 +42,7 @@ pytestmark = [
 
 MAX_SHARE = 0.7
 ONE_CALL = Path(__file__).with_name("one_call.py")
-DEFAULTS = RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
+DEFAULTS = RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb", "eventbridge"), has_result_bus=True)
 # The follow function reads status documents up to this size. The poll function reads larger ones.
 MAX_FOLLOWED_BYTES = 256 * 1024
 EVENT_LIMIT_BYTES = 6 * 1024 * 1024  # of a synchronous invocation of Lambda
@@ -304,7 +304,13 @@ def running_jobs(stack: StackClient, receiver: WebhookReceiver) -> Iterator[list
             defaults=DEFAULTS,
             caller="arn:aws:iam::000000000000:user/measured",
         )
-        record = replace(record, status=Status.RUNNING, start_attempts=1, waterflai_execution_id="job")
+        record = replace(
+            record,
+            status=Status.RUNNING,
+            start_attempts=1,
+            waterflai_execution_id="job",
+            progress_events=True,
+        )
         stack.dynamodb.put_item(TableName=stack.outputs.table_name, Item=record.to_item())
         running_jobs.append(RunningJob(stack, record, receiver.url))
     yield running_jobs

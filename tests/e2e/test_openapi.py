@@ -39,6 +39,11 @@ def test_the_api_conforms_to_its_openapi_document(stack: StackClient, case: Case
     # A new dictionary, as schemathesis replaces a key that is set in its own. Without Authorization, as the API would
     # check a generated signature first.
     headers = {name: value for name, value in case.headers.items() if name.lower() != "authorization"}
+    # A wait without an outcome takes its whole time.
+    if "wait" in headers.get("Prefer", "").lower():
+        headers["Prefer"] = "wait=1"
+    if str(case.query.get("wait", "")).isdecimal():
+        case.query["wait"] = min(int(case.query["wait"]), 1)
     case.headers = CaseInsensitiveDict({**headers, "x-api-key": stack.outputs.api_key})
 
     def response() -> Response | None:

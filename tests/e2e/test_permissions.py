@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import boto3
 import pytest
@@ -35,13 +36,20 @@ def test_each_role_allows_its_step(strict: StackClient) -> None:
         run_with_webhooks(strict, receiver, failing)
 
 
+def is_notified(stack: StackClient, execution_id: str) -> bool:
+    """Return whether every target has received the outcome."""
+    return "notified_at" in (stack.item(execution_id) or {})
+
+
 def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: WebhookReceiver) -> None:
     """Run executions that need every permission, each with a webhook. The one to `failing` succeeds after a retry."""
     webhook = {"url": receiver.url}
+    everywhere = ["sns", "dynamodb", "eventbridge"]
     done = strict.submit(
         "support-chat",
         {"simulate": {"seconds": 1}},
         progress_events=True,
+        deliver_to=everywhere,
         webhook=webhook | {"events": ["completed", "progress"]},
     )
     # One after the other at first: on a loaded machine, five cold starts at the same time outlast a short deadline.
@@ -51,8 +59,8 @@ def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: W
     large = strict.submit(
         "big-output", {"simulate": {"output_kib": 300, "seconds": 1}}, webhook={"url": failing.url}
     )
-    cancelled = strict.submit("endless", webhook=webhook)
-    stopped = strict.submit("endless", webhook=webhook)
+    cancelled = strict.submit("endless", webhook=webhook, deliver_to=everywhere)
+    stopped = strict.submit("endless", webhook=webhook, deliver_to=everywhere)
     for execution_id in (cancelled, stopped):
         strict.wait_for_status(execution_id, "RUNNING")
     assert strict.delete(cancelled).json()["cancelled"] is True
@@ -66,6 +74,8 @@ def run_with_webhooks(strict: StackClient, receiver: WebhookReceiver, failing: W
     }
     for execution_id, outcome in expected.items():
         strict.wait_for_status(execution_id, outcome)
+    for execution_id in (done, cancelled, stopped):
+        until(partial(is_notified, strict, execution_id))
     assert strict.get(large).json()["final_output_url"]
     listed = strict.list_executions(limit=100).json()["executions"]
     assert set(expected) <= {entry["execution_id"] for entry in listed}

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from local.local_aws import aws_resources
+from local.local_aws.sam import STACK_NAME
 from local.local_aws.shell_environment import shell_lines
 from local.local_aws.stack_client import StackClient
 from local.webhook_receiver.stack_receiver import receiver_for
@@ -114,6 +115,61 @@ def test_queue_and_function_receive_what_their_filters_match(stack: StackClient,
     assert "waterhook.execution.progress" not in {event["type"] for event in events}
 
 
+@pytest.fixture
+def buses(stack: StackClient, shell: Shell) -> Iterator[str]:
+    """Deploy the recipes of the bus, and a queue on the bus of the other account. Return the URL of that queue."""
+    name = f"WaterhookStackName={STACK_NAME}"  # the commands have the name of a stack on AWS, or its default
+    fifo = block("docs/recipes.md", "Event bus to a FIFO queue")
+    receiver = block("docs/recipes.md", "Event bus of another account")
+    sender = block("docs/recipes.md", "Event bus of another account", 1)
+    with ThreadPoolExecutor() as pool:
+        near = pool.submit(shell, replace(fifo, text=fifo.text.replace("WaterhookStackName=waterhook", name)))
+        bus_arn = shell(receiver).split()[-1]
+        shell(replace(sender, text=f"RECEIVING_BUS_ARN={bus_arn}\n{sender.text.strip()} {name}"))
+        near.result()
+    events, bus = aws_client(stack, "events"), bus_arn.rpartition("/")[2]
+    url = stack.sqs.create_queue(QueueName="behind-the-bus")["QueueUrl"]
+    arn = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="results", EventBusName=bus, EventPattern=json.dumps({"source": ["waterhook"]}))
+    target: Any = {"Id": "queue", "Arn": arn, "InputPath": "$.detail"}
+    events.put_targets(Rule="results", EventBusName=bus, Targets=[target])
+    yield url
+    for deployed_stack in ("waterhook-bus-account", "waterhook-bus-fifo"):
+        aws_client(stack, "cloudformation").delete_stack(StackName=deployed_stack)
+
+
+def test_rules_on_the_bus_receive_the_notification(stack: StackClient, buses: str) -> None:
+    queue = stack_output(stack, "QueueUrl", "waterhook-bus-fifo")
+    execution_id = stack.submit("instant", deliver_to=["sns", "eventbridge", "dynamodb"])
+    other = stack.submit("instant")
+    notification = stack.wait_for_notification(execution_id)
+    stack.wait_for_notification(other)
+    received: dict[str, list[Any]] = {queue: [], buses: []}
+
+    def take(url: str) -> list[Any]:
+        """Return the messages about the execution so far, and delete all."""
+        new = stack.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+        ).get("Messages", [])
+        for message in new:
+            stack.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        received[url] += [message for message in new if execution_id in message["Body"]]
+        assert not any(other in message["Body"] for message in new)
+        return received[url]
+
+    (near,), (far,) = until(lambda: take(queue)), until(lambda: take(buses))
+    assert json.loads(near["Body"]) == json.loads(far["Body"]) == notification
+    aws_client(stack, "lambda").invoke(
+        FunctionName=stack_output(stack, "NotifyFunctionName"),
+        Payload=json.dumps({"redeliver": {"execution_id": execution_id}}),
+    )
+    # The local AWS delivers a repetition. On AWS the queue drops it, because its deduplication id is the same.
+    until(lambda: len(take(queue)) > 1)
+    _, again = received[queue]
+    assert again["Body"] == near["Body"]
+    assert again["Attributes"]["MessageDeduplicationId"] == near["Attributes"]["MessageDeduplicationId"]
+
+
 def test_the_kms_key_of_the_recipe_is_rotated_and_may_be_used_by_the_services(
     stack: StackClient, shell: Shell
 ) -> None:
@@ -193,8 +249,10 @@ def test_each_command_that_starts_an_execution_starts_one(stack: StackClient, sh
     request = json.loads((ROOT / "events" / "request.json").read_text(encoding="utf-8"))
     first = json.loads(shell(block("README.md", "One request, one notification")))
     second = json.loads(shell(block("docs/recipes.md", "From the API")))
+    third = json.loads(shell(block("docs/recipes.md", "Wait for a short job")))
     assert stack.wait_for_notification(first["execution_id"])["data"]["metadata"] == {"ticket": "T-1001"}
-    assert stack.wait_for_notification(second["execution_id"])["data"]["status"] == "COMPLETED"
+    for answer in (second, third):
+        assert stack.wait_for_notification(answer["execution_id"])["data"]["status"] == "COMPLETED"
 
     started_execution = json.loads(shell(block("docs/recipes.md", "Start the state machine directly")))
     run = stack.wait_for_end(started_execution["executionArn"])

@@ -15,7 +15,7 @@ type ApiResponse = tuple[int, object]
 """Status and body. A body that is not a text is sent as JSON."""
 STACK_NAME = "shop"
 API_KEY = "the-key-of-the-api"
-PARAMETERS = {"Delivery": "BOTH", "FollowConcurrency": "50"}
+PARAMETERS = {"DefaultDeliverTo": "sns,dynamodb", "FollowConcurrency": "50"}
 WEBHOOK_OUTPUTS = {"WebhookTableName": "deliveries", "DeliverFunctionName": "deliver"}
 _XMLNS = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 
@@ -161,7 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, json.dumps(self.stack.secretsmanager(target.partition(".")[2], json.loads(body))))
         elif self.path.startswith("/2015-03-31/functions/notify/"):
             self.stack.invocations.append(json.loads(body))
-            self._send(200, json.dumps({"redelivered": True, "outcome": "COMPLETED"}))
+            self._send(
+                200, json.dumps({"redelivered": True, "outcome": "COMPLETED", "published_to": ["sns"]})
+            )
         elif self.path.startswith("/2015-03-31/functions/deliver/"):
             payload = json.loads(body)
             self.stack.invocations.append(payload)

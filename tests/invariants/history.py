@@ -96,15 +96,25 @@ class History:
             "chatbot_id": 5 if trigger == "invalid" else "support-chat",
             "timeout_seconds": LONG_TIMEOUT_S if self._simulation.outage.target else timeout_s,
             "progress_events": self._choices.one_in(4),
-            "deliver_to": self._choices.pick(["sns", "dynamodb"], ["sns", "dynamodb"], ["sns"]),
+            "deliver_to": self._deliver_to(),
         }
         if self._simulation.webhooks is not None:
             request["webhook"] = webhook_of_request(self._choices)
             request["deliver_to"] = self._choices.pick(request["deliver_to"], ["dynamodb"])
+            # Without one of them, such a request is refused.
+            request["progress_events"] &= not {"sns", "eventbridge"}.isdisjoint(request["deliver_to"])
         name = f"{trigger} {index}"
         if trigger in {"api", "states"}:
             request["idempotency_key"] = name
         return Requester(trigger, name, request)
+
+    def _deliver_to(self) -> list[str]:
+        # One choice, with or without a bus.
+        choice = self._choices.choose(9)
+        without_bus = ["sns"] if choice // 3 == 2 else ["sns", "dynamodb"]
+        if not self._simulation.has_bus:
+            return without_bus
+        return (without_bus, [*without_bus, "eventbridge"], ["eventbridge", *without_bus[1:]])[choice % 3]
 
     def _event(self, requester: Requester) -> Callable[[], None]:
         """Choose an event that happens during the history."""
@@ -243,13 +253,18 @@ class History:
         elif webhooks.redeliveries_left:
             webhooks.redeliveries_left -= 1
             redeliver = self._simulation.notifier.redeliver
-            self._add_task(Task("redeliver", lambda: redeliver(execution_id)), lambda _: None)
+            self._add_task(Task("redeliver", lambda: redeliver(execution_id)), self._note_redelivery)
         elif webhooks.erasures_left and self._deliveries_end_at is not None:
             webhooks.erasures_left -= 1
             self._add_task(Task("erase", lambda: webhooks.erase(execution_id)), lambda _: None)
         else:
             return False
         return True
+
+    def _note_redelivery(self, task: Task) -> None:
+        result: Any = task.result
+        if task.error is None and result["redelivered"]:
+            self._simulation.observed.redelivered.append(result["execution_id"])
 
     def _settle(self, task: Task, when_done: Callable[[Task], None]) -> None:
         """Use the result of a task that has ended."""

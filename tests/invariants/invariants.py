@@ -4,7 +4,7 @@
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -67,6 +67,19 @@ class Invariant(StrEnum):
         "After its record is final, a loop polls at most once, or follows for at most 30 s."
     )
     NOTIFICATION_IS_PUBLISHED = "Every outcome is published, unless the request's `deliver_to` lacks sns."
+    EVENT_IS_PUT = "Every outcome is put on the event bus, if the request's `deliver_to` lists it."
+    EVENT_IS_WANTED = (
+        "Nothing else is put on the bus, and progress only if the request has `progress_events`."
+    )
+    EVENT_IS_NOTIFICATION = (
+        "The detail of an event is the notification; its type, time and resource are those of the execution."
+    )
+    TOPIC_IGNORES_FAILURE_OF_BUS = (
+        "The topic receives an outcome before the bus is called, and once while only the bus is down."
+    )
+    REDELIVERY_REACHES_TARGETS = (
+        "A redelivery that succeeds reaches the topic and the bus, whichever `deliver_to` lists."
+    )
     NOTIFICATION_IS_RECORDED = "Every record is marked as notified and has left the index of unfinished ones."
     NOTIFICATION_IS_CONSTANT = (
         "All notifications of one outcome are identical, and so are two with the same event id."
@@ -168,6 +181,9 @@ def find_violations(simulation: "Simulation", executions: "list[StateMachineExec
         _check_requests,
         _check_notifications,
         _check_repeated_notifications,
+        _check_events_on_bus,
+        _check_topic_beside_bus,
+        _check_redeliveries,
         _check_jobs,
         _check_cancel_answers,
         _check_cancel_messages,
@@ -290,6 +306,63 @@ def _check_repeated_notifications(final: FinalState) -> Found:
         if record.status.is_final and "sns" in record.deliver_to and not versions[record.execution_id]:
             detail = f"{record.execution_id} is {record.status} and was not published"
             yield Invariant.NOTIFICATION_IS_PUBLISHED, detail
+
+
+def _check_events_on_bus(final: FinalState) -> Found:
+    observed = final.simulation.observed
+    notifications: defaultdict[str, set[str]] = defaultdict(set)
+    for published in (*observed.published, *observed.put):
+        notifications[json.loads(published.message)["id"]].add(published.message)
+    received = set()
+    for put in observed.put:
+        event = json.loads(put.message)
+        record = final.records.get(event["subject"])
+        if record is None:
+            yield Invariant.EVENT_IS_NOTIFICATION, f"{event['id']} was put without a record"
+            continue
+        is_progress = event["type"] == PROGRESS_TYPE
+        received |= set() if is_progress else {record.execution_id}
+        if "eventbridge" not in record.deliver_to or (is_progress and not record.progress_events):
+            yield (
+                Invariant.EVENT_IS_WANTED,
+                f"{event['id']} was put, and its request wants {record.deliver_to}",
+            )
+        envelope = [event["type"], event["time"], [record.owner_execution_arn]]
+        is_final_time = is_progress or event["time"] == record.finished_at
+        if len(notifications[event["id"]]) > 1 or json.loads(put.attributes) != envelope or not is_final_time:
+            yield Invariant.EVENT_IS_NOTIFICATION, f"{put} and {notifications[event['id']]}"
+    for record in final.records.values():
+        wants_event = final.simulation.has_bus and "eventbridge" in record.deliver_to
+        if record.status.is_final and wants_event and record.execution_id not in received:
+            yield Invariant.EVENT_IS_PUT, f"{record.execution_id} is {record.status} and was not put"
+
+
+def _check_topic_beside_bus(final: FinalState) -> Found:
+    simulation = final.simulation
+    if simulation.outage.target != "bus" or not simulation.has_no_call_faults:
+        return
+    outcomes = [entry for entry in simulation.observed.published if PROGRESS_TYPE not in entry.message]
+    for record in final.records.values():
+        count = sum(
+            entry.task == record.owner_execution_arn
+            and json.loads(entry.message)["subject"] == record.execution_id
+            for entry in outcomes
+        )
+        if count > 1:
+            yield Invariant.TOPIC_IGNORES_FAILURE_OF_BUS, f"{record.execution_id} was published {count} times"
+
+
+def _check_redeliveries(final: FinalState) -> Found:
+    observed = final.simulation.observed
+    for execution_id, count in Counter(observed.redelivered).items():
+        record = final.records[execution_id]
+        for target, events in (("sns", observed.published), ("eventbridge", observed.put)):
+            received = sum(
+                entry.task == "redeliver" and json.loads(entry.message)["subject"] == execution_id
+                for entry in events
+            )
+            if target in record.deliver_to and received < count:
+                yield Invariant.REDELIVERY_REACHES_TARGETS, f"{target} received {received} of {count}"
 
 
 def _check_jobs(final: FinalState) -> Found:

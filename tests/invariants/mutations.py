@@ -40,8 +40,8 @@ from waterhook.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
-from waterhook.notifications import notification_events, state_machine_output
-from waterhook.notifications.delivery_targets import DeliveryTarget, WebhookTarget
+from waterhook.notifications import delivery_targets, notification_events, state_machine_output
+from waterhook.notifications.delivery_targets import DeliveryTarget, EventBridgeTarget, WebhookTarget
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.webhook_requests import UnsignedRequest, WebhookRequests
 from waterhook.steps import resend
@@ -283,7 +283,8 @@ class PublishesBeforeOutcomeIsWritten(Notifier):
     def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> dict[str, Any]:
         if not record.status.is_final:
             attributes = {name: value for name, value in final_attributes.items() if value is not None}
-            self._publish(replace(record, **attributes))
+            concluded = replace(record, **attributes)
+            self._publish(concluded, self._missing_targets(concluded))
         return super().conclude(record, final_attributes)
 
 
@@ -329,6 +330,50 @@ class RedeliversToWebhook(Notifier):
         if result["redelivered"] and record is not None and self._webhook is not None:
             self._webhook.publish_outcome(record)
         return result
+
+
+class FirstFailureEndsPublishing(Notifier):
+    def _publish(self, record: ExecutionRecord, targets: Iterable[DeliveryTarget]) -> None:
+        # The bus comes before the topic and the webhook, by its name.
+        for target in sorted(targets, key=lambda target: target.name):
+            target.publish_outcome(record)
+            self._mark_published(record, [target.name])
+
+
+class FailureLeavesNoMark(Notifier):
+    def _mark_published(self, record: ExecutionRecord, published: Iterable[str]) -> None:
+        pass
+
+
+class RedeliversToTopicOnly(Notifier):
+    def redeliver(self, execution_id: object) -> dict[str, Any]:
+        targets = self._targets
+        self._targets = [target for target in targets if target.name != EventBridgeTarget.name]
+        try:
+            return super().redeliver(execution_id)
+        finally:
+            self._targets = targets
+
+
+class FailureOfBusIsIgnored(EventBridgeTarget):
+    def publish_outcome(self, record: ExecutionRecord) -> None:
+        with suppress(ClientError, BotoCoreError):
+            super().publish_outcome(record)
+
+
+class EveryOutcomeIsPutOnBus(EventBridgeTarget):
+    def receives_outcome(self, record: ExecutionRecord) -> bool:
+        return record.status.is_final
+
+
+class ProgressIsPutOnBusForEachRequest(EventBridgeTarget):
+    def receives_progress(self, record: ExecutionRecord) -> bool:
+        return record.publishes_progress
+
+
+class EventHasNoOutput(EventBridgeTarget):
+    def publish_outcome(self, record: ExecutionRecord) -> None:
+        super().publish_outcome(replace(record, final_output_json=None))
 
 
 class FailureOfQueueIsIgnored(WebhookTarget):
@@ -810,7 +855,7 @@ MUTATIONS = (
         "a finished job is recorded as cancelled",
         Invariant.FAULT_MESSAGE_IS_TRUE,
         Components(job_canceller=FinishedJobIsRecordedAsCancelled),
-        found_by_seed=120,
+        found_by_seed=442,
     ),
     Mutation(
         "reconcile and sweep skip an execution without a job",
@@ -870,7 +915,7 @@ MUTATIONS = (
         "a job is given up without a cancel request",
         Invariant.JOB_IS_CANCELLED_AFTER_FAULT,
         Components(cancel_step=FaultIsReportedWithoutCancel),
-        found_by_seed=120,
+        found_by_seed=232,
     ),
     Mutation(
         'the answer to a cancel is always "cancelled"',
@@ -891,6 +936,47 @@ MUTATIONS = (
         "a target that received the outcome receives it again when another one fails",
         Invariant.TARGET_IS_NOT_REPEATED,
         Components(notifier=IgnoresTargetsThatReceivedOutcome),
+    ),
+    Mutation(
+        "an entry that EventBridge refuses counts as put",
+        Invariant.EVENT_IS_PUT,
+        replacements=(Replacement(delivery_targets, "refusal_code", lambda _response: None),),
+    ),
+    Mutation(
+        "a failure of the bus is ignored",
+        Invariant.EVENT_IS_PUT,
+        Components(event_bus_target=FailureOfBusIsIgnored),
+    ),
+    Mutation(
+        "every outcome is put on the bus",
+        Invariant.EVENT_IS_WANTED,
+        Components(event_bus_target=EveryOutcomeIsPutOnBus),
+    ),
+    Mutation(
+        "progress is put on the bus for each request",
+        Invariant.EVENT_IS_WANTED,
+        Components(event_bus_target=ProgressIsPutOnBusForEachRequest),
+    ),
+    Mutation(
+        "an event on the bus has no output",
+        Invariant.EVENT_IS_NOTIFICATION,
+        Components(event_bus_target=EventHasNoOutput),
+    ),
+    Mutation(
+        "the bus comes first, and its failure ends the call",
+        Invariant.TOPIC_IGNORES_FAILURE_OF_BUS,
+        Components(notifier=FirstFailureEndsPublishing),
+    ),
+    Mutation(
+        "a record does not list the targets that have received its outcome",
+        Invariant.TOPIC_IGNORES_FAILURE_OF_BUS,
+        Components(notifier=FailureLeavesNoMark),
+        found_by_seed=1_744,
+    ),
+    Mutation(
+        "a redelivery is not put on the bus",
+        Invariant.REDELIVERY_REACHES_TARGETS,
+        Components(notifier=RedeliversToTopicOnly),
     ),
     Mutation(
         "a redelivery is sent to the webhook too",

@@ -1,7 +1,7 @@
 """What surrounds the functions in one history, such as the clock, the table and the topic, and the faults of calls."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,8 +9,10 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
+from tests.invariants import event_bus
 from tests.invariants.choice_sequence import ChoiceSequence
 from tests.invariants.dynamodb import Item, Table, refusal
+from tests.invariants.event_bus import EventBus, TargetMarks
 from tests.invariants.invariants import Invariant, Violation
 from tests.invariants.scheduler import Crash, Scheduler
 from tests.invariants.waterflai import Waterflai
@@ -21,7 +23,12 @@ from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
 from waterhook.errors import KeyUnavailableError, ResultsUnavailableError, WaterhookError
-from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget, WebhookTarget
+from waterhook.notifications.delivery_targets import (
+    DeliveryTarget,
+    EventBridgeTarget,
+    SnsTarget,
+    WebhookTarget,
+)
 from waterhook.notifications.notification_events import PROGRESS_TYPE
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
@@ -48,6 +55,7 @@ from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.storage.unfinished_index import UnfinishedIndex
 from waterhook.storage.webhook_deliveries import WebhookDeliveries
 from waterhook.storage.webhook_hosts import WebhookHosts
+from waterhook.timestamps import to_rfc3339
 from waterhook.upstream.client import CancelResult
 
 OUTAGE_S = 3600.0
@@ -81,6 +89,7 @@ class Components:
     sweeper: type[Sweeper] = Sweeper
     state_machine_executions: type[StateMachineExecutions] = StateMachineExecutions
     execution_canceller: type[ExecutionCanceller] = ExecutionCanceller
+    event_bus_target: type[EventBridgeTarget] = EventBridgeTarget
     webhook_target: type[WebhookTarget] = WebhookTarget
     webhook_requests: type[WebhookRequests] = WebhookRequests
     webhook_attempts: type[WebhookAttempts] = WebhookAttempts
@@ -93,7 +102,7 @@ class Components:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A message on the topic, and the name of the task that published it."""
+    """A message on the topic or an event on the bus, and the name of the task that published it."""
 
     task: str
     message: str
@@ -133,6 +142,11 @@ class Observations:
     """What subscribers and callers have received, and violations that were found during the history."""
 
     published: list[Published] = field(default_factory=list)
+    """The messages on the topic."""
+    put: list[Published] = field(default_factory=list)
+    """The events on the bus. `message` is the detail, `attributes` are type, time and resources."""
+    redelivered: list[str] = field(default_factory=list)
+    """The ids of executions whose redelivery was reported, in order."""
     accepted: dict[str, set[str]] = field(default_factory=dict)
     """The execution ids that callers of the API received, each with the markers of their requests."""
     cancel_answers: list[tuple[str, CancelResult]] = field(default_factory=list)
@@ -171,9 +185,15 @@ class Simulation:
         self.final_at: dict[str, int] = {}
         """After how many calls each record got its outcome."""
         self.fault_count = 0
-        has_webhooks = choices.one_in(3)
+        # One choice, so that a history with neither reads the same choices as before.
+        features = choices.choose(9)
+        has_webhooks, self.has_bus = features // 3 == 2, features % 3 == 2
         self._faults_left = choices.pick(0, 0, 1, 2, 3, 5, 8, -1)
-        targets = ("table", "bucket", "secret", "poll", *(("topic", "queue") if has_webhooks else ()))
+        targets = (
+            *("table", "bucket", "secret", "poll"),
+            *(("topic", "queue") if has_webhooks else ()),
+            *(("topic", "bus", "bus") if self.has_bus else ()),
+        )
         target = choices.pick(*targets) if self._faults_left < 0 else ""
         self.outage = Outage(target, NOW + choices.pick(0.0, 0.3, 1.0, 5.0, 20.0) if target else 0.0)
         if target:
@@ -182,7 +202,8 @@ class Simulation:
         """Whether no single call fails and no function crashes; there may be an outage."""
         self.has_no_faults = self.has_no_call_faults and not target
         self._calls_per_fault = choices.pick(8, 4, 2, 16)
-        self.settings = _settings(choices, has_webhooks=has_webhooks)
+        self.settings = _settings(choices, has_webhooks=has_webhooks, has_bus=self.has_bus)
+        self.marks = TargetMarks(self)
         self.table = Table(self._check_write)
         self.waterflai = Waterflai(self)
         self._components = components
@@ -194,7 +215,10 @@ class Simulation:
         topic: Any = FaultyClient(self, self, dependency="topic")
         settings, client = self.settings, self.waterflai.client
         self.records = components.table("executions", dynamodb)
-        sns, webhook = SnsTarget(topic, "topic", builders.SOURCE), None
+        sns, webhook, bus = SnsTarget(topic, "topic", builders.SOURCE), None, None
+        if self.has_bus:
+            events: Any = EventBus(self)
+            bus = components.event_bus_target(lambda: events, event_bus.NAME, builders.SOURCE)
         if self.webhooks is not None:
             webhook = self.webhooks.build(
                 self.records,
@@ -202,12 +226,14 @@ class Simulation:
                 lambda service, dependency: FaultyClient(self, service, dependency=dependency),
                 components,
             )
-        targets: list[DeliveryTarget] = [sns] if webhook is None else [sns, webhook]
+        candidates: tuple[DeliveryTarget | None, ...] = (sns, webhook, bus)
+        targets = [target for target in candidates if target is not None]
         limiter = components.limiter("executions", settings.concurrency_limits, dynamodb, self.clock.sleep)
         self.notifier = components.notifier(
             self.records,
             sns,
             webhook,
+            bus,
             retention_s=RETENTION_S if self.webhooks is None else self.webhooks.retention_s,
             clock=self.clock,
             limiter=limiter,
@@ -385,15 +411,36 @@ class Simulation:
 
     def publish(self, **arguments: Any) -> dict[str, Any]:
         """Publish to the topic, as the SNS client does."""
-        task = self.scheduler.current.name if self.scheduler.current else ""
-        message: str = arguments["Message"]
-        self.observed.published.append(Published(task, message, str(arguments["MessageAttributes"])))
-        if self.webhooks is not None and PROGRESS_TYPE not in message:
-            self.webhooks.checks.check_published(json.loads(message)["subject"], "sns")
+        message, attributes = arguments["Message"], str(arguments["MessageAttributes"])
+        self.observed.published.append(self._published(message, attributes))
+        self.marks.check_published(message, "sns")
         return {}
+
+    def put(self, entry: Mapping[str, Any]) -> None:
+        """Put an event on the bus."""
+        assert (entry["Source"], entry["EventBusName"]) == ("waterhook", event_bus.NAME)
+        time = to_rfc3339(entry["Time"].timestamp())
+        attributes = json.dumps([entry["DetailType"], time, entry["Resources"]])
+        self.observed.put.append(self._published(entry["Detail"], attributes))
+        self.marks.check_published(entry["Detail"], "eventbridge")
+
+    def _published(self, message: str, attributes: str) -> Published:
+        task = self.scheduler.current.name if self.scheduler.current else ""
+        return Published(task, message, attributes)
+
+    def check_topic_before_bus(self, message: str) -> None:
+        """Check that the topic has received an outcome before the bus is called, if the topic does not fail."""
+        if PROGRESS_TYPE in message or not self.has_no_call_faults or self.outage.target == "topic":
+            return
+        event = json.loads(message)
+        item = self.table.items.get(event["subject"])
+        is_published = any(published.message == message for published in self.observed.published)
+        if item is not None and {"S": "sns"} in item["deliver_to"]["L"] and not is_published:
+            self.violated(Invariant.TOPIC_IGNORES_FAILURE_OF_BUS, f"{event['id']} is put on the bus first")
 
     def _check_write(self, before: Item | None, after: Item | None) -> None:
         """Check the invariants that a write to the table can violate."""
+        self.marks.check_record_write(after)
         if self.webhooks is not None:
             self.webhooks.checks.check_record_write(before, after)
         self._check_slots(before, after)
@@ -462,7 +509,7 @@ def _result[T](result: Exception | T) -> T:
     return result
 
 
-def _settings(choices: ChoiceSequence, *, has_webhooks: bool) -> Settings:
+def _settings(choices: ChoiceSequence, *, has_webhooks: bool, has_bus: bool) -> Settings:
     return builders.settings(
         at_least_once=choices.one_in(4),
         uncertain_on_503=choices.one_in(4),
@@ -478,4 +525,5 @@ def _settings(choices: ChoiceSequence, *, has_webhooks: bool) -> Settings:
         longest_wait_s=choices.pick(60, 20),
         default_timeout_s=120,
         webhooks=webhook_settings(choices) if has_webhooks else None,
+        result_event_bus=event_bus.NAME if has_bus else "",
     )

@@ -82,8 +82,6 @@ class WebhookChecks:
         """After how many calls to other systems each erasure was complete."""
         self.failures: Counter[str] = Counter()
         """Failures in a row of each host, as the receivers saw them."""
-        self._marked: dict[tuple[str, str], int] = {}
-        """Since how many calls a record has listed a target that received its outcome."""
         self._bodies: dict[str, bytes] = {}
 
     def check_ended(self, call: Call) -> None:
@@ -105,18 +103,10 @@ class WebhookChecks:
         self._simulation.violated(invariant, detail)
 
     def check_record_write(self, before: Item | None, after: Item | None) -> None:
-        """Note which targets have received the outcome, and check that the output is kept for the delivery."""
+        """Check that the output is kept for the delivery."""
         if after is None or "finished_at" not in after:
             return
         execution_id = after["execution_id"]["S"]
-        for target in ("sns", "webhook"):
-            is_marked = "notified_at" in after or target in {
-                entry["S"] for entry in after.get("published_to", {"L": []})["L"]
-            }
-            if is_marked:
-                self._marked.setdefault((execution_id, target), self._simulation.calls)
-            else:
-                self._marked.pop((execution_id, target), None)
         if before is not None and "final_output_json" in before and "final_output_json" not in after:
             record = ExecutionRecord.from_item(before)
             event = self.events[notification_events.event_id(record)]
@@ -125,21 +115,10 @@ class WebhookChecks:
             if record.webhook_wants_outcome and is_kept:
                 self._violated(Invariant.OUTPUT_IS_KEPT, f"{execution_id} lost it while {event}")
 
-    def check_published(self, execution_id: str, target: str) -> None:
-        """Check that a call that began later than the mark of a target does not publish to it."""
-        task = self.task()
-        if task.name == "redeliver" and target == "sns":
-            return
-        marked_at = self._marked.get((execution_id, target))
-        if task.name == "redeliver" or (marked_at is not None and marked_at < task.began_at):
-            self._violated(
-                Invariant.TARGET_IS_NOT_REPEATED, f"{task.name} published {execution_id} to {target} again"
-            )
-
     def check_message(self, body: str) -> None:
         message = json.loads(body)
         if "progress" not in message and self.task().name not in {"deliver", "resend", "delivery sweep"}:
-            self.check_published(message["execution_id"], "webhook")
+            self._simulation.marks.check_outcome(message["execution_id"], "webhook")
 
     def note_dead_letter(self, body: str) -> None:
         event_id = json.loads(body)["event_id"]

@@ -53,13 +53,14 @@ def build_notifier(
     clock: Clock | None = None,
     retention_s: float = RETENTION_S,
     limiter: ConcurrencyLimiter | None = None,
-    webhook: DeliveryTarget | None = None,
+    **targets: DeliveryTarget,
 ) -> Notifier:
-    """Return a notifier whose clock shows a minute after NOW."""
+    """Return a notifier whose clock shows a minute after NOW. `targets` are `webhook` and `result_bus`."""
     return Notifier(
         records or table.records,
         SnsTarget(sns or topic.sns, topic.arn, SOURCE),
-        webhook,
+        targets.get("webhook"),
+        targets.get("result_bus"),
         retention_s=retention_s,
         clock=clock or Clock(NOW + 60),
         limiter=limiter,
@@ -73,11 +74,11 @@ def build_progress_publisher(
     *,
     client: Any = None,
     sns: Any = None,
-    webhooks: Sequence[DeliveryTarget] = (),
+    others: Sequence[DeliveryTarget] = (),
 ) -> ProgressPublisher:
     return ProgressPublisher(
         table.records_over(client or table.client),
-        [SnsTarget(sns or topic.sns, topic.arn, SOURCE), *webhooks],
+        [SnsTarget(sns or topic.sns, topic.arn, SOURCE), *others],
         clock or Clock(),
     )
 

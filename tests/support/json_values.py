@@ -27,7 +27,7 @@ any_request = st.fixed_dictionaries(
         "idempotency_key": any_text | any_json,
         "timeout_seconds": st.integers() | st.floats() | any_json,
         "metadata": any_object | any_json,
-        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb"])) | any_json,
+        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb", "eventbridge"])) | any_json,
         "progress_events": st.booleans() | any_json,
         "extra": any_json,
     },

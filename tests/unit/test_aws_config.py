@@ -37,6 +37,14 @@ def test_every_client_has_timeouts_and_a_retry_budget(dependencies: Any) -> None
     assert limits_of(dependencies.service._states) == (1, 2, 1)  # noqa: SLF001
 
 
+def test_the_last_calls_of_a_wait_make_one_short_attempt(dependencies: Any) -> None:
+    client = dependencies._short_dynamodb  # noqa: SLF001 - the test is about its configuration
+    assert limits_of(client) == (0.4, 0.6, 1)
+    short = dependencies.outcome_wait._short  # noqa: SLF001
+    users = [short.records(), short.places(), short.documents()._table]  # noqa: SLF001
+    assert all(user._client is client for user in users)  # noqa: SLF001
+
+
 def test_the_client_for_uploads_has_longer_timeouts_and_signs_with_s3v4(dependencies: Any) -> None:
     uploader = dependencies._s3  # noqa: SLF001 - the test is about its configuration
     assert limits_of(uploader) == (3, 6, 2)
@@ -57,7 +65,8 @@ def test_the_longest_call_includes_all_attempts_and_the_pauses_between_them() ->
         aws_config.longest_call_s(),
         aws_config.longest_call_s(aws_config.UPLOADS),
         aws_config.longest_call_s(aws_config.ONE_ATTEMPT),
-    ) == (7, 19, 3)
+        aws_config.longest_call_s(aws_config.SHORT),
+    ) == (7, 19, 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def test_unknown_environment_variables_are_ignored() -> None:
     assert Settings.from_env(environment() | {"PATH": "/bin", "AWS_REGION": "x"}) == settings()
 
 
-# Only the API function has the ARN of the state machine. An empty list of chatbots allows all of them. Without allowed
-# hosts webhooks are off.
-OPTIONAL = {"WATERHOOK_STATE_MACHINE_ARN", "WATERHOOK_ALLOWED_CHATBOTS"} | {
+# Only the API function has the ARN of the state machine. An empty list of chatbots allows all of them. Without a bus or
+# allowed hosts, these targets are off.
+OPTIONAL = {"WATERHOOK_STATE_MACHINE_ARN", "WATERHOOK_ALLOWED_CHATBOTS", "WATERHOOK_RESULT_EVENT_BUS"} | {
     name for name in environment() if "WEBHOOK" in name
 }
 
@@ -145,23 +145,43 @@ def test_the_shortest_wait_may_equal_the_longest_but_not_exceed_it() -> None:
     [
         ("WATERHOOK_START_SEMANTICS", "AT_LEAST_ONCE", "at_least_once", True),
         ("WATERHOOK_ON_503_AT_START", "UNCERTAIN", "uncertain_on_503", True),
-        ("WATERHOOK_DELIVERY", "SNS", "deliver_to", ("sns",)),
-        ("WATERHOOK_DELIVERY", "DYNAMODB", "deliver_to", ("dynamodb",)),
-        ("WATERHOOK_DELIVERY", "BOTH", "deliver_to", ("sns", "dynamodb")),
+        ("WATERHOOK_DEFAULT_DELIVER_TO", "sns", "deliver_to", ("sns",)),
+        ("WATERHOOK_DEFAULT_DELIVER_TO", "dynamodb,sns", "deliver_to", ("dynamodb", "sns")),
+        ("WATERHOOK_DEFAULT_DELIVER_TO", "sns, dynamodb,sns", "deliver_to", ("sns", "dynamodb")),
+        ("WATERHOOK_RESULT_EVENT_BUS", "results", "result_event_bus", "results"),
     ],
 )
 def test_each_choice_sets_its_field(name: str, value: str, field: str, parsed: object) -> None:
     assert getattr(Settings.from_env(environment(**{name: value})), field) == parsed
 
 
-@pytest.mark.parametrize(
-    "name", ["WATERHOOK_START_SEMANTICS", "WATERHOOK_ON_503_AT_START", "WATERHOOK_DELIVERY"]
-)
+@pytest.mark.parametrize("name", ["WATERHOOK_START_SEMANTICS", "WATERHOOK_ON_503_AT_START"])
 @pytest.mark.parametrize("value", ["both", "AT_LEAST_ONCE ", "x" * 10_000])
 def test_an_unknown_choice_is_refused_with_a_short_message(name: str, value: str) -> None:
     message = message_for(**{name: value})
     assert message.startswith(f"{name}: expected one of ")
     assert len(message) < 200
+
+
+@pytest.mark.parametrize("value", ["", ",", "both", "SNS", "sns;dynamodb", "sns,mail", "x" * 10_000])
+def test_an_unknown_target_is_refused_with_a_short_message(value: str) -> None:
+    message = message_for(WATERHOOK_DEFAULT_DELIVER_TO=value)
+    assert message.startswith(
+        "WATERHOOK_DEFAULT_DELIVER_TO: expected one or more of sns, dynamodb, eventbridge, got "
+    )
+    assert len(message) < 200
+
+
+def test_results_go_to_the_bus_by_default_only_where_there_is_one() -> None:
+    assert message_for(WATERHOOK_DEFAULT_DELIVER_TO="sns,eventbridge") == (
+        "WATERHOOK_DEFAULT_DELIVER_TO: eventbridge needs WATERHOOK_RESULT_EVENT_BUS, which is empty"
+    )
+    with_bus = environment(
+        WATERHOOK_DEFAULT_DELIVER_TO="sns,eventbridge", WATERHOOK_RESULT_EVENT_BUS="results"
+    )
+    assert Settings.from_env(with_bus).defaults == RequestDefaults(
+        timeout_s=3600, deliver_to=("sns", "eventbridge"), has_result_bus=True
+    )
 
 
 def test_the_settings_contain_the_defaults_of_requests() -> None:

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 _PENDING = "PendingConfirmation"
 
 
-def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iterator[Finding]:
+def check_subscriptions(sns: "SNSClient", topic_arn: str, deliver_to: str) -> Iterator[Finding]:
     """Check that the topic has subscriptions, and that each is confirmed and has a dead-letter queue.
 
-    `delivery` is the value of the parameter Delivery.
+    `deliver_to` is the value of the parameter DefaultDeliverTo.
     """
     # The queues of `waterhook listen` receive nothing that may not be lost.
     subscriptions = [
         entry for entry in list_subscriptions(sns, topic_arn) if not is_temporary(entry["Endpoint"])
     ]
     if not subscriptions:
-        yield _no_subscription(topic_arn, delivery)
+        yield _no_subscription(topic_arn, deliver_to)
         return
     complete = 0
     for subscription in subscriptions:
@@ -61,10 +61,10 @@ def check_subscriptions(sns: "SNSClient", topic_arn: str, delivery: str) -> Iter
         )
 
 
-def _no_subscription(topic_arn: str, delivery: str) -> Finding:
+def _no_subscription(topic_arn: str, deliver_to: str) -> Finding:
     message = "the notification topic has no subscription"
-    if delivery == "DYNAMODB":
-        return Finding.note(f"{message}. Delivery is DYNAMODB, so results stay in the table")
+    if "sns" not in deliver_to.split(","):
+        return Finding.note(f"{message}. DefaultDeliverTo is {deliver_to}, so results do not go there")
     return Finding.warning(
         f"{message}, so no subscriber receives the results",
         "Deploy with CreateResultsQueue=true, or subscribe: aws sns subscribe --protocol email "

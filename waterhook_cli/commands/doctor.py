@@ -18,6 +18,7 @@ from waterhook_cli.checks.concurrency import check_concurrency
 from waterhook_cli.checks.dead_letters import check_dead_letters
 from waterhook_cli.checks.finding import Check, Finding, Level
 from waterhook_cli.checks.records import check_records
+from waterhook_cli.checks.result_bus import check_result_bus
 from waterhook_cli.checks.secret import check_secret
 from waterhook_cli.checks.stack_status import check_stack_status
 from waterhook_cli.checks.subscriptions import check_subscriptions
@@ -112,8 +113,11 @@ def checks_of_stack(stack: Stack, stack_options: str = "") -> Iterator[Check]:
     )
     yield Check(
         "subscriptions",
-        lambda: check_subscriptions(client("sns"), stack.output("TopicArn"), parameters.get("Delivery", "")),
+        lambda: check_subscriptions(
+            client("sns"), stack.output("TopicArn"), parameters.get("DefaultDeliverTo", "")
+        ),
     )
+    yield Check("event bus for results", lambda: _check_result_bus(stack))
     yield Check("alarms", lambda: check_alarms(client("cloudwatch"), resources()))
     yield Check("alarms' mail", lambda: check_alarm_subscriptions(client("sns"), resources()))
     yield Check(
@@ -127,6 +131,14 @@ def checks_of_stack(stack: Stack, stack_options: str = "") -> Iterator[Check]:
             client("dynamodb"), stack.output("TableName"), time.time(), parameters, stack_options
         ),
     )
+
+
+def _check_result_bus(stack: Stack) -> Iterator[Finding]:
+    bus = stack.parameters.get("ResultEventBusName")
+    if bus:
+        yield from check_result_bus(stack.client("events"), bus)
+    else:
+        yield Finding.ok("results do not go to an event bus")
 
 
 def _check_webhooks(stack: Stack, stack_options: str) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`waterhook redeliver`: publishes the notifications of finished executions again."""
+"""`waterhook redeliver`: publishes the notifications of finished executions again, to the topic and to the bus."""
 
 import json
 import time
@@ -34,12 +34,16 @@ _PROJECTION: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Redelivery:
-    """Result of one redelivery: the `outcome` that was published again, or the `reason` why it was not published."""
+    """Result of one redelivery: the `outcome` that was published again, or the `reason` why it was not published.
+
+    `published_to` lists the targets: sns, eventbridge.
+    """
 
     execution_id: str
     redelivered: bool
     outcome: str | None = None
     reason: str | None = None
+    published_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Redeliverer:
         return (item["execution_id"]["S"] for item in items if filters.matches(item))
 
     def redeliver(self, execution_id: str) -> Redelivery:
-        """Publish the notification of one execution again, with the same id, time and data, to every subscriber.
+        """Publish the notification of one execution again, with the same id, time and data, where the request lists.
 
         An error of the function is returned as the reason, so that the caller can continue with the next execution.
         Raises ClientError if the function can't be invoked.
@@ -129,6 +133,7 @@ class Redeliverer:
             redelivered=result["redelivered"],
             outcome=result.get("outcome"),
             reason=result.get("reason"),
+            published_to=tuple(result.get("published_to", ())),
         )
 
     def _scan(self) -> Iterator[Mapping[str, Any]]:
@@ -169,7 +174,10 @@ class Redeliverer:
 def command(
     context: CommandContext, /, ids: tuple[str, ...], *, dry_run: bool, yes: bool, **filters: Any
 ) -> ExitCode:
-    """Publish notifications again, with the same id, time and data."""
+    """Publish notifications again, with the same id, time and data.
+
+    They go to the topic and to the event bus, whichever the request lists in deliver_to. Webhooks are not sent.
+    """
     if not (ids or any(filters.values())):
         raise click.UsageError(
             "No executions are selected. Add an ID, --status, --since, --until or --undelivered."
@@ -191,7 +199,7 @@ def command(
         )
     count = f"{len(selected)} notification{'' if len(selected) == 1 else 's'}"
     if selected and not dry_run:
-        question = f"Publish {count} again, to every subscriber of {stack}?"
+        question = f"Publish {count} again, to every subscriber and event bus of {stack}?"
         if not context.confirm(question, yes=yes):
             return ExitCode.UNSUCCESSFUL
     results: list[dict[str, Any]] = []
@@ -211,5 +219,6 @@ def command(
 
 
 def _result_line(result: Redelivery) -> str:
-    text = result.outcome if result.redelivered else f"not published: {result.reason}"
-    return f"{result.execution_id}  {text}"
+    if not result.redelivered:
+        return f"{result.execution_id}  not published: {result.reason}"
+    return f"{result.execution_id}  {result.outcome}  {', '.join(result.published_to)}".rstrip()

@@ -6,7 +6,7 @@ creates boto3 clients and steps.
 
 import os
 import time
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -19,6 +19,7 @@ from waterhook.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from waterhook.api.callers import Callers
     from waterhook.api.cancellation import ExecutionCanceller
     from waterhook.api.live_status import LiveStatus
+    from waterhook.api.outcome_wait import OutcomeWait
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
     from waterhook.domain.webhook_settings import WebhookSettings
-    from waterhook.notifications.delivery_targets import SnsTarget, WebhookTarget
+    from waterhook.notifications.delivery_targets import EventBridgeTarget, SnsTarget, WebhookTarget
     from waterhook.notifications.notifier import Notifier
     from waterhook.notifications.progress_publisher import ProgressPublisher
     from waterhook.notifications.webhook_queue import WebhookQueue
@@ -75,7 +77,13 @@ class Dependencies:
 
         # Set on the local AWS: it serves an API under a path prefix that is missing in its events.
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
-        return Routes(lambda: self.service, lambda: self._callers, self._telemetry, path_prefix)
+        return Routes(
+            lambda: self.service,
+            lambda: self._callers,
+            lambda: self.outcome_wait,
+            self._telemetry,
+            path_prefix,
+        )
 
     @cached_property
     def start_step(self) -> "StartStep":
@@ -154,6 +162,7 @@ class Dependencies:
             self._table,
             self._topic,
             self._webhook,
+            self._result_bus,
             retention_s=self.settings.retention_s,
             clock=time.time,
             limiter=self._limiter,
@@ -271,7 +280,7 @@ class Dependencies:
 
         return ExecutionService(
             self._table,
-            self._step_functions(aws_config.ONE_ATTEMPT),
+            self._starter,
             self._bucket,
             self.settings,
             time.time,
@@ -280,6 +289,27 @@ class Dependencies:
             lambda: self._execution_canceller,
             lists=ExecutionLists(self.settings.table, self._dynamodb),
             deliveries=lambda: self._deliveries if self.settings.webhooks else None,
+        )
+
+    @cached_property
+    def outcome_wait(self) -> "OutcomeWait":
+        """Waits for outcomes. The clients with short timeouts are created when they are needed."""
+        from waterhook.api.outcome_wait import Access, OutcomeWait
+        from waterhook.storage.waiting_places import WaitingPlaces
+
+        def places(client: "DynamoDBClient") -> WaitingPlaces:
+            return WaitingPlaces(self.settings.table, client, limit=self.api_settings.max_waiters)
+
+        return OutcomeWait(
+            self.api_settings.max_wait_s,
+            Access(lambda: self._table, lambda: places(self._dynamodb), lambda: self.service),
+            Access(
+                lambda: self._short_table,
+                lambda: places(self._short_dynamodb),
+                lambda: self._service_after_wait,
+            ),
+            time.time,
+            time.sleep,
         )
 
     @cached_property
@@ -322,6 +352,41 @@ class Dependencies:
         canceller = self._job_canceller(self._api_upstream)
         return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
 
+    @cached_property
+    def _service_after_wait(self) -> "ExecutionService":
+        """The service that builds the answer after a wait, when little time is left."""
+        from waterhook.api.live_status import LiveStatus
+        from waterhook.api.outcome_wait import PROGRESS_BUDGET_S
+        from waterhook.api.service import ExecutionService
+        from waterhook.storage.execution_lists import ExecutionLists
+        from waterhook.storage.webhook_deliveries import WebhookDeliveries
+        from waterhook.upstream.api_key import ApiKey
+
+        def live_status() -> LiveStatus:
+            secrets = boto3.client("secretsmanager", config=aws_config.SHORT)
+            key = ApiKey(self.settings.api_key_secret_arn, secrets)
+            return LiveStatus(self._upstream(PROGRESS_BUDGET_S, PROGRESS_BUDGET_S, key), time.time)
+
+        live, webhooks = cache(live_status), self.settings.webhooks
+        deliveries = WebhookDeliveries(webhooks.table, self._short_dynamodb) if webhooks else None
+        return ExecutionService(
+            self._short_table,
+            self._starter,
+            self._bucket,
+            self.settings,
+            time.time,
+            live,
+            lambda: self._execution_canceller,
+            lists=ExecutionLists(self.settings.table, self._short_dynamodb),
+            deliveries=lambda: deliveries,
+        )
+
+    @cached_property
+    def _short_table(self) -> "ExecutionsTable":
+        from waterhook.storage.executions_table import ExecutionsTable
+
+        return ExecutionsTable(self.settings.table, self._short_dynamodb)
+
     def _job_canceller(self, client: "WaterflaiClient") -> "JobCanceller":
         """Return a canceller for a function with little time: it reads small status documents only."""
         from waterhook.domain.status_document import MAX_SHORT_STATUS_BYTES
@@ -340,13 +405,16 @@ class Dependencies:
         return self._upstream(CALL_BUDGET_S, READ_TIMEOUT_S)
 
     def _upstream(
-        self, budget_s: float | None = None, read_timeout_s: float | None = None
+        self,
+        budget_s: float | None = None,
+        read_timeout_s: float | None = None,
+        key: "ApiKey | None" = None,
     ) -> "WaterflaiClient":
         from waterhook.upstream.client import WaterflaiClient
 
         return WaterflaiClient(
             self.settings.base_url,
-            self._api_key,
+            key or self._api_key,
             read_timeout_s=read_timeout_s,
             budget_s=budget_s,
             on_call=self._telemetry.record_call,
@@ -356,8 +424,9 @@ class Dependencies:
         """Return a publisher for one execution. Built on use: few callers want progress, a client needs memory."""
         from waterhook.notifications.progress_publisher import ProgressPublisher
 
-        targets = [target for target in (self._topic, self._webhook) if target is not None]
-        return ProgressPublisher(self._table, targets, time.time)
+        # The bus is last, as in the notifier: if it does not answer, the others have their event already.
+        targets = (self._topic, self._webhook, self._result_bus)
+        return ProgressPublisher(self._table, [target for target in targets if target is not None], time.time)
 
     @cached_property
     def _topic(self) -> "SnsTarget":
@@ -372,6 +441,14 @@ class Dependencies:
         if not self.settings.webhooks:
             return None
         return WebhookTarget(self._webhook_queue, self.settings.source)
+
+    @cached_property
+    def _result_bus(self) -> "EventBridgeTarget | None":
+        from waterhook.notifications.delivery_targets import EventBridgeTarget
+
+        if not self.settings.result_event_bus:
+            return None
+        return EventBridgeTarget(lambda: self._events, self.settings.result_event_bus, self.settings.source)
 
     @cached_property
     def _webhook_queue(self) -> "WebhookQueue":
@@ -439,6 +516,10 @@ class Dependencies:
         return boto3.client("dynamodb", config=aws_config.DEFAULTS)
 
     @cached_property
+    def _short_dynamodb(self) -> "DynamoDBClient":
+        return boto3.client("dynamodb", config=aws_config.SHORT)
+
+    @cached_property
     def _sns(self) -> "SNSClient":
         return boto3.client("sns", config=aws_config.DEFAULTS)
 
@@ -447,12 +528,20 @@ class Dependencies:
         return boto3.client("sqs", config=aws_config.DEFAULTS)
 
     @cached_property
+    def _events(self) -> "EventBridgeClient":
+        return boto3.client("events", config=aws_config.DEFAULTS)
+
+    @cached_property
     def _secrets(self) -> "SecretsManagerClient":
         return boto3.client("secretsmanager", config=aws_config.DEFAULTS)
 
     @cached_property
     def _s3(self) -> "S3Client":
         return boto3.client("s3", config=aws_config.UPLOADS)
+
+    @cached_property
+    def _starter(self) -> "SFNClient":
+        return self._step_functions(aws_config.ONE_ATTEMPT)
 
     @staticmethod
     def _step_functions(config: Config = aws_config.DEFAULTS) -> "SFNClient":

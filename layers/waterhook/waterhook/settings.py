@@ -23,7 +23,6 @@ MAX_FOLLOW_CONCURRENCY = 10_000
 MIN_FOLLOW_S = 30
 # Refused starts also write history events, in addition to those that polling may write.
 MAX_START_DEADLINE_S = 24 * 3600
-_DELIVERY = {"SNS": ("sns",), "DYNAMODB": ("dynamodb",), "BOTH": DELIVERY_TARGETS}
 # One item lists the executions that hold a slot, and each change writes the whole item: 1,000 ids cost 32 write units.
 MAX_CONCURRENCY_LIMIT = 1000
 
@@ -57,6 +56,8 @@ class Settings:
     at_least_once: bool
     uncertain_on_503: bool
     deliver_to: tuple[str, ...]
+    result_event_bus: str
+    """Name of the event bus for results. Empty: there is none."""
     retention_days: int
     follow_concurrency: int
     follow_s: int
@@ -108,7 +109,8 @@ class Settings:
             at_least_once=choice("WATERHOOK_START_SEMANTICS", "AT_MOST_ONCE", "AT_LEAST_ONCE")
             == "AT_LEAST_ONCE",
             uncertain_on_503=choice("WATERHOOK_ON_503_AT_START", "RETRY", "UNCERTAIN") == "UNCERTAIN",
-            deliver_to=_DELIVERY[choice("WATERHOOK_DELIVERY", *_DELIVERY)],
+            deliver_to=_deliver_to(env, problems),
+            result_event_bus=env.get("WATERHOOK_RESULT_EVENT_BUS", ""),
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
             follow_concurrency=number("WATERHOOK_FOLLOW_CONCURRENCY", 0, MAX_FOLLOW_CONCURRENCY),
             follow_s=number("WATERHOOK_FOLLOW_S", MIN_FOLLOW_S, 840),
@@ -145,6 +147,7 @@ class Settings:
             self.allowed_chatbots,
             self.webhooks.rules if self.webhooks else None,
             self.webhooks.default if self.webhooks else None,
+            has_result_bus=bool(self.result_event_bus),
         )
 
     @property
@@ -156,6 +159,17 @@ class Settings:
         """Return the bounds of the polling policy. `deadline` is in epoch seconds."""
         follow = self.follow and may_follow
         return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=follow)
+
+
+def _deliver_to(env: Mapping[str, str], problems: list[str]) -> tuple[str, ...]:
+    name = "WATERHOOK_DEFAULT_DELIVER_TO"
+    value = tuple(dict.fromkeys(split_list(env.get(name, ""))))
+    if not value or not set(value) <= set(DELIVERY_TARGETS):
+        got = env.get(name, "")[:40]
+        problems.append(f"{name}: expected one or more of {', '.join(DELIVERY_TARGETS)}, got {got!r}")
+    elif "eventbridge" in value and not env.get("WATERHOOK_RESULT_EVENT_BUS"):
+        problems.append(f"{name}: eventbridge needs WATERHOOK_RESULT_EVENT_BUS, which is empty")
+    return value
 
 
 def _webhooks(env: Mapping[str, str], problems: list[str]) -> "WebhookSettings | None":

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -18,6 +19,7 @@ from waterhook.domain.request import (
     Request,
     RequestDefaults,
 )
+from waterhook.domain.webhook import Webhook
 from waterhook.errors import InvalidRequestError, RequestTooLargeError
 from waterhook.json_text import MAX_NESTING, to_json
 
@@ -120,10 +122,10 @@ def test_a_request_that_is_not_an_object_is_refused(raw: object) -> None:
         ("metadata", [], "metadata: expected object, got list"),
         ("metadata", {"a": "x" * MAX_METADATA_BYTES}, "metadata: 4104 bytes, at most 4096 are allowed"),
         ("deliver_to", "sns", "deliver_to: expected list, got string"),
-        ("deliver_to", [], "deliver_to: expected a list of one or both of sns, dynamodb"),
-        ("deliver_to", ["sqs"], "deliver_to: expected a list of one or both"),
-        ("deliver_to", [["sns"]], "deliver_to: expected a list of one or both"),
-        ("deliver_to", ["sns", None], "deliver_to: expected a list of one or both"),
+        ("deliver_to", [], "deliver_to: expected a list of one or more of sns, dynamodb, eventbridge"),
+        ("deliver_to", ["sqs"], "deliver_to: expected a list of one or more"),
+        ("deliver_to", [["sns"]], "deliver_to: expected a list of one or more"),
+        ("deliver_to", ["sns", None], "deliver_to: expected a list of one or more"),
         ("progress_events", 1, "progress_events: expected boolean, got number"),
         ("progress_events", "yes", "progress_events: expected boolean, got string"),
         ("callback_url", "https://x", "callback_url: unknown field; known are chatbot_id"),
@@ -237,10 +239,13 @@ def test_metadata_of_4_kib_is_accepted_in_every_script_and_one_byte_more_is_refu
     assert message_for(request_dict(metadata={"t": fits["t"] + "x"})).startswith(size)
 
 
+WITH_BUS = replace(DEFAULTS, has_result_bus=True)
+
+
 @given(any_json | any_request)
 def test_any_json_value_is_a_valid_request_or_raises_invalid_request(raw: Any) -> None:
     try:
-        parsed = Request.from_dict(raw, DEFAULTS)
+        parsed = Request.from_dict(raw, WITH_BUS)
     except InvalidRequestError as error:
         str(error).encode()
         return
@@ -249,7 +254,7 @@ def test_any_json_value_is_a_valid_request_or_raises_invalid_request(raw: Any) -
     to_json(parsed.metadata)
     to_json(parsed.input_data)
     assert 1 <= parsed.timeout_seconds <= MAX_TIMEOUT_S
-    assert set(parsed.deliver_to) <= {"sns", "dynamodb"}
+    assert set(parsed.deliver_to) <= {"sns", "dynamodb", "eventbridge"}
     assert parsed.deliver_to
 
 
@@ -311,3 +316,43 @@ def test_a_chatbot_that_is_not_allowed_is_refused_without_the_list_of_allowed_on
     with pytest.raises(InvalidRequestError, match="is not in AllowedChatbotIds") as caught:
         Request.from_dict(request_dict(chatbot_id=chatbot_id), ALLOWING)
     assert "report-flow" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "deliver_to",
+    [["eventbridge"], ["dynamodb", "eventbridge"], ["eventbridge", "sns", "dynamodb"]],
+    ids="+".join,
+)
+def test_a_request_lists_the_bus_in_any_combination(deliver_to: list[str]) -> None:
+    parsed = Request.from_dict(request_dict(deliver_to=deliver_to), WITH_BUS)
+    assert parsed.deliver_to == tuple(deliver_to)
+
+
+def test_without_a_bus_a_request_that_lists_it_is_refused_with_the_parameter_to_set() -> None:
+    assert message_for(request_dict(deliver_to=["sns", "eventbridge"])) == (
+        "deliver_to: this deployment has no event bus for results; set its parameter ResultEventBusName, or leave out "
+        "eventbridge"
+    )
+
+
+@pytest.mark.parametrize("target", ["sns", "eventbridge"])
+def test_progress_events_are_accepted_with_a_target_that_receives_them(target: str) -> None:
+    raw = request_dict(progress_events=True, deliver_to=[target, "dynamodb"])
+    assert Request.from_dict(raw, WITH_BUS).progress_events
+
+
+def test_progress_events_are_accepted_with_a_webhook_that_receives_them() -> None:
+    raw = request_dict(progress_events=True, deliver_to=["dynamodb"])
+    webhook = Webhook("https://hooks.example.com/", ("progress",), is_default=True)
+    assert Request.from_dict(raw, replace(DEFAULTS, webhook=webhook)).progress_events
+
+
+@pytest.mark.parametrize("webhook", [None, Webhook("https://hooks.example.com/", is_default=True)])
+@pytest.mark.parametrize("deliver_to", [None, ["dynamodb"]])
+def test_progress_events_that_no_target_would_receive_are_refused(
+    webhook: Webhook | None, deliver_to: list[str] | None
+) -> None:
+    raw = request_dict(progress_events=True, deliver_to=deliver_to)
+    defaults = replace(DEFAULTS, deliver_to=("dynamodb",), webhook=webhook)
+    with pytest.raises(InvalidRequestError, match="progress_events: no target receives progress; add sns or"):
+        Request.from_dict(raw, defaults)

@@ -17,6 +17,7 @@ from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
+from tests.support.api_events import event
 from tests.support.builders import (
     CALLER,
     ID,
@@ -31,7 +32,6 @@ from tests.support.builders import (
 from tests.support.builders import settings as deployed
 from tests.support.example_counts import CountExample, count_example
 from tests.support.json_values import any_json, any_object, any_request, any_text
-from tests.unit.functions.test_api import event
 from waterhook.api.list_query import PARAMETERS
 from waterhook.api.service import ExecutionService
 from waterhook.dependencies import Dependencies
@@ -94,7 +94,8 @@ like_a_body = st.fixed_dictionaries(
         "metadata": any_object | any_json,
         "timeout_seconds": st.integers(-1, 3_000_000) | any_json,
         "idempotency_key": any_text | any_json,
-        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb", "mail"]), max_size=3) | any_json,
+        "deliver_to": st.lists(st.sampled_from(["sns", "dynamodb", "eventbridge", "mail"]), max_size=3)
+        | any_json,
         "progress_events": st.booleans() | any_json,
     },
 )

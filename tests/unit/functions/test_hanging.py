@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 FAR = 9_000_000_000
 LARGE = {"status": "COMPLETED", "final_output": "x" * 40_000}
 WEBHOOK = Webhook("https://127.0.0.1/", EVENTS)
+WITH_BUS = {"WATERHOOK_RESULT_EVENT_BUS": "results"}
+TO_BUS = ("sns", "dynamodb", "eventbridge")
 # botocore repeats a call once.
 ATTEMPTS = 2
 RUNNING = reply(200, {"status": "RUNNING", "progress": 50.0})
@@ -68,6 +70,7 @@ SERVICES = {
     "table": "dynamodb",
     "topic": "sns",
     "queue": "sqs",
+    "event bus": "eventbridge",
     "bucket": "s3",
     "secret": "secrets-manager",
     "Step Functions": "sfn",
@@ -106,6 +109,11 @@ class Scene:
     def hang(self, dependency: str) -> None:
         self._hanging.add(SERVICES[dependency])
 
+    def hang_after(self, operation: str, dependency: str) -> None:
+        """Let a service hang after the first call of an operation, such as `dynamodb.GetItem`."""
+        session: Any = boto3.DEFAULT_SESSION
+        session.events.register(f"after-call.{operation}", lambda **_: self.hang(dependency))
+
     def _redirect(self, request: Any, event_name: str, **_: Any) -> None:
         if event_name.split(".")[1] in self._hanging:
             self.attempts += 1
@@ -129,12 +137,14 @@ class Scene:
         self, method: str, resource: str, id_: str, *steps: Step, body: object = None, **kwargs: Any
     ) -> tuple[int, str]:
         path = resource.replace("{id}", id_)
+        headers, query = kwargs.pop("headers", {}), kwargs.pop("query", None)
         event = {
             "resource": resource,
             "path": path,
             "pathParameters": {"id": id_},
             "httpMethod": method,
-            "headers": {},
+            "headers": headers,
+            "queryStringParameters": query,
             "requestContext": {
                 "path": f"/live{path}",
                 "domainName": "api.test",
@@ -231,9 +241,9 @@ def poll_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def poll_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR, progress_events=True))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True, deliver_to=TO_BUS))
     scene.hang(dependency)
-    state = scene.step(poll, young(progress_events=True))
+    state = scene.step(poll, young(progress_events=True), **WITH_BUS if dependency == "event bus" else {})
     return bool(
         state["outcome"] == "RUNNING" and state["next"] == "wait" and not state["history"].get("errors")
     )
@@ -264,7 +274,7 @@ def follow_a_completed_job(scene: Scene, dependency: str) -> bool:
 
 
 def follow_with_progress(scene: Scene, dependency: str) -> bool:
-    scene.table.put(running_record(expires_at=FAR, progress_events=True))
+    scene.table.put(running_record(expires_at=FAR, progress_events=True, deliver_to=TO_BUS))
     scene.hang(dependency)
     nodes = [{"type": "node_started", "node_id": node, "progress": 10.0} for node in "abc"]
 
@@ -283,6 +293,7 @@ def follow_with_progress(scene: Scene, dependency: str) -> bool:
 
     over = threading.Event()
     kwargs = {"WATERHOOK_FOLLOW_CONCURRENCY": "50", "WATERHOOK_FOLLOW_S": "30"}
+    kwargs |= WITH_BUS if dependency == "event bus" else {}
     state = scene.step(follow, young(progress_events=True), document, streams=[slowly], **kwargs)
     return bool(state["outcome"] == "COMPLETED" and scene.attempts == ATTEMPTS)
 
@@ -310,6 +321,14 @@ def notify_with_a_webhook(scene: Scene, dependency: str) -> bool:
     scene.hang(dependency)
     state = young().ended(Status.COMPLETED, final_output_json="{}")
     result = scene.step(notify, state, **scene.with_webhooks())
+    record = scene.table.get(ID)
+    return result == "ReadTimeoutError" and (record.published_to, record.notified_at) == (("sns",), None)
+
+
+def notify_with_the_bus(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(expires_at=FAR, deliver_to=TO_BUS))
+    scene.hang(dependency)
+    result = scene.step(notify, young().ended(Status.COMPLETED, final_output_json="{}"), **WITH_BUS)
     record = scene.table.get(ID)
     return result == "ReadTimeoutError" and (record.published_to, record.notified_at) == (("sns",), None)
 
@@ -348,17 +367,20 @@ def reconcile_once(scene: Scene, dependency: str) -> bool:
         "executionArn"
     ]
     client.stop_execution(executionArn=arn)
-    stored = scene.table.put(running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR))
+    stored = scene.table.put(
+        running_record(owner_execution_arn=arn, deadline=FAR, expires_at=FAR, deliver_to=TO_BUS)
+    )
     scene.hang(dependency)
     steps = (
         [reply(200, {"cancelled": False}), reply(200, LARGE)]
         if dependency == "bucket"
         else [reply(200, {"cancelled": True})]
     )
-    result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps)
+    kwargs = WITH_BUS if dependency == "event bus" else {}
+    result = scene.call(reconcile, {"arn": arn, "status": "ABORTED"}, *steps, **kwargs)
     raised = result in ("DependencyUnavailableError", "ReadTimeoutError")
-    # With a topic that hangs the outcome has already been written.
-    return raised and (dependency in {"table", "topic"} or scene.table.get(ID) == stored)
+    # With a topic or a bus that hangs the outcome has already been written.
+    return raised and (dependency in {"table", "topic", "event bus"} or scene.table.get(ID) == stored)
 
 
 def sweep_once(scene: Scene, dependency: str) -> bool:
@@ -395,6 +417,25 @@ def api_list_of_all(scene: Scene, dependency: str) -> bool:
     return status == 503 and "is unavailable" in detail and scene.attempts > ATTEMPTS
 
 
+def api_start_and_wait(scene: Scene, dependency: str) -> bool:
+    scene.hang_after("sfn.StartExecution", dependency)
+    status, _ = scene.http(
+        "POST",
+        "/v1/executions/{id}/async",
+        "support-chat",
+        body={"input_data": {}},
+        headers={"Prefer": "wait=20"},
+    )
+    return status == 202
+
+
+def api_read_and_wait(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, expires_at=FAR))
+    scene.hang_after("dynamodb.GetItem", dependency)
+    status, _ = scene.http("GET", "/v1/executions/{id}", ID, query={"wait": "20"})
+    return status == 200
+
+
 def api_cancel(scene: Scene, dependency: str) -> bool:
     scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR))
     scene.hang(dependency)
@@ -409,6 +450,16 @@ def api_cancel_with_a_webhook(scene: Scene, dependency: str) -> bool:
     cancelled = reply(200, {"cancelled": True})
     status, _ = scene.http("DELETE", "/v1/executions/{id}", ID, cancelled, **scene.with_webhooks())
     return status == 503 and scene.table.get(ID).published_to == ("sns",)
+
+
+def api_cancel_with_the_bus(scene: Scene, dependency: str) -> bool:
+    scene.table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR, deliver_to=TO_BUS))
+    scene.hang(dependency)
+    status, detail = scene.http(
+        "DELETE", "/v1/executions/{id}", ID, reply(200, {"cancelled": True}), **WITH_BUS
+    )
+    is_published = scene.table.get(ID).published_to == ("sns",)
+    return status == 503 and "is unavailable" in detail and is_published
 
 
 @dataclass(frozen=True)
@@ -434,15 +485,18 @@ TABLE = [
     Row("poll", "topic", "with progress", poll_with_progress),
     Row("poll", "table", "with progress", poll_with_progress),
     Row("poll", "queue", "with progress", poll_with_progress_of_a_webhook),
+    Row("poll", "event bus", "with progress", poll_with_progress),
     Row("follow", "secret", "", follow_once),
     Row("follow", "bucket", "with a completed job", follow_a_completed_job),
     Row("follow", "topic", "with progress", follow_with_progress),
     Row("follow", "table", "with progress", follow_with_progress),
+    Row("follow", "event bus", "with progress", follow_with_progress),
     Row("cancel", "secret", "", cancel_once),
     Row("cancel", "bucket", "with a completed job", cancel_a_completed_job),
     Row("notify", "table", "", notify_once),
     Row("notify", "topic", "", notify_once),
     Row("notify", "queue", "with a webhook", notify_with_a_webhook),
+    Row("notify", "event bus", "", notify_with_the_bus),
     Row("deliver", "table", "", deliver_once),
     Row("deliver", "secret", "", deliver_once),
     Row("deliver", "queue", "after a failed attempt", deliver_after_a_failed_attempt),
@@ -454,6 +508,7 @@ TABLE = [
     Row("reconcile", "secret", "", reconcile_once),
     Row("reconcile", "bucket", "with a completed job", reconcile_once),
     Row("reconcile", "topic", "", reconcile_once),
+    Row("reconcile", "event bus", "", reconcile_once),
     Row("reconcile", "Step Functions", "in a sweep", sweep_once),
     Row("reconcile", "table", "in a sweep", sweep_once),
     Row("reconcile", "secret", "in a sweep", sweep_once),
@@ -463,11 +518,14 @@ TABLE = [
     Row("api", "table", "at a GET", api_read),
     Row("api", "table", "at a list of an operator", api_list_of_all),
     Row("api", "secret", "at a GET", api_read),
+    Row("api", "table", "while a POST waits", api_start_and_wait),
+    Row("api", "table", "while a GET waits", api_read_and_wait),
     Row("api", "table", "at a DELETE", api_cancel),
     Row("api", "secret", "at a DELETE", api_cancel),
     Row("api", "bucket", "at a DELETE", api_cancel),
     Row("api", "topic", "at a DELETE", api_cancel),
     Row("api", "queue", "at a DELETE", api_cancel_with_a_webhook),
+    Row("api", "event bus", "at a DELETE", api_cancel_with_the_bus),
 ]
 
 # Limit of a row beside Lambda's timeout. The test lasts as long as its slowest row.
@@ -516,7 +574,7 @@ def test_a_function_returns_its_fallback_in_time_while_a_service_hangs(
 
     # Load the service definitions before the forks. Each process would otherwise spend its measured time on them.
     boto3.setup_default_session()
-    for service in ("dynamodb", "sns", "sqs", "s3", "secretsmanager", "stepfunctions"):
+    for service in ("dynamodb", "sns", "sqs", "s3", "secretsmanager", "stepfunctions", "events"):
         boto3.client(service)
 
     def scene() -> Scene:

@@ -392,6 +392,7 @@ def test_a_redelivery_publishes_the_same_bytes(
         "redelivered": True,
         "outcome": status,
         "event_id": f"{ID}/1767225600000/{status}",
+        "published_to": ["sns"],
     }
     # The time of the first notification does not change.
     assert table.get(ID) == before
@@ -441,7 +442,10 @@ def test_a_redelivery_to_a_failing_topic_raises_and_leaves_the_record_unmarked(
         (None, "erased or has expired"),
         (running_record(), "status is RUNNING"),
         (record(), "status is ACCEPTED"),
-        (running_record(**final_attributes(Status.FAILED), deliver_to=("dynamodb",)), "no sns in deliver_to"),
+        (
+            running_record(**final_attributes(Status.FAILED), deliver_to=("dynamodb",)),
+            "neither sns nor eventbridge",
+        ),
         (
             running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61)),
             "output was deleted",

@@ -1,7 +1,6 @@
 """The webhook as a target of the notifier and of progress: independent of the topic, and never part of a redelivery."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from tests.fakes.aws import FailingClient, Table, Topic, client_error
 from tests.fakes.clock import NOW, Clock
+from tests.fakes.webhook_queue import RecordingQueue
 from tests.support.build import RETENTION_S, build_notifier, build_progress_publisher
 from tests.support.builders import ID, OWNER, SOURCE, final_attributes, running_record, running_state
 from waterhook.domain.status import Status
@@ -22,20 +22,6 @@ WEBHOOK = Webhook("https://hooks.example.com/in")
 COMPLETED = running_state().ended(Status.COMPLETED, final_output_json='{"n":1.0}')
 DAY_S = 24 * 3600
 DOWN = client_error("InternalError", 500)
-
-
-class RecordingQueue:
-    """A queue of deliveries that stores the messages, and raises `fault` if it is set."""
-
-    def __init__(self) -> None:
-        self.messages: list[Mapping[str, Any]] = []
-        self.fault: Exception | None = None
-
-    def send(self, message: Mapping[str, Any], delay_s: float = 0.0) -> None:
-        if self.fault is not None:
-            raise self.fault
-        assert delay_s == 0
-        self.messages.append(message)
 
 
 @pytest.fixture
@@ -170,7 +156,7 @@ def test_progress_goes_to_the_webhook_that_receives_it(
     table: Table, topic: Topic, queue: RecordingQueue, webhook: WebhookTarget, *, to_sns: bool
 ) -> None:
     table.put(running_record(webhook=Webhook(WEBHOOK.url, ("progress",)), progress_events=to_sns))
-    publisher = build_progress_publisher(table, topic, webhooks=[webhook])
+    publisher = build_progress_publisher(table, topic, others=[webhook])
     assert publisher.publish(running_state(progress_events=True), {"progress": 50.0})
     (message,) = queue.messages
     event = json.loads(message["progress"])
@@ -184,8 +170,8 @@ def test_progress_reaches_the_webhook_although_the_topic_fails(
 ) -> None:
     table.put(running_record(webhook=Webhook(WEBHOOK.url, ("progress",)), progress_events=True))
     sns: Any = FailingClient(topic.sns, {"publish": DOWN})
-    publisher = build_progress_publisher(table, topic, Clock(), sns=sns, webhooks=[webhook])
-    assert not publisher.publish(running_state(progress_events=True), {"progress": 50.0})
+    publisher = build_progress_publisher(table, topic, Clock(), sns=sns, others=[webhook])
+    assert publisher.publish(running_state(progress_events=True), {"progress": 50.0})
     assert len(queue.messages) == 1
 
 
@@ -193,7 +179,7 @@ def test_a_webhook_without_progress_gets_none(
     table: Table, topic: Topic, queue: RecordingQueue, webhook: WebhookTarget
 ) -> None:
     table.put(running_record(webhook=WEBHOOK, progress_events=True))
-    assert build_progress_publisher(table, topic, webhooks=[webhook]).publish(
+    assert build_progress_publisher(table, topic, others=[webhook]).publish(
         running_state(progress_events=True), {"progress": 50.0}
     )
     assert (queue.messages, len(topic.messages())) == ([], 1)

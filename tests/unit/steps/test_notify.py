@@ -303,6 +303,7 @@ def test_the_function_redelivers_the_same_notification(invoke: Invoke, table: Ta
         "redelivered": True,
         "outcome": "COMPLETED",
         "event_id": f"{ID}/1767225600000/COMPLETED",
+        "published_to": ["sns"],
     }
 
 

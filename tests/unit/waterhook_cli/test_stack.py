@@ -47,7 +47,7 @@ def test_a_stack_on_aws_is_found_by_its_name(deployed: DeployedStack, here: Path
     stack = find_stack(StackSelection(STACK_NAME), {"AWS_REGION": "eu-west-1"}, here)
     assert str(stack) == f"the stack {STACK_NAME} (eu-west-1)"
     assert stack.api_url == f"{deployed.url}/live"
-    assert stack.parameters["Delivery"] == "BOTH"
+    assert stack.parameters["DefaultDeliverTo"] == "sns,dynamodb"
 
 
 def test_an_option_takes_precedence_over_the_environment(deployed: DeployedStack, here: Path) -> None:

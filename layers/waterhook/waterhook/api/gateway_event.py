@@ -15,6 +15,15 @@ def header(event: Event, name: str) -> str | None:
     return next((value for key, value in headers.items() if key.lower() == name.lower()), None)
 
 
+def header_values(event: Event, name: str) -> list[str]:
+    """Return the values of a header that may occur several times, in their order."""
+    several = event.get("multiValueHeaders") or {}
+    values = [value for key, values in several.items() if key.lower() == name.lower() for value in values]
+    if not values and (value := header(event, name)) is not None:
+        return [value]
+    return values
+
+
 def query_parameters(event: Event) -> Mapping[str, str]:
     """Return the decoded query parameters. Raises InvalidRequestError for one that occurs twice."""
     for name, values in (event.get("multiValueQueryStringParameters") or {}).items():

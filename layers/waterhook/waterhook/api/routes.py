@@ -23,10 +23,12 @@ from urllib.parse import unquote
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook.api.callers import Caller, Callers
-from waterhook.api.gateway_event import Event, header, query_parameters
+from waterhook.api.gateway_event import Event, header, header_values, query_parameters
 from waterhook.api.list_query import ListQuery
+from waterhook.api.outcome_wait import OutcomeWait, Waited, WaitResult
 from waterhook.api.request_body import RequestBody
-from waterhook.api.service import ExecutionService
+from waterhook.api.service import ExecutionService, not_found
+from waterhook.domain import wait_preference
 from waterhook.domain.status import Status
 from waterhook.errors import (
     ApiError,
@@ -36,10 +38,14 @@ from waterhook.errors import (
     SettingsError,
 )
 from waterhook.json_text import to_json
+from waterhook.observability.metrics import Metric
 from waterhook.observability.telemetry import Telemetry
 from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.text import clip
 
 type HttpResponse = dict[str, Any]
+type RemainingTime = Callable[[], float]
+"""Returns the seconds until the function's timeout."""
 
 EXECUTIONS = "/v1/executions"
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -56,26 +62,29 @@ class Routes:
         self,
         service: Callable[[], ExecutionService],
         callers: Callable[[], Callers],
+        outcome_wait: Callable[[], OutcomeWait],
         telemetry: Telemetry,
         path_prefix: str = "",
     ) -> None:
         """`service` and `callers` are called with each request, so that wrong settings are answered with 503.
 
-        `path_prefix` is the path before the API's id on the local AWS, where the host name does not identify the API.
+        `outcome_wait` is called with the first request that wants to wait. `path_prefix` is the path before the API's
+        id on the local AWS, where the host name does not identify the API.
         """
         self._service = service
         self._callers = callers
+        self._outcome_wait = outcome_wait
         self._telemetry = telemetry
         self._path_prefix = path_prefix
 
-    def answer(self, event: Event) -> HttpResponse:
+    def answer(self, event: Event, remaining_s: RemainingTime) -> HttpResponse:
         """Return the response to a request, in the format of a Lambda proxy integration."""
         route = ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))))
         if route is None:
             detail = f"no such path; start an execution with POST {EXECUTIONS}/{{chatbot_id}}/async"
             return _detail(HTTPStatus.NOT_FOUND, detail)
         try:
-            return route(self, event)
+            return route(self, event, remaining_s)
         except ApiError as error:
             return _detail(error.status, error.detail)
         except RequestTooLargeError as error:
@@ -86,14 +95,29 @@ class Routes:
             self._telemetry.logger.error("AWS service unavailable", reason=str(error))  # noqa: TRY400 - the reason is enough
             return _detail(HTTPStatus.SERVICE_UNAVAILABLE, _TRY_AGAIN)
 
-    def accept(self, event: Event) -> HttpResponse:
-        """Accept a request. Returns 202 with the URLs to read its status and to cancel it."""
+    def accept(self, event: Event, remaining_s: RemainingTime) -> HttpResponse:
+        """Accept a request. Returns 202 with the URLs to read its status and to cancel it.
+
+        If the caller prefers to wait and the outcome is known in time, returns 200 with the status document.
+        """
+        wait_s = wait_preference.preferred_wait_s(header_values(event, "Prefer")) or 0
+        # Before the request is accepted, so that wrong settings have no effect but the error.
+        waiting = self._outcome_wait() if wait_s else None
         body = RequestBody.read(
             _body(event), chatbot_id=_chatbot_id(event), idempotency_key=header(event, "Idempotency-Key")
         )
-        record = self._service().accept(body.fields, self._callers().of(event).identity, body.input)
+        caller = self._callers().of(event)
+        record = self._service().accept(body.fields, caller.identity, body.input)
         self._telemetry.add_record(record)
         url = f"{base_url(event, self._path_prefix)}{EXECUTIONS}/{record.execution_id}"
+        if waiting and not waiting.impossible(record):
+            waited = waiting.wait(record, wait_s, remaining_s)
+            self._record_wait(waited)
+            if waited.record is not None and waited.record.status.is_final:
+                self._telemetry.add_record(waited.record)
+                if document := waiting.document(waited.record, caller, remaining_s):
+                    applied = {"Location": url, "Preference-Applied": f"wait={waited.applied_s}"}
+                    return _json(HTTPStatus.OK, document, applied)
         accepted = {
             "execution_id": record.execution_id,
             "status": record.status,
@@ -102,23 +126,38 @@ class Routes:
         }
         return _json(HTTPStatus.ACCEPTED, to_json(accepted), {"Location": url})
 
-    def read(self, event: Event) -> HttpResponse:
-        """Return the status document of an execution, with 200."""
+    def read(self, event: Event, remaining_s: RemainingTime) -> HttpResponse:
+        """Return the status document of an execution, with 200, after the wait that the query requests."""
+        wait_s = _wait_s(event)
+        waiting = self._outcome_wait() if wait_s else None
         service = self._service()
         record, caller = self._find(event)
         self._telemetry.add_record(record)
+        document = None
+        if waiting:
+            if reason := waiting.impossible(record):
+                raise InvalidRequestError(f"wait: {reason}")
+            waited = waiting.wait(record, wait_s, remaining_s)
+            self._record_wait(waited)
+            if waited.record is None:
+                raise not_found(record.execution_id, caller)
+            document = waiting.document(waited.record, caller, remaining_s)
+            # After a failure, the record that was read before the wait. Until it is final, its document needs no call.
+            record = waited.record if document else record
+            self._telemetry.add_record(record)
         retry_after_s = service.retry_after_s(record)
         headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-        return _json(HTTPStatus.OK, service.document(record, caller), headers)
+        document = document or service.document(record, caller, with_progress=waiting is None)
+        return _json(HTTPStatus.OK, document, headers)
 
-    def list_executions(self, event: Event) -> HttpResponse:
+    def list_executions(self, event: Event, _remaining_s: RemainingTime) -> HttpResponse:
         """Return a page of executions, newest first, with 200: the caller's own, for an operator those of all."""
         caller = self._callers().of(event)
         query = ListQuery.read(query_parameters(event), caller)
         self._log_operator(query.caller, caller)
         return _json(HTTPStatus.OK, to_json(self._service().page(query, caller)))
 
-    def cancel(self, event: Event) -> HttpResponse:
+    def cancel(self, event: Event, _remaining_s: RemainingTime) -> HttpResponse:
         """Cancel an execution. Returns 200 with the result, or 202 if the job is just being started."""
         record, caller = self._find(event)
         result = self._service().cancel(record, caller)
@@ -139,9 +178,14 @@ class Routes:
         if not caller.started(owner):
             self._telemetry.add_fields(operator=True)
 
+    def _record_wait(self, waited: Waited) -> None:
+        self._telemetry.add_fields(wait_result=waited.result, waited_s=waited.waited_s)
+        if waited.result is WaitResult.NO_PLACE:
+            self._telemetry.add_metric(Metric.WAITERS_REFUSED)
+
 
 # By method and `resource`, as in the template. API Gateway answers 403 to any other path.
-ROUTES: Mapping[tuple[str, str], Callable[[Routes, Event], HttpResponse]] = {
+ROUTES: Mapping[tuple[str, str], Callable[[Routes, Event, RemainingTime], HttpResponse]] = {
     ("POST", f"{EXECUTIONS}/{{id}}/async"): Routes.accept,
     ("GET", f"{EXECUTIONS}/{{id}}"): Routes.read,
     ("GET", EXECUTIONS): Routes.list_executions,
@@ -167,6 +211,17 @@ def base_url(event: Event, path_prefix: str = "") -> str:
         return path
     prefix = f"{path_prefix}/{context.get('apiId')}" if path_prefix else ""
     return f"{scheme if scheme in {'http', 'https'} else 'http'}://{host}{prefix}{path}"
+
+
+def _wait_s(event: Event) -> int:
+    """Return the query parameter `wait` in seconds, 0 without it. Raises InvalidRequestError."""
+    text = query_parameters(event).get("wait")
+    if text is None:
+        return 0
+    wait_s = wait_preference.seconds(text)
+    if wait_s is None:
+        raise InvalidRequestError(f"wait: expected a whole number of seconds, got {clip(text, 40)!r}")
+    return wait_s
 
 
 def _chatbot_id(event: Event) -> str:

@@ -127,17 +127,17 @@ class ExecutionService:
         """Return a record that the caller may see: its own, for an operator any. Raises ApiError 404 otherwise."""
         record = self._table.get(execution_id, self._clock())
         if record is None or not (caller.is_operator or caller.started(record.caller)):
-            nothing = "there is no execution" if caller.is_operator else "this caller has no execution"
-            detail = f"execution_id: {nothing} {clip(execution_id, 100)}; it may have expired"
-            raise ApiError(HTTPStatus.NOT_FOUND, detail)
+            raise not_found(execution_id, caller)
         return record
 
-    def document(self, record: ExecutionRecord, caller: Caller) -> str:
-        """Return the status document for a caller as JSON text: the fields of Waterflai's document, then our own."""
+    def document(self, record: ExecutionRecord, caller: Caller, *, with_progress: bool = True) -> str:
+        """Return the status document for a caller as JSON text: the fields of Waterflai's document, then our own.
+
+        Without `with_progress`, Waterflai is not called, and the progress is that of the record.
+        """
         timing = record.timing or {}
-        live = (
-            self._live_status().read(record) if record.waterflai_execution_id else None
-        ) or StatusDocument()
+        is_live = with_progress and record.waterflai_execution_id
+        live = (self._live_status().read(record) if is_live else None) or StatusDocument()
         is_completed = record.status is Status.COMPLETED
         values = {
             "execution_id": record.execution_id,
@@ -276,6 +276,13 @@ class ExecutionService:
     def _owner(self, name: str) -> str:
         machine = self._settings.state_machine_arn
         return machine.replace(":stateMachine:", ":execution:") + f":{name}"
+
+
+def not_found(execution_id: str, caller: Caller) -> ApiError:
+    """Return the error for an execution that the caller does not have."""
+    nothing = "there is no execution" if caller.is_operator else "this caller has no execution"
+    detail = f"execution_id: {nothing} {clip(execution_id, 100)}; it may have expired"
+    return ApiError(HTTPStatus.NOT_FOUND, detail)
 
 
 def _not_stored(record: ExecutionRecord) -> str | None:

@@ -108,7 +108,8 @@ def loop_transitions(history: PollHistory) -> int:
 def estimated_usd(history: PollHistory) -> float:
     """Return the estimated AWS cost of an execution: one start, its loop, and one notification.
 
-    Rounded to a millionth of a dollar. Not included: retries, a queue before the start, API Gateway, and costs by size.
+    Rounded to a millionth of a dollar. Not included: retries, a queue before the start, API Gateway, events on a bus,
+    webhooks, and costs by size.
     """
     waited = waiting_usd(loop_transitions(history), history.follows, history.follow_seconds, history.polls)
     return round(start_usd() + waited + end_usd(), _DIGITS)

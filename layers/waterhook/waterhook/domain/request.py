@@ -21,7 +21,9 @@ MAX_WRITTEN_BYTES = 252 * 1024
 MAX_METADATA_BYTES = 4 * 1024
 # The state machine's TimeoutSeconds is two days longer, so the deadline of the loop always passes first.
 MAX_TIMEOUT_S = 30 * 24 * 3600
-DELIVERY_TARGETS = ("sns", "dynamodb")
+DELIVERY_TARGETS = ("sns", "dynamodb", "eventbridge")
+# Those that receive progress, in addition to a webhook.
+_PROGRESS_TARGETS = {"sns", "eventbridge"}
 _FIELDS = {
     "chatbot_id",
     "input_data",
@@ -53,6 +55,8 @@ class RequestDefaults:
     """None: webhooks are off."""
     webhook: "Webhook | None" = None
     """The webhook of a request without one, and of an invalid request."""
+    has_result_bus: bool = False
+    """Whether `deliver_to` may contain eventbridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,7 @@ class Request:
         problems += [problem for check in _CHECKS if (problem := check(raw))]
         if (problem := _webhook_problem(raw.get("webhook"), defaults)) is not None:
             problems.append(problem)
-        allowed = defaults.allowed_chatbots
-        if not problems and allowed and raw["chatbot_id"] not in allowed:
-            problems = [f"chatbot_id: {raw['chatbot_id']!r} is not in AllowedChatbotIds of this deployment"]
+        problems = problems or [problem for check in _DEPLOYMENT_CHECKS if (problem := check(raw, defaults))]
         if problems:
             raise InvalidRequestError("; ".join(clip(problem, 300) for problem in problems[:10]))
         size_bytes = _size_bytes(raw)
@@ -228,7 +230,7 @@ def _deliver_to(raw: Mapping[str, Any]) -> str | None:
     if not isinstance(value, list):
         return _unexpected(raw, "deliver_to", "list")
     if not value or any(entry not in DELIVERY_TARGETS for entry in value):
-        return f"deliver_to: expected a list of one or both of {', '.join(DELIVERY_TARGETS)}"
+        return f"deliver_to: expected a list of one or more of {', '.join(DELIVERY_TARGETS)}"
     return None
 
 
@@ -236,6 +238,36 @@ def _progress_events(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("progress_events")
     fits = value is None or isinstance(value, bool)
     return None if fits else _unexpected(raw, "progress_events", "boolean")
+
+
+def _chatbot_is_allowed(raw: Mapping[str, Any], defaults: RequestDefaults) -> str | None:
+    allowed = defaults.allowed_chatbots
+    if not allowed or raw["chatbot_id"] in allowed:
+        return None
+    return f"chatbot_id: {raw['chatbot_id']!r} is not in AllowedChatbotIds of this deployment"
+
+
+def _result_bus_exists(raw: Mapping[str, Any], defaults: RequestDefaults) -> str | None:
+    if defaults.has_result_bus or "eventbridge" not in (raw.get("deliver_to") or ()):
+        return None
+    return (
+        "deliver_to: this deployment has no event bus for results; set its parameter ResultEventBusName, or leave "
+        "out eventbridge"
+    )
+
+
+def _progress_has_target(raw: Mapping[str, Any], defaults: RequestDefaults) -> str | None:
+    if not raw.get("progress_events"):
+        return None
+    if not _PROGRESS_TARGETS.isdisjoint(_get_or_default(raw, "deliver_to", defaults.deliver_to)):
+        return None
+    webhook = _webhook(raw.get("webhook"), defaults)
+    if webhook is not None and webhook.wants_progress:
+        return None
+    return (
+        "progress_events: no target receives progress; add sns or eventbridge to deliver_to, or progress to the "
+        "events of the webhook"
+    )
 
 
 _CHECKS = (
@@ -247,3 +279,5 @@ _CHECKS = (
     _deliver_to,
     _progress_events,
 )
+# For a request without another problem.
+_DEPLOYMENT_CHECKS = (_chatbot_is_allowed, _result_bus_exists, _progress_has_target)

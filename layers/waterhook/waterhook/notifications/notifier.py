@@ -1,6 +1,6 @@
 """Ends an execution: writes the outcome to its record, unless there is one, and publishes it from the record."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ from waterhook.domain.loop_state import LoopState
 from waterhook.domain.status import Status
 from waterhook.errors import RecordConflictError, RecordUnavailableError
 from waterhook.notifications import notification_events, state_machine_output
-from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget
+from waterhook.notifications.delivery_targets import DeliveryTarget
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import UNFINISHED_GRACE_S, ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -29,8 +29,9 @@ class Notifier:
     def __init__(
         self,
         table: ExecutionsTable,
-        topic: SnsTarget,
+        topic: DeliveryTarget,
         webhook: DeliveryTarget | None = None,
+        result_bus: DeliveryTarget | None = None,
         *,
         retention_s: float,
         clock: Callable[[], float],
@@ -39,14 +40,15 @@ class Notifier:
     ) -> None:
         """`retention_s` is how long a record is stored after its notification, in seconds.
 
-        Without a `webhook` target no webhooks are sent, because they are off in this deployment. `on_delivery` is
-        called with each record that this notifier marks as notified. Without a `limiter` no slot is released.
+        Without a `webhook` target no webhooks are sent, and without a `result_bus` no events, because they are off in
+        this deployment. `on_delivery` is called with each record that this notifier marks as notified. Without a
+        `limiter` no slot is released.
         """
         self._table = table
-        self._topic = topic
         self._webhook = webhook
-        # Delivery to DynamoDB means that the record keeps the output, see ExecutionsTable.mark_notified.
-        self._targets: tuple[DeliveryTarget, ...] = (topic,) if webhook is None else (topic, webhook)
+        # Delivery to DynamoDB means that the record keeps the output, see ExecutionsTable.mark_notified. The bus is
+        # last: if it does not answer, the others have their event already.
+        self._targets = [target for target in (topic, webhook, result_bus) if target is not None]
         self._retention_s = retention_s
         self._clock = clock
         self._limiter = limiter
@@ -100,48 +102,56 @@ class Notifier:
     def redeliver(self, execution_id: object) -> dict[str, Any]:
         """Publish the event of a finished execution again, with the same bytes, and return the result.
 
-        The result has `execution_id`, `redelivered`, `outcome` (None if there is no record), and either `event_id` or
-        the `reason` why nothing was published. Only the topic receives it; webhooks have a command of their own. A
-        record that was not marked as notified is marked now, unless another target has not received its outcome.
-        Raises RecordUnavailableError or boto3's errors if DynamoDB or SNS fails.
+        The result has `execution_id`, `redelivered`, `outcome` (None if there is no record), and either `event_id` and
+        `published_to`, or the `reason` why nothing was published. The topic and the bus receive it, whichever
+        `deliver_to` lists; webhooks have a command of their own. A record that was not marked as notified is marked
+        now, unless another target has not received its outcome. Raises RecordUnavailableError or boto3's errors if
+        DynamoDB, SNS or EventBridge fails. If one of SNS and EventBridge fails, the other one has received the event.
         """
         record = self._table.get(execution_id, self._clock()) if isinstance(execution_id, str) else None
         if record is None:
             reason = "no such execution: the id is wrong, or its record was erased or has expired"
             return {"execution_id": execution_id, "redelivered": False, "outcome": None, "reason": reason}
         result = {"execution_id": record.execution_id, "outcome": record.status}
-        if (why := _redelivery_obstacle(record)) is not None:
+        targets = [
+            target
+            for target in self._targets
+            if target is not self._webhook and target.receives_outcome(record)
+        ]
+        if (why := _redelivery_obstacle(record, targets)) is not None:
             return result | {"redelivered": False, "reason": why}
-        self._topic.publish_outcome(record)
-        if record.notified_at is None and self._missing_targets(record, {self._topic.name}):
+        self._publish(record, targets)
+        published = [target.name for target in targets]
+        if record.notified_at is None and self._missing_targets(record, published):
             # The state machine or a sweep publishes to the other targets.
-            self._mark_published(record, {self._topic.name})
+            self._mark_published(record, published)
         else:
             self.release(self._mark_notified(record))
-        return result | {"redelivered": True, "event_id": notification_events.event_id(record)}
+        event_id = notification_events.event_id(record)
+        return result | {"redelivered": True, "event_id": event_id, "published_to": published}
 
     def _deliver(self, record: ExecutionRecord) -> ExecutionRecord:
         """Publish, then mark the record. After a crash in between, the same event is published again."""
         if record.notified_at is None:
-            self._publish(record)
+            self._publish(record, self._missing_targets(record))
         return self._mark_notified(record)
 
-    def _publish(self, record: ExecutionRecord) -> None:
-        """Publish to each target that has not received the outcome. If one fails, raise its error after the others.
+    def _publish(self, record: ExecutionRecord, targets: Iterable[DeliveryTarget]) -> None:
+        """Publish the outcome to these targets. If one fails, raise its error after the others.
 
-        The record then lists those that did not fail, so that a retry does not repeat them.
+        A record that is not notified then lists those that did not fail, so that a retry does not repeat them.
         """
-        published: set[str] = set()
+        published: list[str] = []
         failure: ClientError | BotoCoreError | None = None
-        for target in self._missing_targets(record):
+        for target in targets:
             try:
                 target.publish_outcome(record)
             except (ClientError, BotoCoreError) as error:
                 failure = failure or error
             else:
-                published.add(target.name)
+                published.append(target.name)
         if failure is not None:
-            if published:
+            if published and record.notified_at is None:
                 self._mark_published(record, published)
             raise failure
 
@@ -153,7 +163,7 @@ class Notifier:
             target for target in self._targets if target.receives_outcome(record) and target.name not in done
         ]
 
-    def _mark_published(self, record: ExecutionRecord, published: set[str]) -> None:
+    def _mark_published(self, record: ExecutionRecord, published: Iterable[str]) -> None:
         # Best effort: without the mark, a retry repeats an event, which subscribers have to expect.
         with suppress(RecordConflictError, RecordUnavailableError):
             self._table.mark_published(record, sorted({*(record.published_to or ()), *published}))
@@ -216,14 +226,16 @@ class Notifier:
         }
 
 
-def _redelivery_obstacle(record: ExecutionRecord) -> str | None:
-    """Return why a record's event can't be published again, or None if it can."""
+def _redelivery_obstacle(record: ExecutionRecord, targets: Collection[DeliveryTarget]) -> str | None:
+    """Return why a record's event can't be published again to these targets, or None if it can."""
     if not record.status.is_final:
         return (
             f"status is {record.status}: there is no outcome yet; its notification is published automatically"
         )
-    if "sns" not in record.deliver_to:
-        return "the request has no sns in deliver_to, so there is no notification"
+    if not targets and "eventbridge" in record.deliver_to:
+        return "the stack has no event bus for results; set its parameter ResultEventBusName"
+    if not targets:
+        return "the request has neither sns nor eventbridge in deliver_to, so there is no notification"
     if notification_events.is_output_deleted(record):
         return "the request has no dynamodb in deliver_to, so its output was deleted after the notification"
     return None

@@ -19,6 +19,7 @@ _UNAUTHORIZED = 401
 class Metric(StrEnum):
     """The metrics, by their names in CloudWatch."""
 
+    WAITERS_REFUSED = "WaitersRefused"
     STARTED = "Started"
     STARTS_QUEUED = "StartsQueued"
     STARTS_DELAYED = "StartsDelayed"

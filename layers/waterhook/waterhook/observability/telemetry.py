@@ -46,6 +46,8 @@ LOG_FIELDS = (
     "route",
     "http_status",
     "operator",
+    "wait_result",
+    "waited_s",
     "redelivered",
     "resent",
     "webhook_result",

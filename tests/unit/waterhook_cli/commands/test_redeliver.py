@@ -78,8 +78,18 @@ def test_all_pages_of_the_table_are_read(table: Table) -> None:
 
 
 def test_a_redelivery_has_the_outcome_that_was_published(table: Table) -> None:
-    function = LambdaFunction({"execution_id": ID, "redelivered": True, "outcome": "FAILED", "event_id": "x"})
-    assert redeliverer(table, function).redeliver(ID) == Redelivery(ID, redelivered=True, outcome="FAILED")
+    function = LambdaFunction(
+        {
+            "execution_id": ID,
+            "redelivered": True,
+            "outcome": "FAILED",
+            "event_id": "x",
+            "published_to": ["sns", "eventbridge"],
+        }
+    )
+    assert redeliverer(table, function).redeliver(ID) == Redelivery(
+        ID, redelivered=True, outcome="FAILED", published_to=("sns", "eventbridge")
+    )
     (call,) = function.calls
     assert (call["FunctionName"], call["InvocationType"]) == ("notify", "RequestResponse")
     assert json.loads(call["Payload"]) == {"redeliver": {"execution_id": ID}}
@@ -123,7 +133,8 @@ def test_the_prompt_for_confirmation_has_the_stack_and_the_number(stack: Deploye
     code, screen = run_in_terminal("redeliver", "--status", "failed", on=stack, typed="n\n", columns=200)
     assert (code, stack.invocations) == (1, [])
     prompt = (
-        f"Publish 2 notifications again, to every subscriber of the stack {STACK_NAME} (us-east-1)? [y/N]"
+        f"Publish 2 notifications again, to every subscriber and event bus of the stack {STACK_NAME} "
+        "(us-east-1)? [y/N]"
     )
     assert prompt in screen
     assert "Nothing was done." in screen
@@ -136,7 +147,7 @@ def test_a_dry_run_lists_executions_and_needs_no_confirmation(stack: DeployedSta
     stack.table_items = [finished_item(ID)]
     assert run("redeliver", ID, "--dry-run", on=stack).stdout == f"{ID}\n"
     assert stack.invocations == []
-    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}  COMPLETED\n"
+    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}  COMPLETED  sns\n"
     assert len(stack.invocations) == 1
 
 
