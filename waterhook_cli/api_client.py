@@ -19,6 +19,7 @@ from botocore.exceptions import HTTPClientError, NoCredentialsError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
+from waterhook.domain.status import Status
 from waterhook_cli.errors import AccessDeniedError, CommandError, ExitCode
 from waterhook_cli.stack import Stack
 
@@ -52,9 +53,10 @@ class ApiResponse:
 
     text: str
     fields: Mapping[str, Any]
+    status_code: int = HTTPStatus.OK
 
     @classmethod
-    def parse(cls, text: str) -> "ApiResponse":
+    def parse(cls, text: str, status_code: int = HTTPStatus.OK) -> "ApiResponse":
         """Return the parsed response. Raises CommandError if the text is not a JSON object."""
         try:
             fields = parse_json(text)
@@ -66,12 +68,17 @@ class ApiResponse:
                 "the API returned something other than a JSON object, so this is probably not a Waterhook stack",
                 "Select the Waterhook stack with --stack NAME.",
             )
-        return cls(text, fields)
+        return cls(text, fields, status_code)
 
     @property
     def status(self) -> str:
         """Status of the execution, as the API returned it."""
         return str(self.fields.get("status"))
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the execution has ended. An unknown status of a newer version is not final."""
+        return self.status in Status.__members__ and Status(self.status).is_final
 
 
 class ApiClient:
@@ -96,16 +103,22 @@ class ApiClient:
         """Return a client for a stack. With AuthMode API_KEY this reads the key from API Gateway."""
         return cls(stack.api_url, _signer(stack), http_sender(stack.api_url))
 
-    def submit(self, chatbot_id: str, request: Mapping[str, Any], key: str | None) -> ApiResponse:
+    def submit(
+        self, chatbot_id: str, request: Mapping[str, Any], key: str | None, wait_s: int | None = None
+    ) -> ApiResponse:
         """Start an execution; return `execution_id`, `status` and the URLs.
+
+        With `wait_s` the API waits up to so many seconds. If the execution ends in this time, the status code is 200,
+        and the response is the status document.
 
         If `key` is None, a random idempotency key is sent, so that a retry does not start a second execution.
         """
         key = key or uuid.uuid4().hex
+        headers = {"Idempotency-Key": key}
+        if wait_s is not None:
+            headers["Prefer"] = f"wait={wait_s}"
         try:
-            return self._call(
-                "POST", f"/{quote(chatbot_id, safe='')}/async", request, {"Idempotency-Key": key}
-            )
+            return self._call("POST", f"/{quote(chatbot_id, safe='')}/async", request, headers)
         except CommandError as error:
             if error.exit_code == ExitCode.UNAVAILABLE and not error.hint:
                 error.hint = (
@@ -114,19 +127,23 @@ class ApiClient:
                 )
             raise
 
-    def status(self, execution_id: str) -> ApiResponse:
-        """Return the status document of an execution."""
-        return self._call("GET", f"/{quote(execution_id, safe='')}")
+    def status(self, execution_id: str, wait_s: int | None = None) -> ApiResponse:
+        """Return the status document of an execution. With `wait_s` the API waits up to so many seconds for its end."""
+        query = "" if wait_s is None else f"?wait={wait_s}"
+        return self._call("GET", f"/{quote(execution_id, safe='')}{query}")
 
     def cancel(self, execution_id: str) -> ApiResponse:
         """Cancel an execution; return `cancelled`, `message`, `previous_status`."""
         return self._call("DELETE", f"/{quote(execution_id, safe='')}")
 
-    def executions(self, status: str | None = None) -> Iterator[Mapping[str, Any]]:
-        """Yield the caller's executions, newest first. Each page is requested when the iteration reaches it."""
+    def executions(self, filters: Mapping[str, str | None] | None = None) -> Iterator[Mapping[str, Any]]:
+        """Yield the caller's executions, for an operator all, newest first. `filters` are parameters of the API.
+
+        Each page is requested when the iteration reaches it.
+        """
         next_page = None
         while True:
-            query = {"limit": _PAGE_SIZE, "status": status, "next": next_page}
+            query = {"limit": _PAGE_SIZE, **(filters or {}), "next": next_page}
             parameters = {name: value for name, value in query.items() if value is not None}
             page = self._call("GET", f"?{urlencode(parameters)}").fields
             yield from page.get("executions", [])
@@ -160,7 +177,7 @@ class ApiClient:
             raise CommandError(ExitCode.UNAVAILABLE, f"the API at {self._base_url} can't be reached")
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             raise _to_error(response)
-        return ApiResponse.parse(response.text)
+        return ApiResponse.parse(response.text, response.status_code)
 
     def _send_or_none(self, request: AWSRequest) -> HttpResponse | None:
         try:
@@ -213,7 +230,8 @@ def _to_error(response: HttpResponse) -> CommandError:
         return CommandError(
             ExitCode.NOT_FOUND,
             detail,
-            "The API returns only executions that you started. To list them: waterhook list",
+            "The API returns only executions that you started; to an operator (OperatorPrincipalArns) it returns all.\n"
+            "To list them: waterhook list",
         )
     if response.status_code in _ACCESS_DENIED:
         return AccessDeniedError(

@@ -6,6 +6,7 @@ CommandError                 message, hint and exit code
 """
 
 from enum import IntEnum
+from http import HTTPStatus
 from typing import IO, Any, Self
 
 import click
@@ -13,7 +14,7 @@ from botocore import exceptions as aws
 from rich.console import Console
 from rich.text import Text
 
-from waterhook.errors import DependencyUnavailableError, aws_error_code
+from waterhook.errors import THROTTLING_CODES, DependencyUnavailableError, aws_error_code
 from waterhook.text import clip
 
 _PREFIX = "waterhook: "
@@ -25,12 +26,13 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    OK = 0, "done; with `--follow`: the execution is COMPLETED"
+    OK = 0, "done; with `--follow` or `--wait`: the execution is COMPLETED"
     UNSUCCESSFUL = 1, "another outcome than COMPLETED, not everything done, or you declined"
     USAGE = 2, "the command or the request is wrong"
     NOT_FOUND = 3, "no such stack or execution"
     UNAVAILABLE = 4, "not reachable, not allowed or not set up"
     PROBLEMS = 5, "`doctor` found problems"
+    NOT_ENDED = 6, "with `--wait`: the execution continues, it did not end in time"
     BUG = 70, "a bug in the command itself"
     INTERRUPTED = 130, "Ctrl-C; an execution continues"
 
@@ -51,11 +53,11 @@ class CommandError(click.ClickException):
         self.hint = hint
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print message and hint, one line each, on standard error or to `file`."""
+        """Print the message on one line, and the lines of the hint, on standard error or to `file`."""
         console = Console(stderr=file is None, file=file, highlight=False, soft_wrap=True)
         console.print(Text.assemble((_PREFIX, "bold red"), printable(self.message)))
-        if self.hint:
-            console.print(Text(printable(self.hint)))
+        for line in self.hint.splitlines():
+            console.print(Text(printable(line)))
 
 
 class AccessDeniedError(CommandError):
@@ -114,6 +116,14 @@ _INVALID_CREDENTIALS_CODES = {
 def is_access_denied(error: Exception) -> bool:
     """Return whether AWS accepted the credentials but denied the operation."""
     return isinstance(error, aws.ClientError) and aws_error_code(error) in _ACCESS_DENIED_CODES
+
+
+def is_temporary(error: Exception) -> bool:
+    """Return whether the same call may succeed later, and may have been carried out: throttling, 5xx, no connection."""
+    if isinstance(error, aws.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return aws_error_code(error) in THROTTLING_CODES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return isinstance(error, aws.ConnectionError | aws.HTTPClientError)
 
 
 def to_command_error(error: Exception) -> CommandError | None:

@@ -35,6 +35,11 @@ def follow(context: CommandContext, api: ApiClient, execution_id: str) -> ExitCo
         )
         output.info(f"To cancel it: waterhook cancel {execution_id}{options}")
         raise
+    return print_outcome(document, output)
+
+
+def print_outcome(document: ApiResponse, output: Output) -> ExitCode:
+    """Print the outcome and the output of a final status document, and return the exit code."""
     completed = document.status == Status.COMPLETED
     if output.as_json:
         output.json(document.fields, document.text)
@@ -76,7 +81,7 @@ def poll_until_final(
             else:
                 answered_at, is_warned = clock(), False
                 display.show(document)
-                if _is_final(document.status):
+                if document.is_final:
                     return document
             sleep(poll_interval_s(clock() - started_at))
 
@@ -84,8 +89,3 @@ def poll_until_final(
 def poll_interval_s(age_s: float) -> float:
     """Return the polling interval in seconds, `age_s` after the first poll."""
     return min(max(_MIN_INTERVAL_S, age_s * _INTERVAL_PER_AGE), _MAX_INTERVAL_S)
-
-
-def _is_final(status: str) -> bool:
-    """Return whether the execution has ended. An unknown status of a newer version is not final."""
-    return status in Status.__members__ and Status(status).is_final

@@ -1,5 +1,6 @@
 """The options that all commands have, and the context that a command gets from them."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -10,8 +11,12 @@ from typing import Any
 import click
 
 from waterhook_cli.api_client import ApiClient
-from waterhook_cli.output import Output, spinner
+from waterhook_cli.errors import printable
+from waterhook_cli.hints import CommandOptions
+from waterhook_cli.output import Output, OutputFormat, spinner
 from waterhook_cli.stack import Stack, StackSelection, find_stack
+
+OUTPUT_VARIABLE = "WATERHOOK_OUTPUT"
 
 
 @dataclass
@@ -22,24 +27,36 @@ class CommandContext:
     local: bool = False
     profile: str | None = None
     region: str | None = None
-    as_json: bool = False
+    output_format: str | None = None
     quiet: bool = False
+    found_name: str | None = None
+    """Name of the stack, when it was found."""
 
     @property
     def output(self) -> Output:
-        """Output according to `--json` and `--quiet`."""
-        return Output(as_json=self.as_json, quiet=self.quiet)
+        """Output according to `--output` and `--quiet`. Raises UsageError if WATERHOOK_OUTPUT is wrong."""
+        name = (self.output_format or os.environ.get(OUTPUT_VARIABLE, "")).lower()
+        if name and name not in OutputFormat:
+            raise click.UsageError(f"{OUTPUT_VARIABLE} is {name!r}: expected {', '.join(OutputFormat)}")
+        return Output(OutputFormat(name) if name else None, quiet=self.quiet)
 
     def find_stack(self) -> Stack:
         """Return the selected stack, and print its name on standard error. Raises CommandError."""
+        output = self.output  # a wrong WATERHOOK_OUTPUT is reported before any call
         with self.spinner("Looking for the stack"):
             stack = find_stack(StackSelection(self.stack, self.local, self.profile, self.region))
-        self.output.info(str(stack), "dim")
+        self.found_name = stack.name
+        output.info(str(stack), "dim")
         return stack
 
-    def api_client(self) -> ApiClient:
-        """Return an API client of the selected stack."""
-        return ApiClient.for_stack(self.find_stack())
+    def api_client(self, stack: Stack | None = None) -> ApiClient:
+        """Return an API client of the selected stack. `stack`: the result of `find_stack`, if it was called."""
+        return ApiClient.for_stack(stack or self.find_stack())
+
+    def complete_hint(self, hint: str) -> str:
+        """Return a hint whose commands have the options for the same stack and account."""
+        sam = f"--stack-name {self.found_name} {self.aws_cli_options}".strip() if self.found_name else ""
+        return CommandOptions(waterhook=self.stack_options, aws=self.aws_cli_options, sam=sam).complete(hint)
 
     def spinner(self, title: str) -> AbstractContextManager[None]:
         """Return a context manager that shows a spinner, unless `--quiet`."""
@@ -60,7 +77,7 @@ class CommandContext:
 
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Return whether the user confirms: `yes`, or the answer at the terminal."""
-        if yes or click.confirm(question, err=True):
+        if yes or click.confirm(printable(question), err=True):
             return True
         self.output.warning("Nothing was done.", "")
         return False
@@ -81,9 +98,22 @@ _COMMON_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("--local",), {"is_flag": True, "help": "Use the local stack that `make up` started."}),
     (("--profile",), {"metavar": "NAME", "help": "AWS profile.  [AWS_PROFILE]"}),
     (("--region",), {"metavar": "NAME", "help": "AWS region.  [AWS_REGION; the profile's]"}),
-    (("--json", "as_json"), {"is_flag": True, "help": "Print only JSON on standard output."}),
+    (
+        ("--output", "output_format"),
+        {
+            "type": click.Choice(list(OutputFormat), case_sensitive=False),
+            "help": f"Form of the results.  [{OUTPUT_VARIABLE}; table on a terminal, else text]",
+        },
+    ),
+    # The same parameter as --output, so the last one on the command line applies.
+    (("--json", "output_format"), {"flag_value": str(OutputFormat.JSON), "help": "Short for --output json."}),
     (("--quiet", "-q"), {"is_flag": True, "help": "Print only errors and warnings on standard error."}),
 ]
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a command: its examples, one on each line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:

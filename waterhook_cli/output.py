@@ -3,10 +3,11 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import click
@@ -18,6 +19,15 @@ from waterhook.text import format_duration
 from waterhook.timestamps import to_epoch_s
 from waterhook_cli.errors import printable
 
+
+class OutputFormat(StrEnum):
+    """Form of the results on standard output."""
+
+    JSON = "json"
+    TABLE = "table"
+    TEXT = "text"
+
+
 _STATUS_STYLES = {"COMPLETED": "green", "ACCEPTED": "cyan", "STARTING": "cyan", "RUNNING": "cyan"}
 _LABEL_WIDTH = 12
 # Control characters, line separators and surrogates that json.dumps leaves as they are.
@@ -26,13 +36,24 @@ _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """With `as_json`, standard output gets only JSON. With `quiet`, standard error gets only warnings and errors.
+    """JSON: standard output gets only JSON. TABLE: aligned, with headings and colours. TEXT: separated by tabs.
 
+    `format` None is TABLE on a terminal, else TEXT. With `quiet`, standard error gets only warnings and errors.
     Lines are not wrapped, so a command in a line can be copied.
     """
 
-    as_json: bool = False
+    format: OutputFormat | None = None
     quiet: bool = False
+
+    @property
+    def as_json(self) -> bool:
+        """Whether standard output gets only JSON."""
+        return self.format is OutputFormat.JSON
+
+    @property
+    def as_table(self) -> bool:
+        """Whether results are aligned, with headings and colours."""
+        return console().is_terminal if self.format is None else self.format is OutputFormat.TABLE
 
     def info(self, text: str, style: str = "") -> None:
         """Print a line on standard error, unless `quiet`."""
@@ -45,18 +66,43 @@ class Output:
 
     def line(self, text: str | Text) -> None:
         """Print a line of the result on standard output."""
-        console().print(text if isinstance(text, Text) else Text(printable(text)))
+        text = text if isinstance(text, Text) else Text(printable(text))
+        if self.as_table:
+            console().print(text)
+        else:
+            _print_text(text.plain + "\n")
 
     def table(self, headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-        """Print an aligned table with headings on a terminal; elsewhere tab-separated lines without headings."""
+        """Print an aligned table with headings, or tab-separated lines without headings."""
         cleaned = [tuple(map(printable, row)) for row in rows]
-        if not console().is_terminal:
-            click.echo("".join("\t".join(row) + "\n" for row in cleaned), nl=False)
+        if not self.as_table:
+            _print_text("".join("\t".join(row) + "\n" for row in cleaned))
         elif cleaned:
             widths = [max(map(len, column)) for column in zip(headings, *cleaned, strict=True)]
             for row, style in ((headings, "bold"), *((row, "") for row in cleaned)):
-                cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-                self.line(Text("  ".join(cells).rstrip(), style=style))
+                self.line(_aligned(row, widths, style))
+
+    def row_printer(
+        self, headings: tuple[str, ...], widths: tuple[int, ...]
+    ) -> Callable[[*tuple[str, ...]], None]:
+        """Return a function that prints a row immediately, as `table` does. It prints the headings before the first.
+
+        `widths` are the widths of the columns in characters. A longer value moves the rest of its row.
+        """
+        is_first = True
+
+        def print_row(*row: str) -> None:
+            nonlocal is_first
+            if is_first and self.as_table:
+                self.line(_aligned(headings, widths, "bold"))
+            is_first = False
+            cleaned = tuple(map(printable, row))
+            if self.as_table:
+                self.line(_aligned(cleaned, widths))
+            else:
+                _print_text("\t".join(cleaned) + "\n")
+
+        return print_row
 
     def json(self, value: Any, text: str | None = None) -> None:
         """Print JSON: indented on a terminal, else on one line. `text` is printed unchanged in place of it."""
@@ -69,24 +115,42 @@ class Output:
         """Print indented JSON, coloured on a terminal. Control characters are escaped."""
         indented = json.dumps(value, indent=2, ensure_ascii=False)
         text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", indented)
-        if console().is_terminal:
+        if console().is_terminal and self.format is not OutputFormat.TEXT:
             console().print(JSONHighlighter()(text))
         else:
-            click.echo(text)
+            _print_text(text + "\n")
 
     def fields(self, values: Mapping[str, object]) -> None:
-        """Print a line for each label, unless its value is empty."""
+        """Print a line with label and value for each value that is not empty."""
         for label, value in values.items():
             if value not in (None, "", {}):
                 text = printable(str(value))
-                self.line(Text.assemble((label.ljust(_LABEL_WIDTH), "dim"), (text, status_style(text))))
+                if self.as_table:
+                    self.line(Text.assemble((label.ljust(_LABEL_WIDTH), "dim"), (text, status_style(text))))
+                else:
+                    _print_text(f"{label}\t{text}\n")
 
     def marked_line(self, mark: str, style: str, text: str, hint: str = "") -> None:
-        """Print a coloured mark and a text, and the hint on the next line."""
+        """Print a coloured mark and a text, and the hint on the next line. As TEXT: all on one line."""
+        if not self.as_table:
+            _print_text("\t".join(map(printable, filter(None, (mark, text, hint)))) + "\n")
+            return
         width = _LABEL_WIDTH - 3
         self.line(Text.assemble((mark.ljust(width), style), printable(text)))
         if hint:
             self.line(Text(f"{'':{width}}-> {printable(hint)}"))
+
+
+def _print_text(text: str) -> None:
+    """Print text on standard output without colours. Characters that can't be encoded become question marks."""
+    console()
+    click.echo(text, nl=False)
+
+
+def _aligned(row: tuple[str, ...], widths: Iterable[int], style: str = "") -> Text:
+    """Return a row of a table."""
+    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    return Text("  ".join(cells).rstrip(), style=style)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -29,24 +29,64 @@ class JsonObjectType(click.ParamType):
         if isinstance(value, dict):
             return value
         try:
-            parsed = json.loads(_read_text(value))
-        except OSError as error:
-            self.fail(f"can't read the file {value[1:]}: {error.strerror}", param, ctx)
-        except UnicodeDecodeError:
-            self.fail("the text is not UTF-8", param, ctx)
-        except json.JSONDecodeError as error:
-            self.fail(f"invalid JSON at line {error.lineno}, column {error.colno}", param, ctx)
-        except RecursionError:
-            self.fail("the JSON is nested too deeply", param, ctx)
+            parsed = _parse(_read_text(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if not isinstance(parsed, dict):
             self.fail(f"expected a JSON object, got {_JSON_TYPES.get(type(parsed), 'a number')}", param, ctx)
         return parsed
 
 
+class InputFieldType(click.ParamType):
+    """A field of the input: `KEY=TEXT` or `KEY:=JSON`. After the sign, `@FILE` reads the text or the JSON from a file.
+
+    The first sign separates, so the value may contain both.
+    """
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Return the key and the value."""
+        if isinstance(value, tuple):
+            return value
+        key, sign, text = value.partition("=")
+        is_json = key.endswith(":")
+        key = key.removesuffix(":")
+        if not sign or not key:
+            self.fail(f"{value!r}: expected KEY=TEXT, or KEY:=JSON for a number, true, a list", param, ctx)
+        try:
+            text = _read_text(text) if text.startswith("@") else text
+            return key, _parse(text) if is_json else text
+        except ValueError as error:
+            self.fail(f"{key}: {error}", param, ctx)
+
+
 def _read_text(value: str) -> str:
-    if value == "-":
-        return sys.stdin.read()
-    return Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+    """Return the text, that of the file in `@FILE`, or standard input for `-`. Raises ValueError."""
+    try:
+        if value == "-":
+            return sys.stdin.read()
+        return Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+    except OSError as error:
+        raise ValueError(f"can't read the file {value[1:]}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("the text is not UTF-8") from error
+
+
+def _parse(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError with the position of the error."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError("JSON has no NaN and no Infinity, and a number must fit in 64 bits") from error
+    return value
 
 
 class ExecutionIdType(click.ParamType):

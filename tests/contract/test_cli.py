@@ -1,6 +1,8 @@
 """The command line agrees with docs/contract.md, and its package requires what it imports."""
 
+import ast
 import os
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -32,7 +34,59 @@ def test_each_exit_code_is_listed_with_its_meaning() -> None:
 def test_every_command_has_the_common_options() -> None:
     for command in cli.commands.values():
         options = {option for parameter in command.params for option in parameter.opts}
-        assert options >= {"--json", "--stack", "--local", "--profile", "--region"}
+        assert options >= {"--json", "--output", "--quiet", "--stack", "--local", "--profile", "--region"}
+
+
+def shown_texts(path: Path) -> list[str]:
+    """The texts of a module without its docstrings. A value in an f-string is `VALUE`, options of the stack are ''."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    # A docstring, or `"""..."""` after a field, is an expression statement.
+    skipped = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        to_text(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr | ast.Constant) and node not in parts | skipped
+    ]
+
+
+def to_text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(to_text, node.values))
+    if isinstance(node, ast.FormattedValue):
+        return (
+            ""
+            if ast.unparse(node.value) in {"options", "stack_options", "context.stack_options"}
+            else "VALUE"
+        )
+    return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+HINTS = [
+    (path.stem, match[1], match[2])
+    for path in MODULES
+    for text in shown_texts(path)
+    for match in re.finditer(r"(?:^|(?<= ))waterhook ([a-z][a-z-]*)(.*)$", text, re.MULTILINE)
+]
+
+
+def test_each_command_in_a_hint_or_an_example_exists_and_can_be_pasted() -> None:
+    # A sentence after the command would be pasted with it.
+    assert len(HINTS) > 40
+    for module, name, arguments in HINTS:
+        assert name in cli.commands, (module, name)
+        known = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        assert not {*re.findall(r"--[a-z-]+", arguments)} - known, (module, name, arguments)
+        assert not re.search(r"[^.]\.( |$)|, ", arguments), (module, name, arguments)
+
+
+def test_each_command_that_can_t_be_undone_prompts_for_confirmation() -> None:
+    prompting = {
+        name
+        for name, command in cli.commands.items()
+        if any("--yes" in parameter.opts for parameter in command.params)
+    }
+    assert prompting == {"cancel", "redeliver", "erase", "resend", "rotate-webhook-secret"}
 
 
 def test_the_package_requires_what_it_imports() -> None:

@@ -37,7 +37,8 @@ def home(stack: StackClient) -> Path:
 
 def run(home: Path, *arguments: str) -> Result:
     """Run the CLI in this process, which is faster than a new one."""
-    runner = CliRunner(mix_stderr=False, env={"WATERHOOK_LOCAL": str(home), "WATERHOOK_DEBUG": "1"})
+    env = {"WATERHOOK_LOCAL": str(home), "WATERHOOK_DEBUG": "1", "WATERHOOK_OUTPUT": None}
+    runner = CliRunner(mix_stderr=False, env=env)
     return runner.invoke(cli, arguments, prog_name="waterhook")
 
 
@@ -86,7 +87,7 @@ def test_ctrl_c_ends_following_and_not_the_execution(home: Path, stack: StackCli
     match = re.search(r"waterhook cancel ([0-9a-f]{32})", rest)
     assert match is not None
     assert stack.get(match[1]).json()["status"] == "RUNNING"
-    assert run(home, "cancel", match[1]).stdout == "CANCELLED. The status before was RUNNING.\n"
+    assert run(home, "cancel", match[1], "--yes").stdout == "CANCELLED. The status before was RUNNING.\n"
     assert run(home, "status", match[1], "--follow").exit_code == 1
 
 
@@ -96,7 +97,8 @@ def test_an_execution_is_submitted_read_listed_redelivered_and_erased(home: Path
     assert run_json(home, *submit)["execution_id"] == execution_id
     document = run_json(home, "status", execution_id, "--follow")
     assert (document["final_output"], document["metadata"]) == ({"answer": "Done."}, {"ticket": "T-1"})
-    listed = run_json(home, "list", "--status", "completed", "--limit", "50")
+    filters = ["--status", "completed", "--chatbot", "instant", "--trigger", "api", "--mine", "--after", "1h"]
+    listed = run_json(home, "list", *filters, "--limit", "50")
     assert execution_id in [entry["execution_id"] for entry in listed["executions"]]
     stack.wait_for_notification(execution_id)
     matching = run_json(home, "redeliver", execution_id, "--since", "1h", "--dry-run")
@@ -115,9 +117,34 @@ def test_a_running_execution_is_not_erased_and_an_ended_one_is_not_cancelled(hom
     running = run_json(home, "submit", "support-chat", "--input", json.dumps(SLOW))["execution_id"]
     assert run(home, "erase", running, "--yes").exit_code == 1
     ended = run_json(home, "submit", "instant", "--follow")["execution_id"]
-    late = run(home, "cancel", ended, "--json")
+    late = run(home, "cancel", ended, "--yes", "--json")
     assert (late.exit_code, json.loads(late.stdout)["previous_status"]) == (1, "COMPLETED")
-    assert run(home, "cancel", running).exit_code == 0
+    assert run(home, "cancel", running, "--yes").exit_code == 0
+
+
+def test_waiting_prints_the_outcome_or_the_command_that_follows_the_execution(home: Path) -> None:
+    waited = run(home, "submit", "instant", "--wait", "message=a=b")
+    assert (waited.exit_code, json.loads(waited.stdout)) == (0, {"answer": "Done."}), waited.stderr
+    slow = run(home, "submit", "support-chat", "--input", json.dumps(SLOW), "--wait", "1")
+    running = slow.stdout.strip()
+    assert (slow.exit_code, f"\nwaterhook status {running} --follow\n" in slow.stderr) == (6, True)
+    assert run(home, "status", running, "--wait", "1").exit_code == 6
+    assert run(home, "cancel", running, "--yes").exit_code == 0
+    assert run(home, "status", running, "--wait").exit_code == 1
+
+
+def test_the_log_lines_of_an_execution_are_followed_to_its_end(home: Path) -> None:
+    execution_id = run_json(home, "submit", "instant", "message=a=b", "count:=2")["execution_id"]
+    tail = run(home, "logs", execution_id, "--tail")
+    assert tail.exit_code == 0, tail.stderr
+    lines = [text.split("\t") for text in tail.stdout.splitlines()]
+    assert {"api", "start", "notify"} <= {source for _, source, *_ in lines}
+    assert "outcome=COMPLETED" in next(details for *_, message, details in lines if message == "notify")
+    again = run(home, "logs", execution_id, "--json").stdout.splitlines()
+    assert len(again) >= len(lines)
+    assert all(execution_id in json.loads(text)["message"] for text in again)
+    linked = run(home, "open", execution_id)
+    assert (linked.exit_code, f"waterhook logs {execution_id}\n" in linked.stderr) == (4, True)
 
 
 def delivery_of(home: Path, execution_id: str) -> Any:
@@ -140,7 +167,7 @@ def test_a_webhook_is_submitted_listed_tested_and_resent(
     listed = run_json(home, "deliveries", "--host", "localhost", "--limit", "1000")["deliveries"]
     assert execution_id in [entry["execution_id"] for entry in listed]
     shown = run(home, "status", execution_id).stdout
-    assert "webhook     pending, " in shown
+    assert "webhook\tpending, " in shown
     assert "not-shown" not in shown
     tested = run(home, "webhook-test", url)
     assert (tested.exit_code, "localhost answered 404" in tested.stdout) == (1, True)
@@ -253,9 +280,9 @@ def test_the_documented_permissions_suffice_and_a_missing_one_is_reported() -> N
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1), result.stderr
     assert "remove" not in result.stderr
     unknown_id = "0" * 32
-    for command in ("redeliver", "erase"):
+    for command, *options in (("redeliver", "--yes"), ("erase", "--yes"), ("logs",), ("open",)):
         user.allow(documented(command))
-        result = user.run(command, unknown_id, "--yes")
+        result = user.run(command, unknown_id, *options)
         assert result.exit_code == 3, result.stderr
     for arguments, exit_code, word in (
         (["deliveries", unknown_id], 0, ""),

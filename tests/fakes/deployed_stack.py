@@ -15,7 +15,7 @@ type ApiResponse = tuple[int, object]
 """Status and body. A body that is not a text is sent as JSON."""
 STACK_NAME = "shop"
 API_KEY = "the-key-of-the-api"
-PARAMETERS = {"DefaultDeliverTo": "sns,dynamodb", "FollowConcurrency": "50"}
+PARAMETERS = {"DefaultDeliverTo": "sns,dynamodb", "FollowConcurrency": "50", "LogRetentionDays": "14"}
 WEBHOOK_OUTPUTS = {"WebhookTableName": "deliveries", "DeliverFunctionName": "deliver"}
 _XMLNS = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 
@@ -63,6 +63,12 @@ class DeployedStack:
     """The items of the table of deliveries. Conditions on times are ignored."""
     deliver: Callable[[Any], object] = lambda _payload: {"resent": True, "outcome": "COMPLETED"}
     """Returns the result of DeliverFunction for a payload. If it raises ConnectionError, there is no answer."""
+    resources: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Type and physical id of each resource by its logical id."""
+    log_events: dict[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
+    """The pages of FilterLogEvents by log group. Of other log groups, CloudWatch Logs answers that there are none."""
+    log_requests: list[dict[str, Any]] = field(default_factory=list)
+    """The requests of FilterLogEvents. Patterns and times are ignored."""
     access_keys: set[str] = field(default_factory=set)
     """The first characters of the access keys that CloudFormation was called with."""
 
@@ -107,6 +113,25 @@ class DeployedStack:
             return {"VersionId": request["ClientRequestToken"]}
         return (
             {"VersionId": "0" * 36, "SecretString": self.secret_text} if operation == "GetSecretValue" else {}
+        )
+
+    def filter_log_events(self, request: dict[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        self.log_requests.append(request)
+        if (pages := self.log_events.get(request["logGroupName"])) is None:
+            return 400, {"__type": "ResourceNotFoundException", "message": "no such log group"}
+        number = int(request.get("nextToken", "0"))
+        more = {"nextToken": str(number + 1)} if number + 1 < len(pages) else {}
+        return 200, {"events": pages[number] if pages else [], **more}
+
+    def list_stack_resources(self) -> tuple[int, str]:
+        members = "".join(
+            f"<member><LogicalResourceId>{logical_id}</LogicalResourceId><ResourceType>{kind}</ResourceType>"
+            f"<PhysicalResourceId>{physical_id}</PhysicalResourceId></member>"
+            for logical_id, (kind, physical_id) in self.resources.items()
+        )
+        return 200, (
+            f'<ListStackResourcesResponse xmlns="{_XMLNS}"><ListStackResourcesResult><StackResourceSummaries>'
+            f"{members}</StackResourceSummaries></ListStackResourcesResult></ListStackResourcesResponse>"
         )
 
     def describe_stacks(self, name: str | None) -> tuple[int, str]:
@@ -159,6 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, json.dumps(self.stack.dynamodb(target.partition(".")[2], json.loads(body))))
         elif target.startswith("secretsmanager."):
             self._send(200, json.dumps(self.stack.secretsmanager(target.partition(".")[2], json.loads(body))))
+        elif target.startswith("Logs_"):
+            status, answer = self.stack.filter_log_events(json.loads(body))
+            self._send(status, json.dumps(answer))
         elif self.path.startswith("/2015-03-31/functions/notify/"):
             self.stack.invocations.append(json.loads(body))
             self._send(
@@ -171,7 +199,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/":
             self.stack.access_keys.add(self.headers["Authorization"].partition("Credential=")[2][:4])
             query = parse_qs(body.decode())
-            status, text = self.stack.describe_stacks(query.get("StackName", [None])[0])
+            if query["Action"] == ["ListStackResources"]:
+                status, text = self.stack.list_stack_resources()
+            else:
+                status, text = self.stack.describe_stacks(query.get("StackName", [None])[0])
             self._send(status, text, "text/xml")
         else:
             self._send_api_response(json.loads(body))

@@ -28,8 +28,8 @@ def check_result_bus(events: "EventBridgeClient", bus: str) -> Iterator[Finding]
         yield Finding.problem(
             f"the event bus {bus} of ResultEventBusName does not exist. EventBridge accepts events for it and drops "
             "them without an error",
-            "Create the bus and its rules, then publish what was lost with waterhook redeliver --since TIME: "
-            f"aws events create-event-bus --name {bus}",
+            "Create the bus and its rules, then publish what was lost again with `redeliver --since TIME`. To create "
+            f"the bus: aws events create-event-bus --name {bus}",
         )
         return
     pages = events.get_paginator("list_rules").paginate(EventBusName=bus)

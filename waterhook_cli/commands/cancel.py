@@ -4,17 +4,43 @@ import click
 
 from waterhook.domain.status import Status
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.options import CommandContext, common_options, pass_context
+from waterhook_cli.options import (
+    CommandContext,
+    common_options,
+    examples,
+    pass_context,
+    require_confirmation_possible,
+    yes_option,
+)
 from waterhook_cli.parameter_types import ExecutionIdType
 
 
-@click.command("cancel")
+@click.command(
+    "cancel",
+    epilog=examples(
+        "waterhook cancel 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
+        "waterhook cancel 4f2c0a9e6d8b4c1fa37d5e9b20c18f46 --yes",
+    ),
+)
 @click.argument("execution_id", type=ExecutionIdType(), metavar="ID")
+@yes_option
 @common_options
 @pass_context
-def command(context: CommandContext, execution_id: str) -> ExitCode:
+def command(context: CommandContext, execution_id: str, *, yes: bool) -> ExitCode:
     """Cancel an execution. An execution that has ended keeps its outcome."""
-    api, output = context.api_client(), context.output
+    require_confirmation_possible(yes=yes)
+    stack = context.find_stack()
+    api, output = context.api_client(stack), context.output
+    if not yes:
+        document = api.status(execution_id)
+        chatbot = document.fields.get("chatbot_id")
+        question = (
+            f"Cancel execution {execution_id} ({document.status}, chatbot {chatbot}) of {stack}? Its job ends, and "
+            "can't be continued."
+        )
+        # An execution that has ended is not changed.
+        if not document.is_final and not context.confirm(question, yes=yes):
+            return ExitCode.UNSUCCESSFUL
     response = api.cancel(execution_id)
     fields = response.fields
     is_cancelled, previous = bool(fields.get("cancelled")), str(fields.get("previous_status"))

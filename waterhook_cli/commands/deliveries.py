@@ -6,14 +6,21 @@ from typing import Any
 import click
 
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.options import CommandContext, common_options, pass_context
+from waterhook_cli.options import CommandContext, common_options, examples, pass_context
 from waterhook_cli.output import format_time
 from waterhook_cli.parameter_types import ExecutionIdType, HostType
 from waterhook_cli.webhook_deliveries import last_result, outcome_of, to_fields, undelivered
 from waterhook_cli.webhook_stack import deliveries_of
 
 
-@click.command("deliveries")
+@click.command(
+    "deliveries",
+    epilog=examples(
+        "waterhook deliveries",
+        "waterhook deliveries 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
+        "waterhook deliveries --failed --host hooks.example.com",
+    ),
+)
 @click.argument("execution_id", type=ExecutionIdType(), metavar="[ID]", required=False)
 @click.option("--failed", "failed_only", is_flag=True, help="Only deliveries that failed permanently.")
 @click.option("--host", type=HostType(), help="Only deliveries to this host, for example hooks.example.com.")
@@ -57,6 +64,8 @@ def command(
         output.info("There are more deliveries. To list them, add --limit N.")
     if not listed:
         output.info(_nothing(execution_id, failed_only=failed_only))
+        if execution_id:
+            output.info(f"To see its webhook: waterhook status {execution_id}{context.stack_options}")
     elif any(fields["status"] == "failed" for fields in listed):
         selection = execution_id or "--failed" + (f" --host {host}" if host else "")
         output.info(f"To send the failed ones again: waterhook resend {selection}{context.stack_options}")
@@ -89,6 +98,6 @@ def _nothing(execution_id: str | None, *, failed_only: bool) -> str:
     if execution_id:
         return (
             "No deliveries of this execution: it has no webhook or no outcome, its first attempt has not begun, or it "
-            f"was erased or has expired. See: waterhook status {execution_id}"
+            "was erased or has expired."
         )
     return "No failed deliveries." if failed_only else "No pending or failed deliveries."

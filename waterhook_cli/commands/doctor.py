@@ -1,10 +1,8 @@
 """`waterhook doctor`: runs the checks of waterhook_cli/checks and prints their findings."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import click
@@ -25,7 +23,8 @@ from waterhook_cli.checks.subscriptions import check_subscriptions
 from waterhook_cli.checks.upstream import check_upstream
 from waterhook_cli.checks.webhooks import check_webhooks
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.options import CommandContext, common_options, pass_context
+from waterhook_cli.hints import CommandOptions, has_sam_command
+from waterhook_cli.options import CommandContext, common_options, examples, pass_context
 from waterhook_cli.output import Output
 from waterhook_cli.stack import Account, Stack, StackNotFoundError, StackResource
 
@@ -37,33 +36,13 @@ _STYLES = {
     Level.UNKNOWN: "yellow",
 }
 _UPSTREAM_TIMEOUT_S = 10
-# A command of the AWS CLI has a service and an operation: `aws sns subscribe`.
-_AWS_COMMAND = re.compile(r"\baws (?=[a-z0-9-]+ [a-z-]+)")
-_SAM_DEPLOY = re.compile(r"\bsam deploy ")
 _SAM_NOTE = "Run sam in a checkout of Waterhook. If samconfig.toml has parameter_overrides, change the value there too."
-
-
-@dataclass(frozen=True, slots=True)
-class CommandOptions:
-    """Options that the `aws` and `sam` commands in hints need, and a command to run before them."""
-
-    aws: str = ""
-    sam: str = ""
-    setup: str = ""
-
-    def complete(self, hint: str) -> str:
-        """Return the hint with the options in its commands."""
-        if self.aws:
-            hint = _AWS_COMMAND.sub(lambda match: f"{match[0]}{self.aws} ", hint)
-        if self.sam:
-            hint = _SAM_DEPLOY.sub(lambda match: f"{match[0]}{self.sam} ", hint)
-        return hint
 
 
 _NO_OPTIONS = CommandOptions()
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=examples("waterhook doctor", "waterhook doctor --stack shop --json"))
 @common_options
 @pass_context
 def command(context: CommandContext) -> ExitCode:
@@ -78,9 +57,13 @@ def command(context: CommandContext) -> ExitCode:
         raise
     sam_options = f"--stack-name {stack.name} {context.aws_cli_options}".strip()
     if stack.is_local:
-        options = CommandOptions(sam=sam_options, setup='eval "$(make -s env)"')
+        options = CommandOptions(
+            sam=sam_options, waterhook=context.stack_options, setup='eval "$(make -s env)"'
+        )
     else:
-        options = CommandOptions(sam=sam_options, aws=context.aws_cli_options)
+        options = CommandOptions(
+            sam=sam_options, aws=context.aws_cli_options, waterhook=context.stack_options
+        )
     return run_checks(checks_of_stack(stack, context.stack_options), context.output, options)
 
 
@@ -178,9 +161,9 @@ def run_checks(checks: Iterable[Check], output: Output, options: CommandOptions 
         ]
         output.json({"findings": entries, "count": {level: count[level] for level in Level}})
     hints = [hint for _, _, hint in findings]
-    if options.setup and any(_AWS_COMMAND.search(hint) or _SAM_DEPLOY.search(hint) for hint in hints):
+    if any(map(options.needs_setup, hints)):
         output.info(f"Before the commands above, run in this shell: {options.setup}")
-    if not options.setup and any(_SAM_DEPLOY.search(hint) for hint in hints):
+    if not options.setup and any(map(has_sam_command, hints)):
         output.info(_SAM_NOTE)
     output.info(_summary(count))
     return ExitCode.PROBLEMS if count[Level.PROBLEM] else ExitCode.OK

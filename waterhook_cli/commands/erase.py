@@ -18,9 +18,11 @@ from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.execution_record import from_attribute
 from waterhook.storage.webhook_deliveries import WebhookDeliveries
 from waterhook_cli.errors import CommandError, ExitCode
+from waterhook_cli.execution_records import RecordReader, describe
 from waterhook_cli.options import (
     CommandContext,
     common_options,
+    examples,
     pass_context,
     require_confirmation_possible,
     yes_option,
@@ -248,7 +250,13 @@ def _remaining_of_webhooks(today: date, item: Mapping[str, Any]) -> tuple[Remain
     )
 
 
-@click.command("erase")
+@click.command(
+    "erase",
+    epilog=examples(
+        "waterhook erase 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
+        "waterhook erase 4f2c0a9e6d8b4c1fa37d5e9b20c18f46 --yes --json",
+    ),
+)
 @click.argument("execution_id", type=ExecutionIdType(), metavar="ID")
 @yes_option
 @common_options
@@ -257,8 +265,10 @@ def command(context: CommandContext, execution_id: str, *, yes: bool) -> ExitCod
     """Permanently delete the record and the output of an execution."""
     require_confirmation_possible(yes=yes)
     stack, output = context.find_stack(), context.output
-    if not context.confirm(f"Erase execution {execution_id} from {stack}? This can't be undone.", yes=yes):
-        return ExitCode.UNSUCCESSFUL
+    if not yes:
+        what = describe(RecordReader.of_stack(stack), [execution_id])
+        if not context.confirm(f"Erase execution {what} from {stack}? This can't be undone.", yes=yes):
+            return ExitCode.UNSUCCESSFUL
     eraser = Eraser(
         stack.client("dynamodb"),
         stack.client("s3"),

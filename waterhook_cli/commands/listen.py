@@ -26,7 +26,7 @@ from waterhook_cli.forward import SIGNING_HOST, Forwarder, Forwarding, LoopbackS
 from waterhook_cli.interrupts import Interrupts
 from waterhook_cli.listen_session import LONG_POLL, ListenSession, SessionOptions
 from waterhook_cli.notification import MAX_COMBINATIONS, Notification, NotificationFilter, full_type
-from waterhook_cli.options import CommandContext, common_options, pass_context
+from waterhook_cli.options import CommandContext, common_options, examples, pass_context
 from waterhook_cli.output import Output, console, format_time, status_style
 from waterhook_cli.stack import Stack
 from waterhook_cli.temporary_queue import TemporaryQueue, remove_expired
@@ -81,7 +81,15 @@ class SecretType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-@click.command("listen")
+@click.command(
+    "listen",
+    epilog=examples(
+        "waterhook listen",
+        "waterhook listen --status failed --chatbot support-chat",
+        "waterhook listen --forward-to http://localhost:3000/hook",
+        "waterhook listen --count 1 --json",
+    ),
+)
 @click.option(
     "--status",
     "statuses",
@@ -213,11 +221,11 @@ class AttemptPrinter:
     def _line(
         self, at: str, status: str, notification: Notification, *details: str, is_ok: bool | None = None
     ) -> None:
-        """Print the cells of a line: aligned on a terminal, else separated by tabs. `is_ok` is set for an attempt."""
+        """Print the cells of a line, aligned in a table, else separated by tabs. `is_ok` is set for an attempt."""
         cells = [at, status, notification.text_of("execution_id"), *filter(None, details)]
         if is_ok is not None and self._output.as_json:
             (self._output.info if is_ok else self._output.warning)("  ".join(cells))
-        elif console().is_terminal:
+        elif self._output.as_table:
             style = status_style(status) if is_ok is None else ("green" if is_ok else "red")
             before, after = f"{printable(at)}  ", "  ".join(map(printable, cells[2:]))
             self._output.line(

@@ -12,9 +12,11 @@ import click
 from waterhook.domain.status import Status
 from waterhook.timestamps import to_rfc3339
 from waterhook_cli.errors import CommandError, ExitCode
+from waterhook_cli.execution_records import ID_COLUMNS, RecordReader, describe
 from waterhook_cli.options import (
     CommandContext,
     common_options,
+    examples,
     pass_context,
     require_confirmation_possible,
     yes_option,
@@ -30,6 +32,8 @@ _PROJECTION: dict[str, Any] = {
     "ProjectionExpression": "execution_id, #s, finished_at, notified_at, expires_at",
     "ExpressionAttributeNames": {"#s": "status"},
 }
+
+_COLUMNS = (("ID", "RESULT", "PUBLISHED TO"), (32, 9, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,14 @@ class Redeliverer:
             yield self._dynamodb.get_item(TableName=self._table, Key=key, **_PROJECTION).get("Item", {})
 
 
-@click.command("redeliver")
+@click.command(
+    "redeliver",
+    epilog=examples(
+        "waterhook redeliver 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
+        "waterhook redeliver --undelivered --dry-run",
+        "waterhook redeliver --status failed --since 24h --yes",
+    ),
+)
 @click.argument("ids", type=ExecutionIdType(), metavar="[ID]...", nargs=-1)
 @click.option(
     "--status",
@@ -199,15 +210,17 @@ def command(
         )
     count = f"{len(selected)} notification{'' if len(selected) == 1 else 's'}"
     if selected and not dry_run:
-        question = f"Publish {count} again, to every subscriber and event bus of {stack}?"
+        which = "" if yes else describe(RecordReader.of_stack(stack), selected)
+        question = f"Publish {count} again, to every subscriber and event bus of {stack}: {which}?"
         if not context.confirm(question, yes=yes):
             return ExitCode.UNSUCCESSFUL
     results: list[dict[str, Any]] = []
+    print_row = output.row_printer(*(ID_COLUMNS if dry_run else _COLUMNS))
     for execution_id in selected:
         result = None if dry_run else redeliverer.redeliver(execution_id)
         results.append(asdict(result) if result else {"execution_id": execution_id, "redelivered": False})
         if not output.as_json:
-            output.line(_result_line(result) if result else execution_id)
+            print_row(*(_row(result) if result else (execution_id,)))
     if output.as_json:
         output.json({"dry_run": dry_run, "executions": results})
     if dry_run:
@@ -218,7 +231,6 @@ def command(
     return ExitCode.OK if published == len(results) else ExitCode.UNSUCCESSFUL
 
 
-def _result_line(result: Redelivery) -> str:
-    if not result.redelivered:
-        return f"{result.execution_id}  not published: {result.reason}"
-    return f"{result.execution_id}  {result.outcome}  {', '.join(result.published_to)}".rstrip()
+def _row(result: Redelivery) -> tuple[str, str, str]:
+    text = str(result.outcome) if result.redelivered else f"not published: {result.reason}"
+    return result.execution_id, text, ", ".join(result.published_to)

@@ -4,19 +4,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import ConnectionError as BotocoreConnectionError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from waterhook.errors import THROTTLING_CODES, aws_error_code
 from waterhook.storage.webhook_deliveries import WebhookDeliveries
-from waterhook_cli.errors import ExitCode, one_line, to_command_error
+from waterhook_cli.errors import ExitCode, is_temporary, one_line, to_command_error
+from waterhook_cli.execution_records import ID_COLUMNS, RESULT_COLUMNS
 from waterhook_cli.options import (
     CommandContext,
     common_options,
+    examples,
     pass_context,
     require_confirmation_possible,
     yes_option,
@@ -108,20 +107,19 @@ class Resender:
         )
 
 
-def is_temporary(error: Exception) -> bool:
-    """Return whether the same call may succeed later, and may have been carried out: throttling, 5xx, no connection."""
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return aws_error_code(error) in THROTTLING_CODES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return isinstance(error, BotocoreConnectionError | HTTPClientError)
-
-
 def _message(error: Exception) -> str:
     explained = to_command_error(error)
     return explained.message if explained else one_line(error)
 
 
-@click.command("resend")
+@click.command(
+    "resend",
+    epilog=examples(
+        "waterhook resend 4f2c0a9e6d8b4c1fa37d5e9b20c18f46",
+        "waterhook resend --failed --since 7d --host hooks.example.com --dry-run",
+        "waterhook resend --failed --yes",
+    ),
+)
 @click.argument("ids", type=ExecutionIdType(), metavar="[ID]...", nargs=-1)
 @click.option("--failed", "failed_only", is_flag=True, help="Deliveries that failed permanently.")
 @click.option(
@@ -171,7 +169,9 @@ def command(
     if dry_run:
         _print_dry_run(selected, output)
         return ExitCode.OK
-    return _send(Resender(function), selected, output, repeats_all=not failed_only)
+    exit_code = _send(Resender(function), selected, output, repeats_all=not failed_only)
+    output.info(f"To see the results: waterhook deliveries{context.stack_options}")
+    return exit_code
 
 
 def _print_dry_run(selected: list[str], output: Output) -> None:
@@ -179,19 +179,21 @@ def _print_dry_run(selected: list[str], output: Output) -> None:
         entries = [asdict(Resend(execution_id, resent=False)) for execution_id in selected]
         output.json({"dry_run": True, "executions": entries})
     else:
+        print_row = output.row_printer(*ID_COLUMNS)
         for execution_id in selected:
-            output.line(execution_id)
+            print_row(execution_id)
     output.info(f"Dry run: {len(selected)} would be sent again.")
 
 
 def _send(resender: Resender, selected: list[str], output: Output, *, repeats_all: bool) -> ExitCode:
     """Resend, print each result immediately, and report what was not done if the command ends early."""
     results: list[Resend] = []
+    print_row = output.row_printer(*RESULT_COLUMNS)
 
     def add(result: Resend) -> None:
         results.append(result)
         if not output.as_json:
-            output.line(_result_line(result))
+            print_row(result.execution_id, _result_text(result))
 
     try:
         for execution_id in selected:
@@ -221,11 +223,11 @@ def _print_end(results: list[Resend], output: Output) -> None:
     if output.as_json:
         output.json({"dry_run": False, "executions": [asdict(result) for result in results]})
     resent = sum(result.resent is True for result in results)
-    output.info(f"{resent} of {len(results)} are sent again. To see the results: waterhook deliveries")
+    output.info(f"{resent} of {len(results)} are sent again.")
 
 
-def _result_line(result: Resend) -> str:
+def _result_text(result: Resend) -> str:
     if result.resent:
-        return f"{result.execution_id}  {result.outcome}"
+        return str(result.outcome)
     state = "not sent" if result.resent is False else "unknown"
-    return f"{result.execution_id}  {state}: {result.reason}"
+    return f"{state}: {result.reason}"

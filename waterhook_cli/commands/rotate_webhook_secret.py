@@ -20,6 +20,7 @@ from waterhook_cli.errors import CommandError, ExitCode
 from waterhook_cli.options import (
     CommandContext,
     common_options,
+    examples,
     pass_context,
     require_confirmation_possible,
     yes_option,
@@ -30,7 +31,10 @@ from waterhook_cli.webhook_keys import WebhookKeyStore
 _KEY_BYTES = 48
 
 
-@click.command("rotate-webhook-secret")
+@click.command(
+    "rotate-webhook-secret",
+    epilog=examples("waterhook rotate-webhook-secret", "waterhook rotate-webhook-secret --force --yes"),
+)
 @click.option(
     "--force", is_flag=True, help=f"Rotate also if {MAX_KEYS} secrets are in use. The oldest is removed."
 )

@@ -10,7 +10,7 @@ from waterhook.timestamps import to_rfc3339
 from waterhook.webhooks.signature import derive_key, shown_secret
 from waterhook.webhooks.signing_keys import StoredKeys, signing, signs_until
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.options import CommandContext, common_options, pass_context
+from waterhook_cli.options import CommandContext, common_options, examples, pass_context
 from waterhook_cli.output import format_age, format_time
 from waterhook_cli.parameter_types import HostType
 from waterhook_cli.webhook_keys import WebhookKeyStore
@@ -33,7 +33,7 @@ def secrets_of(host: str, stored: StoredKeys, now: float) -> list[dict[str, Any]
     ]
 
 
-@click.command("webhook-secret")
+@click.command("webhook-secret", epilog=examples("waterhook webhook-secret hooks.example.com"))
 @click.argument("host", type=HostType(), metavar="HOST")
 @common_options
 @pass_context

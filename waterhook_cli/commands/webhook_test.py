@@ -10,7 +10,7 @@ from botocore.config import Config
 from waterhook.webhooks.sender import TIMEOUT_S, AttemptError
 from waterhook_cli.checks.finding import deploy_hint
 from waterhook_cli.errors import ExitCode
-from waterhook_cli.options import CommandContext, common_options, pass_context
+from waterhook_cli.options import CommandContext, common_options, examples, pass_context
 from waterhook_cli.parameter_types import WebhookUrlType
 from waterhook_cli.webhook_stack import DeliverFunction, webhook_output
 
@@ -94,7 +94,7 @@ def explain(result: Mapping[str, Any], stack_options: str = "") -> tuple[str, st
     return what.format(**values), hint + stack_options if "waterhook webhook-secret" in hint else hint
 
 
-@click.command("webhook-test")
+@click.command("webhook-test", epilog=examples("waterhook webhook-test https://hooks.example.com/waterhook"))
 @click.argument("url", type=WebhookUrlType(), metavar="URL")
 @common_options
 @pass_context

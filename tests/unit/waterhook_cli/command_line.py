@@ -21,7 +21,8 @@ COMMAND = [sys.executable, "-m", "waterhook_cli"]
 
 def environment(stack: DeployedStack) -> dict[str, str]:
     """The environment of a process that runs the CLI against a stack."""
-    return os.environ | stack.environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    inherited = {name: value for name, value in os.environ.items() if name != "WATERHOOK_OUTPUT"}
+    return inherited | stack.environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def run(
@@ -31,7 +32,12 @@ def run(
     env: Mapping[str, str | None] | None = None,
 ) -> Result:
     """Run the CLI in this process; the result has its exit code, stdout and stderr."""
-    variables = {"WATERHOOK_DEBUG": None, **(on.environment if on else {}), **(env or {})}
+    variables = {
+        "WATERHOOK_DEBUG": None,
+        "WATERHOOK_OUTPUT": None,
+        **(on.environment if on else {}),
+        **(env or {}),
+    }
     runner = CliRunner(mix_stderr=False, env=variables)
     # In an empty folder: the outputs file of a running local stack must not be found.
     with runner.isolated_filesystem():

@@ -1,5 +1,7 @@
 """The command line: exit codes, errors, help, pipes and Ctrl-C."""
 
+import re
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -7,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.fakes.deployed_stack import ApiResponse, DeployedStack, status_document
 from tests.support.builders import ID
@@ -28,7 +31,11 @@ EXIT_CODES: dict[str, tuple[list[str], list[ApiResponse], int]] = {
     "access denied by the API": (["list"], [(403, {"detail": "not authorized"})], 4),
     "a failure of the API": (["status", ID], [(500, "<html>oh</html>")], 4),
     "the API of another application": (["status", ID], [(200, "[]")], 4),
-    "a cancellation that Waterflai refuses": (["cancel", ID], [(502, {"detail": "not cancelled"})], 4),
+    "a cancellation that Waterflai refuses": (
+        ["cancel", ID, "--yes"],
+        [(502, {"detail": "not cancelled"})],
+        4,
+    ),
     "an unknown command": (["frobnicate"], [], 2),
     "an invalid region": (["list", "--region", "x y"], [], 4),
     "a local stack on AWS": (["list", "--local", "--stack", "a"], [], 2),
@@ -100,6 +107,27 @@ def test_each_module_in_commands_is_a_command_under_its_name() -> None:
     names = {name.replace("_", "-") for name in modules}
     assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in names}
     assert [*cli.commands] == [*COMMANDS]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_example_in_the_help_is_a_valid_command(command: str) -> None:
+    epilog = cli.commands[command].epilog or ""
+    examples = [line.strip() for line in epilog.splitlines() if line.strip().startswith("waterhook ")]
+    assert examples
+    with CliRunner().isolated_filesystem():
+        for name in ("request.json", "data.json", "letter.txt"):
+            Path(name).write_text("{}", encoding="utf-8")
+        for example in examples:
+            _, name, *arguments = shlex.split(example.partition(" >")[0])
+            assert name == command
+            cli.commands[name].make_context(name, arguments)
+
+
+def test_the_help_lists_each_command_once_with_its_whole_first_sentence() -> None:
+    text = run("--help").stdout
+    sections = text[text.index("Executions:") : text.index("Examples:")]
+    assert re.findall(r"^  ([a-z-]+)  ", sections, re.MULTILINE) == [*COMMANDS]
+    assert "..." not in sections
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -44,19 +44,20 @@ def test_a_table_has_headings_on_a_terminal_and_tabs_in_a_pipe(stack: DeployedSt
             "status": "FAILED",
             "created_at": "2026-01-31T09:00:00.123Z",
             "chatbot_id": "a b",
+            "trigger": "api",
         },
         {"execution_id": ID, "status": "TIMED_OUT", "created_at": "2026-01-31T10:00:00+01:00"},
     ]
     stack.api_responses = [(200, {"executions": entries, "next": None})]
     assert run("list", on=stack).stdout.splitlines() == [
-        f"{ID}\tFAILED\t2026-01-31T09:00:00Z\ta b",
-        f"{ID}\tTIMED_OUT\t2026-01-31T09:00:00Z\t",
+        f"{ID}\tFAILED\t2026-01-31T09:00:00Z\ta b\tapi\t",
+        f"{ID}\tTIMED_OUT\t2026-01-31T09:00:00Z\t\t\t",
     ]
     code, screen = run_in_terminal("list", "-q", on=stack, columns=80)
     assert code == 0
     assert screen.splitlines() == [
-        f"{'ID':32}  STATUS     ACCEPTED              CHATBOT",
-        f"{ID}  FAILED     2026-01-31T09:00:00Z  a b",
+        f"{'ID':32}  STATUS     ACCEPTED              CHATBOT  TRIGGER",
+        f"{ID}  FAILED     2026-01-31T09:00:00Z  a b      api",
         f"{ID}  TIMED_OUT  2026-01-31T09:00:00Z",
     ]
 

@@ -1,15 +1,20 @@
 """Types of arguments and options."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 import pytest
 
 from tests.support.builders import ID
-from waterhook_cli.parameter_types import ExecutionIdType, HostType, JsonObjectType, TimeType
+from waterhook_cli.parameter_types import ExecutionIdType, HostType, InputFieldType, JsonObjectType, TimeType
 
 
-@pytest.mark.parametrize("value", ["{", "[1]", "@missing.json", "[" * 100_000])
+@pytest.mark.parametrize(
+    "value",
+    ["{", "[1]", "@missing.json", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": ' + "9" * 5000 + "}"],
+)
 def test_text_that_is_not_a_json_object_is_a_usage_error(value: str) -> None:
     with pytest.raises(click.BadParameter):
         JsonObjectType().convert(value, None, None)
@@ -100,3 +105,63 @@ def test_text_that_is_not_a_host_is_a_usage_error_that_does_not_show_it(value: s
     with pytest.raises(click.BadParameter, match="expected") as caught:
         HostType().convert(value, None, None)
     assert "not-shown" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("message=Where is it?", "message", "Where is it?"),
+        ("message=", "message", ""),
+        ("count=3", "count", "3"),
+        ("count:=3", "count", 3),
+        ("count:=-0.5e1", "count", -5.0),
+        ('tags:=["a", null]', "tags", ["a", None]),
+        ('nested:={"a": {"b": true}}', "nested", {"a": {"b": True}}),
+        ('text:="3"', "text", "3"),
+        # The first sign separates.
+        ("token=abc==", "token", "abc=="),
+        ("formula=a:=b", "formula", "a:=b"),
+        ("a==b", "a", "=b"),
+        ('query:="a=b"', "query", "a=b"),
+        # No other character of a key has a meaning.
+        ("user.name=Ada", "user.name", "Ada"),
+        ("a:b=c", "a:b", "c"),
+        ("items[0]=x", "items[0]", "x"),
+        ('"quoted"=x', '"quoted"', "x"),
+        ("with space=x", "with space", "x"),
+        ("größe=ß", "größe", "ß"),
+        ("lines=a\nb", "lines", "a\nb"),
+        ("dash=-", "dash", "-"),
+    ],
+)
+def test_a_field_is_a_text_or_json(text: str, key: str, value: object) -> None:
+    assert InputFieldType().convert(text, None, None) == (key, value)
+
+
+def test_a_field_is_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text('{"a": 1}\n', encoding="utf-8")
+    for sign, value in (("=", '{"a": 1}\n'), (":=", {"a": 1})):
+        read = InputFieldType().convert(f"data{sign}@{tmp_path / 'data'}", None, None)
+        assert read == ("data", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("support-chat", "expected KEY=TEXT, or KEY:=JSON"),
+        ("=x", "expected KEY=TEXT"),
+        (":=1", "expected KEY=TEXT"),
+        ("", "expected KEY=TEXT"),
+        ("n:=", "n: invalid JSON at line 1, column 1"),
+        ("n:=[1,", "n: invalid JSON at line 1, column 4"),
+        ("n:=yes", "n: invalid JSON at line 1, column 1"),
+        ("n:=NaN", "n: JSON has no NaN"),
+        ("n:=1e999", "a number must fit in 64 bits"),
+        ("n:=" + "9" * 5000, "a number must fit in 64 bits"),
+        ("n:=" + "[" * 100_000, "nested too deeply"),
+        ("n=@missing.txt", "n: can't read the file missing.txt: No such file"),
+    ],
+)
+def test_an_invalid_field_is_a_usage_error_that_names_the_key(text: str, message: str) -> None:
+    with pytest.raises(click.BadParameter, match=re.escape(message)):
+        InputFieldType().convert(text, None, None)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.fakes.deployed_stack import DeployedStack
+from tests.fakes.deployed_stack import STACK_NAME, DeployedStack, status_document
 from tests.support.builders import ID
-from tests.unit.waterhook_cli.command_line import run
+from tests.unit.waterhook_cli.command_line import run, run_in_terminal
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,20 @@ def test_a_cancellation_prints_its_result_and_fails_where_there_is_another_outco
         "previous_status": previous,
     }
     stack.api_responses = [(200, response)]
-    result = run("cancel", ID, on=stack)
+    result = run("cancel", ID, "--yes", on=stack)
     assert (result.exit_code, result.stdout) == (code, f"{text}\n")
-    assert stack.api_requests[0].method == "DELETE"
+    assert [request.method for request in stack.api_requests] == ["DELETE"]
+
+
+def test_the_prompt_has_the_status_and_the_chatbot(stack: DeployedStack) -> None:
+    stack.api_responses = [(200, status_document("RUNNING"))]
+    code, screen = run_in_terminal("cancel", ID, on=stack, typed="n\n", columns=250)
+    assert f"Cancel execution {ID} (RUNNING, chatbot support-chat) of the stack {STACK_NAME}" in screen
+    assert (code, [request.method for request in stack.api_requests]) == (1, ["GET"])
+
+
+def test_an_execution_that_has_ended_needs_no_confirmation(stack: DeployedStack) -> None:
+    ended = {"execution_id": ID, "cancelled": False, "message": None, "previous_status": "COMPLETED"}
+    stack.api_responses = [(200, status_document("COMPLETED")), (200, ended)]
+    code, screen = run_in_terminal("cancel", ID, on=stack, columns=250)
+    assert (code, "[y/N]" in screen) == (1, False)

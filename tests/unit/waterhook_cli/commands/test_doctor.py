@@ -23,9 +23,10 @@ from waterhook_cli.checks.secret import check_secret
 from waterhook_cli.checks.stack_status import check_stack_status
 from waterhook_cli.checks.subscriptions import check_subscriptions
 from waterhook_cli.checks.upstream import check_upstream
-from waterhook_cli.commands.doctor import CommandOptions, checks_of_stack, run_checks
+from waterhook_cli.commands.doctor import checks_of_stack, run_checks
 from waterhook_cli.errors import CommandError, ExitCode
-from waterhook_cli.output import Output
+from waterhook_cli.hints import CommandOptions
+from waterhook_cli.output import Output, OutputFormat
 from waterhook_cli.stack import Account, Stack, StackResource
 
 
@@ -118,8 +119,9 @@ def test_a_check_that_fails_is_reported_and_the_others_run(capsys: pytest.Captur
 def test_only_a_problem_changes_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     warning = Check("a", lambda: [Finding.warning("so so " * 29 + "so so", "do " * 39 + "do")])
     problem = Check("b", lambda: [Finding.problem("bad", "fix it")])
-    assert run_checks([warning], Output()) == ExitCode.OK
-    assert run_checks([warning, problem], Output()) == ExitCode.PROBLEMS
+    aligned = Output(OutputFormat.TABLE)
+    assert run_checks([warning], aligned) == ExitCode.OK
+    assert run_checks([warning, problem], aligned) == ExitCode.PROBLEMS
     printed = capsys.readouterr()
     assert printed.err == "1 warning\n1 problem, 1 warning\n"
     # A line each: a hint is often a command to copy.
@@ -127,7 +129,9 @@ def test_only_a_problem_changes_the_exit_code(capsys: pytest.CaptureFixture[str]
         "warning  " + "so so " * 29 + "so so",
         "         -> " + "do " * 39 + "do",
     ]
-    assert run_checks([warning, problem], Output(as_json=True)) == ExitCode.PROBLEMS
+    assert run_checks([problem], Output(OutputFormat.TEXT)) == ExitCode.PROBLEMS
+    assert capsys.readouterr().out == "problem\tbad\tfix it\n"
+    assert run_checks([warning, problem], Output(OutputFormat.JSON)) == ExitCode.PROBLEMS
     printed_json = json.loads(capsys.readouterr().out)
     assert printed_json["findings"][1] == {"check": "b", "level": "problem", "what": "bad", "do": "fix it"}
     assert printed_json["count"] == {"ok": 0, "note": 0, "warning": 1, "problem": 1, "unknown": 0}

@@ -374,18 +374,18 @@ def test_the_report_is_printed(stack: DeployedStack) -> None:
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[:3] == [
-        "erased   record: yes",
-        "erased   stored outputs: 0",
-        "note     the outcome was not published, and never will be",
+        "erased\trecord: yes",
+        "erased\tstored outputs: 0",
+        "note\tthe outcome was not published, and never will be",
     ]
-    assert "remains  logs: ids, outcomes and error codes; no input and no output" in lines
+    assert "remains\tlogs: ids, outcomes and error codes; no input and no output" in lines
 
 
 def test_the_deleted_deliveries_are_printed(stack: DeployedStack) -> None:
     stack.table_items = [FINISHED]
     stack.outputs = WEBHOOK_OUTPUTS
     stack.deliveries = [{"pk": {"S": ID}, "sk": {"S": "1/FAILED"}}]
-    assert "erased   deliveries of webhooks: 1\n" in run("erase", ID, "--yes", on=stack).stdout
+    assert "erased\tdeliveries of webhooks: 1\n" in run("erase", ID, "--yes", on=stack).stdout
 
 
 def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:
@@ -402,10 +402,12 @@ def test_the_report_is_printed_as_json(stack: DeployedStack) -> None:
     assert date.fromisoformat(places["point-in-time recovery of the table"]) > date(2026, 1, 1)
 
 
-def test_the_prompt_for_confirmation_names_the_stack(stack: DeployedStack) -> None:
+def test_the_prompt_for_confirmation_has_the_stack_the_status_and_the_chatbot(stack: DeployedStack) -> None:
+    stack.table_items = [FINISHED]
     code, screen = run_in_terminal("erase", ID, on=stack, typed="n\n", columns=200)
     assert code == 1
     assert (
-        f"Erase execution {ID} from the stack {STACK_NAME} (us-east-1)? This can't be undone. [y/N]" in screen
+        f"Erase execution {ID} (FAILED, chatbot support-chat) from the stack {STACK_NAME} (us-east-1)? "
+        "This can't be undone. [y/N]" in screen
     )
     assert "Nothing was done." in screen

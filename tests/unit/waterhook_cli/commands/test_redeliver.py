@@ -134,7 +134,7 @@ def test_the_prompt_for_confirmation_has_the_stack_and_the_number(stack: Deploye
     assert (code, stack.invocations) == (1, [])
     prompt = (
         f"Publish 2 notifications again, to every subscriber and event bus of the stack {STACK_NAME} "
-        "(us-east-1)? [y/N]"
+        f"(us-east-1): {ID} (FAILED), {'1e' * 16} (FAILED)? [y/N]"
     )
     assert prompt in screen
     assert "Nothing was done." in screen
@@ -147,7 +147,7 @@ def test_a_dry_run_lists_executions_and_needs_no_confirmation(stack: DeployedSta
     stack.table_items = [finished_item(ID)]
     assert run("redeliver", ID, "--dry-run", on=stack).stdout == f"{ID}\n"
     assert stack.invocations == []
-    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}  COMPLETED  sns\n"
+    assert run("redeliver", ID, "--yes", on=stack).stdout == f"{ID}\tCOMPLETED\tsns\n"
     assert len(stack.invocations) == 1
 
 

@@ -137,7 +137,7 @@ def resent(stack: DeployedStack) -> list[str]:
 def test_ids_are_resent_once_each_without_a_prompt(webhooks: DeployedStack) -> None:
     result = run("resend", execution_id(3), EXECUTION, EXECUTION, on=webhooks)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == f"{execution_id(3)}  COMPLETED\n{EXECUTION}  COMPLETED\n"
+    assert result.stdout == f"{execution_id(3)}\tCOMPLETED\n{EXECUTION}\tCOMPLETED\n"
     assert resent(webhooks) == [execution_id(3), EXECUTION]
     assert "2 of 2 are sent again" in result.stderr
 
@@ -157,9 +157,9 @@ def test_after_a_refusal_the_others_are_resent_and_the_exit_code_is_1(webhooks: 
     result = run("resend", "--since", "2h", "--yes", on=webhooks)
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"{EXECUTION}  not sent: the request has no webhook",
-        f"{execution_id(2)}  COMPLETED",
-        f"{execution_id(3)}  COMPLETED",
+        f"{EXECUTION}\tnot sent: the request has no webhook",
+        f"{execution_id(2)}\tCOMPLETED",
+        f"{execution_id(3)}\tCOMPLETED",
     ]
     assert "2 of 3 are sent again" in result.stderr
     printed = json.loads(run("resend", EXECUTION, "--json", on=webhooks).stdout)
@@ -256,9 +256,9 @@ def test_ctrl_c_prints_the_state_of_each_execution(
     released.set()
     assert process.returncode == 130
     assert stdout.splitlines() == [
-        f"{EXECUTION}  COMPLETED",
-        f"{execution_id(2)}  unknown: interrupted. It may be sent again",
-        f"{execution_id(3)}  not sent: not tried",
+        f"{EXECUTION}\tCOMPLETED",
+        f"{execution_id(2)}\tunknown: interrupted. It may be sent again",
+        f"{execution_id(3)}\tnot sent: not tried",
     ]
     assert "1 of 3 are sent again" in stderr
     assert again in stderr

@@ -19,7 +19,7 @@ def test_a_status_fits_80_columns(stack: DeployedStack) -> None:
         waterflai_execution_id="1" * 36,
     )
     stack.api_responses = [(200, running)]
-    stdout = run("status", ID, on=stack).stdout
+    stdout = run("status", ID, "--output", "table", on=stack).stdout
     assert "progress    33 %, 1/3 nodes, at node-2\n" in stdout
     assert 'metadata    {"ticket": "T-1"}\n' in stdout
     assert "output" not in stdout
@@ -52,7 +52,7 @@ def test_a_status_has_the_state_of_the_webhook_and_not_its_url(stack: DeployedSt
         "next_attempt_at": "2026-01-31T10:00:45.000Z",
     }
     stack.api_responses = [(200, status_document(webhook=webhook)), (200, status_document(webhook=None))]
-    stdout = run("status", ID, on=stack).stdout
+    stdout = run("status", ID, "--output", "table", on=stack).stdout
     line = "webhook     pending, 3 attempts, last http_status 503, next 2026-01-31T10:00:45Z\n"
     assert line in stdout
     assert len(line) <= 81
@@ -67,3 +67,28 @@ def test_following_quietly_prints_the_output_and_errors_only(stack: DeployedStac
     stack.api_responses = [(200, status_document("FAILED", error_message="that is why"))]
     result = run("status", ID, "--follow", "--quiet", on=stack)
     assert (result.exit_code, result.stderr) == (1, "FAILED: that is why\n")
+
+
+def test_waiting_for_the_end_prints_the_outcome_as_following_does(stack: DeployedStack) -> None:
+    stack.api_responses = [
+        (200, status_document()),
+        (200, status_document("FAILED")),
+        (200, status_document("RUNNING")),
+    ]
+    completed, failed, running = [run("status", ID, "--wait", "7", "-q", on=stack) for _ in range(3)]
+    assert (completed.exit_code, completed.stdout) == (0, OUTPUT)
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert (running.exit_code, running.stdout.splitlines()[1]) == (6, "status\tRUNNING")
+    assert {request.target for request in stack.api_requests} == {f"/live/v1/executions/{ID}?wait=7"}
+
+
+def test_a_stack_that_does_not_let_callers_wait_is_reported(stack: DeployedStack) -> None:
+    stack.api_responses = [(400, {"detail": "wait: MaxWaitSeconds is 0"})]
+    result = run("status", ID, "--wait", on=stack)
+    assert (result.exit_code, "MaxWaitSeconds is 0" in result.stderr) == (2, True)
+
+
+def test_a_status_has_the_trigger_and_for_an_operator_the_caller(stack: DeployedStack) -> None:
+    caller = "arn:aws:iam::123456789012:role/shop"
+    stack.api_responses = [(200, status_document(trigger="api", caller=caller))]
+    assert f"trigger\tapi\ncaller\t{caller}\n" in run("status", ID, on=stack).stdout

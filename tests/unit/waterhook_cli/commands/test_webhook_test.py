@@ -37,7 +37,7 @@ def webhooks(stack: DeployedStack) -> DeployedStack:
 def test_a_delivered_test_event_is_success(webhooks: DeployedStack) -> None:
     ran = run("webhook-test", URL, on=webhooks)
     assert ran.exit_code == 0, ran.stderr
-    assert ran.stdout == f"ok       {HOST} answered 204 after 12 ms\nwebhook-id  test/1\n"
+    assert ran.stdout == f"ok\t{HOST} answered 204 after 12 ms\nwebhook-id\ttest/1\n"
     assert webhooks.invocations == [{"test": {"url": URL}}]
     assert "not-shown" not in ran.stdout + ran.stderr
 
@@ -46,7 +46,7 @@ def test_a_failed_test_has_an_explanation_and_exit_code_1(webhooks: DeployedStac
     webhooks.deliver = lambda _payload: result(error="http_status", code=401)
     ran = run("webhook-test", URL, "--stack", STACK_NAME, on=webhooks)
     assert ran.exit_code == 1
-    assert ran.stdout.startswith(f"failed   {HOST} answered 401, and only 2xx confirms a webhook\n")
+    assert ran.stdout.startswith(f"failed\t{HOST} answered 401, and only 2xx confirms a webhook\t")
     assert f"waterhook webhook-secret {HOST} --stack {STACK_NAME}\n" in ran.stdout
     printed = json.loads(run("webhook-test", URL, "--json", on=webhooks).stdout)
     assert (printed["delivered"], printed["code"], printed["error"]) == (False, 401, "http_status")
