@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+import boto3
 import httpx
 from boto3.dynamodb.types import TypeDeserializer
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 
 from . import aws_resources
 from .stack_outputs import StackOutputs
@@ -28,9 +31,13 @@ _WAIT_TIMEOUT_S = 120.0  # for jobs of seconds, on a busy machine
 class StackClient:
     """Client of one deployed stack. Thread-safe. Methods that wait raise TimeoutError."""
 
-    def __init__(self, outputs: StackOutputs) -> None:
-        """Create the HTTP client. It connects with the first request."""
+    def __init__(self, outputs: StackOutputs, session: boto3.Session | None = None) -> None:
+        """Create the HTTP client. It connects with the first request.
+
+        With AuthMode IAM, requests to the API are signed with the credentials of `session`, by default those of root.
+        """
         self.outputs = outputs
+        self._session = session or aws_resources.session()
         # Without proxies, because all addresses are on the loopback interface.
         self.http = httpx.Client(timeout=_HTTP_TIMEOUT_S, trust_env=False)
 
@@ -83,7 +90,7 @@ class StackClient:
         return self._request("DELETE", f"/{execution_id}")
 
     def list_executions(self, **query: str | int | None) -> httpx.Response:
-        """Send a list request and return the response. Query: `status`, `limit`, `next`."""
+        """Send a list request and return the response. Query: `status`, `limit`, `next` and others."""
         params = {name: value for name, value in query.items() if value is not None}
         return self._request("GET", "", params=params)
 
@@ -100,13 +107,24 @@ class StackClient:
     ) -> httpx.Response:
         """Send a request and return the response. Retries 429, because the local AWS limits concurrent functions."""
         url = f"{self.outputs.api_url}/v1/executions{path}"
-        with_key = {"x-api-key": self.outputs.api_key, **(headers or {})}
+        auth = self._with_key if self.outputs.api_key else self._sign
         return retry_while(
             lambda answer: answer.status_code == httpx.codes.TOO_MANY_REQUESTS,
-            lambda: self.http.request(method, url, headers=with_key, **arguments),
+            lambda: self.http.request(method, url, headers=headers, auth=auth, **arguments),
             timeout_s=_WAIT_TIMEOUT_S,
             interval_s=_BUSY_POLL_S,
         )
+
+    def _with_key(self, request: httpx.Request) -> httpx.Request:
+        request.headers["x-api-key"] = self.outputs.api_key
+        return request
+
+    def _sign(self, request: httpx.Request) -> httpx.Request:
+        unsigned = AWSRequest(request.method, str(request.url), data=request.content)
+        credentials: Any = self._session.get_credentials()
+        SigV4Auth(credentials, "execute-api", self.outputs.region).add_auth(unsigned)
+        request.headers.update(dict(unsigned.headers))
+        return request
 
     # ---- The state machine ----
 

@@ -25,12 +25,15 @@ from tests.support.builders import (
     settings,
 )
 from waterhook.api.api_settings import MAX_WAIT_S, MAX_WAITERS
-from waterhook.api.service import MAX_PAGE, ExecutionService
+from waterhook.api.callers import Caller
+from waterhook.api.list_query import MAX_PAGE, PARAMETERS
+from waterhook.api.service import ExecutionService
 from waterhook.deadline_connection import MAX_INTERIM_ANSWERS
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES, MAX_OUTPUT_BYTES
+from waterhook.domain.trigger_input import TRIGGERS
 from waterhook.domain.webhook import Webhook
 from waterhook.domain.webhook_retries import MAX_ATTEMPTS, MAX_RETRY_AFTER_S
 from waterhook.domain.webhook_url import MAX_URL_CHARS
@@ -113,9 +116,13 @@ def test_the_fields_of_an_answer_are_listed(heading: str, schema: str) -> None:
 
 def test_the_fields_of_a_status_document_are_listed() -> None:
     nothing: Any = None
-    service = ExecutionService(nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing)
-    document = json.loads(service.document(running_record(waterflai_execution_id=None)))
+    service = ExecutionService(
+        nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing, lists=nothing
+    )
+    record = running_record(waterflai_execution_id=None)
+    document = json.loads(service.document(record, Caller("an operator", is_operator=True)))
     assert document.keys() == listed("Document")
+    assert document.keys() - json.loads(service.document(record, Caller("another"))).keys() == {"caller"}
 
 
 def test_the_fields_and_reasons_of_a_waiting_request_are_listed() -> None:
@@ -126,6 +133,16 @@ def test_the_fields_and_reasons_of_a_waiting_request_are_listed() -> None:
     assert waiting is not None
     assert listed("Waiting") == waiting.keys() == SCHEMAS["Waiting"]["properties"].keys()
     assert [row[0] for row in table(DOCUMENT, "Reason")] == reasons == list(wait_reason.WaitReason)
+
+
+def test_the_parameters_of_a_list_are_listed() -> None:
+    described = API["paths"]["/v1/executions"]["get"]["parameters"]
+    assert [row[0] for row in table(DOCUMENT, "List parameter")] == [*PARAMETERS]
+    assert [entry["name"] for entry in described] == [*PARAMETERS]
+    (trigger,) = (entry for entry in described if entry["name"] == "trigger")
+    assert SCHEMAS[trigger["schema"]["$ref"].rpartition("/")[2]]["enum"] == [*TRIGGERS.values()]
+    rows = table(DOCUMENT, "Value of `trigger`")
+    assert {row[0]: row[1].strip("`") for row in rows} == {name: source for source, name in TRIGGERS.items()}
 
 
 def test_each_error_of_the_api_is_listed() -> None:

@@ -176,6 +176,17 @@ def is_accepted(rule: str, values: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize(
+    ("operators", "mode", "accepted"),
+    [("", "IAM", True), ("", "API_KEY", True), ("arn", "IAM", True), ("arn", "API_KEY", False)],
+)
+def test_operators_need_callers_that_sign_their_requests(
+    operators: str, mode: str, *, accepted: bool
+) -> None:
+    values = {"OperatorPrincipalArns": operators, "AuthMode": mode}
+    assert is_accepted("OperatorsOnlyWithIam", values) is accepted
+
+
+@pytest.mark.parametrize(
     ("subnets", "groups", "accepted"),
     [("", "", True), ("subnet-0a", "sg-0a", True), ("subnet-0a", "", False), ("", "sg-0a", False)],
 )

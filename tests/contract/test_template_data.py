@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract import template
 from tests.contract.template import EVERYTHING, TRIGGERS, WEBHOOKS, as_list, deployed, named, of_type, one
-from waterhook.storage.executions_table import CALLER_INDEX, LISTED_FIELDS
+from waterhook.storage.execution_lists import CALLER_INDEX, LISTED_FIELDS, TIME_INDEX
 from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 
 # Resources of these types store data.
@@ -56,13 +56,31 @@ def test_the_index_for_lists_has_only_the_listed_fields() -> None:
     ]
     # Besides the keys, only the fields of a list: no input, output or metadata.
     assert index["Projection"]["ProjectionType"] == "INCLUDE"
-    assert {*index["Projection"]["NonKeyAttributes"], "execution_id", "created_at"} == set(LISTED_FIELDS)
+    # Each record in it has the source `api`.
+    keys = {"execution_id", "created_at", "caller"}
+    assert {*index["Projection"]["NonKeyAttributes"], *keys, "source"} == set(LISTED_FIELDS)
     assert {entry["AttributeName"] for entry in table["AttributeDefinitions"]} == {
         "execution_id",
         "caller",
         "created_at",
+        "shard",
         "unfinished",
     }
+
+
+def test_the_index_for_lists_of_operators_has_only_the_listed_fields() -> None:
+    (index,) = (
+        entry
+        for entry in properties("ExecutionsTable")["GlobalSecondaryIndexes"]
+        if entry["IndexName"] == TIME_INDEX
+    )
+    assert index["KeySchema"] == [
+        {"AttributeName": "shard", "KeyType": "HASH"},
+        {"AttributeName": "created_at", "KeyType": "RANGE"},
+    ]
+    assert index["Projection"]["ProjectionType"] == "INCLUDE"
+    keys = {"execution_id", "created_at"}
+    assert {*index["Projection"]["NonKeyAttributes"], *keys} == set(LISTED_FIELDS)
 
 
 def test_the_index_of_unfinished_executions_has_only_their_owner() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract import template
 from tests.contract.template import FUNCTIONS, OPTIONAL_FUNCTIONS, ROOT, WEBHOOKS, deployed
-from waterhook.api.api_settings import ApiSettings
+from waterhook.api.api_settings import ApiSettings, CallerIdentity
 from waterhook.errors import SettingsError
 from waterhook.settings import Settings
 
@@ -31,12 +31,7 @@ DELIVER_VARIABLES = {
     "WATERHOOK_WEBHOOK_CONCURRENCY",
 }
 # Only for the function of the API.
-API_VARIABLES = {
-    "WATERHOOK_MAX_WAIT_S",
-    "WATERHOOK_MAX_WAITERS",
-    "WATERHOOK_OPERATOR_PRINCIPALS",
-    "WATERHOOK_CALLER_IDENTITY",
-}
+IAM = "arn:aws:iam::111122223333"
 PARAMETERS: dict[str, dict[str, Any]] = template.source()["Parameters"]
 # Their bounds are those of CloudWatch and of Lambda. The package has none.
 BOUNDED_BY_AWS = {"LateAlarmSeconds", "WebhookConcurrency"}
@@ -189,6 +184,24 @@ def test_template_and_settings_refuse_any_other_base_url(url: str) -> None:
         ("AllowedChatbotIds", "support-chat,report-flow", True),
         ("AllowedChatbotIds", "support-chat, report-flow", False),
         ("AllowedChatbotIds", ",", False),
+        ("OperatorPrincipalArns", "", True),
+        ("OperatorPrincipalArns", f"{IAM}:role/ops", True),
+        ("OperatorPrincipalArns", f"{IAM}:role/team/ops,{IAM}:user/eve", True),
+        (
+            "OperatorPrincipalArns",
+            f"{IAM}:role/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_A_0f",
+            True,
+        ),
+        ("OperatorPrincipalArns", IAM.replace("aws", "aws-us-gov", 1) + ":role/ops", True),
+        ("OperatorPrincipalArns", f"{IAM}:role/ops,", False),
+        ("OperatorPrincipalArns", f",{IAM}:role/ops", False),
+        ("OperatorPrincipalArns", f"{IAM}:role/ops,,{IAM}:user/eve", False),
+        ("OperatorPrincipalArns", f"{IAM}:role/ops, {IAM}:user/eve", False),
+        ("OperatorPrincipalArns", f"{IAM}:role/*", False),
+        ("OperatorPrincipalArns", f"{IAM}:root", False),
+        ("OperatorPrincipalArns", "arn:aws:sts::111122223333:assumed-role/ops/eve", False),
+        ("OperatorPrincipalArns", "arn:aws:iam::1:role/ops", False),
+        ("OperatorPrincipalArns", "ops", False),
         ("WebhookAllowedHosts", "", True),
         ("WebhookAllowedHosts", "*", True),
         ("WebhookAllowedHosts", "*,hooks.internal", True),
@@ -233,6 +246,18 @@ def test_template_and_settings_refuse_any_other_base_url(url: str) -> None:
 )
 def test_a_text_parameter_has_a_pattern(name: str, value: str, *, is_valid: bool) -> None:
     assert bool(re.search(PARAMETERS[name]["AllowedPattern"], value)) is is_valid
+    if name == "OperatorPrincipalArns" and is_valid:
+        assert ApiSettings.from_env(
+            environment("ApiFunction", OperatorPrincipalArns=value)
+        ).operators == tuple(value.split(",") if value else ())
+
+
+def test_the_api_accepts_each_kind_of_caller_that_the_template_offers() -> None:
+    for value in PARAMETERS["CallerIdentity"]["AllowedValues"]:
+        read = ApiSettings.from_env(environment("ApiFunction", CallerIdentity=value))
+        assert read.caller_identity == value
+    assert ApiSettings.from_env(environment("ApiFunction")).caller_identity is CallerIdentity.ROLE
+    assert PARAMETERS["CallerIdentity"]["AllowedValues"] == [*CallerIdentity]
 
 
 def test_only_the_default_webhook_is_hidden_in_the_console() -> None:
@@ -253,7 +278,7 @@ def test_the_functions_have_exactly_the_variables_that_settings_reads() -> None:
         variables = environment(name, **WEBHOOKS).keys()
         no_machine = set() if name in FUNCTIONS_WITH_MACHINE else MACHINE_VARIABLES
         no_deliver = set() if name == "DeliverFunction" else DELIVER_VARIABLES
-        no_api = set() if name == "ApiFunction" else API_VARIABLES
+        no_api = set() if name == "ApiFunction" else API_ENVIRONMENT.keys()
         assert variables - POWERTOOLS_VARIABLES == read - no_machine - no_deliver - no_api
         assert variables >= POWERTOOLS_VARIABLES
 

@@ -39,6 +39,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         SECRET_ARN: {"secretsmanager:GetSecretValue"},
         TABLE: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
         "${ExecutionsTable.Arn}/index/by_caller": {"dynamodb:Query"},
+        "${ExecutionsTable.Arn}/index/by_time": {"dynamodb:Query"},
         MACHINE: {"states:StartExecution"},
         OBJECTS: {"s3:GetObject", "s3:PutObject"},
         TOPIC: {"sns:Publish"},

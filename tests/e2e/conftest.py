@@ -24,6 +24,9 @@ FOLLOW_CONCURRENCY = 20
 MAX_RUNNING_PER_CHATBOT = 7
 # The local AWS sends no e-mail.
 WATCHED = {"AlarmEmail": "ops@waterhook.test", "Tracing": "ON"}
+# Callers sign their requests, as on AWS by default. The role of the operators has a path, which no session shows.
+OPERATOR_ROLE = "arn:aws:iam::000000000000:role/team/operators"
+SIGNED = {"AuthMode": "IAM", "OperatorPrincipalArns": OPERATOR_ROLE}
 # Each address is a host with a breaker and places of its own. The addresses from 10 are for receivers that fail.
 RECEIVER_HOSTS = ",".join(["localhost", *(f"127.0.0.{number}" for number in [1, 2, 3, *range(10, 60)])])
 
@@ -59,7 +62,7 @@ def polling_stack() -> Iterator[StackClient]:
 
 @pytest.fixture
 def strict() -> Iterator[StackClient]:
-    """A stack with alarms and enforced permissions. One test at a time uses it, as some tests change it."""
+    """A stack with alarms, signed requests and enforced permissions. One test at a time uses it, as some change it."""
     with locked(home_of("-strict") / "turn"), StackClient(started_strict_stack()) as client:
         yield client
 
@@ -89,7 +92,7 @@ def home_of(suffix: str = "") -> Path:
 
 def started_strict_stack() -> StackOutputs:
     """Return the stack with alarms and enforced permissions, for tests that change nothing in it."""
-    return started_stack("-strict", WATCHED, auth=True)
+    return started_stack("-strict", WATCHED | SIGNED, auth=True)
 
 
 def started_stack(

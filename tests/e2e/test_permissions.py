@@ -1,7 +1,11 @@
 """Each role allows its step and nothing more, on a stack whose local AWS enforces permissions."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
+import boto3
 import pytest
 
 from local.local_aws import aws_resources
@@ -9,9 +13,11 @@ from local.local_aws.stack_client import StackClient
 from local.webhook_receiver import OK, WebhookReceiver, status
 from local.webhook_receiver.stack_receiver import receiver_for
 from tests.e2e.account import aws_client, physical_id
+from tests.e2e.conftest import OPERATOR_ROLE
 from tests.e2e.executions import owner_arn
 from tests.e2e.webhooks import invoke_deliver, received, wait_for_outcomes
 from tests.support.waiting import until
+from waterhook.domain.trigger_input import derive_execution_id
 
 pytestmark = pytest.mark.e2e
 
@@ -101,6 +107,68 @@ def test_a_role_without_one_of_its_policies_cannot_do_its_step(strict: StackClie
     finally:
         iam.attach_role_policy(RoleName=role, PolicyArn=policy)
     assert strict.wait_for_notification(execution_id)["data"]["status"] == "COMPLETED"
+
+
+@contextmanager
+def session_of_role(stack: StackClient, path: str, name: str) -> Iterator[StackClient]:
+    """Create a role that may call the API, and yield a client that sends requests in a session of it."""
+    iam = aws_client(stack, "iam")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    allowed = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}
+    role, policy = (
+        json.dumps({"Version": "2012-10-17", "Statement": [statement]}) for statement in (trust, allowed)
+    )
+    arn = iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=role)["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="call-the-api", PolicyDocument=policy)
+    assumed = aws_client(stack, "sts").assume_role(RoleArn=arn, RoleSessionName="eve")["Credentials"]
+    session = boto3.Session(
+        assumed["AccessKeyId"],
+        assumed["SecretAccessKey"],
+        assumed["SessionToken"],
+        stack.outputs.region,
+    )
+    try:
+        with StackClient(stack.outputs, session) as client:
+            yield client
+    finally:
+        iam.delete_role_policy(RoleName=name, PolicyName="call-the-api")
+        iam.delete_role(RoleName=name)
+
+
+def test_only_the_role_of_operators_sees_an_execution_of_another_trigger(
+    strict: StackClient, marker: str
+) -> None:
+    request = {"chatbot_id": "endless", "input_data": {}, "idempotency_key": marker}
+    arn = strict.start_execution(request)
+    execution_id = derive_execution_id("states", marker)
+    until(lambda: (strict.item(execution_id) or {}).get("waterflai_execution_id"))
+    _, _, named = OPERATOR_ROLE.partition(":role")
+    path, _, name = named.rpartition("/")
+    with (
+        session_of_role(strict, "/", "another-role") as another,
+        session_of_role(strict, f"{path}/", name) as operator,
+    ):
+        assert (another.get(execution_id).status_code, another.delete(execution_id).status_code) == (404, 404)
+        assert another.list_executions().json() == {"executions": [], "next": None}
+        own = another.submit("instant")
+
+        shown = operator.get(execution_id).json()
+        assert (shown["status"], shown["trigger"], shown["caller"]) == ("RUNNING", "state_machine", None)
+        (entry,) = until(
+            lambda: operator.list_executions(trigger="state_machine", chatbot_id="endless", limit=1).json()[
+                "executions"
+            ]
+        )
+        assert entry["execution_id"] == execution_id
+        caller = operator.get(own).json()["caller"]
+        assert caller.endswith(":assumed-role/another-role")
+        entries = until(lambda: operator.list_executions(caller=caller).json()["executions"])
+        assert [entry["execution_id"] for entry in entries] == [own]
+
+        assert operator.delete(execution_id).json()["cancelled"] is True
+    event = strict.wait_for_notification(execution_id)
+    assert event["data"]["error"] == {"code": "cancelled", "message": "cancelled by an operator"}
+    assert strict.wait_for_end(arn)["error"] == "Waterhook.Cancelled"
 
 
 def test_a_role_allows_the_actions_of_its_step_only(strict: StackClient) -> None:

@@ -14,8 +14,9 @@ from moto import mock_aws
 from tests.fakes.clock import NOW
 from tests.support.builders import KEY, REGION
 from waterhook.domain.status import Status
+from waterhook.storage.execution_lists import CALLER_INDEX, TIME_INDEX, ExecutionLists
 from waterhook.storage.execution_record import ExecutionRecord
-from waterhook.storage.executions_table import CALLER_INDEX, ExecutionsTable
+from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.unfinished_index import UNFINISHED_INDEX
 from waterhook.storage.webhook_deliveries import UNDELIVERED_INDEX, WebhookDeliveries
 
@@ -98,6 +99,9 @@ class Table:
 
     def records_over(self, client: Any) -> ExecutionsTable:
         return ExecutionsTable(self.name, client)
+
+    def lists_over(self, client: Any) -> ExecutionLists:
+        return ExecutionLists(self.name, client)
 
     def put(self, record: ExecutionRecord) -> ExecutionRecord:
         self.client.put_item(TableName=self.name, Item=record.to_item())
@@ -267,7 +271,7 @@ def table(dynamodb: "DynamoDBClient") -> Table:
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[
             {"AttributeName": name, "AttributeType": "S"}
-            for name in ("execution_id", "caller", "created_at", "unfinished")
+            for name in ("execution_id", "caller", "created_at", "shard", "unfinished")
         ],
         KeySchema=[{"AttributeName": "execution_id", "KeyType": "HASH"}],
         GlobalSecondaryIndexes=[
@@ -279,7 +283,11 @@ def table(dynamodb: "DynamoDBClient") -> Table:
                 ],
                 "Projection": {"ProjectionType": "ALL"},
             }
-            for index, key in ((CALLER_INDEX, "caller"), (UNFINISHED_INDEX, "unfinished"))
+            for index, key in (
+                (CALLER_INDEX, "caller"),
+                (TIME_INDEX, "shard"),
+                (UNFINISHED_INDEX, "unfinished"),
+            )
         ],
     )
     return Table(name, dynamodb)

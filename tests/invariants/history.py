@@ -376,5 +376,9 @@ class History:
     def _cancel_execution(self, execution_id: str) -> None:
         record = self._simulation.records.get(execution_id, self._simulation.clock.now)
         if record is not None:
-            answer = self._simulation.execution_canceller.cancel(record)
-            self._simulation.observed.cancel_answers.append((execution_id, answer))
+            # Only operators see executions of other triggers than the API. Some of its executions they cancel too.
+            by_operator = record.caller is None or self._simulation.calls % 2 == 1
+            observed = self._simulation.observed
+            observed.cancels_by_operators.setdefault(execution_id, set()).add(by_operator)
+            answer = self._simulation.execution_canceller.cancel(record, by_operator=by_operator)
+            observed.cancel_answers.append((execution_id, answer))

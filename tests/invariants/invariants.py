@@ -60,6 +60,9 @@ class Invariant(StrEnum):
     JOB_IS_CANCELLED_AFTER_FAULT = "If a poll fails permanently, a cancel request is sent for the job."
     FAULT_MESSAGE_IS_TRUE = "The message of ERROR states that the job was cancelled only if it was."
     CANCEL_ANSWER_IS_TRUE = 'The answer to a cancel is "cancelled" only if the record and the job are.'
+    CANCEL_MESSAGE_IS_TRUE = (
+        "The message of an outcome names the caller or an operator only if that one has cancelled."
+    )
     LOOP_ENDS_WITH_RECORD = (
         "After its record is final, a loop polls at most once, or follows for at most 30 s."
     )
@@ -183,6 +186,7 @@ def find_violations(simulation: "Simulation", executions: "list[StateMachineExec
         _check_redeliveries,
         _check_jobs,
         _check_cancel_answers,
+        _check_cancel_messages,
         _check_delays,
         _check_outages,
         _check_faults,
@@ -403,6 +407,15 @@ def _check_cancel_answers(final: FinalState) -> Found:
         job = None if record is None else final.job_of(record)
         if job is not None and job.outcome != "CANCELLED" and not job.ignores_cancel:
             yield Invariant.CANCEL_ANSWER_IS_TRUE, f"the job of {execution_id} is {job}"
+
+
+def _check_cancel_messages(final: FinalState) -> Found:
+    for execution_id, record in final.records.items():
+        message = str((record.error or {}).get("message"))
+        cancels = final.simulation.observed.cancels_by_operators.get(execution_id, set())
+        names_caller = message.startswith(("cancelled by its caller", "cancelled before the job was started"))
+        if (names_caller and False not in cancels) or ("by an operator" in message and True not in cancels):
+            yield Invariant.CANCEL_MESSAGE_IS_TRUE, f"{execution_id}: {message}"
 
 
 def _check_delays(final: FinalState) -> Found:

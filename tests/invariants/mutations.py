@@ -685,8 +685,13 @@ _enter, _leave = webhook_host.enter, webhook_host.leave
 
 
 class CancelIsAlwaysConfirmed(ExecutionCanceller):
-    def cancel(self, record: ExecutionRecord) -> CancelResult:
-        return replace(super().cancel(record), cancelled=True)
+    def cancel(self, record: ExecutionRecord, *, by_operator: bool = False) -> CancelResult:
+        return replace(super().cancel(record, by_operator=by_operator), cancelled=True)
+
+
+class CancelIsAlwaysOfCaller(ExecutionCanceller):
+    def cancel(self, record: ExecutionRecord, *, by_operator: bool = False) -> CancelResult:
+        return super().cancel(record)
 
 
 def every_error_is_refusal(error: ClientError | BotoCoreError) -> bool:
@@ -916,6 +921,11 @@ MUTATIONS = (
         'the answer to a cancel is always "cancelled"',
         Invariant.CANCEL_ANSWER_IS_TRUE,
         Components(execution_canceller=CancelIsAlwaysConfirmed),
+    ),
+    Mutation(
+        "the cancel of an operator is reported as one of the caller",
+        Invariant.CANCEL_MESSAGE_IS_TRUE,
+        Components(execution_canceller=CancelIsAlwaysOfCaller),
     ),
     Mutation(
         "a request is withdrawn although StartExecution may have been carried out",

@@ -150,6 +150,8 @@ class Observations:
     accepted: dict[str, set[str]] = field(default_factory=dict)
     """The execution ids that callers of the API received, each with the markers of their requests."""
     cancel_answers: list[tuple[str, CancelResult]] = field(default_factory=list)
+    cancels_by_operators: dict[str, set[bool]] = field(default_factory=dict)
+    """By execution id: whether the cancels came from operators or from the caller."""
     erased: dict[str, Item] = field(default_factory=dict)
     """The records that an operator erased, as they were."""
     violations: list[Violation] = field(default_factory=list)
@@ -283,6 +285,7 @@ class Simulation:
     def build_service(self, step_functions: object) -> ExecutionService:
         """Return the service of the API, which starts state machine executions."""
         states: Any = FaultyClient(self, step_functions)
+        nothing: Any = None
         return ExecutionService(
             self.records,
             states,
@@ -292,6 +295,7 @@ class Simulation:
             lambda: self.live_status,
             lambda: self.execution_canceller,
             self.clock.sleep,
+            lists=nothing,
         )
 
     def sweep(self, step_functions: object) -> SweepResult:

@@ -105,6 +105,7 @@ def build_execution_service(
         live_status,
         unused,
         clock.sleep,
+        lists=table.lists_over(client or table.client),
     )
 
 

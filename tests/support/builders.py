@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.fakes.clock import NOW
+from waterhook.api.api_settings import ApiSettings
 from waterhook.domain.loop_state import LoopState
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.polling_policy import Limits
@@ -29,6 +30,15 @@ UPSTREAM_ID = "11111111-2222-4333-8444-555555555555"
 DEFAULTS = RequestDefaults(timeout_s=3600, deliver_to=("sns", "dynamodb"))
 # For behaviour that does not depend on which of the eight outcomes an execution has.
 SUCCESS_AND_FAILURE = (Status.COMPLETED, Status.FAILED)
+
+
+# Only the API function has these variables.
+API_ENVIRONMENT = {
+    "WATERHOOK_MAX_WAIT_S": "20",
+    "WATERHOOK_MAX_WAITERS": "5",
+    "WATERHOOK_OPERATOR_PRINCIPALS": "",
+    "WATERHOOK_CALLER_IDENTITY": "ROLE",
+}
 
 
 def environment(**changes: str | None) -> dict[str, str]:
@@ -60,12 +70,13 @@ def environment(**changes: str | None) -> dict[str, str]:
         "WATERHOOK_WEBHOOK_QUEUE_URL": "",
         "WATERHOOK_WEBHOOK_TABLE": "",
         "WATERHOOK_STATE_MACHINE_ARN": MACHINE,
-        "WATERHOOK_MAX_WAIT_S": "20",
-        "WATERHOOK_MAX_WAITERS": "5",
-        "WATERHOOK_OPERATOR_PRINCIPALS": "",
-        "WATERHOOK_CALLER_IDENTITY": "ROLE",
+        **API_ENVIRONMENT,
     }
     return {name: value for name, value in (env | changes).items() if value is not None}
+
+
+def api_settings(**changes: Any) -> ApiSettings:
+    return replace(ApiSettings.from_env(environment()), **changes)
 
 
 def settings(**changes: Any) -> Settings:

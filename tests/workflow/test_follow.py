@@ -20,6 +20,7 @@ from tests.fakes.scripted_waterflai import (
 )
 from tests.workflow.run import Run
 from tests.workflow.world import World, request, service
+from waterhook.api.callers import Caller
 from waterhook.domain import cost, polling_policy
 from waterhook.domain.trigger_input import derive_execution_id
 from waterhook.upstream.client import CancelResult
@@ -177,9 +178,9 @@ def test_a_status_document_too_large_for_follow_is_read_by_a_poll(following: Wor
 
 def cancel(keyed_request: dict[str, Any]) -> CancelResult:
     """Cancel the execution of a request through the API, as its caller does."""
-    answer: CancelResult = service().cancel(
-        derive_execution_id("api/caller", keyed_request["idempotency_key"]), "caller"
-    )
+    caller = Caller("caller")
+    execution_id = derive_execution_id("api/caller", keyed_request["idempotency_key"])
+    answer: CancelResult = service().cancel(service().find(execution_id, caller), caller)
     return answer
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from waterhook.api.api_settings import ApiSettings
+    from waterhook.api.callers import Callers
     from waterhook.api.cancellation import ExecutionCanceller
     from waterhook.api.live_status import LiveStatus
     from waterhook.api.outcome_wait import OutcomeWait
@@ -76,7 +77,13 @@ class Dependencies:
 
         # Set on the local AWS: it serves an API under a path prefix that is missing in its events.
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
-        return Routes(lambda: self.service, lambda: self.outcome_wait, self._telemetry, path_prefix)
+        return Routes(
+            lambda: self.service,
+            lambda: self._callers,
+            lambda: self.outcome_wait,
+            self._telemetry,
+            path_prefix,
+        )
 
     @cached_property
     def start_step(self) -> "StartStep":
@@ -269,6 +276,7 @@ class Dependencies:
     def service(self) -> "ExecutionService":
         """The service that implements the API's routes."""
         from waterhook.api.service import ExecutionService
+        from waterhook.storage.execution_lists import ExecutionLists
 
         return ExecutionService(
             self._table,
@@ -279,6 +287,7 @@ class Dependencies:
             # Most invocations start an execution and call nothing else, so they don't import the upstream client.
             lambda: self._live_status,
             lambda: self._execution_canceller,
+            lists=ExecutionLists(self.settings.table, self._dynamodb),
             deliveries=lambda: self._deliveries if self.settings.webhooks else None,
         )
 
@@ -325,6 +334,12 @@ class Dependencies:
         return self.settings.webhooks
 
     @cached_property
+    def _callers(self) -> "Callers":
+        from waterhook.api.callers import Callers
+
+        return Callers(self.api_settings)
+
+    @cached_property
     def _live_status(self) -> "LiveStatus":
         from waterhook.api.live_status import LiveStatus
 
@@ -343,6 +358,7 @@ class Dependencies:
         from waterhook.api.live_status import LiveStatus
         from waterhook.api.outcome_wait import PROGRESS_BUDGET_S
         from waterhook.api.service import ExecutionService
+        from waterhook.storage.execution_lists import ExecutionLists
         from waterhook.storage.webhook_deliveries import WebhookDeliveries
         from waterhook.upstream.api_key import ApiKey
 
@@ -361,6 +377,7 @@ class Dependencies:
             time.time,
             live,
             lambda: self._execution_canceller,
+            lists=ExecutionLists(self.settings.table, self._short_dynamodb),
             deliveries=lambda: deliveries,
         )
 

@@ -27,6 +27,37 @@ def test_operators_are_optional() -> None:
 
 
 @pytest.mark.parametrize(
+    "principals",
+    [
+        "ops",
+        "role/ops",
+        "*",
+        "arn:aws:iam::111122223333:role/*",
+        "arn:aws:iam::111122223333:role/ops*",
+        "arn:aws:iam::111122223333:root",
+        "arn:aws:iam::111122223333:group/ops",
+        "arn:aws:iam::111122223333:role/",
+        "arn:aws:iam::111122223333:role//ops",
+        "arn:aws:iam::111122223333:role/ops/",
+        "arn:aws:iam::1:role/ops",
+        "arn:aws:iam:eu-west-1:111122223333:role/ops",
+        "arn:aws:sts::111122223333:assumed-role/ops/eve",
+        "arn:aws:iam::111122223333:role/ops arn:aws:iam::111122223333:role/eve",
+        "arn:aws:iam::111122223333:role/a,b",
+        f"arn:aws:iam::111122223333:role/{'x' * 65}",
+    ],
+)
+def test_an_entry_that_is_not_the_arn_of_a_role_or_user_is_an_error(principals: str) -> None:
+    with pytest.raises(SettingsError, match="WATERHOOK_OPERATOR_PRINCIPALS: expected ARNs of IAM roles"):
+        ApiSettings.from_env(ENVIRONMENT | {"WATERHOOK_OPERATOR_PRINCIPALS": principals})
+
+
+def test_an_empty_entry_is_no_operator() -> None:
+    read = ApiSettings.from_env(ENVIRONMENT | {"WATERHOOK_OPERATOR_PRINCIPALS": " , ,"})
+    assert read.operators == ()
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("WATERHOOK_MAX_WAIT_S", "26"),

@@ -120,12 +120,14 @@ class Moving(ExecutionsTable):
         self._there = table
         self._becomes = becomes
 
-    def request_cancel(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
+    def request_cancel(
+        self, record: ExecutionRecord, now: float, *, by_operator: bool = False
+    ) -> ExecutionRecord:
         if self._becomes is None:
             self._there.delete(record)
         else:
             self._there.put(self._becomes)
-        return super().request_cancel(record, now)
+        return super().request_cancel(record, now, by_operator=by_operator)
 
 
 @pytest.mark.parametrize("previous", [record(), record(status=Status.STARTING)], ids=lambda one: one.status)
@@ -178,6 +180,32 @@ def test_a_cancel_of_a_running_job_is_published_before_the_response(table: Table
     stored = table.get(ID)
     assert stored.error == {"code": "cancelled", "message": "cancelled by its caller"}
     assert stored.notified_at is not None
+
+
+def test_the_outcome_states_that_an_operator_cancelled_a_running_job(table: Table, topic: Topic) -> None:
+    scenario = CancellationScenario(table, topic, cancels=[YES])
+    assert scenario.canceller.cancel(table.put(running_record()), by_operator=True).cancelled
+    assert table.get(ID).error == {"code": "cancelled", "message": "cancelled by an operator"}
+    (message,) = topic.messages()
+    assert json.loads(message)["data"]["error"]["message"] == "cancelled by an operator"
+
+
+def test_the_outcome_states_that_an_operator_cancelled_before_the_start(table: Table, topic: Topic) -> None:
+    scenario = CancellationScenario(table, topic)
+    assert scenario.canceller.cancel(table.put(record()), by_operator=True).cancelled
+    message = "cancelled by an operator before the job was started"
+    assert table.get(ID).error == {"code": "cancelled", "message": message}
+
+
+@pytest.mark.parametrize("by_operator", [[True], [False, True], [True, False], [False]], ids=str)
+def test_the_latest_cancel_request_during_the_start_counts(
+    table: Table, topic: Topic, by_operator: list[bool]
+) -> None:
+    scenario = CancellationScenario(table, topic)
+    table.put(record(status=Status.STARTING))
+    for operator in by_operator:
+        scenario.canceller.cancel(table.get(ID), by_operator=operator)
+    assert bool(table.get(ID).cancelled_by_operator) is by_operator[-1]
 
 
 def test_a_later_notify_of_the_loop_publishes_nothing(table: Table, topic: Topic) -> None:

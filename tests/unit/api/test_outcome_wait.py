@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import NOW, Clock
 from tests.support.builders import SUCCESS_AND_FAILURE, final_record, running_record
 from waterhook import aws_config
+from waterhook.api.callers import Caller
 from waterhook.api.cancellation import CALL_BUDGET_S
 from waterhook.api.outcome_wait import (
     MAX_FAILURES,
@@ -27,6 +28,7 @@ from waterhook.errors import RecordUnavailableError
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.waiting_places import MAX_TAKE_CALLS
 
+ADA = Caller("ada")
 FUNCTION_S = 28.0
 LONGEST_USUAL_CALL_S = aws_config.longest_call_s()
 LONGEST_CALL_S = aws_config.longest_call_s(aws_config.SHORT)
@@ -88,7 +90,7 @@ class Aws:
         self.calls.append("give back")
         self.free += 1
 
-    def document(self, record: ExecutionRecord, *, with_progress: bool = True) -> str:
+    def document(self, record: ExecutionRecord, caller: Caller, *, with_progress: bool = True) -> str:
         if record.status.is_final:
             self._call("delivery of the webhook")
         elif with_progress:
@@ -225,7 +227,7 @@ def test_a_table_that_fails_ends_the_wait_with_the_earlier_record(fails_from: fl
     waited = aws.wait()
     assert (waited.result, waited.record) == (WaitResult.FAILED, running_record())
     assert aws.passed_s <= fails_from + MAX_FAILURES * PAUSE_S
-    assert aws.waiting().document(running_record(), aws.remaining_s()) is None
+    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) is None
 
 
 @pytest.mark.parametrize(("failing", "is_read"), [(1, True), (MAX_FAILURES - 1, True), (MAX_FAILURES, False)])
@@ -243,11 +245,11 @@ def test_reads_that_fail_do_not_prolong_the_wait() -> None:
 def test_the_document_has_the_progress_if_there_is_time() -> None:
     aws = Aws()
     aws.wait(20)
-    assert aws.waiting().document(running_record(), aws.remaining_s()) == "RUNNING True"
+    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) == "RUNNING True"
     aws.clock.now = NOW + FUNCTION_S - 3
-    assert aws.waiting().document(running_record(), aws.remaining_s()) == "RUNNING False"
+    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) == "RUNNING False"
     aws.clock.now = NOW + FUNCTION_S - 1
-    assert aws.waiting().document(running_record(), aws.remaining_s()) is None
+    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) is None
 
 
 @given(
@@ -272,7 +274,7 @@ def test_the_answer_is_ready_before_the_function_times_out(
     remaining_s = aws.remaining_s(began_s)
     waited = aws.wait(wanted_s, longest_s=longest_s, began_s=began_s)
     if waited.record is not None:
-        aws.waiting(longest_s).document(waited.record, remaining_s)
+        aws.waiting(longest_s).document(waited.record, ADA, remaining_s)
     assert remaining_s() > 0 or began_s > FUNCTION_S - 1
 
 

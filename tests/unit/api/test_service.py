@@ -1,6 +1,5 @@
 """The execution service: acceptance, idempotency keys, status documents and lists."""
 
-import base64
 import json
 import re
 import uuid
@@ -10,8 +9,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fakes.aws import FailingClient, Machine, Table, client_error
 from tests.fakes.clock import NOW, Clock
@@ -31,15 +28,20 @@ from tests.support.builders import (
     running_record,
 )
 from waterhook import aws_config
-from waterhook.api.service import _read_cursor
+from waterhook.api.callers import Caller
+from waterhook.api.list_query import ListQuery
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import StatusDocument
+from waterhook.domain.trigger_input import TRIGGERS
+from waterhook.domain.webhook import Webhook
 from waterhook.errors import ApiError, InvalidRequestError, RecordUnavailableError
-from waterhook.storage.execution_record import ExecutionRecord
+from waterhook.storage.execution_record import ExecutionRecord, shard_of
 from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.timestamps import to_rfc3339
 
 KEYED = request_dict(idempotency_key="order-7")
+ADA = Caller(CALLER)
+OPERATOR = Caller("arn:aws:sts::123456789012:assumed-role/ops", is_operator=True)
 THROTTLED = client_error("ThrottlingException")
 
 
@@ -324,7 +326,7 @@ def test_a_record_that_is_deleted_between_write_and_read_is_503(table: Table, ma
 
 def test_a_caller_finds_its_own_execution(table: Table, machine: Machine) -> None:
     mine = table.put(record(caller=CALLER))
-    assert build_execution_service(table, machine).find(ID, CALLER) == mine
+    assert build_execution_service(table, machine).find(ID, Caller(CALLER)) == mine
 
 
 @pytest.mark.parametrize(
@@ -344,7 +346,7 @@ def test_an_execution_of_another_caller_is_not_found(
 ) -> None:
     table.put(record(caller=CALLER))
     with pytest.raises(ApiError) as caught:
-        build_execution_service(table, machine).find(execution_id, caller)
+        build_execution_service(table, machine).find(execution_id, Caller(caller))
     status, detail = problem(caught)
     assert status == 404
     assert len(detail) <= 200
@@ -354,17 +356,18 @@ def test_an_execution_from_another_trigger_is_not_found_by_the_api(table: Table,
     table.put(record(caller=None))
     for caller in ("", "None", CALLER):
         with pytest.raises(ApiError):
-            build_execution_service(table, machine).find(ID, caller)
+            build_execution_service(table, machine).find(ID, Caller(caller))
 
 
 def test_an_expired_record_is_not_found(table: Table, machine: Machine) -> None:
     table.put(record(caller=CALLER, expires_at=int(NOW) - 1))
     with pytest.raises(ApiError):
-        build_execution_service(table, machine).find(ID, CALLER)
+        build_execution_service(table, machine).find(ID, Caller(CALLER))
 
 
 def document(table: Table, machine: Machine, one: ExecutionRecord, **more: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(build_execution_service(table, machine, **more).document(one))
+    text = build_execution_service(table, machine, **more).document(one, Caller(CALLER))
+    shown: dict[str, Any] = json.loads(text)
     return shown
 
 
@@ -381,6 +384,7 @@ def test_a_status_document_has_exactly_the_fields_of_the_contract(
         "started_at",
         "completed_at",
         "chatbot_id",
+        "trigger",
         "waterflai_execution_id",
         "error",
         "output_error",
@@ -403,7 +407,7 @@ def test_a_status_document_has_exactly_the_fields_of_the_contract(
 
 def test_a_document_contains_neither_an_arn_nor_a_hash(table: Table, machine: Machine) -> None:
     text = build_execution_service(table, machine).document(
-        record(request(idempotency_key="k"), caller=CALLER)
+        record(request(idempotency_key="k"), caller=CALLER), Caller(CALLER)
     )
     assert "arn:" not in text
     assert "sha256" not in text
@@ -509,7 +513,7 @@ def shown(
     table: Table, machine: Machine, stored: ExecutionRecord, document: StatusDocument | None
 ) -> dict[str, Any]:
     service = build_execution_service(table, machine, live_status=lambda: FakeLiveStatus(document))
-    shown_document: dict[str, Any] = json.loads(service.document(stored))
+    shown_document: dict[str, Any] = json.loads(service.document(stored, Caller(CALLER)))
     return shown_document
 
 
@@ -556,29 +560,23 @@ def test_the_progress_of_a_completed_execution_is_100(table: Table, machine: Mac
 # Lists
 
 
-def put_many(table: Table, count: int, caller: str = CALLER) -> None:
+def put_many(table: Table, count: int, caller: str | None = CALLER, **changes: Any) -> None:
     for number in range(count):
         name = uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}{number}").hex
-        table.put(record(execution_id=name, caller=caller, created_at=to_rfc3339(NOW + number)))
+        created_at = to_rfc3339(NOW + number)
+        stored = record(execution_id=name, caller=caller, created_at=created_at, shard=shard_of(name))
+        table.put(replace(stored, **({"source": "api" if caller else "events"} | changes)))
 
 
-def page(
-    table: Table,
-    machine: Machine,
-    caller: str = CALLER,
-    *,
-    status: str | None = None,
-    limit: int = 20,
-    after: str | None = None,
-) -> dict[str, Any]:
-    return build_execution_service(table, machine).page(caller, status=status, limit=limit, after=after)
+def page(table: Table, machine: Machine, sender: Caller = ADA, **parameters: str) -> dict[str, Any]:
+    return build_execution_service(table, machine).page(ListQuery.read(parameters, sender), sender)
 
 
 def test_a_cursor_leads_through_all_pages(table: Table, machine: Machine) -> None:
     put_many(table, 5)
-    first = page(table, machine, limit=2)
-    second = page(table, machine, limit=2, after=first["next"])
-    third = page(table, machine, limit=2, after=second["next"])
+    first = page(table, machine, limit="2")
+    second = page(table, machine, limit="2", next=first["next"])
+    third = page(table, machine, limit="2", next=second["next"])
     times = [entry["created_at"] for result in (first, second, third) for entry in result["executions"]]
     assert times == [to_rfc3339(NOW + number) for number in (4, 3, 2, 1, 0)]
     assert third["next"] is None
@@ -586,71 +584,84 @@ def test_a_cursor_leads_through_all_pages(table: Table, machine: Machine) -> Non
 
 def test_the_cursor_of_another_caller_returns_none_of_its_executions(table: Table, machine: Machine) -> None:
     put_many(table, 5, caller="bob")
-    cursor = page(table, machine, "bob", limit=2)["next"]
-    assert page(table, machine, after=cursor) == {"executions": [], "next": None}
+    for owner in (Caller("bob"), OPERATOR):
+        cursor = page(table, machine, owner, limit="2")["next"]
+        assert page(table, machine, next=cursor) == {"executions": [], "next": None}
 
 
-def cursor(value: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
-
-
-def test_a_forged_cursor_returns_only_executions_of_the_caller(table: Table, machine: Machine) -> None:
-    put_many(table, 3)
-    put_many(table, 3, caller="bob")
-    result = page(table, machine, after=cursor([ID, to_rfc3339(NOW + 9999)]))
-    assert {entry["execution_id"] for entry in result["executions"]} == {
-        entry["execution_id"] for entry in page(table, machine)["executions"]
-    }
-
-
-GARBAGE = {
-    "no base64": "!",
-    "no JSON": "YWJj",
-    "no text": base64.urlsafe_b64encode(b"\xff\xfe").decode(),
-    "not ASCII": "ü🙂",
-    "a number": cursor(7),
-    "an object": cursor({"a": 1, "b": 2}),
-    "one too few": cursor([ID]),
-    "one too many": cursor([ID, "2026-01-01T00:00:00Z", CALLER]),
-    "no id": cursor(["", "2026-01-01T00:00:00Z"]),
-    "another kind of id": cursor(["capacity", "2026-01-01T00:00:00Z"]),
-    "an endless id": cursor(["a" * 5000, "2026-01-01T00:00:00Z"]),
-    "half a character": cursor(["\ud800" * 32, "2026-01-01T00:00:00Z"]),
-    "an id that is none": cursor([None, "2026-01-01T00:00:00Z"]),
-    "no time": cursor([ID, ""]),
-    "a time that is none": cursor([ID, 7]),
-    "a time as a number": cursor([ID, 1_767_225_600]),
-    "nested without end": base64.urlsafe_b64encode(b"[" * 100_000).decode(),
-}
-
-
-@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
-def test_an_invalid_cursor_is_an_invalid_request(table: Table, machine: Machine, text: str) -> None:
-    with pytest.raises(InvalidRequestError, match="next:"):
-        page(table, machine, after=text)
-
-
-@given(st.text() | st.binary().map(lambda some: base64.urlsafe_b64encode(some).decode()))
-def test_any_text_is_a_cursor_of_the_caller_or_an_invalid_request(text: str) -> None:
-    try:
-        result = _read_cursor(text, CALLER)
-    except InvalidRequestError:
-        return
-    assert result["caller"] == CALLER
-
-
-@pytest.mark.parametrize(
-    ("status", "limit", "message"),
-    [
-        ("DONE", 20, "status:"),
-        ("completed", 20, "status:"),
-        ("", 20, "status:"),
-        (None, 0, "limit:"),
-        (None, 101, "limit:"),
-    ],
-)
-def test_an_invalid_status_or_limit_is_an_invalid_request(
-    table: Table, machine: Machine, status: str | None, limit: int, message: str
+def test_an_entry_shows_its_trigger_and_only_an_operator_sees_its_caller(
+    table: Table, machine: Machine
 ) -> None:
-    with pytest.raises(InvalidRequestError, match=message):
-        page(table, machine, status=status, limit=limit)
+    put_many(table, 1)
+    put_many(table, 1, caller=None)
+    (own,) = page(table, machine)["executions"]
+    assert set(own) == {"execution_id", "status", "chatbot_id", "trigger", "created_at"}
+    seen = {entry["trigger"]: entry["caller"] for entry in page(table, machine, OPERATOR)["executions"]}
+    assert seen == {"api": CALLER, "eventbridge": None}
+    assert own["trigger"] == "api"
+
+
+def test_an_operator_lists_its_own_executions_or_those_of_a_caller(table: Table, machine: Machine) -> None:
+    for caller, count in (("bob", 2), (OPERATOR.identity, 1), (None, 3)):
+        put_many(table, count, caller=caller)
+    counts = {
+        caller: len(page(table, machine, OPERATOR, caller=caller)["executions"])
+        for caller in ("bob", "me", "carl")
+    }
+    assert counts == {"bob": 2, "me": 1, "carl": 0}
+    assert len(page(table, machine, OPERATOR)["executions"]) == 6
+    (mine,) = page(table, machine, OPERATOR, caller="me")["executions"]
+    assert mine["caller"] == OPERATOR.identity
+
+
+@pytest.mark.parametrize("trigger", ["api", "eventbridge", "schedule", "state_machine"])
+def test_a_caller_has_only_executions_from_the_api(table: Table, machine: Machine, trigger: str) -> None:
+    put_many(table, 2)
+    put_many(table, 2, caller=None)
+    listed = page(table, machine, trigger=trigger)
+    assert (len(listed["executions"]), listed["next"]) == (2 if trigger == "api" else 0, None)
+
+
+def test_an_operator_lists_the_executions_of_one_trigger(table: Table, machine: Machine) -> None:
+    for source, name in TRIGGERS.items():
+        put_many(table, 1, caller=name, source=source)
+    for name in TRIGGERS.values():
+        (entry,) = page(table, machine, OPERATOR, trigger=name)["executions"]
+        assert entry["trigger"] == name
+
+
+# Operators
+
+
+@pytest.mark.parametrize("source", TRIGGERS)
+def test_an_operator_reads_an_execution_of_every_trigger(table: Table, machine: Machine, source: str) -> None:
+    caller = "another caller" if source == "api" else None
+    stored = table.put(record(source=source, caller=caller))
+    service = build_execution_service(table, machine)
+    assert service.find(ID, OPERATOR) == stored
+    shown = json.loads(service.document(stored, OPERATOR))
+    assert (shown["trigger"], shown["caller"]) == (TRIGGERS[source], caller)
+
+
+def test_an_operator_does_not_see_the_webhook_url_of_another_caller(table: Table, machine: Machine) -> None:
+    webhook = Webhook("https://hooks.example.com/token")
+    service = build_execution_service(table, machine)
+    for stored in (record(caller=CALLER, source="api", webhook=webhook), record(webhook=webhook)):
+        shown = json.loads(service.document(stored, OPERATOR))["webhook"]
+        assert (shown["url"], shown["status"]) == (None, "waiting")
+    own = record(caller=OPERATOR.identity, source="api", webhook=webhook)
+    assert json.loads(service.document(own, OPERATOR))["webhook"]["url"] == webhook.url
+
+
+def test_an_id_that_no_execution_has_is_404_for_an_operator(table: Table, machine: Machine) -> None:
+    with pytest.raises(ApiError) as caught:
+        build_execution_service(table, machine).find(ID, OPERATOR)
+    assert problem(caught) == (404, f"execution_id: there is no execution {ID}; it may have expired")
+
+
+def test_an_operator_and_a_caller_with_the_same_key_are_two_executions(
+    table: Table, machine: Machine
+) -> None:
+    service = build_execution_service(table, machine)
+    ids = {service.accept(KEYED, caller.identity).execution_id for caller in (ADA, OPERATOR)}
+    assert len(ids) == 2

@@ -18,16 +18,18 @@ from tests.support.builders import (
     CALLER,
     ID,
     UPSTREAM_ID,
+    api_settings,
     final_attributes,
     record,
     running_record,
 )
-from tests.support.invoke import Invoke
+from tests.support.invoke import Invoke, log_of
 from waterhook.api.service import ExecutionService
 from waterhook.dependencies import Dependencies
 from waterhook.domain.request import MAX_REQUEST_BYTES
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import MAX_INLINE_BYTES
+from waterhook.domain.trigger_input import TRIGGERS
 from waterhook.settings import ConcurrencyLimits
 from waterhook.storage.concurrency_limiter import ConcurrencyLimiter
 from waterhook.storage.results_bucket import ResultsBucket
@@ -384,6 +386,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     def serve(service: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
         monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
         app.dependencies.service = service
+        app.dependencies.api_settings = api_settings()
         answer = app.handler(request, CONTEXT)
         return answer["statusCode"], json.loads(answer["body"])
 
@@ -651,13 +654,101 @@ def test_the_list_has_the_executions_of_its_caller_newest_first(api: Api, table:
     "parameters",
     [
         {"limit": "1.5"},
-        {"limit": "٣"},
-        {"limit": "9" * 5000},
         {"status": "DONE"},
+        {"trigger": "events"},
+        {"accepted_after": "yesterday"},
+        {"caller": "another"},
         {"next": "garbage"},
+        {"x": "y"},
     ],
-    ids=lambda parameters: str(parameters)[:30],
+    ids=str,
 )
 def test_a_list_with_invalid_parameters_is_400(api: Api, parameters: dict[str, str]) -> None:
     status, response = api(listing(**parameters))
     assert (status, list(response)) == (400, ["detail"])
+    assert response["detail"].startswith(f"{next(iter(parameters))}: ")
+
+
+def test_a_parameter_that_occurs_twice_is_400(api: Api) -> None:
+    twice = listing(trigger="schedule") | {
+        "multiValueQueryStringParameters": {"trigger": ["api", "schedule"]}
+    }
+    assert api(twice) == (400, {"detail": "trigger: occurs 2 times; send it once"})
+
+
+# Operators
+
+OPS = "arn:aws:sts::123456789012:assumed-role/ops/eve"
+OPERATORS = {"WATERHOOK_OPERATOR_PRINCIPALS": "arn:aws:iam::123456789012:role/team/ops"}
+
+
+def operated(invoke: Invoke, request: dict[str, Any], **env: str) -> tuple[int, Any, dict[str, Any]]:
+    """Return the status code, the body and the log line of a request of an operator."""
+    with log_of(app) as log:
+        answer = invoke(app, request, **OPERATORS, **env)
+    return answer["statusCode"], json.loads(answer["body"]), json.loads(log.getvalue().splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("source", "caller"),
+    [("api", CALLER), ("events", None), ("schedule", None), ("states", None)],
+)
+def test_an_operator_reads_lists_and_cancels_an_execution_of_every_trigger(
+    invoke: Invoke, table: Table, topic: Topic, source: str, caller: str | None
+) -> None:
+    table.put(record(source=source, caller=caller, expires_at=FAR))
+    status, document, line = operated(invoke, get(caller=OPS))
+    assert (status, document["trigger"], document["caller"]) == (200, TRIGGERS[source], caller)
+    assert line["operator"] is True
+    status, page, line = operated(invoke, listing() | {"requestContext": get(caller=OPS)["requestContext"]})
+    (entry,) = page["executions"]
+    assert (status, entry["execution_id"], entry["caller"]) == (200, ID, caller)
+    assert (line["operator"], "arn:" in json.dumps(line).replace(line["function_arn"], "")) == (True, False)
+    status, cancelled, line = operated(invoke, delete(caller=OPS))
+    assert (status, cancelled["cancelled"], line["operator"]) == (200, True, True)
+    (message,) = topic.messages()
+    assert json.loads(message)["data"]["error"]["message"].startswith("cancelled by an operator")
+
+
+def test_a_request_of_an_operator_for_its_own_execution_is_logged_as_any_callers(
+    invoke: Invoke, table: Table
+) -> None:
+    table.put(record(source="api", caller=OPS.rpartition("/")[0], expires_at=FAR))
+    context = {"requestContext": get(caller=OPS)["requestContext"]}
+    for request in (get(caller=OPS), listing(caller="me") | context, post(caller=OPS), delete(caller=OPS)):
+        status, _, line = operated(invoke, request)
+        assert status in {200, 202}
+        assert "operator" not in line
+    error = table.get(ID).error
+    assert error is not None
+    assert error["message"] == "cancelled before the job was started"
+
+
+def test_another_principal_or_a_key_is_no_operator(invoke: Invoke, table: Table) -> None:
+    stored = table.put(record(source="events", caller=None, expires_at=FAR))
+    for caller in (CALLER, "arn:aws:sts::999999999999:assumed-role/ops/eve", None):
+        for request in (get(caller=caller), delete(caller=caller)):
+            status, response, _ = operated(invoke, request)
+            assert (status, list(response)) == (404, ["detail"])
+    assert table.only() == stored
+
+
+def test_with_sessions_as_callers_another_session_of_the_role_finds_nothing(
+    invoke: Invoke, table: Table
+) -> None:
+    env = {"WATERHOOK_CALLER_IDENTITY": "SESSION"}
+    role = "arn:aws:sts::123456789012:assumed-role/apps"
+    accepted = json.loads(invoke(app, post(caller=f"{role}/one"), **env)["body"])
+    assert table.only().caller == f"{role}/one"
+    codes = [
+        invoke(app, get(accepted["execution_id"], caller=f"{role}/{session}"), **env)["statusCode"]
+        for session in ("one", "two")
+    ]
+    assert codes == [200, 404]
+
+
+@pytest.mark.parametrize(
+    "principals", ["ops", "arn:aws:iam::123456789012:role/*", "arn:aws:iam::123456789012:root"]
+)
+def test_a_malformed_operator_is_503_for_everyone(invoke: Invoke, principals: str) -> None:
+    assert invoke(app, post(), WATERHOOK_OPERATOR_PRINCIPALS=principals)["statusCode"] == 503

@@ -15,7 +15,7 @@ from tests.fakes.lambda_context import Context
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.api_events import get, post
 from tests.support.build import build_execution_service
-from tests.support.builders import CALLER, final_record, record, running_record
+from tests.support.builders import CALLER, api_settings, final_record, record, running_record
 from tests.support.captured_logs import CapturedLogs
 from tests.support.invoke import Invoke, log_of
 from waterhook.api.outcome_wait import Access, OutcomeWait
@@ -54,7 +54,7 @@ class Api:
         self._patch = monkeypatch
         self.deploy()
 
-    def deploy(self, longest_s: int = 20) -> None:
+    def deploy(self, longest_s: int = 20, *, operators: tuple[str, ...] = ()) -> None:
         service = build_execution_service(self.table, self._machine, clock=self.clock)
         access = Access(
             lambda: self.table.records_over(self.client),
@@ -64,6 +64,7 @@ class Api:
         wait = OutcomeWait(longest_s, access, access, self.clock, self._sleep)
         dependencies: Any = Dependencies(app.telemetry)
         dependencies.service, dependencies.outcome_wait = service, wait
+        dependencies.api_settings = api_settings(operators=operators)
         self._patch.setattr(app, "dependencies", dependencies)
 
     def _sleep(self, seconds: float) -> None:
@@ -246,6 +247,14 @@ def test_a_get_of_a_final_execution_does_not_wait(api: Api) -> None:
     api.put(final_record(Status.FAILED))
     status, document, headers = api(wait("10"))
     assert (status, document["status"], list(headers), api.paused) == (200, "FAILED", ["Content-Type"], 0)
+
+
+def test_an_operator_waits_for_an_execution_of_another_caller(api: Api) -> None:
+    operator = "arn:aws:iam::123456789012:user/eve"
+    api.deploy(operators=(operator,))
+    api.put(running_record())
+    status, document, _ = api(wait("1", caller=operator))
+    assert (status, document["status"], document["caller"], api.paused > 0) == (200, "RUNNING", CALLER, True)
 
 
 @pytest.mark.parametrize("caller", ["arn:aws:iam::123456789012:user/eve"])

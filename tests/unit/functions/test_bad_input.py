@@ -18,10 +18,21 @@ from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
 from tests.support.api_events import event
-from tests.support.builders import ID, KEY, MACHINE, OWNER, STARTED_AT, UPSTREAM_ID, running_state
+from tests.support.builders import (
+    CALLER,
+    ID,
+    KEY,
+    MACHINE,
+    OWNER,
+    STARTED_AT,
+    UPSTREAM_ID,
+    api_settings,
+    running_state,
+)
 from tests.support.builders import settings as deployed
 from tests.support.example_counts import CountExample, count_example
 from tests.support.json_values import any_json, any_object, any_request, any_text
+from waterhook.api.list_query import PARAMETERS
 from waterhook.api.service import ExecutionService
 from waterhook.dependencies import Dependencies
 from waterhook.domain.loop_state import NextStep
@@ -29,6 +40,7 @@ from waterhook.domain.status import Status
 from waterhook.errors import StreamOverflowError, UpstreamError
 from waterhook.steps.start import StartStep
 from waterhook.steps.status_poller import StatusPoller
+from waterhook.storage.execution_lists import ExecutionLists
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.upstream.client import WaterflaiClient
 from waterhook.upstream.sse import SseDecoder
@@ -42,7 +54,7 @@ class Listing(Table):
     """A table in memory whose lists are empty."""
 
     def query(self, **_: Any) -> dict[str, Any]:
-        return {"Items": []}
+        return {"Items": [], "ScannedCount": 0}
 
 
 class Machines:
@@ -66,9 +78,11 @@ def service(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
         Clock(),
         FakeLiveStatus,
         unused,
+        lists=ExecutionLists("executions", records),
     )
     monkeypatch.setattr(api, "dependencies", Dependencies(api.telemetry))
     api.dependencies.service = built
+    api.dependencies.api_settings = api_settings(operators=(CALLER,))
     return built
 
 
@@ -98,7 +112,8 @@ odd_calls = st.tuples(
 )
 calls = st.sampled_from([START, START, START, START, LIST, GET, CANCEL]) | odd_calls
 names = st.sampled_from(["Idempotency-Key", "Content-Type", "x-api-key", "User-Agent"])
-queries = st.dictionaries(st.sampled_from(["status", "limit", "next"]), any_text | st.integers().map(str))
+# The caller is an operator, so that every parameter is read.
+queries = st.dictionaries(st.sampled_from(PARAMETERS), any_text | st.integers().map(str), max_size=2)
 
 
 @MANY

@@ -410,6 +410,13 @@ def api_read(scene: Scene, dependency: str) -> bool:
     return status == 200 if dependency == "secret" else status == 503 and "is unavailable" in detail
 
 
+def api_list_of_all(scene: Scene, dependency: str) -> bool:
+    scene.hang(dependency)
+    status, detail = scene.http("GET", "/v1/executions", ID, WATERHOOK_OPERATOR_PRINCIPALS=CALLER)
+    # The shards hang at the same time, not one after the other.
+    return status == 503 and "is unavailable" in detail and scene.attempts > ATTEMPTS
+
+
 def api_start_and_wait(scene: Scene, dependency: str) -> bool:
     scene.hang_after("sfn.StartExecution", dependency)
     status, _ = scene.http(
@@ -509,6 +516,7 @@ TABLE = [
     Row("api", "table", "at a POST", api_start),
     Row("api", "Step Functions", "at a POST", api_start),
     Row("api", "table", "at a GET", api_read),
+    Row("api", "table", "at a list of an operator", api_list_of_all),
     Row("api", "secret", "at a GET", api_read),
     Row("api", "table", "while a POST waits", api_start_and_wait),
     Row("api", "table", "while a GET waits", api_read_and_wait),

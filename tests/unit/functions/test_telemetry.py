@@ -91,7 +91,7 @@ def http(method: str, path: str, resource: str, body: object = None) -> dict[str
         "path": path,
         "httpMethod": method,
         "headers": {"x-api-key": CANARIES["key"], "Idempotency-Key": CANARIES["key"]},
-        "queryStringParameters": {"q": CANARIES["query"]} if method == "GET" else None,
+        "queryStringParameters": {"chatbot_id": CANARIES["query"]} if method == "GET" else None,
         "pathParameters": {"id": path.split("/")[3]} if "{id}" in resource else None,
         "requestContext": {"requestId": REQUEST_ID, "path": path, "identity": {"apiKeyId": "abc"}},
         "body": None if body is None else json.dumps(body),

@@ -88,7 +88,7 @@ def test_a_notification_has_the_usage_and_the_times_of_its_execution(table: Tabl
     table.put(running_record())
     build_notifier(table, topic).notify(completed(), OWNER)
     data = json.loads(topic.messages()[0])["data"]
-    assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000338}
+    assert data["usage"] == {"polls": 3, "follow_seconds": 0, "estimated_cost_usd": 0.000341}
     assert data["timing"] == {
         "accepted_at": to_rfc3339(NOW),
         "started_at": to_rfc3339(NOW + 1),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from waterhook.domain.principal import OperatorPrincipals
 from waterhook.errors import SettingsError
 from waterhook.text import clip, split_list
 
@@ -51,10 +52,16 @@ class ApiSettings:
             expected = " or ".join(CallerIdentity)
             problems.append(f"WATERHOOK_CALLER_IDENTITY: expected {expected}, got {clip(identity, 40)!r}")
             identity = CallerIdentity.ROLE
+        operators = tuple(split_list(env.get("WATERHOOK_OPERATOR_PRINCIPALS", "")))
+        try:
+            OperatorPrincipals(operators)
+        except ValueError as error:
+            expected = "expected ARNs of IAM roles and users, separated by commas"
+            problems.append(f"WATERHOOK_OPERATOR_PRINCIPALS: {expected}, got {clip(str(error), 200)!r}")
         settings = cls(
             max_wait_s=number("WATERHOOK_MAX_WAIT_S", 0, MAX_WAIT_S),
             max_waiters=number("WATERHOOK_MAX_WAITERS", 1, MAX_WAITERS),
-            operators=tuple(split_list(env.get("WATERHOOK_OPERATOR_PRINCIPALS", ""))),
+            operators=operators,
             caller_identity=CallerIdentity(identity),
         )
         if problems:

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from waterhook.domain.loop_state import LoopState
+from waterhook.domain.outcome_reasons import cancelled_message
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.status import Status
 from waterhook.errors import ApiError, NotAcceptedError, RecordConflictError, UpstreamError
 from waterhook.notifications.notifier import Notifier
 from waterhook.steps.job_canceller import JobCanceller
-from waterhook.steps.wait_reason import end_without_job
+from waterhook.steps.wait_reason import cancel_without_job
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.upstream.client import CancelResult
@@ -37,15 +38,16 @@ class ExecutionCanceller:
         self._notifier = notifier
         self._clock = clock
 
-    def cancel(self, record: ExecutionRecord) -> CancelResult:
+    def cancel(self, record: ExecutionRecord, *, by_operator: bool = False) -> CancelResult:
         """Cancel an execution, publish the outcome, and return the result in the shape of Waterflai's API.
 
+        `by_operator` is whether another than its caller cancels it; the message of the outcome states it.
         Raises ApiError 502 if Waterflai did not cancel the job, or if it is unknown whether it did.
         """
         previous = record.status
         if not record.status.is_final and record.waterflai_execution_id is None:
             try:
-                record = self._table.cancel_start(record, self._clock())
+                record = self._table.cancel_start(record, self._clock(), by_operator=by_operator)
             except RecordConflictError as error:
                 raise ApiError(HTTPStatus.NOT_FOUND, _GONE) from error
         if record.status.is_final:
@@ -54,9 +56,8 @@ class ExecutionCanceller:
             return self._cancel_start(record)
         state = self._loop_state(record)
         try:
-            cancelled = self._canceller.cancel(
-                state, Status.CANCELLED, code="cancelled", message="cancelled by its caller"
-            )
+            message = cancelled_message(by_operator=by_operator)
+            cancelled = self._canceller.cancel(state, Status.CANCELLED, code="cancelled", message=message)
         except NotAcceptedError as error:
             detail = f"Waterflai did not cancel the job, nothing has changed: {error.message}"
             raise ApiError(HTTPStatus.BAD_GATEWAY, detail) from error
@@ -75,10 +76,7 @@ class ExecutionCanceller:
             # Only the start step gets the id of the job. It checks for this cancel request afterwards.
             message = "requested: the job is being started and will be cancelled as soon as it has an id"
             return CancelResult(cancelled=False, message=message, previous_status=record.status)
-        message = "cancelled before the job was started"
-        state = end_without_job(
-            self._loop_state(record), record, Status.CANCELLED, code="cancelled", message=message
-        )
+        state = cancel_without_job(self._loop_state(record), record)
         return self._publish(state, record, record.status)
 
     def _publish(self, state: LoopState, record: ExecutionRecord, previous: Status) -> CancelResult:

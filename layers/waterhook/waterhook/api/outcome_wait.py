@@ -13,6 +13,7 @@ from typing import Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import aws_config
+from waterhook.api.callers import Caller
 from waterhook.api.cancellation import CALL_BUDGET_S
 from waterhook.domain.status import Status
 from waterhook.errors import DependencyUnavailableError, RecordUnavailableError
@@ -63,8 +64,8 @@ class Places(Protocol):
 class DocumentSource(Protocol):
     """Builds status documents."""
 
-    def document(self, record: ExecutionRecord, *, with_progress: bool = True) -> str:
-        """Return the status document as JSON text."""
+    def document(self, record: ExecutionRecord, caller: Caller, *, with_progress: bool = True) -> str:
+        """Return the status document for a caller as JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,9 @@ class OutcomeWait:
                 self._access(remaining_s).places().give_back(place)
         return Waited(result, current, applied_s, self._clock() - began)
 
-    def document(self, record: ExecutionRecord, remaining_s: Callable[[], float]) -> str | None:
+    def document(
+        self, record: ExecutionRecord, caller: Caller, remaining_s: Callable[[], float]
+    ) -> str | None:
         """Return the status document after `wait`, or None if AWS fails or the time is over.
 
         Without the time to read the progress from Waterflai, the progress is that of the record.
@@ -166,7 +169,7 @@ class OutcomeWait:
         needed_s = USUAL_CALL_S if record.status.is_final else USUAL_PROGRESS_S
         documents = self._access(remaining_s, needed_s).documents()
         try:
-            return documents.document(record, with_progress=remaining_s() >= PROGRESS_S)
+            return documents.document(record, caller, with_progress=remaining_s() >= PROGRESS_S)
         except (DependencyUnavailableError, BotoCoreError, ClientError):
             return None
 

@@ -13,7 +13,6 @@ base path of a custom domain:
 """
 
 import base64
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -23,9 +22,12 @@ from urllib.parse import unquote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook.api.callers import Caller, Callers
+from waterhook.api.gateway_event import Event, header, header_values, query_parameters
+from waterhook.api.list_query import ListQuery
 from waterhook.api.outcome_wait import OutcomeWait, Waited, WaitResult
 from waterhook.api.request_body import RequestBody
-from waterhook.api.service import MAX_PAGE, ExecutionService, not_found
+from waterhook.api.service import ExecutionService, not_found
 from waterhook.domain import wait_preference
 from waterhook.domain.status import Status
 from waterhook.errors import (
@@ -38,15 +40,14 @@ from waterhook.errors import (
 from waterhook.json_text import to_json
 from waterhook.observability.metrics import Metric
 from waterhook.observability.telemetry import Telemetry
+from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.text import clip
 
-type Event = Mapping[str, Any]
 type HttpResponse = dict[str, Any]
 type RemainingTime = Callable[[], float]
 """Returns the seconds until the function's timeout."""
 
 EXECUTIONS = "/v1/executions"
-_SESSION = re.compile(r"(:assumed-role/[^/]+)/.*$")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _TRY_AGAIN = (
     "an AWS service that this deployment uses is unavailable; try again in a few seconds,"
@@ -60,16 +61,18 @@ class Routes:
     def __init__(
         self,
         service: Callable[[], ExecutionService],
+        callers: Callable[[], Callers],
         outcome_wait: Callable[[], OutcomeWait],
         telemetry: Telemetry,
         path_prefix: str = "",
     ) -> None:
-        """`service` is called with the first request, so that wrong settings are answered with 503.
+        """`service` and `callers` are called with each request, so that wrong settings are answered with 503.
 
         `outcome_wait` is called with the first request that wants to wait. `path_prefix` is the path before the API's
         id on the local AWS, where the host name does not identify the API.
         """
         self._service = service
+        self._callers = callers
         self._outcome_wait = outcome_wait
         self._telemetry = telemetry
         self._path_prefix = path_prefix
@@ -103,7 +106,8 @@ class Routes:
         body = RequestBody.read(
             _body(event), chatbot_id=_chatbot_id(event), idempotency_key=header(event, "Idempotency-Key")
         )
-        record = self._service().accept(body.fields, caller_of(event), body.input)
+        caller = self._callers().of(event)
+        record = self._service().accept(body.fields, caller.identity, body.input)
         self._telemetry.add_record(record)
         url = f"{base_url(event, self._path_prefix)}{EXECUTIONS}/{record.execution_id}"
         if waiting and not waiting.impossible(record):
@@ -111,7 +115,7 @@ class Routes:
             self._record_wait(waited)
             if waited.record is not None and waited.record.status.is_final:
                 self._telemetry.add_record(waited.record)
-                if document := waiting.document(waited.record, remaining_s):
+                if document := waiting.document(waited.record, caller, remaining_s):
                     applied = {"Location": url, "Preference-Applied": f"wait={waited.applied_s}"}
                     return _json(HTTPStatus.OK, document, applied)
         accepted = {
@@ -126,8 +130,8 @@ class Routes:
         """Return the status document of an execution, with 200, after the wait that the query requests."""
         wait_s = _wait_s(event)
         waiting = self._outcome_wait() if wait_s else None
-        service, execution_id = self._service(), _execution_id(event)
-        record = service.find(execution_id, caller_of(event))
+        service = self._service()
+        record, caller = self._find(event)
         self._telemetry.add_record(record)
         document = None
         if waiting:
@@ -136,38 +140,43 @@ class Routes:
             waited = waiting.wait(record, wait_s, remaining_s)
             self._record_wait(waited)
             if waited.record is None:
-                raise not_found(execution_id)
-            document = waiting.document(waited.record, remaining_s)
+                raise not_found(record.execution_id, caller)
+            document = waiting.document(waited.record, caller, remaining_s)
             # After a failure, the record that was read before the wait. Until it is final, its document needs no call.
             record = waited.record if document else record
             self._telemetry.add_record(record)
         retry_after_s = service.retry_after_s(record)
         headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-        document = document or service.document(record, with_progress=waiting is None)
+        document = document or service.document(record, caller, with_progress=waiting is None)
         return _json(HTTPStatus.OK, document, headers)
 
     def list_executions(self, event: Event, _remaining_s: RemainingTime) -> HttpResponse:
-        """Return a page of the caller's own executions, newest first, with 200."""
-        query = event.get("queryStringParameters") or {}
-        limit = query.get("limit") or "20"
-        if not (limit.isascii() and limit.isdigit()):
-            raise InvalidRequestError(
-                f"limit: expected a whole number from 1 to {MAX_PAGE}, got {clip(limit, 40)}"
-            )
-        page = self._service().page(
-            caller_of(event), status=query.get("status"), limit=int(limit[:9]), after=query.get("next")
-        )
-        return _json(HTTPStatus.OK, to_json(page))
+        """Return a page of executions, newest first, with 200: the caller's own, for an operator those of all."""
+        caller = self._callers().of(event)
+        query = ListQuery.read(query_parameters(event), caller)
+        self._log_operator(query.caller, caller)
+        return _json(HTTPStatus.OK, to_json(self._service().page(query, caller)))
 
     def cancel(self, event: Event, _remaining_s: RemainingTime) -> HttpResponse:
         """Cancel an execution. Returns 200 with the result, or 202 if the job is just being started."""
-        execution_id = _execution_id(event)
-        result = self._service().cancel(execution_id, caller_of(event))
+        record, caller = self._find(event)
+        result = self._service().cancel(record, caller)
         outcome = Status.CANCELLED if result.cancelled else result.previous_status
-        self._telemetry.add_fields(execution_id=execution_id, outcome=outcome)
-        document = {"execution_id": execution_id, **asdict(result)}
+        self._telemetry.add_fields(execution_id=record.execution_id, outcome=outcome)
+        document = {"execution_id": record.execution_id, **asdict(result)}
         is_pending = not result.cancelled and result.previous_status == Status.STARTING
         return _json(HTTPStatus.ACCEPTED if is_pending else HTTPStatus.OK, to_json(document))
+
+    def _find(self, event: Event) -> tuple[ExecutionRecord, Caller]:
+        """Return the record that the request names, and the caller. Raises ApiError 404."""
+        caller = self._callers().of(event)
+        record = self._service().find(_execution_id(event), caller)
+        self._log_operator(record.caller, caller)
+        return record, caller
+
+    def _log_operator(self, owner: str | None, caller: Caller) -> None:
+        if not caller.started(owner):
+            self._telemetry.add_fields(operator=True)
 
     def _record_wait(self, waited: Waited) -> None:
         self._telemetry.add_fields(wait_result=waited.result, waited_s=waited.waited_s)
@@ -182,18 +191,6 @@ ROUTES: Mapping[tuple[str, str], Callable[[Routes, Event, RemainingTime], HttpRe
     ("GET", EXECUTIONS): Routes.list_executions,
     ("DELETE", f"{EXECUTIONS}/{{id}}"): Routes.cancel,
 }
-
-
-def caller_of(event: Event) -> str:
-    """Return the caller: the IAM principal, else the id of the API key, else a hash of the API key."""
-    identity = (event.get("requestContext") or {}).get("identity") or {}
-    if identity.get("userArn"):
-        # All sessions of a role are one caller, so that a later session finds the executions of an earlier one.
-        return _SESSION.sub(r"\1", str(identity["userArn"]))
-    if identity.get("apiKeyId"):
-        return f"key/{identity['apiKeyId']}"
-    key = header(event, "x-api-key") or ""
-    return "key/" + hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def base_url(event: Event, path_prefix: str = "") -> str:
@@ -216,24 +213,9 @@ def base_url(event: Event, path_prefix: str = "") -> str:
     return f"{scheme if scheme in {'http', 'https'} else 'http'}://{host}{prefix}{path}"
 
 
-def header(event: Event, name: str) -> str | None:
-    """Return the value of a header, or None."""
-    headers = event.get("headers") or {}
-    return next((value for key, value in headers.items() if key.lower() == name.lower()), None)
-
-
-def header_values(event: Event, name: str) -> list[str]:
-    """Return the values of a header that may occur several times, in their order."""
-    several = event.get("multiValueHeaders") or {}
-    values = [value for key, values in several.items() if key.lower() == name.lower() for value in values]
-    if not values and (value := header(event, name)) is not None:
-        return [value]
-    return values
-
-
 def _wait_s(event: Event) -> int:
     """Return the query parameter `wait` in seconds, 0 without it. Raises InvalidRequestError."""
-    text = (event.get("queryStringParameters") or {}).get("wait")
+    text = query_parameters(event).get("wait")
     if text is None:
         return 0
     wait_s = wait_preference.seconds(text)

@@ -1,29 +1,29 @@
 """Accepts requests, starts their state machine executions, and returns the status of executions."""
 
-import base64
-import json
-import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waterhook.api.callers import Caller
 from waterhook.api.cancellation import ExecutionCanceller
+from waterhook.api.list_query import ListQuery, write_cursor
 from waterhook.api.live_status import LiveStatus
 from waterhook.domain import polling_policy
+from waterhook.domain.execution_list import Entry
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request
 from waterhook.domain.status import Status
 from waterhook.domain.status_document import OutputError, StatusDocument
-from waterhook.domain.trigger_input import derive_execution_id
+from waterhook.domain.trigger_input import derive_execution_id, trigger_name
 from waterhook.errors import (
     THROTTLING_CODES,
     ApiError,
-    InvalidRequestError,
     RecordConflictError,
     RecordUnavailableError,
     aws_error_code,
@@ -31,6 +31,7 @@ from waterhook.errors import (
 from waterhook.json_text import join_members, to_json, to_json_bytes
 from waterhook.settings import Settings
 from waterhook.steps import wait_reason
+from waterhook.storage.execution_lists import ExecutionLists
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
 from waterhook.storage.results_bucket import ResultsBucket
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
     from waterhook.api.webhook_status import DeliverySource
 
-MAX_PAGE = 100
-_ID = re.compile(r"[0-9a-f]{32}")
+_API = "api"
+_LISTED = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
 # Errors of Step Functions for an input that it would also refuse the next time.
 _REFUSED_INPUT = {"InvalidExecutionInput", "ValidationException"}
 # An API call retries StartExecution within this time after the first attempt. Each attempt takes at most 3 s, and the
@@ -53,7 +54,6 @@ START_WITHIN_S = 3.0
 START_ATTEMPTS = 4
 START_PAUSE_S = 0.2
 _CHANGING = "another call is changing the record; try again"
-_BAD_CURSOR = "next: expected the value of next from the previous page"
 _NOT_STARTED = "the execution may not have been started; try again with the same Idempotency-Key"
 
 
@@ -71,6 +71,7 @@ class ExecutionService:
         canceller: Callable[[], ExecutionCanceller],
         sleep: Callable[[float], None] = time.sleep,
         *,
+        lists: ExecutionLists,
         deliveries: Callable[[], "DeliverySource | None"] = lambda: None,
     ) -> None:
         """`states` makes one attempt per call, so that the service sees the error of every attempt.
@@ -83,6 +84,7 @@ class ExecutionService:
         self._canceller = canceller
         self._deliveries = deliveries
         self._table = table
+        self._lists = lists
         self._states = states
         self._results = results
         self._settings = settings
@@ -109,7 +111,7 @@ class ExecutionService:
             request,
             now,
             owner=self._owner(f"{execution_id}-{int(now * 1000)}"),
-            source="api",
+            source=_API,
             defaults=self._settings.defaults,
             caller=caller,
         )
@@ -121,15 +123,15 @@ class ExecutionService:
             self._start(record, input_members or {"request": to_json_bytes(raw).decode()})
         return record
 
-    def find(self, execution_id: str, caller: str) -> ExecutionRecord:
-        """Return the caller's record. Raises ApiError 404, also for the record of another caller."""
+    def find(self, execution_id: str, caller: Caller) -> ExecutionRecord:
+        """Return a record that the caller may see: its own, for an operator any. Raises ApiError 404 otherwise."""
         record = self._table.get(execution_id, self._clock())
-        if record is None or record.caller != caller:
-            raise not_found(execution_id)
+        if record is None or not (caller.is_operator or caller.started(record.caller)):
+            raise not_found(execution_id, caller)
         return record
 
-    def document(self, record: ExecutionRecord, *, with_progress: bool = True) -> str:
-        """Return the status document as JSON text: the fields of Waterflai's document, then our own.
+    def document(self, record: ExecutionRecord, caller: Caller, *, with_progress: bool = True) -> str:
+        """Return the status document for a caller as JSON text: the fields of Waterflai's document, then our own.
 
         Without `with_progress`, Waterflai is not called, and the progress is that of the record.
         """
@@ -152,6 +154,7 @@ class ExecutionService:
             "started_at": record.started_at,
             "completed_at": timing.get("completed_at") or record.finished_at,
             "chatbot_id": record.chatbot_id,
+            "trigger": trigger_name(record.source),
             "waterflai_execution_id": record.waterflai_execution_id,
             "error": record.error,
             "output_error": record.output_error or _not_stored(record),
@@ -159,38 +162,39 @@ class ExecutionService:
             "cancel_requested": record.cancel_requested,
             "waiting": wait_reason.public_waiting(record),
             "notified_at": record.notified_at,
-            "webhook": self._public_webhook(record),
+            "webhook": self._public_webhook(record, caller),
             "usage": record.usage,
         }
+        if caller.is_operator:
+            values["caller"] = record.caller
         members = {name: to_json(value) for name, value in values.items()}
         members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
         return join_members(members)
 
-    def _public_webhook(self, record: ExecutionRecord) -> Mapping[str, Any] | None:
+    def _public_webhook(self, record: ExecutionRecord, caller: Caller) -> Mapping[str, Any] | None:
         if record.webhook is None:
             return None
         from waterhook.api.webhook_status import public_webhook
 
-        return public_webhook(record, self._deliveries())
+        return public_webhook(record, self._deliveries(), shows_url=caller.started(record.caller))
 
-    def cancel(self, execution_id: str, caller: str) -> CancelResult:
-        """Return the result of a cancel of the caller's execution. Raises ApiError 404 or 502."""
-        record = self.find(execution_id, caller)
-        return self._canceller().cancel(record)
+    def cancel(self, record: ExecutionRecord, caller: Caller) -> CancelResult:
+        """Return the result of a cancel of a record that the caller may see. Raises ApiError 404 or 502."""
+        return self._canceller().cancel(record, by_operator=not caller.started(record.caller))
 
-    def page(self, caller: str, *, status: str | None, limit: int, after: str | None) -> dict[str, Any]:
-        """Return a page of the caller's own executions, newest first, and the cursor of the next page.
-
-        Raises InvalidRequestError for an invalid status, limit or cursor.
-        """
-        if status is not None and status not in Status.__members__:
-            expected = f"expected one of {', '.join(Status)}"
-            raise InvalidRequestError(f"status: {expected}, got {clip(status, 40)}")
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidRequestError(f"limit: expected a whole number from 1 to {MAX_PAGE}, got {limit}")
-        start = _read_cursor(after, caller) if after else None
-        entries, last = self._table.page(caller, status=status, limit=limit, start=start)
-        return {"executions": entries, "next": _write_cursor(last) if last else None}
+    def page(self, query: ListQuery, caller: Caller) -> dict[str, Any]:
+        """Return a page of executions, newest first, and the cursor of the next page."""
+        filters, limit, position = query.filters, query.limit, query.position
+        if query.caller is None:
+            entries, end = self._lists.of_all(filters, limit, position)
+        elif filters.source in {None, _API}:
+            # The index has only requests of the API, and not their source.
+            own = replace(filters, source=None)
+            entries, end = self._lists.of_caller(query.caller, own, limit, position)
+        else:
+            entries, end = [], None
+        listed = [_public_entry(entry, caller) for entry in entries]
+        return {"executions": listed, "next": write_cursor(end) if end else None}
 
     def retry_after_s(self, record: ExecutionRecord) -> int | None:
         """Return the seconds after which a caller should poll again, or None if the status is final."""
@@ -274,9 +278,10 @@ class ExecutionService:
         return machine.replace(":stateMachine:", ":execution:") + f":{name}"
 
 
-def not_found(execution_id: str) -> ApiError:
+def not_found(execution_id: str, caller: Caller) -> ApiError:
     """Return the error for an execution that the caller does not have."""
-    detail = f"execution_id: this caller has no execution {clip(execution_id, 100)}; it may have expired"
+    nothing = "there is no execution" if caller.is_operator else "this caller has no execution"
+    detail = f"execution_id: {nothing} {clip(execution_id, 100)}; it may have expired"
     return ApiError(HTTPStatus.NOT_FOUND, detail)
 
 
@@ -293,18 +298,8 @@ def _is_refusal(error: ClientError | BotoCoreError) -> bool:
     return HTTPStatus.BAD_REQUEST <= metadata.get("HTTPStatusCode", 0) < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _write_cursor(key: Mapping[str, str]) -> str:
-    return base64.urlsafe_b64encode(to_json([key["execution_id"], key["created_at"]]).encode()).decode()
-
-
-def _read_cursor(cursor: str, caller: str) -> dict[str, str]:
-    """Return the index key of a cursor. It contains the caller of the request, so no other caller's list is read."""
-    try:
-        execution_id, created_at = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequestError(_BAD_CURSOR) from error
-    # DynamoDB refuses a key that is empty or too long, and that would be reported as a failing table.
-    are_strings = isinstance(execution_id, str) and isinstance(created_at, str)
-    if not are_strings or not _ID.fullmatch(execution_id) or to_epoch_s(created_at) is None:
-        raise InvalidRequestError(_BAD_CURSOR)
-    return {"execution_id": execution_id, "created_at": created_at, "caller": caller}
+def _public_entry(entry: Entry, caller: Caller) -> Entry:
+    """Return a record's entry in a list."""
+    shown = {name: entry[name] for name in _LISTED if name in entry}
+    shown["trigger"] = trigger_name(entry.get("source", _API))
+    return shown | {"caller": entry.get("caller")} if caller.is_operator else shown

@@ -19,10 +19,13 @@ class DeliverySource(Protocol):
         """Return the delivery of an event, or None before its first attempt."""
 
 
-def public_webhook(record: ExecutionRecord, deliveries: DeliverySource | None) -> Mapping[str, Any] | None:
+def public_webhook(
+    record: ExecutionRecord, deliveries: DeliverySource | None, *, shows_url: bool = True
+) -> Mapping[str, Any] | None:
     """Return the `webhook` of a status document: its fields, and the state of the outcome's delivery.
 
-    Returns None without a webhook. `deliveries` is None if webhooks are off. Raises RecordUnavailableError.
+    Returns None without a webhook. `deliveries` is None if webhooks are off. The URL may contain a token of the caller,
+    so an operator does not see it. Raises RecordUnavailableError.
     """
     webhook = record.webhook
     if webhook is None:
@@ -37,7 +40,7 @@ def public_webhook(record: ExecutionRecord, deliveries: DeliverySource | None) -
         status = delivery.status if delivery else DeliveryStatus.PENDING
     is_pending = delivery is not None and not delivery.status.is_final
     return {
-        "url": None if webhook.is_default else webhook.url,
+        "url": webhook.url if shows_url and not webhook.is_default else None,
         "events": list(webhook.events),
         "payload": webhook.payload,
         "status": status,

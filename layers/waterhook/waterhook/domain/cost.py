@@ -29,10 +29,10 @@ FUNCTION_MB = 512
 STATUS_REQUEST_S = 0.12
 START_S = 0.3
 NOTIFY_S = 0.2
-# Writes of 1 KB or less to the table and its indexes. Start: accepted (table and both indexes), starting and running
-# (table and the callers' index). End: the outcome (likewise), then notified (table and the unfinished index).
-START_WRITES = 7
-END_WRITES = 4
+# Writes of 1 KB or less to the table and its indexes. Start: accepted (table and three indexes), starting and running
+# (table and both indexes of lists). End: the outcome (likewise), then notified (table and the unfinished index).
+START_WRITES = 10
+END_WRITES = 5
 
 # An attempt of a webhook: memory of the deliver function, and its duration without the time of the receiver.
 DELIVER_MB = 256

@@ -37,6 +37,8 @@ class LoopState:
     """The id of the job is not in the record yet. A later step saves it."""
     progress_events: bool = False
     cancel_requested: bool = False
+    cancelled_by_operator: bool = False
+    """The cancel was requested by an operator, not by the caller."""
     chatbot_id: str | None = None
     """For log lines, so that no step reads the record for it."""
     follow_refused: bool = False

@@ -44,13 +44,19 @@ class CancelReason:
 
 
 def cancel_reason(state: LoopState, now: float) -> CancelReason:
-    """Return why the job is cancelled: by its caller, because Waterhook failed, or at its deadline."""
+    """Return why the job is cancelled: by a request, because Waterhook failed, or at its deadline."""
     if state.cancel_requested:
-        return CancelReason(Status.CANCELLED, "cancelled", "cancelled by its caller")
+        message = cancelled_message(by_operator=state.cancelled_by_operator)
+        return CancelReason(Status.CANCELLED, "cancelled", message)
     if state.error is not None:
         return CancelReason(Status.ERROR, state.error["code"], state.error["message"])
     notes = "".join(f"; {note}" for note in _notes(state.history, now))
     return CancelReason(Status.TIMED_OUT, "deadline", "cancelled at its deadline", notes)
+
+
+def cancelled_message(*, by_operator: bool) -> str:
+    """Return the message for a job that a request cancelled."""
+    return f"cancelled by {'an operator' if by_operator else 'its caller'}"
 
 
 def step_failed_message(fault: str, owner: str) -> str:

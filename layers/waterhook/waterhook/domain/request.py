@@ -36,6 +36,8 @@ _FIELDS = {
 }
 # Step Functions adds AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID to the input of a nested execution.
 _FOREIGN_PREFIX = "AWS_"
+# What the id of a chatbot is, for messages.
+CHATBOT_ID = f'1 to {MAX_ID_CHARS} printable characters without spaces, not "." or ".."'
 _COUNTED = "counted as JSON in UTF-8 without spaces"
 _MAX_SHOWN = 10**15
 _UNFIT_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -170,16 +172,18 @@ def _require_small_metadata(raw: Mapping[str, Any]) -> None:
         raise InvalidRequestError(message)
 
 
+def is_chatbot_id(value: str) -> bool:
+    """Return whether a text can be the id of a chatbot, as CHATBOT_ID describes it."""
+    # HTTP clients and servers resolve the path segments "." and "..", percent-encoded or not.
+    is_segment = value not in {".", ".."} and " " not in value and value.isprintable()
+    return is_segment and 1 <= len(value) <= MAX_ID_CHARS
+
+
 def _chatbot_id(raw: Mapping[str, Any]) -> str | None:
     value = raw.get("chatbot_id")
     if not isinstance(value, str):
         return _unexpected(raw, "chatbot_id", "string")
-    # HTTP clients and servers resolve the path segments "." and "..", percent-encoded or not.
-    if not 1 <= len(value) <= MAX_ID_CHARS or value in {".", ".."} or " " in value or not value.isprintable():
-        return (
-            f'chatbot_id: expected 1 to {MAX_ID_CHARS} printable characters without spaces, not "." or ".."'
-        )
-    return None
+    return None if is_chatbot_id(value) else f"chatbot_id: expected {CHATBOT_ID}"
 
 
 def _input_data(raw: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,20 @@ from waterhook.domain.request import MAX_REQUEST_BYTES, Request, RequestDefaults
 from waterhook.errors import InvalidRequestError
 from waterhook.timestamps import to_epoch_s
 
+# Names of the triggers in the API, by the `source` of a record. Execution ids are derived from the source, so it keeps
+# its values: otherwise an execution that waits for its start would get another id with an update of the stack.
+TRIGGERS = {
+    "api": "api",
+    "events": "eventbridge",
+    "schedule": "schedule",
+    "states": "state_machine",
+}
+
+
+def trigger_name(source: str) -> str:
+    """Return the name of a trigger in the API; that of a newer version is unchanged."""
+    return TRIGGERS.get(source, source)
+
 
 def derive_execution_id(source: str, key: str) -> str:
     """Return the execution id of a source and a key: 32 hexadecimal digits, always the same for the same pair."""

@@ -45,6 +45,7 @@ LOG_FIELDS = (
     "event_id",
     "route",
     "http_status",
+    "operator",
     "wait_result",
     "waited_s",
     "redelivered",

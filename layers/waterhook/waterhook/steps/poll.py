@@ -39,7 +39,12 @@ class UpstreamIdRecovery:
         if record.status.is_final:
             return state.ended(record.status)
         # The API may have accepted a cancel since then, to be carried out as soon as the id is known.
-        return replace(state, unsaved=False, cancel_requested=record.cancel_requested is not None)
+        return replace(
+            state,
+            unsaved=False,
+            cancel_requested=record.cancel_requested is not None,
+            cancelled_by_operator=bool(record.cancelled_by_operator),
+        )
 
     @staticmethod
     def _saved(

@@ -32,7 +32,12 @@ from waterhook.notifications import state_machine_output
 from waterhook.observability.metrics import Metric
 from waterhook.observability.telemetry import Telemetry
 from waterhook.settings import Settings
-from waterhook.steps.wait_reason import WaitReason, end_without_job, waiting_attribute
+from waterhook.steps.wait_reason import (
+    WaitReason,
+    cancel_without_job,
+    end_without_job,
+    waiting_attribute,
+)
 from waterhook.storage.concurrency_limiter import Acquisition, ConcurrencyLimiter
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
@@ -44,7 +49,6 @@ _SERVICE_UNAVAILABLE = 503
 # total time: the function times out after 30 s, and the POST may have used most of them.
 _UNDO_PAUSES_S = (0.5, 1.0, 1.5)
 _UNDO_S = 4.0
-_CANCELLED_BEFORE_START = {"code": "cancelled", "message": "cancelled before the job was started"}
 
 
 class Upstream(Protocol):
@@ -202,7 +206,7 @@ class StartStep:
 
     def _start_accepted(self, state: LoopState, record: ExecutionRecord, request: Request) -> LoopState:
         if record.cancel_requested:
-            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE_START)
+            return cancel_without_job(state, record)
         now = self._clock()
         if now >= record.deadline:
             return self._unless_started(state, record, self._overdue(state, record, now))
@@ -306,7 +310,12 @@ class StartStep:
             )
             state = replace(state, unsaved=True)
         if record.cancel_requested:
-            return replace(state, next=NextStep.CANCEL, cancel_requested=True)
+            return replace(
+                state,
+                next=NextStep.CANCEL,
+                cancel_requested=True,
+                cancelled_by_operator=bool(record.cancelled_by_operator),
+            )
         return self._after_start(state)
 
     def _save_upstream_id(self, record: ExecutionRecord, upstream_id: str) -> ExecutionRecord:
@@ -373,7 +382,7 @@ class StartStep:
             message = f"{why}; the start can't be repeated: {error}"
             return end_without_job(state, record, Status.REJECTED, code="fault", message=message)
         if record.cancel_requested:
-            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE_START)
+            return cancel_without_job(state, record)
         if decision.next is NextStep.NOTIFY:
             return self._reject_at_deadline(state, record, why)
         return replace(state, next=decision.next, wait_seconds=decision.wait_seconds)
@@ -412,7 +421,7 @@ class StartStep:
         if record is not None and record.status.is_final:
             return state.ended(record.status)
         if record is not None and record.cancel_requested:
-            return end_without_job(state, record, Status.CANCELLED, **_CANCELLED_BEFORE_START)
+            return cancel_without_job(state, record)
         message = (
             f"{state.execution_id}: another call changed the record, and it is neither final nor cancelled"
         )

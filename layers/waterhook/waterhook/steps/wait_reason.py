@@ -73,3 +73,10 @@ def end_without_job(
         code = "start_uncertain"
     message = f"{message}; the answer to an earlier attempt was lost, and Waterflai may be running this job"
     return state.ended(Status.UNCERTAIN, code=code, message=message)
+
+
+def cancel_without_job(state: LoopState, record: ExecutionRecord) -> LoopState:
+    """Return the state ended by a cancel request before a job is known: CANCELLED, or UNCERTAIN as above."""
+    operator = " by an operator" if record.cancelled_by_operator else ""
+    message = f"cancelled{operator} before the job was started"
+    return end_without_job(state, record, Status.CANCELLED, code="cancelled", message=message)

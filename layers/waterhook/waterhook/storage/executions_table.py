@@ -8,17 +8,13 @@ from waterhook.domain.request import RequestDefaults
 from waterhook.domain.status import Status
 from waterhook.domain.trigger_input import TriggerInput
 from waterhook.errors import RecordConflictError, RecordUnavailableError
-from waterhook.storage.execution_record import ExecutionRecord, from_attribute, to_attribute
+from waterhook.storage.execution_record import ExecutionRecord, shard_of, to_attribute
 from waterhook.storage.table_errors import translate_errors
 from waterhook.text import MAX_ID_CHARS
 from waterhook.timestamps import to_rfc3339
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-# Index of the executions of each caller. A record without a caller is not in it.
-CALLER_INDEX = "by_caller"
-LISTED_FIELDS = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
 
 # The conditions. `#s` is `status`, a reserved word; `:me` is the state machine execution that owns the record.
 never_seen = "attribute_not_exists(execution_id)"  # two requests with one key: the first one wins
@@ -121,36 +117,6 @@ class ExecutionsTable:
                 raise
             return first
         return record
-
-    def page(
-        self, caller: str, *, status: str | None, limit: int, start: Mapping[str, str] | None
-    ) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
-        """Return a page of a caller's executions, newest first, and the key after which the next page begins.
-
-        DynamoDB filters by status after reading, so a page may be short or empty although a next page exists.
-        """
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": CALLER_INDEX,
-            "KeyConditionExpression": "caller = :caller",
-            "ExpressionAttributeValues": {":caller": {"S": caller}},
-            "ScanIndexForward": False,
-            "Limit": limit,
-        }
-        if status is not None:
-            query["FilterExpression"] = "#s = :status"
-            query["ExpressionAttributeNames"] = {"#s": "status"}
-            query["ExpressionAttributeValues"][":status"] = {"S": status}
-        if start is not None:
-            query["ExclusiveStartKey"] = {name: {"S": value} for name, value in start.items()}
-        with translate_errors(caller):
-            answer = self._client.query(**query)
-        entries = [
-            {name: from_attribute(item[name]) for name in LISTED_FIELDS if name in item}
-            for item in answer["Items"]
-        ]
-        last = answer.get("LastEvaluatedKey")
-        return entries, {name: value["S"] for name, value in last.items()} if last else None
 
     def mark_repeated(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
         """Prevent that the record is withdrawn, because another call is about to start its execution too."""
@@ -269,21 +235,29 @@ class ExecutionsTable:
             f"{still_starting} AND {mine}",
         )
 
-    def request_cancel(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
-        """Request that the job is not started, or is cancelled as soon as its id is known."""
+    def request_cancel(
+        self, record: ExecutionRecord, now: float, *, by_operator: bool = False
+    ) -> ExecutionRecord:
+        """Request that the job is not started, or is cancelled as soon as its id is known.
+
+        `by_operator` is stored for the message of the outcome. The latest request counts.
+        """
         return self._change(
             record,
-            {"cancel_requested": to_rfc3339(now)},
+            {"cancel_requested": to_rfc3339(now), "cancelled_by_operator": by_operator or None},
             f"{still_alive} AND {not_known_upstream} AND {mine}",
+            [] if by_operator else ["cancelled_by_operator"],
         )
 
-    def cancel_start(self, record: ExecutionRecord, now: float) -> ExecutionRecord:
+    def cancel_start(
+        self, record: ExecutionRecord, now: float, *, by_operator: bool = False
+    ) -> ExecutionRecord:
         """Return the record with a cancel request, or unchanged if it has an id or an outcome already.
 
         Raises RecordConflictError if the record does not exist.
         """
         try:
-            return self.request_cancel(record, now)
+            return self.request_cancel(record, now, by_operator=by_operator)
         except RecordConflictError:
             current = self.get(record.execution_id, now)
             if current is None:
@@ -292,8 +266,12 @@ class ExecutionsTable:
 
     def conclude(self, record: ExecutionRecord, final_attributes: Mapping[str, Any]) -> ExecutionRecord:
         """ACCEPTED, STARTING or RUNNING → final. The first outcome wins; the notification is built from the record."""
-        # Records of a version without the index are added to it here.
-        changes = {**final_attributes, "unfinished": record.execution_id[0]}
+        # Records of a version without the indexes are added to them here.
+        changes = {
+            **final_attributes,
+            "shard": shard_of(record.execution_id),
+            "unfinished": record.execution_id[0],
+        }
         return self._change(record, changes, f"{still_alive} AND {not_concluded} AND {mine}")
 
     def save_progress(self, record: ExecutionRecord, progress: float | None) -> ExecutionRecord:
