@@ -8,6 +8,7 @@ import pytest
 
 from tests.contract import template
 from tests.contract.template import FUNCTIONS, OPTIONAL_FUNCTIONS, ROOT, WEBHOOKS, deployed
+from tests.support.builders import API_ENVIRONMENT
 from waterhook.api.api_settings import ApiSettings, CallerIdentity
 from waterhook.errors import SettingsError
 from waterhook.settings import Settings
