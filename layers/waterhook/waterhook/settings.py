@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from waterhook.domain.polling_policy import Limits
 from waterhook.domain.request import DELIVERY_TARGETS, MAX_TIMEOUT_S, RequestDefaults
-from waterhook.errors import SettingsError
-from waterhook.text import split_list
+from waterhook.environment import Environment
 
 if TYPE_CHECKING:
     from waterhook.domain.webhook_settings import WebhookSettings
@@ -70,31 +69,8 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Return the settings. Raises SettingsError with every variable that is missing or wrong."""
-        problems: list[str] = []
-
-        def text(name: str, pattern: re.Pattern[str] | None = None, expected: str = "") -> str:
-            value = env.get(name, "")
-            if not value:
-                problems.append(f"{name}: missing, set this environment variable")
-            elif pattern and not pattern.fullmatch(value):
-                # The value is not part of the message: a URL may contain a password.
-                problems.append(f"{name}: expected {expected}")
-            return value
-
-        def number(name: str, least: int, most: int) -> int:
-            value = env.get(name, "")
-            if value.isascii() and value.isdigit() and least <= int(value) <= most:
-                return int(value)
-            problems.append(f"{name}: expected a whole number from {least} to {most}, got {value[:40]!r}")
-            return least
-
-        def choice(name: str, *allowed: str) -> str:
-            value = env.get(name, "")
-            if value in allowed:
-                return value
-            problems.append(f"{name}: expected one of {', '.join(allowed)}, got {value[:40]!r}")
-            return allowed[0]
-
+        environment = Environment(env)
+        text, number, choice = environment.text, environment.number, environment.choice
         settings = cls(
             base_url=text("WATERFLAI_BASE_URL", _BASE_URL, _BASE_URL_EXPECTED),
             api_key_secret_arn=text("WATERFLAI_API_KEY_SECRET_ARN"),
@@ -109,8 +85,8 @@ class Settings:
             at_least_once=choice("WATERHOOK_START_SEMANTICS", "AT_MOST_ONCE", "AT_LEAST_ONCE")
             == "AT_LEAST_ONCE",
             uncertain_on_503=choice("WATERHOOK_ON_503_AT_START", "RETRY", "UNCERTAIN") == "UNCERTAIN",
-            deliver_to=_deliver_to(env, problems),
-            result_event_bus=env.get("WATERHOOK_RESULT_EVENT_BUS", ""),
+            deliver_to=_deliver_to(environment),
+            result_event_bus=environment.optional("WATERHOOK_RESULT_EVENT_BUS"),
             retention_days=number("WATERHOOK_RETENTION_DAYS", 1, 3650),
             follow_concurrency=number("WATERHOOK_FOLLOW_CONCURRENCY", 0, MAX_FOLLOW_CONCURRENCY),
             follow_s=number("WATERHOOK_FOLLOW_S", MIN_FOLLOW_S, 840),
@@ -118,19 +94,19 @@ class Settings:
                 stack=number("WATERHOOK_MAX_RUNNING", 0, MAX_CONCURRENCY_LIMIT),
                 chatbot=number("WATERHOOK_MAX_RUNNING_PER_CHATBOT", 0, MAX_CONCURRENCY_LIMIT),
             ),
-            allowed_chatbots=frozenset(split_list(env.get("WATERHOOK_ALLOWED_CHATBOTS", ""))),
-            webhooks=_webhooks(env, problems),
+            allowed_chatbots=frozenset(environment.items("WATERHOOK_ALLOWED_CHATBOTS")),
+            webhooks=_webhooks(environment),
             # Empty in the functions that the state machine calls: the template would have a circular dependency.
-            state_machine_arn=env.get("WATERHOOK_STATE_MACHINE_ARN", ""),
+            state_machine_arn=environment.optional("WATERHOOK_STATE_MACHINE_ARN"),
         )
+        problems = environment.problems
         waits_are_valid = not any("_WAIT_S: " in problem for problem in problems)
         if waits_are_valid and settings.shortest_wait_s > settings.longest_wait_s:
             problems.append(
                 f"WATERHOOK_SHORTEST_WAIT_S: expected at most WATERHOOK_LONGEST_WAIT_S "
                 f"({settings.longest_wait_s}), got {settings.shortest_wait_s}"
             )
-        if problems:
-            raise SettingsError("; ".join(problems))
+        environment.raise_problems()
         return settings
 
     @property
@@ -161,21 +137,20 @@ class Settings:
         return Limits(self.shortest_wait_s, self.longest_wait_s, deadline, follow=follow)
 
 
-def _deliver_to(env: Mapping[str, str], problems: list[str]) -> tuple[str, ...]:
+def _deliver_to(environment: Environment) -> tuple[str, ...]:
     name = "WATERHOOK_DEFAULT_DELIVER_TO"
-    value = tuple(dict.fromkeys(split_list(env.get(name, ""))))
+    value = tuple(dict.fromkeys(environment.items(name)))
     if not value or not set(value) <= set(DELIVERY_TARGETS):
-        got = env.get(name, "")[:40]
-        problems.append(f"{name}: expected one or more of {', '.join(DELIVERY_TARGETS)}, got {got!r}")
-    elif "eventbridge" in value and not env.get("WATERHOOK_RESULT_EVENT_BUS"):
-        problems.append(f"{name}: eventbridge needs WATERHOOK_RESULT_EVENT_BUS, which is empty")
+        environment.reject(name, f"one or more of {', '.join(DELIVERY_TARGETS)}", environment.optional(name))
+    elif "eventbridge" in value and not environment.optional("WATERHOOK_RESULT_EVENT_BUS"):
+        environment.problems.append(f"{name}: eventbridge needs WATERHOOK_RESULT_EVENT_BUS, which is empty")
     return value
 
 
-def _webhooks(env: Mapping[str, str], problems: list[str]) -> "WebhookSettings | None":
-    if not split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", "")):
+def _webhooks(environment: Environment) -> "WebhookSettings | None":
+    if not environment.items("WATERHOOK_WEBHOOK_ALLOWED_HOSTS"):
         return None
     # Imported here, so that functions of a deployment without webhooks do not load it.
     from waterhook.domain.webhook_settings import WebhookSettings
 
-    return WebhookSettings.from_env(env, problems)
+    return WebhookSettings.from_environment(environment)

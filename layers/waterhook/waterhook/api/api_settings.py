@@ -6,8 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from waterhook.domain.principal import OperatorPrincipals
-from waterhook.errors import SettingsError
-from waterhook.text import clip, split_list
+from waterhook.environment import Environment
 
 # API Gateway ends a request after 29 s.
 MAX_WAIT_S = 25
@@ -36,34 +35,18 @@ class ApiSettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Return the settings. Raises SettingsError with every variable that is missing or wrong."""
-        problems: list[str] = []
-
-        def number(name: str, least: int, most: int) -> int:
-            value = env.get(name, "")
-            if value.isascii() and value.isdigit() and least <= int(value) <= most:
-                return int(value)
-            problems.append(
-                f"{name}: expected a whole number from {least} to {most}, got {clip(value, 40)!r}"
-            )
-            return least
-
-        identity = env.get("WATERHOOK_CALLER_IDENTITY", "")
-        if identity not in CallerIdentity.__members__:
-            expected = " or ".join(CallerIdentity)
-            problems.append(f"WATERHOOK_CALLER_IDENTITY: expected {expected}, got {clip(identity, 40)!r}")
-            identity = CallerIdentity.ROLE
-        operators = tuple(split_list(env.get("WATERHOOK_OPERATOR_PRINCIPALS", "")))
+        environment = Environment(env)
+        operators = environment.items("WATERHOOK_OPERATOR_PRINCIPALS")
         try:
             OperatorPrincipals(operators)
         except ValueError as error:
-            expected = "expected ARNs of IAM roles and users, separated by commas"
-            problems.append(f"WATERHOOK_OPERATOR_PRINCIPALS: {expected}, got {clip(str(error), 200)!r}")
+            expected = "ARNs of IAM roles and users, separated by commas"
+            environment.reject("WATERHOOK_OPERATOR_PRINCIPALS", expected, str(error))
         settings = cls(
-            max_wait_s=number("WATERHOOK_MAX_WAIT_S", 0, MAX_WAIT_S),
-            max_waiters=number("WATERHOOK_MAX_WAITERS", 1, MAX_WAITERS),
+            max_wait_s=environment.number("WATERHOOK_MAX_WAIT_S", 0, MAX_WAIT_S),
+            max_waiters=environment.number("WATERHOOK_MAX_WAITERS", 1, MAX_WAITERS),
             operators=operators,
-            caller_identity=CallerIdentity(identity),
+            caller_identity=CallerIdentity(environment.choice("WATERHOOK_CALLER_IDENTITY", *CallerIdentity)),
         )
-        if problems:
-            raise SettingsError("; ".join(problems))
+        environment.raise_problems()
         return settings

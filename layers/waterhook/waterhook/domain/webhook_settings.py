@@ -1,14 +1,13 @@
 """The deployment's configuration of webhooks, read from the environment once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Self
 
 from waterhook.domain.webhook import Webhook
 from waterhook.domain.webhook_url import WebhookRules, WebhookUrl
+from waterhook.environment import Environment
 from waterhook.errors import InvalidWebhookUrlError
-from waterhook.text import split_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +29,31 @@ class WebhookSettings:
     concurrency: int = 0
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str], problems: list[str]) -> Self:
-        """Return the settings. Adds to `problems` what is wrong, without the values: a URL may contain a token."""
-        allowed = split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_HOSTS", ""))
+    def from_environment(cls, environment: Environment) -> Self:
+        """Return the settings. Problems are added without the values: a URL may contain a token."""
+        allowed = environment.items("WATERHOOK_WEBHOOK_ALLOWED_HOSTS")
         hosts = tuple(host.lower().removesuffix(".") for host in allowed)
         networks = []
-        for network in split_list(env.get("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", "")):
+        for network in environment.items("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS"):
             try:
                 networks.append(ip_network(network))
             except ValueError:
                 expected = "networks such as 10.0.0.0/16, separated by commas"
-                problems.append(
-                    f"WATERHOOK_WEBHOOK_ALLOWED_NETWORKS: expected {expected}, got {network[:50]!r}"
-                )
-        url = env.get("WATERHOOK_DEFAULT_WEBHOOK_URL", "")
+                environment.reject("WATERHOOK_WEBHOOK_ALLOWED_NETWORKS", expected, network)
+        url = environment.optional("WATERHOOK_DEFAULT_WEBHOOK_URL")
         try:
             # The operator chose this host, so it is allowed although it is not in the list.
             hosts = (*hosts, WebhookUrl.parse(url).host) if url else hosts
         except InvalidWebhookUrlError as error:
-            problems.append(f"WATERHOOK_DEFAULT_WEBHOOK_URL: {error}")
-        problems += [
-            f"{name}: missing, set this environment variable"
-            for name in ("WATERHOOK_WEBHOOK_QUEUE_URL", "WATERHOOK_WEBHOOK_TABLE")
-            if not env.get(name)
-        ]
-        concurrency = env.get("WATERHOOK_WEBHOOK_CONCURRENCY", "")
+            environment.problems.append(f"WATERHOOK_DEFAULT_WEBHOOK_URL: {error}")
+        concurrency = environment.optional("WATERHOOK_WEBHOOK_CONCURRENCY")
         return cls(
             WebhookRules(hosts, tuple(networks)),
             Webhook(url, is_default=True) if url else None,
-            queue_url=env.get("WATERHOOK_WEBHOOK_QUEUE_URL", ""),
-            dead_letter_queue_url=env.get("WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL", ""),
-            table=env.get("WATERHOOK_WEBHOOK_TABLE", ""),
-            secret_arn=env.get("WATERHOOK_WEBHOOK_SECRET_ARN", ""),
-            ca_bundle_arn=env.get("WATERHOOK_WEBHOOK_CA_BUNDLE_ARN", ""),
+            queue_url=environment.text("WATERHOOK_WEBHOOK_QUEUE_URL"),
+            dead_letter_queue_url=environment.optional("WATERHOOK_WEBHOOK_DEAD_LETTER_QUEUE_URL"),
+            table=environment.text("WATERHOOK_WEBHOOK_TABLE"),
+            secret_arn=environment.optional("WATERHOOK_WEBHOOK_SECRET_ARN"),
+            ca_bundle_arn=environment.optional("WATERHOOK_WEBHOOK_CA_BUNDLE_ARN"),
             concurrency=int(concurrency) if concurrency.isascii() and concurrency.isdigit() else 0,
         )
