@@ -41,7 +41,7 @@ def test_the_last_calls_of_a_wait_make_one_short_attempt(dependencies: Any) -> N
     client = dependencies._short_dynamodb  # noqa: SLF001 - the test is about its configuration
     assert limits_of(client) == (0.4, 0.6, 1)
     short = dependencies.outcome_wait._short  # noqa: SLF001
-    users = [short.records(), short.places(), short.documents()._table]  # noqa: SLF001
+    users = [short.records(), short.places()]
     assert all(user._client is client for user in users)  # noqa: SLF001
 
 

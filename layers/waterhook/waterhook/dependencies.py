@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from waterhook.api.outcome_wait import OutcomeWait
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
+    from waterhook.api.status_documents import StatusDocuments
     from waterhook.domain.webhook_settings import WebhookSettings
     from waterhook.notifications.delivery_targets import EventBridgeTarget, SnsTarget, WebhookTarget
     from waterhook.notifications.notifier import Notifier
@@ -79,6 +80,7 @@ class Dependencies:
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
         return Routes(
             lambda: self.service,
+            lambda: self.status_documents,
             lambda: self._callers,
             lambda: self.outcome_wait,
             self._telemetry,
@@ -281,14 +283,22 @@ class Dependencies:
         return ExecutionService(
             self._table,
             self._starter,
-            self._bucket,
             self.settings,
             time.time,
             # Most invocations start an execution and call nothing else, so they don't import the upstream client.
-            lambda: self._live_status,
             lambda: self._execution_canceller,
             lists=ExecutionLists(self.settings.table, self._dynamodb),
-            deliveries=lambda: self._deliveries if self.settings.webhooks else None,
+        )
+
+    @cached_property
+    def status_documents(self) -> "StatusDocuments":
+        """The status documents of the API."""
+        from waterhook.api.status_documents import StatusDocuments
+
+        return StatusDocuments(
+            lambda: self._live_status,
+            self._bucket,
+            lambda: self._deliveries if self.settings.webhooks else None,
         )
 
     @cached_property
@@ -302,11 +312,11 @@ class Dependencies:
 
         return OutcomeWait(
             self.api_settings.max_wait_s,
-            Access(lambda: self._table, lambda: places(self._dynamodb), lambda: self.service),
+            Access(lambda: self._table, lambda: places(self._dynamodb), lambda: self.status_documents),
             Access(
                 lambda: self._short_table,
                 lambda: places(self._short_dynamodb),
-                lambda: self._service_after_wait,
+                lambda: self._documents_after_wait,
             ),
             time.time,
             time.sleep,
@@ -353,12 +363,11 @@ class Dependencies:
         return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
 
     @cached_property
-    def _service_after_wait(self) -> "ExecutionService":
-        """The service that builds the answer after a wait, when little time is left."""
+    def _documents_after_wait(self) -> "StatusDocuments":
+        """The status documents after a wait, when little time is left."""
         from waterhook.api.live_status import LiveStatus
         from waterhook.api.outcome_wait import PROGRESS_BUDGET_S
-        from waterhook.api.service import ExecutionService
-        from waterhook.storage.execution_lists import ExecutionLists
+        from waterhook.api.status_documents import StatusDocuments
         from waterhook.storage.webhook_deliveries import WebhookDeliveries
         from waterhook.upstream.api_key import ApiKey
 
@@ -369,17 +378,7 @@ class Dependencies:
 
         live, webhooks = cache(live_status), self.settings.webhooks
         deliveries = WebhookDeliveries(webhooks.table, self._short_dynamodb) if webhooks else None
-        return ExecutionService(
-            self._short_table,
-            self._starter,
-            self._bucket,
-            self.settings,
-            time.time,
-            live,
-            lambda: self._execution_canceller,
-            lists=ExecutionLists(self.settings.table, self._short_dynamodb),
-            deliveries=lambda: deliveries,
-        )
+        return StatusDocuments(live, self._bucket, lambda: deliveries)
 
     @cached_property
     def _short_table(self) -> "ExecutionsTable":

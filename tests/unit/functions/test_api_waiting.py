@@ -14,7 +14,7 @@ from tests.fakes.clock import NOW, Clock
 from tests.fakes.lambda_context import Context
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.api_events import get, post
-from tests.support.build import build_execution_service
+from tests.support.build import build_execution_service, build_status_documents
 from tests.support.builders import CALLER, api_settings, final_record, record, running_record
 from tests.support.captured_logs import CapturedLogs
 from tests.support.invoke import Invoke, log_of
@@ -56,14 +56,16 @@ class Api:
 
     def deploy(self, longest_s: int = 20, *, operators: tuple[str, ...] = ()) -> None:
         service = build_execution_service(self.table, self._machine, clock=self.clock)
+        documents = build_status_documents()
         access = Access(
             lambda: self.table.records_over(self.client),
             lambda: self.places,
-            lambda: self.documents or service,
+            lambda: self.documents or documents,
         )
         wait = OutcomeWait(longest_s, access, access, self.clock, self._sleep)
         dependencies: Any = Dependencies(app.telemetry)
-        dependencies.service, dependencies.outcome_wait = service, wait
+        dependencies.service, dependencies.status_documents = service, documents
+        dependencies.outcome_wait = wait
         dependencies.api_settings = api_settings(operators=operators)
         self._patch.setattr(app, "dependencies", dependencies)
 
