@@ -6,7 +6,7 @@ creates boto3 clients and steps.
 
 import os
 import time
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -293,31 +293,21 @@ class Dependencies:
     @cached_property
     def status_documents(self) -> "StatusDocuments":
         """The status documents of the API."""
-        from waterhook.api.status_documents import StatusDocuments
-
-        return StatusDocuments(
-            lambda: self._live_status,
-            self._bucket,
-            lambda: self._deliveries if self.settings.webhooks else None,
-        )
+        return self._status_documents_over(self._dynamodb)
 
     @cached_property
     def outcome_wait(self) -> "OutcomeWait":
-        """Waits for outcomes. The clients with short timeouts are created when they are needed."""
-        from waterhook.api.outcome_wait import Access, OutcomeWait
+        """Waits for outcomes, with a client of its own: built by the first request that waits."""
+        from waterhook.api.outcome_wait import OutcomeWait
+        from waterhook.storage.executions_table import ExecutionsTable
         from waterhook.storage.waiting_places import WaitingPlaces
 
-        def places(client: "DynamoDBClient") -> WaitingPlaces:
-            return WaitingPlaces(self.settings.table, client, limit=self.api_settings.max_waiters)
-
+        table, client = self.settings.table, self._short_dynamodb
         return OutcomeWait(
             self.api_settings.max_wait_s,
-            Access(lambda: self._table, lambda: places(self._dynamodb), lambda: self.status_documents),
-            Access(
-                lambda: self._short_table,
-                lambda: places(self._short_dynamodb),
-                lambda: self._documents_after_wait,
-            ),
+            ExecutionsTable(table, client),
+            WaitingPlaces(table, client, limit=self.api_settings.max_waiters),
+            self._status_documents_over(client),
             time.time,
             time.sleep,
         )
@@ -362,29 +352,17 @@ class Dependencies:
         canceller = self._job_canceller(self._api_upstream)
         return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
 
-    @cached_property
-    def _documents_after_wait(self) -> "StatusDocuments":
-        """The status documents after a wait, when little time is left."""
-        from waterhook.api.live_status import LiveStatus
-        from waterhook.api.outcome_wait import PROGRESS_BUDGET_S
+    def _status_documents_over(self, client: "DynamoDBClient") -> "StatusDocuments":
+        """Return the status documents that read the deliveries of webhooks with this client."""
         from waterhook.api.status_documents import StatusDocuments
-        from waterhook.storage.webhook_deliveries import WebhookDeliveries
-        from waterhook.upstream.api_key import ApiKey
 
-        def live_status() -> LiveStatus:
-            secrets = boto3.client("secretsmanager", config=aws_config.SHORT)
-            key = ApiKey(self.settings.api_key_secret_arn, secrets)
-            return LiveStatus(self._upstream(PROGRESS_BUDGET_S, PROGRESS_BUDGET_S, key), time.time)
+        def deliveries() -> "WebhookDeliveries | None":
+            from waterhook.storage.webhook_deliveries import WebhookDeliveries
 
-        live, webhooks = cache(live_status), self.settings.webhooks
-        deliveries = WebhookDeliveries(webhooks.table, self._short_dynamodb) if webhooks else None
-        return StatusDocuments(live, self._bucket, lambda: deliveries)
+            webhooks = self.settings.webhooks
+            return WebhookDeliveries(webhooks.table, client) if webhooks else None
 
-    @cached_property
-    def _short_table(self) -> "ExecutionsTable":
-        from waterhook.storage.executions_table import ExecutionsTable
-
-        return ExecutionsTable(self.settings.table, self._short_dynamodb)
+        return StatusDocuments(lambda: self._live_status, self._bucket, deliveries)
 
     def _job_canceller(self, client: "WaterflaiClient") -> "JobCanceller":
         """Return a canceller for a function with little time: it reads small status documents only."""
@@ -404,16 +382,13 @@ class Dependencies:
         return self._upstream(CALL_BUDGET_S, READ_TIMEOUT_S)
 
     def _upstream(
-        self,
-        budget_s: float | None = None,
-        read_timeout_s: float | None = None,
-        key: "ApiKey | None" = None,
+        self, budget_s: float | None = None, read_timeout_s: float | None = None
     ) -> "WaterflaiClient":
         from waterhook.upstream.client import WaterflaiClient
 
         return WaterflaiClient(
             self.settings.base_url,
-            key or self._api_key,
+            self._api_key,
             read_timeout_s=read_timeout_s,
             budget_s=budget_s,
             on_call=self._telemetry.record_call,

@@ -70,7 +70,7 @@ class Routes:
     ) -> None:
         """The first three are called by the requests that need them, so that wrong settings are answered with 503.
 
-        `outcome_wait` is called with the first request that wants to wait. `path_prefix` is the path before the API's
+        `outcome_wait` is called by requests that want to wait. `path_prefix` is the path before the API's
         id on the local AWS, where the host name does not identify the API.
         """
         self._service = service
