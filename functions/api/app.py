@@ -24,4 +24,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _ = dependencies.routes, dependencies.service  # built while the container initializes
+    # Built while the container initializes.
+    _ = dependencies.routes, dependencies.service, dependencies.status_documents

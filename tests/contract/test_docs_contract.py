@@ -22,12 +22,11 @@ from tests.support.builders import (
     final_record,
     record,
     running_record,
-    settings,
 )
 from waterhook.api.api_settings import MAX_WAIT_S, MAX_WAITERS
 from waterhook.api.callers import Caller
 from waterhook.api.list_query import MAX_PAGE, PARAMETERS
-from waterhook.api.service import ExecutionService
+from waterhook.api.status_documents import StatusDocuments
 from waterhook.deadline_connection import MAX_INTERIM_ANSWERS
 from waterhook.domain.poll_history import RETRY_AFTER_LIMIT_S
 from waterhook.domain.request import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_TIMEOUT_S, Request
@@ -116,13 +115,11 @@ def test_the_fields_of_an_answer_are_listed(heading: str, schema: str) -> None:
 
 def test_the_fields_of_a_status_document_are_listed() -> None:
     nothing: Any = None
-    service = ExecutionService(
-        nothing, nothing, nothing, settings(), lambda: NOW, nothing, nothing, lists=nothing
-    )
+    documents = StatusDocuments(nothing, nothing, nothing)
     record = running_record(waterflai_execution_id=None)
-    document = json.loads(service.document(record, Caller("an operator", is_operator=True)))
+    document = json.loads(documents.document(record, Caller("an operator", is_operator=True)))
     assert document.keys() == listed("Document")
-    assert document.keys() - json.loads(service.document(record, Caller("another"))).keys() == {"caller"}
+    assert document.keys() - json.loads(documents.document(record, Caller("another"))).keys() == {"caller"}
 
 
 def test_the_fields_and_reasons_of_a_waiting_request_are_listed() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from tests.fakes.clock import NOW, Clock
-from tests.fakes.placeholders import NO_BUCKET, TELEMETRY
+from tests.fakes.placeholders import TELEMETRY
 from tests.invariants import event_bus
 from tests.invariants.choice_sequence import ChoiceSequence
 from tests.invariants.dynamodb import Item, Table, refusal
@@ -19,7 +19,6 @@ from tests.invariants.waterflai import Waterflai
 from tests.invariants.webhooks import Webhooks, webhook_settings
 from tests.support import builders
 from waterhook.api.cancellation import ExecutionCanceller
-from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
 from waterhook.domain.status import Status
 from waterhook.errors import KeyUnavailableError, ResultsUnavailableError, WaterhookError
@@ -277,7 +276,6 @@ class Simulation:
             self.clock.sleep,
             telemetry=TELEMETRY,
         )
-        self.live_status = LiveStatus(client, self.clock)
         self.execution_canceller = components.execution_canceller(
             self.records, job_canceller, self.notifier, self.clock
         )
@@ -289,10 +287,8 @@ class Simulation:
         return ExecutionService(
             self.records,
             states,
-            NO_BUCKET,
             self.settings,
             self.clock,
-            lambda: self.live_status,
             lambda: self.execution_canceller,
             self.clock.sleep,
             lists=nothing,

@@ -9,6 +9,7 @@ from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.support.builders import SOURCE, settings
 from waterhook.api.live_status import LiveStatus
 from waterhook.api.service import ExecutionService
+from waterhook.api.status_documents import StatusDocuments
 from waterhook.notifications.delivery_targets import DeliveryTarget, SnsTarget
 from waterhook.notifications.notifier import Notifier
 from waterhook.notifications.progress_publisher import ProgressPublisher
@@ -90,8 +91,6 @@ def build_execution_service(
     states: Any = None,
     client: Any = None,
     clock: Clock | None = None,
-    results: ResultsBucket = NO_BUCKET,
-    live_status: Callable[[], LiveStatus] = FakeLiveStatus,
     **changes: Any,
 ) -> ExecutionService:
     """Return a service. `changes` are settings. Its canceller fails the test that uses it."""
@@ -99,14 +98,19 @@ def build_execution_service(
     return ExecutionService(
         table.records_over(client or table.client),
         states or machine.client,
-        results,
         settings(state_machine_arn=machine.arn, **changes),
         clock,
-        live_status,
         unused,
         clock.sleep,
         lists=table.lists_over(client or table.client),
     )
+
+
+def build_status_documents(
+    results: ResultsBucket = NO_BUCKET, live_status: Callable[[], LiveStatus] = FakeLiveStatus
+) -> StatusDocuments:
+    """Return the status documents of a deployment without webhooks."""
+    return StatusDocuments(live_status, results, lambda: None)
 
 
 def build_start_step(

@@ -24,10 +24,8 @@ UPLOADS = DEFAULTS.merge(
 )
 # For a caller that retries itself and must count every attempt.
 ONE_ATTEMPT = DEFAULTS.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
-# For a caller that has waited and must be answered within seconds: one attempt of at most a second.
-SHORT = DEFAULTS.merge(
-    Config(connect_timeout=0.4, read_timeout=0.6, retries={"mode": "standard", "total_max_attempts": 1})
-)
+# For a request that waits for an outcome, and must be answered within seconds after it.
+SHORT = ONE_ATTEMPT.merge(Config(connect_timeout=0.5, read_timeout=1.5))
 # Longest pause of botocore between two attempts.
 _PAUSE_S = 1.0
 

@@ -6,7 +6,7 @@ creates boto3 clients and steps.
 
 import os
 import time
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from waterhook.api.outcome_wait import OutcomeWait
     from waterhook.api.routes import Routes
     from waterhook.api.service import ExecutionService
+    from waterhook.api.status_documents import StatusDocuments
     from waterhook.domain.webhook_settings import WebhookSettings
     from waterhook.notifications.delivery_targets import EventBridgeTarget, SnsTarget, WebhookTarget
     from waterhook.notifications.notifier import Notifier
@@ -79,6 +80,7 @@ class Dependencies:
         path_prefix = os.environ.get("WATERHOOK_API_PATH_PREFIX", "")
         return Routes(
             lambda: self.service,
+            lambda: self.status_documents,
             lambda: self._callers,
             lambda: self.outcome_wait,
             self._telemetry,
@@ -281,33 +283,31 @@ class Dependencies:
         return ExecutionService(
             self._table,
             self._starter,
-            self._bucket,
             self.settings,
             time.time,
             # Most invocations start an execution and call nothing else, so they don't import the upstream client.
-            lambda: self._live_status,
             lambda: self._execution_canceller,
             lists=ExecutionLists(self.settings.table, self._dynamodb),
-            deliveries=lambda: self._deliveries if self.settings.webhooks else None,
         )
 
     @cached_property
+    def status_documents(self) -> "StatusDocuments":
+        """The status documents of the API."""
+        return self._status_documents_over(self._dynamodb)
+
+    @cached_property
     def outcome_wait(self) -> "OutcomeWait":
-        """Waits for outcomes. The clients with short timeouts are created when they are needed."""
-        from waterhook.api.outcome_wait import Access, OutcomeWait
+        """Waits for outcomes, with a client of its own: built by the first request that waits."""
+        from waterhook.api.outcome_wait import OutcomeWait
+        from waterhook.storage.executions_table import ExecutionsTable
         from waterhook.storage.waiting_places import WaitingPlaces
 
-        def places(client: "DynamoDBClient") -> WaitingPlaces:
-            return WaitingPlaces(self.settings.table, client, limit=self.api_settings.max_waiters)
-
+        table, client = self.settings.table, self._short_dynamodb
         return OutcomeWait(
             self.api_settings.max_wait_s,
-            Access(lambda: self._table, lambda: places(self._dynamodb), lambda: self.service),
-            Access(
-                lambda: self._short_table,
-                lambda: places(self._short_dynamodb),
-                lambda: self._service_after_wait,
-            ),
+            ExecutionsTable(table, client),
+            WaitingPlaces(table, client, limit=self.api_settings.max_waiters),
+            self._status_documents_over(client),
             time.time,
             time.sleep,
         )
@@ -352,40 +352,17 @@ class Dependencies:
         canceller = self._job_canceller(self._api_upstream)
         return ExecutionCanceller(self._table, canceller, self.notifier, time.time)
 
-    @cached_property
-    def _service_after_wait(self) -> "ExecutionService":
-        """The service that builds the answer after a wait, when little time is left."""
-        from waterhook.api.live_status import LiveStatus
-        from waterhook.api.outcome_wait import PROGRESS_BUDGET_S
-        from waterhook.api.service import ExecutionService
-        from waterhook.storage.execution_lists import ExecutionLists
-        from waterhook.storage.webhook_deliveries import WebhookDeliveries
-        from waterhook.upstream.api_key import ApiKey
+    def _status_documents_over(self, client: "DynamoDBClient") -> "StatusDocuments":
+        """Return the status documents that read the deliveries of webhooks with this client."""
+        from waterhook.api.status_documents import StatusDocuments
 
-        def live_status() -> LiveStatus:
-            secrets = boto3.client("secretsmanager", config=aws_config.SHORT)
-            key = ApiKey(self.settings.api_key_secret_arn, secrets)
-            return LiveStatus(self._upstream(PROGRESS_BUDGET_S, PROGRESS_BUDGET_S, key), time.time)
+        def deliveries() -> "WebhookDeliveries | None":
+            from waterhook.storage.webhook_deliveries import WebhookDeliveries
 
-        live, webhooks = cache(live_status), self.settings.webhooks
-        deliveries = WebhookDeliveries(webhooks.table, self._short_dynamodb) if webhooks else None
-        return ExecutionService(
-            self._short_table,
-            self._starter,
-            self._bucket,
-            self.settings,
-            time.time,
-            live,
-            lambda: self._execution_canceller,
-            lists=ExecutionLists(self.settings.table, self._short_dynamodb),
-            deliveries=lambda: deliveries,
-        )
+            webhooks = self.settings.webhooks
+            return WebhookDeliveries(webhooks.table, client) if webhooks else None
 
-    @cached_property
-    def _short_table(self) -> "ExecutionsTable":
-        from waterhook.storage.executions_table import ExecutionsTable
-
-        return ExecutionsTable(self.settings.table, self._short_dynamodb)
+        return StatusDocuments(lambda: self._live_status, self._bucket, deliveries)
 
     def _job_canceller(self, client: "WaterflaiClient") -> "JobCanceller":
         """Return a canceller for a function with little time: it reads small status documents only."""
@@ -405,16 +382,13 @@ class Dependencies:
         return self._upstream(CALL_BUDGET_S, READ_TIMEOUT_S)
 
     def _upstream(
-        self,
-        budget_s: float | None = None,
-        read_timeout_s: float | None = None,
-        key: "ApiKey | None" = None,
+        self, budget_s: float | None = None, read_timeout_s: float | None = None
     ) -> "WaterflaiClient":
         from waterhook.upstream.client import WaterflaiClient
 
         return WaterflaiClient(
             self.settings.base_url,
-            key or self._api_key,
+            self._api_key,
             read_timeout_s=read_timeout_s,
             budget_s=budget_s,
             on_call=self._telemetry.record_call,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,16 +12,7 @@ from tests.fakes.clock import NOW, Clock
 from tests.support.builders import SUCCESS_AND_FAILURE, final_record, running_record
 from waterhook import aws_config
 from waterhook.api.callers import Caller
-from waterhook.api.cancellation import CALL_BUDGET_S
-from waterhook.api.outcome_wait import (
-    MAX_FAILURES,
-    PAUSE_S,
-    PROGRESS_BUDGET_S,
-    Access,
-    OutcomeWait,
-    Waited,
-    WaitResult,
-)
+from waterhook.api.outcome_wait import MAX_FAILURES, PAUSE_S, OutcomeWait, Waited, WaitResult
 from waterhook.domain.status import Status
 from waterhook.errors import RecordUnavailableError
 from waterhook.storage.execution_record import ExecutionRecord
@@ -30,13 +20,12 @@ from waterhook.storage.waiting_places import MAX_TAKE_CALLS
 
 ADA = Caller("ada")
 FUNCTION_S = 28.0
-LONGEST_USUAL_CALL_S = aws_config.longest_call_s()
 LONGEST_CALL_S = aws_config.longest_call_s(aws_config.SHORT)
 UNAVAILABLE = RecordUnavailableError("the table failed")
 
 
 class Aws:
-    """The table, the places and the status documents. A call takes `usual_call_s`, or `call_s` with short timeouts.
+    """The table, the places and the status documents. A call takes `call_s`.
 
     The record becomes final at `final_at`, and is gone from `gone_at`. Calls from `fails_from` on raise an error, as do
     the calls with the numbers `failing`, from 0.
@@ -48,7 +37,6 @@ class Aws:
         final_at: float = float("inf"),
         gone_at: float = float("inf"),
         fails_from: float = float("inf"),
-        usual_call_s: float = 0.0,
         call_s: float = 0.0,
         places: int = 1,
         lag_s: float = 0.0,
@@ -56,9 +44,7 @@ class Aws:
     ) -> None:
         self.clock, self.failing = Clock(), failing
         self.final_at, self.gone_at, self.fails_from = NOW + final_at, NOW + gone_at, NOW + fails_from
-        self.usual_call_s, self.call_s = usual_call_s, call_s
-        self.is_short, self.next_call_s = False, 0.0
-        self.lag_s, self.free = lag_s, places
+        self.call_s, self.lag_s, self.free = call_s, lag_s, places
         self.calls: list[str] = []
         self.place_expires_at = 0.0
 
@@ -80,28 +66,25 @@ class Aws:
         return "place"
 
     def take(self, place: str, now: float) -> bool:
-        self.clock.advance((MAX_TAKE_CALLS - 1) * self.next_call_s)
+        self.clock.advance((MAX_TAKE_CALLS - 1) * self.call_s)
         self._call("take")
         self.free -= 1
         return self.free >= 0
 
     def give_back(self, place: str) -> None:
-        self.clock.advance(self.next_call_s)
+        self.clock.advance(self.call_s)
         self.calls.append("give back")
         self.free += 1
 
     def document(self, record: ExecutionRecord, caller: Caller, *, with_progress: bool = True) -> str:
+        assert not with_progress, "Waterflai may answer too late"
         if record.status.is_final:
             self._call("delivery of the webhook")
-        elif with_progress:
-            # The API key. With short timeouts it is read again if Waterflai refuses it.
-            self._call("API key")
-            self.clock.advance(self.call_s + PROGRESS_BUDGET_S if self.is_short else CALL_BUDGET_S)
-        return f"{record.status} {with_progress}"
+        return record.status
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
-        self.clock.advance(self.next_call_s)
+        self.clock.advance(self.call_s)
         if self.clock.now >= self.fails_from or len(self.calls) - 1 in self.failing:
             raise UNAVAILABLE
 
@@ -109,14 +92,7 @@ class Aws:
         return lambda: FUNCTION_S - began_s - (self.clock.now - NOW)
 
     def waiting(self, longest_s: int = 20) -> OutcomeWait:
-        usual, short = (Access(*[partial(self._use, is_short=is_short)] * 3) for is_short in (False, True))
-        return OutcomeWait(longest_s, usual, short, self.clock, self.clock.sleep)
-
-    def _use(self, *, is_short: bool) -> Any:
-        """Return this object, whose next calls have these timeouts."""
-        self.is_short = is_short
-        self.next_call_s = self.call_s if is_short else self.usual_call_s
-        return self
+        return OutcomeWait(longest_s, self, self, self, self.clock, self.clock.sleep)
 
     def wait(self, wanted_s: int = 20, *, longest_s: int = 20, began_s: float = 0.0) -> Waited:
         return self.waiting(longest_s).wait(running_record(), wanted_s, self.remaining_s(began_s))
@@ -150,7 +126,7 @@ def test_the_whole_record_is_read_only_after_the_outcome() -> None:
         (10**9, 25, 0.0, 25),
         (25, 25, 1.5, 23),
         (20, 20, 10.0, 15),
-        (20, 20, 23.9, 1),
+        (20, 20, 21.3, 3),
     ],
 )
 def test_a_wait_is_limited_by_the_caller_the_deployment_and_the_function(
@@ -166,8 +142,8 @@ def test_a_wait_is_limited_by_the_caller_the_deployment_and_the_function(
     assert aws.passed_s == pytest.approx(applied_s)
 
 
-@pytest.mark.parametrize("began_s", [24.1, 26.0, 28.0, 40.0])
-def test_without_a_second_to_wait_no_call_is_made(began_s: float) -> None:
+@pytest.mark.parametrize("began_s", [21.5, 26.0, 28.0, 40.0])
+def test_without_the_time_to_take_a_place_no_call_is_made(began_s: float) -> None:
     aws = Aws()
     waited = aws.wait(began_s=began_s)
     assert (waited.result, waited.record, aws.calls) == (WaitResult.NO_TIME, running_record(), [])
@@ -227,7 +203,7 @@ def test_a_table_that_fails_ends_the_wait_with_the_earlier_record(fails_from: fl
     waited = aws.wait()
     assert (waited.result, waited.record) == (WaitResult.FAILED, running_record())
     assert aws.passed_s <= fails_from + MAX_FAILURES * PAUSE_S
-    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) is None
+    assert aws.waiting().document(final_record(), ADA, aws.remaining_s()) is None
 
 
 @pytest.mark.parametrize(("failing", "is_read"), [(1, True), (MAX_FAILURES - 1, True), (MAX_FAILURES, False)])
@@ -242,21 +218,18 @@ def test_reads_that_fail_do_not_prolong_the_wait() -> None:
     assert aws.passed_s == 10
 
 
-def test_the_document_has_the_progress_if_there_is_time() -> None:
+def test_without_the_time_for_a_call_there_is_no_document() -> None:
     aws = Aws()
     aws.wait(20)
-    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) == "RUNNING True"
-    aws.clock.now = NOW + FUNCTION_S - 3
-    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) == "RUNNING False"
-    aws.clock.now = NOW + FUNCTION_S - 1
-    assert aws.waiting().document(running_record(), ADA, aws.remaining_s()) is None
+    assert aws.waiting().document(final_record(), ADA, aws.remaining_s()) == Status.COMPLETED
+    aws.clock.now = NOW + FUNCTION_S - LONGEST_CALL_S
+    assert aws.waiting().document(final_record(), ADA, aws.remaining_s()) is None
 
 
 @given(
     wanted_s=st.integers(1, 30),
     longest_s=st.integers(1, 25),
     began_s=st.floats(0, 28),
-    usual_call_s=st.floats(0, LONGEST_USUAL_CALL_S),
     call_s=st.floats(0, LONGEST_CALL_S),
     final_at=st.floats(0, 40),
     fails_from=st.floats(0, 80),
@@ -265,17 +238,16 @@ def test_the_answer_is_ready_before_the_function_times_out(
     wanted_s: int,
     longest_s: int,
     began_s: float,
-    usual_call_s: float,
     call_s: float,
     final_at: float,
     fails_from: float,
 ) -> None:
-    aws = Aws(usual_call_s=usual_call_s, call_s=call_s, final_at=final_at, fails_from=fails_from)
+    aws = Aws(call_s=call_s, final_at=final_at, fails_from=fails_from)
     remaining_s = aws.remaining_s(began_s)
     waited = aws.wait(wanted_s, longest_s=longest_s, began_s=began_s)
     if waited.record is not None:
         aws.waiting(longest_s).document(waited.record, ADA, remaining_s)
-    assert remaining_s() > 0 or began_s > FUNCTION_S - 1
+    assert remaining_s() > 0 or not aws.calls
 
 
 def test_waiting_is_impossible_without_the_output_in_the_record_or_if_it_is_switched_off() -> None:

@@ -1,29 +1,23 @@
-"""The execution service: acceptance, idempotency keys, status documents and lists."""
+"""The execution service: acceptance, idempotency keys, the executions of a caller, and lists."""
 
-import json
 import re
 import uuid
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from tests.fakes.aws import FailingClient, Machine, Table, client_error
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.crashes import CountedClient, Killed, StepCounter
-from tests.fakes.live_status import FakeLiveStatus
 from tests.support.build import build_execution_service
 from tests.support.builders import (
     CALLER,
     ID,
-    REGION,
     SUCCESS_AND_FAILURE,
-    UPSTREAM_ID,
     final_attributes,
     record,
-    request,
     request_dict,
     running_record,
 )
@@ -31,12 +25,9 @@ from waterhook import aws_config
 from waterhook.api.callers import Caller
 from waterhook.api.list_query import ListQuery
 from waterhook.domain.status import Status
-from waterhook.domain.status_document import StatusDocument
 from waterhook.domain.trigger_input import TRIGGERS
-from waterhook.domain.webhook import Webhook
 from waterhook.errors import ApiError, InvalidRequestError, RecordUnavailableError
 from waterhook.storage.execution_record import ExecutionRecord, shard_of
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.timestamps import to_rfc3339
 
 KEYED = request_dict(idempotency_key="order-7")
@@ -321,7 +312,7 @@ def test_a_record_that_is_deleted_between_write_and_read_is_503(table: Table, ma
     assert machine.executions() == {}
 
 
-# Status documents
+# Find
 
 
 def test_a_caller_finds_its_own_execution(table: Table, machine: Machine) -> None:
@@ -365,126 +356,6 @@ def test_an_expired_record_is_not_found(table: Table, machine: Machine) -> None:
         build_execution_service(table, machine).find(ID, Caller(CALLER))
 
 
-def document(table: Table, machine: Machine, one: ExecutionRecord, **more: Any) -> dict[str, Any]:
-    text = build_execution_service(table, machine, **more).document(one, Caller(CALLER))
-    shown: dict[str, Any] = json.loads(text)
-    return shown
-
-
-@pytest.mark.parametrize("status", [Status.ACCEPTED, Status.COMPLETED])
-def test_a_status_document_has_exactly_the_fields_of_the_contract(
-    table: Table, machine: Machine, status: Status
-) -> None:
-    shown = document(table, machine, running_record(status=status))
-    assert set(shown) == {
-        "execution_id",
-        "status",
-        "error_message",
-        "created_at",
-        "started_at",
-        "completed_at",
-        "chatbot_id",
-        "trigger",
-        "waterflai_execution_id",
-        "error",
-        "output_error",
-        "progress",
-        "current_node",
-        "upstream_status",
-        "completed_nodes",
-        "total_nodes",
-        "cancel_requested",
-        "waiting",
-        "final_output_url",
-        "webhook",
-        "notified_at",
-        "usage",
-        "final_output",
-        "metadata",
-    }
-    assert (shown["status"], shown["waterflai_execution_id"]) == (status.value, UPSTREAM_ID)
-
-
-def test_a_document_contains_neither_an_arn_nor_a_hash(table: Table, machine: Machine) -> None:
-    text = build_execution_service(table, machine).document(
-        record(request(idempotency_key="k"), caller=CALLER), Caller(CALLER)
-    )
-    assert "arn:" not in text
-    assert "sha256" not in text
-
-
-def test_a_completed_execution_without_a_stored_output_has_the_output_error_not_stored(
-    table: Table, machine: Machine
-) -> None:
-    ended = running_record(**final_attributes(), deliver_to=("sns",), notified_at=to_rfc3339(NOW + 61))
-    shown = document(table, machine, ended)
-    assert (shown["final_output"], shown["output_error"]) == (None, "not_stored")
-    # Until the notification the record has the output. Another output error is not replaced.
-    before = document(table, machine, replace(ended, final_output_json="7", notified_at=None))
-    assert (before["final_output"], before["output_error"]) == (7, None)
-    assert document(table, machine, replace(ended, output_error="missing"))["output_error"] == "missing"
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [
-        running_record(deliver_to=("sns",)),
-        running_record(**final_attributes(Status.FAILED), deliver_to=("sns",)),
-        running_record(**final_attributes(), deliver_to=("sns",), output_ref="s3://results/x"),
-    ],
-    ids=["running", "failed", "in the bucket"],
-)
-def test_an_execution_that_is_missing_no_output_has_no_output_error(
-    table: Table, machine: Machine, stored: ExecutionRecord
-) -> None:
-    results = ResultsBucket("results", lambda: boto3.client("s3", region_name=REGION))
-    assert document(table, machine, stored, results=results)["output_error"] is None
-
-
-def test_a_failed_execution_has_its_error_message(table: Table, machine: Machine) -> None:
-    shown = document(table, machine, running_record(**final_attributes(Status.FAILED)))
-    assert shown["error_message"] == "it failed"
-    assert shown["completed_at"] == to_rfc3339(NOW + 60)
-
-
-def test_completed_at_is_the_time_of_the_upstream(table: Table, machine: Machine) -> None:
-    one = running_record(**final_attributes(), timing={"completed_at": to_rfc3339(NOW + 59)})
-    assert document(table, machine, one)["completed_at"] == to_rfc3339(NOW + 59)
-
-
-WAITING = {
-    "reason": "upstream_busy",
-    "since": to_rfc3339(NOW),
-    "next_attempt_at": to_rfc3339(NOW + 45),
-    "detail": "HTTP 429: slow down",
-    "conflicts": 0,
-}
-
-
-def test_a_waiting_request_has_the_reason_and_the_next_attempt(table: Table, machine: Machine) -> None:
-    assert document(table, machine, record(waiting=WAITING))["waiting"] == {
-        "reason": "upstream_busy",
-        "since": to_rfc3339(NOW),
-        "next_attempt_at": to_rfc3339(NOW + 45),
-    }
-
-
-@pytest.mark.parametrize(
-    "one",
-    [
-        record(),
-        running_record(waiting=WAITING),
-        record(waiting=WAITING, status=Status.STARTING),
-        record(**final_attributes(Status.REJECTED), waiting=WAITING),
-    ],
-    ids=lambda one: one.status,
-)
-def test_an_execution_that_does_not_wait_has_no_reason(
-    table: Table, machine: Machine, one: ExecutionRecord
-) -> None:
-    assert document(table, machine, one)["waiting"] is None
-
-
 @pytest.mark.parametrize(("age_s", "seconds"), [(0, 4), (100, 8), (3000, 60), (3599, 1), (4000, 1)])
 def test_a_running_execution_has_a_retry_after(
     table: Table, machine: Machine, age_s: int, seconds: int
@@ -504,57 +375,6 @@ def test_following_does_not_shorten_the_retry_after(table: Table, machine: Machi
     following = build_execution_service(table, machine, clock=Clock(NOW + 100), follow_concurrency=50)
     polling = build_execution_service(table, machine, clock=Clock(NOW + 100))
     assert following.retry_after_s(running_record()) == polling.retry_after_s(running_record())
-
-
-# Live progress
-
-
-def shown(
-    table: Table, machine: Machine, stored: ExecutionRecord, document: StatusDocument | None
-) -> dict[str, Any]:
-    service = build_execution_service(table, machine, live_status=lambda: FakeLiveStatus(document))
-    shown_document: dict[str, Any] = json.loads(service.document(stored, Caller(CALLER)))
-    return shown_document
-
-
-LIVE = StatusDocument("COMPLETED", progress=40.0, current_node="b", completed_nodes=2, total_nodes=5)
-
-
-def test_a_running_job_has_its_live_progress(table: Table, machine: Machine) -> None:
-    result = shown(table, machine, running_record(progress=10.0), LIVE)
-    assert (result["progress"], result["current_node"], result["completed_nodes"], result["total_nodes"]) == (
-        40.0,
-        "b",
-        2,
-        5,
-    )
-
-
-def test_a_live_final_status_does_not_change_the_status(table: Table, machine: Machine) -> None:
-    result = shown(table, machine, running_record(), LIVE)
-    assert (result["status"], result["final_output"], result["completed_at"]) == ("RUNNING", None, None)
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"), [("EXPIRED", "EXPIRED"), ("RUNNING", None), ("completed", None), (None, None)]
-)
-def test_upstream_status_is_set_only_for_an_unknown_status(
-    table: Table, machine: Machine, status: str | None, expected: str | None
-) -> None:
-    assert shown(table, machine, running_record(), StatusDocument(status))["upstream_status"] == expected
-
-
-def test_without_a_live_status_the_progress_is_that_of_the_record(table: Table, machine: Machine) -> None:
-    result = shown(table, machine, running_record(progress=10.0), None)
-    assert (result["status"], result["progress"], result["current_node"]) == ("RUNNING", 10.0, None)
-    assert shown(table, machine, running_record(progress=10.0), StatusDocument())["progress"] == 10.0
-
-
-def test_the_progress_of_a_completed_execution_is_100(table: Table, machine: Machine) -> None:
-    stored = running_record(progress=10.0, **final_attributes())
-    assert shown(table, machine, stored, None)["progress"] == 100.0
-    failed = running_record(progress=10.0, **final_attributes(Status.FAILED))
-    assert shown(table, machine, failed, None)["progress"] == 10.0
 
 
 # Lists
@@ -637,20 +457,7 @@ def test_an_operator_lists_the_executions_of_one_trigger(table: Table, machine: 
 def test_an_operator_reads_an_execution_of_every_trigger(table: Table, machine: Machine, source: str) -> None:
     caller = "another caller" if source == "api" else None
     stored = table.put(record(source=source, caller=caller))
-    service = build_execution_service(table, machine)
-    assert service.find(ID, OPERATOR) == stored
-    shown = json.loads(service.document(stored, OPERATOR))
-    assert (shown["trigger"], shown["caller"]) == (TRIGGERS[source], caller)
-
-
-def test_an_operator_does_not_see_the_webhook_url_of_another_caller(table: Table, machine: Machine) -> None:
-    webhook = Webhook("https://hooks.example.com/token")
-    service = build_execution_service(table, machine)
-    for stored in (record(caller=CALLER, source="api", webhook=webhook), record(webhook=webhook)):
-        shown = json.loads(service.document(stored, OPERATOR))["webhook"]
-        assert (shown["url"], shown["status"]) == (None, "waiting")
-    own = record(caller=OPERATOR.identity, source="api", webhook=webhook)
-    assert json.loads(service.document(own, OPERATOR))["webhook"]["url"] == webhook.url
+    assert build_execution_service(table, machine).find(ID, OPERATOR) == stored
 
 
 def test_an_id_that_no_execution_has_is_404_for_an_operator(table: Table, machine: Machine) -> None:

@@ -13,7 +13,7 @@ from tests.fakes.aws import Bucket, FailingClient, Machine, Table, Topic, client
 from tests.fakes.lambda_context import CONTEXT
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.api_events import BODY, START, event, get, post
-from tests.support.build import build_execution_service
+from tests.support.build import build_execution_service, build_status_documents
 from tests.support.builders import (
     CALLER,
     ID,
@@ -386,6 +386,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Any:
     def serve(service: ExecutionService, request: dict[str, Any]) -> tuple[int, Any]:
         monkeypatch.setattr(app, "dependencies", Dependencies(app.telemetry))
         app.dependencies.service = service
+        app.dependencies.status_documents = build_status_documents()
         app.dependencies.api_settings = api_settings()
         answer = app.handler(request, CONTEXT)
         return answer["statusCode"], json.loads(answer["body"])

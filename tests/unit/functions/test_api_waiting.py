@@ -14,11 +14,11 @@ from tests.fakes.clock import NOW, Clock
 from tests.fakes.lambda_context import Context
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.support.api_events import get, post
-from tests.support.build import build_execution_service
+from tests.support.build import build_execution_service, build_status_documents
 from tests.support.builders import CALLER, api_settings, final_record, record, running_record
 from tests.support.captured_logs import CapturedLogs
 from tests.support.invoke import Invoke, log_of
-from waterhook.api.outcome_wait import Access, OutcomeWait
+from waterhook.api.outcome_wait import OutcomeWait
 from waterhook.dependencies import Dependencies
 from waterhook.domain.status import Status
 from waterhook.storage.execution_record import ExecutionRecord
@@ -49,21 +49,17 @@ class Api:
         self.paused = 0
         self.during: During = lambda _pause: None
         self.places = WaitingPlaces(table.name, self.client, limit=2)
-        self.documents: Any = None
+        self.documents: Any = build_status_documents()
         self._machine = machine
         self._patch = monkeypatch
         self.deploy()
 
     def deploy(self, longest_s: int = 20, *, operators: tuple[str, ...] = ()) -> None:
-        service = build_execution_service(self.table, self._machine, clock=self.clock)
-        access = Access(
-            lambda: self.table.records_over(self.client),
-            lambda: self.places,
-            lambda: self.documents or service,
-        )
-        wait = OutcomeWait(longest_s, access, access, self.clock, self._sleep)
+        records = self.table.records_over(self.client)
+        wait = OutcomeWait(longest_s, records, self.places, self.documents, self.clock, self._sleep)
         dependencies: Any = Dependencies(app.telemetry)
-        dependencies.service, dependencies.outcome_wait = service, wait
+        dependencies.service = build_execution_service(self.table, self._machine, clock=self.clock)
+        dependencies.status_documents, dependencies.outcome_wait = build_status_documents(), wait
         dependencies.api_settings = api_settings(operators=operators)
         self._patch.setattr(app, "dependencies", dependencies)
 
@@ -161,6 +157,7 @@ def test_a_repeated_request_whose_execution_is_final_is_200_without_a_place(api:
     api(post(headers=KEYED))
     api.end(Status.FAILED)
     api.places = WaitingPlaces(api.table.name, api.client, limit=0)
+    api.deploy()
     status, document, headers = api(post(headers=KEYED | TEN))
     assert (status, document["status"], headers["Preference-Applied"]) == (200, "FAILED", "wait=10")
     assert api.paused == 0
@@ -334,6 +331,7 @@ def test_a_document_that_fails_after_the_outcome_is_the_usual_answer(api: Api) -
             raise client_error("ThrottlingException")
 
     api.documents = FailingDocuments()
+    api.deploy()
     api.end_in_pause(2)
     assert api(post(headers=TEN))[0] == 202
     stored = api.put(running_record())
@@ -342,17 +340,11 @@ def test_a_document_that_fails_after_the_outcome_is_the_usual_answer(api: Api) -
     assert (status, document["status"], "Retry-After" in headers) == (200, "RUNNING", True)
 
 
-@pytest.mark.parametrize("remaining_ms", [27_900, 4_900])
-def test_the_progress_is_that_after_the_wait_also_if_little_time_is_left(
-    invoke: Invoke, table: Table, monkeypatch: pytest.MonkeyPatch, remaining_ms: int
+def test_the_progress_after_a_wait_is_that_of_the_record(
+    invoke: Invoke, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class LateContext(Context):
-        @staticmethod
-        def get_remaining_time_in_millis() -> int:
-            return remaining_ms
-
-    monkeypatch.setattr("tests.support.invoke.CONTEXT", LateContext())
-    table.put(running_record(caller=CALLER, deadline=FAR, expires_at=FAR))
+    monkeypatch.setattr("tests.support.invoke.CONTEXT", ApiContext())
+    table.put(running_record(caller=CALLER, progress=30.0, deadline=FAR, expires_at=FAR))
     with ScriptedServer([reply(200, {"status": "RUNNING", "progress": 40.0})]) as server:
-        answer = invoke(app, wait("1"), WATERFLAI_BASE_URL=server.url)
-    assert (answer["statusCode"], json.loads(answer["body"])["progress"]) == (200, 40)
+        answers = [invoke(app, event, WATERFLAI_BASE_URL=server.url) for event in (wait("1"), get())]
+    assert [json.loads(answer["body"])["progress"] for answer in answers] == [30, 40]

@@ -12,12 +12,12 @@ from functions.api import app as api
 from tests.fakes.api_key import FakeKey
 from tests.fakes.clock import Clock
 from tests.fakes.lambda_context import CONTEXT
-from tests.fakes.live_status import FakeLiveStatus
 from tests.fakes.placeholders import NO_BUCKET, TELEMETRY, unused
 from tests.fakes.scripted_server import ScriptedServer, reply
 from tests.fakes.upstream_client import FakeUpstream
 from tests.invariants.dynamodb import Table
 from tests.support.api_events import event
+from tests.support.build import build_status_documents
 from tests.support.builders import (
     CALLER,
     ID,
@@ -73,15 +73,14 @@ def service(monkeypatch: pytest.MonkeyPatch) -> ExecutionService:
     built = ExecutionService(
         ExecutionsTable("executions", records),
         machines,
-        NO_BUCKET,
         deployed(state_machine_arn=MACHINE),
         Clock(),
-        FakeLiveStatus,
         unused,
         lists=ExecutionLists("executions", records),
     )
     monkeypatch.setattr(api, "dependencies", Dependencies(api.telemetry))
     api.dependencies.service = built
+    api.dependencies.status_documents = build_status_documents()
     api.dependencies.api_settings = api_settings(operators=(CALLER,))
     return built
 

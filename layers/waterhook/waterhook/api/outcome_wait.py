@@ -1,8 +1,7 @@
 """Waits for the outcome of an execution while its caller waits for the answer.
 
-The answer must be sent before the function's timeout, also if AWS answers slowly. So a wait leaves RESERVE_S. Calls use
-the usual clients of the function as long as there is time for them. Then each call takes at most CALL_S, and none is
-made without time for it.
+The answer must be sent before the function's timeout, also if AWS answers slowly. So a wait leaves RESERVE_S, each call
+takes at most CALL_S, and none is made without time for it.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waterhook import aws_config
 from waterhook.api.callers import Caller
-from waterhook.api.cancellation import CALL_BUDGET_S
 from waterhook.domain.status import Status
 from waterhook.errors import DependencyUnavailableError, RecordUnavailableError
 from waterhook.storage.execution_record import ExecutionRecord
@@ -25,15 +23,10 @@ PAUSE_S = 0.5
 MAX_FAILURES = 5
 # Part of the invocation's time that a wait leaves for the answer.
 RESERVE_S = 3.0
-# One call of the usual clients, and a request for the progress with the API key. They are used while this time is left
-# in addition to RESERVE_S.
-USUAL_CALL_S = aws_config.longest_call_s() + 0.2
-USUAL_PROGRESS_S = USUAL_CALL_S + CALL_BUDGET_S
-# One call of the clients with short timeouts, and the time to build the answer.
+# Longest call, and the time to build the answer.
 CALL_S = aws_config.longest_call_s(aws_config.SHORT) + 0.2
-# Budget of such a request with short timeouts, and the time that it takes with the API key, which may be read twice.
-PROGRESS_BUDGET_S = 1.0
-PROGRESS_S = 2 * CALL_S + PROGRESS_BUDGET_S
+# With less time than for taking a place, no wait begins.
+LEAST_S = MAX_TAKE_CALLS * CALL_S
 # A place expires this long after the wait: the function has ended by then, and clocks may differ a little.
 PLACE_MARGIN_S = RESERVE_S + 2
 
@@ -68,15 +61,6 @@ class DocumentSource(Protocol):
         """Return the status document for a caller as JSON text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What a wait uses of AWS, through clients with the same timeouts. Each is called when it is needed."""
-
-    records: Callable[[], StatusReader]
-    places: Callable[[], Places]
-    documents: Callable[[], DocumentSource]
-
-
 class WaitResult(StrEnum):
     """Why a wait ended."""
 
@@ -89,7 +73,7 @@ class WaitResult(StrEnum):
     NO_PLACE = "no_place"
     """MaxWaiters other requests wait."""
     NO_TIME = "no_time"
-    """The invocation has less than a second to wait."""
+    """The invocation has less than LEAST_S left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +94,17 @@ class OutcomeWait:
     def __init__(
         self,
         longest_s: int,
-        usual: Access,
-        short: Access,
+        records: StatusReader,
+        places: Places,
+        documents: DocumentSource,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """`longest_s` is `MaxWaitSeconds`. Each call of `short` ends within CALL_S."""
+        """`longest_s` is `MaxWaitSeconds`. Each call to AWS ends within CALL_S."""
         self.longest_s = longest_s
-        self._usual = usual
-        self._short = short
+        self._records = records
+        self._places = places
+        self._documents = documents
         self._clock = clock
         self._sleep = sleep
 
@@ -139,22 +125,20 @@ class OutcomeWait:
         applied_s = min(wanted_s, self.longest_s)
         if record.status.is_final:
             return Waited(WaitResult.FINAL, record, applied_s)
-        applied_s = min(applied_s, int(remaining_s() - RESERVE_S))
-        if applied_s < 1:
+        if remaining_s() < LEAST_S:
             return Waited(WaitResult.NO_TIME, record, 0)
-        place = ""
+        applied_s = min(applied_s, int(remaining_s() - RESERVE_S))
+        place = self._places.new(began + applied_s + PLACE_MARGIN_S)
         try:
-            places = self._access(remaining_s, MAX_TAKE_CALLS * USUAL_CALL_S).places()
-            wanted = places.new(began + applied_s + PLACE_MARGIN_S)
-            if not places.take(wanted, began):
+            if not self._places.take(place, began):
                 return Waited(WaitResult.NO_PLACE, record, applied_s)
-            place = wanted
-            result, current = self._watch(record, began + applied_s, remaining_s)
         except RecordUnavailableError:
-            result, current = WaitResult.FAILED, record
+            return Waited(WaitResult.FAILED, record, applied_s, self._clock() - began)
+        try:
+            result, current = self._watch(record, began + applied_s, remaining_s)
         finally:
-            if place and remaining_s() >= CALL_S:
-                self._access(remaining_s).places().give_back(place)
+            if remaining_s() >= CALL_S:
+                self._places.give_back(place)
         return Waited(result, current, applied_s, self._clock() - began)
 
     def document(
@@ -162,14 +146,12 @@ class OutcomeWait:
     ) -> str | None:
         """Return the status document after `wait`, or None if AWS fails or the time is over.
 
-        Without the time to read the progress from Waterflai, the progress is that of the record.
+        The progress is that of the record, because Waterflai may answer too late.
         """
         if remaining_s() < CALL_S:
             return None
-        needed_s = USUAL_CALL_S if record.status.is_final else USUAL_PROGRESS_S
-        documents = self._access(remaining_s, needed_s).documents()
         try:
-            return documents.document(record, caller, with_progress=remaining_s() >= PROGRESS_S)
+            return self._documents.document(record, caller, with_progress=False)
         except (DependencyUnavailableError, BotoCoreError, ClientError):
             return None
 
@@ -181,16 +163,15 @@ class OutcomeWait:
         while remaining_s() >= CALL_S and failures < MAX_FAILURES:
             if is_waiting := (rest_s := ends_at - self._clock()) > 0:
                 self._sleep(min(rest_s, PAUSE_S))
-            records = self._access(remaining_s).records()
             try:
-                status = records.status(id_) if is_waiting else None
+                status = self._records.status(id_) if is_waiting else None
                 if status is not None and not status.is_final:
                     failures = 0
                     continue
                 if remaining_s() < CALL_S:
                     break
                 # Without a status, the record is gone, or the read did not see it yet. This one is consistent.
-                current = self._access(remaining_s).records().get(id_, self._clock())
+                current = self._records.get(id_, self._clock())
             except RecordUnavailableError:
                 failures += 1
                 continue
@@ -201,7 +182,3 @@ class OutcomeWait:
             if not is_waiting:
                 return WaitResult.TIME_OVER, current
         return WaitResult.FAILED, record
-
-    def _access(self, remaining_s: Callable[[], float], needed_s: float = USUAL_CALL_S) -> Access:
-        """Return the usual clients if they have the time that they may need, else those with short timeouts."""
-        return self._usual if remaining_s() >= RESERVE_S + needed_s else self._short

@@ -28,6 +28,7 @@ from waterhook.api.list_query import ListQuery
 from waterhook.api.outcome_wait import OutcomeWait, Waited, WaitResult
 from waterhook.api.request_body import RequestBody
 from waterhook.api.service import ExecutionService, not_found
+from waterhook.api.status_documents import StatusDocuments
 from waterhook.domain import wait_preference
 from waterhook.domain.status import Status
 from waterhook.errors import (
@@ -61,17 +62,19 @@ class Routes:
     def __init__(
         self,
         service: Callable[[], ExecutionService],
+        documents: Callable[[], StatusDocuments],
         callers: Callable[[], Callers],
         outcome_wait: Callable[[], OutcomeWait],
         telemetry: Telemetry,
         path_prefix: str = "",
     ) -> None:
-        """`service` and `callers` are called with each request, so that wrong settings are answered with 503.
+        """The first three are called by the requests that need them, so that wrong settings are answered with 503.
 
-        `outcome_wait` is called with the first request that wants to wait. `path_prefix` is the path before the API's
+        `outcome_wait` is called by requests that want to wait. `path_prefix` is the path before the API's
         id on the local AWS, where the host name does not identify the API.
         """
         self._service = service
+        self._documents = documents
         self._callers = callers
         self._outcome_wait = outcome_wait
         self._telemetry = telemetry
@@ -147,7 +150,7 @@ class Routes:
             self._telemetry.add_record(record)
         retry_after_s = service.retry_after_s(record)
         headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-        document = document or service.document(record, caller, with_progress=waiting is None)
+        document = document or self._documents().document(record, caller, with_progress=waiting is None)
         return _json(HTTPStatus.OK, document, headers)
 
     def list_executions(self, event: Event, _remaining_s: RemainingTime) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Accepts requests, starts their state machine executions, and returns the status of executions."""
+"""Accepts requests and starts their state machine executions. Finds, cancels and lists executions."""
 
 import time
 import uuid
@@ -13,13 +13,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from waterhook.api.callers import Caller
 from waterhook.api.cancellation import ExecutionCanceller
 from waterhook.api.list_query import ListQuery, write_cursor
-from waterhook.api.live_status import LiveStatus
 from waterhook.domain import polling_policy
 from waterhook.domain.execution_list import Entry
 from waterhook.domain.poll_history import PollHistory
 from waterhook.domain.request import MAX_REQUEST_BYTES, MAX_WRITTEN_BYTES, Request
 from waterhook.domain.status import Status
-from waterhook.domain.status_document import OutputError, StatusDocument
 from waterhook.domain.trigger_input import derive_execution_id, trigger_name
 from waterhook.errors import (
     THROTTLING_CODES,
@@ -30,19 +28,15 @@ from waterhook.errors import (
 )
 from waterhook.json_text import join_members, to_json, to_json_bytes
 from waterhook.settings import Settings
-from waterhook.steps import wait_reason
 from waterhook.storage.execution_lists import ExecutionLists
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.storage.executions_table import ExecutionsTable
-from waterhook.storage.results_bucket import ResultsBucket
 from waterhook.text import clip
 from waterhook.timestamps import to_epoch_s
 from waterhook.upstream.client import CancelResult
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-
-    from waterhook.api.webhook_status import DeliverySource
 
 _API = "api"
 _LISTED = ("execution_id", "status", "chatbot_id", "created_at", "finished_at")
@@ -58,35 +52,28 @@ _NOT_STARTED = "the execution may not have been started; try again with the same
 
 
 class ExecutionService:
-    """Accepts requests, and reads, lists and cancels executions. The state machine does the rest."""
+    """Accepts requests, and finds, cancels and lists executions. The state machine does the rest."""
 
-    def __init__(  # noqa: PLR0913 - each argument is another system
+    def __init__(
         self,
         table: ExecutionsTable,
         states: "SFNClient",
-        results: ResultsBucket,
         settings: Settings,
         clock: Callable[[], float],
-        live_status: Callable[[], LiveStatus],
         canceller: Callable[[], ExecutionCanceller],
         sleep: Callable[[float], None] = time.sleep,
         *,
         lists: ExecutionLists,
-        deliveries: Callable[[], "DeliverySource | None"] = lambda: None,
     ) -> None:
         """`states` makes one attempt per call, so that the service sees the error of every attempt.
 
-        `live_status` and `canceller` are called only by requests that need the upstream, `deliveries` only for an
-        execution with a webhook; it returns None if webhooks are off.
+        `canceller` is called only by requests that need the upstream.
         """
         self._sleep = sleep
-        self._live_status = live_status
         self._canceller = canceller
-        self._deliveries = deliveries
         self._table = table
         self._lists = lists
         self._states = states
-        self._results = results
         self._settings = settings
         self._clock = clock
 
@@ -129,54 +116,6 @@ class ExecutionService:
         if record is None or not (caller.is_operator or caller.started(record.caller)):
             raise not_found(execution_id, caller)
         return record
-
-    def document(self, record: ExecutionRecord, caller: Caller, *, with_progress: bool = True) -> str:
-        """Return the status document for a caller as JSON text: the fields of Waterflai's document, then our own.
-
-        Without `with_progress`, Waterflai is not called, and the progress is that of the record.
-        """
-        timing = record.timing or {}
-        is_live = with_progress and record.waterflai_execution_id
-        live = (self._live_status().read(record) if is_live else None) or StatusDocument()
-        is_completed = record.status is Status.COMPLETED
-        values = {
-            "execution_id": record.execution_id,
-            "status": record.status,
-            "progress": 100.0
-            if is_completed
-            else (live.progress if live.progress is not None else record.progress),
-            "current_node": live.current_node,
-            "completed_nodes": live.completed_nodes,
-            "total_nodes": live.total_nodes,
-            "upstream_status": live.unknown_status,
-            "error_message": (record.error or {}).get("message"),
-            "created_at": record.created_at,
-            "started_at": record.started_at,
-            "completed_at": timing.get("completed_at") or record.finished_at,
-            "chatbot_id": record.chatbot_id,
-            "trigger": trigger_name(record.source),
-            "waterflai_execution_id": record.waterflai_execution_id,
-            "error": record.error,
-            "output_error": record.output_error or _not_stored(record),
-            "final_output_url": self._results.presign(record.output_ref) if record.output_ref else None,
-            "cancel_requested": record.cancel_requested,
-            "waiting": wait_reason.public_waiting(record),
-            "notified_at": record.notified_at,
-            "webhook": self._public_webhook(record, caller),
-            "usage": record.usage,
-        }
-        if caller.is_operator:
-            values["caller"] = record.caller
-        members = {name: to_json(value) for name, value in values.items()}
-        members |= {"final_output": record.final_output_json or "null", "metadata": record.metadata_json}
-        return join_members(members)
-
-    def _public_webhook(self, record: ExecutionRecord, caller: Caller) -> Mapping[str, Any] | None:
-        if record.webhook is None:
-            return None
-        from waterhook.api.webhook_status import public_webhook
-
-        return public_webhook(record, self._deliveries(), shows_url=caller.started(record.caller))
 
     def cancel(self, record: ExecutionRecord, caller: Caller) -> CancelResult:
         """Return the result of a cancel of a record that the caller may see. Raises ApiError 404 or 502."""
@@ -283,13 +222,6 @@ def not_found(execution_id: str, caller: Caller) -> ApiError:
     nothing = "there is no execution" if caller.is_operator else "this caller has no execution"
     detail = f"execution_id: {nothing} {clip(execution_id, 100)}; it may have expired"
     return ApiError(HTTPStatus.NOT_FOUND, detail)
-
-
-def _not_stored(record: ExecutionRecord) -> str | None:
-    """Return `not_stored` for a completed record whose output was removed after the notification, else None."""
-    has_output = record.final_output_json is not None or record.output_ref is not None
-    dropped = record.status is Status.COMPLETED and not has_output and "dynamodb" not in record.deliver_to
-    return OutputError.NOT_STORED if dropped else None
 
 
 def _is_refusal(error: ClientError | BotoCoreError) -> bool:
