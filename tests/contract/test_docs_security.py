@@ -2,15 +2,21 @@
 
 import json
 import re
+from unittest.mock import Mock
 
 from tests.contract.markdown import fences, section, table
 from tests.contract.template import ROOT
-from waterhook_cli.temporary_queue import name_prefix
+from waterhook_cli.temporary_queue import TemporaryQueue, name_prefix
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 (POLICY,) = (one for one in fences(DOCUMENT, "json") if one.heading == "Permissions of listen")
 STATEMENTS = json.loads(POLICY.text)["Statement"]
-QUEUES = f"arn:aws:sqs:eu-central-1:111122223333:{name_prefix('waterhook')}*"
+# The exact length: `*` would also match the queues of the stack `waterhook-prod`.
+QUEUE = TemporaryQueue(
+    "arn:aws:sns:eu-central-1:111122223333:topic", "waterhook", Mock(), Mock(), filter_policy={}
+)
+RANDOM = QUEUE.name.removeprefix(name_prefix("waterhook"))
+QUEUES = f"arn:aws:sqs:eu-central-1:111122223333:{name_prefix('waterhook')}{'?' * len(RANDOM)}"
 
 
 def actions(statement: dict[str, str | list[str]]) -> set[str]:
