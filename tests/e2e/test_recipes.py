@@ -213,7 +213,7 @@ def test_the_commands_of_the_quick_start_start_executions_and_read_a_notificatio
 
 def test_the_three_commands_of_the_readme_show_a_notification(stack: StackClient, shell: Shell) -> None:
     readme = block("README.md", "Try it on your laptop", 1)
-    up, listen, submit = readme.lines
+    up, listen, submit = (line.partition("#")[0].rstrip() for line in readme.lines)
     assert up == "make up"
     with ThreadPoolExecutor() as pool:
         # The notification of another test may be the first one.
