@@ -114,7 +114,10 @@ class FinishedExecutions:
         """Store a completed execution with a webhook and return the message that notify would queue."""
         now = time.time()
         record = final_record(
-            webhook=Webhook(url), final_output_json='{"answer":"Done."}', notified_at=to_rfc3339(now)
+            webhook=Webhook(url),
+            final_output_json='{"answer":"Done."}',
+            notified_at=to_rfc3339(now),
+            usage={"polls": 1, "follow_seconds": 0.5, "estimated_cost_usd": 0.0002},
         )
         times = dict.fromkeys(("created_at", "started_at", "finished_at"), to_rfc3339(now))
         record = replace(
