@@ -57,10 +57,12 @@ class InputFieldType(click.ParamType):
         if not sign or not key:
             self.fail(f"{value!r}: expected KEY=TEXT, or KEY:=JSON for a number, true, a list", param, ctx)
         try:
-            text = _read_text(text) if text.startswith("@") else text
-            return key, _parse(text) if is_json else text
+            content = _read_text(text) if text.startswith("@") else text
+            return key, _parse(content) if is_json else content
         except ValueError as error:
-            self.fail(f"{key}: {error}", param, ctx)
+            is_text = text.startswith("@") and not is_json
+            hint = f". A text that begins with @ is written as JSON: {key}:='\"@...\"'" if is_text else ""
+            self.fail(f"{key}: {error}{hint}", param, ctx)
 
 
 def _read_text(value: str) -> str:

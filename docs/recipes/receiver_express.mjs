@@ -18,6 +18,7 @@ const LONGEST_RETRY_S = 3600;
 // Longer than records are stored (RecordRetentionDays, 30): until then `waterhook resend` can send an event again.
 const KEPT_S = 45 * 86_400;
 
+process.umask(0o077); // the database has the data of customers: only this user may read it
 const database = new DatabaseSync(process.env.DATABASE ?? "webhooks.sqlite", { timeout: 5000 });
 database.exec(`
   PRAGMA journal_mode = WAL;

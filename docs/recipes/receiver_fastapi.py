@@ -211,6 +211,7 @@ async def raw_body(request: Request) -> bytes:
 def create_app() -> FastAPI:
     """Return the application. It reads WEBHOOK_SECRET, and DATABASE: the path of the SQLite file."""
     webhooks = read_secrets(os.environ.get("WEBHOOK_SECRET", ""))
+    os.umask(0o077)  # the database has the data of customers: only this user may read it
     inbox = Inbox(os.environ.get("DATABASE", "webhooks.sqlite"))
     worker = Worker(inbox)
 

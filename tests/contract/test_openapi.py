@@ -11,6 +11,8 @@ from tests.contract.template import ROOT, deployed
 from tests.fakes.clock import NOW
 from tests.support.builders import DEFAULTS, request_dict
 from tests.support.schemas import without_unknown_fields
+from waterhook.api.callers import Caller
+from waterhook.api.list_query import ListQuery
 from waterhook.api.routes import ROUTES
 from waterhook.domain.request import Request
 from waterhook.errors import InvalidRequestError
@@ -183,6 +185,13 @@ def test_each_field_has_an_example_or_occurs_in_that_of_its_schema() -> None:
         if not resolved(entry).keys() & {"properties", "allOf"}
     ]
     assert missing == []
+
+
+def test_the_api_accepts_the_examples_of_the_parameters_of_a_list() -> None:
+    parameters = API["paths"]["/v1/executions"]["get"]["parameters"]
+    examples = {one["name"]: str(one["example"]) for one in parameters if "example" in one}
+    assert {"next", "accepted_after", "accepted_before", "caller"} <= examples.keys()
+    assert ListQuery.read(examples, Caller("key/1")).position is not None
 
 
 @pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if "examples" in schema])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from waterhook.text import split_list
 from waterhook_cli.checks.finding import Finding
 from waterhook_cli.errors import is_access_denied
 from waterhook_cli.temporary_queue import is_temporary
@@ -63,7 +64,7 @@ def check_subscriptions(sns: "SNSClient", topic_arn: str, deliver_to: str) -> It
 
 def _no_subscription(topic_arn: str, deliver_to: str) -> Finding:
     message = "the notification topic has no subscription"
-    if "sns" not in deliver_to.split(","):
+    if "sns" not in split_list(deliver_to):
         return Finding.note(f"{message}. DefaultDeliverTo is {deliver_to}, so results do not go there")
     return Finding.warning(
         f"{message}, so no subscriber receives the results",

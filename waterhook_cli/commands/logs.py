@@ -198,7 +198,7 @@ def _print(event: LogEvent, output: Output) -> None:
         Text.assemble(
             (f"{line.time}  ", "dim"),
             f"{line.source:{_SOURCE_WIDTH}}  ",
-            (f"{line.level:{_LEVEL_WIDTH}}  {text}", style),
+            (f"{printable(line.level):{_LEVEL_WIDTH}}  {text}", style),
         )
     )
 

@@ -88,7 +88,7 @@ def command(
     """Start an execution of CHATBOT.
 
     KEY=TEXT is a field of its input with a text, KEY:=JSON one with any JSON value. @FILE after the sign reads the
-    value from a file. For a key that contains = use --input.
+    value from a file. Use --input for a text of others, which may begin with @, and for a key that contains =.
     """
     require_one_way_to_wait(wait_s, is_followed=is_followed)
     body = _request(fields, **options)

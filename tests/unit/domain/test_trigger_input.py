@@ -1,6 +1,7 @@
 """Trigger input: the request, the execution id and the record of an execution, for every trigger."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_reading_any_input_raises_nothing(given_input: Any) -> None:
     assert (trigger.request is None) is (trigger.problem is not None)
     assert len(trigger.execution_id) == 32
     assert trigger.execution_id.isalnum()
+
+
+def test_an_accepted_request_is_not_refused_after_a_change_of_the_default_targets() -> None:
+    """It waits for its start. Then nothing receives its progress; its job must start nevertheless."""
+    defaults = replace(DEFAULTS, deliver_to=("dynamodb",))
+    given_input = {"execution_id": OTHER, "request": request_dict(progress_events=True)}
+    trigger = TriggerInput.read(given_input, execution_arn=OWNER, started_at=STARTED_AT, defaults=defaults)
+    assert trigger.problem is None
+    assert trigger.request is not None
 
 
 @pytest.mark.parametrize("event_id", ["", "\ud800", "\x00", "🙂", "x" * 100_000])

@@ -86,3 +86,10 @@ def test_a_long_header_is_parsed_in_linear_time(text: str) -> None:
     began = time.perf_counter()
     preferred_wait_s([text * (10_000 // len(text))])
     assert time.perf_counter() - began < 0.2
+
+
+@pytest.mark.parametrize("header", ["wait={}@", 'wait={}"', "wait{}@", "wait{}=@", "wait=5{}@"])
+def test_long_spaces_before_an_invalid_end_are_parsed_in_linear_time(header: str) -> None:
+    began = time.perf_counter()
+    assert preferred_wait_s([header.format(" " * 10_000)]) is None
+    assert time.perf_counter() - began < 0.2

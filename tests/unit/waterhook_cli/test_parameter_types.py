@@ -132,6 +132,7 @@ def test_text_that_is_not_a_host_is_a_usage_error_that_does_not_show_it(value: s
         ("größe=ß", "größe", "ß"),
         ("lines=a\nb", "lines", "a\nb"),
         ("dash=-", "dash", "-"),
+        ('text:="@support Hi"', "text", "@support Hi"),
     ],
 )
 def test_a_field_is_a_text_or_json(text: str, key: str, value: object) -> None:
@@ -160,6 +161,7 @@ def test_a_field_is_read_from_a_file(tmp_path: Path) -> None:
         ("n:=" + "9" * 5000, "a number must fit in 64 bits"),
         ("n:=" + "[" * 100_000, "nested too deeply"),
         ("n=@missing.txt", "n: can't read the file missing.txt: No such file"),
+        ("n=@you, hi", "A text that begins with @ is written as JSON: n:='\"@...\"'"),
     ],
 )
 def test_an_invalid_field_is_a_usage_error_that_names_the_key(text: str, message: str) -> None:

@@ -76,7 +76,9 @@ class Request:
     def from_dict(
         cls, raw: object, defaults: RequestDefaults, *, limit_bytes: int | None = MAX_REQUEST_BYTES
     ) -> Self:
-        """Return the request. Sizes are not checked if `limit_bytes` is None, because the API already did.
+        """Return the request. If `limit_bytes` is None, the API already has checked sizes and targets of progress.
+
+        These are not checked again, so that a change of `DefaultDeliverTo` ends no execution that waits for its start.
 
         Raises InvalidRequestError naming every wrong field, or RequestTooLargeError.
         """
@@ -93,7 +95,8 @@ class Request:
         problems += [problem for check in _CHECKS if (problem := check(raw))]
         if (problem := _webhook_problem(raw.get("webhook"), defaults)) is not None:
             problems.append(problem)
-        problems = problems or [problem for check in _DEPLOYMENT_CHECKS if (problem := check(raw, defaults))]
+        checks = _DEPLOYMENT_CHECKS if limit_bytes is None else (*_DEPLOYMENT_CHECKS, _progress_has_target)
+        problems = problems or [problem for check in checks if (problem := check(raw, defaults))]
         if problems:
             raise InvalidRequestError("; ".join(clip(problem, 300) for problem in problems[:10]))
         size_bytes = _size_bytes(raw)
@@ -280,4 +283,4 @@ _CHECKS = (
     _progress_events,
 )
 # For a request without another problem.
-_DEPLOYMENT_CHECKS = (_chatbot_is_allowed, _result_bus_exists, _progress_has_target)
+_DEPLOYMENT_CHECKS = (_chatbot_is_allowed, _result_bus_exists)

@@ -12,7 +12,9 @@ _UP_TO = r'(?:[^{separator}"]|"(?:[^"\\]|\\.)*"?)+'
 _PREFERENCES = re.compile(_UP_TO.format(separator=","), re.DOTALL)
 _FIRST_PART = re.compile(_UP_TO.format(separator=";"), re.DOTALL)
 _PREFERENCE = re.compile(
-    rf"[ \t]*(?P<name>{_TOKEN})[ \t]*(?:=[ \t]*(?P<word>{_TOKEN}|{_QUOTED})?[ \t]*)?", re.DOTALL
+    # Each blank matches at one place only. Otherwise the time would grow with the square of their number.
+    rf"[ \t]*(?P<name>{_TOKEN})[ \t]*(?:=[ \t]*(?:(?P<word>{_TOKEN}|{_QUOTED})[ \t]*)?)?",
+    re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 

@@ -366,6 +366,11 @@ def test_two_processes_share_the_work(
             assert receiver.processed(headers["webhook-id"]) == 1
 
 
+def test_only_the_user_of_the_receiver_can_read_the_stored_events(receiver: ReceiverProcess) -> None:
+    files = list(receiver.database.parent.glob("webhooks.sqlite*"))
+    assert {oct(path.stat().st_mode & 0o077) for path in files} == {"0o0"}
+
+
 def test_ids_are_deleted_when_no_repetition_can_arrive_any_more(receiver: ReceiverProcess) -> None:
     for id_, age_s in (("expired", 46 * 86_400), ("remembered", 44 * 86_400)):
         receiver.execute("INSERT INTO inbox VALUES (?, NULL, 1, 0, ?)", id_, time.time() - age_s)

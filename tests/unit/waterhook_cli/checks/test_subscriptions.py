@@ -20,6 +20,8 @@ from waterhook_cli.checks.subscriptions import check_subscriptions
 def test_a_topic_without_subscriptions_is_a_warning_unless_results_go_to_the_table(topic: Topic) -> None:
     arn = topic.sns.create_topic(Name="without-subscriptions")["TopicArn"]
     assert only(check_subscriptions(topic.sns, arn, "sns,dynamodb")).level == WARNING
+    # CloudFormation removes the spaces only from the value that it passes on.
+    assert only(check_subscriptions(topic.sns, arn, "dynamodb, sns")).level == WARNING
     assert only(check_subscriptions(topic.sns, arn, "dynamodb")).level == NOTE
 
 

@@ -83,7 +83,9 @@ def test_as_json_each_line_is_an_event_of_cloudwatch_logs(logs: DeployedStack) -
 
 
 def test_a_line_can_t_write_control_characters(logs: DeployedStack) -> None:
-    logs.log_events["start-logs"] = [[event(ACCEPTED_MS, f"\x1b]0;title\x07 {ID}")]]
+    unsafe = "\x1b]0;title\x07"
+    fields = line(unsafe, unsafe, **{unsafe: unsafe})
+    logs.log_events["start-logs"] = [[event(ACCEPTED_MS, f"{unsafe} {ID}"), event(ACCEPTED_MS, fields)]]
     for form in ("table", "text", "json"):
         assert not set("\x1b\x07") & set(run("logs", ID, "--output", form, on=logs).stdout)
 
