@@ -92,6 +92,10 @@ def command(
     """
     require_one_way_to_wait(wait_s, is_followed=is_followed)
     body = _request(fields, **options)
+    if wait_s and "dynamodb" not in body.get("deliver_to", ["dynamodb"]):
+        raise click.UsageError(
+            "--wait requires --deliver-to dynamodb, because it reads the output from there."
+        )
     api, output = context.api_client(), context.output
     try:
         with context.spinner("Waiting for the outcome") if wait_s else nullcontext():

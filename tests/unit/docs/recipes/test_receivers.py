@@ -323,6 +323,17 @@ def test_a_link_without_https_is_not_opened(receiver: ReceiverProcess, link: str
     until(lambda: f"failed {headers['webhook-id']} attempt=1" in receiver.log, pause_s=0.01)
 
 
+def test_a_redirect_of_a_link_is_not_followed(receiver: ReceiverProcess, over_tls: Any) -> None:
+    record = execution(final_output_json=None, output_ref="s3://results/output.json")
+    with ScriptedServer(
+        [reply(302, headers={"Location": "/other"}), reply(200, OUTPUT)], context=over_tls
+    ) as bucket:
+        headers, body = outcome(record, link=f"{bucket.url}{LINK}")
+        assert receiver.post(headers, body) == 204
+        until(lambda: f"failed {headers['webhook-id']} attempt=1" in receiver.log, pause_s=0.01)
+    assert [one.target for one in bucket.requests] == [LINK]
+
+
 def test_after_a_crash_each_stored_event_is_processed_once(
     new_receiver: Callable[[Path], ReceiverProcess], tmp_path: Path, over_tls: Any
 ) -> None:

@@ -140,6 +140,7 @@ def test_fields_are_added_to_the_input_and_replace_its_fields(
         (["--wait", "5", "--follow"], "--wait can't be combined with --follow"),
         (["--wait", "26"], "26 is not in the range"),
         (["--wait=0"], "0 is not in the range"),
+        (["--wait", "--deliver-to", "sns"], "--wait requires --deliver-to dynamodb"),
     ],
 )
 def test_an_unclear_request_is_a_usage_error_before_any_call(
