@@ -28,6 +28,7 @@ def test_a_shell_uses_the_stack_and_the_tools_also_in_a_folder_with_a_space(
         python.parent.mkdir(parents=True)
         python.write_text('#!/bin/sh\necho "$0" "$PYTHONPATH" "$@"\n', encoding="utf-8")
         python.chmod(0o755)
+        (checkout / name / ".stamp").touch()
     environ = {
         "PATH": os.environ["PATH"],
         "AWS_PROFILE": "of-the-user",
@@ -86,10 +87,19 @@ def test_standard_output_is_empty_without_a_local_stack(tmp_path: Path) -> None:
     assert result.stderr == "The local stack is not running. Start it: make up\n"
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
 @pytest.mark.parametrize("tool", ["aws", "sam", "waterhook"])
-def test_a_tool_that_is_not_installed_prints_the_command_that_installs_it(tmp_path: Path, tool: str) -> None:
+def test_a_tool_that_is_not_installed_prints_the_command_that_installs_it(
+    tmp_path: Path, tool: str, *, is_interrupted: bool
+) -> None:
     bin_ = tmp_path / "local" / "bin"
     shutil.copytree(BIN, bin_)
+    if is_interrupted:
+        # Make writes .stamp after the last package.
+        for name in (".venv", ".venv-awscli"):
+            python = tmp_path / name / "bin" / "python"
+            python.parent.mkdir(parents=True)
+            python.symlink_to(sys.executable)
     result = subprocess.run([bin_ / tool], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (127, "")
     assert result.stderr == f"{tool}: run make setup in {tmp_path}\n"
