@@ -42,7 +42,6 @@ _START_STEP = ("make up", "start a stack that keeps running")
 _NEXT_STEPS = [
     ('eval "$(make -s env)"', "use it with aws, sam and waterhook"),
     ("waterhook submit support-chat --follow", "send a request of your own"),
-    ("waterhook listen", "print notifications as they arrive"),
     ("make demo SCENARIO=failure", "other outcomes: timeout, cancel, flaky"),
     ("docs/recipes.md", "subscribe a queue, mail address, Slack"),
     ("docs/deploy.md", "deploy Waterhook to your AWS account"),
