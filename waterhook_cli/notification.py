@@ -7,9 +7,9 @@ from math import prod
 from typing import Any, Self
 
 from waterhook.domain.webhook import EVENTS
+from waterhook.notifications.notification_events import TYPE_PREFIX
 from waterhook_cli.api_client import parse_json
 
-_TYPE_PREFIX = "waterhook.execution."
 # Limit of SNS for the product of the numbers of values.
 MAX_COMBINATIONS = 150
 
@@ -103,5 +103,5 @@ class NotificationFilter:
 
 def full_type(word: str) -> str | None:
     """Return the CloudEvents type for its last word or the type itself, such as `completed`; None if it is unknown."""
-    event = word.lower().removeprefix(_TYPE_PREFIX)
-    return f"{_TYPE_PREFIX}{event}" if event in EVENTS else None
+    event = word.lower().removeprefix(TYPE_PREFIX)
+    return f"{TYPE_PREFIX}{event}" if event in EVENTS else None

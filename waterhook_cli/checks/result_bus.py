@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from waterhook.errors import aws_error_code
 from waterhook.notifications.delivery_targets import EVENT_SOURCE
+from waterhook.notifications.notification_events import TYPE_PREFIX
 from waterhook_cli.checks.finding import Finding
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
-
-_TYPE_PREFIX = "waterhook.execution."
 
 
 def check_result_bus(events: "EventBridgeClient", bus: str) -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def check_result_bus(events: "EventBridgeClient", bus: str) -> Iterator[Finding]
     try:
         events.describe_event_bus(Name=bus)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+        if aws_error_code(error) != "ResourceNotFoundException":
             raise
         yield Finding.problem(
             f"the event bus {bus} of ResultEventBusName does not exist. EventBridge accepts events for it and drops "
@@ -64,7 +64,7 @@ def selects_results(pattern: str) -> bool:
     if not isinstance(fields, Mapping):
         return False
     return _may_match(fields.get("source"), EVENT_SOURCE) and _may_match(
-        fields.get("detail-type"), _TYPE_PREFIX
+        fields.get("detail-type"), TYPE_PREFIX
     )
 
 

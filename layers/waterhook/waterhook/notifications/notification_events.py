@@ -9,7 +9,9 @@ from waterhook.json_text import join_members, to_json
 from waterhook.storage.execution_record import ExecutionRecord
 from waterhook.timestamps import to_epoch_s, to_rfc3339
 
-PROGRESS_TYPE = "waterhook.execution.progress"
+# All types of events of executions begin with it.
+TYPE_PREFIX = "waterhook.execution."
+PROGRESS_TYPE = f"{TYPE_PREFIX}progress"
 # Characters outside XML 1.0. SQS refuses or replaces them.
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -82,7 +84,7 @@ def is_output_deleted(record: ExecutionRecord) -> bool:
 
 def event_type(status: Status) -> str:
     """Return the CloudEvents type of a status, for example `waterhook.execution.timed_out`."""
-    return f"waterhook.execution.{status.lower()}"
+    return f"{TYPE_PREFIX}{status.lower()}"
 
 
 def progress_event(record: ExecutionRecord, source: str, change: Mapping[str, Any], now: float) -> str:

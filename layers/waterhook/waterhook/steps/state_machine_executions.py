@@ -73,7 +73,7 @@ class StateMachineExecutions:
         try:
             description = self._states.describe_execution(executionArn=owner)
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
+            if aws_error_code(error) == "ExecutionDoesNotExist":
                 return MISSING
             raise
         stopped_at = description.get("stopDate")
